@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <linux/filter.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* What every process of usbox does to itself before it meets hostile bytes. Each takes effect on the calling
+ * thread only: call them while there is one. */
+
+/* No new privileges and not dumpable (prctl(2)): not traced, its /proc files are root's. */
+bool confine_self(GError **error);
+
+/* Die by SIGKILL when the parent ends; fails with ESRCH when it has ended already (parent: its pid, or 0 when it is of
+ * another pid namespace). Cleared by the kernel when ids change: call it after that. */
+bool confine_die_with_parent(pid_t parent, GError **error);
+
+/* Empty all capability sets, bounding and ambient too (the bounding set only where the right to is held). */
+bool confine_drop_caps(GError **error);
+
+/* Install a seccomp filter (as the build compiled it). Needs confine_self() first. */
+bool confine_seccomp(const struct sock_filter *filter, size_t n, GError **error);
+
+/* A helper's own namespaces: user (its id maps stay empty: nobody), mount, ipc, uts, cgroup, all by one unshare(2).
+ * Where the kernel or its policy forbids that, false with error: whether to go on is the caller's to decide. */
+bool confine_unshare(GError **error);
+
+/* After confine_unshare(): an empty read-only tmpfs becomes the root and the old one is detached. keep_files (NULL-terminated,
+ * absolute; NULL: none) are copied in under the same names first, those that do not exist passed over. */
+bool confine_empty_root(const char *const *keep_files, GError **error);
+
+/* Landlock: no file system access at all, where the kernel has Landlock (*ret_active says so). */
+bool confine_landlock_nothing(bool *ret_active, GError **error);

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * File descriptors: whole reads and writes, and leaving none open by mistake.
+ *
+ * Role: every process. Privileges: none needed. Threads: fd_keep_only() only while there is one.
+ */
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/fd.h"
+
+bool fd_write_all(int fd, const void *buf, size_t len) {
+        const char *p = buf;
+
+        while (len > 0) {
+                ssize_t n = write(fd, p, len);
+                if (n < 0) {
+                        if (errno == EINTR)
+                                continue;
+                        return false;
+                }
+                p += n;
+                len -= (size_t) n;
+        }
+        return true;
+}
+
+bool fd_read_all(int fd, size_t max, char **ret, size_t *ret_len) {
+        size_t size = 4096, len = 0;
+        g_autofree char *buf = g_malloc(size);
+
+        for (;;) {
+                if (len + 1 == size) {
+                        size *= 2;
+                        buf = g_realloc(buf, size);
+                }
+                ssize_t n = read(fd, buf + len, size - len - 1);
+                if (n < 0) {
+                        if (errno == EINTR)
+                                continue;
+                        return false;
+                }
+                if (n == 0)
+                        break;
+                len += (size_t) n;
+                if (len > max) {
+                        errno = EFBIG;
+                        return false;
+                }
+        }
+        buf[len] = '\0';
+        *ret = g_steal_pointer(&buf);
+        if (ret_len)
+                *ret_len = len;
+        return true;
+}
+
+bool fd_read_file(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len) {
+        _cleanup_close_ int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        if (fd < 0)
+                return false;
+        return fd_read_all(fd, max, ret, ret_len);
+}
+
+bool fd_write_file(int dirfd, const char *path, const char *text) {
+        _cleanup_close_ int fd = openat(dirfd, path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+        if (fd < 0)
+                return false;
+
+        size_t len = strlen(text);
+        ssize_t n = write(fd, text, len);
+        if (n < 0)
+                return false;
+        if ((size_t) n != len) {
+                errno = EIO;
+                return false;
+        }
+        return true;
+}
+
+bool fd_keep_only(int *keep, size_t n) {
+        int base = 3;
+
+        /* First out of the way of the places they go to: two of them may stand in each other's. */
+        for (size_t i = 0; i < n; i++)
+                if (keep[i] < base + (int) n) {
+                        int moved = fcntl(keep[i], F_DUPFD_CLOEXEC, base + (int) n);
+                        if (moved < 0)
+                                return false;
+                        keep[i] = moved;
+                }
+        for (size_t i = 0; i < n; i++) {
+                int place = base + (int) i;
+                if (dup3(keep[i], place, O_CLOEXEC) < 0)
+                        return false;
+                keep[i] = place;
+        }
+        return close_range((unsigned) (base + (int) n), ~0U, 0) == 0;
+}
+
+bool fd_set_nonblock(int fd, bool on) {
+        int flags = fcntl(fd, F_GETFL);
+        if (flags < 0)
+                return false;
+        int wanted = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+        return wanted == flags || fcntl(fd, F_SETFL, wanted) == 0;
+}

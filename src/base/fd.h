@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <errno.h>
+#include <glib.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <unistd.h>
+
+/* Close on leaving the scope; errno is kept. */
+static inline void fd_closep(int *fd) {
+        int saved = errno;
+        if (*fd >= 0)
+                close(*fd);
+        *fd = -1;
+        errno = saved;
+}
+#define _cleanup_close_ __attribute__((cleanup(fd_closep)))
+
+/* Hand an fd on: returns it and leaves -1 behind. */
+static inline int fd_steal(int *fd) {
+        int taken = *fd;
+        *fd = -1;
+        return taken;
+}
+
+/* Write all of buf; restarts after EINTR and short writes. False with errno set on failure. */
+bool fd_write_all(int fd, const void *buf, size_t len);
+
+/* Read to the end, at most max bytes (more is EFBIG). *ret is NUL-terminated beyond *ret_len and the
+ * caller's. False with errno set on failure. ret_len may be NULL. */
+bool fd_read_all(int fd, size_t max, char **ret, size_t *ret_len);
+
+/* Read the file path below dirfd (AT_FDCWD: any path) as fd_read_all() does. */
+bool fd_read_file(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len);
+
+/* Write text to an existing file (of /proc, say) with one write(2). False with errno set. */
+bool fd_write_file(int dirfd, const char *path, const char *text);
+
+/*
+ * Renumber the n fds in keep (all >= 0, distinct) to 3, 4, ... in that order; all end up O_CLOEXEC, and
+ * every other fd from 3 up is closed. keep[] is updated in place.
+ * False with errno set on failure, when the fds are in no particular state: exit then.
+ */
+bool fd_keep_only(int *keep, size_t n);
+
+/* Set or clear O_NONBLOCK. False with errno set. */
+bool fd_set_nonblock(int fd, bool on);

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Notes and the step times of --verbose, on stderr.
+ *
+ * Role: every process. Privileges: none needed. Threads: any (one write a line).
+ */
+#include <stdarg.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+
+static const char *log_program = "usbox";
+static bool log_verbose;
+static struct timespec log_start;
+
+void log_init(const char *program, bool verbose) {
+        log_program = program;
+        log_verbose = verbose;
+        if (log_start.tv_sec == 0)
+                clock_gettime(CLOCK_MONOTONIC, &log_start);
+}
+
+bool log_is_verbose(void) {
+        return log_verbose;
+}
+
+static void log_line(const char *prefix, const char *fmt, va_list ap) {
+        g_autofree char *text = g_strdup_vprintf(fmt, ap);
+        g_autofree char *line = g_strdup_printf("%s: %s%s\n", log_program, prefix, text);
+        int saved = errno;
+        /* A closed or full stderr is no reason to stop. */
+        (void) fd_write_all(STDERR_FILENO, line, strlen(line));
+        errno = saved;
+}
+
+void log_note(const char *fmt, ...) {
+        va_list ap;
+        va_start(ap, fmt);
+        log_line("", fmt, ap);
+        va_end(ap);
+}
+
+void log_step(const char *fmt, ...) {
+        if (!log_verbose)
+                return;
+
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        double ms = (double) (now.tv_sec - log_start.tv_sec) * 1e3 + (double) (now.tv_nsec - log_start.tv_nsec) / 1e6;
+
+        char prefix[32];
+        g_snprintf(prefix, sizeof prefix, "%8.3f ms ", ms);
+        va_list ap;
+        va_start(ap, fmt);
+        log_line(prefix, fmt, ap);
+        va_end(ap);
+}

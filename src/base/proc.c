@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Starting and awaiting programs.
+ *
+ * Role: launcher and build tools. Privileges: none needed. Threads: proc_spawn() only while there is one.
+ */
+#include <signal.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/proc.h"
+
+#ifndef USBOX_LIBEXEC_FROM_BIN
+#error "USBOX_LIBEXEC_FROM_BIN is the way from bindir to libexecdir/usbox; the build defines it"
+#endif
+
+pid_t proc_spawn(const char *path, char *const argv[], char *const envp[], const ProcFd *map, size_t n_map, int *ret_pidfd,
+                 GError **error) {
+        posix_spawn_file_actions_t actions;
+        posix_spawnattr_t attr;
+        posix_spawn_file_actions_init(&actions);
+        posix_spawnattr_init(&attr);
+
+        /* Two steps, so that no fd is overwritten before it is copied: the copies stand above every number wanted. */
+        int high = 3 + (int) n_map;
+        for (size_t i = 0; i < n_map; i++)
+                high = MAX(high, map[i].number + 1);
+        g_autofree int *copies = g_new(int, n_map + 1);
+        size_t n_copies = 0;
+        bool ok = true;
+        int last = 2;
+        for (; n_copies < n_map; n_copies++) {
+                copies[n_copies] = fcntl(map[n_copies].fd, F_DUPFD_CLOEXEC, high);
+                if (copies[n_copies] < 0) {
+                        ok = err_set(error, errno, "start %s: copy descriptor", path);
+                        break;
+                }
+                posix_spawn_file_actions_adddup2(&actions, copies[n_copies], map[n_copies].number);
+                last = MAX(last, map[n_copies].number);
+        }
+        posix_spawn_file_actions_addclosefrom_np(&actions, last + 1);
+
+        sigset_t none, all;
+        sigemptyset(&none);
+        sigfillset(&all);
+        posix_spawnattr_setsigmask(&attr, &none);
+        posix_spawnattr_setsigdefault(&attr, &all);
+        posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+
+        pid_t pid = -1;
+        if (ok) {
+                int r = posix_spawn(&pid, path, &actions, &attr, argv, envp);
+                if (r != 0) {
+                        pid = -1;
+                        err_set(error, r, "start %s", path);
+                }
+        }
+        if (pid > 0 && ret_pidfd) {
+                *ret_pidfd = pidfd_open(pid, 0);
+                if (*ret_pidfd < 0) {
+                        err_set(error, errno, "pidfd of %s", path);
+                        kill(pid, SIGKILL);
+                        (void) proc_wait(pid, NULL);
+                        pid = -1;
+                }
+        }
+
+        for (size_t i = 0; i < n_copies; i++)
+                close(copies[i]);
+        posix_spawn_file_actions_destroy(&actions);
+        posix_spawnattr_destroy(&attr);
+        return pid;
+}
+
+bool proc_wait(pid_t pid, int *ret_status) {
+        pid_t r;
+        do
+                r = waitpid(pid, ret_status, 0);
+        while (r < 0 && errno == EINTR);
+        return r == pid;
+}
+
+char *proc_status_text(int status) {
+        if (WIFSIGNALED(status))
+                return g_strdup_printf("killed by signal %d (SIG%s)", WTERMSIG(status), sigabbrev_np(WTERMSIG(status)));
+        return g_strdup_printf("exit status %d", WEXITSTATUS(status));
+}
+
+char *proc_helper_path(const char *program, GError **error) {
+        g_autofree char *path = NULL;
+        const char *dir = getauxval(AT_SECURE) ? NULL : g_getenv("USBOX_LIBEXECDIR");
+
+        if (dir) {
+                path = g_build_filename(dir, program, NULL);
+        } else {
+                g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
+                if (!self) {
+                        err_set(error, errno, "readlink /proc/self/exe");
+                        err_hint(error, "usbox needs /proc to be mounted");
+                        return NULL;
+                }
+                g_autofree char *bin = g_path_get_dirname(self);
+                path = g_build_filename(bin, USBOX_LIBEXEC_FROM_BIN, program, NULL);
+        }
+
+        if (access(path, X_OK) < 0) {
+                err_set(error, errno, "helper program %s", path);
+                err_hint(error, "install usbox again; %s belongs to it", program);
+                return NULL;
+        }
+        return g_steal_pointer(&path);
+}

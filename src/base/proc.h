@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* One descriptor that a program is to find under a number of its own. */
+typedef struct {
+        int fd;     /* ours, borrowed */
+        int number; /* theirs: 0, 1, 2 or from 3 without a gap, in the order of the map */
+} ProcFd;
+
+/*
+ * Start path (no search) with argv and envp, and only the fds of the map besides 0, 1 and 2 (which are ours unless
+ * mapped). Its signal mask is empty and its dispositions are the default. Returns the pid and, with ret_pidfd, a pidfd;
+ * -1 with error. The caller reaps.
+ */
+pid_t proc_spawn(const char *path, char *const argv[], char *const envp[], const ProcFd *map, size_t n_map, int *ret_pidfd,
+                 GError **error);
+
+/* Wait for a child's end; *ret_status as waitpid(2) gives it. False with errno set. */
+bool proc_wait(pid_t pid, int *ret_status);
+
+/* How it ended, for an error message: "exit status 3" or "killed by signal 9 (SIGKILL)"; the caller's. */
+char *proc_status_text(int status);
+
+/* The path of an installed helper program: $USBOX_LIBEXECDIR (in-tree tests; ignored when this process runs with more
+ * rights than its caller), else LIBEXECDIR found relative to this binary. The caller's; NULL with error (with its hint)
+ * where it is not executable. */
+char *proc_helper_path(const char *program, GError **error);

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The wire: typed messages with descriptors over SOCK_SEQPACKET.
+ *
+ * Role: every process. Privileges: none needed. Threads: any. What is received is checked here, once: the type
+ * is of the table, the body is of its signature and in normal form, the number of fds is right.
+ */
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/wire.h"
+
+typedef struct {
+        const char *name;
+        const char *signature;
+        unsigned n_fds;
+        const char *sender, *receiver; /* for ARCHITECTURE.md's reader and its test; not checked at run time */
+} WireRow;
+
+static const WireRow wire_table[WIRE_TYPE_MAX] = {
+        [WIRE_MAPPED] = { "MAPPED", "()", 0, "launcher", "child" },
+        [WIRE_GO] = { "GO", "()", 0, "launcher", "child" },
+        [WIRE_SIGNAL] = { "SIGNAL", "(i)", 0, "launcher", "child" },
+        [WIRE_RESUME] = { "RESUME", "()", 0, "launcher", "child" },
+        [WIRE_NET_FDS] = { "NET_FDS", "()", 1, "child", "launcher" },
+        [WIRE_PTY] = { "PTY", "()", 1, "child", "launcher" },
+        [WIRE_ROOTED] = { "ROOTED", "()", 0, "child", "launcher" },
+        [WIRE_STOPPED] = { "STOPPED", "(i)", 0, "child", "launcher" },
+        [WIRE_EXITED] = { "EXITED", "(i)", 0, "child", "launcher" },
+        [WIRE_NET_CONFIG] = { "NET_CONFIG", "a{sv}", 0, "launcher", "usbox-net" },
+        [WIRE_NET_TAP] = { "NET_TAP", "()", 1, "launcher", "usbox-net" },
+        [WIRE_NET_READY] = { "NET_READY", "(a(ssqsq))", 0, "usbox-net", "launcher" },
+        [WIRE_ERROR] = { "ERROR", "(iisss)", 0, "any", "launcher" },
+};
+
+static const WireRow *wire_row(uint32_t type) {
+        return type < WIRE_TYPE_MAX && wire_table[type].name ? &wire_table[type] : NULL;
+}
+
+const char *wire_type_name(WireType type) {
+        const WireRow *row = wire_row(type);
+        return row ? row->name : "?";
+}
+
+const char *wire_type_signature(WireType type) {
+        const WireRow *row = wire_row(type);
+        return row ? row->signature : NULL;
+}
+
+unsigned wire_type_n_fds(WireType type) {
+        const WireRow *row = wire_row(type);
+        return row ? row->n_fds : 0;
+}
+
+void wire_message_clear(WireMessage *m) {
+        for (unsigned i = 0; i < m->n_fds; i++)
+                fd_closep(&m->fds[i]);
+        m->n_fds = 0;
+        g_clear_pointer(&m->body, g_variant_unref);
+}
+
+int wire_message_take_fd(WireMessage *m, unsigned i) {
+        return i < m->n_fds ? fd_steal(&m->fds[i]) : -1;
+}
+
+bool wire_pair(int ret_fds[2], GError **error) {
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret_fds) < 0)
+                return err_set(error, errno, "socketpair");
+        return true;
+}
+
+bool wire_send(int fd, WireType type, GVariant *body, const int *fds, unsigned n_fds, GError **error) {
+        const WireRow *row = wire_row(type);
+        g_assert(row && n_fds == row->n_fds && n_fds <= WIRE_MAX_FDS);
+
+        g_autoptr(GVariant) held = body ? g_variant_ref_sink(body) : NULL;
+        g_assert(held ? g_variant_is_of_type(held, G_VARIANT_TYPE(row->signature)) : g_str_equal(row->signature, "()"));
+
+        uint32_t header = type;
+        struct iovec iov[2] = { { .iov_base = &header, .iov_len = sizeof header } };
+        struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 1 };
+        if (held) {
+                iov[1].iov_len = g_variant_get_size(held);
+                iov[1].iov_base = (void *) g_variant_get_data(held);
+                msg.msg_iovlen = 2;
+                if (iov[1].iov_len > WIRE_MAX_SIZE - sizeof header)
+                        return err_set(error, EMSGSIZE, "send %s", row->name);
+        }
+
+        union {
+                struct cmsghdr align;
+                char space[CMSG_SPACE(sizeof(int) * WIRE_MAX_FDS)];
+        } control = { 0 };
+        if (n_fds > 0) {
+                msg.msg_control = &control;
+                msg.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
+                struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+                c->cmsg_level = SOL_SOCKET;
+                c->cmsg_type = SCM_RIGHTS;
+                c->cmsg_len = CMSG_LEN(sizeof(int) * n_fds);
+                memcpy(CMSG_DATA(c), fds, sizeof(int) * n_fds);
+        }
+
+        for (;;) {
+                if (sendmsg(fd, &msg, MSG_NOSIGNAL) >= 0)
+                        return true;
+                if (errno != EINTR)
+                        return err_set(error, errno, "send %s", row->name);
+        }
+}
+
+/* Move the fds of a received packet into m. False if there were more than fit. */
+static bool take_control(struct msghdr *msg, WireMessage *m) {
+        bool fits = !(msg->msg_flags & MSG_CTRUNC);
+
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+                if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+                        continue;
+                size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+                for (size_t i = 0; i < n; i++) {
+                        int fd;
+                        memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+                        if (m->n_fds < WIRE_MAX_FDS) {
+                                m->fds[m->n_fds++] = fd;
+                        } else {
+                                close(fd);
+                                fits = false;
+                        }
+                }
+        }
+        return fits;
+}
+
+int wire_receive(int fd, WireMessage *ret, GError **error) {
+        /* On the heap and no larger than the largest message; the body is copied out of it at its own size. */
+        g_autofree uint8_t *buf = g_malloc(WIRE_MAX_SIZE);
+        struct iovec iov = { .iov_base = buf, .iov_len = WIRE_MAX_SIZE };
+        union {
+                struct cmsghdr align;
+                char space[CMSG_SPACE(sizeof(int) * WIRE_MAX_FDS)];
+        } control = { 0 };
+        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+        g_auto(WireMessage) m = { 0 };
+
+        ssize_t n;
+        do
+                n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+        while (n < 0 && errno == EINTR);
+        if (n < 0) {
+                if (errno == ECONNRESET)
+                        return 0;
+                err_set(error, errno, "receive");
+                return -1;
+        }
+
+        bool fits = take_control(&msg, &m);
+        if (n == 0)
+                return 0;
+        if (!fits || (msg.msg_flags & MSG_TRUNC) || (size_t) n < sizeof(uint32_t)) {
+                err_set(error, EPROTO, "receive: malformed packet");
+                return -1;
+        }
+
+        uint32_t type;
+        memcpy(&type, buf, sizeof type);
+        const WireRow *row = wire_row(type);
+        if (!row || m.n_fds != row->n_fds) {
+                err_set(error, EPROTO, "receive: type %u with %u descriptors", type, m.n_fds);
+                return -1;
+        }
+        m.type = (WireType) type;
+
+        size_t body_len = (size_t) n - sizeof type;
+        if (body_len == 0 && g_str_equal(row->signature, "()")) {
+                m.body = g_variant_ref_sink(g_variant_new_tuple(NULL, 0));
+        } else {
+                g_autoptr(GBytes) bytes = g_bytes_new(buf + sizeof type, body_len);
+                m.body = g_variant_ref_sink(g_variant_new_from_bytes(G_VARIANT_TYPE(row->signature), bytes, false));
+                if (!g_variant_is_normal_form(m.body)) {
+                        err_set(error, EPROTO, "receive: %s has a malformed body", row->name);
+                        return -1;
+                }
+        }
+
+        *ret = m;
+        m = (WireMessage){ 0 };
+        return 1;
+}
+
+bool wire_expect(int fd, const char *peer, WireType type, WireMessage *ret, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+
+        int r = wire_receive(fd, &m, error);
+        if (r < 0) {
+                g_prefix_error(error, "%s: ", peer);
+                return false;
+        }
+        if (r == 0)
+                return err_set(error, 0, "%s ended before it said %s", peer, wire_type_name(type));
+        if (m.type == WIRE_ERROR)
+                return wire_error_to_gerror(&m, error);
+        if (m.type != type)
+                return err_set(error, EPROTO, "%s said %s, not %s", peer, wire_type_name(m.type), wire_type_name(type));
+
+        *ret = m;
+        m = (WireMessage){ 0 };
+        return true;
+}
+
+void wire_send_error(int fd, const GError *error) {
+        const char *step = err_get_step(error), *hint = err_get_hint(error);
+        int code = error->domain == USBOX_ERROR ? error->code : USBOX_ERROR_FAILED;
+
+        (void) wire_send(fd, WIRE_ERROR,
+                         g_variant_new("(iisss)", code, err_get_errno(error), step ? step : "", error->message, hint ? hint : ""),
+                         NULL, 0, NULL);
+}
+
+bool wire_error_to_gerror(const WireMessage *m, GError **error) {
+        int code, errnum;
+        const char *step, *text, *hint;
+        g_variant_get(m->body, "(ii&s&s&s)", &code, &errnum, &step, &text, &hint);
+
+        if (code < USBOX_ERROR_FAILED || code > USBOX_ERROR_NOT_FOUND)
+                code = USBOX_ERROR_FAILED;
+        /* errno goes along as a number; its text is in the message already. */
+        if (error) {
+                err_set_code(error, (UsboxErrorCode) code, 0, "%s", text);
+                err_set_errno(*error, errnum);
+                if (*step)
+                        err_step(error, step);
+                if (*hint)
+                        err_hint(error, "%s", hint);
+        }
+        return false;
+}

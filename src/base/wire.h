@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * The wire: typed messages between the launcher, the child (init), the payload before its exec, and the helpers.
+ * One SOCK_SEQPACKET pair for each neighbour; a message is one packet: a u32 type, then its body, a
+ * serialised GVariant of that type's fixed signature, and beside it at most WIRE_MAX_FDS descriptors.
+ * wire.c holds the table of types: name, signature, number of fds, sender and receiver.
+ */
+typedef enum {
+        /* launcher → child */
+        WIRE_MAPPED = 1, /* the id maps are written */
+        WIRE_GO,         /* helpers and limits are ready: the payload may start */
+        WIRE_SIGNAL,     /* (i) forward this signal to the payload */
+        WIRE_RESUME,     /* the launcher was continued: so shall the payload be */
+        /* child → launcher */
+        WIRE_NET_FDS,  /* + the TAP's fd */
+        WIRE_PTY,      /* + the pty's master side */
+        WIRE_ROOTED,   /* the root stands, pivot_root is done */
+        WIRE_STOPPED,  /* (i) the payload was stopped by this signal */
+        WIRE_EXITED,   /* (i) the payload's wait status */
+        /* launcher → usbox-net */
+        WIRE_NET_CONFIG, /* see NET_CONFIG_SIGNATURE in netstack/config.h */
+        WIRE_NET_TAP,    /* + the TAP's fd */
+        /* usbox-net → launcher */
+        WIRE_NET_READY, /* (a(ssqsq)) published ports as they came out: protocol, host address, port, box address, port */
+        /* any → launcher */
+        WIRE_ERROR, /* (iisss) UsboxErrorCode, errno, step, text, hint */
+        WIRE_TYPE_MAX
+} WireType;
+
+#define WIRE_MAX_FDS 4
+#define WIRE_MAX_SIZE 65536u
+
+typedef struct {
+        WireType type;
+        GVariant *body; /* never NULL in a received message: "()" where there is no body */
+        int fds[WIRE_MAX_FDS];
+        unsigned n_fds;
+} WireMessage;
+
+/* Close what fds are still in it and free the body. Take an fd out with wire_message_take_fd(). */
+void wire_message_clear(WireMessage *m);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(WireMessage, wire_message_clear)
+int wire_message_take_fd(WireMessage *m, unsigned i);
+
+const char *wire_type_name(WireType type);
+const char *wire_type_signature(WireType type);
+unsigned wire_type_n_fds(WireType type);
+
+/* A pair of connected sockets, both O_CLOEXEC. */
+bool wire_pair(int ret_fds[2], GError **error);
+
+/* Send one message. body (floating references are consumed; NULL: none) must have the type's signature: anything
+ * else is a bug and aborts. fds are borrowed. Never raises SIGPIPE: a closed peer is EPIPE. */
+bool wire_send(int fd, WireType type, GVariant *body, const int *fds, unsigned n_fds, GError **error);
+
+/* Receive one message, waiting for it unless fd is non-blocking. Returns 1, 0 when the peer has closed, -1 with error
+ * (errno EAGAIN in it for a non-blocking fd). What is not of the table, has a wrong signature, is not in normal
+ * form or carries another number of fds is an error, and its fds are closed. */
+int wire_receive(int fd, WireMessage *ret, GError **error);
+
+/* wire_receive(), and what comes must be of that type: WIRE_ERROR becomes *error, anything else is an error, the
+ * peer's end too ("PEER closed the connection"). */
+bool wire_expect(int fd, const char *peer, WireType type, WireMessage *ret, GError **error);
+
+/* Send error as WIRE_ERROR; nothing can be done if that fails too. */
+void wire_send_error(int fd, const GError *error);
+
+/* The error that a WIRE_ERROR message carries, as *error. Returns false. */
+bool wire_error_to_gerror(const WireMessage *m, GError **error);

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+
+#include "option.h"
+
+/* What --best-effort=THING lets usbox go on without. */
+typedef enum {
+        BEST_EFFORT_KEYRING = 1 << 0,  /* a fresh session keyring */
+        BEST_EFFORT_LANDLOCK = 1 << 1, /* the Landlock part of a protection that has no other way */
+        BEST_EFFORT_SYSFS = 1 << 2,    /* a sysfs of the box's own */
+        BEST_EFFORT_IPV6 = 1 << 3,     /* IPv6 towards the box */
+        BEST_EFFORT_CONFINE = 1 << 4,  /* a helper's own namespaces and empty root */
+} BestEffort;
+
+/* The run as a whole. */
+typedef struct {
+        bool rm;
+        bool tty;           /* -t: a pty even where stdin is no terminal */
+        bool dry_run;
+        bool verbose;
+        bool die_with_parent;
+        int status_fd;      /* -1: none */
+        char *pidfile;      /* NULL: none */
+        guint64 timeout_ns; /* 0: none */
+        int stop_signal;    /* default SIGTERM: sent at --timeout, SIGKILL 10 s later... see CLI */
+        unsigned best_effort; /* of BestEffort */
+        GPtrArray *profiles;  /* of char *: names or paths in the order given, for --dry-run and errors */
+} BoxSpec;
+
+extern const Option box_options[];

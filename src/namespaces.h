@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+
+#include "option.h"
+
+typedef struct {
+        char *hostname;                      /* --hostname; after check never NULL */
+        bool ipc_host, uts_host, pid_host, cgroup_host;
+} NamespaceSpec;
+
+extern const Option namespaces_options[];

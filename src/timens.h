@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+
+#include "option.h"
+
+/* --time-offset monotonic=SEC,boottime=SEC (time_namespaces(7)) */
+typedef struct {
+        bool given;
+        gint64 monotonic, boottime; /* seconds */
+} TimeSpec;
+
+extern const Option timens_options[];
