@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The configuration of usbox-net: packing on the launcher's side, parsing on usbox-net's.
+ *
+ * Role: launcher and usbox-net. Privileges: none needed. Threads: any. Order: first thing over the wire.
+ *
+ * The launcher is trusted, but its arguments come from a command line: what is parsed is checked in full, so that no
+ * later step has to ask whether an address is one.
+ */
+#include <arpa/inet.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "netstack/config.h"
+
+NetConfig *net_config_new(void) {
+        NetConfig *config = g_new0(NetConfig, 1);
+        config->mtu = NET_MTU_DEFAULT;
+        config->ipv6 = true;
+        config->publish = g_ptr_array_new_with_free_func((GDestroyNotify) net_publish_free);
+        return config;
+}
+
+void net_config_free(NetConfig *config) {
+        if (!config)
+                return;
+        g_clear_pointer(&config->publish, g_ptr_array_unref);
+        g_free(config);
+}
+
+NetPublish *net_publish_new(bool udp, const char *host_addr, guint16 host_port, const char *box_addr, guint16 box_port) {
+        NetPublish *publish = g_new0(NetPublish, 1);
+        publish->udp = udp;
+        publish->host_addr = g_strdup(host_addr ? host_addr : "");
+        publish->host_port = host_port;
+        publish->box_addr = g_strdup(box_addr ? box_addr : "");
+        publish->box_port = box_port;
+        return publish;
+}
+
+void net_publish_free(NetPublish *publish) {
+        g_free(publish->host_addr);
+        g_free(publish->box_addr);
+        g_free(publish);
+}
+
+char *net_publish_text(const NetPublish *publish) {
+        bool v6 = strchr(publish->host_addr, ':');
+        return g_strdup_printf("%s %s%s%s:%u", publish->udp ? "udp" : "tcp", v6 ? "[" : "", *publish->host_addr ? publish->host_addr : "*",
+                               v6 ? "]" : "", publish->host_port);
+}
+
+GVariant *net_publish_pack(const GPtrArray *publish) {
+        GVariantBuilder builder;
+        g_variant_builder_init(&builder, G_VARIANT_TYPE(NET_PUBLISH_SIGNATURE));
+        for (guint i = 0; i < publish->len; i++) {
+                const NetPublish *p = publish->pdata[i];
+                g_variant_builder_add(&builder, "(ssqsq)", p->udp ? "udp" : "tcp", p->host_addr, p->host_port, p->box_addr, p->box_port);
+        }
+        return g_variant_builder_end(&builder);
+}
+
+GVariant *net_config_pack(const NetConfig *config) {
+        GVariantBuilder builder;
+        g_variant_builder_init(&builder, G_VARIANT_TYPE(NET_CONFIG_SIGNATURE));
+        g_variant_builder_add(&builder, "{sv}", "mtu", g_variant_new_uint16(config->mtu));
+        g_variant_builder_add(&builder, "{sv}", "ipv6", g_variant_new_boolean(config->ipv6));
+        g_variant_builder_add(&builder, "{sv}", "verbose", g_variant_new_boolean(config->verbose));
+        g_variant_builder_add(&builder, "{sv}", "best_effort_confine", g_variant_new_boolean(config->best_effort_confine));
+        g_variant_builder_add(&builder, "{sv}", "publish", net_publish_pack(config->publish));
+        return g_variant_builder_end(&builder);
+}
+
+/* AF_INET or AF_INET6 for a numeric address, AF_UNSPEC for "", -1 for anything else. */
+static int address_family(const char *text, uint8_t bytes[16]) {
+        if (!*text)
+                return AF_UNSPEC;
+        if (inet_pton(AF_INET, text, bytes) == 1)
+                return AF_INET;
+        if (inet_pton(AF_INET6, text, bytes) == 1)
+                return AF_INET6;
+        return -1;
+}
+
+/* Is this an address that the box's side of the network can have? */
+static bool is_box_address(int family, const uint8_t bytes[16]) {
+        uint8_t subnet[16], gateway[16], dns[16];
+        size_t prefix = family == AF_INET ? NET_PREFIX_IPV4 / 8 : NET_PREFIX_IPV6 / 8, size = family == AF_INET ? 4 : 16;
+
+        inet_pton(family, family == AF_INET ? NET_SUBNET_IPV4 : NET_SUBNET_IPV6, subnet);
+        inet_pton(family, family == AF_INET ? NET_GATEWAY_IPV4 : NET_GATEWAY_IPV6, gateway);
+        inet_pton(family, family == AF_INET ? NET_DNS_IPV4 : NET_DNS_IPV6, dns);
+        return memcmp(bytes, subnet, prefix) == 0 && memcmp(bytes, subnet, size) != 0 && memcmp(bytes, gateway, size) != 0 &&
+               memcmp(bytes, dns, size) != 0 && !(family == AF_INET && bytes[3] == 255);
+}
+
+static bool publish_check(const NetPublish *p, GError **error) {
+        uint8_t host[16], box[16];
+        g_autofree char *host_quoted = err_quote(p->host_addr), *box_quoted = err_quote(p->box_addr);
+
+        int host_family = address_family(p->host_addr, host), box_family = address_family(p->box_addr, box);
+        if (host_family < 0)
+                return err_usage(error, "published port: \"%s\" is not a numeric address", host_quoted);
+        if (box_family < 0)
+                return err_usage(error, "published port: \"%s\" is not a numeric address", box_quoted);
+        if (host_family == AF_UNSPEC)
+                host_family = AF_INET;
+        if (box_family == AF_UNSPEC)
+                box_family = host_family;
+        else if (!is_box_address(box_family, box))
+                return err_usage(error, "published port: %s is not an address of the box's network", box_quoted);
+        if (box_family != host_family)
+                return err_usage(error, "published port: %s and %s are not of one address family",
+                                 *host_quoted ? host_quoted : "every IPv4 address", box_quoted);
+        if (p->box_port == 0)
+                return err_usage(error, "published port: the box's port must not be 0");
+        return true;
+}
+
+GPtrArray *net_publish_parse(GVariant *array, GError **error) {
+        g_autoptr(GPtrArray) publish = g_ptr_array_new_with_free_func((GDestroyNotify) net_publish_free);
+        const char *proto, *host_addr, *box_addr;
+        guint16 host_port, box_port;
+        GVariantIter iter;
+
+        g_variant_iter_init(&iter, array);
+        while (g_variant_iter_next(&iter, "(&s&sq&sq)", &proto, &host_addr, &host_port, &box_addr, &box_port)) {
+                bool udp = g_str_equal(proto, "udp");
+                if (!udp && !g_str_equal(proto, "tcp")) {
+                        g_autofree char *quoted = err_quote(proto);
+                        err_usage(error, "published port: \"%s\" is neither tcp nor udp", quoted);
+                        return NULL;
+                }
+                NetPublish *p = net_publish_new(udp, host_addr, host_port, box_addr, box_port);
+                g_ptr_array_add(publish, p);
+                if (!publish_check(p, error))
+                        return NULL;
+        }
+        return g_steal_pointer(&publish);
+}
+
+typedef enum { KEY_MTU, KEY_IPV6, KEY_VERBOSE, KEY_BEST_EFFORT_CONFINE, KEY_PUBLISH, KEY_MAX } ConfigKey;
+
+static const struct {
+        const char *name, *type;
+} config_keys[KEY_MAX] = {
+        [KEY_MTU] = { "mtu", "q" },
+        [KEY_IPV6] = { "ipv6", "b" },
+        [KEY_VERBOSE] = { "verbose", "b" },
+        [KEY_BEST_EFFORT_CONFINE] = { "best_effort_confine", "b" },
+        [KEY_PUBLISH] = { "publish", NET_PUBLISH_SIGNATURE },
+};
+
+static bool apply_key(NetConfig *config, ConfigKey key, GVariant *value, GError **error) {
+        switch (key) {
+        case KEY_MTU:
+                config->mtu = g_variant_get_uint16(value);
+                if (config->mtu < NET_MTU_MIN || config->mtu > NET_MTU_MAX)
+                        return err_usage(error, "MTU %u is not between %u and %u", config->mtu, NET_MTU_MIN, NET_MTU_MAX);
+                return true;
+        case KEY_IPV6:
+                config->ipv6 = g_variant_get_boolean(value);
+                return true;
+        case KEY_VERBOSE:
+                config->verbose = g_variant_get_boolean(value);
+                return true;
+        case KEY_BEST_EFFORT_CONFINE:
+                config->best_effort_confine = g_variant_get_boolean(value);
+                return true;
+        case KEY_PUBLISH: {
+                GPtrArray *publish = net_publish_parse(value, error);
+                if (!publish)
+                        return false;
+                g_ptr_array_unref(config->publish);
+                config->publish = publish;
+                return true;
+        }
+        case KEY_MAX:
+                break;
+        }
+        g_assert_not_reached();
+}
+
+NetConfig *net_config_parse(GVariant *dict, GError **error) {
+        g_autoptr(NetConfig) config = net_config_new();
+        unsigned seen = 0;
+        GVariantIter iter;
+
+        g_variant_iter_init(&iter, dict);
+        for (;;) {
+                g_autoptr(GVariant) value = NULL;
+                const char *name;
+                if (!g_variant_iter_next(&iter, "{&sv}", &name, &value))
+                        break;
+
+                g_autofree char *quoted = err_quote(name);
+                unsigned key = 0;
+                while (key < KEY_MAX && !g_str_equal(config_keys[key].name, name))
+                        key++;
+                if (key == KEY_MAX) {
+                        err_usage(error, "network configuration: unknown key \"%s\"", quoted);
+                        return NULL;
+                }
+                if (seen & (1u << key)) {
+                        err_usage(error, "network configuration: %s is given twice", quoted);
+                        return NULL;
+                }
+                seen |= 1u << key;
+                if (!g_variant_is_of_type(value, G_VARIANT_TYPE(config_keys[key].type))) {
+                        err_usage(error, "network configuration: %s is of type %s, not %s", quoted, g_variant_get_type_string(value),
+                                  config_keys[key].type);
+                        return NULL;
+                }
+                if (!apply_key(config, (ConfigKey) key, value, error))
+                        return NULL;
+        }
+
+        /* Only now: the keys come in any order. */
+        for (guint i = 0; i < config->publish->len; i++) {
+                const NetPublish *p = config->publish->pdata[i];
+                if (!config->ipv6 && strchr(p->host_addr, ':')) {
+                        g_autofree char *text = net_publish_text(p);
+                        err_usage(error, "published port %s: IPv6 is off", text);
+                        return NULL;
+                }
+        }
+        return g_steal_pointer(&config);
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+
+/*
+ * What the launcher tells usbox-net, and the addresses that both sides know. The launcher packs, usbox-net parses; both
+ * link this one file, so that they cannot disagree.
+ */
+
+/* The network between the box and usbox-net. The launcher gives the box its side of it without DHCP. */
+#define NET_BOX_IPV4 "10.0.2.100"
+#define NET_GATEWAY_IPV4 "10.0.2.2"
+#define NET_DNS_IPV4 "10.0.2.3"
+#define NET_SUBNET_IPV4 "10.0.2.0"
+#define NET_PREFIX_IPV4 24
+#define NET_BOX_IPV6 "fd00::100"
+#define NET_GATEWAY_IPV6 "fd00::2"
+#define NET_DNS_IPV6 "fd00::3"
+#define NET_SUBNET_IPV6 "fd00::"
+#define NET_PREFIX_IPV6 64
+
+/* The TAP's MTU, in bytes. Below 1280 IPv6 does not work (RFC 8200) and libslirp 4.7 builds DHCP answers into buffers that
+ * are sized by the MTU; 65520 is the largest multiple of 16 whose frames libslirp takes. */
+#define NET_MTU_MIN 1280
+#define NET_MTU_MAX 65520
+#define NET_MTU_DEFAULT 65520
+
+/* The type of WIRE_NET_CONFIG's body and of the list of ports in it and in WIRE_NET_READY. */
+#define NET_CONFIG_SIGNATURE "a{sv}"
+#define NET_PUBLISH_SIGNATURE "a(ssqsq)"
+
+/* One published port: what comes to host_addr:host_port goes to box_addr:box_port. */
+typedef struct {
+        bool udp;
+        char *host_addr;   /* numeric; "": every IPv4 address of the host ("::" is every IPv6 address) */
+        guint16 host_port; /* 0: any free one; WIRE_NET_READY says which */
+        char *box_addr;    /* numeric, of host_addr's family; "": the box's own of that family */
+        guint16 box_port;
+} NetPublish;
+
+typedef struct {
+        guint16 mtu;              /* "mtu" q */
+        bool ipv6;                /* "ipv6" b */
+        bool verbose;             /* "verbose" b */
+        bool best_effort_confine; /* "best_effort_confine" b: go on where own namespaces are not to be had */
+        GPtrArray *publish;       /* "publish" a(ssqsq), of NetPublish * */
+} NetConfig;
+
+/* A config with the defaults: MTU 65520, IPv6 on, the rest off and empty. */
+NetConfig *net_config_new(void);
+void net_config_free(NetConfig *config);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(NetConfig, net_config_free)
+
+/* A published port; the strings are copied, NULL is "". */
+NetPublish *net_publish_new(bool udp, const char *host_addr, guint16 host_port, const char *box_addr, guint16 box_port);
+void net_publish_free(NetPublish *publish);
+
+/* "tcp 0.0.0.0:8080" as errors name it; the caller's. */
+char *net_publish_text(const NetPublish *publish);
+
+/* The config as the body of WIRE_NET_CONFIG; floating. */
+GVariant *net_config_pack(const NetConfig *config);
+
+/* The other way. Every key is optional and has net_config_new()'s default; a key that is not known, comes twice, or has
+ * another type or an impossible value is an error. NULL with error; else the caller's. */
+NetConfig *net_config_parse(GVariant *dict, GError **error);
+
+/* Ports as NET_PUBLISH_SIGNATURE (floating), and back: an array of NetPublish * that frees them, the caller's, or NULL
+ * with error. WIRE_NET_READY's body is a tuple of one such array. */
+GVariant *net_publish_pack(const GPtrArray *publish);
+GPtrArray *net_publish_parse(GVariant *array, GError **error);

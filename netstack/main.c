@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * usbox-net: the network of one box, without rights.
+ *
+ * Role: helper of the launcher. Privileges: the caller's at first, none from confinement_apply() on. Threads: one.
+ *
+ * Theory of operation. The box's network namespace holds one TAP interface; what the box sends appears on its descriptor as
+ * Ethernet frames. libslirp speaks ARP, neighbour discovery, DHCP, ICMP, TCP and UDP to the box, and has an ordinary
+ * socket of ours in the host's network namespace for each flow: to the rest of the world the box's connections are
+ * ours. Nothing on the host has to be configured, and no right is needed for any of it.
+ *
+ *      box's kernel ⇄ TAP ⇄ loop ⇄ policy ⇄ libslirp (stack) ⇄ sockets ⇄ host's kernel
+ *
+ * Whatever the box sends has to pass the policy first; what that refuses is answered here (reply), so that a program gets
+ * its error at once. The host itself is out of reach: hostaddr knows what the kernel calls its own.
+ *
+ * The launcher speaks first, over the wire: NET_CONFIG. While it makes the box's namespaces, usbox-net opens the published
+ * ports, sets up libslirp, and confines itself; all that is left to do when NET_TAP brings the descriptor is to answer
+ * NET_READY and to loop. The wire says nothing more; that it is closed means that the launcher is gone, and so is
+ * usbox-net. An error before READY goes over the wire, since only the launcher prints.
+ */
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/wire.h"
+#include "netstack/config.h"
+#include "netstack/confinement.h"
+#include "netstack/loop.h"
+
+/* One flow is one descriptor and, in libslirp, up to 256 KiB: this many bound what a box can make us hold. */
+#define NOFILE_MAX 65536
+
+static void raise_nofile(void) {
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return;
+        rlim_t wanted = MIN(limit.rlim_max, NOFILE_MAX);
+        if (limit.rlim_cur == wanted)
+                return;
+        limit.rlim_cur = wanted;
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+                log_note("descriptor limit: %s", g_strerror(errno));
+}
+
+/* Ping sockets are for the groups of net.ipv4.ping_group_range (icmp(7)), which often is empty. */
+static bool may_ping(void) {
+        _cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_ICMP);
+        if (fd < 0)
+                log_step("no ping to the outside: net.ipv4.ping_group_range leaves this user out");
+        return fd >= 0;
+}
+
+/* Open the ports; ret gets them as they came out. */
+static bool publish_all(Net *net, const NetConfig *config, GPtrArray *ret, GError **error) {
+        for (guint i = 0; i < config->publish->len; i++) {
+                const NetPublish *p = config->publish->pdata[i];
+                guint16 port = stack_publish(net->stack, p, error);
+                if (port == 0)
+                        return false;
+                bool v6 = strchr(p->host_addr, ':');
+                g_ptr_array_add(ret, net_publish_new(p->udp, *p->host_addr ? p->host_addr : "0.0.0.0", port,
+                                                     *p->box_addr ? p->box_addr : (v6 ? NET_BOX_IPV6 : NET_BOX_IPV4), p->box_port));
+        }
+        return true;
+}
+
+/* All that can be done before the TAP is there. */
+static bool prepare(Net *net, const NetConfig *config, pid_t launcher, GPtrArray *ret_published, GError **error) {
+        raise_nofile();
+        net->stack = stack_new(config, loop_send, net, error);
+        if (!net->stack || !publish_all(net, config, ret_published, error) || !hostaddr_open(&net->host, error))
+                return false;
+        net->policy = (Policy){ .ipv6 = config->ipv6, .ping = may_ping(), .host = net->host.prefixes };
+        log_step("stack made, %u ports published", ret_published->len);
+
+        if (!confinement_apply(launcher, config->best_effort_confine, error)) {
+                g_prefix_error(error, "confine usbox-net: ");
+                return false;
+        }
+        log_step("confined");
+        return true;
+}
+
+static bool receive_tap(Net *net, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+
+        if (!wire_expect(net->wire, "launcher", WIRE_NET_TAP, &m, error))
+                return false;
+        net->tap = wire_message_take_fd(&m, 0);
+        if (!fd_set_nonblock(net->tap, true))
+                return err_set(error, errno, "make the TAP non-blocking");
+        return true;
+}
+
+static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+        g_autoptr(GPtrArray) published = g_ptr_array_new_with_free_func((GDestroyNotify) net_publish_free);
+
+        if (!wire_expect(net->wire, "launcher", WIRE_NET_CONFIG, &m, error))
+                return false;
+        g_autoptr(NetConfig) config = net_config_parse(m.body, error);
+        if (!config)
+                return false;
+        log_init("usbox-net", verbose || config->verbose);
+
+        if (!prepare(net, config, launcher, published, error) || !receive_tap(net, error))
+                return false;
+        GVariant *ports = net_publish_pack(published);
+        if (!wire_send(net->wire, WIRE_NET_READY, g_variant_new_tuple(&ports, 1), NULL, 0, error))
+                return false;
+        log_step("ready");
+        return loop_run(net, error);
+}
+
+static int usage(void) {
+        log_note("this program is started by usbox; its options are --wire FD and --verbose");
+        return EXIT_FAILURE;
+}
+
+int main(int argc, char **argv) {
+        Net net = { .wire = -1, .tap = -1, .host.fd = -1 };
+        pid_t launcher = getppid();
+        bool verbose = false;
+
+        for (int i = 1; i < argc; i++) {
+                guint64 fd;
+                if (g_str_equal(argv[i], "--verbose"))
+                        verbose = true;
+                else if (g_str_equal(argv[i], "--wire") && i + 1 < argc && g_ascii_string_to_unsigned(argv[++i], 10, 3, 1024, &fd, NULL))
+                        net.wire = (int) fd;
+                else
+                        net.wire = -1, i = argc;
+        }
+        log_init("usbox-net", verbose);
+        if (net.wire < 0)
+                return usage();
+        signal(SIGPIPE, SIG_IGN);
+
+        g_autoptr(GError) error = NULL;
+        if (run(&net, launcher, verbose, &error))
+                return EXIT_SUCCESS;
+        err_step(&error, "network");
+        wire_send_error(net.wire, error);
+        return EXIT_FAILURE;
+}

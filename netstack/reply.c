@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Answers to what the policy refuses, so that a connect(2) in the box fails at once instead of hanging.
+ *
+ * Role: usbox-net. Privileges: none. Threads: any; pure functions. Order: after the policy, instead of libslirp.
+ *
+ * No answer is longer than the frame that it answers by more than a header, and each goes to the box alone: there is
+ * nothing here to amplify, so there is no limit of rate.
+ */
+#include <string.h>
+
+#include "netstack/reply.h"
+
+#define TCP_LEN 20
+#define ICMP_LEN 8
+#define IPV4_LEN 20
+#define IPV6_LEN 40
+
+/* The sender of errors is the gateway, as on any path. */
+static const struct in6_addr gateway_ipv4 = { .s6_addr = { [10] = 0xff, 0xff, 10, 0, 2, 2 } };
+static const struct in6_addr gateway_ipv6 = { .s6_addr = { 0xfd, [15] = 2 } };
+
+/* RFC 9293, 3.10.7.1: a RST that the sender of this segment will believe. */
+static size_t reply_reset(const Packet *p, uint8_t *out) {
+        const uint8_t *in = p->frame + p->l4;
+
+        if (p->tcp_flags & PACKET_TCP_RST)
+                return 0;
+
+        size_t at = packet_write_headers(out, p->frame + 6, p->family, &p->dst, &p->src, IPPROTO_TCP, TCP_LEN);
+        uint8_t *tcp = out + at;
+        memset(tcp, 0, TCP_LEN);
+        packet_put16(tcp, p->dport);
+        packet_put16(tcp + 2, p->sport);
+        tcp[12] = (TCP_LEN / 4) << 4;
+        tcp[13] = PACKET_TCP_RST;
+        if (p->tcp_flags & PACKET_TCP_ACK) {
+                packet_put32(tcp + 4, packet_get32(in + 8));
+        } else {
+                uint32_t taken = (uint32_t) (p->l4_len - (size_t) (in[12] >> 4) * 4);
+                taken += !!(p->tcp_flags & PACKET_TCP_SYN) + !!(p->tcp_flags & PACKET_TCP_FIN);
+                packet_put32(tcp + 8, packet_get32(in + 4) + taken);
+                tcp[13] |= PACKET_TCP_ACK;
+        }
+        packet_put16(tcp + 16, packet_l4_checksum(p->family, &p->dst, &p->src, IPPROTO_TCP, tcp, TCP_LEN));
+        return at + TCP_LEN;
+}
+
+/* RFC 792 and 1812: type 3, code 13; RFC 4443: type 1, code 1. Both carry as much of the packet as fits. */
+static size_t reply_unreachable(const Packet *p, uint8_t *out) {
+        bool v4 = p->family == AF_INET;
+        size_t room = v4 ? 576 - IPV4_LEN - ICMP_LEN : 1280 - IPV6_LEN - ICMP_LEN;
+        size_t quoted = p->len - PACKET_ETH_LEN;
+        if (quoted > room)
+                quoted = room;
+
+        const struct in6_addr *src = v4 ? &gateway_ipv4 : &gateway_ipv6;
+        uint8_t protocol = v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
+        size_t at = packet_write_headers(out, p->frame + 6, p->family, src, &p->src, protocol, ICMP_LEN + quoted);
+        uint8_t *icmp = out + at;
+        memset(icmp, 0, ICMP_LEN);
+        icmp[0] = v4 ? 3 : 1;
+        icmp[1] = v4 ? 13 : 1;
+        memcpy(icmp + ICMP_LEN, p->frame + PACKET_ETH_LEN, quoted);
+        packet_put16(icmp + 2, packet_l4_checksum(p->family, src, &p->src, protocol, icmp, ICMP_LEN + quoted));
+        return at + ICMP_LEN + quoted;
+}
+
+size_t reply_refuse(const Packet *packet, uint8_t *out) {
+        if (packet->family != AF_INET && packet->family != AF_INET6)
+                return 0;
+        return packet->protocol == IPPROTO_TCP ? reply_reset(packet, out) : reply_unreachable(packet, out);
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "netstack/packet.h"
+
+/* Large enough for any reply: IPv6's ICMP errors may fill 1280 bytes. */
+#define REPLY_MAX (PACKET_ETH_LEN + 1280)
+
+/*
+ * The frame that tells the box that packet is refused: TCP gets a RST, the rest ICMP "administratively prohibited". Writes to
+ * out (REPLY_MAX bytes) and returns the length, 0 where nothing may be answered.
+ */
+size_t reply_refuse(const Packet *packet, uint8_t *out);
