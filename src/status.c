@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * --status-fd and --pidfile.
+ *
+ * Role: launcher. Privileges: none needed. Threads: one. Order: opened before anything is started, so that a wrong descriptor
+ * or a missing directory is told first; the last report goes out at the very end.
+ */
+#include <fcntl.h>
+#include <jansson.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "status.h"
+
+/* A reader that does not read must not hold up the end of the box for longer. */
+#define WRITE_WAIT_MS 1000
+
+struct Status {
+        int fd;          /* -1: no reports (any more) */
+        int pidfile_dir; /* the directory, held so that a changed path cannot make us remove something else */
+        char *pidfile_name;
+        bool pidfile_written;
+        dev_t pidfile_dev;
+        ino_t pidfile_ino;
+};
+
+static bool check_fd(int fd, GError **error) {
+        if (fd == STDIN_FILENO)
+                return err_usage(error, "--status-fd: 0 is the command's standard input");
+        int flags = fcntl(fd, F_GETFL);
+        if (flags < 0)
+                return err_usage(error, "--status-fd: descriptor %d is not open", fd);
+        if ((flags & O_ACCMODE) == O_RDONLY || (flags & O_PATH))
+                return err_usage(error, "--status-fd: descriptor %d is not open for writing", fd);
+        if (fd > STDERR_FILENO && fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+                return err_set(error, errno, "--status-fd %d", fd);
+        return true;
+}
+
+static bool open_pidfile_dir(Status *s, const char *pidfile, GError **error) {
+        g_autofree char *dir = g_path_get_dirname(pidfile);
+        g_autofree char *quoted = err_quote(pidfile);
+
+        if (*pidfile == '\0' || g_str_has_suffix(pidfile, "/"))
+                return err_usage(error, "--pidfile: '%s' is not the name of a file", quoted);
+        s->pidfile_name = g_path_get_basename(pidfile);
+        s->pidfile_dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (s->pidfile_dir < 0)
+                return err_set(error, errno, "--pidfile %s: its directory", quoted);
+        return true;
+}
+
+bool status_open(int fd, const char *pidfile, Status **ret, GError **error) {
+        *ret = NULL;
+        if (fd < 0 && !pidfile)
+                return true;
+
+        g_autoptr(Status) s = g_new0(Status, 1);
+        s->fd = -1;
+        s->pidfile_dir = -1;
+        if (fd >= 0 && !check_fd(fd, error))
+                return false;
+        s->fd = fd;
+        if (pidfile && !open_pidfile_dir(s, pidfile, error))
+                return false;
+        *ret = g_steal_pointer(&s);
+        return true;
+}
+
+void status_free(Status *s) {
+        if (!s)
+                return;
+        struct stat st;
+        if (s->pidfile_written && fstatat(s->pidfile_dir, s->pidfile_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            st.st_dev == s->pidfile_dev && st.st_ino == s->pidfile_ino)
+                (void) unlinkat(s->pidfile_dir, s->pidfile_name, 0);
+        fd_closep(&s->pidfile_dir);
+        g_free(s->pidfile_name);
+        g_free(s);
+}
+
+/* Pieces of PIPE_BUF: after POLLOUT a pipe takes that much without waiting, so that the flags that others share stay alone. */
+static bool write_patiently(int fd, const char *text, size_t len) {
+        while (len > 0) {
+                struct pollfd p = { .fd = fd, .events = POLLOUT };
+                int ready = TEMP_FAILURE_RETRY(poll(&p, 1, WRITE_WAIT_MS));
+                if (ready <= 0)
+                        return false;
+                ssize_t n = TEMP_FAILURE_RETRY(write(fd, text, MIN(len, (size_t) PIPE_BUF)));
+                if (n < 0 && errno != EAGAIN)
+                        return false;
+                if (n > 0) {
+                        text += n;
+                        len -= (size_t) n;
+                }
+        }
+        return true;
+}
+
+static void report(Status *s, json_t *event) {
+        char *text = json_dumps(event, JSON_COMPACT);
+        g_assert(text);
+        g_autofree char *line = g_strconcat(text, "\n", NULL);
+        free(text);
+        json_decref(event);
+        if (!write_patiently(s->fd, line, strlen(line)))
+                s->fd = -1;
+}
+
+/* jansson refuses what is no UTF-8; a path in a message may be anything. */
+static json_t *string(const char *text) {
+        g_autofree char *valid = g_utf8_make_valid(text, -1);
+        json_t *value = json_string(valid);
+        g_assert(value);
+        return value;
+}
+
+static void set(json_t *object, const char *key, json_t *value) {
+        int r = json_object_set_new(object, key, value);
+        g_assert(r == 0);
+}
+
+static json_t *event_new(const char *name, const char *box) {
+        json_t *event = json_object();
+        set(event, "event", string(name));
+        if (box)
+                set(event, "box", string(box));
+        return event;
+}
+
+static bool write_pidfile(Status *s, pid_t pid, GError **error) {
+        g_autofree char *quoted = err_quote(s->pidfile_name);
+        g_autofree char *temporary = g_strdup_printf(".%s.%d.%08x", s->pidfile_name, (int) getpid(), g_random_int());
+        char text[16];
+        struct stat st;
+
+        _cleanup_close_ int fd = openat(s->pidfile_dir, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+        if (fd < 0)
+                return err_set(error, errno, "--pidfile: create a file beside %s", quoted);
+        int len = snprintf(text, sizeof text, "%d\n", (int) pid);
+        if (!fd_write_all(fd, text, (size_t) len) || fstat(fd, &st) < 0 ||
+            renameat(s->pidfile_dir, temporary, s->pidfile_dir, s->pidfile_name) < 0) {
+                err_set(error, errno, "--pidfile: write %s", quoted);
+                (void) unlinkat(s->pidfile_dir, temporary, 0);
+                return false;
+        }
+        s->pidfile_written = true;
+        s->pidfile_dev = st.st_dev;
+        s->pidfile_ino = st.st_ino;
+        return true;
+}
+
+bool status_started(Status *s, const char *box, pid_t pid, GError **error) {
+        if (!s)
+                return true;
+        if (s->pidfile_name && !write_pidfile(s, pid, error))
+                return false;
+        if (s->fd >= 0) {
+                json_t *event = event_new("started", box);
+                set(event, "pid", json_integer(pid));
+                report(s, event);
+        }
+        return true;
+}
+
+static json_int_t microseconds(struct timeval t) {
+        return (json_int_t) t.tv_sec * 1000000 + t.tv_usec;
+}
+
+void status_exited(Status *s, const char *box, const StatusExit *how) {
+        if (!s || s->fd < 0)
+                return;
+        json_t *event = event_new("exited", box);
+        set(event, "status", json_integer(how->status));
+        if (how->signal != 0)
+                set(event, "signal", json_integer(how->signal));
+        set(event, "timeout", json_boolean(how->timeout));
+        if (how->oom)
+                set(event, "oom", json_boolean(*how->oom));
+        if (how->usage) {
+                json_t *usage = json_object();
+                set(usage, "user_us", json_integer(microseconds(how->usage->ru_utime)));
+                set(usage, "system_us", json_integer(microseconds(how->usage->ru_stime)));
+                set(usage, "max_rss_kib", json_integer(how->usage->ru_maxrss));
+                set(event, "usage", usage);
+        }
+        report(s, event);
+}
+
+void status_failed(Status *s, const GError *failure) {
+        if (!s || s->fd < 0)
+                return;
+        json_t *event = event_new("failed", NULL);
+        if (err_get_step(failure))
+                set(event, "step", string(err_get_step(failure)));
+        if (err_get_errno(failure) != 0)
+                set(event, "errno", json_integer(err_get_errno(failure)));
+        set(event, "message", string(failure->message));
+        if (err_get_hint(failure))
+                set(event, "hint", string(err_get_hint(failure)));
+        report(s, event);
+}

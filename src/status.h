@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+/*
+ * What other programs learn of a run: --status-fd (one JSON object a line for each event) and --pidfile. Every call takes NULL
+ * for a run that asked for neither. A reader that has gone, or that reads nothing for a second, ends the reports,
+ * never the run; the process must ignore SIGPIPE.
+ */
+typedef struct Status Status;
+
+/* How the payload ended. */
+typedef struct {
+        int status;                 /* usbox's own exit status for it: 0-255 */
+        int signal;                 /* it was killed by this signal, or 0 */
+        bool timeout;               /* --timeout ended it */
+        const bool *oom;            /* it ran out of its memory limit; NULL: not known, then the key is not there */
+        const struct rusage *usage; /* of the payload and what it awaited; NULL: not known */
+} StatusExit;
+
+/*
+ * fd: as typed, -1 for none; it must be open for writing and not stdin (a usage error else), is made O_CLOEXEC
+ * and stays the caller's. pidfile: NULL for none; its directory must exist. *ret is NULL where neither is asked for.
+ */
+bool status_open(int fd, const char *pidfile, Status **ret, GError **error);
+
+/* Removes the pidfile if it is still the one that was written. */
+void status_free(Status *s);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Status, status_free)
+
+/* {"event":"started","box":ID,"pid":N}: pid is the payload's as the host sees it. Writes the pidfile whole (a temporary file,
+ * then rename); false with error where that fails. */
+bool status_started(Status *s, const char *box, pid_t pid, GError **error);
+
+/* {"event":"exited","box":ID,"status":N,"signal":N,"timeout":B,"oom":B,"usage":{...}}; signal, oom, usage only where there is one. */
+void status_exited(Status *s, const char *box, const StatusExit *how);
+
+/* {"event":"failed","step":S,"errno":N,"message":S,"hint":S}; step, errno, hint only where there is one. */
+void status_failed(Status *s, const GError *failure);
