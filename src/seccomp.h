@@ -17,3 +17,26 @@ typedef struct {
 } SeccompSpec;
 
 extern const Option seccomp_options[];
+
+/* Free what it owns. All zero is the default. */
+void seccomp_clear(SeccompSpec *s);
+
+/* A filter for confine_seccomp(); n is 0 where none is to be installed. */
+typedef struct {
+        const struct sock_filter *filter;
+        size_t n;
+        struct sock_filter *owned; /* NULL: filter is static */
+} SeccompProgram;
+
+void seccomp_program_clear(SeccompProgram *program);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(SeccompProgram, seccomp_program_clear)
+
+/* One of the filters that were compiled with usbox; static. compat32: the 32-bit ABI too, else it is refused. nested:
+ * namespaces and mounts. root_payload: what the box's root with ids of its own may. */
+void seccomp_builtin(bool compat32, bool nested, bool root_payload, const struct sock_filter **ret, size_t *ret_n);
+
+/*
+ * Launcher, before the clone: the filter that spec asks for. A FILE is compiled by usbox-seccomp, a process of its own;
+ * it replaces the default whole. *ret is set on success only. Errors (step "seccomp") name the file and the place in it.
+ */
+bool seccomp_prepare(const SeccompSpec *spec, bool nested, bool root_payload, SeccompProgram *ret, GError **error);
