@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * net-driver: usbox-net without the launcher, for tests.
+ *
+ * net-driver [--mtu N] [--no-ipv6] [--verbose] [--best-effort] [--no-tap] [-p PROTO,HOST,PORT,BOX,PORT]... USBOX-NET CMD...
+ *
+ * Starts USBOX-NET in the network namespace that it is called in, makes a user and a network namespace with a TAP for itself,
+ * hands that over, prints "ready PROTO HOST PORT BOX PORT ..." lines and "pid N" on descriptor 1, and runs CMD in the
+ * namespace. Ends with CMD's status; 70 and the error on stderr when usbox-net says one, 71 for what else goes wrong.
+ */
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/proc.h"
+#include "base/wire.h"
+#include "netstack/config.h"
+
+#define EXIT_NET 70
+#define EXIT_DRIVER 71
+
+static void die(int status, const GError *error) {
+        fprintf(stderr, "net-driver: %s\n", error->message);
+        if (err_get_hint(error))
+                fprintf(stderr, "hint: %s\n", err_get_hint(error));
+        exit(status);
+}
+
+static void make_namespaces(void) {
+        g_autoptr(GError) error = NULL;
+        g_autofree char *uid_map = g_strdup_printf("0 %d 1", (int) getuid()), *gid_map = g_strdup_printf("0 %d 1", (int) getgid());
+
+        if (unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0 || !fd_write_file(AT_FDCWD, "/proc/self/setgroups", "deny") ||
+            !fd_write_file(AT_FDCWD, "/proc/self/uid_map", uid_map) || !fd_write_file(AT_FDCWD, "/proc/self/gid_map", gid_map)) {
+                err_set(&error, errno, "namespaces");
+                die(EXIT_DRIVER, error);
+        }
+}
+
+static int make_tap(const NetConfig *config) {
+        g_autoptr(GError) error = NULL;
+        struct ifreq request = { .ifr_name = "tap0", .ifr_flags = IFF_TAP | IFF_NO_PI };
+
+        int tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+        if (tap < 0 || ioctl(tap, TUNSETIFF, &request) < 0) {
+                err_set(&error, errno, "TAP");
+                die(EXIT_DRIVER, error);
+        }
+        g_autofree char *script = g_strdup_printf(
+                "ip link set lo up && ip link set tap0 mtu %u up && ip addr add %s/%d dev tap0 && ip route add default via %s", config->mtu,
+                NET_BOX_IPV4, NET_PREFIX_IPV4, NET_GATEWAY_IPV4);
+        g_autofree char *script6 = g_strdup_printf("ip addr add %s/%d dev tap0 nodad && ip -6 route add default via %s", NET_BOX_IPV6,
+                                                   NET_PREFIX_IPV6, NET_GATEWAY_IPV6);
+        if (system(script) != 0 || (config->ipv6 && system(script6) != 0)) {
+                err_set(&error, 0, "ip failed");
+                die(EXIT_DRIVER, error);
+        }
+        return tap;
+}
+
+static void print_ready(const WireMessage *ready) {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(GVariant) list = g_variant_get_child_value(ready->body, 0);
+        g_autoptr(GPtrArray) ports = net_publish_parse(list, &error);
+
+        if (!ports)
+                die(EXIT_DRIVER, error);
+        for (guint i = 0; i < ports->len; i++) {
+                const NetPublish *p = ports->pdata[i];
+                printf("ready %s %s %u %s %u\n", p->udp ? "udp" : "tcp", p->host_addr, p->host_port, p->box_addr, p->box_port);
+        }
+}
+
+static void parse_publish(NetConfig *config, const char *text) {
+        g_auto(GStrv) parts = g_strsplit(text, ",", 5);
+        g_assert(g_strv_length(parts) == 5);
+        g_ptr_array_add(config->publish, net_publish_new(g_str_equal(parts[0], "udp"), parts[1], (guint16) atoi(parts[2]), parts[3],
+                                                         (guint16) atoi(parts[4])));
+}
+
+int main(int argc, char **argv) {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(NetConfig) config = net_config_new();
+        g_auto(WireMessage) ready = { 0 };
+        int wire[2], i = 1;
+        bool with_tap = true;
+
+        for (; i < argc && argv[i][0] == '-'; i++)
+                if (g_str_equal(argv[i], "--mtu"))
+                        config->mtu = (guint16) atoi(argv[++i]);
+                else if (g_str_equal(argv[i], "--no-ipv6"))
+                        config->ipv6 = false;
+                else if (g_str_equal(argv[i], "--verbose"))
+                        config->verbose = true;
+                else if (g_str_equal(argv[i], "--best-effort"))
+                        config->best_effort_confine = true;
+                else if (g_str_equal(argv[i], "--no-tap"))
+                        with_tap = false;
+                else if (g_str_equal(argv[i], "-p"))
+                        parse_publish(config, argv[++i]);
+        g_assert(argc - i >= 2);
+
+        if (!wire_pair(wire, &error))
+                die(EXIT_DRIVER, error);
+        char *net_argv[] = { argv[i], "--wire", "3", NULL }, *net_envp[] = { NULL };
+        ProcFd map = { .fd = wire[1], .number = 3 };
+        pid_t net = proc_spawn(argv[i], net_argv, net_envp, &map, 1, NULL, &error);
+        if (net < 0)
+                die(EXIT_DRIVER, error);
+        close(wire[1]);
+        if (!wire_send(wire[0], WIRE_NET_CONFIG, net_config_pack(config), NULL, 0, &error))
+                die(EXIT_DRIVER, error);
+
+        make_namespaces();
+        int tap = make_tap(config);
+        if (with_tap) {
+                /* When usbox-net has ended already, its error is still to be read. */
+                (void) wire_send(wire[0], WIRE_NET_TAP, NULL, &tap, 1, NULL);
+                close(tap);
+        }
+        if (with_tap && !wire_expect(wire[0], "usbox-net", WIRE_NET_READY, &ready, &error))
+                die(EXIT_NET, error);
+        if (with_tap)
+                print_ready(&ready);
+        printf("pid %d\n", (int) net);
+        fflush(stdout);
+
+        pid_t child = fork();
+        if (child == 0) {
+                execvp(argv[i + 1], argv + i + 1);
+                _exit(127);
+        }
+        int status;
+        g_assert(proc_wait(child, &status));
+        close(wire[0]);
+        int net_status;
+        g_assert(proc_wait(net, &net_status));
+        if (net_status != 0) {
+                g_autofree char *text = proc_status_text(net_status);
+                fprintf(stderr, "net-driver: usbox-net: %s\n", text);
+                return EXIT_NET;
+        }
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
