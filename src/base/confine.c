@@ -65,8 +65,16 @@ bool confine_seccomp(const struct sock_filter *filter, size_t n, GError **error)
 }
 
 bool confine_unshare(GError **error) {
+        /* Afterwards nobody knows them any more. */
+        g_autofree char *uid_map = g_strdup_printf("65534 %u 1", (unsigned) geteuid());
+        g_autofree char *gid_map = g_strdup_printf("65534 %u 1", (unsigned) getegid());
+
         if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) < 0)
                 return err_set(error, errno, "unshare");
+        /* A file can only be made by ids that its file system's user namespace knows: without maps, EOVERFLOW. */
+        if (!fd_write_file(AT_FDCWD, "/proc/self/setgroups", "deny") || !fd_write_file(AT_FDCWD, "/proc/self/uid_map", uid_map) ||
+            !fd_write_file(AT_FDCWD, "/proc/self/gid_map", gid_map))
+                return err_set(error, errno, "id maps");
         return true;
 }
 

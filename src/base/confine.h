@@ -22,7 +22,7 @@ bool confine_drop_caps(GError **error);
 /* Install a seccomp filter (as the build compiled it). Needs confine_self() first. */
 bool confine_seccomp(const struct sock_filter *filter, size_t n, GError **error);
 
-/* A helper's own namespaces: user (its id maps stay empty: nobody), mount, ipc, uts, cgroup, all by one unshare(2).
+/* A helper's own namespaces: user (which knows the caller's ids alone, as nobody's), mount, ipc, uts, cgroup, all by one unshare(2).
  * Where the kernel or its policy forbids that, false with error: whether to go on is the caller's to decide. */
 bool confine_unshare(GError **error);
 
