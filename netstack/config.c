@@ -8,6 +8,8 @@
  * later step has to ask whether an address is one.
  */
 #include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -48,6 +50,49 @@ char *net_publish_text(const NetPublish *publish) {
         bool v6 = strchr(publish->host_addr, ':');
         return g_strdup_printf("%s %s%s%s:%u", publish->udp ? "udp" : "tcp", v6 ? "[" : "", *publish->host_addr ? publish->host_addr : "*",
                                v6 ? "]" : "", publish->host_port);
+}
+
+static socklen_t make_address(const char *text, guint16 port, struct sockaddr_storage *ret) {
+        struct sockaddr_in *in = (struct sockaddr_in *) ret;
+        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *) ret;
+
+        *ret = (struct sockaddr_storage){ 0 };
+        if (inet_pton(AF_INET, text, &in->sin_addr) == 1) {
+                in->sin_family = AF_INET;
+                in->sin_port = htons(port);
+                return sizeof *in;
+        }
+        int r = inet_pton(AF_INET6, text, &in6->sin6_addr);
+        g_assert(r == 1); /* net_publish_parse() has seen to it that it is one of the two */
+        in6->sin6_family = AF_INET6;
+        in6->sin6_port = htons(port);
+        return sizeof *in6;
+}
+
+socklen_t net_publish_host(const NetPublish *publish, struct sockaddr_storage *ret) {
+        return make_address(*publish->host_addr ? publish->host_addr : "0.0.0.0", publish->host_port, ret);
+}
+
+socklen_t net_publish_box(const NetPublish *publish, struct sockaddr_storage *ret) {
+        const char *own = strchr(publish->host_addr, ':') ? NET_BOX_IPV6 : NET_BOX_IPV4;
+        return make_address(*publish->box_addr ? publish->box_addr : own, publish->box_port, ret);
+}
+
+guint16 net_sockaddr_port(const struct sockaddr_storage *addr) {
+        return ntohs(addr->ss_family == AF_INET ? ((const struct sockaddr_in *) addr)->sin_port : ((const struct sockaddr_in6 *) addr)->sin6_port);
+}
+
+bool net_publish_failed(const NetPublish *publish, int errnum, GError **error) {
+        g_autofree char *text = net_publish_text(publish);
+
+        err_set(error, errnum, "publish %s", text);
+        if (errnum == EACCES)
+                err_hint(error, "ports below net.ipv4.ip_unprivileged_port_start are for root: take a higher one, or lower it with sysctl");
+        else if (errnum == EADDRINUSE)
+                err_hint(error, "port %u is taken: `ss -lntup` shows by whom; 0 takes any free one", publish->host_port);
+        else if (errnum == EADDRNOTAVAIL)
+                err_hint(error, "the address must be one of this host's: `ip addr` shows them");
+        return false;
 }
 
 GVariant *net_publish_pack(const GPtrArray *publish) {

@@ -3,6 +3,7 @@
 
 #include <glib.h>
 #include <stdbool.h>
+#include <sys/socket.h>
 
 /*
  * What the launcher tells usbox-net, and the addresses that both sides know. The launcher packs, usbox-net parses; both
@@ -59,6 +60,15 @@ void net_publish_free(NetPublish *publish);
 
 /* "tcp 0.0.0.0:8080" as errors name it; the caller's. */
 char *net_publish_text(const NetPublish *publish);
+
+/* Both sides of a published port as socket addresses, defaults filled in (for what net_publish_parse() has taken); they
+ * return the length. And the port in such an address, in host order. */
+socklen_t net_publish_host(const NetPublish *publish, struct sockaddr_storage *ret);
+socklen_t net_publish_box(const NetPublish *publish, struct sockaddr_storage *ret);
+guint16 net_sockaddr_port(const struct sockaddr_storage *addr);
+
+/* The error for a port that could not be opened, with what mends it. Returns false. */
+bool net_publish_failed(const NetPublish *publish, int errnum, GError **error);
 
 /* The config as the body of WIRE_NET_CONFIG; floating. */
 GVariant *net_config_pack(const NetConfig *config);

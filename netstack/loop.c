@@ -23,7 +23,7 @@
 /* Frames taken in one turn, so that what comes from the host has its turn too. */
 #define FRAMES_PER_TURN 64
 
-enum { POLL_WIRE, POLL_HOST, POLL_TAP, POLL_STACK };
+enum { POLL_WIRE, POLL_HOST, POLL_TAP, POLL_OWN };
 
 void loop_send(const void *frame, size_t len, void *data) {
         const Net *net = data;
@@ -42,7 +42,14 @@ static void take_frame(Net *net, const uint8_t *frame, size_t len) {
         uint8_t reply[REPLY_MAX];
         Packet packet;
 
-        switch (policy_frame(&net->policy, frame, len, &packet)) {
+        PolicyVerdict verdict = policy_frame(&net->policy, frame, len, &packet);
+        if (verdict == POLICY_DROP)
+                return;
+        /* Whom a published port's answer may go to is more than the policy can know: it holds even where that refuses. */
+        if (forward_input(net->forward, &packet))
+                return;
+
+        switch (verdict) {
         case POLICY_PASS:
                 stack_input(net->stack, frame, packet.len);
                 break;
@@ -95,13 +102,14 @@ bool loop_run(Net *net, GError **error) {
         g_autofree uint8_t *buf = g_malloc(FRAME_MAX);
 
         for (;;) {
-                const struct pollfd own[POLL_STACK] = {
+                const struct pollfd own[POLL_OWN] = {
                         [POLL_WIRE] = { .fd = net->wire, .events = POLLIN },
                         [POLL_HOST] = { .fd = net->host.fd, .events = POLLIN },
                         [POLL_TAP] = { .fd = net->tap, .events = POLLIN },
                 };
                 g_array_set_size(fds, 0);
-                g_array_append_vals(fds, own, POLL_STACK);
+                g_array_append_vals(fds, own, POLL_OWN);
+                forward_prepare(net->forward, fds);
                 int timeout = stack_prepare(net->stack, fds);
 
                 if (poll((struct pollfd *) (void *) fds->data, fds->len, timeout) < 0) {
@@ -120,6 +128,7 @@ bool loop_run(Net *net, GError **error) {
                                 return false;
                         net->policy.host = net->host.prefixes;
                 }
+                forward_dispatch(net->forward, fds);
                 stack_dispatch(net->stack, fds);
                 if (g_array_index(fds, struct pollfd, POLL_TAP).revents && !take_frames(net, buf, error))
                         return false;

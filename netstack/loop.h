@@ -4,6 +4,7 @@
 #include <glib.h>
 #include <stdbool.h>
 
+#include "netstack/forward.h"
 #include "netstack/hostaddr.h"
 #include "netstack/policy.h"
 #include "netstack/stack.h"
@@ -15,6 +16,7 @@ typedef struct {
         HostAddr host;
         Policy policy;   /* its host is host.prefixes */
         Stack *stack;
+        Forward *forward;
 } Net;
 
 /* A frame for the box, by way of the TAP; lost where that is full. Fits StackSend, net is a Net *. */

@@ -62,7 +62,7 @@ static bool may_ping(void) {
 static bool publish_all(Net *net, const NetConfig *config, GPtrArray *ret, GError **error) {
         for (guint i = 0; i < config->publish->len; i++) {
                 const NetPublish *p = config->publish->pdata[i];
-                guint16 port = stack_publish(net->stack, p, error);
+                guint16 port = p->udp ? forward_publish(net->forward, p, error) : stack_publish(net->stack, p, error);
                 if (port == 0)
                         return false;
                 bool v6 = strchr(p->host_addr, ':');
@@ -75,6 +75,7 @@ static bool publish_all(Net *net, const NetConfig *config, GPtrArray *ret, GErro
 /* All that can be done before the TAP is there. */
 static bool prepare(Net *net, const NetConfig *config, pid_t launcher, GPtrArray *ret_published, GError **error) {
         raise_nofile();
+        net->forward = forward_new(loop_send, net);
         net->stack = stack_new(config, loop_send, net, error);
         if (!net->stack || !publish_all(net, config, ret_published, error) || !hostaddr_open(&net->host, error))
                 return false;

@@ -163,46 +163,13 @@ static int find_listener(int fd, int events, void *opaque) {
         return -1;
 }
 
-static socklen_t make_address(const char *text, guint16 port, const char *any, struct sockaddr_storage *ret) {
-        struct sockaddr_in *in = (struct sockaddr_in *) ret;
-        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *) ret;
-
-        *ret = (struct sockaddr_storage){ 0 };
-        if (!*text)
-                text = any;
-        if (inet_pton(AF_INET, text, &in->sin_addr) == 1) {
-                in->sin_family = AF_INET;
-                in->sin_port = htons(port);
-                return sizeof *in;
-        }
-        /* net_config_parse() has seen to it that it is one of the two. */
-        g_assert(inet_pton(AF_INET6, text, &in6->sin6_addr) == 1);
-        in6->sin6_family = AF_INET6;
-        in6->sin6_port = htons(port);
-        return sizeof *in6;
-}
-
-static bool publish_failed(const NetPublish *publish, int errnum, GError **error) {
-        g_autofree char *text = net_publish_text(publish);
-
-        err_set(error, errnum, "publish %s", text);
-        if (errnum == EACCES)
-                err_hint(error, "ports below net.ipv4.ip_unprivileged_port_start are for root: take a higher one, or lower it with sysctl");
-        else if (errnum == EADDRINUSE)
-                err_hint(error, "port %u is taken: `ss -ltnup` shows by whom; 0 takes any free one", publish->host_port);
-        else if (errnum == EADDRNOTAVAIL)
-                err_hint(error, "the address must be one of this host's: `ip addr` shows them");
-        return false;
-}
-
 guint16 stack_publish(Stack *stack, const NetPublish *publish, GError **error) {
-        struct sockaddr_storage host, box;
-        socklen_t host_len = make_address(publish->host_addr, publish->host_port, "0.0.0.0", &host);
-        socklen_t box_len = make_address(publish->box_addr, publish->box_port, host.ss_family == AF_INET ? NET_BOX_IPV4 : NET_BOX_IPV6, &box);
+        struct sockaddr_storage host, box, bound;
+        socklen_t host_len = net_publish_host(publish, &host), box_len = net_publish_box(publish, &box), bound_len = sizeof bound;
 
         if (slirp_add_hostxfwd(stack->slirp, (struct sockaddr *) &host, host_len, (struct sockaddr *) &box, box_len,
                                SLIRP_HOSTFWD_V6ONLY) < 0) {
-                publish_failed(publish, errno, error);
+                net_publish_failed(publish, errno, error);
                 return 0;
         }
 
@@ -211,13 +178,11 @@ guint16 stack_publish(Stack *stack, const NetPublish *publish, GError **error) {
         slirp_pollfds_fill(stack->slirp, &timeout, find_listener, stack);
         g_assert(stack->listeners->len == known + 1);
 
-        struct sockaddr_storage bound;
-        socklen_t len = sizeof bound;
-        if (getsockname(g_array_index(stack->listeners, int, known), (struct sockaddr *) &bound, &len) < 0) {
-                publish_failed(publish, errno, error);
+        if (getsockname(g_array_index(stack->listeners, int, known), (struct sockaddr *) &bound, &bound_len) < 0) {
+                net_publish_failed(publish, errno, error);
                 return 0;
         }
-        return ntohs(bound.ss_family == AF_INET ? ((struct sockaddr_in *) &bound)->sin_port : ((struct sockaddr_in6 *) &bound)->sin6_port);
+        return net_sockaddr_port(&bound);
 }
 
 static int add_poll(int fd, int events, void *opaque) {

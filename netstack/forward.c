@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Published UDP ports: datagrams between a socket of the host and the box, past libslirp.
+ *
+ * Role: usbox-net. Privileges: none; opening a low port may need some. Threads: one. Order: sockets are opened before the
+ * confinement, used by the loop.
+ *
+ * libslirp's own forwarding of UDP cannot answer a peer that is on the host itself, as answers to the gateway are
+ * what disable_host_loopback closes. Here the box may answer exactly those who wrote to it, each at the one address and port
+ * under which it saw them, and nobody else on the host.
+ *
+ * The box sees the peer's own address, but for those that it could not answer to: the host's loopback, link-local
+ * addresses, and addresses that are the box's own network's on the host appear as the gateway.
+ */
+#include <arpa/inet.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "netstack/forward.h"
+#include "netstack/policy.h"
+
+#define UDP_LEN 8
+#define DATAGRAMS_PER_TURN 64
+
+/* Peers that are remembered, and for how long after the last datagram (as conntrack's default for streams), in s. */
+#define PEERS_MAX 4096
+#define PEER_SECONDS 120
+
+/* How many ports are tried where two peers would look the same to the box. */
+#define PORT_TRIES 16
+
+typedef struct {
+        int fd;
+        int family;
+        struct in6_addr box_addr;
+        guint16 box_port;
+        guint poll_index; /* in the turn's fds */
+} Port;
+
+/* A peer as the box sees it, behind one published port. No padding: it is hashed as bytes. */
+typedef struct {
+        struct in6_addr addr;
+        guint16 port;
+        guint16 port_index;
+} PeerKey;
+G_STATIC_ASSERT(sizeof(PeerKey) == 20);
+
+typedef struct {
+        PeerKey key;
+        struct sockaddr_storage real;
+        socklen_t real_len;
+        int64_t used; /* s of the monotonic clock */
+} Peer;
+
+struct Forward {
+        StackSend send;
+        void *send_data;
+        GArray *ports;     /* of Port */
+        GHashTable *peers; /* PeerKey * → Peer *, which it is part of */
+        uint8_t box_mac[6]; /* broadcast until the box has sent something */
+        uint8_t *buf;      /* a frame */
+};
+
+static guint peer_hash(gconstpointer p) {
+        const uint8_t *bytes = p;
+        guint hash = 5381;
+        for (size_t i = 0; i < sizeof(PeerKey); i++)
+                hash = hash * 33 + bytes[i];
+        return hash;
+}
+
+static gboolean peer_equal(gconstpointer a, gconstpointer b) {
+        return memcmp(a, b, sizeof(PeerKey)) == 0;
+}
+
+static void port_clear(Port *port) {
+        fd_closep(&port->fd);
+}
+
+Forward *forward_new(StackSend send, void *data) {
+        Forward *forward = g_new0(Forward, 1);
+        forward->send = send;
+        forward->send_data = data;
+        forward->ports = g_array_new(false, false, sizeof(Port));
+        g_array_set_clear_func(forward->ports, (GDestroyNotify) port_clear);
+        forward->peers = g_hash_table_new_full(peer_hash, peer_equal, NULL, g_free);
+        memset(forward->box_mac, 0xff, sizeof forward->box_mac);
+        return forward;
+}
+
+void forward_free(Forward *forward) {
+        if (!forward)
+                return;
+        g_array_unref(forward->ports);
+        g_hash_table_unref(forward->peers);
+        g_free(forward->buf);
+        g_free(forward);
+}
+
+guint16 forward_publish(Forward *forward, const NetPublish *publish, GError **error) {
+        struct sockaddr_storage host, box;
+        socklen_t host_len = net_publish_host(publish, &host);
+        net_publish_box(publish, &box);
+
+        _cleanup_close_ int fd = socket(host.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        int on = 1;
+        if (fd < 0 || (host.ss_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) < 0) ||
+            bind(fd, (struct sockaddr *) &host, host_len) < 0 || getsockname(fd, (struct sockaddr *) &host, &host_len) < 0) {
+                net_publish_failed(publish, errno, error);
+                return 0;
+        }
+
+        Port port = { .fd = fd_steal(&fd), .family = host.ss_family, .box_port = publish->box_port };
+        if (port.family == AF_INET)
+                port.box_addr = packet_mapped((uint8_t *) &((struct sockaddr_in *) &box)->sin_addr);
+        else
+                port.box_addr = ((struct sockaddr_in6 *) &box)->sin6_addr;
+        g_array_append_val(forward->ports, port);
+        if (!forward->buf)
+                forward->buf = g_malloc(PACKET_ETH_LEN + 65536);
+        return net_sockaddr_port(&host);
+}
+
+static int64_t now_s(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return now.tv_sec;
+}
+
+static gboolean is_stale(gpointer key, gpointer value, gpointer limit) {
+        return ((Peer *) value)->used < *(int64_t *) limit;
+}
+
+/* The peer's address and port, as the box is to see them. */
+static void visible(const struct sockaddr_storage *real, struct in6_addr *ret_addr, guint16 *ret_port) {
+        *ret_port = net_sockaddr_port(real);
+        if (real->ss_family == AF_INET) {
+                struct in_addr addr = ((const struct sockaddr_in *) real)->sin_addr;
+                *ret_addr = packet_mapped((uint8_t *) &addr);
+                if (ntohl(addr.s_addr) >> 24 == 127 || policy_is_subnet(AF_INET, ret_addr)) {
+                        inet_pton(AF_INET, NET_GATEWAY_IPV4, &addr);
+                        *ret_addr = packet_mapped((uint8_t *) &addr);
+                }
+                return;
+        }
+        *ret_addr = ((const struct sockaddr_in6 *) real)->sin6_addr;
+        if (IN6_IS_ADDR_LOOPBACK(ret_addr) || IN6_IS_ADDR_LINKLOCAL(ret_addr) || policy_is_subnet(AF_INET6, ret_addr))
+                inet_pton(AF_INET6, NET_GATEWAY_IPV6, ret_addr);
+}
+
+/* The peer behind real, remembered; NULL if there is no room for another. */
+static const Peer *take_peer(Forward *forward, guint port_index, const struct sockaddr_storage *real, socklen_t real_len) {
+        int64_t now = now_s(), stale = now - PEER_SECONDS;
+        PeerKey key = { .port_index = (guint16) port_index };
+        Peer *peer = NULL;
+
+        visible(real, &key.addr, &key.port);
+        for (int i = 0; i < PORT_TRIES; i++, key.port++) {
+                peer = g_hash_table_lookup(forward->peers, &key);
+                if (!peer || peer->used < stale || (peer->real_len == real_len && memcmp(&peer->real, real, real_len) == 0))
+                        break;
+        }
+        if (!peer) {
+                if (g_hash_table_size(forward->peers) >= PEERS_MAX)
+                        g_hash_table_foreach_remove(forward->peers, is_stale, &stale);
+                if (g_hash_table_size(forward->peers) >= PEERS_MAX)
+                        return NULL;
+                peer = g_new0(Peer, 1);
+                peer->key = key;
+                g_hash_table_insert(forward->peers, &peer->key, peer);
+        }
+        memcpy(&peer->real, real, real_len);
+        peer->real_len = real_len;
+        peer->used = now;
+        return peer;
+}
+
+bool forward_input(Forward *forward, const Packet *packet) {
+        if (packet->family == AF_UNSPEC)
+                return false;
+        memcpy(forward->box_mac, packet->frame + 6, sizeof forward->box_mac);
+        if (packet->protocol != IPPROTO_UDP)
+                return false;
+
+        for (guint i = 0; i < forward->ports->len; i++) {
+                const Port *port = &g_array_index(forward->ports, Port, i);
+                if (port->family != packet->family || port->box_port != packet->sport ||
+                    memcmp(&port->box_addr, &packet->src, sizeof packet->src) != 0)
+                        continue;
+
+                PeerKey key = { .addr = packet->dst, .port = packet->dport, .port_index = (guint16) i };
+                Peer *peer = g_hash_table_lookup(forward->peers, &key);
+                if (!peer || peer->used < now_s() - PEER_SECONDS)
+                        continue;
+                peer->used = now_s();
+                const uint8_t *udp = packet->frame + packet->l4;
+                /* As on any network, what the socket does not take is lost. */
+                (void) sendto(port->fd, udp + UDP_LEN, (size_t) packet_get16(udp + 4) - UDP_LEN, MSG_DONTWAIT,
+                              (struct sockaddr *) &peer->real, peer->real_len);
+                return true;
+        }
+        return false;
+}
+
+/* One datagram from the socket to the box. False: there is none. */
+static bool take_datagram(Forward *forward, guint index) {
+        const Port *port = &g_array_index(forward->ports, Port, index);
+        struct sockaddr_storage real = { 0 };
+        socklen_t real_len = sizeof real;
+        size_t headers = PACKET_ETH_LEN + (port->family == AF_INET ? 20 : 40) + UDP_LEN;
+        /* What an IPv4 packet cannot hold is cut by one byte more, and seen by that. */
+        size_t room = 65535 - (headers - PACKET_ETH_LEN) + 1;
+
+        ssize_t n = recvfrom(port->fd, forward->buf + headers, room, 0, (struct sockaddr *) &real, &real_len);
+        if (n < 0)
+                return errno == EINTR;
+        if ((size_t) n == room)
+                return true;
+        const Peer *peer = take_peer(forward, index, &real, real_len);
+        if (!peer)
+                return true;
+
+        size_t udp_len = UDP_LEN + (size_t) n;
+        uint8_t *udp = forward->buf + packet_write_headers(forward->buf, forward->box_mac, port->family, &peer->key.addr, &port->box_addr,
+                                                           IPPROTO_UDP, udp_len);
+        packet_put16(udp, peer->key.port);
+        packet_put16(udp + 2, port->box_port);
+        packet_put16(udp + 4, (unsigned) udp_len);
+        packet_put16(udp + 6, 0);
+        packet_put16(udp + 6, packet_l4_checksum(port->family, &peer->key.addr, &port->box_addr, IPPROTO_UDP, udp, udp_len));
+        forward->send(forward->buf, headers + (size_t) n, forward->send_data);
+        return true;
+}
+
+void forward_prepare(Forward *forward, GArray *fds) {
+        for (guint i = 0; i < forward->ports->len; i++) {
+                Port *port = &g_array_index(forward->ports, Port, i);
+                struct pollfd p = { .fd = port->fd, .events = POLLIN };
+                port->poll_index = fds->len;
+                g_array_append_val(fds, p);
+        }
+}
+
+void forward_dispatch(Forward *forward, const GArray *fds) {
+        for (guint i = 0; i < forward->ports->len; i++) {
+                if (!g_array_index(fds, struct pollfd, g_array_index(forward->ports, Port, i).poll_index).revents)
+                        continue;
+                for (int n = 0; n < DATAGRAMS_PER_TURN && take_datagram(forward, i); n++)
+                        ;
+        }
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+
+#include "netstack/config.h"
+#include "netstack/packet.h"
+#include "netstack/stack.h"
+
+typedef struct Forward Forward;
+
+/* Published UDP ports, none yet; send gets the frames for the box. */
+Forward *forward_new(StackSend send, void *data);
+void forward_free(Forward *forward);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Forward, forward_free)
+
+/* Open a UDP port of the host for the box. Returns the port that it is, which differs where 0 was asked; 0 with error. */
+guint16 forward_publish(Forward *forward, const NetPublish *publish, GError **error);
+
+/* A frame from the box, well-formed: an answer to somebody who wrote to a published port is sent there. False: it is none. */
+bool forward_input(Forward *forward, const Packet *packet);
+
+/* Append to fds (of struct pollfd) what is waited for; after poll(2), carry what has come into the box. */
+void forward_prepare(Forward *forward, GArray *fds);
+void forward_dispatch(Forward *forward, const GArray *fds);
