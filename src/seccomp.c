@@ -145,7 +145,7 @@ static char **read_lines(int fd) {
 }
 
 /* Run the compiler over the open profile; out and messages are memory files, so that neither can fill and block it. */
-static bool run_compiler(char *const *argv, int profile, int out, int messages, GError **error) {
+static bool run_compiler(const SeccompSpec *spec, char *const *argv, int profile, int out, int messages, GError **error) {
         const ProcFd map[] = { { profile, 0 }, { out, 1 }, { messages, 2 } };
         int status;
 
@@ -163,8 +163,8 @@ static bool run_compiler(char *const *argv, int profile, int out, int messages, 
         }
         if (WIFEXITED(status) && lines && lines[0] && *lines[0])
                 return err_set(error, 0, "%s", lines[0]);
-        g_autofree char *how = proc_status_text(status);
-        return err_set(error, 0, "%s: " COMPILER " ended by %s", argv[3], how);
+        g_autofree char *how = proc_status_text(status), *quoted = err_quote(spec->file);
+        return err_set(error, 0, "%s: " COMPILER ": %s", quoted, how);
 }
 
 static bool compile_file(const SeccompSpec *spec, bool nested, bool root_payload, SeccompProgram *ret, GError **error) {
@@ -180,7 +180,7 @@ static bool compile_file(const SeccompSpec *spec, bool nested, bool root_payload
                 return err_set(error, errno, "memfd_create");
 
         g_autoptr(GPtrArray) argv = compiler_argv(path, spec, nested, root_payload);
-        if (!run_compiler((char *const *) argv->pdata, profile, out, messages, error))
+        if (!run_compiler(spec, (char *const *) argv->pdata, profile, out, messages, error))
                 return false;
 
         g_autofree char *filter = NULL;
