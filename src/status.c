@@ -6,16 +6,15 @@
  * or a missing directory is told first; the last report goes out at the very end.
  */
 #include <fcntl.h>
-#include <jansson.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "jsonout.h"
 #include "status.h"
 
 /* A reader that does not read must not hold up the end of the box for longer. */
@@ -103,35 +102,20 @@ static bool write_patiently(int fd, const char *text, size_t len) {
         return true;
 }
 
-static void report(Status *s, json_t *event) {
-        char *text = json_dumps(event, JSON_COMPACT);
-        g_assert(text);
-        g_autofree char *line = g_strconcat(text, "\n", NULL);
-        free(text);
-        json_decref(event);
-        if (!write_patiently(s->fd, line, strlen(line)))
-                s->fd = -1;
-}
-
-/* jansson refuses what is no UTF-8; a path in a message may be anything. */
-static json_t *string(const char *text) {
-        g_autofree char *valid = g_utf8_make_valid(text, -1);
-        json_t *value = json_string(valid);
-        g_assert(value);
-        return value;
-}
-
-static void set(json_t *object, const char *key, json_t *value) {
-        int r = json_object_set_new(object, key, value);
-        g_assert(r == 0);
-}
-
-static json_t *event_new(const char *name, const char *box) {
-        json_t *event = json_object();
-        set(event, "event", string(name));
+static GString *event_new(const char *name, const char *box) {
+        GString *event = g_string_new("{");
+        jsonout_add_string(event, "event", name);
         if (box)
-                set(event, "box", string(box));
+                jsonout_add_string(event, "box", box);
         return event;
+}
+
+/* Ends the object and sends it. */
+static void report_take(Status *s, GString *event) {
+        g_string_append(event, "}\n");
+        if (!write_patiently(s->fd, event->str, event->len))
+                s->fd = -1;
+        g_string_free(event, TRUE);
 }
 
 static bool write_pidfile(Status *s, pid_t pid, GError **error) {
@@ -162,47 +146,48 @@ bool status_started(Status *s, const char *box, pid_t pid, GError **error) {
         if (s->pidfile_name && !write_pidfile(s, pid, error))
                 return false;
         if (s->fd >= 0) {
-                json_t *event = event_new("started", box);
-                set(event, "pid", json_integer(pid));
-                report(s, event);
+                GString *event = event_new("started", box);
+                jsonout_add_int(event, "pid", pid);
+                report_take(s, event);
         }
         return true;
 }
 
-static json_int_t microseconds(struct timeval t) {
-        return (json_int_t) t.tv_sec * 1000000 + t.tv_usec;
+static gint64 microseconds(struct timeval t) {
+        return (gint64) t.tv_sec * G_USEC_PER_SEC + t.tv_usec;
 }
 
 void status_exited(Status *s, const char *box, const StatusExit *how) {
         if (!s || s->fd < 0)
                 return;
-        json_t *event = event_new("exited", box);
-        set(event, "status", json_integer(how->status));
+        GString *event = event_new("exited", box);
+        jsonout_add_int(event, "status", how->status);
         if (how->signal != 0)
-                set(event, "signal", json_integer(how->signal));
-        set(event, "timeout", json_boolean(how->timeout));
+                jsonout_add_int(event, "signal", how->signal);
+        jsonout_add_bool(event, "timeout", how->timeout);
         if (how->oom)
-                set(event, "oom", json_boolean(*how->oom));
+                jsonout_add_bool(event, "oom", *how->oom);
         if (how->usage) {
-                json_t *usage = json_object();
-                set(usage, "user_us", json_integer(microseconds(how->usage->ru_utime)));
-                set(usage, "system_us", json_integer(microseconds(how->usage->ru_stime)));
-                set(usage, "max_rss_kib", json_integer(how->usage->ru_maxrss));
-                set(event, "usage", usage);
+                jsonout_add_key(event, "usage");
+                g_string_append_c(event, '{');
+                jsonout_add_int(event, "user_us", microseconds(how->usage->ru_utime));
+                jsonout_add_int(event, "system_us", microseconds(how->usage->ru_stime));
+                jsonout_add_int(event, "max_rss_kib", how->usage->ru_maxrss);
+                g_string_append_c(event, '}');
         }
-        report(s, event);
+        report_take(s, event);
 }
 
 void status_failed(Status *s, const GError *failure) {
         if (!s || s->fd < 0)
                 return;
-        json_t *event = event_new("failed", NULL);
+        GString *event = event_new("failed", NULL);
         if (err_get_step(failure))
-                set(event, "step", string(err_get_step(failure)));
+                jsonout_add_string(event, "step", err_get_step(failure));
         if (err_get_errno(failure) != 0)
-                set(event, "errno", json_integer(err_get_errno(failure)));
-        set(event, "message", string(failure->message));
+                jsonout_add_int(event, "errno", err_get_errno(failure));
+        jsonout_add_string(event, "message", failure->message);
         if (err_get_hint(failure))
-                set(event, "hint", string(err_get_hint(failure)));
-        report(s, event);
+                jsonout_add_string(event, "hint", err_get_hint(failure));
+        report_take(s, event);
 }
