@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Fixtures of the integration tests. They run as an ordinary user, against the binary in $USBOX (./check sets it; the
+default is build/src/usbox of the source tree)."""
+import json
+import os
+import pathlib
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+from pty_driver import Pty  # noqa: E402 (beside this file)
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("USBOX_BUILD", TOP / "build"))
+USBOX = os.environ.get("USBOX", str(BUILD / "src" / "usbox"))
+HOME = pathlib.Path(pwd.getpwuid(os.getuid()).pw_dir)
+# Below the home, so that a box whose working directory it is sees it; /tmp is the box's own.
+WORK = pathlib.Path(os.environ.get("USBOX_TEST_WORK", HOME / ".cache" / "usbox-check"))
+HELPERS = ("usbox", "usbox-net", "usbox-fs")
+SANITIZED = b"__asan_init" in pathlib.Path(USBOX).read_bytes() if os.path.exists(USBOX) else False
+SLOW = 6 if SANITIZED else 1
+
+
+def cannot(what):
+    """The only way to skip: something that this machine does not have."""
+    pytest.skip(f"this machine cannot {what}")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slice: also run on the sanitized build")
+    if os.getuid() == 0 and "USBOX_TEST_AS_ROOT" not in os.environ:
+        pytest.exit("run the integration tests as an ordinary user (./check does)", 2)
+    if not os.access(USBOX, os.X_OK):
+        pytest.exit(f"no {USBOX}: build first, or set USBOX", 2)
+
+
+class Result:
+    """What a run gave: status (negative: died of that signal), and both streams, as bytes and text."""
+
+    def __init__(self, rc, out, err):
+        self.rc, self.stdout, self.stderr = rc, out, err
+        self.out, self.err = out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+
+    def __repr__(self):
+        return f"<rc={self.rc}\n--- stdout\n{self.out}--- stderr\n{self.err}---\n>"
+
+    def ok(self):
+        assert self.rc == 0, self
+        return self
+
+    def lines(self):
+        return self.ok().out.splitlines()
+
+    def json(self):
+        return json.loads(self.ok().out)
+
+
+def notes_stripped(err):
+    """stderr without the note about what the box changed."""
+    return "".join(line for line in err.splitlines(True) if "usbox diff" not in line)
+
+
+def assert_refused(result, *words, hint=True):
+    """Exit 125, one error line that has each of words (any case), and a hint: nothing else on stderr."""
+    assert result.rc == 125, result
+    lines = [x for x in result.err.splitlines() if x]
+    assert lines and lines[0].startswith("usbox: "), result
+    errors = [x for x in lines if x.startswith("usbox: ")]
+    hints = [x for x in lines if x.startswith("hint: ")]
+    assert len(errors) == 1 and len(lines) == 1 + len(hints) and len(hints) <= 1, result
+    for word in words:
+        assert word.lower() in result.err.lower(), (word, result)
+    if hint:
+        assert hints, result
+
+
+def own_processes():
+    """pid → command line of this user's processes that are usbox's or in a box of one."""
+    host_userns = os.readlink("/proc/self/ns/user")
+    found = {}
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry.name}/status", encoding="utf-8", errors="replace") as f:
+                status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+            if status["State"].startswith("Z") and status["PPid"] == str(os.getpid()):
+                continue  # ours to reap
+            name = status["Name"]
+            mine = name in HELPERS
+            if not mine:
+                try:
+                    mine = os.readlink(f"/proc/{entry.name}/ns/user") != host_userns
+                except PermissionError:
+                    # Not dumpable, or of a subordinate id: in a box if it is of this user's session or ranges.
+                    mine = int(status["Uid"].split("\t")[0]) in subordinate_ids()
+            if not mine or not (int(status["Uid"].split("\t")[0]) == os.getuid()
+                                or int(status["Uid"].split("\t")[0]) in subordinate_ids()):
+                continue
+            with open(f"/proc/{entry.name}/cmdline", "rb") as f:
+                found[int(entry.name)] = name + " " + f.read().replace(b"\0", b" ").decode("utf-8", "replace")
+        except (FileNotFoundError, ProcessLookupError, KeyError):
+            continue
+    return found
+
+
+_subordinate = None
+
+
+def subordinate_ids():
+    global _subordinate
+    if _subordinate is None:
+        _subordinate = ()
+        me = pwd.getpwuid(os.getuid())
+        try:
+            for line in open("/etc/subuid", encoding="utf-8"):
+                who, first, count = line.strip().split(":")
+                if who in (me.pw_name, str(me.pw_uid)):
+                    _subordinate = range(int(first), int(first) + int(count))
+        except (FileNotFoundError, ValueError):
+            pass
+    return _subordinate
+
+
+def has_subids():
+    return len(subordinate_ids()) >= 65536 and shutil.which("newuidmap") is not None
+
+
+def snapshot(top):
+    """Every entry below top: path → what would show a change."""
+    found = {}
+    for root, dirs, files in os.walk(top):
+        for name in dirs + files:
+            path = os.path.join(root, name)
+            st = os.lstat(path)
+            text = os.readlink(path) if os.path.islink(path) else None
+            data = None
+            if os.path.isfile(path) and not os.path.islink(path) and st.st_size < 1 << 20 and os.access(path, os.R_OK):
+                with open(path, "rb") as f:
+                    data = f.read()
+            found[os.path.relpath(path, top)] = (st.st_mode, st.st_uid, st.st_gid, st.st_size, st.st_mtime_ns, text, data)
+    return found
+
+
+class Env:
+    """One test's world: a working directory that boxes see, state and runtime directories of its own."""
+
+    def __init__(self, top):
+        self.top = top
+        self.dir = top / "work"
+        self.data, self.runtime, self.config = top / "data", top / "run", top / "config"
+        for d in (self.dir, self.data, self.runtime, self.config):
+            d.mkdir(parents=True, mode=0o700)
+        self.libexec = top / "libexec"
+        self.libexec.mkdir()
+        for sub, helper in (("netstack", "usbox-net"), ("fsoverlay", "usbox-fs")):
+            if (BUILD / sub / helper).exists():
+                (self.libexec / helper).symlink_to(BUILD / sub / helper)
+        self.env = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(HOME), "USER": pwd.getpwuid(os.getuid()).pw_name,
+            "LOGNAME": pwd.getpwuid(os.getuid()).pw_name, "SHELL": "/bin/bash", "LANG": "C.UTF-8", "TERM": "xterm",
+            "XDG_DATA_HOME": str(self.data), "XDG_RUNTIME_DIR": str(self.runtime), "XDG_CONFIG_HOME": str(self.config),
+            "USBOX_LIBEXECDIR": str(self.libexec)}
+        for key in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
+            if key in os.environ:
+                self.env[key] = os.environ[key]
+        self.boxes = self.data / "usbox" / "boxes"
+        self.probe_path = self.dir / "probe"
+
+    def popen(self, *argv, env=None, cwd=None, **kw):
+        for stream in ("stdin", "stdout", "stderr"):
+            kw.setdefault(stream, subprocess.DEVNULL if stream == "stdin" else subprocess.PIPE)
+        return subprocess.Popen([USBOX, *map(os.fspath, argv)], env={**self.env, **(env or {})}, cwd=cwd or self.dir, **kw)
+
+    def usbox(self, *argv, input=None, timeout=60, env=None, cwd=None, **kw):
+        """Run usbox to its end; Result."""
+        if input is not None:
+            kw["stdin"] = subprocess.PIPE
+        proc = self.popen(*argv, env=env, cwd=cwd, **kw)
+        try:
+            out, err = proc.communicate(input, timeout * SLOW)
+        except subprocess.TimeoutExpired:
+            proc.send_signal(signal.SIGABRT)
+            proc.kill()
+            out, err = proc.communicate()
+            pytest.fail(f"usbox {argv} did not end in {timeout * SLOW} s: {Result(None, out or b'', err or b'')}")
+        return Result(proc.returncode, out or b"", err or b"")
+
+    def run(self, *argv, **kw):
+        """`usbox run ARGV`."""
+        return self.usbox("run", *argv, **kw)
+
+    def sh(self, script, *options, **kw):
+        """`usbox run --rm OPTIONS -- sh -c SCRIPT`."""
+        return self.usbox("run", "--rm", *options, "--", "sh", "-c", script, **kw)
+
+    def python(self, script, *options, **kw):
+        """`usbox run --rm OPTIONS -- python3 -c SCRIPT`."""
+        return self.usbox("run", "--rm", *options, "--", "/usr/bin/python3", "-c", script, **kw)
+
+    def probe(self, *names, options=(), **kw):
+        """Results of the hostile probes: name → "ok" or the errno's name."""
+        if not self.probe_path.exists():
+            shutil.copy(BUILD / "tests" / "lib" / "probe", self.probe_path)
+        result = self.usbox("run", "--rm", *options, "--", self.probe_path, *(names or ["--all"]), **kw)
+        return dict(line.split(" ", 1) for line in result.lines())
+
+    def pty(self, *argv, **kw):
+        """usbox on a terminal of its own: a Pty."""
+        return Pty([USBOX, *map(os.fspath, argv)], env={**self.env, **kw.pop("env", {})}, cwd=kw.pop("cwd", self.dir), **kw)
+
+    def write(self, name, text="", mode=0o644, where=None):
+        path = (where or self.dir) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(text, bytes):
+            path.write_bytes(text)
+        else:
+            path.write_text(text, encoding="utf-8")
+        path.chmod(mode)
+        return path
+
+    def state(self):
+        """What is in the state and runtime directories, for the leak checker: box directories and sockets."""
+        found = set()
+        for top in (self.data, self.runtime):
+            for root, dirs, files in os.walk(top, onerror=None):
+                found.update(os.path.relpath(os.path.join(root, n), self.top) for n in dirs + files)
+        return found
+
+
+def wait_until(condition, seconds=5.0, step=0.02):
+    """The condition's first true value, or its last one."""
+    end = time.monotonic() + seconds * SLOW
+    while not (value := condition()):
+        if time.monotonic() > end:
+            return value
+        time.sleep(step)
+    return value
+
+
+def remove_tree(path):
+    """rm -rf of what boxes may have left, unreadable directories included."""
+    for root, _dirs, _files in os.walk(path):
+        try:
+            os.chmod(root, 0o700)
+        except PermissionError:
+            pass
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def box(request, tmp_path_factory):
+    """The test's Env. Afterwards nothing may be left: no process, mount, runtime file, and at most the kept changes."""
+    top = WORK / "t" / f"{os.getpid()}-{abs(hash(request.node.nodeid)) % 10**8:08d}"
+    remove_tree(top)
+    top.mkdir(parents=True)
+    mounts = pathlib.Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+    before = own_processes()
+    env = Env(top)
+    yield env
+    left = wait_until(lambda: not {p: c for p, c in own_processes().items() if p not in before}, 3) is True
+    leaked = {} if left else {p: c for p, c in own_processes().items() if p not in before}
+    faults = [f"process {p}: {c}" for p, c in leaked.items()]
+    for pid in leaked:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+    if pathlib.Path("/proc/self/mountinfo").read_text(encoding="utf-8") != mounts:
+        faults.append("the mount table changed")
+    faults += [f"in the runtime directory: {n}" for n in sorted(os.listdir(env.runtime / "usbox"))] \
+        if (env.runtime / "usbox").is_dir() else []
+    boxes = sorted(os.listdir(env.boxes)) if env.boxes.is_dir() else []
+    kept = getattr(env, "kept", 1)
+    if len(boxes) > kept:
+        faults.append(f"more boxes kept than the last unnamed one: {boxes}")
+    for name in boxes:
+        work = env.boxes / name / "work"
+        if work.is_dir() and any(os.scandir(work)):
+            faults.append(f"box {name}: its work directory was not emptied")
+    remove_tree(top)
+    if faults:
+        pytest.fail("left behind:\n  " + "\n  ".join(faults))
+
+
+@pytest.fixture
+def no_kept(box):
+    """For tests after which no box directory may be left at all."""
+    box.kept = 0
+    return box
+
+
+@pytest.fixture
+def subids():
+    if not has_subids():
+        cannot("map subordinate ids: no newuidmap or no range in /etc/subuid")
+
+
+@pytest.fixture(scope="session")
+def peer():
+    address = os.environ.get("USBOX_TEST_PEER")
+    if not address:
+        cannot("make a second network namespace: no root (see ./check)")
+    return address
+
+
+@pytest.fixture(scope="session")
+def peer6(peer):
+    address = os.environ.get("USBOX_TEST_PEER6")
+    if not address:
+        cannot("speak IPv6")
+    return address
+
+
+@pytest.fixture
+def home_file():
+    """Make a file below the home; what was made goes again afterwards."""
+    made = []
+
+    def make(relative, text="usbox canary\n", mode=0o600):
+        path = HOME / relative
+        missing = [p for p in [path, *path.parents] if p != HOME and HOME in p.parents and not p.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert not path.exists(), path
+        path.write_text(text, encoding="utf-8")
+        path.chmod(mode)
+        made.extend(missing)
+        return path
+    yield make
+    for path in sorted(set(made), key=lambda p: len(p.parts), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink()
