@@ -110,7 +110,8 @@ int main(int argc, char **argv) {
 
         if (!wire_pair(wire, &error))
                 die(EXIT_DRIVER, error);
-        char *net_argv[] = { argv[i], "--wire", "3", NULL }, *net_envp[] = { NULL };
+        char wire_option[] = "--wire", wire_number[] = "3";
+        char *net_argv[] = { argv[i], wire_option, wire_number, NULL }, *net_envp[] = { NULL };
         ProcFd map = { .fd = wire[1], .number = 3 };
         pid_t net = proc_spawn(argv[i], net_argv, net_envp, &map, 1, NULL, &error);
         if (net < 0)
