@@ -51,7 +51,7 @@ void policy_free(Policy *policy) {
 
 static bool unknown_word(const char *place, const char *what, const char *word, GError **error) {
         g_autofree char *quoted = err_quote(word);
-        return err_set(error, 0, "%s: unknown %s \"%.64s\"", place, what, quoted);
+        return err_set(error, 0, "%s: unknown %s \"%.64s\"", *place ? place : "top level", what, quoted);
 }
 
 /* KEY (a name such as "ENOSYS", as podman's profiles have beside the number) and KEYRet. Absent: EPERM. */
@@ -110,7 +110,7 @@ static bool parse_action(json_t *object, const char *place, const char *key, con
                 *ret = actions[i].action | (takes_errno ? number : 0);
                 return true;
         }
-        return unknown_word(*place ? place : "top level", "action", name, error);
+        return unknown_word(place, "action", name, error);
 }
 
 static bool kernel_at_least(const char *place, const char *wanted, bool *ret, GError **error) {
@@ -350,7 +350,7 @@ static bool parse_archs(Policy *policy, json_t *root, GPtrArray *notes, GError *
         }
         for (guint k = 0; k < archs->len; k++) {
                 if (!arch_oci_known(archs->pdata[k]))
-                        return unknown_word("top level", "architecture", archs->pdata[k], error);
+                        return unknown_word("", "architecture", archs->pdata[k], error);
                 take_arch(policy, archs->pdata[k], notes);
         }
         return true;
@@ -367,7 +367,7 @@ static bool parse_top(Policy *policy, json_t *root, const PolicyConditions *cond
 
         policy->compat |= contains(conditions->features, "compat32") && arch_compat();
         if (order && !g_str_equal(order, "first-match"))
-                return unknown_word("top level", "order", order, error);
+                return unknown_word("", "order", order, error);
         policy->first_match = order != NULL;
 
         if (json_object_get(root, "flags") || json_object_get(root, "listenerPath") || json_object_get(root, "listenerMetadata"))

@@ -115,7 +115,7 @@ static void list_numbers(GString *out, const char *abi, uint32_t audit, bool com
 
         for (unsigned number = 0; number <= NUMBERS; number++) {
                 struct seccomp_data data = { .nr = (int) (base + number), .arch = audit };
-                bool named = base == 0 && (audit == AUDIT_ARCH_X86_64 || audit == AUDIT_ARCH_I386);
+                bool named = base == 0 && audit == (compat32 ? AUDIT_ARCH_I386 : AUDIT_ARCH_X86_64);
                 g_autofree char *name = named ? number_name(audit == AUDIT_ARCH_I386, number) : g_strdup("-");
                 g_autofree char *text = number < NUMBERS ? verdicts(compat32, &data, false) : NULL;
                 bool unnamed = g_str_equal(name, "-");
