@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The root that a box sees: the host copy-on-write, and what of the host is not there."""
+import os
+import pathlib
+import pwd
+import socket
+import stat
+import subprocess
+
+import pytest
+
+from conftest import HOME, cannot, snapshot
+
+WRITES = """
+echo changed >>existing; echo new >new-file; mkdir -p d/e/f; echo x >d/e/f/g; rm removed; rm -r dir; mv moved moved-to
+ln -s nowhere link; ln existing hard; chmod 600 moded; touch -d 2001-01-01 timed; truncate -s 0 emptied; : >"name with spaces"
+mkfifo fifo; rm -f linked; mkdir linked; setfattr -n user.k -v v existing 2>/dev/null; sync
+echo done
+"""
+
+
+def fill(box):
+    for name in ("existing", "removed", "moved", "moded", "timed", "emptied", "linked"):
+        box.write(name, f"content of {name}\n")
+    box.write("dir/a/b", "b\n")
+    box.write("dir/c", "c\n")
+
+
+@pytest.mark.slice
+@pytest.mark.parametrize("options", [[], ["--overlay=kernel"]])
+def test_nothing_on_the_host_changes(box, options):
+    fill(box)
+    before = snapshot(box.dir)
+    assert box.sh(WRITES, *options).ok().out == "done\n"
+    assert snapshot(box.dir) == before
+
+
+def test_nothing_on_the_host_changes_as_root(box, subids):
+    fill(box)
+    before = snapshot(box.dir)
+    passwd = os.stat("/etc/passwd").st_mtime_ns
+    assert box.sh(WRITES + "chown -R 5:5 . ; echo x:x:0:0::/: >>/etc/passwd; grep -c ^x: /etc/passwd", "--user=root", timeout=90).lines() == ["done", "1"]
+    assert snapshot(box.dir) == before
+    assert os.stat("/etc/passwd").st_mtime_ns == passwd
+
+
+def test_the_box_sees_what_it_wrote(box):
+    fill(box)
+    out = box.sh(WRITES + "cat existing d/e/f/g moved-to; test -e removed || echo gone; test -e dir || echo dir gone;"
+                 "test -d linked && echo dir now; stat -c %a moded; stat -c %Y timed; stat -c %s emptied; cat hard | head -1").lines()
+    assert out == ["done", "content of existing", "changed", "x", "content of moved", "gone", "dir gone", "dir now", "600",
+                   str(int(subprocess.check_output(["date", "-d", "2001-01-01", "+%s"]))), "0", "content of existing"]
+
+
+@pytest.mark.slice
+def test_changes_are_kept_until_the_next_run(box):
+    result = box.run("--", "sh", "-c", "echo kept >kept-file")
+    assert result.rc == 0
+    assert "usbox diff last" in result.err and "commit last" in result.err, result
+    found = list(box.boxes.rglob("kept-file"))
+    assert len(found) == 1 and found[0].read_text() == "kept\n"
+    first = found[0]
+    assert stat.S_IMODE(box.boxes.stat().st_mode) & 0o077 == 0 or stat.S_IMODE(os.stat(box.boxes.parent).st_mode) & 0o077 == 0
+    box.run("--", "sh", "-c", "echo other >other-file").ok()
+    assert not first.exists()
+    assert len(os.listdir(box.boxes)) == 1
+
+
+def test_nothing_is_kept_with_rm(no_kept):
+    result = no_kept.run("--rm", "--", "sh", "-c", "echo x >f")
+    assert result.rc == 0 and result.err == ""
+
+
+def test_nothing_is_kept_where_nothing_changed(no_kept):
+    result = no_kept.run("--", "true")
+    assert result.rc == 0 and result.err == ""
+
+
+def test_changes_in_tmp_are_not_changes(no_kept):
+    """/tmp, /run, /dev/shm are the box's own."""
+    assert no_kept.run("--", "sh", "-c", "echo x | tee /tmp/x /dev/shm/x /run/x >/dev/null").ok().err == ""
+
+
+def test_upper_has_no_set_id_bits(box, subids):
+    box.run("--user=root", "--", "sh", "-c", "cp /bin/true t && chmod 6755 t && stat -c %a t").ok()
+    for path in box.boxes.rglob("t"):
+        assert path.lstat().st_mode & 0o6000 == 0, oct(path.lstat().st_mode)
+
+
+def test_upper_is_private(box):
+    box.run("--", "touch", "f").ok()
+    for entry in box.boxes.iterdir():
+        assert stat.S_IMODE(entry.stat().st_mode) == 0o700
+
+
+def test_overlay_none_is_read_only(no_kept):
+    out = no_kept.run("--overlay=none", "--", "sh", "-c", "touch f 2>&1; touch /etc/f 2>&1; cat /etc/hostname >/dev/null && echo readable; touch /tmp/f && echo tmp").out
+    assert out.count("Read-only file system") == 2 and "readable" in out and "tmp" in out, out
+
+
+def test_read_only(no_kept):
+    out = no_kept.run("--read-only", "--", "sh", "-c", "touch f 2>&1; touch /tmp/f && echo tmp").out
+    assert "Read-only file system" in out and "tmp\n" in out, out
+
+
+def test_private_overlay_xattrs_are_refused(box):
+    """A payload that writes the overlay's own marks would choose what the next reader of the upper layer sees."""
+    out = box.python("""
+import os
+open("f", "w").close()
+for name in ("user.overlay.opaque", "user.overlay.redirect", "user.overlay.whiteout", "trusted.overlay.opaque"):
+    try:
+        os.setxattr("f", name, b"y")
+        print(name, name in os.listxattr("f") and "visible" or "hidden")
+    except OSError as e:
+        print(name, "refused")
+""").ok().out
+    for upper in box.boxes.rglob("f"):
+        assert not [x for x in os.listxattr(upper) if x in ("user.overlay.redirect", "user.overlay.whiteout")], out
+
+
+def test_working_directory_is_kept(box):
+    sub = box.dir / "a" / "b c"
+    sub.mkdir(parents=True)
+    assert box.run("--rm", "--", "pwd", cwd=sub).ok().out == f"{sub}\n"
+    assert box.run("--rm", "-w", "/usr/bin", "--", "pwd").ok().out == "/usr/bin\n"
+
+
+def test_home_shows_the_working_directory_only(box):
+    box.write("seen", "yes\n")
+    out = box.sh(f"cat seen; ls -A {HOME}").lines()
+    assert out[0] == "yes"
+    allowed = {".cache", ".cargo", ".rustup", ".nvm", ".pyenv", ".rbenv", ".sdkman", "go", ".local", ".gitconfig", ".config"}
+    assert set(out[1:]) <= allowed | {pathlib.Path(box.dir).relative_to(HOME).parts[0]}, out
+
+
+CREDENTIALS = [".ssh/usbox-canary", ".gnupg/usbox-canary", ".aws/usbox-canary", ".kube/usbox-canary", ".docker/usbox-canary",
+               ".config/gcloud/usbox-canary", ".password-store/usbox-canary", ".mozilla/usbox-canary", ".local/share/keyrings/usbox-canary",
+               ".azure/usbox-canary", ".config/chromium/usbox-canary", ".config/gh/usbox-canary"]
+
+
+@pytest.mark.parametrize("mode", ["tools", "all", "empty"])
+def test_credentials_do_not_exist(box, home_file, mode):
+    paths = [home_file(p) for p in CREDENTIALS]
+    single = [home_file(p) for p in (".netrc", ".npmrc", ".pypirc", ".git-credentials") if not (HOME / p).exists()]
+    script = "".join(f"test -e {p} && echo SEEN {p}; " for p in paths + single) + "echo end"
+    assert box.sh(script, f"--home={mode}").lines() == ["end"]
+
+
+def test_home_all_shows_the_rest(box, home_file):
+    other = home_file("usbox-other-file", mode=0o644)
+    assert box.sh(f"cat {other}", "--home=all").ok().out == "usbox canary\n"
+    assert box.sh(f"test -e {other} || echo none").ok().out == "none\n"
+
+
+def test_toolchains_without_their_credentials(box, home_file):
+    tool = home_file(".cargo/bin/usbox-tool", "#!/bin/sh\necho tool\n", 0o755)
+    secret = HOME / ".cargo/credentials.toml"
+    if not secret.exists():
+        secret = home_file(".cargo/credentials.toml")
+    assert box.sh(f"{tool}; test -e {secret} || echo hidden").lines() == ["tool", "hidden"]
+
+
+def test_a_hidden_name_can_be_written(box, home_file):
+    real = home_file(".ssh/usbox-canary")
+    out = box.sh(f"mkdir -p {HOME}/.ssh && echo mine >{real} && cat {real}").ok().out
+    assert out == "mine\n"
+    assert real.read_text(encoding="utf-8") == "usbox canary\n"
+
+
+def test_hide(box):
+    box.write("secret.txt", "s")
+    box.write("deep/secret dir/x", "s")
+    out = box.sh("test -e secret.txt && echo SEEN; test -e 'deep/secret dir' && echo SEEN; ls deep; echo end",
+                 f"--hide={box.dir}/secret.txt", f"--hide={box.dir}/deep/secret dir").lines()
+    assert out == ["end"]
+    assert (box.dir / "secret.txt").read_text(encoding="utf-8") == "s"
+
+
+def test_eyes_of_any_other_user(box):
+    """Outside home and working directory the caller's own right to read closed files is not the box's."""
+    top = pathlib.Path("/var/tmp") / f"usbox-test-{os.getpid()}"
+    top.mkdir()
+    try:
+        (top / "closed").mkdir(0o700)
+        (top / "closed" / "inside").write_text("secret\n", encoding="ascii")
+        (top / "private").write_text("secret\n", encoding="ascii")
+        (top / "private").chmod(0o600)
+        other = pathlib.Path("/dev/shm") / top.name
+        other.write_text("secret\n", encoding="ascii")
+        other.chmod(0o600)
+        out = box.sh(f"cat {top}/private {top}/closed/inside {other} 2>/dev/null; ls -d {top}/closed/inside 2>/dev/null; echo end").out
+        other.unlink()
+        assert out == "end\n"
+        assert box.sh(f"cat {top}/private", f"--ro={top}").ok().out == "secret\n"
+    finally:
+        subprocess.run(["rm", "-rf", str(top)], check=True)
+
+
+@pytest.mark.slice
+def test_no_special_files_of_the_host(box):
+    """A read-only bind still lets a FIFO and a socket be used: they must not be usable from the box."""
+    os.mkfifo(box.dir / "fifo")
+    listener = socket.socket(socket.AF_UNIX)
+    os.chdir(box.dir)
+    listener.bind("sock")
+    listener.listen()
+    listener.settimeout(0.5)
+    fd = os.open(box.dir / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    out = box.python("""
+import os, socket
+s = socket.socket(socket.AF_UNIX)
+try:
+    s.connect("sock"); s.send(b"x"); print("socket reached")
+except OSError as e:
+    print("socket", type(e).__name__)
+try:
+    f = os.open("fifo", os.O_WRONLY | os.O_NONBLOCK); os.write(f, b"x"); print("fifo reached")
+except OSError as e:
+    print("fifo", type(e).__name__)
+""").ok().out
+    assert "reached" not in out, out
+    with pytest.raises(TimeoutError):
+        listener.accept()
+    assert os.read(fd, 1) == b""
+    os.close(fd)
+    listener.close()
+
+
+def test_sockets_of_the_system_are_not_there(box):
+    out = box.sh("for p in /run/user /run/docker.sock /var/run/docker.sock /run/dbus/system_bus_socket /run/systemd /tmp/.X11-unix "
+                 "/run/containerd; do test -e $p && echo $p; done; echo ${DBUS_SESSION_BUS_ADDRESS-} ${DISPLAY-} ${WAYLAND_DISPLAY-} ${SSH_AUTH_SOCK-}",
+                 env={"DISPLAY": ":0", "WAYLAND_DISPLAY": "wayland-0", "SSH_AUTH_SOCK": "/tmp/agent", "DBUS_SESSION_BUS_ADDRESS": "unix:path=/x"})
+    assert out.ok().out.strip() == "", out
+
+
+def test_other_homes_are_not_there(box):
+    others = [p.pw_dir for p in pwd.getpwall() if p.pw_dir.startswith(("/home/", "/root")) and p.pw_dir != str(HOME) and os.path.isdir(p.pw_dir)]
+    if not others:
+        cannot("show another user's home: there is none")
+    out = box.sh("".join(f"ls -A {o} 2>/dev/null; " for o in others) + "echo end").out
+    assert out == "end\n"
+
+
+def test_dev_is_minimal(box):
+    names = set(box.sh("ls /dev").lines())
+    assert {"null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm", "stdin", "stdout", "stderr", "fd"} <= names, names
+    assert names <= {"null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm", "stdin", "stdout", "stderr", "fd", "console", "mqueue", "core"}, names
+    assert box.sh("echo x >/dev/null && head -c4 /dev/zero | od -An -c && test -c /dev/urandom && head -c1 /dev/urandom | wc -c").ok()
+
+
+def test_no_device_node_works(box, subids):
+    results = box.probe("mknod_disk", "mknod_null", options=["--user=root"])
+    assert results["mknod_disk"] != "ok"
+    assert box.sh("rm -f n; mknod n c 1 3 2>/dev/null && echo x >n && echo works; echo end", "--user=root").out == "end\n"
+
+
+def test_mount_flags(box):
+    """nosuid and nodev on all; the payload may not find one mount without."""
+    for line in box.sh("cat /proc/self/mountinfo").lines():
+        fields = line.split()
+        options = fields[5].split(",")
+        assert "nosuid" in options, line
+        # /dev's own nodes are binds of the host's and must work
+        assert "nodev" in options or fields[4].startswith("/dev/"), line
+
+
+def test_no_trace_of_the_old_root(box):
+    mounts = box.sh("cat /proc/self/mountinfo").ok().out
+    assert "shared:" not in mounts and "master:" not in mounts
+    assert "oldroot" not in mounts and "/newroot" not in mounts
+
+
+MASKED = ["/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/timer_list", "/proc/interrupts", "/proc/sched_debug", "/proc/latency_stats",
+          "/proc/kmsg", "/proc/kpagecount", "/proc/kpageflags", "/proc/kpagecgroup", "/proc/acpi", "/proc/scsi", "/proc/sysrq-trigger",
+          "/sys/firmware", "/sys/devices/virtual/powercap"]
+
+
+def test_masked_paths(box):
+    script = "".join(f"""
+if [ -d {p} ]; then ls -A {p} | grep -q . && echo FULL {p}; elif [ -e {p} ]; then n=$(head -c 64 {p} 2>/dev/null | wc -c); [ "$n" = 0 ] || echo READ {p}; fi""" for p in MASKED)
+    assert box.sh(script + "\necho end").lines() == ["end"]
+
+
+READ_ONLY = ["/proc/sys/kernel/domainname", "/proc/sys/vm/drop_caches", "/proc/sysrq-trigger", "/proc/irq/default_smp_affinity",
+             "/proc/sys/kernel/core_pattern", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/user/max_user_namespaces", "/sys/kernel/uevent_helper",
+             "/sys/power/state", "/proc/sys/kernel/hostname"]
+
+
+def test_read_only_paths(box, subids):
+    script = "".join(f"(echo 1 >{p}) 2>/dev/null && echo WRITTEN {p}\n" for p in READ_ONLY) + "echo end"
+    assert box.sh(script, "--user=root").lines() == ["end"]
+    assert box.sh(script).lines() == ["end"]
+
+
+def test_proc_is_the_boxes_own(box):
+    out = box.sh("ls /proc | grep -c '^[0-9]'").ok().out
+    assert int(out) < 10
+    assert box.sh(f"test -e /proc/{os.getpid()}/cmdline && tr '\\0' ' ' </proc/{os.getpid()}/cmdline; echo end").out.strip().endswith("end")
+
+
+def test_machine_id_is_new(box):
+    host = pathlib.Path("/etc/machine-id")
+    ids = {box.sh("cat /etc/machine-id").ok().out.strip() for _ in range(2)}
+    assert all(len(i) == 32 for i in ids) and len(ids) == 2, ids
+    if host.exists():
+        assert host.read_text(encoding="ascii").strip() not in ids
+
+
+def test_rootfs_directory(box, subids):
+    root = box.dir / "root fs"
+    for d in ("bin", "lib", "lib64", "usr", "etc", "tmp", "proc", "sys", "dev", "run", "var/tmp"):
+        (root / d).mkdir(parents=True)
+    (root / "bin" / "marker").write_text("#!/usr/bin/env sh\n", encoding="ascii")
+    (root / "etc" / "passwd").write_text("inside:x:0:0::/:/bin/sh\n", encoding="ascii")
+    static = subprocess.run(["gcc", "-static", "-o", str(root / "bin" / "hello"), "-x", "c", "-"], input=b"""
+#include <stdio.h>
+int main(void) { char l[64] = ""; FILE *f = fopen("/etc/passwd", "r"); fgets(l, sizeof l, f); printf("hello %s", l); f = fopen("/bin/new", "w"); return !f; }
+""", check=False)
+    assert static.returncode == 0
+    before = snapshot(root)
+    result = box.run("--rm", f"--rootfs={root}", "-w", "/", "--", "/bin/hello")
+    assert result.ok().out == "hello inside:x:0:0::/:/bin/sh\n"
+    assert snapshot(root) == before
+
+
+def test_project_hooks_stay_copy_on_write(box):
+    subprocess.run(["git", "init", "-q", str(box.dir / "p")], check=True)
+    hook = box.dir / "p" / ".git" / "hooks"
+    hook.mkdir(exist_ok=True)
+    script = "echo '#!/bin/sh' >p/.git/hooks/pre-commit; echo evil >>p/.git/config; mkdir -p p/.vscode; echo x >p/.envrc; echo y >p/code.c; cat p/.envrc"
+    result = box.run(f"--rw={box.dir}/p", "--", "sh", "-c", script)
+    assert result.ok().out == "x\n"
+    assert (box.dir / "p" / "code.c").read_text(encoding="ascii") == "y\n"
+    assert not (hook / "pre-commit").exists()
+    assert "evil" not in (box.dir / "p" / ".git" / "config").read_text(encoding="ascii")
+    assert not (box.dir / "p" / ".envrc").exists()
+    box.run("--rm", f"--rw={box.dir}/p", "--rw-hooks", "--", "sh", "-c", "echo '#!/bin/sh' >p/.git/hooks/pre-commit").ok()
+    assert (hook / "pre-commit").exists()
+
+
+def test_two_boxes_at_once(box):
+    procs = [box.popen("run", "--rm", "--", "sh", "-c", f"echo {i} >f; sleep 0.5; cat f; exit {i}") for i in range(4)]
+    for i, p in enumerate(procs):
+        out, err = p.communicate(timeout=60)
+        assert (p.returncode, out) == (i, f"{i}\n".encode()), err
+    assert not (box.dir / "f").exists()
