@@ -65,9 +65,11 @@ static void append_load(GArray *code, unsigned index, bool high, uint32_t mask) 
 }
 
 /* The test of a condition: falls through when it holds, else jumps fail instructions beyond its end. The low half alone
- * is looked at where the mask has nothing in the high one: an int argument's high bits are whatever the caller left there. */
+ * is looked at where the mask has nothing in the high one: an int argument's high bits are whatever the caller left
+ * there. */
 static void append_test(GArray *code, const PolicyArg *arg, unsigned fail, bool loaded) {
-        uint32_t mask_high = (uint32_t) (arg->mask >> 32), high = (uint32_t) (arg->value >> 32), low = (uint32_t) arg->value;
+        uint32_t mask_high = (uint32_t) (arg->mask >> 32), high = (uint32_t) (arg->value >> 32),
+                 low = (uint32_t) arg->value;
         bool inverted = arg->op == COMPARE_NE || arg->op == COMPARE_LT || arg->op == COMPARE_LE;
         bool equality = arg->op == COMPARE_EQ || arg->op == COMPARE_NE;
         uint16_t jump = equality ? BPF_JEQ : arg->op == COMPARE_GT || arg->op == COMPARE_LE ? BPF_JGT : BPF_JGE;
@@ -105,7 +107,8 @@ static void append_rule(GArray *code, const PolicyRule *rule, bool loaded) {
 static bool load_shared(const PolicyRule *previous, const PolicyRule *next) {
         if (!previous || previous->args->len != 1)
                 return false;
-        const PolicyArg *a = &g_array_index(previous->args, PolicyArg, 0), *b = &g_array_index(next->args, PolicyArg, 0);
+        const PolicyArg *a = &g_array_index(previous->args, PolicyArg, 0),
+                        *b = &g_array_index(next->args, PolicyArg, 0);
         return a->index == b->index && a->mask == b->mask && a->mask <= UINT32_MAX;
 }
 
@@ -127,8 +130,8 @@ static GArray *leaf(const GPtrArray *rules, uint32_t default_action) {
         return code;
 }
 
-/* File one rule under one number. Without "order" as libseccomp has it, for which the engines' profiles are written: the
- * first unconditional rule is alone, what came before goes and what comes later is passed over. */
+/* File one rule under one number. Without "order" as libseccomp has it, for which the engines' profiles are written:
+ * the first unconditional rule is alone, what came before goes and what comes later is passed over. */
 static void file_rule(const Policy *policy, GHashTable *by_number, int number, PolicyRule *rule) {
         GPtrArray *rules = g_hash_table_lookup(by_number, GINT_TO_POINTER(number));
         if (!rules) {
@@ -232,7 +235,8 @@ static bool check_names(const Policy *policy, bool strict, GPtrArray *notes, GEr
                         g_autofree char *quoted = err_quote(rule->names->pdata[k]);
                         if (strict)
                                 return err_set(error, 0, "%s: unknown system call \"%.64s\"", rule->place, quoted);
-                        g_ptr_array_add(notes, g_strdup_printf("%s: unknown system call \"%.64s\" is passed over", rule->place, quoted));
+                        g_ptr_array_add(notes, g_strdup_printf("%s: unknown system call \"%.64s\" is passed over",
+                                                               rule->place, quoted));
                 }
         }
         return true;
@@ -252,7 +256,8 @@ GArray *codegen(const Policy *policy, bool strict, GPtrArray *notes, GError **er
         append(code, BPF_RET | BPF_K, REFUSED, 0, 0);
 
         if (code->len > BPF_MAXINSNS) {
-                err_set(error, 0, "the filter would have %u instructions; the kernel takes %d", code->len, BPF_MAXINSNS);
+                err_set(error, 0, "the filter would have %u instructions; the kernel takes %d", code->len,
+                        BPF_MAXINSNS);
                 return NULL;
         }
         return g_steal_pointer(&code);

@@ -3,8 +3,9 @@
  * usbox-seccomp: seccomp policy (JSON) → filter (BPF).
  *
  * Role: a program of its own, so that jansson and libseccomp are in no process of a box. The build runs it to make the
- * built-in filters as C arrays; the launcher runs it for --seccomp FILE, with the file as stdin and memory files as stdout
- * and stderr. Privileges: none; gives up the right to gain any. Threads: one. Order: policy.c, codegen.c, then one write.
+ * built-in filters as C arrays; the launcher runs it for --seccomp FILE, with the file as stdin and memory files as
+ * stdout and stderr. Privileges: none; gives up the right to gain any. Threads: one. Order: policy.c, codegen.c, then
+ * one write.
  *
  *      usbox-seccomp [--feature F]... [--cap CAP_X]... [--name FILE] [--c-array NAME] [--verbose] < POLICY > FILTER
  *
@@ -29,6 +30,14 @@
 #define POLICY_MAX (256 * 1024)
 #define NOTES_MAX 100
 
+#if defined(__SANITIZE_ADDRESS__)
+#define ADDRESS_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ADDRESS_SANITIZER
+#endif
+#endif
+
 typedef struct {
         PolicyConditions conditions;
         const char *name;    /* of the file, for messages */
@@ -52,8 +61,10 @@ static bool parse_arguments(int argc, char **argv, Arguments *ret, GError **erro
                 else if (g_str_equal(argv[i], "--c-array") && value)
                         ret->c_array = value;
                 else
-                        return err_usage(error, "usage: usbox-seccomp [--feature nested|rootpayload|compat32]... [--cap CAP_X]... "
-                                                "[--name FILE] [--c-array NAME] [--verbose] < POLICY > FILTER");
+                        return err_usage(
+                                error,
+                                "usage: usbox-seccomp [--feature nested|rootpayload|compat32]... [--cap CAP_X]... "
+                                "[--name FILE] [--c-array NAME] [--verbose] < POLICY > FILTER");
                 i++;
         }
         /* What becomes a part of usbox is ours: nothing in it is passed over. */
@@ -70,7 +81,7 @@ static bool limit_self(GError **error) {
                 { RLIMIT_CPU, 10 }, /* seconds */
                 { RLIMIT_CORE, 0 },
                 { RLIMIT_FSIZE, 1024 * 1024 },
-#ifndef __SANITIZE_ADDRESS__ /* whose shadow is terabytes of address space */
+#ifndef ADDRESS_SANITIZER /* whose shadow is terabytes of address space */
                 { RLIMIT_AS, 512 * 1024 * 1024 },
 #endif
         };
@@ -111,7 +122,8 @@ static GString *as_c_array(const GArray *filter, const char *array) {
         g_string_append_printf(out, "static const struct sock_filter %s[] = {\n", array);
         for (guint i = 0; i < filter->len; i++) {
                 const struct sock_filter *insn = &g_array_index(filter, struct sock_filter, i);
-                g_string_append_printf(out, "        { 0x%02x, %u, %u, 0x%08x },\n", insn->code, insn->jt, insn->jf, insn->k);
+                g_string_append_printf(out, "        { 0x%02x, %u, %u, 0x%08x },\n", insn->code, insn->jt, insn->jf,
+                                       insn->k);
         }
         g_string_append(out, "};\n");
         return out;

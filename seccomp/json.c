@@ -70,7 +70,8 @@ bool json_get_strings(json_t *object, const char *place, const char *key, GPtrAr
         return true;
 }
 
-bool json_get_u64(json_t *object, const char *place, const char *key, uint64_t max, uint64_t *ret, bool *ret_given, GError **error) {
+bool json_get_u64(json_t *object, const char *place, const char *key, uint64_t max, uint64_t *ret, bool *ret_given,
+                  GError **error) {
         json_t *value = get(object, key);
         uint64_t number;
 

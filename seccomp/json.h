@@ -21,4 +21,5 @@ bool json_get_string(json_t *object, const char *place, const char *key, const c
 bool json_get_strings(json_t *object, const char *place, const char *key, GPtrArray *ret, GError **error);
 
 /* An integer from 0 to max, or the same as text with a base ("0xf", "06000"). *ret_given (may be NULL): it is there. */
-bool json_get_u64(json_t *object, const char *place, const char *key, uint64_t max, uint64_t *ret, bool *ret_given, GError **error);
+bool json_get_u64(json_t *object, const char *place, const char *key, uint64_t max, uint64_t *ret, bool *ret_given,
+                  GError **error);

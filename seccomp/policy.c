@@ -18,12 +18,13 @@
 
 #define ERRNO_MAX 4095 /* the kernel makes anything more this (seccomp(2)) */
 
-static const char *const policy_keys[] = { "comment",      "defaultAction", "defaultErrnoRet",  "defaultErrno",
-                                           "architectures", "archMap",       "flags",            "listenerPath",
-                                           "listenerMetadata", "syscalls",   "order",            "numbers", NULL };
+static const char *const policy_keys[] = {
+        "comment",      "defaultAction",    "defaultErrnoRet", "defaultErrno", "architectures", "archMap", "flags",
+        "listenerPath", "listenerMetadata", "syscalls",        "order",        "numbers",       NULL
+};
 static const char *const arch_map_keys[] = { "architecture", "subArchitectures", NULL };
-static const char *const rule_keys[] = { "comment", "name",  "names",    "action",   "errnoRet",
-                                         "errno",   "args",  "includes", "excludes", NULL };
+static const char *const rule_keys[] = { "comment", "name", "names",    "action",   "errnoRet",
+                                         "errno",   "args", "includes", "excludes", NULL };
 static const char *const arg_keys[] = { "comment", "index", "value", "valueTwo", "op", "bits", NULL };
 static const char *const condition_keys[] = { "caps", "arches", "minKernel", "features", NULL };
 static const char *const number_keys[] = { "name", "number", "arch", NULL };
@@ -55,8 +56,8 @@ static bool unknown_word(const char *place, const char *what, const char *word, 
 }
 
 /* KEY (a name such as "ENOSYS", as podman's profiles have beside the number) and KEYRet. Absent: EPERM. */
-static bool parse_errno(json_t *object, const char *place, const char *key, const char *key_ret, uint32_t *ret, bool *ret_given,
-                        GError **error) {
+static bool parse_errno(json_t *object, const char *place, const char *key, const char *key_ret, uint32_t *ret,
+                        bool *ret_given, GError **error) {
         uint64_t number = EPERM;
         const char *name = NULL;
         if (!json_get_u64(object, place, key_ret, ERRNO_MAX, &number, ret_given, error) ||
@@ -74,8 +75,8 @@ static bool parse_errno(json_t *object, const char *place, const char *key, cons
         return true;
 }
 
-static bool parse_action(json_t *object, const char *place, const char *key, const char *errno_key, const char *errno_key_ret,
-                         uint32_t *ret, GError **error) {
+static bool parse_action(json_t *object, const char *place, const char *key, const char *errno_key,
+                         const char *errno_key_ret, uint32_t *ret, GError **error) {
         static const struct {
                 const char *name;
                 uint32_t action;
@@ -144,8 +145,8 @@ static void count_test(bool holds, bool *all, bool *any) {
 
 /* One of "includes" and "excludes". Each key that is there is a test: *ret_all says whether all hold, *ret_any whether
  * one does. As the engines have it, a list of caps or features in "includes" means each, of arches means one of them. */
-static bool parse_condition(json_t *rule, const char *rule_place, const char *key, const PolicyConditions *now, bool *ret_all,
-                            bool *ret_any, GError **error) {
+static bool parse_condition(json_t *rule, const char *rule_place, const char *key, const PolicyConditions *now,
+                            bool *ret_all, bool *ret_any, GError **error) {
         g_autoptr(GPtrArray) caps = g_ptr_array_new_with_free_func(g_free);
         g_autoptr(GPtrArray) arches = g_ptr_array_new_with_free_func(g_free);
         g_autoptr(GPtrArray) features = g_ptr_array_new_with_free_func(g_free);
@@ -172,6 +173,8 @@ static bool parse_condition(json_t *rule, const char *rule_place, const char *ke
                 count_test(contains(arches, arch_native()->go), ret_all, ret_any);
         if (kernel && *kernel) {
                 bool new_enough;
+                if (now->strict)
+                        return err_set(error, 0, "%s.minKernel: this is not the kernel that it will run on", place);
                 if (!kernel_at_least(place, kernel, &new_enough, error))
                         return false;
                 count_test(new_enough, ret_all, ret_any);
@@ -184,8 +187,8 @@ static bool parse_arg(json_t *object, const char *place, PolicyArg *ret, GError 
                 const char *name;
                 Compare op;
         } ops[] = {
-                { "SCMP_CMP_NE", COMPARE_NE }, { "SCMP_CMP_LT", COMPARE_LT }, { "SCMP_CMP_LE", COMPARE_LE },
-                { "SCMP_CMP_EQ", COMPARE_EQ }, { "SCMP_CMP_GE", COMPARE_GE }, { "SCMP_CMP_GT", COMPARE_GT },
+                { "SCMP_CMP_NE", COMPARE_NE },        { "SCMP_CMP_LT", COMPARE_LT }, { "SCMP_CMP_LE", COMPARE_LE },
+                { "SCMP_CMP_EQ", COMPARE_EQ },        { "SCMP_CMP_GE", COMPARE_GE }, { "SCMP_CMP_GT", COMPARE_GT },
                 { "SCMP_CMP_MASKED_EQ", COMPARE_EQ },
         };
         uint64_t index = 0, value = 0, value_two = 0, bits = 64;
@@ -232,7 +235,8 @@ static PolicyRule *rule_new(GPtrArray *names, uint32_t action, const char *place
 
 /* Adds one rule, or, where two conditions are about the same argument, one for each condition: libseccomp cannot AND
  * those, so runc and crun read them as OR, and profiles (personality) are written for that. */
-static bool add_rules(Policy *policy, json_t *object, const char *place, GPtrArray *names, uint32_t action, GError **error) {
+static bool add_rules(Policy *policy, json_t *object, const char *place, GPtrArray *names, uint32_t action,
+                      GError **error) {
         g_autoptr(GArray) args = g_array_new(FALSE, FALSE, sizeof(PolicyArg));
         json_t *list = NULL, *item;
         size_t i;
@@ -265,13 +269,15 @@ static bool add_rules(Policy *policy, json_t *object, const char *place, GPtrArr
         return true;
 }
 
-static bool parse_rule(Policy *policy, json_t *object, const char *place, const PolicyConditions *conditions, GError **error) {
+static bool parse_rule(Policy *policy, json_t *object, const char *place, const PolicyConditions *conditions,
+                       GError **error) {
         g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
         const char *single = NULL;
         uint32_t action;
         bool all, any, unused;
 
-        if (!json_expect_object(object, place, rule_keys, error) || !json_get_strings(object, place, "names", names, error) ||
+        if (!json_expect_object(object, place, rule_keys, error) ||
+            !json_get_strings(object, place, "names", names, error) ||
             !json_get_string(object, place, "name", &single, error) ||
             !parse_action(object, place, "action", "errno", "errnoRet", &action, error))
                 return false;
@@ -304,7 +310,8 @@ static bool parse_numbers(Policy *policy, json_t *root, GError **error) {
                 uint64_t number = 0;
                 bool given;
                 if (!json_expect_object(item, place, number_keys, error) ||
-                    !json_get_string(item, place, "name", &name, error) || !json_get_string(item, place, "arch", &arch, error) ||
+                    !json_get_string(item, place, "name", &name, error) ||
+                    !json_get_string(item, place, "arch", &arch, error) ||
                     !json_get_u64(item, place, "number", 1023, &number, &given, error))
                         return false;
                 if (!name || !given)
@@ -331,7 +338,8 @@ static bool parse_archs(Policy *policy, json_t *root, GPtrArray *notes, GError *
         json_t *map = NULL, *item;
         size_t i;
 
-        if (!json_get_strings(root, "", "architectures", archs, error) || !json_get_list(root, "", "archMap", &map, error))
+        if (!json_get_strings(root, "", "architectures", archs, error) ||
+            !json_get_list(root, "", "archMap", &map, error))
                 return false;
         json_array_foreach(map, i, item) {
                 g_autofree char *place = g_strdup_printf("archMap[%zu]", i);
@@ -356,11 +364,13 @@ static bool parse_archs(Policy *policy, json_t *root, GPtrArray *notes, GError *
         return true;
 }
 
-static bool parse_top(Policy *policy, json_t *root, const PolicyConditions *conditions, GPtrArray *notes, GError **error) {
+static bool parse_top(Policy *policy, json_t *root, const PolicyConditions *conditions, GPtrArray *notes,
+                      GError **error) {
         const char *order = NULL;
 
         if (!json_expect_object(root, "", policy_keys, error) ||
-            !parse_action(root, "", "defaultAction", "defaultErrno", "defaultErrnoRet", &policy->default_action, error) ||
+            !parse_action(root, "", "defaultAction", "defaultErrno", "defaultErrnoRet", &policy->default_action,
+                          error) ||
             !parse_numbers(policy, root, error) || !parse_archs(policy, root, notes, error) ||
             !json_get_string(root, "", "order", &order, error))
                 return false;
@@ -370,7 +380,8 @@ static bool parse_top(Policy *policy, json_t *root, const PolicyConditions *cond
                 return unknown_word("", "order", order, error);
         policy->first_match = order != NULL;
 
-        if (json_object_get(root, "flags") || json_object_get(root, "listenerPath") || json_object_get(root, "listenerMetadata"))
+        if (json_object_get(root, "flags") || json_object_get(root, "listenerPath") ||
+            json_object_get(root, "listenerMetadata"))
                 g_ptr_array_add(notes, g_strdup("flags and listener keys are not used"));
         return true;
 }

@@ -57,7 +57,8 @@ const Option seccomp_options[] = {
           .arg = "default|default+32bit|off|FILE",
           .group = OPTION_SECURITY,
           .complete = COMPLETE_FILE,
-          .help = "system calls the command may make: the built-in list, with 32-bit programs, all, or an OCI JSON profile",
+          .help = "system calls the command may make: the built-in list, with 32-bit programs, all, or an OCI JSON "
+                  "profile",
           .apply = apply_seccomp },
         { 0 },
 };
@@ -72,7 +73,8 @@ void seccomp_program_clear(SeccompProgram *program) {
 }
 
 void seccomp_builtin(bool compat32, bool nested, bool root_payload, const struct sock_filter **ret, size_t *ret_n) {
-#define ROW(array) { array, G_N_ELEMENTS(array) }
+#define ROW(array) \
+        { array, G_N_ELEMENTS(array) }
         static const struct {
                 const struct sock_filter *filter;
                 size_t n;
@@ -97,7 +99,8 @@ static int open_profile(const char *path, GError **error) {
                 bool missing = errno == ENOENT;
                 err_set(error, errno, "open %s", quoted);
                 if (missing)
-                        err_hint(error, "--seccomp takes default, default+32bit, off, or the path of an OCI seccomp profile");
+                        err_hint(error,
+                                 "--seccomp takes default, default+32bit, off, or the path of an OCI seccomp profile");
                 return -1;
         }
         if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode)) {
@@ -117,7 +120,8 @@ static GPtrArray *compiler_argv(const char *path, const SeccompSpec *spec, bool 
         for (size_t i = 0; i < G_N_ELEMENTS(fixed); i++)
                 g_ptr_array_add(argv, g_strdup(fixed[i]));
 
-        /* An engine's profile opens calls for who has a capability; the payload has them in namespaces of its own making. */
+        /* An engine's profile opens calls for who has a capability; the payload has them in namespaces of its own
+         * making. */
         const char *for_nested[] = { "--feature", "nested", "--cap", "CAP_SYS_ADMIN" };
         for (size_t i = 0; nested && i < G_N_ELEMENTS(for_nested); i++)
                 g_ptr_array_add(argv, g_strdup(for_nested[i]));
@@ -132,7 +136,8 @@ static GPtrArray *compiler_argv(const char *path, const SeccompSpec *spec, bool 
         return argv;
 }
 
-/* What the compiler said, from the start of its memory file, without the program's name. The caller's; NULL: unreadable. */
+/* What the compiler said, from the start of its memory file, without the program's name. The caller's; NULL:
+ * unreadable. */
 static char **read_lines(int fd) {
         g_autofree char *text = NULL;
         if (lseek(fd, 0, SEEK_SET) < 0 || !fd_read_all(fd, MESSAGE_MAX, &text, NULL))
@@ -145,7 +150,8 @@ static char **read_lines(int fd) {
 }
 
 /* Run the compiler over the open profile; out and messages are memory files, so that neither can fill and block it. */
-static bool run_compiler(const SeccompSpec *spec, char *const *argv, int profile, int out, int messages, GError **error) {
+static bool run_compiler(const SeccompSpec *spec, char *const *argv, int profile, int out, int messages,
+                         GError **error) {
         const ProcFd map[] = { { profile, 0 }, { out, 1 }, { messages, 2 } };
         int status;
 

@@ -37,6 +37,7 @@ void seccomp_builtin(bool compat32, bool nested, bool root_payload, const struct
 
 /*
  * Launcher, before the clone: the filter that spec asks for. A FILE is compiled by usbox-seccomp, a process of its own;
- * it replaces the default whole. *ret is set on success only. Errors (step "seccomp") name the file and the place in it.
+ * it replaces the default whole. *ret is set on success only. Errors (step "seccomp") name the file and the place in
+ * it.
  */
 bool seccomp_prepare(const SeccompSpec *spec, bool nested, bool root_payload, SeccompProgram *ret, GError **error);

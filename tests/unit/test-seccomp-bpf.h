@@ -9,9 +9,9 @@
 
 /* How a filter came to its verdict. */
 typedef struct {
-        uint32_t action;    /* SECCOMP_RET_* with data */
+        uint32_t action; /* SECCOMP_RET_* with data */
         bool looked_at_args;
-        unsigned steps;     /* instructions executed */
+        unsigned steps; /* instructions executed */
 } BpfVerdict;
 
 /* Run a filter as the kernel would (seccomp_check_filter() and the classic interpreter); aborts where the kernel would

@@ -43,27 +43,38 @@ static uint32_t ask(const SeccompProgram *program, int number, uint64_t arg0, ui
 /* The shape of Docker's and podman's default profile, every construct of it once. */
 static const char engine_profile[] =
         "{ \"defaultAction\": \"SCMP_ACT_ERRNO\", \"defaultErrnoRet\": 38, \"defaultErrno\": \"ENOSYS\",\n"
-        "  \"archMap\": [ { \"architecture\": \"SCMP_ARCH_X86_64\", \"subArchitectures\": [\"SCMP_ARCH_X86\", \"SCMP_ARCH_X32\"] },\n"
+        "  \"archMap\": [ { \"architecture\": \"SCMP_ARCH_X86_64\", \"subArchitectures\": [\"SCMP_ARCH_X86\", "
+        "\"SCMP_ARCH_X32\"] },\n"
         "                 { \"architecture\": \"SCMP_ARCH_AARCH64\", \"subArchitectures\": [\"SCMP_ARCH_ARM\"] } ],\n"
         "  \"syscalls\": [\n"
-        "    { \"names\": [\"kexec_load\", \"bdflush\"], \"action\": \"SCMP_ACT_ERRNO\", \"args\": [], \"comment\": \"\",\n"
+        "    { \"names\": [\"kexec_load\", \"bdflush\"], \"action\": \"SCMP_ACT_ERRNO\", \"args\": [], \"comment\": "
+        "\"\",\n"
         "      \"includes\": {}, \"excludes\": {}, \"errnoRet\": 1, \"errno\": \"EPERM\" },\n"
-        "    { \"names\": [\"read\", \"write\", \"setns\", \"no_such_call\"], \"action\": \"SCMP_ACT_ALLOW\", \"args\": null },\n"
+        "    { \"names\": [\"read\", \"write\", \"setns\", \"no_such_call\"], \"action\": \"SCMP_ACT_ALLOW\", "
+        "\"args\": null },\n"
         "    { \"names\": [\"personality\"], \"action\": \"SCMP_ACT_ALLOW\",\n"
         "      \"args\": [ { \"index\": 0, \"value\": 8, \"valueTwo\": 0, \"op\": \"SCMP_CMP_EQ\" } ] },\n"
         "    { \"names\": [\"personality\"], \"action\": \"SCMP_ACT_ALLOW\",\n"
         "      \"args\": [ { \"index\": 0, \"value\": 131072, \"op\": \"SCMP_CMP_EQ\" },\n"
         "                  { \"index\": 0, \"value\": 4294967295, \"op\": \"SCMP_CMP_EQ\" } ] },\n"
-        "    { \"names\": [\"mount\", \"setns\"], \"action\": \"SCMP_ACT_ALLOW\", \"includes\": { \"caps\": [\"CAP_SYS_ADMIN\"] } },\n"
-        "    { \"names\": [\"mount\", \"setns\"], \"action\": \"SCMP_ACT_ERRNO\", \"errnoRet\": 1, \"excludes\": { \"caps\": [\"CAP_SYS_ADMIN\"] } },\n"
-        "    { \"name\": \"chroot\", \"action\": \"SCMP_ACT_ALLOW\", \"includes\": { \"caps\": [\"CAP_SYS_CHROOT\"] } },\n"
-        "    { \"names\": [\"clone\"], \"action\": \"SCMP_ACT_ALLOW\", \"excludes\": { \"caps\": [\"CAP_SYS_ADMIN\"], \"arches\": [\"s390\", \"s390x\"] },\n"
-        "      \"args\": [ { \"index\": 0, \"value\": 2114060288, \"valueTwo\": 0, \"op\": \"SCMP_CMP_MASKED_EQ\" } ] },\n"
-        "    { \"names\": [\"sync_file_range\"], \"action\": \"SCMP_ACT_ALLOW\", \"includes\": { \"arches\": [\"ppc64le\"] } },\n"
+        "    { \"names\": [\"mount\", \"setns\"], \"action\": \"SCMP_ACT_ALLOW\", \"includes\": { \"caps\": "
+        "[\"CAP_SYS_ADMIN\"] } },\n"
+        "    { \"names\": [\"mount\", \"setns\"], \"action\": \"SCMP_ACT_ERRNO\", \"errnoRet\": 1, \"excludes\": { "
+        "\"caps\": [\"CAP_SYS_ADMIN\"] } },\n"
+        "    { \"name\": \"chroot\", \"action\": \"SCMP_ACT_ALLOW\", \"includes\": { \"caps\": [\"CAP_SYS_CHROOT\"] } "
+        "},\n"
+        "    { \"names\": [\"clone\"], \"action\": \"SCMP_ACT_ALLOW\", \"excludes\": { \"caps\": [\"CAP_SYS_ADMIN\"], "
+        "\"arches\": [\"s390\", \"s390x\"] },\n"
+        "      \"args\": [ { \"index\": 0, \"value\": 2114060288, \"valueTwo\": 0, \"op\": \"SCMP_CMP_MASKED_EQ\" } ] "
+        "},\n"
+        "    { \"names\": [\"sync_file_range\"], \"action\": \"SCMP_ACT_ALLOW\", \"includes\": { \"arches\": "
+        "[\"ppc64le\"] } },\n"
         "    { \"names\": [\"ptrace\"], \"action\": \"SCMP_ACT_ALLOW\", \"includes\": { \"minKernel\": \"4.8\" } },\n"
         "    { \"names\": [\"kcmp\"], \"action\": \"SCMP_ACT_ALLOW\", \"includes\": { \"minKernel\": \"99.1\" } },\n"
-        "    { \"names\": [\"sync\"], \"action\": \"SCMP_ACT_LOG\" }, { \"names\": [\"syncfs\"], \"action\": \"SCMP_ACT_KILL\" },\n"
-        "    { \"names\": [\"reboot\"], \"action\": \"SCMP_ACT_KILL_PROCESS\" }, { \"names\": [\"acct\"], \"action\": \"SCMP_ACT_TRAP\" } ] }\n";
+        "    { \"names\": [\"sync\"], \"action\": \"SCMP_ACT_LOG\" }, { \"names\": [\"syncfs\"], \"action\": "
+        "\"SCMP_ACT_KILL\" },\n"
+        "    { \"names\": [\"reboot\"], \"action\": \"SCMP_ACT_KILL_PROCESS\" }, { \"names\": [\"acct\"], \"action\": "
+        "\"SCMP_ACT_TRAP\" } ] }\n";
 
 static void test_engine(void) {
         g_auto(SeccompProgram) p = { 0 };
@@ -111,7 +122,8 @@ static uint32_t ask_i386(const SeccompProgram *program, int number) {
 
 /* The 32-bit ABI is there when the file says so, by its own numbers; x32 never. */
 static void test_architectures(void) {
-        static const char both[] = "{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"architectures\":[\"SCMP_ARCH_X86_64\",\"SCMP_ARCH_X86\",\"SCMP_ARCH_X32\"],"
+        static const char both[] = "{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"architectures\":[\"SCMP_ARCH_X86_64\","
+                                   "\"SCMP_ARCH_X86\",\"SCMP_ARCH_X32\"],"
                                    "\"syscalls\":[{\"names\":[\"read\",\"socket\"],\"action\":\"SCMP_ACT_ALLOW\"}]}";
         static const char one[] = "{\"defaultAction\":\"SCMP_ACT_ALLOW\"}";
         g_auto(SeccompProgram) p = { 0 }, q = { 0 };
@@ -128,54 +140,78 @@ static void test_architectures(void) {
 }
 #endif
 
+#define RULE(text) "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{" text "}]}"
+
 static const struct {
         const char *name, *text, *message; /* message: a part of the error */
 } broken[] = {
         { "empty", "", "line 1 column 0: '[' or '{' expected near end of file" },
-        { "syntax", "{\n  \"defaultAction\": \"SCMP_ACT_ALLOW\",\n  oops\n}", "line 3 column 6: string or '}' expected near 'oops'" },
-        { "twice", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"defaultAction\":\"SCMP_ACT_ERRNO\"}", "duplicate object key" },
+        { "syntax", "{\n  \"defaultAction\": \"SCMP_ACT_ALLOW\",\n  oops\n}",
+          "line 3 column 6: string or '}' expected near 'oops'" },
+        { "twice", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"defaultAction\":\"SCMP_ACT_ERRNO\"}",
+          "duplicate object key" },
         { "garbage-after", "{\"defaultAction\":\"SCMP_ACT_ALLOW\"} x", "end of file expected" },
-        { "big-number", "{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultErrnoRet\":99999999999999999999}", "too big integer" },
+        { "big-number", "{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultErrnoRet\":99999999999999999999}",
+          "too big integer" },
         { "bad-utf8", "{\"defaultAction\":\"\xff\"}", "unable to decode byte 0xff" },
         { "list", "[]", "top level: not an object" },
         { "no-default", "{\"syscalls\":[]}", "top level: no \"defaultAction\"" },
-        { "unknown-key", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscals\":[]}", "top level: unknown key \"syscals\"" },
-        { "unknown-key-escape", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"\\u001b[2J\":[]}", "unknown key \"\\x1b[2J\"" },
+        { "unknown-key", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscals\":[]}",
+          "top level: unknown key \"syscals\"" },
+        { "unknown-key-escape", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"\\u001b[2J\":[]}",
+          "unknown key \"\\x1b[2J\"" },
         { "unknown-action", "{\"defaultAction\":\"SCMP_ACT_MAYBE\"}", "unknown action \"SCMP_ACT_MAYBE\"" },
         { "notify", "{\"defaultAction\":\"SCMP_ACT_NOTIFY\"}", "SCMP_ACT_NOTIFY is not supported" },
-        { "trace", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"read\"],\"action\":\"SCMP_ACT_TRACE\"}]}",
+        { "trace", RULE("\"names\":[\"read\"],\"action\":\"SCMP_ACT_TRACE\""),
           "syscalls[0].action: SCMP_ACT_TRACE is not supported" },
         { "action-type", "{\"defaultAction\":7}", "defaultAction: not a string" },
-        { "errno-range", "{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultErrnoRet\":4096}", "defaultErrnoRet: more than 4095" },
-        { "errno-negative", "{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultErrnoRet\":-1}", "defaultErrnoRet: not a number" },
-        { "errno-name", "{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultErrno\":\"EWHAT\"}", "top level: unknown errno \"EWHAT\"" },
-        { "errno-allow", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"defaultErrnoRet\":1}", "an errno with SCMP_ACT_ALLOW" },
-        { "arch", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"architectures\":[\"SCMP_ARCH_VAX\"]}", "unknown architecture \"SCMP_ARCH_VAX\"" },
-        { "arch-map", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"archMap\":[{\"subArchitectures\":[]}]}", "archMap[0]: no \"architecture\"" },
+        { "errno-range", "{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultErrnoRet\":4096}",
+          "defaultErrnoRet: more than 4095" },
+        { "errno-negative", "{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultErrnoRet\":-1}",
+          "defaultErrnoRet: not a number" },
+        { "errno-name", "{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultErrno\":\"EWHAT\"}",
+          "top level: unknown errno \"EWHAT\"" },
+        { "errno-allow", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"defaultErrnoRet\":1}",
+          "an errno with SCMP_ACT_ALLOW" },
+        { "arch", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"architectures\":[\"SCMP_ARCH_VAX\"]}",
+          "unknown architecture \"SCMP_ARCH_VAX\"" },
+        { "arch-map", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"archMap\":[{\"subArchitectures\":[]}]}",
+          "archMap[0]: no \"architecture\"" },
         { "syscalls-type", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":{}}", "syscalls: not a list" },
         { "rule-type", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[3]}", "syscalls[0]: not an object" },
-        { "rule-key", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"read\"],\"action\":\"SCMP_ACT_KILL\",\"arg\":[]}]}",
+        { "rule-key",
+          RULE("\"names\":[\"read\"],\"action\":\"SCMP_ACT_KILL\","
+               "\"arg\":[]"),
           "syscalls[0]: unknown key \"arg\"" },
-        { "no-names", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[],\"action\":\"SCMP_ACT_KILL\"}]}", "syscalls[0]: no names" },
-        { "names-type", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"read\",1],\"action\":\"SCMP_ACT_KILL\"}]}",
+        { "no-names", RULE("\"names\":[],\"action\":\"SCMP_ACT_KILL\""), "syscalls[0]: no names" },
+        { "names-type", RULE("\"names\":[\"read\",1],\"action\":\"SCMP_ACT_KILL\""),
           "syscalls[0].names: not a list of strings" },
-        { "no-action", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"read\"]}]}", "syscalls[0]: no \"action\"" },
-#define ARG(text) "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"read\"],\"action\":\"SCMP_ACT_KILL\",\"args\":[" text "]}]}"
-        { "arg-index", ARG("{\"index\":6,\"op\":\"SCMP_CMP_EQ\",\"value\":1}"), "syscalls[0].args[0].index: more than 5" },
+        { "no-action", RULE("\"names\":[\"read\"]"), "syscalls[0]: no \"action\"" },
+#define ARG(text) RULE("\"names\":[\"read\"],\"action\":\"SCMP_ACT_KILL\",\"args\":[" text "]")
+        { "arg-index", ARG("{\"index\":6,\"op\":\"SCMP_CMP_EQ\",\"value\":1}"),
+          "syscalls[0].args[0].index: more than 5" },
         { "arg-op", ARG("{\"index\":0,\"op\":\"==\",\"value\":1}"), "syscalls[0].args[0]: unknown comparison \"==\"" },
         { "arg-value", ARG("{\"index\":0,\"op\":\"SCMP_CMP_EQ\",\"value\":1.5}"), "args[0].value: not a number" },
-        { "arg-value-text", ARG("{\"index\":0,\"op\":\"SCMP_CMP_EQ\",\"value\":\"1x\"}"), "args[0].value: not a number" },
+        { "arg-value-text", ARG("{\"index\":0,\"op\":\"SCMP_CMP_EQ\",\"value\":\"1x\"}"),
+          "args[0].value: not a number" },
         { "arg-missing", ARG("{\"index\":0,\"op\":\"SCMP_CMP_EQ\"}"), "index, value and op are needed" },
         { "arg-bits", ARG("{\"index\":0,\"op\":\"SCMP_CMP_EQ\",\"value\":1,\"bits\":16}"), "bits: neither 32 nor 64" },
-        { "arg-wide", ARG("{\"index\":0,\"op\":\"SCMP_CMP_EQ\",\"value\":4294967296,\"bits\":32}"), "value: more than 4294967295" },
-        { "arg-second", ARG("{\"index\":0,\"op\":\"SCMP_CMP_EQ\",\"value\":1},true"), "syscalls[0].args[1]: not an object" },
+        { "arg-wide", ARG("{\"index\":0,\"op\":\"SCMP_CMP_EQ\",\"value\":4294967296,\"bits\":32}"),
+          "value: more than 4294967295" },
+        { "arg-second", ARG("{\"index\":0,\"op\":\"SCMP_CMP_EQ\",\"value\":1},true"),
+          "syscalls[0].args[1]: not an object" },
 #undef ARG
-        { "feature", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"read\"],\"action\":\"SCMP_ACT_KILL\",\"includes\":{\"features\":[\"x\"]}}]}",
+        { "feature",
+          RULE("\"names\":[\"read\"],\"action\":\"SCMP_ACT_KILL\","
+               "\"includes\":{\"features\":[\"x\"]}"),
           "syscalls[0].includes: unknown feature \"x\"" },
-        { "kernel", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"read\"],\"action\":\"SCMP_ACT_KILL\",\"excludes\":{\"minKernel\":\"new\"}}]}",
+        { "kernel",
+          RULE("\"names\":[\"read\"],\"action\":\"SCMP_ACT_KILL\","
+               "\"excludes\":{\"minKernel\":\"new\"}"),
           "syscalls[0].excludes: unknown kernel version \"new\"" },
         { "order", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"order\":\"last\"}", "unknown order \"last\"" },
-        { "number", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"numbers\":[{\"name\":\"read\",\"number\":1000}]}", "numbers: read is 1000" },
+        { "number", "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"numbers\":[{\"name\":\"read\",\"number\":1000}]}",
+          "numbers: read is 1000" },
 };
 
 static void expect_error(const char *text, gssize length, const char *message) {
@@ -211,13 +247,16 @@ static void test_hostile(void) {
         /* More rules for a call than a filter holds */
         g_autoptr(GString) many = g_string_new("{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[");
         for (unsigned i = 0; i < 2200; i++)
-                g_string_append_printf(many, "%s{\"names\":[\"read\"],\"action\":\"SCMP_ACT_KILL\",\"args\":[{\"index\":0,\"op\":\"SCMP_CMP_EQ\",\"value\":%u}]}",
+                g_string_append_printf(many,
+                                       "%s{\"names\":[\"read\"],\"action\":\"SCMP_ACT_KILL\",\"args\":[{\"index\":0,"
+                                       "\"op\":\"SCMP_CMP_EQ\",\"value\":%u}]}",
                                        i ? "," : "", i);
         g_string_append(many, "]}");
         expect_error(many->str, (gssize) many->len, "the kernel takes 4096");
 
         /* As many names as fit, unknown all: passed over, in good time */
-        g_autoptr(GString) names = g_string_new("{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"action\":\"SCMP_ACT_KILL\",\"names\":[\"read\"");
+        g_autoptr(GString) names = g_string_new("{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"action\":"
+                                                "\"SCMP_ACT_KILL\",\"names\":[\"read\"");
         while (names->len < 255 * 1024)
                 g_string_append(names, ",\"x\"");
         g_string_append(names, "]}]}");
@@ -285,17 +324,22 @@ static void compare_condition(enum scmp_compare op, const char *name, uint64_t v
         fclose(file);
 
         g_auto(SeccompProgram) ours = { 0 };
-        g_autofree char *text = g_strdup_printf("{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"read\"],\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":7,"
-                                                "\"args\":[{\"index\":1,\"op\":\"%s\",\"value\":\"%#" G_GINT64_MODIFIER "x\",\"valueTwo\":\"%#" G_GINT64_MODIFIER "x\"}]}]}",
+        g_autofree char *text = g_strdup_printf("{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":["
+                                                "\"read\"],\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":7,"
+                                                "\"args\":[{\"index\":1,\"op\":\"%s\",\"value\":\"%#" G_GINT64_MODIFIER
+                                                "x\",\"valueTwo\":\"%#" G_GINT64_MODIFIER "x\"}]}]}",
                                                 name, value, two);
         g_assert_true(prepare_text(text, -1, false, false, &ours, NULL));
-        SeccompProgram other = { .filter = (const struct sock_filter *) (const void *) theirs, .n = length / sizeof(struct sock_filter) };
+        SeccompProgram other = { .filter = (const struct sock_filter *) (const void *) theirs,
+                                 .n = length / sizeof(struct sock_filter) };
 
         uint64_t bases[] = { value, two, 0, value ^ two, ~value, value << 32, value >> 32 };
         for (size_t i = 0; i < G_N_ELEMENTS(bases); i++)
                 for (int bit = -2; bit < 64; bit++)
                         for (int sign = -1; sign <= 1; sign += 2) {
-                                uint64_t at = bit == -2 ? bases[i] : bit == -1 ? bases[i] + (uint64_t) sign : bases[i] ^ 1ULL << bit;
+                                uint64_t at = bit == -2   ? bases[i]
+                                              : bit == -1 ? bases[i] + (uint64_t) sign
+                                                          : bases[i] ^ 1ULL << bit;
                                 g_assert_cmphex(ask(&ours, SYS_read, 0, at), ==, ask(&other, SYS_read, 0, at));
                         }
 }
@@ -307,7 +351,10 @@ static void test_conditions(void) {
         } ops[] = { { SCMP_CMP_NE, "SCMP_CMP_NE" }, { SCMP_CMP_LT, "SCMP_CMP_LT" }, { SCMP_CMP_LE, "SCMP_CMP_LE" },
                     { SCMP_CMP_EQ, "SCMP_CMP_EQ" }, { SCMP_CMP_GE, "SCMP_CMP_GE" }, { SCMP_CMP_GT, "SCMP_CMP_GT" } };
         static const uint64_t values[] = { 0, 1, 0x5412, 0xffffffff, 0x100000000, 0x123456789abcdef0, UINT64_MAX };
-        static const uint64_t masks[][2] = { { 0xffffffff, 0x5412 }, { 0xf, 3 }, { 0xff00000000, 0x1200000000 }, { 0xf0f0f0f0f0f0f0f0, 0x1020304050607080 } };
+        static const uint64_t masks[][2] = { { 0xffffffff, 0x5412 },
+                                             { 0xf, 3 },
+                                             { 0xff00000000, 0x1200000000 },
+                                             { 0xf0f0f0f0f0f0f0f0, 0x1020304050607080 } };
         for (size_t i = 0; i < G_N_ELEMENTS(ops); i++)
                 for (size_t k = 0; k < G_N_ELEMENTS(values); k++)
                         compare_condition(ops[i].op, ops[i].name, values[k], 0);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The built-in filters in force: children install one and make real calls. Each call is first made without a filter: where
- * the kernel says by itself what the filter is to say (a sysctl that closes io_uring), the case proves nothing and is skipped.
+ * The built-in filters in force: children install one and make real calls. Each call is first made without a filter:
+ * where the kernel says by itself what the filter is to say (a sysctl that closes io_uring), the case proves nothing
+ * and is skipped.
  *
  * Role: unit test, as root or not. Threads: one.
  */
@@ -59,7 +60,8 @@ static int call_winsz(void) {
 }
 
 static int call_io_uring(void) {
-        return result(syscall(SYS_io_uring_setup, 0L, NULL)); /* unfiltered: EFAULT, or EPERM where a sysctl closes it */
+        return result(
+                syscall(SYS_io_uring_setup, 0L, NULL)); /* unfiltered: EFAULT, or EPERM where a sysctl closes it */
 }
 
 static int call_clone3(void) {
@@ -107,7 +109,8 @@ static int call_chroot(void) {
 }
 
 static int call_socket(int family, int type, int protocol) {
-        return result(syscall(SYS_socket, HIGH | (unsigned) family, HIGH | (unsigned) type, HIGH | (unsigned) protocol));
+        return result(
+                syscall(SYS_socket, HIGH | (unsigned) family, HIGH | (unsigned) type, HIGH | (unsigned) protocol));
 }
 
 static int call_socket_unix(void) {
@@ -213,7 +216,10 @@ static int call_mknod(void) {
 #ifdef __x86_64__
 static int int80(long number, long a, long b) {
         long r;
-        __asm__ volatile("int $0x80" : "=a"(r) : "a"(number), "b"(a), "c"(b), "d"(0L), "S"(0L), "D"(0L) : "memory", "r8", "r9", "r10", "r11");
+        __asm__ volatile("int $0x80"
+                         : "=a"(r)
+                         : "a"(number), "b"(a), "c"(b), "d"(0L), "S"(0L), "D"(0L)
+                         : "memory", "r8", "r9", "r10", "r11");
         return r < 0 ? (int) -r : 0;
 }
 
@@ -264,7 +270,9 @@ static const struct {
         { "socket-udp6", call_socket_udp6, { SAME, SAME, SAME, SAME } },
         { "socket-route", call_socket_route, { SAME, SAME, SAME, SAME } },
         { "socket-diag", call_socket_diag, { EPROTONOSUPPORT, EPROTONOSUPPORT, EPROTONOSUPPORT, EPROTONOSUPPORT } },
-        { "socket-no-kind", call_socket_no_kind, { EPROTONOSUPPORT, EPROTONOSUPPORT, EPROTONOSUPPORT, EPROTONOSUPPORT } },
+        { "socket-no-kind",
+          call_socket_no_kind,
+          { EPROTONOSUPPORT, EPROTONOSUPPORT, EPROTONOSUPPORT, EPROTONOSUPPORT } },
         { "socket-no-family", call_socket_no_family, { EAFNOSUPPORT, EAFNOSUPPORT, EAFNOSUPPORT, EAFNOSUPPORT } },
         { "socketpair-inet", call_socketpair, { EAFNOSUPPORT, EAFNOSUPPORT, EAFNOSUPPORT, EAFNOSUPPORT } },
         { "personality", call_personality, { SAME, SAME, SAME, SAME } },

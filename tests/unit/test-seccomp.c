@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The built-in filters' verdicts, held against a golden file: every system call number of both ABIs, the numbers of x32,
- * foreign ABIs, and a table of calls whose arguments decide. What a change of seccomp/default.json (or of the generator)
- * opens or closes is a difference in the golden file, to be read and committed with it:
+ * The built-in filters' verdicts, held against a golden file: every system call number of both ABIs, the numbers of
+ * x32, foreign ABIs, and a table of calls whose arguments decide. What a change of seccomp/default.json (or of the
+ * generator) opens or closes is a difference in the golden file, to be read and committed with it:
  *
  *      BUILD/tests/unit/test-seccomp --update tests/unit/seccomp-golden.txt
  *
@@ -27,7 +27,9 @@ static const char *golden_path;
 static const struct {
         const char *label;
         bool nested, root;
-} variants[VARIANTS] = { { "plain", false, false }, { "root", false, true }, { "nested", true, false }, { "nested+root", true, true } };
+} variants[VARIANTS] = {
+        { "plain", false, false }, { "root", false, true }, { "nested", true, false }, { "nested+root", true, true }
+};
 
 /* What the oldest library of names that we build with lacks; the numbers are the same on every ABI but the first two. */
 static const struct {
@@ -35,26 +37,16 @@ static const struct {
         int number;
         bool x86_64_only;
 } late[] = {
-        { "uretprobe", 335, true },
-        { "uprobe", 336, true },
-        { "cachestat", 451, false },
-        { "fchmodat2", 452, false },
-        { "map_shadow_stack", 453, false },
-        { "futex_wake", 454, false },
-        { "futex_wait", 455, false },
-        { "futex_requeue", 456, false },
-        { "statmount", 457, false },
-        { "listmount", 458, false },
-        { "lsm_get_self_attr", 459, false },
-        { "lsm_set_self_attr", 460, false },
-        { "lsm_list_modules", 461, false },
-        { "mseal", 462, false },
-        { "setxattrat", 463, false },
-        { "getxattrat", 464, false },
-        { "listxattrat", 465, false },
-        { "removexattrat", 466, false },
-        { "open_tree_attr", 467, false },
-        { "file_getattr", 468, false },
+        { "uretprobe", 335, true },          { "uprobe", 336, true },
+        { "cachestat", 451, false },         { "fchmodat2", 452, false },
+        { "map_shadow_stack", 453, false },  { "futex_wake", 454, false },
+        { "futex_wait", 455, false },        { "futex_requeue", 456, false },
+        { "statmount", 457, false },         { "listmount", 458, false },
+        { "lsm_get_self_attr", 459, false }, { "lsm_set_self_attr", 460, false },
+        { "lsm_list_modules", 461, false },  { "mseal", 462, false },
+        { "setxattrat", 463, false },        { "getxattrat", 464, false },
+        { "listxattrat", 465, false },       { "removexattrat", 466, false },
+        { "open_tree_attr", 467, false },    { "file_getattr", 468, false },
         { "file_setattr", 469, false },
 };
 
@@ -62,7 +54,9 @@ static char *number_name(bool i386, unsigned number) {
         for (size_t i = 0; i < G_N_ELEMENTS(late); i++)
                 if (late[i].number == (int) number && !(i386 && late[i].x86_64_only))
                         return g_strdup(late[i].name);
-        char *name = number < 470 ? seccomp_syscall_resolve_num_arch(i386 ? SCMP_ARCH_X86 : SCMP_ARCH_X86_64, (int) number) : NULL;
+        char *name = number < 470
+                             ? seccomp_syscall_resolve_num_arch(i386 ? SCMP_ARCH_X86 : SCMP_ARCH_X86_64, (int) number)
+                             : NULL;
         char *copy = g_strdup(name ? name : "-");
         free(name);
         return copy;
@@ -141,20 +135,20 @@ static const struct {
         uint64_t args[4];
         unsigned n;
 } cases[] = {
-        { "clone", { 0x01200011 }, 1 },                /* fork: CHILD_CLEARTID | CHILD_SETTID | SIGCHLD */
-        { "clone", { 0x003d0f00 }, 1 },                /* pthread_create */
-        { "clone", { 0x00004111 }, 1 },                /* posix_spawn: VM | VFORK */
-        { "clone", { 0x00000080 }, 1 },                /* part of the signal's bits: not CLONE_NEWTIME */
-        { "clone", { 0x00020011 }, 1 },                /* NEWNS */
-        { "clone", { 0x02000011 }, 1 },                /* NEWCGROUP */
-        { "clone", { 0x04000011 }, 1 },                /* NEWUTS */
-        { "clone", { 0x08000011 }, 1 },                /* NEWIPC */
-        { "clone", { 0x10000011 }, 1 },                /* NEWUSER */
-        { "clone", { 0x20000011 }, 1 },                /* NEWPID */
-        { "clone", { 0x40000011 }, 1 },                /* NEWNET */
+        { "clone", { 0x01200011 }, 1 }, /* fork: CHILD_CLEARTID | CHILD_SETTID | SIGCHLD */
+        { "clone", { 0x003d0f00 }, 1 }, /* pthread_create */
+        { "clone", { 0x00004111 }, 1 }, /* posix_spawn: VM | VFORK */
+        { "clone", { 0x00000080 }, 1 }, /* part of the signal's bits: not CLONE_NEWTIME */
+        { "clone", { 0x00020011 }, 1 }, /* NEWNS */
+        { "clone", { 0x02000011 }, 1 }, /* NEWCGROUP */
+        { "clone", { 0x04000011 }, 1 }, /* NEWUTS */
+        { "clone", { 0x08000011 }, 1 }, /* NEWIPC */
+        { "clone", { 0x10000011 }, 1 }, /* NEWUSER */
+        { "clone", { 0x20000011 }, 1 }, /* NEWPID */
+        { "clone", { 0x40000011 }, 1 }, /* NEWNET */
         { "clone", { 0x7e020011 }, 1 },
-        { "unshare", { 0x00000600 }, 1 },              /* FS | FILES */
-        { "unshare", { 0x00000080 }, 1 },              /* NEWTIME */
+        { "unshare", { 0x00000600 }, 1 }, /* FS | FILES */
+        { "unshare", { 0x00000080 }, 1 }, /* NEWTIME */
         { "unshare", { 0x00020000 }, 1 },
         { "unshare", { 0x02000000 }, 1 },
         { "unshare", { 0x04000000 }, 1 },
@@ -162,25 +156,25 @@ static const struct {
         { "unshare", { 0x10000000 }, 1 },
         { "unshare", { 0x20000000 }, 1 },
         { "unshare", { 0x40000000 }, 1 },
-        { "ioctl", { 0, 0x5401 }, 2 },                 /* TCGETS */
+        { "ioctl", { 0, 0x5401 }, 2 }, /* TCGETS */
         { "ioctl", { 0, 0x5411 }, 2 },
-        { "ioctl", { 0, 0x5412 }, 2 },                 /* TIOCSTI */
-        { "ioctl", { 0, 0x5413 }, 2 },                 /* TIOCGWINSZ */
-        { "ioctl", { 0, 0x541b }, 2 },                 /* FIONREAD */
-        { "ioctl", { 0, 0x541c }, 2 },                 /* TIOCLINUX */
-        { "ioctl", { 0, 0x541d }, 2 },                 /* TIOCCONS */
+        { "ioctl", { 0, 0x5412 }, 2 }, /* TIOCSTI */
+        { "ioctl", { 0, 0x5413 }, 2 }, /* TIOCGWINSZ */
+        { "ioctl", { 0, 0x541b }, 2 }, /* FIONREAD */
+        { "ioctl", { 0, 0x541c }, 2 }, /* TIOCLINUX */
+        { "ioctl", { 0, 0x541d }, 2 }, /* TIOCCONS */
         { "ioctl", { 0, 0x541e }, 2 },
-        { "ioctl", { 0, 0x5421 }, 2 },                 /* FIONBIO */
-        { "ioctl", { 0, 0x5423 }, 2 },                 /* TIOCSETD */
-        { "ioctl", { 0, 0x5424 }, 2 },                 /* TIOCGETD */
+        { "ioctl", { 0, 0x5421 }, 2 }, /* FIONBIO */
+        { "ioctl", { 0, 0x5423 }, 2 }, /* TIOCSETD */
+        { "ioctl", { 0, 0x5424 }, 2 }, /* TIOCGETD */
         { "personality", { 0 }, 1 },
         { "personality", { 8 }, 1 },
         { "personality", { 0xffffffff }, 1 },
         { "personality", { 1 }, 1 },
-        { "personality", { 0x0040000 }, 1 },           /* ADDR_NO_RANDOMIZE */
-        { "personality", { 0x0400000 }, 1 },           /* READ_IMPLIES_EXEC */
-        { "prctl", { 15 }, 1 },                        /* PR_SET_NAME */
-        { "prctl", { 35 }, 1 },                        /* PR_SET_MM */
+        { "personality", { 0x0040000 }, 1 }, /* ADDR_NO_RANDOMIZE */
+        { "personality", { 0x0400000 }, 1 }, /* READ_IMPLIES_EXEC */
+        { "prctl", { 15 }, 1 },              /* PR_SET_NAME */
+        { "prctl", { 35 }, 1 },              /* PR_SET_MM */
         { "chmod", { 0, 01777 }, 2 },
         { "chmod", { 0, 04755 }, 2 },
         { "chmod", { 0, 02755 }, 2 },
@@ -202,12 +196,12 @@ static const struct {
         { "creat", { 0, 0644 }, 2 },
         { "creat", { 0, 04755 }, 2 },
         { "creat", { 0, 02755 }, 2 },
-        { "open", { 0, 0, 06000 }, 3 },                /* without O_CREAT the third is no mode */
+        { "open", { 0, 0, 06000 }, 3 }, /* without O_CREAT the third is no mode */
         { "open", { 0, 0102, 0644 }, 3 },
         { "open", { 0, 0102, 04755 }, 3 },
         { "open", { 0, 0102, 02755 }, 3 },
-        { "open", { 0, 020200002, 04755 }, 3 },        /* O_TMPFILE */
-        { "open", { 0, 0200002, 04755 }, 3 },          /* O_DIRECTORY alone */
+        { "open", { 0, 020200002, 04755 }, 3 }, /* O_TMPFILE */
+        { "open", { 0, 0200002, 04755 }, 3 },   /* O_DIRECTORY alone */
         { "openat", { 0, 0, 0, 06000 }, 4 },
         { "openat", { 0, 0, 0102, 0644 }, 4 },
         { "openat", { 0, 0, 0102, 04755 }, 4 },
@@ -215,50 +209,50 @@ static const struct {
         { "openat", { 0, 0, 020200002, 0600 }, 4 },
         { "openat", { 0, 0, 020200002, 02755 }, 4 },
         { "openat", { 0, 0, 0200002, 02755 }, 4 },
-        { "socket", { 1, 1, 0 }, 3 },                  /* UNIX */
-        { "socket", { 1, 02004005, 0 }, 3 },           /* UNIX, SEQPACKET, CLOEXEC | NONBLOCK */
-        { "socket", { 2, 1, 0 }, 3 },                  /* INET */
+        { "socket", { 1, 1, 0 }, 3 },        /* UNIX */
+        { "socket", { 1, 02004005, 0 }, 3 }, /* UNIX, SEQPACKET, CLOEXEC | NONBLOCK */
+        { "socket", { 2, 1, 0 }, 3 },        /* INET */
         { "socket", { 2, 02004001, 6 }, 3 },
         { "socket", { 2, 2, 0 }, 3 },
         { "socket", { 2, 2, 17 }, 3 },
-        { "socket", { 2, 2, 1 }, 3 },                  /* ping */
-        { "socket", { 2, 3, 1 }, 3 },                  /* raw */
+        { "socket", { 2, 2, 1 }, 3 }, /* ping */
+        { "socket", { 2, 3, 1 }, 3 }, /* raw */
         { "socket", { 2, 02004003, 255 }, 3 },
-        { "socket", { 2, 10, 0x300 }, 3 },             /* SOCK_PACKET */
-        { "socket", { 2, 1, 262 }, 3 },                /* MPTCP */
-        { "socket", { 2, 1, 132 }, 3 },                /* SCTP */
+        { "socket", { 2, 10, 0x300 }, 3 }, /* SOCK_PACKET */
+        { "socket", { 2, 1, 262 }, 3 },    /* MPTCP */
+        { "socket", { 2, 1, 132 }, 3 },    /* SCTP */
         { "socket", { 2, 5, 132 }, 3 },
-        { "socket", { 2, 6, 33 }, 3 },                 /* DCCP */
-        { "socket", { 2, 2, 136 }, 3 },                /* UDP-Lite */
-        { "socket", { 2, 2, 115 }, 3 },                /* L2TP */
-        { "socket", { 2, 1, 263 }, 3 },                /* SMC */
-        { "socket", { 10, 1, 0 }, 3 },                 /* INET6 */
+        { "socket", { 2, 6, 33 }, 3 },  /* DCCP */
+        { "socket", { 2, 2, 136 }, 3 }, /* UDP-Lite */
+        { "socket", { 2, 2, 115 }, 3 }, /* L2TP */
+        { "socket", { 2, 1, 263 }, 3 }, /* SMC */
+        { "socket", { 10, 1, 0 }, 3 },  /* INET6 */
         { "socket", { 10, 2, 58 }, 3 },
         { "socket", { 10, 3, 58 }, 3 },
         { "socket", { 10, 10, 0 }, 3 },
         { "socket", { 10, 1, 132 }, 3 },
-        { "socket", { 16, 3, 0 }, 3 },                 /* NETLINK_ROUTE */
+        { "socket", { 16, 3, 0 }, 3 }, /* NETLINK_ROUTE */
         { "socket", { 16, 02000002, 0 }, 3 },
-        { "socket", { 16, 3, 9 }, 3 },                 /* NETLINK_AUDIT */
-        { "socket", { 16, 3, 12 }, 3 },                /* NETLINK_NETFILTER */
-        { "socket", { 16, 3, 15 }, 3 },                /* NETLINK_KOBJECT_UEVENT */
-        { "socket", { 16, 3, 16 }, 3 },                /* NETLINK_GENERIC */
+        { "socket", { 16, 3, 9 }, 3 },  /* NETLINK_AUDIT */
+        { "socket", { 16, 3, 12 }, 3 }, /* NETLINK_NETFILTER */
+        { "socket", { 16, 3, 15 }, 3 }, /* NETLINK_KOBJECT_UEVENT */
+        { "socket", { 16, 3, 16 }, 3 }, /* NETLINK_GENERIC */
         { "socket", { 0, 1, 0 }, 3 },
-        { "socket", { 3, 5, 0 }, 3 },                  /* AX25 */
-        { "socket", { 17, 3, 0 }, 3 },                 /* PACKET */
-        { "socket", { 29, 3, 1 }, 3 },                 /* CAN */
-        { "socket", { 30, 5, 0 }, 3 },                 /* TIPC */
-        { "socket", { 31, 3, 1 }, 3 },                 /* BLUETOOTH */
-        { "socket", { 38, 5, 0 }, 3 },                 /* ALG */
-        { "socket", { 40, 1, 0 }, 3 },                 /* VSOCK */
-        { "socket", { 44, 3, 0 }, 3 },                 /* XDP */
+        { "socket", { 3, 5, 0 }, 3 },  /* AX25 */
+        { "socket", { 17, 3, 0 }, 3 }, /* PACKET */
+        { "socket", { 29, 3, 1 }, 3 }, /* CAN */
+        { "socket", { 30, 5, 0 }, 3 }, /* TIPC */
+        { "socket", { 31, 3, 1 }, 3 }, /* BLUETOOTH */
+        { "socket", { 38, 5, 0 }, 3 }, /* ALG */
+        { "socket", { 40, 1, 0 }, 3 }, /* VSOCK */
+        { "socket", { 44, 3, 0 }, 3 }, /* XDP */
         { "socketpair", { 1, 1, 0 }, 3 },
         { "socketpair", { 2, 1, 0 }, 3 },
         { "socketpair", { 30, 5, 0 }, 3 },
-        { "socketcall", { 1 }, 1 },                    /* SYS_SOCKET */
+        { "socketcall", { 1 }, 1 }, /* SYS_SOCKET */
         { "socketcall", { 2 }, 1 },
         { "socketcall", { 3 }, 1 },
-        { "socketcall", { 8 }, 1 },                    /* SYS_SOCKETPAIR */
+        { "socketcall", { 8 }, 1 }, /* SYS_SOCKETPAIR */
         { "socketcall", { 17 }, 1 },
 };
 
@@ -271,7 +265,8 @@ static void list_case(GString *out, bool i386, size_t i) {
                 return;
         for (unsigned k = 0; k < cases[i].n; k++) {
                 data.args[k] = cases[i].args[k];
-                g_string_append_printf(call, "%s%s%" G_GINT64_MODIFIER "x", k ? "," : "(", cases[i].args[k] ? "0x" : "", cases[i].args[k]);
+                g_string_append_printf(call, "%s%s%" G_GINT64_MODIFIER "x", k ? "," : "(", cases[i].args[k] ? "0x" : "",
+                                       cases[i].args[k]);
         }
         g_string_append_c(call, ')');
         g_autofree char *text = verdicts(i386, &data, true);
@@ -287,9 +282,10 @@ static void list_case(GString *out, bool i386, size_t i) {
 }
 
 static char *listing(void) {
-        GString *out = g_string_new("# Verdicts of the built-in seccomp filters; made by test-seccomp --update (see there).\n"
-                                    "# The plain filter's verdict, then those of --nested and of a root payload where they differ.\n"
-                                    "# \"args\": the arguments decide; see the calls at the end. i386: with default+32bit.\n");
+        GString *out = g_string_new(
+                "# Verdicts of the built-in seccomp filters; made by test-seccomp --update (see there).\n"
+                "# The plain filter's verdict, then those of --nested and of a root payload where they differ.\n"
+                "# \"args\": the arguments decide; see the calls at the end. i386: with default+32bit.\n");
         list_numbers(out, "x86_64", AUDIT_ARCH_X86_64, false, 0);
         list_numbers(out, "x32", AUDIT_ARCH_X86_64, true, X32);
         list_numbers(out, "i386", AUDIT_ARCH_I386, true, 0);
@@ -317,20 +313,24 @@ static void test_golden(void) {
 static void test_compat_adds_only(void) {
         for (unsigned number = 0; number < NUMBERS; number++)
                 for (unsigned v = 0; v < VARIANTS; v++) {
-                        struct seccomp_data data = { .nr = (int) number, .arch = AUDIT_ARCH_X86_64, .args = { number, 0x5412, 1 } };
+                        struct seccomp_data data = { .nr = (int) number,
+                                                     .arch = AUDIT_ARCH_X86_64,
+                                                     .args = { number, 0x5412, 1 } };
                         g_assert_cmphex(ask(false, v, &data).action, ==, ask(true, v, &data).action);
                 }
 }
 
 /* What no table of numbers reaches: the edges of the number's range, as an int and as the kernel's tracer sets it. */
 static void test_odd_numbers(void) {
-        static const uint32_t numbers[] = { 1024, 65535, 65536, X32 - 1, X32, X32 | 512, X32 | 547, 0x7fffffff, 0x80000000, 0xffffffff };
+        static const uint32_t numbers[] = { 1024,      65535,     65536,      X32 - 1,    X32,
+                                            X32 | 512, X32 | 547, 0x7fffffff, 0x80000000, 0xffffffff };
         static const uint32_t archs[] = { AUDIT_ARCH_X86_64, AUDIT_ARCH_I386, AUDIT_ARCH_AARCH64, 0, 0xffffffff };
         for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++)
                 for (size_t k = 0; k < G_N_ELEMENTS(archs); k++)
                         for (unsigned v = 0; v < 2 * VARIANTS; v++) {
                                 struct seccomp_data data = { .nr = (int) numbers[i], .arch = archs[k] };
-                                g_assert_cmphex(ask(v >= VARIANTS, v % VARIANTS, &data).action, ==, SECCOMP_RET_ERRNO | 38);
+                                g_assert_cmphex(ask(v >= VARIANTS, v % VARIANTS, &data).action, ==,
+                                                SECCOMP_RET_ERRNO | 38);
                         }
 }
 
@@ -342,13 +342,15 @@ static void test_short(void) {
                 unsigned most = 0, most_args = 0;
                 seccomp_builtin(v >= VARIANTS, variants[v % VARIANTS].nested, variants[v % VARIANTS].root, &filter, &n);
                 for (unsigned number = 0; number < NUMBERS; number++) {
-                        struct seccomp_data data = { .nr = (int) number, .arch = AUDIT_ARCH_X86_64, .args = { 99, 99, 99, 99 } };
+                        struct seccomp_data data = { .nr = (int) number,
+                                                     .arch = AUDIT_ARCH_X86_64,
+                                                     .args = { 99, 99, 99, 99 } };
                         BpfVerdict verdict = bpf_run(filter, n, &data);
                         unsigned *most_of = verdict.looked_at_args ? &most_args : &most;
                         *most_of = MAX(*most_of, verdict.steps);
                 }
-                g_test_message("%s%s: %zu instructions; at most %u for a call, %u with arguments", v >= VARIANTS ? "compat32 " : "",
-                               variants[v % VARIANTS].label, n, most, most_args);
+                g_test_message("%s%s: %zu instructions; at most %u for a call, %u with arguments",
+                               v >= VARIANTS ? "compat32 " : "", variants[v % VARIANTS].label, n, most, most_args);
                 g_assert_cmpuint(most, <=, 16);
                 g_assert_cmpuint(most_args, <=, 64);
         }
