@@ -20,7 +20,7 @@ typedef enum {
         /* child → launcher */
         WIRE_NET_FDS,  /* + the TAP's fd */
         WIRE_PTY,      /* + the pty's master side */
-        WIRE_ROOTED,   /* the root stands, pivot_root is done */
+        WIRE_ROOTED,   /* + the payload's pidfd: the root stands, the payload waits for GO */
         WIRE_STOPPED,  /* (i) the payload was stopped by this signal */
         WIRE_EXITED,   /* (i) the payload's wait status */
         /* launcher → usbox-net */

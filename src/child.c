@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The setup child: from the clone to a finished box, then init.
+ *
+ * Role: child, later init (pid 1 of the box); forked, never exec'd, so that the host's binary is not reachable from the
+ * box. Privileges: all capabilities of the outer user namespace until the payload is forked, none after. Threads: one.
+ * Order: steps 5, 7 and 9 of sandbox_run(). The order of the calls in child_setup() is the security argument.
+ */
+#include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <termios.h>
+
+#include "base/confine.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "base/wire.h"
+#include "child.h"
+#include "init.h"
+#include "net-setup.h"
+#include "payload.h"
+#include "user-map.h"
+
+static char *argv_start, *argv_end;
+
+void child_remember_argv(int argc, char **argv) {
+        argv_start = argv[0];
+        argv_end = argv[argc - 1] + strlen(argv[argc - 1]) + 1;
+        for (char **e = environ; *e; e++) /* the kernel lays the environment right behind the arguments */
+                if (*e == argv_end)
+                        argv_end = *e + strlen(*e) + 1;
+}
+
+/* /proc/1/cmdline and /proc/1/environ are this memory: the caller's options and secrets shall not be in it. */
+static void forget_argv(void) {
+        static char *no_environment[] = { NULL };
+        static const char title[] = "usbox-init";
+
+        environ = no_environment;
+        if (!argv_start)
+                return;
+        memset(argv_start, 0, (size_t) (argv_end - argv_start));
+        if ((size_t) (argv_end - argv_start) >= sizeof title)
+                memcpy(argv_start, title, sizeof title);
+        (void) prctl(PR_SET_NAME, title, 0, 0, 0);
+}
+
+static bool set_names(const Spec *spec, GError **error) {
+        if (spec->namespaces.uts_host)
+                return true;
+        if (sethostname(spec->namespaces.hostname, strlen(spec->namespaces.hostname)) < 0)
+                return err_set(error, errno, "sethostname");
+        return true;
+}
+
+/* time_namespaces(7): offsets can be set only before the first process is in the namespace, so it is a second one, which the
+ * payload enters by being forked. */
+static bool set_time(const Spec *spec, GError **error) {
+        if (!spec->time.given)
+                return true;
+        if (unshare(CLONE_NEWTIME) < 0)
+                return err_set(error, errno, "unshare time namespace");
+        g_autofree char *text = g_strdup_printf("monotonic %" G_GINT64_FORMAT " 0\nboottime %" G_GINT64_FORMAT " 0\n", spec->time.monotonic, spec->time.boottime);
+        if (!fd_write_file(AT_FDCWD, "/proc/self/timens_offsets", text)) {
+                err_set(error, errno, "set clock offsets");
+                return errno == ERANGE ? err_hint(error, "no clock may come out below zero or too far in the future") : false;
+        }
+        return true;
+}
+
+static bool set_sysctls(const Spec *spec, GError **error) {
+        for (guint i = 0; i < spec->process.sysctls->len; i++) {
+                const char *item = g_ptr_array_index(spec->process.sysctls, i);
+                const char *equals = strchr(item, '=');
+                g_autofree char *key = g_strndup(item, (size_t) (equals - item));
+                g_autofree char *path = g_strconcat("/proc/sys/", key, NULL);
+                if (!fd_write_file(AT_FDCWD, path, equals + 1)) {
+                        g_autofree char *shown = err_quote(item);
+                        return err_set(error, errno, "--sysctl %s", shown);
+                }
+        }
+        return true;
+}
+
+/* Halve what of the caller's per-user quotas the box may take: the counts of a user namespace add up in its parents
+ * (kernel/ucount.c), and the caller's other programs need some too. */
+static bool set_quotas(const Spec *spec, GError **error) {
+        static const char *const halved[] = { "/proc/sys/user/max_inotify_instances", "/proc/sys/user/max_inotify_watches" };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(halved); i++) {
+                g_autofree char *old = NULL;
+                if (!fd_read_file(AT_FDCWD, halved[i], 64, &old, NULL))
+                        return err_set(error, errno, "read %s", halved[i]);
+                gint64 value = g_ascii_strtoll(old, NULL, 10);
+                g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, MAX(value / 2, 1));
+                if (!fd_write_file(AT_FDCWD, halved[i], text))
+                        return err_set(error, errno, "write %s", halved[i]);
+        }
+        /* One is the payload's own. */
+        const char *namespaces = spec->caps.nested ? "256" : "1";
+        if (!fd_write_file(AT_FDCWD, "/proc/sys/user/max_user_namespaces", namespaces))
+                return err_set(error, errno, "write max_user_namespaces");
+        return true;
+}
+
+/* The slave side of the box's pty becomes init's controlling terminal, so that the payload's process group is not an
+ * orphan one: ^Z would have no effect on it (setpgid(2)). */
+static int take_terminal(int master, GError **error) {
+        int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+        if (slave < 0) {
+                err_set(error, errno, "open the pty's slave side");
+                return -1;
+        }
+        if (ioctl(slave, TIOCSCTTY, 0) < 0) {
+                err_set(error, errno, "take the pty as controlling terminal");
+                close(slave);
+                return -1;
+        }
+        return slave;
+}
+
+typedef struct {
+        const ChildContext *context;
+        int pty, slave, gate, payload_pidfd;
+        pid_t payload;
+} ChildState;
+
+/* The payload's process, in a user namespace of its own; its maps are the box's ids, each as itself. */
+static bool fork_payload(ChildState *s, GError **error) {
+        const ChildContext *c = s->context;
+        int gates[2];
+
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, gates) < 0)
+                return err_set(error, errno, "socketpair");
+        struct clone_args args = { .flags = CLONE_NEWUSER | CLONE_PIDFD, .pidfd = (uintptr_t) &s->payload_pidfd, .exit_signal = SIGCHLD };
+        s->payload = sys_clone3(&args);
+        if (s->payload < 0)
+                return err_set(error, errno, "clone the payload into its user namespace");
+        if (s->payload == 0) {
+                close(gates[0]);
+                payload_main(&(PayloadContext){ .child = c, .gate = gates[1], .pty_slave = s->slave });
+        }
+        s->gate = gates[0];
+        close(gates[1]);
+        fd_closep(&s->slave);
+
+        _cleanup_close_ int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (proc < 0)
+                return err_set(error, errno, "/proc of the box");
+        if (!user_map_payload(c->spec, proc, s->payload, error))
+                return false;
+        if (send(s->gate, "M", 1, MSG_NOSIGNAL) != 1)
+                return err_set(error, errno, "tell the payload of its maps");
+        return true;
+}
+
+static bool child_setup(ChildState *s, GError **error) {
+        const ChildContext *c = s->context;
+        const Spec *spec = c->spec;
+        g_auto(WireMessage) mapped = { 0 };
+        _cleanup_close_ int tap = -1;
+
+        if (!wire_expect(c->wire, "launcher", WIRE_MAPPED, &mapped, error))
+                return false;
+        if (!user_setup_child(spec, error) || !confine_die_with_parent(0, error))
+                return err_step(error, "user");
+        if (!net_setup_child(spec, &tap, error))
+                return err_step(error, "network");
+        if (tap >= 0 && !wire_send(c->wire, WIRE_NET_FDS, NULL, &tap, 1, error))
+                return false;
+        if (!set_names(spec, error) || !set_sysctls(spec, error) || !set_quotas(spec, error) || !set_time(spec, error))
+                return err_step(error, "namespaces");
+        if (!root_build_child(spec, c->root, &s->pty, error))
+                return err_step(error, "mount");
+        if (s->pty >= 0 && (s->slave = take_terminal(s->pty, error)) < 0)
+                return err_step(error, "terminal");
+        if (!fork_payload(s, error))
+                return err_step(error, "user");
+        if (s->pty >= 0 && !wire_send(c->wire, WIRE_PTY, NULL, &s->pty, 1, error))
+                return false;
+        return wire_send(c->wire, WIRE_ROOTED, NULL, &s->payload_pidfd, 1, error);
+}
+
+/* Nothing of the setup's rights and descriptors stays: what is left is a reaper behind the payload's own filter. */
+static bool become_init(ChildState *s, int keep[], size_t n, GError **error) {
+        const ChildContext *c = s->context;
+
+        if (!fd_keep_only(keep, n))
+                return err_set(error, errno, "close descriptors");
+        int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (null < 0)
+                return err_set(error, errno, "/dev/null of the box");
+        for (int i = 0; i < 3; i++)
+                if (dup2(null, i) < 0)
+                        return err_set(error, errno, "dup2");
+        close(null);
+        if (!confine_self(error) || !confine_drop_caps(error))
+                return false;
+        return c->filter.n == 0 || confine_seccomp(c->filter.filter, c->filter.n, error);
+}
+
+_Noreturn void child_main(const ChildContext *context) {
+        ChildState state = { .context = context, .pty = -1, .slave = -1, .gate = -1, .payload_pidfd = -1 };
+        g_autoptr(GError) error = NULL;
+        int wire = context->wire;
+
+        /* The launcher's ends: were they open here, its death would not be seen. */
+        close(context->peer_wire);
+        close(context->peer_payload_wire);
+        forget_argv();
+        (void) setsid();
+        (void) umask(022);
+        if (context->spec->namespaces.pid_host)
+                (void) prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+
+        bool ok = child_setup(&state, &error);
+        if (ok) {
+                /* The payload has its own copies of stdio and its wire. */
+                int keep[3] = { wire, state.gate, state.pty };
+                ok = become_init(&state, keep, state.pty >= 0 ? 3 : 2, &error);
+                if (ok)
+                        init_main(&(InitContext){ .wire = keep[0], .gate = keep[1], .pty = state.pty >= 0 ? keep[2] : -1, .payload = state.payload,
+                                                  .pid_host = context->spec->namespaces.pid_host });
+                err_step(&error, "init");
+                wire = 3;
+        }
+        wire_send_error(wire, error);
+        _exit(125);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "root.h"
+#include "seccomp.h"
+#include "spec.h"
+
+/* How the payload's stdio is made safe against being opened anew through /proc/self/fd (stdfds.c). */
+typedef struct {
+        int fds[3];     /* what the payload gets as 0, 1, 2, where pty[] does not say otherwise */
+        bool pty[3];    /* the pty's slave instead */
+        bool landlock;  /* a host file is among them: Landlock keeps it from being opened again */
+} StdioPlan;
+
+/* All that the child needs, made by the launcher before the clone. */
+typedef struct {
+        const Spec *spec;
+        const RootPlan *root;
+        char **envp;      /* the payload's environment, USBOX_BOX in it */
+        SeccompProgram filter;
+        StdioPlan stdio;
+        int wire;         /* the child's end of its wire */
+        int payload_wire; /* the payload's: closed by its exec, which is how the launcher knows */
+        int peer_wire, peer_payload_wire; /* the launcher's ends, to be closed in the child */
+} ChildContext;
+
+/* The child of the clone: becomes init of the box. Never returns. */
+_Noreturn void child_main(const ChildContext *context);
+
+/* Remember where argv and the environment lie in memory, so that the child can overwrite them: they show in /proc/1. */
+void child_remember_argv(int argc, char **argv);

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * usbox run: options, Spec, box.
+ *
+ * Role: launcher. Privileges: the caller's. Threads: one.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "cmd-verbs.h"
+#include "sandbox.h"
+#include "spec.h"
+#include "stdfds.h"
+
+/* --die-with-parent: the box goes with us, and we go with whoever started us. */
+static bool die_with(pid_t parent, GError **error) {
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+                return err_set(error, errno, "--die-with-parent");
+        if (getppid() != parent)
+                return err_set(error, ESRCH, "--die-with-parent: the parent");
+        return true;
+}
+
+int cmd_run(int argc, char **argv, GError **error) {
+        pid_t parent = getppid();
+        int rest;
+
+        if (!stdfds_fill(error))
+                return -1;
+        g_autoptr(Spec) draft = spec_new(error);
+        if (!draft || !option_parse(draft, argc, argv, &rest, error))
+                return -1;
+        if (draft->box.help)
+                return cmd_help(1, (char *[]){ (char *) "run", NULL }, error);
+        log_init("usbox", draft->box.verbose);
+
+        const Spec *spec = spec_build(draft, argv + rest, error);
+        if (!spec)
+                return -1;
+        if (spec->box.dry_run) {
+                g_autofree char *text = spec_describe(spec, spec->box.dry_run_json);
+                return fd_write_all(STDOUT_FILENO, text, strlen(text)) ? 0 : (err_set(error, errno, "write"), -1);
+        }
+        if (spec->box.die_with_parent && !die_with(parent, error))
+                return -1;
+        return sandbox_run(spec, error);
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+typedef struct {
+        int wire;      /* to the launcher; its end is our end */
+        int gate;      /* to the payload: one byte starts it */
+        int pty;       /* the pty's master, only to give the payload the foreground again; -1: none */
+        pid_t payload;
+        bool pid_host; /* no pid namespace of our own: what is left is killed one by one */
+} InitContext;
+
+/* Reap, forward signals, say GO to the payload when the launcher does, end when the payload ends. Never returns. */
+_Noreturn void init_main(const InitContext *context);

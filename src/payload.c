@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The payload's process before it is the payload: give up everything, then exec.
+ *
+ * Role: payload, in the inner user namespace. Privileges: that namespace's capabilities until caps_setup; they reach
+ * nothing of the box's mounts, network or hostname, which the outer one owns. Threads: one. Order: step 9; the filter is last.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/keyctl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <termios.h>
+
+#include "base/confine.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/sys.h"
+#include "base/wire.h"
+#include "caps-setup.h"
+#include "payload.h"
+#include "stdfds.h"
+
+static bool wait_for(int gate, char wanted, GError **error) {
+        char byte = 0;
+        ssize_t n;
+        do
+                n = recv(gate, &byte, 1, 0);
+        while (n < 0 && errno == EINTR);
+        if (n == 1 && byte == wanted)
+                return true;
+        /* init has ended, and has said why. */
+        (void) error;
+        _exit(125);
+}
+
+static bool set_ids(const Spec *spec, GError **error) {
+        if (spec->user.groups == GROUPS_NONE && setgroups(0, NULL) < 0)
+                return err_set(error, errno, "drop supplementary groups");
+        if (setresgid(spec->user.gid, spec->user.gid, spec->user.gid) < 0)
+                return err_set(error, errno, "take gid %u", spec->user.gid);
+        /* Capabilities are kept over this: caps_setup_child() decides on them. */
+        if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || setresuid(spec->user.uid, spec->user.uid, spec->user.uid) < 0)
+                return err_set(error, errno, "take uid %u", spec->user.uid);
+        return true;
+}
+
+static bool set_limits(const Spec *spec, GError **error) {
+        /* 1, not 0: a core_pattern that pipes to a program on the host is started in spite of 0 (core(5)). */
+        struct rlimit core = { 1, 1 };
+        if (setrlimit(RLIMIT_CORE, &core) < 0)
+                return err_set(error, errno, "core limit");
+        for (guint i = 0; i < spec->process.ulimits->len; i++) {
+                const UlimitSpec *u = &g_array_index(spec->process.ulimits, UlimitSpec, i);
+                struct rlimit limit = { u->soft, u->hard };
+                if (setrlimit(u->resource, &limit) < 0) {
+                        err_set(error, errno, "--ulimit");
+                        return err_hint(error, "a limit cannot be raised above the caller's own hard limit (ulimit -H)");
+                }
+        }
+        if (spec->process.oom_score_given) {
+                g_autofree char *text = g_strdup_printf("%d", spec->process.oom_score_adj);
+                if (!fd_write_file(AT_FDCWD, "/proc/self/oom_score_adj", text))
+                        return err_set(error, errno, "--oom-score-adj %s", text);
+        }
+        return true;
+}
+
+/* A session keyring of its own, empty: the caller's keys (Kerberos, fscrypt) are out of reach (session-keyring(7)). */
+static bool set_keyring(const Spec *spec, GError **error) {
+        if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) >= 0 || errno == ENOSYS)
+                return true;
+        if (spec->box.best_effort & BEST_EFFORT_KEYRING)
+                return true;
+        err_set(error, errno, "session keyring");
+        return err_hint(error, "EDQUOT means that the user has too many keys (/proc/key-users); go on without by --best-effort=keyring");
+}
+
+static bool set_terminal(const PayloadContext *c, GError **error) {
+        if (setpgid(0, 0) < 0)
+                return err_set(error, errno, "setpgid");
+        if (c->pty_slave < 0)
+                return true;
+        /* SIGTTOU is blocked (all are): a background group may then set the foreground one (tcsetpgrp(3)). */
+        if (tcsetpgrp(c->pty_slave, getpid()) < 0)
+                return err_set(error, errno, "tcsetpgrp");
+        return true;
+}
+
+static bool set_stdio(const PayloadContext *c, GError **error) {
+        const StdioPlan *plan = &c->child->stdio;
+        int from[3];
+
+        /* Copies first: 0, 1 and 2 are among the sources. */
+        for (int i = 0; i < 3; i++) {
+                from[i] = fcntl(plan->pty[i] && c->pty_slave >= 0 ? c->pty_slave : plan->fds[i], F_DUPFD_CLOEXEC, 10);
+                if (from[i] < 0)
+                        return err_set(error, errno, "stdio");
+        }
+        for (int i = 0; i < 3; i++)
+                if (dup2(from[i], i) < 0)
+                        return err_set(error, errno, "stdio");
+        return true;
+}
+
+static bool set_workdir(const PayloadContext *c, GError **error) {
+        const char *dir = c->child->root->workdir;
+
+        if (!dir || chdir(dir) == 0)
+                return true;
+        g_autofree char *shown = err_quote(dir);
+        int saved = errno;
+        err_set(error, saved, "working directory %s", shown);
+        if (saved == ENOENT)
+                err_hint(error, "it is not there in the box; choose another by -w DIR, or give it with --rw %s", shown);
+        return err_step(error, "workdir");
+}
+
+/* Default dispositions and an empty mask: nothing of ours, and nothing that the caller ignored (a shell's nohup stays its own). */
+static void reset_signals(void) {
+        sigset_t none;
+        for (int sig = 1; sig < NSIG; sig++)
+                if (sig != SIGKILL && sig != SIGSTOP)
+                        (void) signal(sig, SIG_DFL);
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static bool payload_setup(const PayloadContext *c, int keep[2], GError **error) {
+        const ChildContext *child = c->child;
+        const Spec *spec = child->spec;
+
+        if (!wait_for(c->gate, 'M', error))
+                return false;
+        if (!set_terminal(c, error) || !set_stdio(c, error))
+                return err_step(error, "terminal");
+        if (!fd_keep_only(keep, 2))
+                return err_set(error, errno, "close descriptors");
+        if (!set_limits(spec, error) || !set_keyring(spec, error))
+                return err_step(error, "limits");
+        if (!set_ids(spec, error))
+                return err_step(error, "user");
+        if (!set_workdir(c, error))
+                return false;
+        if (!caps_setup_child(spec, error))
+                return err_step(error, "capabilities");
+        if (!confine_self(error))
+                return err_step(error, "no_new_privs");
+        if (child->stdio.landlock && !stdfds_landlock(error))
+                return err_step(error, "landlock");
+        if (!wait_for(keep[0], 'G', error))
+                return false;
+        reset_signals();
+        if (child->filter.n > 0 && !confine_seccomp(child->filter.filter, child->filter.n, error))
+                return err_step(error, "seccomp");
+        return true;
+}
+
+/* 127: not found; 126: found, but not to be executed (CLI.md). */
+static void explain_exec(const char *command, int errnum, GError **error) {
+        g_autofree char *shown = err_quote(command);
+        bool missing = errnum == ENOENT || errnum == ENOTDIR;
+
+        err_set_code(error, missing ? USBOX_ERROR_NOT_FOUND : USBOX_ERROR_NOT_EXEC, errnum, "%s", shown);
+        err_step(error, "exec");
+        if (missing && strchr(command, '/'))
+                err_hint(error, "it is not there in the box (or its interpreter is not); of the home directory the box sees the working "
+                                "directory's tree and toolchains: --home, --ro PATH show more");
+        else if (missing)
+                err_hint(error, "it is in no directory of PATH in the box; of the home directory only toolchains are there (--home)");
+        else if (errnum == EACCES)
+                err_hint(error, "it is a directory, not executable, or on a file system without exec");
+        else if (errnum == ENOEXEC)
+                err_hint(error, "no program of this machine's format; a script needs a #! line");
+}
+
+_Noreturn void payload_main(const PayloadContext *context) {
+        const Spec *spec = context->child->spec;
+        g_autoptr(GError) error = NULL;
+        int keep[2] = { context->gate, context->child->payload_wire };
+
+        if (payload_setup(context, keep, &error)) {
+                /* execvpe(3) looks the command up in environ's PATH: the box's. */
+                environ = context->child->envp;
+                execvpe(spec->process.argv[0], spec->process.argv, context->child->envp);
+                explain_exec(spec->process.argv[0], errno, &error);
+        }
+        wire_send_error(keep[1], error);
+        _exit(125);
+}

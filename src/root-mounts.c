@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The mounts over the box's root: its own /proc, /sys, /dev, /tmp, ... and those that the user asked for.
+ *
+ * Role: child (init). Privileges: all capabilities of the outer user namespace. Threads: one. Order: in the middle of
+ * root_build_child(), before pivot_root.
+ */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "root-build.h"
+
+#define PLAIN_ATTRS (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+#define KERNEL_ATTRS (PLAIN_ATTRS | MOUNT_ATTR_NOEXEC)
+
+/* The whole of /dev, but for pts, shm, mqueue and the links. */
+static const char *const devices[] = { "null", "zero", "full", "random", "urandom", "tty" };
+
+/* What OCI runtimes mask, and the rest that tells a box about its host (runtime-spec's config-linux.md, podman's and
+ * Docker's lists). Those that this kernel has not are passed over. */
+static const char *const masked[] = {
+        "proc/acpi",      "proc/asound",       "proc/kcore",       "proc/keys",        "proc/key-users",   "proc/latency_stats",
+        "proc/timer_list", "proc/timer_stats", "proc/sched_debug", "proc/scsi",        "proc/kmsg",        "proc/kpagecount",
+        "proc/kpageflags", "proc/kpagecgroup", "proc/interrupts",  "proc/kallsyms",    "proc/slabinfo",    "proc/vmallocinfo",
+        "proc/pagetypeinfo", "proc/iomem",     "proc/ioports",     "proc/config.gz",
+        "sys/firmware",   "sys/fs/selinux",    "sys/devices/virtual/powercap", "sys/kernel/debug", "sys/kernel/tracing", "sys/kernel/security",
+        "sys/dev/block",  "sys/fs/bpf",        "sys/fs/pstore",
+};
+static const char *const proc_read_only[] = { "proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger", "proc/driver", "proc/mtrr" };
+
+bool root_mounts_open(RootBuild *b, GError **error) {
+        b->source_fds = g_new(int, b->plan->sources->len + 1);
+        b->device_fds = g_new(int, G_N_ELEMENTS(devices));
+        b->host_sys = b->host_proc = -1;
+
+        for (guint i = 0; i < b->plan->sources->len; i++) {
+                const MountSource *source = g_ptr_array_index(b->plan->sources, i);
+                b->source_fds[i] = -1;
+                if (source->skip || !source->host.path)
+                        continue;
+                b->source_fds[i] = root_open_host(&source->host, error);
+                if (b->source_fds[i] < 0) {
+                        g_prefix_error(error, "%s: ", source->op->option);
+                        return false;
+                }
+        }
+        for (size_t i = 0; i < G_N_ELEMENTS(devices); i++) {
+                g_autofree char *path = g_strconcat("/dev/", devices[i], NULL);
+                b->device_fds[i] = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+                if (b->device_fds[i] < 0)
+                        return err_set(error, errno, "%s of the host", path);
+        }
+        if (b->plan->sysfs_of_host && (b->host_sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+                return err_set(error, errno, "/sys of the host");
+        if (b->plan->proc_of_host && (b->host_proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+                return err_set(error, errno, "/proc of the host");
+        return true;
+}
+
+/* A directory of the own tmpfs becomes path of the box. */
+static bool mount_own_dir(RootBuild *b, const char *name, const char *path, mode_t mode, GError **error) {
+        if (mkdirat(b->own, name, mode) < 0 || fchmodat(b->own, name, mode, 0) < 0)
+                return err_set(error, errno, "make %s", path);
+        _cleanup_close_ int dir = openat(b->own, name, O_PATH | O_CLOEXEC);
+        _cleanup_close_ int mnt = dir < 0 ? -1 : root_clone(dir, false, 0, error);
+        if (dir < 0)
+                return err_set(error, errno, "open %s", path);
+        return mnt >= 0 && root_attach_at(b, mnt, path, error);
+}
+
+static bool mount_dev(RootBuild *b, int *ret_pty_master, GError **error) {
+        if (!mount_own_dir(b, "dev", "dev", 0755, error))
+                return false;
+        _cleanup_close_ int dev = openat(b->own, "dev", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (dev < 0)
+                return err_set(error, errno, "/dev");
+
+        static const struct {
+                const char *name, *target;
+        } links[] = {
+                { "fd", "/proc/self/fd" },         { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" },
+                { "stderr", "/proc/self/fd/2" },   { "ptmx", "pts/ptmx" },
+        };
+        for (size_t i = 0; i < G_N_ELEMENTS(links); i++)
+                if (symlinkat(links[i].target, dev, links[i].name) < 0)
+                        return err_set(error, errno, "/dev/%s", links[i].name);
+        for (const char *const *dir = (const char *const[]){ "pts", "shm", "mqueue", NULL }; *dir; dir++)
+                if (mkdirat(dev, *dir, 0755) < 0)
+                        return err_set(error, errno, "/dev/%s", *dir);
+
+        for (size_t i = 0; i < G_N_ELEMENTS(devices); i++) {
+                _cleanup_close_ int place = openat(dev, devices[i], O_CREAT | O_EXCL | O_RDONLY | O_CLOEXEC, 0444);
+                _cleanup_close_ int mnt = place < 0 ? -1 : root_clone(b->device_fds[i], false, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, error);
+                g_autofree char *name = g_strconcat("dev/", devices[i], NULL);
+                if (place < 0)
+                        return err_set(error, errno, "/%s", name);
+                if (mnt < 0 || !root_attach_at(b, mnt, name, error))
+                        return false;
+        }
+
+        /* Own instance (the only kind since 4.7). gid=5 (tty) only where the box has it: else the opener's group. */
+        const char *options[] = { "ptmxmode=0666", "mode=0620", NULL };
+        _cleanup_close_ int pts = root_mount_new("devpts", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, error);
+        if (pts < 0 || !root_attach_at(b, pts, "dev/pts", error))
+                return false;
+        if (!mount_own_dir(b, "shm", "dev/shm", 01777, error))
+                return false;
+        if (!b->spec->namespaces.ipc_host) {
+                _cleanup_close_ int mqueue = root_mount_new("mqueue", NULL, KERNEL_ATTRS, error);
+                if (mqueue < 0 || !root_attach_at(b, mqueue, "dev/mqueue", error))
+                        return false;
+        }
+
+        *ret_pty_master = -1;
+        if (b->plan->pty) {
+                /* The mount's own fd: the host's /dev/ptmx would give a pty of the host's instance. */
+                *ret_pty_master = openat(pts, "ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+                if (*ret_pty_master < 0)
+                        return err_set(error, errno, "open the box's ptmx");
+        }
+        return true;
+}
+
+static bool mount_proc(RootBuild *b, GError **error) {
+        _cleanup_close_ int proc = -1;
+
+        if (b->plan->proc_of_host)
+                proc = root_clone(b->host_proc, true, KERNEL_ATTRS, error);
+        else
+                proc = root_mount_new("proc", NULL, KERNEL_ATTRS, error);
+        if (proc < 0) {
+                if (err_get_errno(*error) == EPERM)
+                        err_hint(error, "this machine's own /proc has mounts over it (a container?): start that container with an "
+                                        "unmasked /proc (podman: --security-opt unmask=ALL)");
+                return false;
+        }
+        return root_attach_at(b, proc, "proc", error);
+}
+
+static bool mount_sys(RootBuild *b, GError **error) {
+        _cleanup_close_ int sys = -1;
+
+        if (b->plan->sysfs_of_host) {
+                sys = root_clone(b->host_sys, true, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
+                return sys >= 0 && root_attach_at(b, sys, "sys", error);
+        }
+        sys = root_mount_new("sysfs", NULL, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
+        if (sys < 0) {
+                if (b->spec->box.best_effort & BEST_EFFORT_SYSFS) {
+                        g_clear_error(error);
+                        return true; /* an empty /sys */
+                }
+                return err_hint(error, "this machine's own /sys has mounts over it (a container?): unmask it there, or go on with an "
+                                       "empty /sys by --best-effort=sysfs");
+        }
+        if (!root_attach_at(b, sys, "sys", error))
+                return false;
+        if (b->plan->cgroup2) {
+                _cleanup_close_ int cgroup = root_mount_new("cgroup2", NULL, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
+                if (cgroup < 0 || !root_attach_at(b, cgroup, "sys/fs/cgroup", error))
+                        return false;
+        }
+        return true;
+}
+
+/*
+ * A /proc without masks, for nested user namespaces alone: the kernel lets one mount a proc of its own only where its mount
+ * namespace has one that nothing covers (mount_too_revealing(), fs/namespace.c). It stands where no path leads: the tmpfs
+ * attached on its parent hides it, and is locked there for every user namespace inside.
+ */
+static bool mount_hidden_proc(RootBuild *b, GError **error) {
+        if (mkdirat(b->own, "nested", 0700) < 0 || mkdirat(b->own, "nested/proc", 0700) < 0)
+                return err_set(error, errno, "place of the nested proc");
+        _cleanup_close_ int dir = openat(b->own, "nested", O_PATH | O_CLOEXEC);
+        _cleanup_close_ int base = dir < 0 ? -1 : root_clone(dir, false, KERNEL_ATTRS, error);
+        _cleanup_close_ int run = root_open_in(b->root, "run", O_PATH);
+        if (dir < 0 || run < 0)
+                return err_set(error, errno, "place of the nested proc");
+        if (base < 0)
+                return false;
+        /* /run is covered by the box's own /run in a moment: first this below it, then that on top. */
+        if (!root_attach(base, run, "/run", error))
+                return false;
+        _cleanup_close_ int place = openat(base, "proc", O_PATH | O_CLOEXEC);
+        _cleanup_close_ int proc = root_mount_new("proc", NULL, KERNEL_ATTRS, error);
+        if (place < 0)
+                return err_set(error, errno, "place of the nested proc");
+        return proc >= 0 && root_attach(proc, place, "nested proc", error);
+}
+
+static bool mask_paths(RootBuild *b, GError **error) {
+        /* Clones of a read-only mount are read-only: one mount_setattr(2) for all masks. */
+        if (mkdirat(b->own, "mask", 0755) < 0 || mkdirat(b->own, "mask/dir", 0555) < 0)
+                return err_set(error, errno, "masks");
+        _cleanup_close_ int file = openat(b->own, "mask/file", O_CREAT | O_EXCL | O_RDONLY | O_CLOEXEC, 0444);
+        _cleanup_close_ int dir = openat(b->own, "mask/dir", O_PATH | O_CLOEXEC);
+        if (file < 0 || dir < 0)
+                return err_set(error, errno, "masks");
+
+        for (size_t i = 0; i < G_N_ELEMENTS(masked); i++) {
+                struct stat st;
+                _cleanup_close_ int target = root_open_in(b->root, masked[i], O_PATH | O_NOFOLLOW);
+                if (target < 0) {
+                        if (errno == ENOENT || errno == EACCES || errno == ENOTDIR)
+                                continue;
+                        return err_set(error, errno, "mask /%s", masked[i]);
+                }
+                if (fstat(target, &st) < 0)
+                        return err_set(error, errno, "mask /%s", masked[i]);
+                _cleanup_close_ int mnt = root_clone(S_ISDIR(st.st_mode) ? dir : file, false, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
+                if (mnt < 0 || !root_attach(mnt, target, masked[i], error))
+                        return false;
+        }
+        for (size_t i = 0; i < G_N_ELEMENTS(proc_read_only); i++) {
+                _cleanup_close_ int target = root_open_in(b->root, proc_read_only[i], O_PATH | O_NOFOLLOW);
+                if (target < 0) {
+                        if (errno == ENOENT || errno == EACCES)
+                                continue;
+                        return err_set(error, errno, "read-only /%s", proc_read_only[i]);
+                }
+                _cleanup_close_ int mnt = root_clone(target, b->plan->proc_of_host, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
+                if (mnt < 0 || !root_attach(mnt, target, proc_read_only[i], error))
+                        return false;
+        }
+        return true;
+}
+
+/* /var/tmp is for what is large or outlives a boot: on disk, in the box's directory, where there is one. */
+static bool mount_var_tmp(RootBuild *b, GError **error) {
+        if (b->box < 0)
+                return mount_own_dir(b, "vartmp", "var/tmp", 01777, error);
+        _cleanup_close_ int dir = openat(b->box, "tmp", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (dir < 0)
+                return err_set(error, errno, "/var/tmp of the box");
+        _cleanup_close_ int mnt = root_clone(dir, false, PLAIN_ATTRS, error);
+        return mnt >= 0 && root_attach_at(b, mnt, "var/tmp", error);
+}
+
+bool root_mounts_own(RootBuild *b, int *ret_pty_master, GError **error) {
+        if (!mount_proc(b, error) || !mount_sys(b, error) || !mask_paths(b, error) || !mount_dev(b, ret_pty_master, error))
+                return false;
+        if (b->spec->caps.nested && !b->plan->proc_of_host && !mount_hidden_proc(b, error))
+                return false;
+        return mount_own_dir(b, "tmp", "tmp", 01777, error) && mount_own_dir(b, "run", "run", 0755, error) && mount_var_tmp(b, error);
+}
+
+/* mkdir -p of path in the box, where the last mount on the way is one of the box's own: never on the host. */
+bool root_make_place(RootBuild *b, const char *path, bool is_dir, GError **error) {
+        struct stat own, box = { 0 }, at;
+
+        if (fstat(b->own, &own) < 0 || (b->box >= 0 && fstatat(b->box, "tmp", &box, AT_SYMLINK_NOFOLLOW) < 0))
+                return err_set(error, errno, "stat");
+        for (const char *p = path;;) {
+                const char *slash = strchr(p, '/');
+                g_autofree char *head = slash ? g_strndup(path, (size_t) (slash - path)) : g_strdup(path);
+                _cleanup_close_ int here = root_open_in(b->root, head, O_PATH);
+                if (here < 0 && errno == ENOENT) {
+                        g_autofree char *parent = g_path_get_dirname(head);
+                        g_autofree char *name = g_path_get_basename(head);
+                        _cleanup_close_ int dir = root_open_in(b->root, parent, O_PATH | O_DIRECTORY);
+                        if (dir < 0 || fstat(dir, &at) < 0)
+                                return err_set(error, errno, "/%s in the box", parent);
+                        bool ours = at.st_dev == own.st_dev || (b->box >= 0 && at.st_dev == box.st_dev && strncmp(path, "var/tmp/", 8) == 0);
+                        if (!ours) {
+                                err_set(error, ENOENT, "target /%s", path);
+                                return err_hint(error, "the target lies in another mount of this box, where usbox creates nothing: make "
+                                                       "it there first, or choose another target");
+                        }
+                        if (!slash && !is_dir)
+                                here = openat(dir, name, O_CREAT | O_EXCL | O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0644);
+                        else
+                                here = mkdirat(dir, name, 0755) < 0 ? -1 : 0;
+                        if (here < 0)
+                                return err_set(error, errno, "make /%s in the box", head);
+                        if (here == 0)
+                                here = -1;
+                } else if (here < 0) {
+                        return err_set(error, errno, "/%s in the box", head);
+                }
+                if (!slash)
+                        return true;
+                p = slash + 1;
+        }
+}
+
+/* tmpfs for --tmpfs and --mount type=tmpfs. */
+static int user_tmpfs(const MountOp *op, GError **error) {
+        g_autofree char *mode = g_strdup_printf("mode=%o", op->mode ? op->mode : 0755u);
+        g_autofree char *size = op->size ? g_strdup_printf("size=%" G_GUINT64_FORMAT, op->size) : NULL;
+        const char *options[] = { mode, size, NULL };
+        return root_mount_new("tmpfs", options, PLAIN_ATTRS | (op->read_only ? MOUNT_ATTR_RDONLY : 0), error);
+}
+
+/* A file with the caller's bytes: in the own tmpfs, bound where it is wanted. */
+static int user_file(RootBuild *b, const MountSource *source, guint index, GError **error) {
+        g_autofree char *name = g_strdup_printf("file%u", index);
+        _cleanup_close_ int fd = openat(b->own, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+        if (fd < 0 || !fd_write_all(fd, source->data, source->len) || fchmod(fd, source->op->mode ? source->op->mode : 0644) < 0) {
+                err_set(error, errno, "write file");
+                return -1;
+        }
+        return root_clone(fd, false, PLAIN_ATTRS, error);
+}
+
+static bool user_symlink(RootBuild *b, const MountOp *op, GError **error) {
+        g_autofree char *parent = g_path_get_dirname(op->dst);
+        g_autofree char *name = g_path_get_basename(op->dst);
+        if (parent[1] && !root_make_place(b, parent + 1, true, error))
+                return false;
+        _cleanup_close_ int dir = root_open_in(b->root, parent, O_PATH | O_DIRECTORY);
+        if (dir < 0 || symlinkat(op->src, dir, name) < 0)
+                return err_set(error, errno, "symlink");
+        return true;
+}
+
+static int user_bind(RootBuild *b, const MountSource *source, guint index, GError **error) {
+        const MountOp *op = source->op;
+        unsigned attrs = MOUNT_ATTR_NOSUID;
+        if (op->kind == MOUNT_DEVICE)
+                attrs |= MOUNT_ATTR_NOEXEC;
+        else if (!op->devices)
+                attrs |= MOUNT_ATTR_NODEV;
+        if (op->read_only)
+                attrs |= MOUNT_ATTR_RDONLY;
+        return root_clone(b->source_fds[index], true, attrs, error);
+}
+
+static bool mount_one(RootBuild *b, const MountSource *source, guint index, GError **error) {
+        const MountOp *op = source->op;
+        _cleanup_close_ int mnt = -1;
+
+        switch (op->kind) {
+        case MOUNT_BIND:
+        case MOUNT_DEVICE:
+                mnt = user_bind(b, source, index, error);
+                break;
+        case MOUNT_TMPFS:
+                mnt = user_tmpfs(op, error);
+                break;
+        case MOUNT_PROC:
+                mnt = root_mount_new("proc", NULL, KERNEL_ATTRS, error);
+                break;
+        case MOUNT_DEVPTS:
+                mnt = root_mount_new("devpts", (const char *const[]){ "ptmxmode=0666", "mode=0620", NULL }, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, error);
+                break;
+        case MOUNT_MQUEUE:
+                mnt = root_mount_new("mqueue", NULL, KERNEL_ATTRS, error);
+                break;
+        case MOUNT_FILE:
+                mnt = user_file(b, source, index, error);
+                break;
+        case MOUNT_SYMLINK:
+                return user_symlink(b, op, error);
+        }
+        if (mnt < 0)
+                return false;
+        /* "/" itself (--bind X /) is no use: the root stands already. */
+        return root_make_place(b, op->dst + 1, source->is_dir, error) && root_attach_at(b, mnt, op->dst, error);
+}
+
+bool root_mounts_user(RootBuild *b, GError **error) {
+        for (guint i = 0; i < b->plan->sources->len; i++) {
+                const MountSource *source = g_ptr_array_index(b->plan->sources, i);
+                if (source->skip)
+                        continue;
+                if (!mount_one(b, source, i, error)) {
+                        g_autofree char *shown = err_quote(source->op->option);
+                        g_prefix_error(error, "%s: ", shown);
+                        return false;
+                }
+        }
+        return true;
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "spec.h"
+
+/* Which inode a host path was when the launcher opened it: the child, in its own mount namespace, must find the same. */
+typedef struct {
+        char *path; /* absolute, resolved: no symlink in it */
+        dev_t dev;
+        ino_t ino;
+} HostPath;
+
+typedef enum {
+        ROOT_DIR,     /* a directory of the skeleton: nothing of the host below it but what other nodes put there */
+        ROOT_SYMLINK, /* a symlink of the skeleton, as on the host */
+        ROOT_FILE,    /* a host file, bound read-only */
+        ROOT_OVERLAY, /* a directory shown copy-on-write: a box layer, then (host.path set) the host's directory */
+} RootNodeKind;
+
+/* What stands at one path of the box's root before the user's own mounts. Parents come before children. */
+typedef struct {
+        RootNodeKind kind;
+        char *path; /* in the box, without leading "/"; "" is the root itself */
+        mode_t mode;
+        char *target;     /* ROOT_SYMLINK */
+        HostPath host;    /* ROOT_OVERLAY (path NULL: box layer only), ROOT_FILE */
+        unsigned index;   /* ROOT_OVERLAY: names its layer and its workdir */
+        bool has_layer;   /* ROOT_OVERLAY: something is in its box layer */
+} RootNode;
+
+typedef enum {
+        LAYER_WHITEOUT, /* the name does not exist in the box */
+        LAYER_DIR,      /* a place for a mount */
+        LAYER_FILE,     /* a file of the box's own */
+} LayerKind;
+
+/* What the box's own layer holds over the host's files: hidden names, places for mounts, /etc files of the box. */
+typedef struct {
+        LayerKind kind;
+        char *path; /* in the box, without leading "/" */
+        char *data; /* LAYER_FILE */
+        size_t len;
+        mode_t mode;
+} LayerEntry;
+
+/* A source of a user's mount, opened and identified before the clone. */
+typedef struct {
+        const MountOp *op;
+        HostPath host; /* path NULL: nothing to open, or optional and missing */
+        bool is_dir;
+        bool skip;     /* optional and missing */
+        char *data;    /* MOUNT_FILE: read from the caller's descriptor */
+        size_t len;
+} MountSource;
+
+/* The whole plan of the box's root, made by the launcher before the clone and carried out by the child. */
+typedef struct {
+        GPtrArray *nodes;   /* of RootNode */
+        GPtrArray *entries; /* of LayerEntry */
+        GPtrArray *sources; /* of MountSource, in the order of the options */
+        HostPath box_dir;   /* upper/, work/ and tmp/ of this box; path NULL with --overlay=none */
+        char *workdir;      /* in the box */
+        bool sysfs_of_host; /* --network=host: a sysfs of one's own needs a network namespace of one's own */
+        bool proc_of_host;  /* --pid=host */
+        bool cgroup2;       /* the host's /sys/fs/cgroup is cgroup v2 alone: mount the box's view of it */
+        bool pty;           /* a pty is wanted */
+} RootPlan;
+
+/* Launcher: look at the host and decide. Opens every source, changes nothing. box_dir is where upper/ and work/ will
+ * stand (NULL with --overlay=none). NULL with error. */
+RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error);
+void root_plan_free(RootPlan *plan);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(RootPlan, root_plan_free)
+
+/* Put a file of the box's own into it ("etc/hosts"). data is copied. */
+void root_plan_add_file(RootPlan *plan, const char *path, const char *data, mode_t mode);
+
+/* Launcher: the directories that the plan's overlays need below box_fd: upper/..., work/N, tmp. With the second
+ * function those that stayed empty are removed again after the run, so that what is left in upper/ are changes. */
+bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error);
+void root_plan_trim_dirs(const RootPlan *plan, int box_fd);
+
+/* Child, in the box's namespaces and before the payload's user namespace: build the root, pivot into it, detach the
+ * old one. *ret_pty_master is the box's pty where plan->pty asks for one, else -1. */
+bool root_build_child(const Spec *spec, const RootPlan *plan, int *ret_pty_master, GError **error);
+
+/* The node that is responsible for a path of the box (longest prefix); never NULL: the root is a node. */
+const RootNode *root_plan_node_for(const RootPlan *plan, const char *path);
+
+/* path (of the box, no leading "/") is at or below one of the places that are the box's own: /proc, /tmp, ... */
+bool root_plan_is_own(const char *path);
+
+/* The node in whose layer a path's own place is made: the overlay above it, else the skeleton's root. Never NULL. */
+RootNode *root_plan_carrier(const RootPlan *plan, const char *path);

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * One box from its start to its end.
+ *
+ * Role: launcher. Privileges: the caller's, in the host's namespaces. Threads: one, and it must stay so until the clone (a
+ * second one makes CLONE_NEWUSER fail). Order: sandbox_run() is the list of steps; supervise.c is the loop in the middle.
+ */
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "base/wire.h"
+#include "child.h"
+#include "net-helper.h"
+#include "netstack/config.h"
+#include "sandbox.h"
+#include "stdfds.h"
+#include "supervise.h"
+#include "user-map.h"
+
+/* The user namespace of the box, and one that the payload gets inside it, owns the rest. */
+#define BOX_NAMESPACES (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME)
+
+static guint64 namespaces_of(const Spec *spec) {
+        guint64 flags = BOX_NAMESPACES;
+        if (!spec->namespaces.pid_host)
+                flags |= CLONE_NEWPID;
+        if (!spec->namespaces.ipc_host)
+                flags |= CLONE_NEWIPC;
+        if (!spec->namespaces.uts_host)
+                flags |= CLONE_NEWUTS;
+        if (!spec->namespaces.cgroup_host)
+                flags |= CLONE_NEWCGROUP;
+        if (spec->net.mode != NET_HOST)
+                flags |= CLONE_NEWNET;
+        return flags;
+}
+
+static bool new_machine_id(char ret[33], GError **error) {
+        uint8_t bytes[16];
+        if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
+                return err_set(error, errno, "getrandom");
+        for (size_t i = 0; i < sizeof bytes; i++)
+                g_snprintf(ret + 2 * i, 3, "%02x", bytes[i]);
+        return true;
+}
+
+/* Files of /etc that are the box's own. They lie in the box's layer, not in upper/: they are no change of the payload's. */
+static bool add_etc_files(Sandbox *s, GError **error) {
+        char machine_id[33];
+        if (!new_machine_id(machine_id, error))
+                return false;
+        g_autofree char *id_line = g_strconcat(machine_id, "\n", NULL);
+        g_autofree char *hostname = g_strconcat(s->spec->namespaces.hostname, "\n", NULL);
+        g_autofree char *hosts = net_etc_hosts(s->spec);
+        g_autofree char *resolv = net_resolv_conf(s->spec);
+
+        root_plan_add_file(s->plan, "etc/machine-id", id_line, 0444);
+        if (!s->spec->namespaces.uts_host)
+                root_plan_add_file(s->plan, "etc/hostname", hostname, 0644);
+        root_plan_add_file(s->plan, "etc/hosts", hosts, 0644);
+        if (resolv)
+                root_plan_add_file(s->plan, "etc/resolv.conf", resolv, 0644);
+        return true;
+}
+
+/* Everything that can be known and opened before anything is made. */
+static bool prepare(Sandbox *s, GError **error) {
+        const Spec *spec = s->spec;
+
+        if (!seccomp_prepare(&spec->seccomp, spec->caps.nested, spec->user.uid == 0, &s->filter, error))
+                return false;
+        if (!status_open(spec->box.status_fd, spec->box.pidfile, &s->status, error))
+                return err_step(error, "status");
+        if (!stdfds_prepare(spec, &s->stdio, error))
+                return err_step(error, "stdio");
+        if (!state_new_id(s->id, error))
+                return err_step(error, "state");
+        if (spec->net.mode == NET_USER && !net_helper_start(spec, &s->net, error))
+                return err_step(error, "network");
+        if (spec->root.overlay == OVERLAY_KERNEL && !(s->dir = box_dir_new(s->id, error)))
+                return err_step(error, "state");
+        s->plan = root_plan_new(spec, s->dir ? s->dir->path : NULL, error);
+        if (!s->plan || !add_etc_files(s, error))
+                return err_step(error, "mount");
+        s->plan->pty = s->stdio.pty_wanted;
+        if (s->dir && !root_plan_make_dirs(s->plan, s->dir->fd, error))
+                return err_step(error, "state");
+
+        g_autofree char *id = g_strconcat("USBOX_BOX=", s->id, NULL);
+        g_autoptr(GStrvBuilder) envp = g_strv_builder_new();
+        g_strv_builder_addv(envp, (const char **) spec->process.envp);
+        g_strv_builder_add(envp, id);
+        s->envp = g_strv_builder_end(envp);
+        log_step("prepared");
+        return true;
+}
+
+static bool clone_child(Sandbox *s, GError **error) {
+        int wire[2], payload_wire[2];
+
+        if (!wire_pair(wire, error))
+                return false;
+        if (!wire_pair(payload_wire, error)) {
+                close(wire[0]);
+                close(wire[1]);
+                return false;
+        }
+        struct clone_args args = { .flags = namespaces_of(s->spec) | CLONE_PIDFD, .pidfd = (uintptr_t) &s->child_pidfd, .exit_signal = SIGCHLD };
+        pid_t pid = sys_clone3(&args);
+        if (pid == 0)
+                child_main(&(ChildContext){ .spec = s->spec, .root = s->plan, .envp = s->envp, .filter = s->filter, .stdio = s->stdio.plan,
+                                            .wire = wire[1], .payload_wire = payload_wire[1], .peer_wire = wire[0], .peer_payload_wire = payload_wire[0] });
+        int saved = errno;
+        close(wire[1]);
+        close(payload_wire[1]);
+        s->child_wire = wire[0];
+        s->payload_wire = payload_wire[0];
+        if (pid > 0) {
+                s->child = pid;
+                stdfds_close_pipe_ends(&s->stdio);
+                log_step("cloned");
+                return true;
+        }
+        err_set(error, saved, "clone into new namespaces");
+        if (saved == EPERM || saved == EACCES)
+                err_hint(error, "this machine keeps users from making user namespaces: usbox doctor says how to allow it");
+        else if (saved == ENOSPC || saved == EUSERS)
+                err_hint(error, "the limit on user namespaces is reached: sudo sysctl user.max_user_namespaces=15000");
+        else if (saved == EINVAL || saved == ENOSYS)
+                err_hint(error, "usbox needs Linux 5.12 with all namespaces built in: usbox doctor");
+        return false;
+}
+
+static bool start(Sandbox *s, GError **error) {
+        if (!clone_child(s, error))
+                return err_step(error, "namespaces");
+        if (!user_setup_parent(s->spec, s->child, error))
+                return err_step(error, "user");
+        if (!wire_send(s->child_wire, WIRE_MAPPED, NULL, NULL, 0, error))
+                return err_step(error, "namespaces");
+        log_step("id maps written");
+        /* While the child builds: what earlier boxes left whose launcher was killed. */
+        if (s->dir)
+                box_dir_sweep(s->dir, s->spec);
+        return true;
+}
+
+/* Kill what is left, wait until the kernel has taken it all down. */
+static void end_processes(Sandbox *s) {
+        net_helper_kill(&s->net);
+        if (s->child > 0) {
+                /* Without a pid namespace init itself has to kill the rest: it does so when the wire closes. */
+                if (!s->spec->namespaces.pid_host)
+                        (void) pidfd_send_signal(s->child_pidfd, SIGKILL, NULL, 0);
+                fd_closep(&s->child_wire);
+                (void) wait4(s->child, NULL, 0, &s->usage);
+                s->child = 0;
+        }
+        net_helper_clear(&s->net);
+}
+
+static char *size_text(guint64 bytes) {
+        return g_format_size_full(bytes, G_FORMAT_SIZE_IEC_UNITS);
+}
+
+/* The upper layer after the run: nothing in it, or not wanted: removed; else kept and named. */
+static bool end_box_dir(Sandbox *s, bool failed, GError **error) {
+        UpperCount count = { 0 };
+
+        if (!s->dir)
+                return true;
+        root_plan_trim_dirs(s->plan, s->dir->fd);
+        if (!failed && !s->spec->box.rm)
+                box_dir_count(s->dir, s->spec, &count);
+        if (count.changed + count.removed == 0)
+                return box_dir_remove(s->dir, s->spec, error) ? true : err_step(error, "state");
+        if (!box_dir_keep(s->dir, s->spec, error))
+                return err_step(error, "state");
+        g_autofree char *size = size_text(count.bytes);
+        log_note("changed %" G_GUINT64_FORMAT ", removed %" G_GUINT64_FORMAT " (%s); nothing of it is on the host. Until the next run ends it is in %s/upper",
+                 count.changed, count.removed, size, s->dir->path);
+        return true;
+}
+
+static void sandbox_clear(Sandbox *s) {
+        g_clear_pointer(&s->term, term_free);
+        stdfds_clear(&s->stdio);
+        g_clear_pointer(&s->status, status_free);
+        g_clear_pointer(&s->plan, root_plan_free);
+        g_clear_pointer(&s->dir, box_dir_free);
+        seccomp_program_clear(&s->filter);
+        g_clear_pointer(&s->envp, g_strfreev);
+        fd_closep(&s->child_pidfd);
+        fd_closep(&s->child_wire);
+        fd_closep(&s->payload_wire);
+        fd_closep(&s->payload_pidfd);
+        fd_closep(&s->signals);
+}
+
+static int exit_status(const Sandbox *s) {
+        if (s->timed_out)
+                return 124;
+        if (WIFSIGNALED(s->wait_status))
+                return 128 + WTERMSIG(s->wait_status);
+        return WEXITSTATUS(s->wait_status);
+}
+
+int sandbox_run(const Spec *spec, GError **error) {
+        Sandbox s = { .spec = spec, .child_pidfd = -1, .child_wire = -1, .payload_wire = -1, .payload_pidfd = -1, .signals = -1,
+                      .stdio = { .tty = -1, .pipe_ends = { -1, -1, -1 } }, .net = { .pidfd = -1, .wire = -1 } };
+        g_autoptr(GError) failure = NULL, late = NULL;
+
+        s.signals = supervise_signals(&failure);
+        bool ok = s.signals >= 0 && prepare(&s, &failure) && start(&s, &failure) && supervise(&s, &failure);
+        /* The payload's output is out before anything of usbox's own is said. */
+        g_clear_pointer(&s.term, term_free);
+        end_processes(&s);
+        log_step("ended");
+
+        if (s.interrupted)
+                g_clear_error(&failure);
+        if (!end_box_dir(&s, !ok, &late) && ok) {
+                ok = false;
+                g_propagate_error(&failure, g_steal_pointer(&late));
+        }
+        int status = s.interrupted ? 128 + s.interrupted : exit_status(&s);
+        if (failure)
+                status_failed(s.status, failure);
+        else
+                status_exited(s.status, s.id, &(StatusExit){ .status = status, .signal = WIFSIGNALED(s.wait_status) ? WTERMSIG(s.wait_status) : 0,
+                                                             .timeout = s.timed_out, .usage = &s.usage });
+        sandbox_clear(&s);
+        log_step("cleaned up");
+        if (failure) {
+                g_propagate_error(error, g_steal_pointer(&failure));
+                return -1;
+        }
+        return status;
+}

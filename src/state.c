@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What a box leaves on the host: ids, its directory, its removal.
+ *
+ * Role: launcher. Privileges: the caller's; for files of subordinate ids a user namespace that maps them. Threads: one.
+ * Order: steps 3 and 11. What is in upper/ was made by the box: nothing in it is followed (O_NOFOLLOW everywhere).
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/proc.h"
+#include "base/sys.h"
+#include "state.h"
+#include "user-map.h"
+
+bool state_new_id(char ret_id[static BOX_ID_LEN + 1], GError **error) {
+        uint8_t bytes[BOX_ID_LEN / 2];
+
+        if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
+                return err_set(error, errno, "getrandom");
+        for (size_t i = 0; i < sizeof bytes; i++)
+                g_snprintf(ret_id + 2 * i, 3, "%02x", bytes[i]);
+        return true;
+}
+
+static bool is_id(const char *name) {
+        return strlen(name) == BOX_ID_LEN && strspn(name, "0123456789abcdef") == BOX_ID_LEN;
+}
+
+/* $XDG_DATA_HOME is the caller's to choose; usbox's part of it must be the caller's own and closed to others. */
+static int open_boxes(char **ret_path, GError **error) {
+        g_autofree char *usbox = g_build_filename(g_get_user_data_dir(), "usbox", NULL);
+        g_autofree char *boxes = g_build_filename(usbox, "boxes", NULL);
+        struct stat st;
+
+        _cleanup_close_ int fd = open(boxes, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 && errno == ENOENT && g_mkdir_with_parents(boxes, 0700) == 0)
+                fd = open(boxes, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 || fstat(fd, &st) < 0) {
+                err_set(error, errno, "%s", boxes);
+                err_hint(error, "usbox keeps boxes there: make it writable, or set XDG_DATA_HOME to a directory that is");
+                return -1;
+        }
+        if (st.st_uid != geteuid() || (st.st_mode & 022)) {
+                err_set(error, 0, "%s belongs to somebody else or others may write to it", boxes);
+                err_hint(error, "chmod go-w %s, or set XDG_DATA_HOME to a directory of your own", boxes);
+                return -1;
+        }
+        g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
+        *ret_path = g_file_read_link(link, NULL);
+        if (!*ret_path) {
+                err_set(error, errno, "%s", link);
+                return -1;
+        }
+        return fd_steal(&fd);
+}
+
+BoxDir *box_dir_new(const char *id, GError **error) {
+        g_autoptr(BoxDir) dir = g_new0(BoxDir, 1);
+
+        dir->boxes_fd = dir->fd = dir->lock_fd = -1;
+        g_strlcpy(dir->id, id, sizeof dir->id);
+        dir->boxes_fd = open_boxes(&dir->boxes, error);
+        if (dir->boxes_fd < 0)
+                return NULL;
+        dir->path = g_build_filename(dir->boxes, id, NULL);
+
+        if (mkdirat(dir->boxes_fd, id, 0700) < 0 || (dir->fd = openat(dir->boxes_fd, id, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0) {
+                err_set(error, errno, "make %s", dir->path);
+                err_hint(error, "is the disk full, or the directory read-only? XDG_DATA_HOME chooses another");
+                return NULL;
+        }
+        dir->lock_fd = openat(dir->fd, "lock", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (dir->lock_fd < 0 || flock(dir->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+                err_set(error, errno, "lock %s", dir->path);
+                (void) unlinkat(dir->fd, "lock", 0);
+                (void) unlinkat(dir->boxes_fd, id, AT_REMOVEDIR);
+                return NULL;
+        }
+        return g_steal_pointer(&dir);
+}
+
+void box_dir_free(BoxDir *dir) {
+        fd_closep(&dir->lock_fd);
+        fd_closep(&dir->fd);
+        fd_closep(&dir->boxes_fd);
+        g_free(dir->path);
+        g_free(dir->boxes);
+        g_free(dir);
+}
+
+/* rm -rf of name below dirfd. 0, or the errno of the first thing that could not be removed (the rest is tried). */
+static int remove_tree(int dirfd, const char *name) {
+        if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
+                return 0;
+        if (errno != EISDIR && errno != EPERM)
+                return errno;
+        if (unlinkat(dirfd, name, AT_REMOVEDIR) == 0)
+                return 0;
+        if (errno != ENOTEMPTY && errno != EEXIST)
+                return errno;
+
+        /* The box may have taken the rights on its directories away, and overlayfs does on its workdir. */
+        int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        struct stat st;
+        if (fd < 0 && errno == EACCES && fchmodat(dirfd, name, 0700, 0) == 0)
+                fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        else if (fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 0700) != 0700)
+                (void) fchmod(fd, 0700);
+        DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+        if (!d) {
+                int saved = errno;
+                fd_closep(&fd);
+                return saved;
+        }
+        int first = 0;
+        for (struct dirent *e; (e = readdir(d));) {
+                if (g_str_equal(e->d_name, ".") || g_str_equal(e->d_name, ".."))
+                        continue;
+                int r = remove_tree(fd, e->d_name);
+                if (r != 0 && first == 0)
+                        first = r;
+        }
+        closedir(d);
+        if (unlinkat(dirfd, name, AT_REMOVEDIR) == 0)
+                return 0;
+        return first ? first : errno;
+}
+
+/* The same inside a user namespace that maps the box's ids: files of subordinate ids are removed by its root. */
+static int remove_tree_mapped(int dirfd, const char *name, const Spec *spec) {
+        int gate[2], result = EIO;
+        _cleanup_close_ int go = -1, answer = -1;
+
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, gate) < 0)
+                return errno;
+        struct clone_args args = { .flags = CLONE_NEWUSER, .exit_signal = SIGCHLD };
+        pid_t pid = sys_clone3(&args);
+        if (pid < 0) {
+                result = errno;
+                close(gate[0]);
+                close(gate[1]);
+                return result;
+        }
+        if (pid == 0) {
+                char byte;
+                close(gate[0]);
+                (void) prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+                if (read(gate[1], &byte, 1) != 1)
+                        _exit(EIO & 0x7f);
+                _exit(remove_tree(dirfd, name) & 0x7f);
+        }
+        close(gate[1]);
+        go = gate[0];
+        if (!user_setup_parent(spec, pid, NULL) || write(go, "M", 1) != 1)
+                kill(pid, SIGKILL);
+        int status;
+        if (proc_wait(pid, &status) && WIFEXITED(status))
+                result = WEXITSTATUS(status);
+        return result;
+}
+
+static int remove_box(int boxes_fd, const char *id, const Spec *spec) {
+        int r = remove_tree(boxes_fd, id);
+        if ((r == EACCES || r == EPERM) && spec->user.subids)
+                r = remove_tree_mapped(boxes_fd, id, spec);
+        return r;
+}
+
+/* Call f for every other box of the directory that no launcher holds. */
+static void for_each_dead(const BoxDir *dir, const Spec *spec, bool kept) {
+        int copy = openat(dir->boxes_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *d = copy >= 0 ? fdopendir(copy) : NULL;
+        if (!d) {
+                fd_closep(&copy);
+                return;
+        }
+        for (struct dirent *e; (e = readdir(d));) {
+                if (!is_id(e->d_name) || g_str_equal(e->d_name, dir->id))
+                        continue;
+                _cleanup_close_ int box = openat(dir->boxes_fd, e->d_name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                _cleanup_close_ int lock = box < 0 ? -1 : openat(box, "lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+                if (box < 0 || (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) < 0))
+                        continue;
+                /* No lock file: its launcher is between mkdir and lock, or was killed there: a minute tells. */
+                struct stat st;
+                if (lock < 0 && (fstat(box, &st) < 0 || time(NULL) - st.st_mtime < 60))
+                        continue;
+                if ((faccessat(box, "kept", F_OK, 0) == 0) != kept)
+                        continue;
+                int r = remove_box(dir->boxes_fd, e->d_name, spec);
+                if (r != 0)
+                        log_step("%s/%s could not be removed: %s", dir->boxes, e->d_name, g_strerror(r));
+        }
+        closedir(d);
+}
+
+void box_dir_sweep(const BoxDir *dir, const Spec *spec) {
+        for_each_dead(dir, spec, false);
+}
+
+bool box_dir_keep(BoxDir *dir, const Spec *spec, GError **error) {
+        (void) remove_tree(dir->fd, "tmp");
+        int r = remove_tree(dir->fd, "work");
+        if (r != 0 && spec->user.subids)
+                r = remove_tree_mapped(dir->fd, "work", spec);
+        if (r != 0)
+                log_step("%s/work could not be removed: %s", dir->path, g_strerror(r));
+        _cleanup_close_ int kept = openat(dir->fd, "kept", O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (kept < 0)
+                return err_set(error, errno, "keep %s", dir->path);
+        for_each_dead(dir, spec, true);
+        return true;
+}
+
+bool box_dir_remove(BoxDir *dir, const Spec *spec, GError **error) {
+        int r = remove_box(dir->boxes_fd, dir->id, spec);
+        if (r == 0)
+                return true;
+        err_set(error, r, "remove %s", dir->path);
+        return err_hint(error, "what is left there can be removed by hand, as root if need be");
+}
+
+typedef struct {
+        int lower; /* the host's root, or --rootfs */
+        GString *path;
+        UpperCount *count;
+} Counter;
+
+static void count_dir(Counter *c, int dirfd, const char *name) {
+        int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+        if (!d) {
+                fd_closep(&fd);
+                return;
+        }
+        size_t len = c->path->len;
+        for (struct dirent *e; (e = readdir(d));) {
+                struct stat st, lower;
+                if (g_str_equal(e->d_name, ".") || g_str_equal(e->d_name, "..") || fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                        continue;
+                if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(0, 0)) {
+                        c->count->removed++;
+                        continue;
+                }
+                g_string_append_printf(c->path, "%s%s", len ? "/" : "", e->d_name);
+                /* A directory that the host has too is only the way to what changed below it. */
+                if (!S_ISDIR(st.st_mode) || fstatat(c->lower, c->path->str, &lower, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(lower.st_mode))
+                        c->count->changed++;
+                if (S_ISDIR(st.st_mode))
+                        count_dir(c, fd, e->d_name);
+                else if (S_ISREG(st.st_mode))
+                        c->count->bytes += (guint64) st.st_blocks * 512;
+                g_string_truncate(c->path, len);
+        }
+        closedir(d);
+}
+
+void box_dir_count(const BoxDir *dir, const Spec *spec, UpperCount *ret) {
+        g_autoptr(GString) path = g_string_new(NULL);
+        _cleanup_close_ int lower = open(spec->root.rootfs ? spec->root.rootfs : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+        *ret = (UpperCount){ 0 };
+        if (lower >= 0)
+                count_dir(&(Counter){ .lower = lower, .path = path, .count = ret }, dir->fd, "upper");
+}

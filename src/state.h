@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+
+#include "root.h"
+#include "spec.h"
+
+#define BOX_ID_LEN 12
+
+/* A fresh random id: BOX_ID_LEN lower-case hexadecimal digits. */
+bool state_new_id(char ret_id[static BOX_ID_LEN + 1], GError **error);
+
+/*
+ * A box's directory on the host, $XDG_DATA_HOME/usbox/boxes/ID: upper/ (what the box changed), work/ (overlayfs's), tmp/ (its
+ * /var/tmp), lock (held while the launcher lives) and, once the run has ended and left changes, kept.
+ */
+typedef struct {
+        char *boxes; /* real path of .../usbox/boxes */
+        char *path;  /* boxes/ID */
+        int boxes_fd, fd, lock_fd;
+        char id[BOX_ID_LEN + 1];
+} BoxDir;
+
+/* Make the directory of a new box and lock it. NULL with error and hint. */
+BoxDir *box_dir_new(const char *id, GError **error);
+
+/* Removes nothing; releases the lock. */
+void box_dir_free(BoxDir *dir);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(BoxDir, box_dir_free)
+
+/* Remove what boxes left whose launcher was killed: unlocked and not kept. */
+void box_dir_sweep(const BoxDir *dir, const Spec *spec);
+
+/* The run is over: keep the directory (only upper/ and, as the run's last, instead of the one that was kept before) or remove it. */
+bool box_dir_keep(BoxDir *dir, const Spec *spec, GError **error);
+bool box_dir_remove(BoxDir *dir, const Spec *spec, GError **error);
+
+/* What a run changed: names in upper/ after root_plan_trim_dirs(). */
+typedef struct {
+        guint64 changed; /* files, links, directories that the host has not */
+        guint64 removed; /* whiteouts */
+        guint64 bytes;   /* of regular files, as allocated */
+} UpperCount;
+void box_dir_count(const BoxDir *dir, const Spec *spec, UpperCount *ret);

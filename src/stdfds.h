@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+
+#include "child.h"
+#include "relay.h"
+#include "spec.h"
+
+/* What the launcher has to do with the caller's stdin, stdout and stderr. */
+typedef struct {
+        StdioPlan plan;
+        bool pty_wanted;
+        int tty;          /* the caller's terminal behind the pty, or -1 */
+        Relay *relays[3]; /* files that are copied through pipes, where Landlock cannot guard them */
+        int pipe_ends[3]; /* the box's ends of those pipes: closed in the launcher after the clone */
+} Stdio;
+
+/* Launcher, first of all: 0, 1 and 2 are open (on /dev/null where the caller closed them), so that nothing else gets these
+ * numbers. */
+bool stdfds_fill(GError **error);
+
+/* Launcher, before the clone: decide. False with error for what must not be passed on (a directory: its ".." is the host). */
+bool stdfds_prepare(const Spec *spec, Stdio *ret, GError **error);
+void stdfds_clear(Stdio *s);
+/* After the clone. */
+void stdfds_close_pipe_ends(Stdio *s);
+
+/* Payload, last before the filter: no file outside the box's own mounts can be opened any more, by whatever name; open
+ * descriptors work on. False with error. */
+bool stdfds_landlock(GError **error);

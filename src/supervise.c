@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The launcher's loop: one poll(2) over the wires, the signals, the terminal and the clock.
+ *
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: steps 6, 8 and 10. Any helper may fail at any moment of it;
+ * the first error ends the loop, and sandbox.c takes the box down.
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/wire.h"
+#include "netstack/config.h"
+#include "supervise.h"
+
+/* From --timeout's signal to SIGKILL, as podman stop has it. */
+#define STOP_GRACE (10 * G_USEC_PER_SEC)
+
+/* Everything that a person or a service manager sends. SIGKILL and SIGSTOP cannot be had; faults are ours. */
+static const int handled[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT, SIGWINCH, SIGCHLD };
+
+int supervise_signals(GError **error) {
+        sigset_t set;
+
+        sigemptyset(&set);
+        for (size_t i = 0; i < G_N_ELEMENTS(handled); i++)
+                sigaddset(&set, handled[i]);
+        (void) signal(SIGPIPE, SIG_IGN);
+        /* A parent that ignores SIGCHLD (some CI runners do) would have our children reaped by the kernel. */
+        (void) signal(SIGCHLD, SIG_DFL);
+        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0) {
+                err_set(error, errno, "sigprocmask");
+                return -1;
+        }
+        int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+        if (fd < 0)
+                err_set(error, errno, "signalfd");
+        return fd;
+}
+
+static void send_signal(Sandbox *s, int sig) {
+        if (s->child_wire >= 0)
+                (void) wire_send(s->child_wire, WIRE_SIGNAL, g_variant_new("(i)", sig), NULL, 0, NULL);
+}
+
+static void kill_box(Sandbox *s) {
+        if (s->spec->namespaces.pid_host) /* its end makes init kill what is left */
+                (void) shutdown(s->child_wire, SHUT_RDWR);
+        else
+                (void) pidfd_send_signal(s->child_pidfd, SIGKILL, NULL, 0);
+}
+
+/* The payload's pid as the host has it: a pidfd's fdinfo names it in the reader's pid namespace (pidfd_open(2)). */
+static pid_t pidfd_pid(int pidfd) {
+        g_autofree char *path = g_strdup_printf("/proc/self/fdinfo/%d", pidfd);
+        g_autofree char *text = NULL;
+        if (!fd_read_file(AT_FDCWD, path, 4096, &text, NULL))
+                return -1;
+        const char *line = strstr(text, "\nPid:");
+        return line ? (pid_t) g_ascii_strtoll(line + 5, NULL, 10) : -1;
+}
+
+static bool start_term(Sandbox *s, int master_take, GError **error) {
+        const StdioPlan *plan = &s->stdio.plan;
+        TermConfig config = { .tty = s->stdio.tty, .in = plan->pty[0] ? STDIN_FILENO : -1, .master_take = master_take };
+
+        config.out = plan->pty[1] ? STDOUT_FILENO : plan->pty[2] ? STDERR_FILENO : s->stdio.tty >= 0 ? s->stdio.tty : STDOUT_FILENO;
+        config.shared = !plan->pty[1] || !plan->pty[2];
+        s->term = term_new(&config, error);
+        if (!s->term)
+                return err_step(error, "terminal");
+        atexit(term_restore_now);
+        return true;
+}
+
+/* All is there: the payload may go. */
+static bool maybe_go(Sandbox *s, GError **error) {
+        if (s->go_sent || s->payload_pidfd < 0 || (s->net.pid > 0 && !s->net.ports))
+                return true;
+        s->go_sent = true;
+        log_step("go");
+        return wire_send(s->child_wire, WIRE_GO, NULL, NULL, 0, error);
+}
+
+/* ^Z inside: the payload's group has stopped. The same happens to us, so that the caller's shell gets its terminal. */
+static void suspend(Sandbox *s) {
+        sigset_t stop;
+
+        if (s->term)
+                term_suspend(s->term);
+        sigemptyset(&stop);
+        sigaddset(&stop, SIGTSTP);
+        /* To the whole group, as the terminal itself does. Where nobody could continue us (an orphaned group) the kernel
+         * does not stop us, and the payload goes on at once. */
+        (void) kill(0, SIGTSTP);
+        (void) sigprocmask(SIG_UNBLOCK, &stop, NULL);
+        (void) sigprocmask(SIG_BLOCK, &stop, NULL);
+        if (s->term)
+                term_resume(s->term);
+        (void) wire_send(s->child_wire, WIRE_RESUME, NULL, NULL, 0, NULL);
+}
+
+static bool on_child_message(Sandbox *s, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+
+        int r = wire_receive(s->child_wire, &m, error);
+        if (r < 0)
+                return false;
+        if (r == 0) {
+                /* Its pidfd says the rest. */
+                fd_closep(&s->child_wire);
+                return true;
+        }
+        switch (m.type) {
+        case WIRE_ERROR:
+                return wire_error_to_gerror(&m, error);
+        case WIRE_NET_FDS:
+                log_step("TAP made");
+                return s->net.pid > 0 && net_helper_give_tap(&s->net, wire_message_take_fd(&m, 0), error);
+        case WIRE_PTY:
+                return start_term(s, wire_message_take_fd(&m, 0), error);
+        case WIRE_ROOTED:
+                log_step("root built");
+                fd_closep(&s->payload_pidfd);
+                s->payload_pidfd = wire_message_take_fd(&m, 0);
+                return maybe_go(s, error);
+        case WIRE_STOPPED: {
+                int sig;
+                g_variant_get(m.body, "(i)", &sig);
+                if (sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU)
+                        suspend(s);
+                return true;
+        }
+        case WIRE_EXITED:
+                g_variant_get(m.body, "(i)", &s->wait_status);
+                s->exited = true;
+                log_step("payload ended");
+                if (s->term)
+                        term_drain(s->term);
+                net_helper_kill(&s->net); /* its end takes a while: meanwhile the box's does */
+                return true;
+        default:
+                return err_set(error, EPROTO, "init said %s", wire_type_name(m.type));
+        }
+}
+
+/* The payload's own wire: an error before its exec, or its end, which is the exec. */
+static bool on_payload_message(Sandbox *s, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+
+        int r = wire_receive(s->payload_wire, &m, error);
+        if (r < 0)
+                return false;
+        if (r > 0)
+                return m.type == WIRE_ERROR ? wire_error_to_gerror(&m, error) : err_set(error, EPROTO, "the payload said %s", wire_type_name(m.type));
+        fd_closep(&s->payload_wire);
+        if (!s->go_sent)
+                return true; /* it died: init says so */
+        s->started = true;
+        log_step("started");
+        if (s->spec->box.timeout_ns)
+                s->deadline = g_get_monotonic_time() + (gint64) (s->spec->box.timeout_ns / 1000);
+        if (s->status)
+                return status_started(s->status, s->id, pidfd_pid(s->payload_pidfd), error) || err_step(error, "status");
+        return true;
+}
+
+static void on_signal(Sandbox *s, int sig) {
+        switch (sig) {
+        case SIGCHLD:
+                break;
+        case SIGWINCH:
+                if (s->term)
+                        term_winch(s->term);
+                break;
+        case SIGCONT:
+                if (s->started && !s->term)
+                        send_signal(s, SIGCONT);
+                break;
+        case SIGTSTP:
+        case SIGTTIN:
+        case SIGTTOU:
+                /* With a pty ^Z arrives as a byte; this one is somebody's kill(1), or the terminal's without a pty. */
+                if (!s->term)
+                        send_signal(s, SIGSTOP);
+                (void) raise(SIGSTOP);
+                break;
+        default:
+                if (!s->started && !s->interrupted)
+                        s->interrupted = sig;
+                else
+                        send_signal(s, sig);
+        }
+}
+
+static void read_signals(Sandbox *s) {
+        struct signalfd_siginfo info;
+        while (read(s->signals, &info, sizeof info) == sizeof info)
+                on_signal(s, (int) info.ssi_signo);
+}
+
+static void check_time(Sandbox *s) {
+        gint64 now = g_get_monotonic_time();
+
+        if (s->kill_deadline && now >= s->kill_deadline) {
+                s->kill_deadline = 0;
+                kill_box(s);
+        } else if (s->deadline && now >= s->deadline) {
+                s->deadline = 0;
+                s->timed_out = true;
+                s->kill_deadline = now + STOP_GRACE;
+                send_signal(s, s->spec->box.stop_signal);
+                send_signal(s, SIGCONT);
+        }
+}
+
+static int poll_timeout(const Sandbox *s) {
+        gint64 next = s->kill_deadline ? s->kill_deadline : s->deadline;
+        int term = s->term ? term_timeout_ms(s->term) : -1;
+        if (!next)
+                return term;
+        gint64 ms = MAX((next - g_get_monotonic_time() + 999) / 1000, 0);
+        int mine = (int) MIN(ms, G_MAXINT);
+        return term < 0 ? mine : MIN(term, mine);
+}
+
+enum { POLL_SIGNALS, POLL_PAYLOAD, POLL_CHILD, POLL_CHILD_END, POLL_NET, POLL_TERM, POLL_RELAY = POLL_TERM + TERM_N_FDS, POLL_N = POLL_RELAY + 3 * RELAY_N_FDS };
+
+static void fill_poll(const Sandbox *s, struct pollfd fds[static POLL_N]) {
+        int plain[] = { s->signals, s->payload_wire, s->child_wire, s->child_ended ? -1 : s->child_pidfd, s->exited ? -1 : s->net.wire };
+
+        for (int i = 0; i < POLL_N; i++)
+                fds[i] = (struct pollfd){ .fd = i < POLL_TERM ? plain[i] : -1, .events = POLLIN };
+        if (s->term)
+                term_poll(s->term, fds + POLL_TERM);
+        for (int i = 0; i < 3; i++)
+                if (s->stdio.relays[i])
+                        relay_poll(s->stdio.relays[i], fds + POLL_RELAY + i * RELAY_N_FDS);
+}
+
+/* Output that the payload wrote before it ended is still on its way. */
+static bool output_pending(const Sandbox *s) {
+        if (s->term && !term_drained(s->term))
+                return true;
+        for (int i = 1; i < 3; i++)
+                if (s->stdio.relays[i] && !relay_is_done(s->stdio.relays[i]))
+                        return true;
+        return false;
+}
+
+static bool dispatch_bytes(Sandbox *s, const struct pollfd fds[static POLL_N], GError **error) {
+        if (s->term && !term_dispatch(s->term, fds + POLL_TERM, error))
+                return err_step(error, "terminal");
+        for (int i = 0; i < 3; i++)
+                if (s->stdio.relays[i] && !relay_dispatch(s->stdio.relays[i], fds + POLL_RELAY + i * RELAY_N_FDS, error))
+                        return err_step(error, "stdio");
+        return true;
+}
+
+static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError **error) {
+        if (fds[POLL_SIGNALS].revents)
+                read_signals(s);
+        if (s->interrupted)
+                return err_set(error, EINTR, "interrupted");
+        /* The payload's wire first: when a short command has ended already, it still had its start. */
+        if (fds[POLL_PAYLOAD].revents && !on_payload_message(s, error))
+                return false;
+        if (fds[POLL_CHILD].revents && !on_child_message(s, error))
+                return false;
+        if (fds[POLL_NET].revents && !s->exited && (!net_helper_dispatch(&s->net, error) || !maybe_go(s, error)))
+                return false;
+        return dispatch_bytes(s, fds, error);
+}
+
+static bool init_died(Sandbox *s, GError **error) {
+        siginfo_t info = { 0 };
+
+        if (s->timed_out && s->started) {
+                s->wait_status = SIGKILL;
+                return true;
+        }
+        (void) waitid(P_PIDFD, (id_t) s->child_pidfd, &info, WEXITED | WNOWAIT);
+        if (info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED)
+                err_set(error, 0, "the box's init was killed by signal %d", info.si_status);
+        else
+                err_set(error, 0, "the box's init ended with status %d", info.si_status);
+        return err_step(error, s->started ? "init" : "namespaces");
+}
+
+bool supervise(Sandbox *s, GError **error) {
+        while (!s->child_ended || output_pending(s)) {
+                struct pollfd fds[POLL_N];
+                fill_poll(s, fds);
+                if (poll(fds, POLL_N, poll_timeout(s)) < 0 && errno != EINTR)
+                        return err_set(error, errno, "poll");
+                if (!dispatch(s, fds, error))
+                        return false;
+                check_time(s);
+                /* Its last words first: they are on the wire before it ends. */
+                if (fds[POLL_CHILD_END].revents && !fds[POLL_CHILD].revents) {
+                        s->child_ended = true;
+                        if (!s->exited && !init_died(s, error))
+                                return false;
+                }
+        }
+        for (int i = 0; i < 1; i++)
+                if (s->stdio.relays[i])
+                        relay_give_back(s->stdio.relays[i]);
+        return true;
+}

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The id maps of both user namespaces.
+ *
+ * Role: user_setup_parent() launcher, with the caller's rights; user_setup_child() and user_map_payload() init, with the outer
+ * user namespace's capabilities. Threads: one. Order: steps 4 and 9.
+ */
+#include <fcntl.h>
+#include <grp.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/proc.h"
+#include "user-map.h"
+
+/* What newuidmap says goes to the error message; longer than any line of it. */
+#define HELPER_OUTPUT_MAX 4096
+
+static char *map_text(const GArray *map) {
+        GString *text = g_string_new(NULL);
+        for (guint i = 0; i < map->len; i++) {
+                const IdRange *range = &g_array_index(map, IdRange, i);
+                g_string_append_printf(text, "%u %u %u\n", range->box, range->host, range->count);
+        }
+        return g_string_free(text, FALSE);
+}
+
+static bool write_maps_directly(const Spec *spec, int proc_dir, GError **error) {
+        g_autofree char *uids = map_text(spec->user.uidmap), *gids = map_text(spec->user.gidmap);
+
+        /* Without CAP_SETGID over the parent namespace the kernel wants setgroups(2) given up first (user_namespaces(7)). */
+        if (!spec->user.subids && spec->caller.uid != 0 && !fd_write_file(proc_dir, "setgroups", "deny"))
+                return err_set(error, errno, "write setgroups");
+        if (!fd_write_file(proc_dir, "uid_map", uids))
+                return err_set(error, errno, "write uid_map");
+        if (!fd_write_file(proc_dir, "gid_map", gids))
+                return err_set(error, errno, "write gid_map");
+        return true;
+}
+
+typedef struct {
+        const char *program;
+        const char *capability;
+        const GArray *map;
+        char *path;
+        pid_t pid;
+        int output; /* read end of its stderr */
+} MapHelper;
+
+static bool start_map_helper(MapHelper *h, pid_t child_pid, GError **error) {
+        h->path = g_find_program_in_path(h->program);
+        if (!h->path) {
+                err_set(error, ENOENT, "%s", h->program);
+                return err_hint(error, "sudo apt-get install uidmap (Fedora: sudo dnf install shadow-utils)");
+        }
+
+        g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
+        g_ptr_array_add(argv, g_strdup(h->program));
+        g_ptr_array_add(argv, g_strdup_printf("%d", (int) child_pid));
+        for (guint i = 0; i < h->map->len; i++) {
+                const IdRange *range = &g_array_index(h->map, IdRange, i);
+                g_ptr_array_add(argv, g_strdup_printf("%u", range->box));
+                g_ptr_array_add(argv, g_strdup_printf("%u", range->host));
+                g_ptr_array_add(argv, g_strdup_printf("%u", range->count));
+        }
+        g_ptr_array_add(argv, NULL);
+
+        int ends[2];
+        if (pipe2(ends, O_CLOEXEC) < 0)
+                return err_set(error, errno, "pipe");
+        char *const envp[] = { (char *) "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
+        ProcFd map[] = { { ends[1], 1 }, { ends[1], 2 } };
+        h->pid = proc_spawn(h->path, (char *const *) argv->pdata, envp, map, G_N_ELEMENTS(map), NULL, error);
+        close(ends[1]);
+        h->output = ends[0];
+        return h->pid > 0;
+}
+
+/* Why newuidmap could not: it has neither its setuid bit nor its file capability, or the range is not the caller's. */
+static void explain_map_failure(const MapHelper *h, GError **error) {
+        struct stat st;
+
+        if (stat(h->path, &st) == 0 && !(st.st_mode & S_ISUID) && getxattr(h->path, "security.capability", NULL, 0) < 0) {
+                err_hint(error, "%s has lost its privilege: sudo setcap %s+ep %s", h->path, h->capability, h->path);
+                return;
+        }
+        err_hint(error, "see /etc/subuid and /etc/subgid, and that %s lies on a file system without nosuid", h->path);
+}
+
+static bool finish_map_helper(MapHelper *h, GError **error) {
+        g_autofree char *output = NULL;
+        int status;
+
+        if (h->pid <= 0)
+                return false;
+        bool read_ok = fd_read_all(h->output, HELPER_OUTPUT_MAX, &output, NULL);
+        if (!proc_wait(h->pid, &status))
+                return err_set(error, errno, "wait for %s", h->program);
+        if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+                return true;
+
+        g_autofree char *how = proc_status_text(status);
+        g_autofree char *said = read_ok ? err_quote(g_strstrip(output)) : g_strdup("");
+        err_set(error, 0, "%s: %s%s%s", h->program, how, *said ? ": " : "", said);
+        explain_map_failure(h, error);
+        return false;
+}
+
+static bool write_maps_by_helpers(const Spec *spec, pid_t child_pid, GError **error) {
+        MapHelper helpers[] = {
+                { .program = "newuidmap", .capability = "cap_setuid", .map = spec->user.uidmap, .output = -1 },
+                { .program = "newgidmap", .capability = "cap_setgid", .map = spec->user.gidmap, .output = -1 },
+        };
+        bool ok = true;
+
+        for (size_t i = 0; ok && i < G_N_ELEMENTS(helpers); i++)
+                ok = start_map_helper(&helpers[i], child_pid, error);
+        for (size_t i = 0; i < G_N_ELEMENTS(helpers); i++) {
+                if (helpers[i].pid > 0 && !finish_map_helper(&helpers[i], ok ? error : NULL))
+                        ok = false;
+                g_free(helpers[i].path);
+                fd_closep(&helpers[i].output);
+        }
+        return ok;
+}
+
+bool user_setup_parent(const Spec *spec, pid_t child_pid, GError **error) {
+        if (spec->user.subids && spec->caller.uid != 0)
+                return write_maps_by_helpers(spec, child_pid, error);
+
+        g_autofree char *dir = g_strdup_printf("/proc/%d", (int) child_pid);
+        _cleanup_close_ int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return err_set(error, errno, "%s", dir);
+        return write_maps_directly(spec, fd, error);
+}
+
+/* The box id of a host id; false where it is not mapped. */
+static bool box_id(const GArray *map, guint32 host, guint32 *ret) {
+        for (guint i = 0; i < map->len; i++) {
+                const IdRange *range = &g_array_index(map, IdRange, i);
+                if (host >= range->host && host - range->host < range->count) {
+                        *ret = range->box + (host - range->host);
+                        return true;
+                }
+        }
+        return false;
+}
+
+bool user_setup_child(const Spec *spec, GError **error) {
+        guint32 uid, gid;
+
+        if (!box_id(spec->user.uidmap, spec->caller.uid, &uid))
+                return err_set(error, 0, "the caller's uid %u is not in the uid map", spec->caller.uid);
+        if (!box_id(spec->user.gidmap, spec->caller.gid, &gid))
+                return err_set(error, 0, "the caller's gid %u is not in the gid map", spec->caller.gid);
+        /* The kernel's ids do not change by this; it only makes real, effective and saved ones equal. */
+        if (setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
+                return err_set(error, errno, "take ids %u:%u", uid, gid);
+        return true;
+}
+
+bool user_map_payload(const Spec *spec, int proc, pid_t payload, GError **error) {
+        g_autoptr(GArray) uids = g_array_new(FALSE, FALSE, sizeof(IdRange)), gids = g_array_new(FALSE, FALSE, sizeof(IdRange));
+        struct {
+                const GArray *from;
+                GArray *to;
+        } maps[] = { { spec->user.uidmap, uids }, { spec->user.gidmap, gids } };
+
+        for (size_t m = 0; m < G_N_ELEMENTS(maps); m++)
+                for (guint i = 0; i < maps[m].from->len; i++) {
+                        IdRange range = g_array_index(maps[m].from, IdRange, i);
+                        range.host = range.box; /* the parent namespace's ids are the box's */
+                        g_array_append_val(maps[m].to, range);
+                }
+        g_autofree char *uid_text = map_text(uids), *gid_text = map_text(gids);
+        g_autofree char *uid_path = g_strdup_printf("%d/uid_map", (int) payload), *gid_path = g_strdup_printf("%d/gid_map", (int) payload);
+        if (!fd_write_file(proc, uid_path, uid_text))
+                return err_set(error, errno, "write the payload's uid_map");
+        if (!fd_write_file(proc, gid_path, gid_text))
+                return err_set(error, errno, "write the payload's gid_map");
+        return true;
+}

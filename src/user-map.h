@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "spec.h"
+
+/*
+ * Launcher: write the id maps of the outer user namespace that child_pid was cloned into. Self maps (and any map, for
+ * real root) are written directly; others by newuidmap and newgidmap, side by side. False with error and hint.
+ */
+bool user_setup_parent(const Spec *spec, pid_t child_pid, GError **error);
+
+/* Child: take the box ids under which it builds the box: those that the caller's own ids are mapped to, so that what it makes
+ * on the host (upper directories) is the caller's. */
+bool user_setup_child(const Spec *spec, GError **error);
+
+/* Init: write the maps of the payload's inner user namespace: the outer's, id by id. proc is an O_PATH fd of the box's /proc. */
+bool user_map_payload(const Spec *spec, int proc, pid_t payload, GError **error);
