@@ -44,7 +44,7 @@ typedef struct {
 
 typedef struct {
         uint32_t default_action;
-        bool first_match; /* "order"; else the first unconditional rule of a call beats its others, as libseccomp has it */
+        bool first_match; /* "order"; else a call's first unconditional rule beats its others, as libseccomp has it */
         bool compat;      /* the 32-bit ABI of this machine is filtered by the same rules; else refused whole */
         GPtrArray *rules;   /* of PolicyRule *, in the order of the file */
         GPtrArray *numbers; /* of PolicyNumber * */
