@@ -20,6 +20,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "net-seccomp.h" /* made from seccomp.json */
 #include "netstack/confinement.h"
 
 static const char *const keep_files[] = { "/etc/resolv.conf", NULL };
@@ -67,5 +68,6 @@ bool confinement_apply(pid_t parent, bool best_effort, GError **error) {
                confine_drop_caps(error) &&
                confine_die_with_parent(parent, error) &&
                confine_self(error) &&
-               confine_files(error);
+               confine_files(error) &&
+               confine_seccomp(net_seccomp, G_N_ELEMENTS(net_seccomp), error);
 }
