@@ -283,6 +283,7 @@ static void list_case(GString *out, bool i386, size_t i) {
 
 static char *listing(void) {
         GString *out = g_string_new(
+                "# SPDX-License-Identifier: LGPL-2.1-or-later\n"
                 "# Verdicts of the built-in seccomp filters; made by test-seccomp --update (see there).\n"
                 "# The plain filter's verdict, then those of --nested and of a root payload where they differ.\n"
                 "# \"args\": the arguments decide; see the calls at the end. i386: with default+32bit.\n");
