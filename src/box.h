@@ -19,15 +19,25 @@ typedef enum {
 typedef struct {
         bool rm;
         bool tty;           /* -t: a pty even where stdin is no terminal */
+        bool help;          /* --help: show it and do nothing */
         bool dry_run;
+        bool dry_run_json;  /* --dry-run=json */
         bool verbose;
         bool die_with_parent;
         int status_fd;      /* -1: none */
         char *pidfile;      /* NULL: none */
         guint64 timeout_ns; /* 0: none */
-        int stop_signal;    /* default SIGTERM: sent at --timeout, SIGKILL 10 s later... see CLI */
+        int stop_signal;    /* default SIGTERM: sent at --timeout, SIGKILL 10 s later */
         unsigned best_effort; /* of BestEffort */
-        GPtrArray *profiles;  /* of char *: names or paths in the order given, for --dry-run and errors */
+        GPtrArray *profiles;  /* of char *: where each came from (a path, "built-in NAME"), in the order applied */
 } BoxSpec;
 
 extern const Option box_options[];
+
+/* The defaults; and free what it owns. */
+void box_init(BoxSpec *s);
+void box_clear(BoxSpec *s);
+
+
+/* The name of one BEST_EFFORT_* bit, as --best-effort takes it. Static. */
+const char *box_best_effort_name(BestEffort bit);

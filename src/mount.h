@@ -16,7 +16,7 @@ typedef struct {
         bool read_only;
         HomeMode home;
         GPtrArray *hide;   /* of char *: --hide, absolute paths as typed (leading ~/ expanded) */
-        char *workdir;     /* --workdir, a path in the box; NULL: the caller's */
+        char *workdir;     /* --workdir, an absolute path in the box; NULL: the caller's */
         bool workdir_given;
 } RootSpec;
 
@@ -53,3 +53,18 @@ typedef struct {
 
 extern const Option root_options[];
 extern const Option mount_options[];
+
+/* The defaults; and free what it owns. */
+void root_init(RootSpec *s);
+void root_clear(RootSpec *s);
+void mount_init(MountSpec *s);
+void mount_clear(MountSpec *s);
+
+/* A root without an overlay is a read-only one. */
+bool root_check(Spec *draft, GError **error);
+
+/* hooks_cow settled; a --rw of the home, or of what it is in, is refused. */
+bool mount_check(Spec *draft, GError **error);
+
+void mount_op_free(MountOp *op);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MountOp, mount_op_free)

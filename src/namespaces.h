@@ -12,3 +12,9 @@ typedef struct {
 } NamespaceSpec;
 
 extern const Option namespaces_options[];
+
+/* Free what it owns. */
+void namespaces_clear(NamespaceSpec *s);
+
+/* Fills hostname. */
+bool namespaces_check(Spec *draft, GError **error);

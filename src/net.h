@@ -10,8 +10,8 @@ typedef enum { NET_USER, NET_NONE, NET_HOST } NetMode;
 
 /* -p [IP:]HOST:BOX[/tcp|udp] */
 typedef struct {
-        char *host_ip;      /* NULL: 0.0.0.0 is not the default: see CLI; NULL means every address */
-        guint16 host_port;
+        char *host_ip;      /* numeric, as inet_ntop(3) writes it; NULL: every address of the host */
+        guint16 host_port;  /* 0: a free one, the kernel's choice */
         guint16 box_port;
         bool udp;
         char *text;         /* as typed, for errors */
@@ -20,10 +20,18 @@ typedef struct {
 typedef struct {
         NetMode mode;
         guint16 mtu;           /* default 65520 */
+        bool mtu_given;
         bool ipv6;             /* default true */
         GPtrArray *dns;        /* of char *: addresses for resolv.conf; empty: usbox's own */
-        GPtrArray *hosts;      /* of char *: "NAME IP" checked */
+        GPtrArray *hosts;      /* of char *: "NAME IP", checked */
         GPtrArray *publish;    /* of PublishSpec * */
 } NetSpec;
 
 extern const Option net_options[];
+
+/* The defaults; and free what it owns. */
+void net_init(NetSpec *s);
+void net_clear(NetSpec *s);
+
+/* What does not go together: -p without a stack of our own, the MTU and IPv6, a port published twice. */
+bool net_check(Spec *draft, GError **error);

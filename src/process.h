@@ -12,15 +12,38 @@ typedef struct {
         rlim_t soft, hard;
 } UlimitSpec;
 
+/* What the environment begins with, before env_ops. */
+typedef enum {
+        ENV_DEFAULT, /* of the caller's, what CLI.md lists */
+        ENV_INHERIT, /* --env-inherit: all of the caller's */
+        ENV_CLEAR,   /* --clearenv: nothing */
+} EnvBase;
+
 /* The payload as a process: argv, environment, limits by rlimit. */
 typedef struct {
         char **argv;         /* the command, never empty after spec_build() */
         char **envp;         /* after process_check(): the environment in force */
-        GPtrArray *env_ops;  /* of char *: what -e, --env-file, --env-inherit, --unsetenv, --clearenv asked, in order */
-        GArray *ulimits;     /* of UlimitSpec */
+        EnvBase env_base;
+        GPtrArray *env_ops;  /* of char *: "K=V" sets, "K" unsets: what -e, --env-file and --unsetenv asked, in order */
+        GArray *ulimits;     /* of UlimitSpec, each resource once */
         bool oom_score_given;
         int oom_score_adj;
-        GPtrArray *sysctls;  /* of char *: "key=value" */
+        GPtrArray *sysctls;  /* of char *: "KEY=VALUE", KEY a path beneath /proc/sys ("net/ipv4/ip_forward") */
 } ProcessSpec;
 
 extern const Option process_options[];
+extern const Option env_options[];
+
+/* The defaults; and free what it owns. */
+void process_init(ProcessSpec *s);
+void process_clear(ProcessSpec *s);
+
+/* Fills envp from the caller's environment; checks limits against the caller's own and sysctls against the namespaces that
+ * the box has of its own. After user_check() and namespaces_check(). */
+bool process_check(Spec *draft, GError **error);
+
+/* envp from the environment outside (NULL-terminated), for process_check() and tests. */
+void process_fill_environment(Spec *draft, const char *const *outside);
+
+/* "nofile" for RLIMIT_NOFILE. Static. */
+const char *process_ulimit_name(int resource);

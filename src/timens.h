@@ -13,3 +13,6 @@ typedef struct {
 } TimeSpec;
 
 extern const Option timens_options[];
+
+/* That no clock of the box would be before zero, which the kernel refuses. Reads the clocks. */
+bool timens_check(Spec *draft, GError **error);

@@ -31,3 +31,23 @@ typedef struct {
 } UserSpec;
 
 extern const Option user_options[];
+
+/* The defaults; and free what it owns. */
+void user_init(UserSpec *s);
+void user_clear(UserSpec *s);
+
+/* Fills mode (never USERNS_AUTO), ids and the maps in force. Reads /etc/subuid and /etc/subgid where subids are chosen. */
+bool user_check(Spec *draft, GError **error);
+
+/* user_check() but for the reading: subuids and subgids are arrays of SubidRange (subid.h), or NULL where they were not
+ * needed. */
+bool user_build_maps(Spec *draft, const GArray *subuids, const GArray *subgids, GError **error);
+
+/* Whether maps come from subordinate ids: what was asked decides (before user_check(), too). */
+bool user_wants_subids(const Spec *draft);
+
+/* The host's id for a box id, false where it is not in the map (an array of IdRange). */
+bool user_map_to_host(const GArray *map, guint32 box, guint32 *ret_host);
+
+/* "0-999=100000-100999 1000=1000": box ids and the host's, for people; the caller's. */
+char *user_map_text(const GArray *map);

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+
+/*
+ * One verb of usbox. run() gets the arguments after the verb, NULL-terminated, and returns the exit status, or -1 with
+ * error, which main.c prints.
+ */
+typedef struct {
+        const char *name;
+        const char *arguments; /* for the usage line; "" where it takes none */
+        const char *help;      /* one sentence, no capital, no dot */
+        int (*run)(int argc, char **argv, GError **error);
+} Verb;
+
+/* Every verb in the order of the help; ends with a row without a name. Static; in main.c. */
+extern const Verb verbs[];
+
+int cmd_run(int argc, char **argv, GError **error);
+int cmd_doctor(int argc, char **argv, GError **error);
+int cmd_profile(int argc, char **argv, GError **error);
+int cmd_help(int argc, char **argv, GError **error);
+int cmd_version(int argc, char **argv, GError **error);
+
+/* The usage of one verb on stdout, as `usbox help VERB` prints it. Returns 0, the exit status. */
+int cmd_help_verb(const Verb *verb);

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * usbox: the table of verbs, and the only place that prints errors.
+ *
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: first and last.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "cmd-verbs.h"
+#include "option.h"
+
+const Verb verbs[] = {
+        { "run", "[OPTION...] [--] COMMAND [ARGUMENT...]", "run a command in a new box", cmd_run },
+        { "profile", "list [--json|--quiet] | show [--json] NAME|default", "list profiles, or show what one says", cmd_profile },
+        { "version", "", "print the version", cmd_version },
+        { "help", "[VERB] [--json]", "show help for a verb", cmd_help },
+        { 0 },
+};
+
+static const Verb *find_verb(const char *name) {
+        for (const Verb *verb = verbs; verb->name; verb++)
+                if (g_str_equal(verb->name, name))
+                        return verb;
+        return NULL;
+}
+
+/* Names in errors were quoted where they came in; text that came over a wire or from a library may still hold anything. */
+static void print_line(const char *prefix, const char *text) {
+        g_autofree char *line = g_utf8_make_valid(text, -1);
+
+        for (char *p = line; *p; p++)
+                if (g_ascii_iscntrl(*p))
+                        *p = ' ';
+        fprintf(stderr, "%s%s\n", prefix, line);
+}
+
+static int print_error(const GError *error) {
+        const char *step = err_get_step(error), *hint = err_get_hint(error);
+        g_autofree char *text = step ? g_strdup_printf("%s: %s", step, error->message) : g_strdup(error->message);
+
+        print_line("usbox: ", text);
+        if (hint)
+                print_line("hint: ", hint);
+        if (error->domain != USBOX_ERROR)
+                return 125;
+        return error->code == USBOX_ERROR_NOT_EXEC ? 126 : error->code == USBOX_ERROR_NOT_FOUND ? 127 : 125;
+}
+
+static void unknown_verb(const char *typed, GError **error) {
+        const char *names[G_N_ELEMENTS(verbs)] = { NULL };
+        g_autofree char *quoted = err_quote(typed);
+
+        for (size_t i = 0; verbs[i].name; i++)
+                names[i] = verbs[i].name;
+        err_usage(error, "unknown verb '%s'", quoted);
+        err_step(error, "options");
+        const char *near = option_nearest(typed, names);
+        if (near)
+                err_hint(error, "did you mean usbox %s?", near);
+        else
+                err_hint(error, "to run a command in a box: usbox run -- %s", quoted);
+}
+
+static int dispatch(int argc, char **argv, GError **error) {
+        const char *name = argv[1];
+
+        if (g_str_equal(name, "--help") || g_str_equal(name, "-h"))
+                name = "help";
+        else if (g_str_equal(name, "--version") || g_str_equal(name, "-V"))
+                name = "version";
+        const Verb *verb = find_verb(name);
+        if (!verb) {
+                unknown_verb(name, error);
+                return -1;
+        }
+        /* run has a row for it, since what follows its command is the command's. */
+        if (verb->run != cmd_run && argc == 3 && (g_str_equal(argv[2], "--help") || g_str_equal(argv[2], "-h")))
+                return cmd_help_verb(verb);
+        return verb->run(argc - 2, argv + 2, error);
+}
+
+int main(int argc, char **argv) {
+        g_autoptr(GError) error = NULL;
+
+        log_init("usbox", false);
+        if (argc < 2) {
+                fputs("usage: usbox run [OPTION...] [--] COMMAND [ARGUMENT...]\n"
+                      "       usbox help\n",
+                      stderr);
+                return 125;
+        }
+        int status = dispatch(argc, argv, &error);
+        if (status < 0)
+                return print_error(error);
+        /* A full disk or a closed pipe behind our output is a failure, too. */
+        if (fflush(stdout) != 0) {
+                err_set(&error, errno, "standard output");
+                return print_error(error);
+        }
+        return status;
+}

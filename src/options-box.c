@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The run as a whole: its options.
+ *
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: option_parse(), then spec_build().
+ */
+#include <signal.h>
+
+#include "base/error.h"
+#include "profile.h"
+#include "spec.h"
+
+#define BEST_EFFORT_CHOICES "keyring|landlock|sysfs|ipv6|confine"
+
+static bool apply_help(Spec *draft, const char *const *values, GError **error) {
+        return option_bool("--help", values[0], &draft->box.help, error);
+}
+
+static bool apply_profile(Spec *draft, const char *const *values, GError **error) {
+        return profile_apply(draft, values[0], error);
+}
+
+static bool apply_rm(Spec *draft, const char *const *values, GError **error) {
+        return option_bool("--rm", values[0], &draft->box.rm, error);
+}
+
+/* Stdin always reaches the command; podman's habit `-it` is to keep working. */
+static bool apply_interactive(Spec *draft, const char *const *values, GError **error) {
+        bool on;
+        if (!option_bool("--interactive", values[0], &on, error))
+                return false;
+        if (!on) {
+                err_usage(error, "--interactive=false: stdin is always passed on");
+                return err_hint(error, "redirect it: </dev/null");
+        }
+        return true;
+}
+
+static bool apply_tty(Spec *draft, const char *const *values, GError **error) {
+        return option_bool("--tty", values[0], &draft->box.tty, error);
+}
+
+static bool apply_dry_run(Spec *draft, const char *const *values, GError **error) {
+        draft->box.dry_run_json = g_str_equal(values[0], "json");
+        if (draft->box.dry_run_json) {
+                draft->box.dry_run = true;
+                return true;
+        }
+        return option_bool("--dry-run", values[0], &draft->box.dry_run, error);
+}
+
+static bool apply_verbose(Spec *draft, const char *const *values, GError **error) {
+        return option_bool("--verbose", values[0], &draft->box.verbose, error);
+}
+
+static bool apply_die_with_parent(Spec *draft, const char *const *values, GError **error) {
+        return option_bool("--die-with-parent", values[0], &draft->box.die_with_parent, error);
+}
+
+static bool apply_status_fd(Spec *draft, const char *const *values, GError **error) {
+        return option_fd("--status-fd", values[0], true, &draft->box.status_fd, error);
+}
+
+static bool apply_pidfile(Spec *draft, const char *const *values, GError **error) {
+        g_free(draft->box.pidfile);
+        draft->box.pidfile = option_host_path(draft, values[0]);
+        return true;
+}
+
+static bool apply_timeout(Spec *draft, const char *const *values, GError **error) {
+        return option_duration("--timeout", values[0], &draft->box.timeout_ns, error);
+}
+
+static bool apply_stop_signal(Spec *draft, const char *const *values, GError **error) {
+        return option_signal("--stop-signal", values[0], &draft->box.stop_signal, error);
+}
+
+static bool apply_best_effort(Spec *draft, const char *const *values, GError **error) {
+        unsigned place;
+        if (!option_choice("--best-effort", values[0], BEST_EFFORT_CHOICES, &place, error))
+                return false;
+        draft->box.best_effort |= 1u << place;
+        return true;
+}
+
+const Option box_options[] = {
+        { .name = "help",
+          .short_name = 'h',
+          .group = OPTION_BOX,
+          .flags = OPTION_NO_PROFILE,
+          .help = "show this help",
+          .apply = apply_help },
+        { .name = "profile",
+          .arg = "NAME|FILE",
+          .group = OPTION_BOX,
+          .flags = OPTION_LIST | OPTION_NO_PROFILE | OPTION_FIRST,
+          .complete = COMPLETE_PROFILE,
+          .help = "take options from a profile; what stands on the command line wins",
+          .apply = apply_profile },
+        { .name = "rm",
+          .group = OPTION_BOX,
+          .help = "drop what the command changed as soon as it ends",
+          .apply = apply_rm },
+        { .name = "interactive",
+          .short_name = 'i',
+          .group = OPTION_BOX,
+          .flags = OPTION_NO_PROFILE,
+          .help = "accepted for the habit of -it: stdin is always passed on",
+          .apply = apply_interactive },
+        { .name = "tty",
+          .short_name = 't',
+          .group = OPTION_BOX,
+          .help = "a terminal of its own for the command, even where stdin is none",
+          .apply = apply_tty },
+        { .name = "timeout",
+          .arg = "TIME",
+          .group = OPTION_BOX,
+          .help = "stop the command after TIME (90, 1.5s, 2m, 1h30m); exit status 124; 0: never",
+          .apply = apply_timeout },
+        { .name = "stop-signal",
+          .arg = "SIGNAL",
+          .group = OPTION_BOX,
+          .complete = COMPLETE_SIGNAL,
+          .help = "what --timeout sends first (default TERM); KILL follows 10 seconds later",
+          .apply = apply_stop_signal },
+        { .name = "die-with-parent",
+          .group = OPTION_BOX,
+          .help = "end the box when the process that started usbox ends",
+          .apply = apply_die_with_parent },
+        { .name = "best-effort",
+          .arg = "THING",
+          .group = OPTION_BOX,
+          .flags = OPTION_LIST,
+          .complete = COMPLETE_CHOICES,
+          .choices = BEST_EFFORT_CHOICES,
+          .help = "go on without THING where it cannot be had: keyring, landlock, sysfs, ipv6, confine (helpers' own cages)",
+          .apply = apply_best_effort },
+        { .name = "dry-run",
+          .group = OPTION_BOX,
+          .flags = OPTION_NO_PROFILE,
+          .choices = "json",
+          .help = "print everything that would be in force and run nothing; =json: for programs",
+          .apply = apply_dry_run },
+        { .name = "verbose",
+          .group = OPTION_BOX,
+          .flags = OPTION_NO_PROFILE,
+          .help = "print every step and when it was done",
+          .apply = apply_verbose },
+        { .name = "status-fd",
+          .arg = "FD",
+          .group = OPTION_BOX,
+          .flags = OPTION_NO_PROFILE,
+          .help = "write one JSON object an event (started, exited, failed) to this descriptor",
+          .apply = apply_status_fd },
+        { .name = "pidfile",
+          .arg = "FILE",
+          .group = OPTION_BOX,
+          .flags = OPTION_NO_PROFILE,
+          .complete = COMPLETE_FILE,
+          .help = "write the pid that the command has on the host to FILE",
+          .apply = apply_pidfile },
+        { 0 },
+};
+
+const char *box_best_effort_name(BestEffort bit) {
+        switch (bit) {
+        case BEST_EFFORT_KEYRING:
+                return "keyring";
+        case BEST_EFFORT_LANDLOCK:
+                return "landlock";
+        case BEST_EFFORT_SYSFS:
+                return "sysfs";
+        case BEST_EFFORT_IPV6:
+                return "ipv6";
+        case BEST_EFFORT_CONFINE:
+                return "confine";
+        }
+        return NULL;
+}
+
+void box_init(BoxSpec *s) {
+        s->status_fd = -1;
+        s->stop_signal = SIGTERM;
+        s->profiles = g_ptr_array_new_with_free_func(g_free);
+}
+
+void box_clear(BoxSpec *s) {
+        g_free(s->pidfile);
+        g_clear_pointer(&s->profiles, g_ptr_array_unref);
+}

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The box's network: its options.
+ *
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: option_parse(), then spec_build(); net-setup.c and usbox-net
+ * carry it out.
+ */
+#include <arpa/inet.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "spec.h"
+
+/* IPv6's least (RFC 8200), and the largest that libslirp's buffers hold. */
+#define MTU_MIN 1280
+#define MTU_MAX 65520
+
+/* A numeric address of either family, in brackets or not, as inet_ntop(3) writes it; NULL where it is none. */
+static char *parse_address(const char *text) {
+        size_t len = strlen(text);
+        g_autofree char *bare = len > 2 && text[0] == '[' && text[len - 1] == ']' ? g_strndup(text + 1, len - 2) : g_strdup(text);
+        char out[INET6_ADDRSTRLEN];
+        unsigned char address[sizeof(struct in6_addr)];
+
+        for (int i = 0; i < 2; i++) {
+                int family = i == 0 ? AF_INET : AF_INET6;
+                /* Brackets are for IPv6 alone. */
+                if ((family == AF_INET6 || *text != '[') && inet_pton(family, bare, address) == 1)
+                        return g_strdup(inet_ntop(family, address, out, sizeof out));
+        }
+        return NULL;
+}
+
+static bool apply_network(Spec *draft, const char *const *values, GError **error) {
+        unsigned place;
+        if (!option_choice("--network", values[0], "user|none|host", &place, error))
+                return false;
+        draft->net.mode = (NetMode) place;
+        return true;
+}
+
+static void publish_free(gpointer p) {
+        PublishSpec *publish = p;
+        g_free(publish->host_ip);
+        g_free(publish->text);
+        g_free(publish);
+}
+
+static bool parse_port(const char *text, guint16 min, guint16 *ret) {
+        guint64 port;
+        if (!option_digits(text, G_MAXUINT16, &port) || port < min)
+                return false;
+        *ret = (guint16) port;
+        return true;
+}
+
+/* [IP:]HOST:BOX[/tcp|udp], read from its end: an IPv6 address, in brackets, has colons of its own. */
+static bool parse_publish(const char *text, PublishSpec *ret) {
+        g_autofree char *rest = g_strdup(text);
+        char *slash = strchr(rest, '/'), *colon;
+
+        if (slash) {
+                *slash = '\0';
+                ret->udp = g_str_equal(slash + 1, "udp");
+                if (!ret->udp && !g_str_equal(slash + 1, "tcp"))
+                        return false;
+        }
+        colon = strrchr(rest, ':');
+        if (!colon || !parse_port(colon + 1, 1, &ret->box_port))
+                return false;
+        *colon = '\0';
+        colon = strrchr(rest, ':');
+        if (!parse_port(colon ? colon + 1 : rest, 0, &ret->host_port))
+                return false;
+        if (!colon)
+                return true;
+        *colon = '\0';
+        if (strchr(rest, ':') && *rest != '[')
+                return false;
+        ret->host_ip = parse_address(rest);
+        return ret->host_ip != NULL;
+}
+
+static bool apply_publish(Spec *draft, const char *const *values, GError **error) {
+        PublishSpec *publish = g_new0(PublishSpec, 1);
+
+        publish->text = g_strdup(values[0]);
+        if (!parse_publish(values[0], publish)) {
+                publish_free(publish);
+                g_autofree char *quoted = err_quote(values[0]);
+                err_usage(error, "--publish: '%s' is not [IP:]HOSTPORT:BOXPORT[/tcp|udp]", quoted);
+                return err_hint(error, "for example -p 127.0.0.1:8080:80, -p [::1]:8080:80 or -p 5353:53/udp");
+        }
+        g_ptr_array_add(draft->net.publish, publish);
+        return true;
+}
+
+static bool apply_dns(Spec *draft, const char *const *values, GError **error) {
+        char *address = parse_address(values[0]);
+        if (!address) {
+                g_autofree char *quoted = err_quote(values[0]);
+                return err_usage(error, "--dns: '%s' is not an address", quoted);
+        }
+        g_ptr_array_add(draft->net.dns, address);
+        return true;
+}
+
+/* Whatever this lets through is written into the box's /etc/hosts: no blank, no '#', no line end. */
+static bool is_host_name(const char *text) {
+        return *text && *text != '-' && strlen(text) <= 253 &&
+               strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._") == strlen(text);
+}
+
+static bool apply_add_host(Spec *draft, const char *const *values, GError **error) {
+        const char *colon = strchr(values[0], ':');
+        g_autofree char *name = colon ? g_strndup(values[0], (gsize) (colon - values[0])) : NULL;
+        g_autofree char *address = colon ? parse_address(colon + 1) : NULL;
+
+        if (!address || !is_host_name(name)) {
+                g_autofree char *quoted = err_quote(values[0]);
+                return err_usage(error, "--add-host: '%s' is not NAME:ADDRESS", quoted);
+        }
+        g_ptr_array_add(draft->net.hosts, g_strdup_printf("%s %s", name, address));
+        return true;
+}
+
+static bool apply_mtu(Spec *draft, const char *const *values, GError **error) {
+        gint64 mtu;
+        if (!option_i64("--mtu", values[0], MTU_MIN, MTU_MAX, &mtu, error))
+                return false;
+        draft->net.mtu = (guint16) mtu;
+        draft->net.mtu_given = true;
+        return true;
+}
+
+static bool apply_no_ipv6(Spec *draft, const char *const *values, GError **error) {
+        bool off;
+        if (!option_bool("--no-ipv6", values[0], &off, error))
+                return false;
+        draft->net.ipv6 = !off;
+        return true;
+}
+
+const Option net_options[] = {
+        { .name = "network",
+          .alias = "net",
+          .arg = "user|none|host",
+          .group = OPTION_NETWORK,
+          .complete = COMPLETE_CHOICES,
+          .choices = "user|none|host",
+          .help = "a network of its own to the internet (default), none, or the host's own",
+          .apply = apply_network },
+        { .name = "publish",
+          .short_name = 'p',
+          .arg = "[IP:]HOST:BOX[/udp]",
+          .group = OPTION_NETWORK,
+          .flags = OPTION_LIST,
+          .help = "the host's port HOST leads to the box's port BOX; HOST 0: a free one",
+          .apply = apply_publish },
+        { .name = "dns",
+          .arg = "IP",
+          .group = OPTION_NETWORK,
+          .flags = OPTION_LIST,
+          .help = "ask this name server",
+          .apply = apply_dns },
+        { .name = "add-host",
+          .arg = "NAME:IP",
+          .group = OPTION_NETWORK,
+          .flags = OPTION_LIST,
+          .help = "a line for the box's /etc/hosts",
+          .apply = apply_add_host },
+        { .name = "mtu",
+          .arg = "N",
+          .group = OPTION_NETWORK,
+          .help = "largest packet in bytes, 1280 to 65520 (default)",
+          .apply = apply_mtu },
+        { .name = "no-ipv6",
+          .group = OPTION_NETWORK,
+          .help = "IPv4 alone",
+          .apply = apply_no_ipv6 },
+        { 0 },
+};
+
+void net_init(NetSpec *s) {
+        s->mode = NET_USER;
+        s->mtu = MTU_MAX;
+        s->ipv6 = true;
+        s->dns = g_ptr_array_new_with_free_func(g_free);
+        s->hosts = g_ptr_array_new_with_free_func(g_free);
+        s->publish = g_ptr_array_new_with_free_func(publish_free);
+}
+
+void net_clear(NetSpec *s) {
+        g_clear_pointer(&s->dns, g_ptr_array_unref);
+        g_clear_pointer(&s->hosts, g_ptr_array_unref);
+        g_clear_pointer(&s->publish, g_ptr_array_unref);
+}
+
+static bool check_published_once(const GPtrArray *publish, GError **error) {
+        for (guint i = 0; i < publish->len; i++)
+                for (guint j = i + 1; j < publish->len; j++) {
+                        const PublishSpec *a = g_ptr_array_index(publish, i), *b = g_ptr_array_index(publish, j);
+                        if (a->host_port != 0 && a->host_port == b->host_port && a->udp == b->udp &&
+                            g_strcmp0(a->host_ip, b->host_ip) == 0)
+                                return err_usage(error, "--publish: %s and %s take the same port of the host", a->text, b->text);
+                }
+        return true;
+}
+
+bool net_check(Spec *draft, GError **error) {
+        const NetSpec *s = &draft->net;
+
+        if (s->mode != NET_USER) {
+                const char *what = s->publish->len > 0 ? "--publish" : s->dns->len > 0 ? "--dns" : s->mtu_given ? "--mtu" : NULL;
+                if (!what && s->mode == NET_HOST && !s->ipv6)
+                        what = "--no-ipv6";
+                if (what)
+                        return err_usage(error, "%s needs --network=user, not --network=%s", what, s->mode == NET_HOST ? "host" : "none");
+                return true;
+        }
+        for (guint i = 0; i < s->publish->len && !s->ipv6; i++) {
+                const PublishSpec *p = g_ptr_array_index(s->publish, i);
+                if (p->host_ip && strchr(p->host_ip, ':'))
+                        return err_usage(error, "--publish %s and --no-ipv6", p->text);
+        }
+        return check_published_once(s->publish, error);
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * --dry-run: everything in force, for people or for programs.
+ *
+ * One list of facts for both forms, so that neither knows something that the other does not.
+ *
+ * Role: launcher. Privileges: none needed. Threads: any. Order: after spec_build().
+ */
+#include <string.h>
+
+#include "base/error.h"
+#include "jsonout.h"
+#include "spec.h"
+
+#define KEY_WIDTH 16
+
+typedef struct {
+        GString *out;
+        bool json;
+} Sheet;
+
+static void sheet_group(Sheet *s, const char *key, const char *title) {
+        if (!s->json) {
+                g_string_append_printf(s->out, "%s%s\n", s->out->len > 0 ? "\n" : "", title);
+                return;
+        }
+        if (s->out->len > 1)
+                g_string_append_c(s->out, '}');
+        jsonout_add_key(s->out, key);
+        g_string_append_c(s->out, '{');
+}
+
+static void sheet_line(Sheet *s, const char *key, const char *value) {
+        g_autofree char *quoted = err_quote(value);
+        g_string_append_printf(s->out, "  %-*s %s\n", KEY_WIDTH, key, quoted);
+}
+
+static void sheet_string(Sheet *s, const char *key, const char *value) {
+        if (s->json)
+                jsonout_add_string(s->out, key, value);
+        else
+                sheet_line(s, key, value);
+}
+
+static void sheet_bool(Sheet *s, const char *key, bool value) {
+        if (s->json)
+                jsonout_add_bool(s->out, key, value);
+        else
+                sheet_line(s, key, value ? "yes" : "no");
+}
+
+static void sheet_int(Sheet *s, const char *key, gint64 value) {
+        if (s->json) {
+                jsonout_add_int(s->out, key, value);
+                return;
+        }
+        g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, value);
+        sheet_line(s, key, text);
+}
+
+/* A NULL-terminated list; for people one line an item. */
+static void sheet_list(Sheet *s, const char *key, const char *const *values) {
+        if (!s->json) {
+                if (!*values)
+                        sheet_line(s, key, "none");
+                for (const char *const *v = values; *v; v++)
+                        sheet_line(s, v == values ? key : "", *v);
+                return;
+        }
+        jsonout_add_key(s->out, key);
+        g_string_append_c(s->out, '[');
+        for (const char *const *v = values; *v; v++) {
+                if (v > values)
+                        g_string_append_c(s->out, ',');
+                jsonout_string(s->out, *v);
+        }
+        g_string_append_c(s->out, ']');
+}
+
+/* sheet_list() of strings in a GPtrArray that has no NULL at its end. */
+static void sheet_array(Sheet *s, const char *key, const GPtrArray *values) {
+        g_autoptr(GPtrArray) list = g_ptr_array_new();
+        for (guint i = 0; i < values->len; i++)
+                g_ptr_array_add(list, g_ptr_array_index(values, i));
+        g_ptr_array_add(list, NULL);
+        sheet_list(s, key, (const char *const *) list->pdata);
+}
+
+static GPtrArray *strings_new(void) {
+        return g_ptr_array_new_with_free_func(g_free);
+}
+
+static void describe_box(Sheet *s, const Spec *spec) {
+        const BoxSpec *box = &spec->box;
+        g_autofree char *signal = option_signal_name(box->stop_signal);
+        g_autoptr(GPtrArray) efforts = strings_new();
+
+        sheet_group(s, "box", "Box");
+        sheet_list(s, "command", (const char *const *) spec->process.argv);
+        sheet_array(s, "profiles", box->profiles);
+        sheet_bool(s, "rm", box->rm);
+        sheet_bool(s, "tty", box->tty);
+        if (s->json)
+                sheet_int(s, "timeout_ns", (gint64) box->timeout_ns);
+        else if (box->timeout_ns) {
+                g_autofree char *seconds = g_strdup_printf("%.9g s", (double) box->timeout_ns / 1e9);
+                sheet_line(s, "timeout", seconds);
+        } else
+                sheet_line(s, "timeout", "none");
+        sheet_string(s, "stop_signal", signal);
+        sheet_bool(s, "die_with_parent", box->die_with_parent);
+        for (unsigned bit = 1; box_best_effort_name((BestEffort) bit); bit <<= 1)
+                if (box->best_effort & bit)
+                        g_ptr_array_add(efforts, g_strdup(box_best_effort_name((BestEffort) bit)));
+        sheet_array(s, "best_effort", efforts);
+        if (box->status_fd >= 0)
+                sheet_int(s, "status_fd", box->status_fd);
+        if (box->pidfile)
+                sheet_string(s, "pidfile", box->pidfile);
+}
+
+static void describe_user(Sheet *s, const Spec *spec) {
+        g_autofree char *uids = user_map_text(spec->user.uidmap), *gids = user_map_text(spec->user.gidmap);
+
+        sheet_group(s, "user", "User");
+        sheet_int(s, "uid", spec->user.uid);
+        sheet_int(s, "gid", spec->user.gid);
+        sheet_string(s, "userns", spec->user.subids ? "subids" : "self");
+        sheet_string(s, "uid_map", uids);
+        sheet_string(s, "gid_map", gids);
+        sheet_string(s, "groups", spec->user.groups == GROUPS_KEEP ? "keep" : "none");
+}
+
+static void describe_namespaces(Sheet *s, const Spec *spec) {
+        const NamespaceSpec *n = &spec->namespaces;
+
+        sheet_group(s, "namespaces", "Namespaces");
+        sheet_string(s, "hostname", n->hostname);
+        sheet_string(s, "ipc", n->ipc_host ? "host" : "private");
+        sheet_string(s, "uts", n->uts_host ? "host" : "private");
+        sheet_string(s, "pid", n->pid_host ? "host" : "private");
+        sheet_string(s, "cgroup", n->cgroup_host ? "host" : "private");
+        sheet_int(s, "monotonic_offset", spec->time.monotonic);
+        sheet_int(s, "boottime_offset", spec->time.boottime);
+}
+
+static void describe_root(Sheet *s, const Spec *spec) {
+        static const char *const homes[] = { [HOME_TOOLS] = "tools", [HOME_EMPTY] = "empty", [HOME_ALL] = "all" };
+        const RootSpec *root = &spec->root;
+
+        sheet_group(s, "root", "Root file system");
+        sheet_string(s, "rootfs", root->rootfs ? root->rootfs : "/");
+        sheet_string(s, "overlay", root->overlay == OVERLAY_KERNEL ? "kernel" : "none");
+        sheet_bool(s, "read_only", root->read_only);
+        sheet_string(s, "home", homes[root->home]);
+        sheet_array(s, "hide", root->hide);
+        sheet_string(s, "workdir", root->workdir ? root->workdir : spec->caller.cwd);
+}
+
+/* "bind /a at /b, read-only": not the option again, but what it means. */
+static char *mount_text(const MountOp *op) {
+        static const char *const kinds[] = {
+                [MOUNT_BIND] = "bind",     [MOUNT_TMPFS] = "tmpfs",     [MOUNT_PROC] = "proc", [MOUNT_DEVPTS] = "devpts",
+                [MOUNT_MQUEUE] = "mqueue", [MOUNT_SYMLINK] = "symlink", [MOUNT_FILE] = "file", [MOUNT_DEVICE] = "device",
+        };
+        GString *out = g_string_new(kinds[op->kind]);
+
+        g_string_append_printf(out, " %s", op->dst);
+        if (op->kind == MOUNT_FILE)
+                g_string_append_printf(out, " from descriptor %d", op->fd);
+        else if (op->src)
+                g_string_append_printf(out, " %s %s", op->kind == MOUNT_SYMLINK ? "to" : "from", op->src);
+        if (op->kind == MOUNT_BIND)
+                g_string_append(out, op->read_only ? ", read-only" : ", written through");
+        else if (op->read_only)
+                g_string_append(out, ", read-only");
+        if (op->kind == MOUNT_BIND && op->devices)
+                g_string_append(out, ", with devices");
+        if (op->optional)
+                g_string_append(out, ", if it exists");
+        if (op->hooks_cow)
+                g_string_append(out, ", project hooks copy-on-write");
+        if (op->kind == MOUNT_TMPFS && op->size)
+                g_string_append_printf(out, ", size %" G_GUINT64_FORMAT, op->size);
+        if (op->kind == MOUNT_TMPFS)
+                g_string_append_printf(out, ", mode %04o", op->mode);
+        return g_string_free(out, FALSE);
+}
+
+static void describe_mounts(Sheet *s, const Spec *spec) {
+        g_autoptr(GPtrArray) mounts = strings_new();
+
+        for (guint i = 0; i < spec->mount.ops->len; i++)
+                g_ptr_array_add(mounts, mount_text(g_ptr_array_index(spec->mount.ops, i)));
+        sheet_array(s, "mounts", mounts);
+}
+
+static void describe_network(Sheet *s, const Spec *spec) {
+        static const char *const modes[] = { [NET_USER] = "user", [NET_NONE] = "none", [NET_HOST] = "host" };
+        const NetSpec *net = &spec->net;
+        g_autoptr(GPtrArray) publish = strings_new();
+
+        sheet_group(s, "network", "Network");
+        sheet_string(s, "network", modes[net->mode]);
+        if (net->mode == NET_USER) {
+                sheet_int(s, "mtu", net->mtu);
+                sheet_bool(s, "ipv6", net->ipv6);
+                sheet_array(s, "dns", net->dns);
+                for (guint i = 0; i < net->publish->len; i++)
+                        g_ptr_array_add(publish, g_strdup(((PublishSpec *) g_ptr_array_index(net->publish, i))->text));
+                sheet_array(s, "publish", publish);
+        }
+        sheet_array(s, "hosts", net->hosts);
+}
+
+static char *limit_text(rlim_t limit) {
+        return limit == RLIM_INFINITY ? g_strdup("unlimited") : g_strdup_printf("%llu", (unsigned long long) limit);
+}
+
+static void describe_limits(Sheet *s, const Spec *spec) {
+        g_autoptr(GPtrArray) limits = strings_new();
+
+        for (guint i = 0; i < spec->process.ulimits->len; i++) {
+                const UlimitSpec *u = &g_array_index(spec->process.ulimits, UlimitSpec, i);
+                g_autofree char *soft = limit_text(u->soft), *hard = limit_text(u->hard);
+                g_ptr_array_add(limits, g_strdup_printf("%s=%s:%s", process_ulimit_name(u->resource), soft, hard));
+        }
+        sheet_group(s, "limits", "Limits");
+        sheet_array(s, "ulimit", limits);
+        if (spec->process.oom_score_given)
+                sheet_int(s, "oom_score_adj", spec->process.oom_score_adj);
+}
+
+static void describe_security(Sheet *s, const Spec *spec) {
+        const SeccompSpec *seccomp = &spec->seccomp;
+        g_autoptr(GPtrArray) caps = strings_new();
+
+        for (unsigned cap = 0; caps_name(cap); cap++)
+                if (spec->caps.keep & (1ULL << cap))
+                        g_ptr_array_add(caps, g_strdup(caps_name(cap)));
+        sheet_group(s, "security", "Security");
+        sheet_string(s, "seccomp",
+                     seccomp->mode == SECCOMP_FILE  ? seccomp->file
+                     : seccomp->mode == SECCOMP_OFF ? "off"
+                     : seccomp->compat32            ? "default+32bit"
+                                                    : "default");
+        sheet_array(s, "capabilities", caps);
+        sheet_bool(s, "nested", spec->caps.nested);
+        sheet_array(s, "sysctl", spec->process.sysctls);
+}
+
+char *spec_describe(const Spec *spec, bool json) {
+        Sheet s = { .out = g_string_new(json ? "{" : NULL), .json = json };
+
+        describe_box(&s, spec);
+        describe_user(&s, spec);
+        describe_namespaces(&s, spec);
+        describe_root(&s, spec);
+        describe_mounts(&s, spec);
+        describe_network(&s, spec);
+        describe_limits(&s, spec);
+        describe_security(&s, spec);
+        sheet_group(&s, "environment", "Environment");
+        sheet_list(&s, "environment", (const char *const *) spec->process.envp);
+        if (json)
+                g_string_append(s.out, "}}\n");
+        return g_string_free(s.out, FALSE);
+}

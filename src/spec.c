@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The Spec: defaults, the caller, and the checks that make a draft of options complete.
+ *
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: spec_new(), option_parse(), spec_build(); nothing on the host
+ * has been changed when spec_build() returns.
+ */
+#include <errno.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "spec.h"
+
+/* path resolved, as glib's memory; NULL where it cannot be. */
+static char *real_path(const char *path) {
+        char *real = realpath(path, NULL), *copy = g_strdup(real);
+        free(real);
+        return copy;
+}
+
+static bool caller_look_up(Caller *caller, GError **error) {
+        caller->uid = getuid();
+        caller->gid = getgid();
+
+        errno = 0;
+        const struct passwd *pw = getpwuid(caller->uid);
+        caller->name = pw && *pw->pw_name ? g_strdup(pw->pw_name) : g_strdup_printf("%u", caller->uid);
+        caller->shell = g_strdup(pw && *pw->pw_shell == '/' ? pw->pw_shell : "/bin/sh");
+        caller->home = pw && *pw->pw_dir == '/' ? real_path(pw->pw_dir) : NULL;
+        if (!caller->home)
+                caller->home = g_strdup("/");
+
+        caller->cwd = real_path(".");
+        /* getcwd(3) under it may give "(unreachable)/..." where the directory lies outside of our root. */
+        if (!caller->cwd || *caller->cwd != '/') {
+                err_set(error, caller->cwd ? ENOENT : errno, "the working directory");
+                return err_hint(error, "go to a directory that exists: cd /");
+        }
+        return true;
+}
+
+Spec *spec_new(GError **error) {
+        g_autoptr(Spec) spec = g_new0(Spec, 1);
+
+        box_init(&spec->box);
+        user_init(&spec->user);
+        root_init(&spec->root);
+        mount_init(&spec->mount);
+        net_init(&spec->net);
+        process_init(&spec->process);
+        if (!caller_look_up(&spec->caller, error)) {
+                err_step(error, "caller");
+                return NULL;
+        }
+        return g_steal_pointer(&spec);
+}
+
+void spec_free(Spec *spec) {
+        g_free(spec->caller.name);
+        g_free(spec->caller.home);
+        g_free(spec->caller.shell);
+        g_free(spec->caller.cwd);
+        box_clear(&spec->box);
+        user_clear(&spec->user);
+        namespaces_clear(&spec->namespaces);
+        root_clear(&spec->root);
+        mount_clear(&spec->mount);
+        net_clear(&spec->net);
+        g_free(spec->seccomp.file);
+        process_clear(&spec->process);
+        g_free(spec);
+}
+
+const Spec *spec_build(Spec *draft, char *const *argv, GError **error) {
+        if (!argv[0]) {
+                err_usage(error, "no command to run");
+                err_hint(error, "usbox run [OPTION...] [--] COMMAND [ARGUMENT...]");
+                err_step(error, "options");
+                return NULL;
+        }
+        g_strfreev(draft->process.argv);
+        draft->process.argv = g_strdupv((char **) argv);
+
+        /* Who the payload is decides on its capabilities and environment; which namespaces are its own, on its sysctls. */
+        if (!user_check(draft, error) || !namespaces_check(draft, error) || !timens_check(draft, error) ||
+            !root_check(draft, error) || !mount_check(draft, error) || !net_check(draft, error) || !caps_check(draft, error) ||
+            !process_check(draft, error)) {
+                err_step(error, "options");
+                return NULL;
+        }
+        return draft;
+}
