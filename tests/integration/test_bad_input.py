@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is wrong is said in one line, with what mends it; exit 125; nothing runs, nothing is left behind."""
+import os
+import subprocess
+
+import pytest
+
+from conftest import USBOX, Result, assert_refused, cannot, has_subids
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(box):
+    box.kept = 0
+    yield
+    assert not box.boxes.is_dir() or os.listdir(box.boxes) == []
+
+
+@pytest.mark.slice
+@pytest.mark.parametrize("typed,nearest", [("--netwrok=none", "--network"), ("--hostnam=x", "--hostname"), ("--overlays=none", "--overlay"),
+                                           ("--time-ofset=x", "--time-offset"), ("--readonly", "--read-only")])
+def test_unknown_option_names_the_nearest(box, typed, nearest):
+    assert_refused(box.run(typed, "--", "true"), typed.split("=")[0], nearest, hint=False)
+
+
+@pytest.mark.parametrize("argv", [["--xyzzy-plugh"], ["-Z"], ["---"], ["--=x"], ["--rm=maybe"], ["--hostname"], ["--network"]])
+def test_unknown_options(box, argv):
+    assert_refused(box.run(*argv), hint=False)
+
+
+def test_unknown_verb(box):
+    result = box.usbox("rnu", "--", "true")
+    assert_refused(result, "rnu", "run", hint=False)
+    assert box.usbox().rc != 0
+
+
+@pytest.mark.parametrize("argv", [[], ["--"], ["--rm"], ["--rm", "--"]])
+def test_missing_command(box, argv):
+    assert_refused(box.run(*argv), "command", hint=False)
+
+
+def test_empty_command(box):
+    result = box.run("--rm", "--", "")
+    assert result.rc in (125, 127) and result.err.count("usbox: ") == 1, result
+
+
+def test_directory_as_command(box):
+    result = box.run("--rm", "--", "/usr")
+    assert result.rc == 126 and "/usr" in result.err and result.err.count("usbox: ") == 1, result
+
+
+def test_not_executable(box):
+    box.write("plain", "x", 0o644)
+    result = box.run("--rm", "--", "./plain")
+    assert result.rc == 126 and "plain" in result.err and result.err.count("usbox: ") == 1, result
+
+
+@pytest.mark.slice
+def test_workdirs(box):
+    (box.dir / "closed").mkdir(0o700)
+    (box.dir / "closed" / "in").mkdir()
+    (box.dir / "closed").chmod(0)
+    try:
+        assert_refused(box.run("-w", f"{box.dir}/closed/in", "--", "true"), "closed", hint=False)
+    finally:
+        (box.dir / "closed").chmod(0o700)
+    assert_refused(box.run("-w", "/no/such/dir", "--", "true"), "/no/such/dir", hint=False)
+    assert_refused(box.run("-w", "/etc/passwd", "--", "true"), "/etc/passwd", hint=False)
+    assert_refused(box.run("-w", "relative", "--", "true"), "relative", hint=False)
+
+
+def test_working_directory_that_was_removed(box):
+    gone = box.top / "gone"
+    gone.mkdir()
+    proc = subprocess.run(["sh", "-c", 'cd "$1" && rmdir "$1" && exec "$0" run --rm -- true', USBOX, str(gone)], env=box.env, cwd=box.dir, capture_output=True, timeout=60, check=False)
+    assert proc.returncode == 125 and proc.stderr.startswith(b"usbox: "), proc
+
+
+def test_bind_source_missing(box):
+    assert_refused(box.run("-v", "/no/such/source:/mnt", "--", "true"), "/no/such/source", "No such file", hint=False)
+
+
+def test_bind_source_closed(box):
+    if os.access("/root", os.X_OK):
+        cannot("show a directory that is closed to this user")
+    assert_refused(box.run("-v", "/root/x:/mnt", "--", "true"), "/root", hint=False)
+
+
+def test_target_under_a_hidden_path(box):
+    """A volume below a name that does not exist in the box: the user must say which of the two he wants."""
+    box.write("secret/x", "x")
+    result = box.run(f"--hide={box.dir}/secret", "-v", f"/usr:{box.dir}/secret/deep:ro", "--", "true")
+    assert_refused(result, "secret")
+
+
+def test_workdir_under_a_hidden_path(box):
+    box.write("secret/x", "x")
+    assert_refused(box.run(f"--hide={box.dir}/secret", "-w", f"{box.dir}/secret", "--", "true"), "secret", hint=False)
+
+
+def test_uid_outside_the_maps(box, subids):
+    assert_refused(box.run("--user=4000000", "--", "true"), "4000000")
+    assert_refused(box.run("--userns=self", "--user=12345", "--", "true"), "12345")
+    assert_refused(box.run("--uidmap=0:5:1", "--gidmap=0:5:1", "--user=0", "--", "true"))
+
+
+@pytest.mark.parametrize("user", ["-1", "4294967295", "4294967296", "99999999999999999999", "", "nobody-such", "1:2:3", ":", "1:", "0x0", " 0", "1 "])
+def test_bad_users(box, user):
+    result = box.run(f"--user={user}", "--", "id", "-u")
+    assert_refused(result, "--user", hint=False)
+
+
+@pytest.mark.parametrize("value", ["", "0", "0:1", "0:1:0", "0:1:-1", "a:b:c", "0:4294967295:2", "0:1:1:1", "0:1:4294967296"])
+def test_bad_maps(box, value):
+    assert_refused(box.run(f"--uidmap={value}", "--", "true"), "--uidmap", hint=False)
+
+
+def test_overlapping_maps(box, subids):
+    first = next(int(x.split(":")[1]) for x in open("/etc/subuid", encoding="utf-8") if x.startswith(box.env["USER"] + ":"))
+    assert_refused(box.run(f"--uidmap=0:{first}:10", f"--uidmap=5:{first + 100}:10", "--", "true"), "overlap", hint=False)
+
+
+def in_machine(script, box, *argv):
+    """Run usbox in a mount namespace of this test's own, where files of the machine can be shadowed: as the same ids,
+    mapped one to one, since it takes a user namespace to get there."""
+    uid, gid = os.getuid(), os.getgid()
+    inner = f'{script}\nexec setpriv --inh-caps=-all --ambient-caps=-all -- "$@"'
+    proc = subprocess.run(["unshare", "--user", f"--map-user={uid}", f"--map-group={gid}", "--keep-caps", "--mount", "--", "sh", "-ec", inner, "sh",
+                           USBOX, *argv], env=box.env, cwd=box.dir, capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=False)
+    return Result(proc.returncode, proc.stdout, proc.stderr)
+
+
+def test_machine_with_shadowed_files_still_runs(box):
+    """The ground under the tests below: nothing shadowed, and a box runs there."""
+    assert in_machine(":", box, "run", "--rm", "--network=none", "--userns=self", "--", "echo", "ran").ok().out == "ran\n"
+
+
+def test_no_subuid_range(box):
+    box.write("empty", "")
+    result = in_machine(f"mount --bind {box.dir}/empty /etc/subuid", box, "run", "--user=root", "--", "true")
+    assert_refused(result, "/etc/subuid", f"{box.env['USER']}:")
+
+
+def test_newuidmap_missing(box):
+    if not has_subids():
+        cannot("miss newuidmap: it is not there")
+    real = os.path.realpath("/usr/bin/newuidmap")
+    box.write("not-a-program", "", 0o644)
+    result = in_machine(f"mount --bind {box.dir}/not-a-program {real}", box, "run", "--user=root", "--", "true")
+    assert_refused(result, "newuidmap")
+    assert "uidmap" in result.err
+
+
+def test_newuidmap_without_its_privilege(box):
+    if not has_subids():
+        cannot("take newuidmap's privilege: it is not there")
+    copy = box.write("newuidmap-plain", open("/usr/bin/newuidmap", "rb").read(), 0o755)
+    result = in_machine(f"mount --bind {copy} /usr/bin/newuidmap", box, "run", "--user=root", "--", "true")
+    assert_refused(result, "newuidmap")
+
+
+@pytest.mark.slice
+def test_user_namespaces_disabled(box):
+    """By the limit that a namespace of this test's own sets for its children."""
+    result = in_machine("echo 0 >/proc/sys/user/max_user_namespaces", box, "run", "--", "true")
+    assert_refused(result, "user namespace", "max_user_namespaces")
+    doctor = in_machine("echo 0 >/proc/sys/user/max_user_namespaces", box, "doctor")
+    assert doctor.rc == 1 and "max_user_namespaces" in doctor.out, doctor
+
+
+@pytest.mark.slice
+def test_tun_missing(box):
+    result = in_machine("mount -t tmpfs none /dev/net", box, "run", "--", "true")
+    assert_refused(result, "/dev/net/tun")
+    assert in_machine("mount -t tmpfs none /dev/net", box, "run", "--rm", "--network=none", "--userns=self", "--", "true").rc == 0
+
+
+def test_tun_closed(box):
+    result = in_machine("mount -t tmpfs none /dev/net; touch /dev/net/tun; chmod 0 /dev/net/tun", box, "run", "--", "true")
+    assert_refused(result, "/dev/net/tun")
+
+
+def test_helper_missing(box):
+    empty = box.top / "empty-libexec"
+    empty.mkdir()
+    assert_refused(box.run("--", "true", env={"USBOX_LIBEXECDIR": str(empty)}), "usbox-net")
+
+
+@pytest.mark.parametrize("body", ["exit 3", "kill -9 $$", "sleep 0.2; exit 0", "exec cat"])
+def test_helper_that_fails_at_once(box, body):
+    fake = box.top / "fake-libexec"
+    fake.mkdir()
+    box.write("usbox-net", f"#!/bin/sh\n{body}\n", 0o755, where=fake)
+    result = box.run("--", "true", env={"USBOX_LIBEXECDIR": str(fake)}, timeout=45)
+    assert_refused(result, "usbox-net", hint=False)
+
+
+def test_state_directory_that_cannot_be_made(box):
+    blocked = box.write("blocked", "a file\n")
+    assert_refused(box.run("--", "touch", "f", env={"XDG_DATA_HOME": str(blocked)}), "blocked")
+
+
+def test_state_directory_of_another(box):
+    result = box.run("--", "touch", "f", env={"XDG_DATA_HOME": "/proc/1"})
+    assert_refused(result, "/proc/1", hint=False)
+
+
+def test_hostile_names_are_quoted_in_errors(box):
+    for name in ("\x1b[31mred", "new\nline", "bell\x07", "\u202eright-to-left"):
+        for argv in (["-v", f"/no/{name}:/mnt", "--", "true"], [f"--{name}"], [f"--profile={name}", "--", "true"], ["-w", f"/no/{name}", "--", "true"], ["--", f"/no/{name}"]):
+            result = box.run(*argv)
+            assert result.rc in (125, 127), (argv, result)
+            assert "\x1b" not in result.err and "\x07" not in result.err and "\u202e" not in result.err, (argv, result)
+            assert len([x for x in result.err.splitlines() if x.startswith("usbox: ")]) == 1, (argv, result)
+
+
+@pytest.mark.parametrize("options", [["--network=wire"], ["--overlay=magic"], ["--userns=maybe"], ["--home=some"], ["--seccomp="], ["--groups=few"], ["--ipc=both"],
+                                     ["--mtu=1"], ["--mtu=x"], ["--mtu=70000"], ["-p", "x"], ["-p", "1:2:3:4"], ["-p", "70000:1"], ["-p", "0"], ["-p", "80:80/sctp"],
+                                     ["--dns=name"], ["--dns="], ["--add-host=x"], ["--add-host=x:y"], ["--add-host=a b:1.2.3.4"], ["--best-effort=luck"],
+                                     ["--stop-signal=NONE"], ["--stop-signal=0"], ["--stop-signal=99"], ["--hide="], ["--hide=relative"], ["--oom-score-adj=2000"],
+                                     ["--network=none", "-p", "8080:80"], ["--network=host", "-p", "8080:80"], ["--sysctl=x"], ["--sysctl="], ["--profile="], ["--rootfs="]])
+def test_bad_values(box, options):
+    result = box.run(*options, "--", "true")
+    assert_refused(result, hint=False)
+    assert options[0].split("=")[0].lstrip("-")[0] in result.err, result
+
+
+def test_too_many_arguments_for_the_kernel(box):
+    result = box.run("--rm", "-e", "BIG=" + "e" * 120000, *[x for i in range(30) for x in ("-e", f"V{i}=" + "e" * 120000)], "--", "true", "x" * 130000)
+    assert result.rc in (0, 125, 126) and len([x for x in result.err.splitlines() if x.startswith("usbox: ")]) <= 1, (result.rc, result.err[:300])

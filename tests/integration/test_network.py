@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""--network=user, none, host; published ports; the host's own addresses closed."""
+import hashlib
+import os
+import re
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from conftest import assert_refused, wait_until
+
+GET = "import urllib.request,sys; sys.stdout.write(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())"
+
+
+def fetch(box, url, *options):
+    return box.usbox("run", "--rm", *options, "--", "/usr/bin/python3", "-c", GET, url)
+
+
+@pytest.mark.slice
+def test_tcp_to_another_machine(box, peer):
+    assert fetch(box, f"http://{peer}/hello.txt").ok().out == "hello from the peer\n"
+
+
+def test_tcp_over_ipv6(box, peer6):
+    assert fetch(box, f"http://[{peer6}]/hello.txt").ok().out == "hello from the peer\n"
+
+
+def test_no_ipv6(box, peer6):
+    assert fetch(box, f"http://[{peer6}]/hello.txt", "--no-ipv6").rc != 0
+    out = box.sh("cat /proc/net/if_inet6 | grep -v ' lo$'; echo end", "--no-ipv6").ok().out
+    assert out == "end\n"
+
+
+def test_large_transfers_both_ways(box, peer):
+    script = """
+import hashlib, sys, urllib.request
+data = urllib.request.urlopen(sys.argv[1] + "/big.bin", timeout=30).read()
+print(hashlib.sha256(data).hexdigest())
+print(urllib.request.urlopen(sys.argv[1] + "/big.sha256").read().decode().strip())
+up = bytes(range(256)) * (16 << 12)
+print(urllib.request.urlopen(urllib.request.Request(sys.argv[1] + "/sum", data=up), timeout=60).read().decode().strip())
+"""
+    out = box.run("--rm", "--", "/usr/bin/python3", "-c", script, f"http://{peer}", timeout=120).lines()
+    assert out[0] == out[1] and out[2] == hashlib.sha256(bytes(range(256)) * (16 << 12)).hexdigest()
+
+
+@pytest.mark.parametrize("size", [0, 1, 1400, 8000, 60000])
+def test_udp(box, peer, size):
+    script = """
+import os, socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5)
+data = os.urandom(int(sys.argv[2]))
+s.sendto(data, (sys.argv[1], 7))
+answer, sender = s.recvfrom(65536)
+print(answer == data, sender[0] == sys.argv[1])
+"""
+    assert box.run("--rm", "--", "/usr/bin/python3", "-c", script, peer, str(size)).ok().out == "True True\n"
+
+
+def test_dns_given(box, peer):
+    out = box.sh("cat /etc/resolv.conf; getent ahostsv4 peer.usbox.test | head -1; getent hosts no-such.usbox.test || echo none", f"--dns={peer}").ok().out
+    assert f"nameserver {peer}" in out and re.search(rf"^{re.escape(peer)} ", out, re.M) and out.endswith("none\n"), out
+
+
+def test_dns_over_tcp(box, peer):
+    """An answer too large for a datagram: asked again over TCP."""
+    out = box.sh("getent ahostsv4 many.usbox.test | cut -d' ' -f1 | sort -u | wc -l", f"--dns={peer}").ok().out
+    assert out == "100\n"
+
+
+def test_dns_of_the_host(box):
+    """The default resolver is usbox's, which asks the host's."""
+    out = box.sh("grep ^nameserver /etc/resolv.conf").lines()
+    hosts = {line.split()[1] for line in open("/etc/resolv.conf", encoding="utf-8") if line.startswith("nameserver")}
+    assert out and not {x.split()[1] for x in out} & hosts
+    here = subprocess.run(["getent", "ahostsv4", "deb.debian.org"], capture_output=True, check=False).stdout
+    if here:
+        assert box.sh("getent ahostsv4 deb.debian.org | grep -c STREAM").ok().out.strip() != "0"
+
+
+def test_icmp_echo(box, peer):
+    result = box.sh(f"ping -c 2 -W 3 {peer}")
+    assert result.rc == 0 and "2 received" in result.out, result
+
+
+def test_refused_port_is_refused(box, peer):
+    script = "import socket,sys\ntry:\n  socket.create_connection((sys.argv[1], 81), 5); print('open')\nexcept ConnectionRefusedError:\n  print('refused')"
+    assert box.run("--rm", "--", "/usr/bin/python3", "-c", script, peer).ok().out == "refused\n"
+
+
+def test_half_close(box, peer):
+    script = """
+import socket, sys
+s = socket.create_connection((sys.argv[1], 7), 5)
+s.sendall(b"x" * 100000); s.shutdown(socket.SHUT_WR)
+n = 0
+while d := s.recv(65536):
+    n += len(d)
+print(n)
+"""
+    assert box.run("--rm", "--", "/usr/bin/python3", "-c", script, peer).ok().out == "100000\n"
+
+
+def test_many_connections_at_once(box, peer):
+    script = """
+import socket, sys
+socks = [socket.create_connection((sys.argv[1], 7), 10) for _ in range(200)]
+for i, s in enumerate(socks):
+    s.sendall(b"%04d" % i)
+print(all(s.recv(4) == b"%04d" % i for i, s in enumerate(socks)))
+"""
+    assert box.run("--rm", "--", "/usr/bin/python3", "-c", script, peer).ok().out == "True\n"
+
+
+def test_interface(box):
+    out = box.sh("cat /proc/net/dev | tail -n +3 | cut -d: -f1 | tr -d ' '; ip -4 -o address; ip link").ok().out
+    names = re.findall(r"^(\w+)$", out, re.M)
+    assert "lo" in names and len(names) == 2, out
+    assert "mtu 65520" in out
+    assert "mtu 1400" in box.sh("ip link", "--mtu=1400").ok().out
+
+
+def test_none_has_only_lo(box, peer):
+    out = box.sh("tail -n +3 /proc/net/dev | cut -d: -f1; cat /proc/net/route | wc -l", "--network=none").lines()
+    assert [x.strip() for x in out] == ["lo", "1"]
+    assert fetch(box, f"http://{peer}/hello.txt", "--network=none").rc != 0
+    assert box.python("import socket; a = socket.create_server(('127.0.0.1', 5000)); b = socket.create_connection(('127.0.0.1', 5000)); print('lo works')",
+                      "--network=none").ok().out == "lo works\n"
+
+
+class Server:
+    """A server on the host that counts who reaches it."""
+
+    def __init__(self):
+        self.tcp = [self.listen(socket.AF_INET, "0.0.0.0", 0)]
+        self.port = self.tcp[0].getsockname()[1]
+        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.udp.bind(("0.0.0.0", self.port))
+        self.udp6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        self.udp6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        self.udp6.bind(("::", self.port))
+        self.tcp.append(self.listen(socket.AF_INET6, "::", self.port))
+        self.reached = []
+        for s in self.tcp:
+            threading.Thread(target=self.accept, args=(s,), daemon=True).start()
+        for s in (self.udp, self.udp6):
+            threading.Thread(target=self.receive, args=(s,), daemon=True).start()
+
+    @staticmethod
+    def listen(family, address, port):
+        s = socket.socket(family, socket.SOCK_STREAM)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        s.bind((address, port))
+        s.listen()
+        return s
+
+    def accept(self, s):
+        while True:
+            try:
+                conn, who = s.accept()
+            except OSError:
+                return
+            self.reached.append(("tcp", who))
+            conn.sendall(b"reached\n")
+            conn.close()
+
+    def receive(self, s):
+        while True:
+            try:
+                data, who = s.recvfrom(65536)
+            except OSError:
+                return
+            self.reached.append(("udp", who, data))
+            s.sendto(b"reached", who)
+
+    def close(self):
+        for s in (*self.tcp, self.udp, self.udp6):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            s.close()
+
+
+@pytest.fixture
+def server():
+    s = Server()
+    yield s
+    s.close()
+
+
+def host_addresses():
+    out = subprocess.check_output(["ip", "-o", "address"], text=True)
+    return [a.split("/")[0] for a in re.findall(r"inet6? (\S+)", out)]
+
+
+KNOCK = """
+import socket, sys
+port = int(sys.argv[1])
+for target in sys.argv[2:]:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        family = socket.AF_INET6 if ":" in target else socket.AF_INET
+        try:
+            s = socket.socket(family, kind); s.settimeout(1.5)
+            address = socket.getaddrinfo(target, port, family, kind)[0][4]
+            s.connect(address)
+            if kind == socket.SOCK_DGRAM:
+                s.send(target.encode())
+            data = s.recv(100)
+            print("REACHED" if data else "closed", target, kind.name)
+        except OSError as e:
+            print(type(e).__name__, target, kind.name)
+"""
+
+
+@pytest.mark.slice
+def test_the_hosts_own_addresses_are_closed(box, server):
+    """In every spelling: loopback, the gateway's, the wildcard, mapped and translated ones, and each interface's."""
+    spellings = ["127.0.0.1", "127.0.0.2", "127.255.255.254", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "::ffff:0:127.0.0.1",
+                 "10.0.2.2", "10.0.2.3", "fd00::2", "fd00::3", "fe80::2%2", "localhost", "0", "127.1", "2130706433", "0x7f.1"]
+    addresses = [a for a in host_addresses() if not a.startswith("fe80")]
+    spellings += addresses + [f"::ffff:{a}" for a in addresses if ":" not in a]
+    gateway = box.sh("ip route; ip -6 route").ok().out
+    spellings += re.findall(r"via (\S+)", gateway)
+    result = box.run("--rm", "--", "/usr/bin/python3", "-c", KNOCK, str(server.port), *dict.fromkeys(spellings), timeout=180)
+    assert "REACHED" not in result.ok().out, result
+    time.sleep(0.2)
+    assert server.reached == []
+
+
+def test_the_metadata_address_is_closed(box, peer):
+    """Told apart from one that merely does not answer by how quickly it is refused."""
+    script = "import socket,time\nt=time.monotonic()\ntry:\n  socket.create_connection(('169.254.169.254', 80), 8); print('open')\nexcept OSError as e:\n  print('closed', time.monotonic()-t < 7)"
+    assert box.python(script).ok().out == "closed True\n"
+
+
+def test_host_network_reaches_the_host(box, server):
+    out = box.run("--rm", "--network=host", "--", "/usr/bin/python3", "-c", KNOCK, str(server.port), "127.0.0.1").ok().out
+    assert out.count("REACHED") == 2
+
+
+def test_abstract_sockets_of_the_host_are_not_there(box):
+    s = socket.socket(socket.AF_UNIX)
+    s.bind("\0usbox-test-" + str(os.getpid()))
+    s.listen()
+    s.settimeout(0.3)
+    out = box.python(f"import socket\ns = socket.socket(socket.AF_UNIX)\ntry:\n  s.connect('\\0usbox-test-{os.getpid()}'); print('REACHED')\nexcept OSError:\n  print('closed')").ok().out
+    assert out == "closed\n"
+    s.close()
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+SERVE = """
+import http.server, sys
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(b"from the box\\n")
+    def log_message(self, *a): pass
+s = http.server.HTTPServer((sys.argv[1], 8000), H)
+print("ready", flush=True); s.serve_forever()
+"""
+
+
+def talk(address, port):
+    with socket.create_connection((address, port), 5) as s:
+        s.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        data = b""
+        while d := s.recv(4096):
+            data += d
+    return data
+
+
+@pytest.mark.slice
+def test_published_tcp_port(box):
+    port = free_port()
+    proc = box.popen("run", "--rm", "-p", f"127.0.0.1:{port}:8000", "--", "/usr/bin/python3", "-c", SERVE, "0.0.0.0")
+    try:
+        assert proc.stdout.readline() == b"ready\n", proc.stderr.read()
+        for _ in range(5):
+            assert talk("127.0.0.1", port).endswith(b"from the box\n")
+        assert [a for a in host_addresses() if ":" not in a and not a.startswith("127.")] == [] or pytest.raises(
+            OSError, talk, next(a for a in host_addresses() if ":" not in a and not a.startswith("127.")), port)
+    finally:
+        proc.terminate()
+        proc.communicate(timeout=20)
+    with pytest.raises(OSError):
+        talk("127.0.0.1", port)
+
+
+def test_published_on_every_address(box):
+    port = free_port()
+    proc = box.popen("run", "--rm", "-p", f"{port}:8000", "--", "/usr/bin/python3", "-c", SERVE, "0.0.0.0")
+    try:
+        assert proc.stdout.readline() == b"ready\n", proc.stderr.read()
+        for address in [a for a in host_addresses() if ":" not in a]:
+            assert talk(address, port).endswith(b"from the box\n"), address
+    finally:
+        proc.terminate()
+        proc.communicate(timeout=20)
+
+
+def test_published_udp_port(box):
+    port = free_port()
+    script = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('0.0.0.0', 9000)); print('ready', flush=True)\nwhile 1:\n  d, a = s.recvfrom(65536); s.sendto(b'box:' + d, a)"
+    proc = box.popen("run", "--rm", "-p", f"127.0.0.1:{port}:9000/udp", "--", "/usr/bin/python3", "-c", script)
+    try:
+        assert proc.stdout.readline() == b"ready\n", proc.stderr.read()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.settimeout(5)
+            for size in (1, 1000, 30000):
+                s.sendto(b"x" * size, ("127.0.0.1", port))
+                assert s.recv(65536) == b"box:" + b"x" * size
+    finally:
+        proc.terminate()
+        proc.communicate(timeout=20)
+
+
+def test_published_port_that_is_taken(no_kept):
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port = s.getsockname()[1]
+        assert_refused(no_kept.run("-p", f"127.0.0.1:{port}:80", "--", "true"), str(port), "in use")
+
+
+def test_published_address_that_is_not_ours(no_kept):
+    assert_refused(no_kept.run("-p", "203.0.113.9:8080:80", "--", "true"), "203.0.113.9", hint=False)
+
+
+def test_add_host(box):
+    out = box.sh("getent hosts added.test; grep -c localhost /etc/hosts", "--add-host=added.test:192.0.2.77").lines()
+    assert out[0].split() == ["192.0.2.77", "added.test"] and int(out[1]) >= 1
+
+
+def test_sockets_end_with_the_box(box, peer):
+    """A connection of the box is closed towards the other side when the box ends."""
+    for _ in range(3):
+        assert fetch(box, f"http://{peer}/whoami").ok().out.strip()
+    assert wait_until(lambda: peer not in subprocess.run(["ss", "-tnH", "state", "established"], capture_output=True, text=True, check=False).stdout, 5)
+
+
+def test_two_boxes_have_two_networks(box):
+    script = "import socket,time\ns = socket.create_server(('0.0.0.0', 7777)); print('bound', flush=True); time.sleep(1)"
+    procs = [box.popen("run", "--rm", "--", "/usr/bin/python3", "-c", script) for _ in range(2)]
+    for p in procs:
+        out, err = p.communicate(timeout=60)
+        assert (p.returncode, out) == (0, b"bound\n"), err
+
+
+def test_netlink_shows_the_boxes_own_only(box):
+    hosts = {a for a in host_addresses() if not a.startswith(("127.", "::1", "fe80"))}
+    seen = box.sh("ip -o address; ip route; ip -6 route; cat /proc/net/fib_trie /proc/net/arp 2>/dev/null").ok().out
+    for address in hosts:
+        assert not re.search(rf"\b{re.escape(address)}\b", seen) or address in ("10.0.2.2", "fd00::2"), (address, seen)
+
+
+def test_raw_frames_are_out_of_reach(box):
+    assert "ok" not in box.probe("socket_packet", "socket_inet_raw", options=["--seccomp=off"]).values()

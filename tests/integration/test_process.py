@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The payload as a process: credentials, environment, descriptors, limits, keyrings."""
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import tempfile
+
+import pytest
+
+from conftest import USBOX, assert_refused, cannot
+
+ZERO = "0" * 16
+
+
+def status_of(text):
+    return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+
+
+@pytest.mark.slice
+def test_no_capability_in_any_set(box):
+    status = status_of(box.sh("cat /proc/self/status").ok().out)
+    assert {k: status[k] for k in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), ZERO)
+    assert status["NoNewPrivs"] == "1"
+
+
+def test_roots_capabilities_are_few(box, subids):
+    status = status_of(box.sh("cat /proc/self/status", "--user=root").ok().out)
+    effective = int(status["CapEff"], 16)
+    for number, name in ((12, "net_admin"), (13, "net_raw"), (16, "sys_module"), (17, "sys_rawio"), (19, "sys_ptrace"), (21, "sys_admin"), (22, "sys_boot"),
+                         (25, "sys_time"), (27, "mknod"), (34, "syslog"), (38, "perfmon"), (39, "bpf")):
+        assert not effective & 1 << number, name
+    for number, name in ((0, "chown"), (1, "dac_override"), (3, "fowner"), (6, "setgid"), (7, "setuid")):
+        assert effective & 1 << number, name
+    assert int(status["CapBnd"], 16) & ~effective == 0
+    assert status["CapInh"] == ZERO and status["CapAmb"] == ZERO and status["NoNewPrivs"] == "1"
+
+
+def test_cap_add_and_drop(box, subids):
+    assert int(status_of(box.sh("cat /proc/self/status", "--user=root", "--cap-drop=all").ok().out)["CapEff"], 16) == 0
+    assert int(status_of(box.sh("cat /proc/self/status", "--user=root", "--cap-drop=chown").ok().out)["CapEff"], 16) & 1 == 0
+    assert int(status_of(box.sh("cat /proc/self/status", "--user=root", "--cap-add=CAP_KILL").ok().out)["CapEff"], 16) & 1 << 5
+    assert_refused(box.run("--cap-add=flying", "--", "true"), "flying", hint=False)
+
+
+def test_set_id_programs_gain_nothing(box):
+    out = box.sh("for p in /usr/bin/su /usr/bin/passwd /usr/bin/newuidmap /usr/bin/sudo; do test -u $p && cp $p /tmp/p && break; done; "
+                 "/usr/bin/newuidmap $$ 0 0 1 2>&1; grep ^Uid: /proc/self/status").out
+    assert f"Uid:\t{os.getuid()}\t{os.getuid()}" in out
+
+
+@pytest.mark.slice
+def test_environment_is_scrubbed(box):
+    secret = {"AWS_SECRET_ACCESS_KEY": "s3cr3t-aws", "GITHUB_TOKEN": "s3cr3t-gh", "LD_PRELOAD": "", "FOO": "s3cr3t-foo", "BASH_ENV": "/x",
+              "LC_TIME": "C", "TZ": "UTC", "EDITOR": "vi", "PAGER": "cat", "COLORTERM": "truecolor"}
+    env = dict(line.split("=", 1) for line in box.run("--rm", "--", "env", env=secret).lines())
+    assert "s3cr3t" not in str(env)
+    allowed = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TERM", "COLORTERM", "EDITOR", "PAGER", "USBOX", "USBOX_BOX"}
+    assert {k for k in env if not k.startswith("LC_")} <= allowed, env
+    assert env["TZ"] == "UTC" and env["EDITOR"] == "vi" and env["LC_TIME"] == "C" and env["USBOX"] == "1" and env["USBOX_BOX"]
+
+
+def test_nothing_inside_shows_the_callers_environment(box):
+    """/proc/1/environ among it: set-up happens with the scrubbed one."""
+    out = box.sh("cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'; echo end", env={"TOKEN": "s3cr3t-token"}).out
+    assert "s3cr3t" not in out and "end" in out
+    out = box.sh("cat /proc/1/environ | tr '\\0' '\\n'; echo end", "--seccomp=off", env={"TOKEN": "s3cr3t-token"}).out
+    assert "s3cr3t" not in out
+
+
+def test_environment_options(box):
+    file = box.write("envfile", "# a comment\nFROMFILE=in file\n\nPLAIN\nEMPTY=\nQUOTED=\"as is\"\n")
+    env = dict(line.split("=", 1) for line in box.run(
+        "--rm", "-e", "A=1", "--env", "PASSED", "--env=B=two words=x", f"--env-file={file}", "--unsetenv", "EDITOR", "--", "env",
+        env={"PASSED": "through", "EDITOR": "vi", "PLAIN": "from outside", "OTHER": "no"}).lines())
+    assert (env["A"], env["PASSED"], env["B"], env["FROMFILE"], env["EMPTY"], env["PLAIN"]) == ("1", "through", "two words=x", "in file", "", "from outside")
+    assert env["QUOTED"] == '"as is"'
+    assert "EDITOR" not in env and "OTHER" not in env
+
+
+def test_clearenv_and_inherit(box):
+    env = box.run("--rm", "--clearenv", "-e", "ONLY=this", "--", "/usr/bin/env").lines()
+    assert "ONLY=this" in env and not [e for e in env if e.split("=")[0] not in ("ONLY", "USBOX", "USBOX_BOX", "PATH")], env
+    env = box.run("--rm", "--env-inherit", "--", "env", env={"OTHER": "yes"}).lines()
+    assert "OTHER=yes" in env
+
+
+def test_environment_in_order(box):
+    assert "A=2" in box.run("--rm", "-e", "A=1", "-e", "A=2", "--", "env").lines()
+    assert not [x for x in box.run("--rm", "-e", "A=1", "--unsetenv=A", "--", "env").lines() if x.startswith("A=")]
+    assert "A=3" in box.run("--rm", "--unsetenv=A", "-e", "A=3", "--", "env").lines()
+
+
+@pytest.mark.parametrize("options", [["-e", "=x"], ["-e", ""], ["--env-file", "/no/such"], ["--unsetenv", "A=B"]])
+def test_bad_environment(no_kept, options):
+    result = no_kept.run(*options, "--", "true")
+    assert result.rc == 125 and result.err.startswith("usbox: "), result
+
+
+@pytest.mark.slice
+def test_planted_descriptors_do_not_leak(box):
+    """Eleven of them, of every kind, low and high."""
+    keep = [os.open("/etc", os.O_RDONLY), os.open("/etc/passwd", os.O_RDONLY), socket.socket(), socket.socket(socket.AF_UNIX), tempfile.TemporaryFile(),
+            *os.pipe(), os.memfd_create("m"), os.eventfd(0), os.open("/proc/self/ns/mnt", os.O_RDONLY), os.open("/", os.O_PATH)]
+    numbers = []
+    for i, one in enumerate(keep):
+        source = one if isinstance(one, int) else one.fileno()
+        number = 10 + i if i % 2 else 200 + i
+        os.dup2(source, number, inheritable=True)
+        numbers.append(number)
+    try:
+        result = box.usbox("run", "--rm", "--", "sh", "-c", "echo /proc/$$/fd/*; for p in /proc/[0-9]*; do ls $p/fd 2>/dev/null | tr '\\n' ' '; done",
+                           pass_fds=numbers)
+        fds = result.lines()[0].split()
+        assert [f.rsplit("/", 1)[1] for f in fds] == ["0", "1", "2"] or [f.rsplit("/", 1)[1] for f in fds] == ["0", "1", "10", "2"], fds
+        for number in numbers:
+            if number != 10:
+                assert f" {number} " not in f" {result.out} ", (number, result)
+    finally:
+        for number in numbers:
+            os.close(number)
+
+
+def test_payload_has_three_descriptors(box):
+    out = box.python("import os; print(sorted(int(f) for f in os.listdir('/proc/self/fd')))").ok().out.strip()
+    assert out == "[0, 1, 2, 3]", out  # 3 is listdir's own
+
+
+@pytest.mark.slice
+def test_stdout_file_is_write_only_for_the_box(box):
+    """A regular file as stdout, opened for append: what was in it can be neither read nor overwritten."""
+    path = box.top / "log"
+    path.write_text("secret before\n", encoding="ascii")
+    script = """
+import os, sys
+print("hello"); sys.stdout.flush()
+for flags in (os.O_RDONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC):
+    for name in ("/proc/self/fd/1", "/dev/stdout", "/dev/fd/1", "/proc/%d/fd/1" % os.getpid()):
+        try:
+            fd = os.open(name, flags | os.O_NONBLOCK)
+            if flags != os.O_WRONLY | os.O_TRUNC:
+                try:
+                    sys.stderr.write("read: %r\\n" % os.pread(fd, 100, 0))
+                except OSError:
+                    pass
+            if flags == os.O_RDWR:
+                try:
+                    os.pwrite(fd, b"XXXX", 0)
+                except OSError:
+                    pass
+        except OSError:
+            pass
+try:
+    os.ftruncate(1, 0)
+except OSError:
+    pass
+try:
+    os.pwrite(1, b"YYYY", 0)
+except OSError:
+    pass
+print("bye")
+"""
+    with open(path, "a", encoding="ascii") as f:
+        proc = subprocess.run([USBOX, "run", "--rm", "--", "/usr/bin/python3", "-c", script], stdout=f, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+                              env=box.env, cwd=box.dir, check=False, timeout=60)
+    assert proc.returncode == 0, proc.stderr
+    text = path.read_text(encoding="ascii")
+    assert text.startswith("secret before\nhello\n") and text.rstrip().endswith("bye"), text
+    assert b"secret" not in proc.stderr, proc.stderr
+
+
+def test_stdin_file_is_read_only_for_the_box(box):
+    path = box.top / "input"
+    path.write_text("line\n", encoding="ascii")
+    script = """
+import os, sys
+print(sys.stdin.readline(), end="")
+for flags in (os.O_RDWR, os.O_WRONLY):
+    try:
+        os.write(os.open("/proc/self/fd/0", flags | os.O_NONBLOCK), b"owned")
+    except OSError:
+        pass
+"""
+    with open(path, "r+", encoding="ascii") as f:
+        proc = subprocess.run([USBOX, "run", "--rm", "--", "/usr/bin/python3", "-c", script], stdin=f, capture_output=True, env=box.env, cwd=box.dir, check=False, timeout=60)
+    assert (proc.returncode, proc.stdout) == (0, b"line\n"), proc
+    assert path.read_text(encoding="ascii") == "line\n"
+
+
+def test_core_dumps_are_off(box):
+    """1, not 0: a piped handler of the host ignores 0."""
+    assert box.sh("grep '^Max core' /proc/self/limits").ok().out.split()[4:6] == ["1", "1"]
+
+
+def test_limits_are_the_callers(box):
+    def lower():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (500, 600))
+    assert box.sh("ulimit -Sn; ulimit -Hn", preexec_fn=lower).lines() == ["500", "600"]
+
+
+def test_ulimit(box):
+    assert box.sh("ulimit -Sn; ulimit -Hn; ulimit -Sf", "--ulimit", "nofile=128:256", "--ulimit=fsize=1024").lines()[:2] == ["128", "256"]
+    assert box.sh("ulimit -Ss", "--ulimit=stack=1048576:unlimited" if resource.getrlimit(resource.RLIMIT_STACK)[1] == -1 else "--ulimit=stack=1048576").lines() == ["1024"]
+
+
+@pytest.mark.parametrize("value", ["nofile", "nofile=", "nofile=x", "nofile=5:4", "flying=1", "nofile=-5", "=1", "nofile=99999999999999999999"])
+def test_bad_ulimit(no_kept, value):
+    assert_refused(no_kept.run("--ulimit", value, "--", "true"), "--ulimit", hint=False)
+
+
+def test_oom_score(box):
+    assert box.sh("cat /proc/self/oom_score_adj", "--oom-score-adj=500").ok().out == "500\n"
+
+
+def test_sysctl(box):
+    assert box.sh("cat /proc/sys/net/ipv4/ip_unprivileged_port_start", "--sysctl=net.ipv4.ip_unprivileged_port_start=0").ok().out == "0\n"
+    assert_refused(box.run("--sysctl=kernel.core_pattern=|/x", "--", "true"), "core_pattern", hint=False)
+    assert_refused(box.run("--sysctl=net.ipv4/../../kernel/x=1", "--", "true"), "--sysctl", hint=False)
+
+
+@pytest.mark.slice
+def test_session_keyring_is_fresh(box):
+    if not shutil.which("keyctl"):
+        cannot("test keyrings: keyutils is not installed")
+    box.probe("clone_plain")
+    for options in ([], ["--seccomp=off"]):
+        script = ('keyctl add user usbox-secret s3cr3t @s >/dev/null && keyctl add user usbox-secret s3cr3t @us >/dev/null 2>&1; '
+                  'exec "$0" run --rm "$@" -- ./probe key_session key_user_session request_key keyctl_session')
+        proc = subprocess.run(["keyctl", "session", "-", "sh", "-c", script, USBOX, *options], env=box.env, cwd=box.dir, capture_output=True, text=True,
+                              stdin=subprocess.DEVNULL, timeout=60, check=False)
+        assert proc.returncode == 0, proc
+        results = dict(line.split() for line in proc.stdout.splitlines())
+        assert [results[n] for n in ("key_session", "key_user_session", "request_key")].count("ok") == 0, (options, proc)
+        if not options:
+            assert results["keyctl_session"] == "EPERM"
+
+
+def test_umask_and_directory_are_the_callers(box):
+    result = box.sh("umask; pwd", preexec_fn=lambda: os.umask(0o027))
+    assert result.lines() == ["0027", str(box.dir)]
+
+
+def test_priority_of_the_caller_is_kept(box):
+    assert box.sh("nice", preexec_fn=lambda: os.nice(5)).ok().out == "5\n"
+
+
+def test_argv_is_never_reparsed(box):
+    args = ["", " ", "a b", "$(id)", "`id`", ";", "*", "\n", "--", "-x", "--rm", "ünï", "'\""]
+    out = box.run("--rm", "--", "/usr/bin/python3", "-c", "import sys; print(sys.argv[1:])", *args).ok().out
+    assert out == f"{args}\n"
+
+
+def test_options_end_at_the_command(box):
+    assert box.run("--rm", "echo", "--rm", "-v", "x").ok().out == "--rm -v x\n"
+
+
+def test_long_argv_and_environment(box):
+    out = box.run("--rm", "-e", "BIG=" + "e" * 100000, "--", "sh", "-c", 'echo ${#1} ${#BIG}', "sh", "a" * 100000).ok().out
+    assert out == "100000 100000\n"
+    assert box.run("--rm", "--", "sh", "-c", "echo $#", "sh", *["x"] * 5000).ok().out == "5000\n"

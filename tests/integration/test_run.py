@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""`usbox run` as a command: statuses, --timeout, --status-fd, --pidfile, --dry-run, profiles, doctor, help."""
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import USBOX, assert_refused, own_processes
+
+
+@pytest.mark.slice
+@pytest.mark.parametrize("status", [0, 1, 2, 3, 124, 125, 126, 127, 255])
+def test_own_status(box, status):
+    result = box.sh(f"exit {status}")
+    assert result.rc == status and result.err == ""
+
+
+@pytest.mark.slice
+def test_not_found_and_not_executable(no_kept):
+    no_kept.write("plain", "x", 0o644)
+    (no_kept.dir / "directory").mkdir()
+    for command, status in (("no-such-command", 127), ("/no/such/command", 127), ("./plain", 126), ("./directory", 126), ("/etc", 126), ("./plain/x", 126)):
+        result = no_kept.run("--rm", "--", command)
+        assert result.rc == status, (command, result)
+        errors = [x for x in result.err.splitlines() if x.startswith("usbox: ")]
+        assert len(errors) == 1 and command in errors[0], result
+
+
+def test_missing_interpreter_is_named(box):
+    box.write("script", "#!/no/such/interpreter\n", 0o755)
+    result = box.run("--rm", "--", "./script")
+    assert result.rc in (126, 127) and "script" in result.err, result
+
+
+def test_command_is_searched_in_the_boxes_path(box):
+    box.write("bin/usbox-only-here", "#!/bin/sh\necho found\n", 0o755)
+    assert box.run("--rm", "-e", f"PATH={box.dir}/bin:/usr/bin:/bin", "--", "usbox-only-here").ok().out == "found\n"
+
+
+def test_script_without_a_first_line(box):
+    box.write("script", "echo plain\n", 0o755)
+    result = box.run("--rm", "--", "./script")
+    assert result.rc == 126 or result.out == "plain\n", result
+
+
+@pytest.mark.slice
+def test_timeout(no_kept):
+    start = time.monotonic()
+    result = no_kept.run("--rm", "--timeout=1", "--", "sleep", "1000")
+    assert result.rc == 124 and 0.9 < time.monotonic() - start < 8, result
+    assert no_kept.run("--rm", "--timeout=30s", "--", "sh", "-c", "exit 3").rc == 3
+    assert no_kept.run("--rm", "--timeout=300ms", "--", "sleep", "1000").rc == 124
+
+
+def test_timeout_of_one_that_will_not_end(no_kept):
+    """The stop signal first, then SIGKILL ten seconds later."""
+    start = time.monotonic()
+    result = no_kept.run("--rm", "--timeout=500ms", "--", "bash", "-c", "trap 'echo asked' TERM; while :; do sleep 0.1; done")
+    assert result.rc == 124 and "asked" in result.out and 5 < time.monotonic() - start < 20, result
+
+
+def test_stop_signal(no_kept):
+    result = no_kept.run("--rm", "--timeout=500ms", "--stop-signal=USR1", "--", "bash", "-c", "trap 'echo usr1; exit 0' USR1; while :; do sleep 0.1; done")
+    assert result.rc == 124 and result.out == "usr1\n", result
+
+
+@pytest.mark.parametrize("value", ["", "x", "-1", "1.5.2", "5 parsecs", "99999999999999999999"])
+def test_bad_timeout(no_kept, value):
+    assert_refused(no_kept.run(f"--timeout={value}", "--", "true"), "--timeout", hint=False)
+
+
+def events(box, *argv):
+    r, w = os.pipe()
+    result = box.usbox("run", "--rm", "--status-fd", str(w), *argv, pass_fds=[w])
+    os.close(w)
+    with os.fdopen(r, encoding="utf-8") as f:
+        return result, [json.loads(line) for line in f.read().splitlines()]
+
+
+@pytest.mark.slice
+def test_status_fd(box):
+    result, seen = events(box, "--", "sh", "-c", "exit 4")
+    assert result.rc == 4
+    assert [e["event"] for e in seen] == ["started", "exited"]
+    assert seen[1]["status"] == 4 and not seen[1]["timeout"] and "usage" in seen[1] and seen[0]["pid"] > 0
+    result, seen = events(box, "--", "sh", "-c", "kill -TERM $$")
+    assert result.rc == 143 and seen[1]["signal"] == 15
+    result, seen = events(box, "--timeout=300ms", "--", "sleep", "100")
+    assert result.rc == 124 and seen[1]["timeout"]
+
+
+def test_status_fd_of_a_failure(box):
+    result, seen = events(box, "-v", "/no/such/source:/mnt", "--", "true")
+    assert result.rc == 125
+    assert [e["event"] for e in seen] == ["failed"] and seen[0]["errno"] == 2 and seen[0]["step"], seen
+    result, seen = events(box, "--", "/no/such/command")
+    assert result.rc == 127 and seen[-1]["event"] in ("failed", "exited")
+
+
+def test_status_fd_does_not_reach_the_box(box):
+    r, w = os.pipe()
+    out = box.usbox("run", "--rm", "--status-fd", str(w), "--", "sh", "-c", f"(echo intruder >&{w}) 2>/dev/null; ls /proc/self/fd", pass_fds=[w]).out
+    os.close(w)
+    with os.fdopen(r) as f:
+        assert "intruder" not in f.read()
+    assert str(w) not in out.split()
+
+
+@pytest.mark.parametrize("value", ["x", "-3", "99", ""])
+def test_bad_status_fd(no_kept, value):
+    assert_refused(no_kept.run(f"--status-fd={value}", "--", "true"), "--status-fd", hint=False)
+
+
+def test_pidfile(box):
+    path = box.top / "pid"
+    proc = box.popen("run", "--rm", f"--pidfile={path}", "--", "sh", "-c", "echo ready; exec sleep 1000")
+    assert proc.stdout.readline() == b"ready\n"
+    pid = int(path.read_text(encoding="ascii"))
+    assert os.path.exists(f"/proc/{pid}")
+    os.kill(proc.pid, signal.SIGTERM)
+    proc.communicate(timeout=20)
+    assert_refused(box.run(f"--pidfile={box.top}/no/such/dir/pid", "--", "true"), "--pidfile", hint=False)
+
+
+def test_dry_run_does_nothing(no_kept):
+    before = no_kept.state()
+    result = no_kept.run("--dry-run", "-v", "/usr:/mnt:ro", "--hostname=dry", "--", "touch", "made")
+    text = result.ok().out
+    assert "dry" in text and "/mnt" in text and "touch" in text
+    assert no_kept.state() == before and not (no_kept.dir / "made").exists()
+    assert not own_processes()
+
+
+def test_dry_run_judges(no_kept):
+    assert no_kept.run("--dry-run", "--no-such-option", "--", "true").rc == 125
+
+
+def test_verbose_shows_where_the_time_goes(box):
+    result = box.run("--rm", "--verbose", "--", "true")
+    assert result.rc == 0 and len(result.err.splitlines()) >= 4 and " ms" in result.err, result
+
+
+def test_profile_from_the_users_directory(box):
+    box.write("usbox/profiles/mine.conf", "[run]\nhostname=from-profile\nenv=A=1;B=2\nread-only=true\n", where=box.config)
+    out = box.sh("hostname; echo $A$B; touch f 2>/dev/null || echo read-only", "--profile=mine").lines()
+    assert out == ["from-profile", "12", "read-only"]
+    assert box.sh("hostname", "--profile=mine", "--hostname=mine-wins").ok().out == "mine-wins\n"
+    assert box.sh("hostname", "--hostname=mine-wins", "--profile=mine").ok().out == "mine-wins\n"
+
+
+def test_profile_inherits(box):
+    box.write("usbox/profiles/base.conf", "[run]\nhostname=base\nenv=A=base\n", where=box.config)
+    box.write("usbox/profiles/derived.conf", "[run]\ninherits=base\nhostname=derived\n", where=box.config)
+    assert box.sh("hostname; echo $A", "--profile=derived").lines() == ["derived", "base"]
+
+
+def test_profile_by_path_only_from_the_working_directory(box):
+    box.write("local.conf", "[run]\nhostname=local\n")
+    assert box.sh("hostname", "--profile=./local.conf").ok().out == "local\n"
+    assert_refused(box.run("--profile=local", "--", "true"), "local", hint=False)
+
+
+@pytest.mark.parametrize("text", ["[run]\nno-such-key=1\n", "hostname=x\n", "[run\n", "[run]\ninherits=looping\n", "[run]\nread-only=maybe\n", "[other]\na=b\n",
+                                  "\xff\x00", "[run]\nmemory=1\n", "[run]\ndry-run=true\n"])
+def test_bad_profiles(no_kept, text):
+    path = no_kept.config / "usbox" / "profiles" / "looping.conf"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(text.encode("latin-1"))
+    result = no_kept.run("--profile=looping", "--", "true")
+    assert_refused(result, "looping", hint=False)
+
+
+@pytest.mark.parametrize("name", ["build", "agent", "ci", "desktop"])
+def test_built_in_profiles(box, name):
+    assert box.run("--dry-run", f"--profile={name}", "--", "true").ok().out
+    assert box.usbox("profile", "show", name).ok().out
+
+
+def test_profile_list(box):
+    out = box.usbox("profile", "list").ok().out
+    for name in ("build", "agent", "ci", "desktop"):
+        assert name in out
+    shown = box.usbox("profile", "show", "default").ok().out
+    assert ".cargo" in shown and ".ssh" in shown
+
+
+def test_doctor(box):
+    result = box.usbox("doctor")
+    assert result.rc == 0 and "ok" in result.out, result
+    report = box.usbox("doctor", "--json").json()
+    text = json.dumps(report)
+    for what in ("user", "tun", "fuse", "newuidmap", "cgroup", "overlay"):
+        assert what in text.lower(), (what, report)
+
+
+def test_doctor_finds_what_is_missing(box):
+    """Without newuidmap in the path it says so, and which command mends it."""
+    tools = box.top / "tools"
+    tools.mkdir()
+    for name in ("true", "sh"):
+        (tools / name).symlink_to(f"/usr/bin/{name}")
+    result = box.usbox("doctor", env={"PATH": str(tools)})
+    assert "uidmap" in result.out, result
+
+
+def test_version_and_help(box):
+    assert box.usbox("version").ok().out.strip()
+    text = box.usbox("help").ok().out
+    assert "run" in text and "doctor" in text
+    text = box.usbox("run", "--help").ok().out
+    for option in ("--network", "--volume", "--user", "--hide", "--seccomp", "--timeout", "--status-fd", "--nested", "--time-offset"):
+        assert option in text, option
+    assert not [line for line in text.splitlines() if len(line) > 120]
+
+
+def test_help_to_a_closed_pipe(box):
+    proc = subprocess.run(["sh", "-c", '"$0" run --help | head -1', USBOX], env=box.env, cwd=box.dir, capture_output=True, timeout=20, check=False)
+    assert proc.returncode == 0 and b"error" not in proc.stderr, proc
+
+
+def test_no_colour_without_a_terminal(box):
+    assert "\x1b" not in box.usbox("doctor").out + box.run("--no-such").err + box.usbox("help").out
+
+
+def test_no_color_on_a_terminal(box):
+    with box.pty("run", "--no-such-option", "--", "true", env={"NO_COLOR": "1"}) as t:
+        assert t.wait() == 125
+        assert b"\x1b[" not in t.seen
+
+
+def test_installed_helper_is_found(box):
+    """Without the override the helper is looked for beside the installed tree, and its absence is said."""
+    env = {k: v for k, v in box.env.items() if k != "USBOX_LIBEXECDIR"}
+    proc = subprocess.run([USBOX, "run", "--rm", "--", "echo", "ran"], env=env, cwd=box.dir, capture_output=True, text=True, timeout=60, check=False)
+    if proc.returncode == 0:
+        assert proc.stdout == "ran\n"  # an installed tree
+    else:
+        assert proc.returncode == 125 and "usbox-net" in proc.stderr, proc

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""usbox-net without the launcher, in a laboratory of namespaces (tests/lib/net_lab.py): traffic, what is closed, hostile
+frames, published ports, confinement, ends of all kinds."""
+import os
+import subprocess
+import sys
+
+import pytest
+
+from conftest import BUILD, SLOW, TOP
+
+SCENARIOS = ["tcp", "udp", "dns", "dns_on_loopback", "dns_without_ipv4", "no_ipv6", "host_closed", "host_address_added", "fragments",
+             "hostile_frames", "ping", "publish", "udp_peer_only", "publish_errors", "config_errors", "confinement", "no_namespaces",
+             "killed_launcher", "killed_before_tap", "interface_gone", "no_descriptors", "many_flows"]
+
+
+@pytest.mark.slice
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_usbox_net(scenario):
+    argv = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable,
+            str(TOP / "tests" / "lib" / "net_scenarios.py"), scenario]
+    result = subprocess.run(argv, env={**os.environ, "USBOX_BUILD": str(BUILD), "PYTHONDONTWRITEBYTECODE": "1"}, stdin=subprocess.DEVNULL,
+                            capture_output=True, text=True, timeout=90 * SLOW, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
