@@ -90,12 +90,9 @@ static bool parse_key(Profile *profile, GKeyFile *file, const char *key, GError 
                         return false;
         }
         for (char **value = values; value && *value; value++) {
-                g_autofree char *expanded = expand(*value);
-                if (!expanded)
-                        continue;
                 ProfileItem *item = g_new0(ProfileItem, 1);
                 item->option = o;
-                item->value = g_steal_pointer(&expanded);
+                item->value = g_strdup(*value);
                 g_ptr_array_add(profile->items, item);
         }
         return values != NULL;
@@ -310,7 +307,10 @@ Profile *profile_load(const Spec *draft, const char *name, GError **error) {
 static bool apply_items(Spec *draft, const Profile *profile, GError **error) {
         for (guint i = 0; i < profile->items->len; i++) {
                 const ProfileItem *item = g_ptr_array_index(profile->items, i);
-                const char *values[] = { item->value, NULL };
+                g_autofree char *value = expand(item->value);
+                if (!value)
+                        continue;
+                const char *values[] = { value, NULL };
                 if (!option_apply(item->option, draft, values, error)) {
                         g_autofree char *quoted = err_quote(profile->source);
                         g_prefix_error(error, "%s: ", quoted);

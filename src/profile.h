@@ -12,7 +12,7 @@
  * the caller's environment; an item with one that is not set is passed over.
  */
 
-/* One value of one option, expanded. */
+/* One value of one option, as it stands in the file. */
 typedef struct {
         const Option *option;
         char *value;

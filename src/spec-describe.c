@@ -261,7 +261,7 @@ char *spec_describe(const Spec *spec, bool json) {
         describe_limits(&s, spec);
         describe_security(&s, spec);
         sheet_group(&s, "environment", "Environment");
-        sheet_list(&s, "environment", (const char *const *) spec->process.envp);
+        sheet_list(&s, "variables", (const char *const *) spec->process.envp);
         if (json)
                 g_string_append(s.out, "}}\n");
         return g_string_free(s.out, FALSE);

@@ -1,0 +1,398 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Completions and the man page's list of options, from the tables that usbox itself has.
+
+generate.py USBOX bash|zsh|fish       the completion, on stdout
+generate.py USBOX man TEMPLATE        TEMPLATE (scdoc) with its line @OPTIONS@ replaced
+
+Run by the build: `usbox help --json` is the only source, so nothing here knows an option by name.
+"""
+import json
+import os
+import subprocess
+import sys
+
+
+def table(usbox):
+    # A sanitizer's report of what is still allocated at exit is not what is asked for here.
+    env = dict(os.environ, ASAN_OPTIONS="detect_leaks=0")
+    return json.loads(subprocess.run([usbox, "help", "--json"], check=True, capture_output=True, env=env).stdout)
+
+
+def spellings(option):
+    """Every way to write its name, the short one first."""
+    names = ["-" + option["short"]] if "short" in option else []
+    names.append("--" + option["name"])
+    if "alias" in option:
+        names.append("--" + option["alias"])
+    return names
+
+
+def takes(option):
+    """How many values it takes as words of their own."""
+    return 2 if option["two"] else 1 if "arg" in option else 0
+
+
+def choices(option):
+    return option.get("choices", "").split("|") if option.get("choices") else []
+
+
+# ---- bash -------------------------------------------------------------------------------------------------------
+
+BASH = r"""# bash completion for usbox; made by the build from usbox's own tables.
+
+# Readline takes words apart at ':' and '='. Sets _usbox_next to the word behind the value that begins at $1.
+_usbox_skip_value() {
+        local i=$(($1 + 1))
+        while ((i < COMP_CWORD)) && [[ ${COMP_WORDS[i]} == [:=]* ]]; do
+                i=$((i + 2))
+        done
+        _usbox_next=$i
+}
+
+_usbox_profiles() {
+        usbox profile list --quiet 2>/dev/null
+}
+
+# What may follow the option $1; the beginning of it is in cur.
+_usbox_value() {
+        case $1 in
+@VALUES@        esac
+}
+
+_usbox_run() {
+        local i=2 word _usbox_next
+        while ((i < COMP_CWORD)); do
+                word=${COMP_WORDS[i]}
+                case $word in
+                --)
+                        i=$((i + 1))
+                        break
+                        ;;
+                @TWO@)
+                        if ((COMP_CWORD <= i + 2)); then
+                                _usbox_value "$word"
+                                return
+                        fi
+                        i=$((i + 3))
+                        ;;
+                @ONE@)
+                        [[ ${COMP_WORDS[i + 1]} == "=" ]] && i=$((i + 1))
+                        if ((COMP_CWORD == i)); then
+                                cur=""
+                        fi
+                        if ((COMP_CWORD <= i + 1)); then
+                                _usbox_value "$word"
+                                return
+                        fi
+                        _usbox_skip_value $((i + 1))
+                        if ((_usbox_next >= COMP_CWORD)) && [[ ${COMP_WORDS[COMP_CWORD - 1]} == [:=]* || $cur == [:=]* ]]; then
+                                return
+                        fi
+                        i=$_usbox_next
+                        ;;
+                -*)
+                        if [[ ${COMP_WORDS[i + 1]} == "=" ]]; then
+                                if ((COMP_CWORD <= i + 2)); then
+                                        ((COMP_CWORD == i + 1)) && cur=""
+                                        _usbox_value "$word"
+                                        return
+                                fi
+                                i=$((i + 2))
+                        fi
+                        i=$((i + 1))
+                        ;;
+                *)
+                        break
+                        ;;
+                esac
+        done
+        if ((i < COMP_CWORD)) || [[ ${COMP_WORDS[i - 1]} == -- ]]; then
+                _usbox_command "$i"
+        elif [[ $cur == -* ]]; then
+                COMPREPLY=($(compgen -W "@NAMES@" -- "$cur"))
+        else
+                _usbox_command "$i"
+        fi
+}
+
+# The command in the box begins at word $1: complete it as it would be completed alone.
+_usbox_command() {
+        if declare -F _command_offset >/dev/null; then
+                _command_offset "$1"
+        elif (($1 == COMP_CWORD)); then
+                COMPREPLY=($(compgen -c -- "$cur"))
+        else
+                compopt -o filenames
+                COMPREPLY=($(compgen -f -- "$cur"))
+        fi
+}
+
+_usbox() {
+        local cur=${COMP_WORDS[COMP_CWORD]} IFS=$' \t\n'
+        COMPREPLY=()
+        if ((COMP_CWORD == 1)); then
+                COMPREPLY=($(compgen -W "@VERBS@" -- "$cur"))
+                return
+        fi
+        case ${COMP_WORDS[1]} in
+        run)
+                _usbox_run
+                ;;
+        profile)
+                if ((COMP_CWORD == 2)); then
+                        COMPREPLY=($(compgen -W "list show" -- "$cur"))
+                elif [[ ${COMP_WORDS[2]} == show ]]; then
+                        COMPREPLY=($(compgen -W "--json default $(_usbox_profiles)" -- "$cur"))
+                else
+                        COMPREPLY=($(compgen -W "--json --quiet" -- "$cur"))
+                fi
+                ;;
+        help)
+                COMPREPLY=($(compgen -W "--json @VERBS@" -- "$cur"))
+                ;;
+        *)
+                COMPREPLY=($(compgen -W "--json" -- "$cur"))
+                ;;
+        esac
+}
+
+complete -F _usbox usbox
+"""
+
+BASH_ACTIONS = {
+    "file": "compopt -o filenames\n                COMPREPLY=($(compgen -f -- \"$cur\"))",
+    "dir": "compopt -o filenames\n                COMPREPLY=($(compgen -d -- \"$cur\"))",
+    "profile": "compopt -o filenames\n                COMPREPLY=($(compgen -W \"$(_usbox_profiles)\" -- \"$cur\") "
+               "$([[ $cur == */* ]] && compgen -f -- \"$cur\"))",
+    "signal": "COMPREPLY=($(compgen -A signal -- \"$cur\"))",
+}
+
+
+def bash(data):
+    values = ""
+    for option in data["options"]:
+        action = BASH_ACTIONS.get(option["complete"])
+        if not action and choices(option):
+            action = 'COMPREPLY=($(compgen -W "%s" -- "$cur"))' % " ".join(choices(option))
+        if action:
+            values += "        %s)\n                %s\n                ;;\n" % (" | ".join(spellings(option)), action)
+    one = [s for o in data["options"] if takes(o) == 1 for s in spellings(o)]
+    two = [s for o in data["options"] if takes(o) == 2 for s in spellings(o)]
+    names = [s for o in data["options"] for s in spellings(o)]
+    return (BASH.replace("@VALUES@", values).replace("@ONE@", " | ".join(one)).replace("@TWO@", " | ".join(two))
+            .replace("@NAMES@", " ".join(names)).replace("@VERBS@", " ".join(v["name"] for v in data["verbs"])))
+
+
+# ---- zsh --------------------------------------------------------------------------------------------------------
+
+ZSH = r"""#compdef usbox
+# zsh completion for usbox; made by the build from usbox's own tables.
+
+_usbox_profiles() {
+        local -a names
+        names=(${(f)"$(_call_program profiles usbox profile list --quiet 2>/dev/null)"})
+        compadd -a names
+        [[ $PREFIX == */* ]] && _files
+}
+
+_usbox_run() {
+        _arguments -s -S -A '-*' \
+@SPECS@
+                '(-)1:command: _command_names -e' \
+                '*::argument: _normal'
+}
+
+_usbox() {
+        local -a verbs
+        verbs=(
+@VERBS@
+        )
+        if ((CURRENT == 2)); then
+                _describe verb verbs
+                return
+        fi
+        local verb=$words[2]
+        shift words
+        ((CURRENT--))
+        case $verb in
+        run)
+                _usbox_run
+                ;;
+        profile)
+                if ((CURRENT == 2)); then
+                        compadd list show
+                elif [[ $words[2] == show ]]; then
+                        compadd -- --json default
+                        _usbox_profiles
+                else
+                        compadd -- --json --quiet
+                fi
+                ;;
+        help)
+                compadd -- --json
+                _describe verb verbs
+                ;;
+        *)
+                compadd -- --json
+                ;;
+        esac
+}
+
+_usbox "$@"
+"""
+
+ZSH_ACTIONS = {"file": "_files", "dir": "_files -/", "profile": "_usbox_profiles", "signal": "_signals -s"}
+
+
+def zsh_quote(text):
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def zsh_spec(option):
+    description = "[" + option["help"].replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]").replace(":", "\\:") + "]"
+    action = ZSH_ACTIONS.get(option["complete"]) or ("(%s)" % " ".join(choices(option)) if choices(option) else " ")
+    argument = option.get("arg", "value").replace(":", "\\:")
+    specs = []
+    for name in spellings(option):
+        once = "*" if option["list"] else "(%s)" % " ".join(spellings(option))
+        if option["two"]:
+            source, target = argument.split(" ")
+            specs.append(once + name + description + ":%s:%s:%s: " % (source, action, target))
+        elif "arg" in option:
+            specs.append(once + name + ("=" if name.startswith("--") else "+") + description + ":%s:%s" % (argument, action))
+        elif choices(option):
+            specs.append(once + name + "=-" + description + "::%s:%s" % (argument, action))
+        else:
+            specs.append(once + name + description)
+    return ["                %s \\" % zsh_quote(spec) for spec in specs]
+
+
+def zsh(data):
+    specs = "\n".join(line for option in data["options"] for line in zsh_spec(option))
+    verbs = "\n".join("                %s" % zsh_quote(v["name"] + ":" + v["help"]) for v in data["verbs"])
+    return ZSH.replace("@SPECS@", specs).replace("@VERBS@", verbs)
+
+
+# ---- fish -------------------------------------------------------------------------------------------------------
+
+FISH = r"""# fish completion for usbox; made by the build from usbox's own tables.
+
+# Prints the words of the command in the box, one a line; fails while its place has not been reached.
+function __usbox_command
+        set -l words (commandline -opc)
+        set -e words[1]
+        test "$words[1]" = run; or return 1
+        set -e words[1]
+        while set -q words[1]
+                switch $words[1]
+                        case --
+                                set -e words[1]
+                                break
+                        case @TWO@
+                                set -e words[1..3]
+                        case @ONE@
+                                set -e words[1..2]
+                        case '-*'
+                                set -e words[1]
+                        case '*'
+                                break
+                end
+        end
+        set -q words[1]; or return 1
+        printf '%s\n' $words
+end
+
+function __usbox_in_options
+        set -l words (commandline -opc)
+        test "$words[2]" = run; and not __usbox_command >/dev/null
+end
+
+function __usbox_complete_command
+        set -l words (__usbox_command)
+        complete -C (string join ' ' -- (string escape -- $words) (commandline -ct))
+end
+
+complete -c usbox -f
+@VERBS@
+complete -c usbox -n '__fish_seen_subcommand_from profile' -a 'list show'
+complete -c usbox -n '__fish_seen_subcommand_from profile; and __fish_seen_subcommand_from show' -a 'default (usbox profile list --quiet)'
+complete -c usbox -n '__fish_seen_subcommand_from profile version help' -l json -d 'for programs'
+complete -c usbox -n '__usbox_command >/dev/null' -a '(__usbox_complete_command)'
+complete -c usbox -n '__usbox_in_options' -a '(__fish_complete_command)'
+@OPTIONS@
+"""
+
+FISH_ACTIONS = {
+    "file": "-r -F",
+    "dir": "-x -a '(__fish_complete_directories)'",
+    "profile": "-r -F -a '(usbox profile list --quiet)'",
+    "signal": "-x -a 'TERM INT HUP QUIT KILL USR1 USR2'",
+}
+
+
+def fish_quote(text):
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def fish_option(option):
+    line = "complete -c usbox -n __usbox_in_options"
+    for name in spellings(option):
+        line += " -s " + name[1:] if not name.startswith("--") else " -l " + name[2:]
+    action = FISH_ACTIONS.get(option["complete"])
+    if not action and choices(option) and "arg" in option:
+        action = "-x -a '%s'" % " ".join(choices(option))
+    if not action and "arg" in option:
+        action = "-x"
+    return line + " -d " + fish_quote(option["help"]) + (" " + action if action else "")
+
+
+def fish(data):
+    one = [fish_quote(s) for o in data["options"] if takes(o) == 1 for s in spellings(o)]
+    two = [fish_quote(s) for o in data["options"] if takes(o) == 2 for s in spellings(o)]
+    verbs = ["complete -c usbox -n __fish_use_subcommand -a %s -d %s" % (v["name"], fish_quote(v["help"])) for v in data["verbs"]]
+    return (FISH.replace("@ONE@", " ".join(one)).replace("@TWO@", " ".join(two)).replace("@VERBS@", "\n".join(verbs))
+            .replace("@OPTIONS@", "\n".join(fish_option(o) for o in data["options"])))
+
+
+# ---- man --------------------------------------------------------------------------------------------------------
+
+
+def scdoc_escape(text):
+    for char in "\\_*":
+        text = text.replace(char, "\\" + char)
+    return text
+
+
+def man_options(data):
+    lines, group = [], None
+    for option in data["options"]:
+        if option["group"] != group:
+            group = option["group"]
+            lines += ["## " + group, ""]
+        argument = " _%s_" % scdoc_escape(option["arg"]) if "arg" in option else "[=%s]" % option["choices"] if choices(option) else ""
+        text = scdoc_escape(option["help"])
+        lines.append(", ".join("*%s*" % scdoc_escape(s) for s in spellings(option)) + argument)
+        lines += ["\t" + text[0].upper() + text[1:] + "." + (" May be given more than once." if option["list"] else "")
+                  + (" Not in profiles." if not option["profile"] else ""), ""]
+    return "\n".join(lines)
+
+
+def man(data, template):
+    with open(template, encoding="utf-8") as file:
+        text = file.read()
+    assert "\n@OPTIONS@\n" in text, template
+    return text.replace("@OPTIONS@\n", man_options(data))
+
+
+def main():
+    data = table(sys.argv[1])
+    kind = sys.argv[2]
+    if kind == "man":
+        sys.stdout.write(man(data, sys.argv[3]))
+    else:
+        sys.stdout.write({"bash": bash, "zsh": zsh, "fish": fish}[kind](data))
+
+
+if __name__ == "__main__":
+    main()
