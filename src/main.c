@@ -10,12 +10,14 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "child.h"
 #include "cmd-verbs.h"
 #include "option.h"
 
 const Verb verbs[] = {
         { "run", "[OPTION...] [--] COMMAND [ARGUMENT...]", "run a command in a new box", cmd_run },
         { "profile", "list [--json|--quiet] | show [--json] NAME|default", "list profiles, or show what one says", cmd_profile },
+        { "doctor", "[--json]", "check this machine for all that usbox needs, with the command that mends each thing", cmd_doctor },
         { "version", "", "print the version", cmd_version },
         { "help", "[VERB] [--json]", "show help for a verb", cmd_help },
         { 0 },
@@ -87,6 +89,7 @@ int main(int argc, char **argv) {
         g_autoptr(GError) error = NULL;
 
         log_init("usbox", false);
+        child_remember_argv(argc, argv);
         if (argc < 2) {
                 fputs("usage: usbox run [OPTION...] [--] COMMAND [ARGUMENT...]\n"
                       "       usbox help\n",

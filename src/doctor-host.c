@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * usbox doctor: the facts of this machine that need no trial.
+ *
+ * Role: verb. Privileges: the caller's. Threads: one.
+ */
+#include <grp.h>
+#include <linux/capability.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/utsname.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/proc.h"
+#include "doctor.h"
+
+/* The permitted set and the effective bit of security.capability (capabilities(7), "File capability extended attribute
+ * versioning"), all little-endian. */
+static bool has_file_capability(const char *path, unsigned capability) {
+        struct vfs_ns_cap_data data;
+        ssize_t n = getxattr(path, "security.capability", &data, sizeof data);
+
+        if (n < (ssize_t) (sizeof data.magic_etc + sizeof data.data[0]) || capability >= 32)
+                return false;
+        return (GUINT32_FROM_LE(data.magic_etc) & VFS_CAP_FLAGS_EFFECTIVE) && (GUINT32_FROM_LE(data.data[0].permitted) & (1U << capability));
+}
+
+static DoctorProgram find_program(const char *name, unsigned capability) {
+        DoctorProgram program = { .path = g_find_program_in_path(name) };
+        struct stat st;
+        struct statvfs fs;
+
+        if (!program.path || stat(program.path, &st) < 0)
+                return program;
+        program.privileged = ((st.st_mode & S_ISUID) && st.st_uid == 0) || has_file_capability(program.path, capability);
+        program.nosuid = statvfs(program.path, &fs) == 0 && (fs.f_flag & ST_NOSUID);
+        return program;
+}
+
+static void find_user(DoctorHost *host) {
+        int n = getgroups(0, NULL);
+        const struct passwd *pw = getpwuid(host->uid);
+
+        host->name = pw ? g_strdup(pw->pw_name) : g_strdup_printf("%u", (unsigned) host->uid);
+        host->groups = g_array_new(FALSE, TRUE, sizeof(gid_t));
+        g_array_set_size(host->groups, n > 0 ? (guint) n : 0);
+        if (n > 0 && getgroups(n, (gid_t *) (void *) host->groups->data) < 0)
+                g_array_set_size(host->groups, 0);
+        g_array_append_val(host->groups, host->gid);
+}
+
+static void find_directories(DoctorHost *host) {
+        const char *runtime = g_getenv("XDG_RUNTIME_DIR");
+        struct stat st;
+        struct statvfs fs;
+
+        host->data_dir = g_build_filename(g_get_user_data_dir(), "usbox", "boxes", NULL);
+        host->data_foreign = stat(host->data_dir, &st) == 0 && (st.st_uid != host->uid || (st.st_mode & 022));
+        host->data_free = G_MAXUINT64;
+        for (g_autofree char *dir = g_strdup(host->data_dir);;) {
+                if (statvfs(dir, &fs) == 0) {
+                        host->data_free = (guint64) fs.f_bavail * fs.f_frsize;
+                        break;
+                }
+                if (strcmp(dir, "/") == 0 || strcmp(dir, ".") == 0)
+                        break;
+                char *up = g_path_get_dirname(dir);
+                g_free(dir);
+                dir = up;
+        }
+
+        host->runtime_dir = runtime && *runtime == '/' ? g_strdup(runtime) : g_strdup_printf("/run/user/%u", (unsigned) host->uid);
+        host->runtime_dir_ok = stat(host->runtime_dir, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == host->uid;
+}
+
+static void find_own_files(DoctorHost *host) {
+        static const char *const helpers[] = { "usbox-net", "usbox-seccomp" };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(helpers) && !host->missing_helper; i++) {
+                g_autoptr(GError) error = NULL;
+                g_autofree char *path = proc_helper_path(helpers[i], &error);
+                if (!path)
+                        host->missing_helper = err_quote(error->message);
+        }
+        host->exe = g_file_read_link("/proc/self/exe", NULL);
+        if (host->exe) {
+                g_autofree char *bin = g_path_get_dirname(host->exe);
+                g_autofree char *path = g_build_filename(bin, USBOX_DATA_FROM_BIN, "apparmor", "usbox", NULL);
+                g_autofree char *canonical = g_canonicalize_filename(path, NULL);
+                if (g_file_test(canonical, G_FILE_TEST_IS_REGULAR))
+                        host->apparmor_profile = g_steal_pointer(&canonical);
+        }
+}
+
+DoctorHost *doctor_host_new(void) {
+        DoctorHost *host = g_new0(DoctorHost, 1);
+        struct utsname name;
+
+        host->root = g_strdup("");
+        host->uid = geteuid();
+        host->gid = getegid();
+        host->kernel = g_strdup(uname(&name) == 0 ? name.release : "");
+        host->newuidmap = find_program("newuidmap", CAP_SETUID);
+        host->newgidmap = find_program("newgidmap", CAP_SETGID);
+        find_user(host);
+        find_directories(host);
+        find_own_files(host);
+        doctor_try(host);
+        return host;
+}
+
+void doctor_host_free(DoctorHost *host) {
+        if (!host)
+                return;
+        g_free(host->root);
+        g_free(host->name);
+        if (host->groups)
+                g_array_unref(host->groups);
+        g_free(host->kernel);
+        g_free(host->exe);
+        g_free(host->newuidmap.path);
+        g_free(host->newgidmap.path);
+        g_free(host->data_dir);
+        g_free(host->runtime_dir);
+        g_free(host->missing_helper);
+        g_free(host->apparmor_profile);
+        g_free(host);
+}

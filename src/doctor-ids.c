@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * usbox doctor: subordinate ids and the programs that map them.
+ *
+ * Role: verb. Privileges: none needed. Threads: one. Pure functions over DoctorHost and files below its root.
+ */
+#include "base/error.h"
+#include "doctor-check.h"
+#include "subid.h"
+
+#define RANGE_WANTED 65536u
+
+static const char lost[] = "no --user root, no --userns=subids, no ids but your own in a box";
+
+static guint64 count_ids(const GArray *ranges) {
+        guint64 count = 0;
+        for (guint i = 0; i < ranges->len; i++)
+                count += g_array_index(ranges, SubidRange, i).count;
+        return count;
+}
+
+/* shadow's files, by the reader that `run` uses. Ranges can also come from a name service (subid: in nsswitch.conf), which
+ * only newuidmap can ask. */
+static void check_ranges(const DoctorHost *host, GPtrArray *checks) {
+        g_autofree char *uid_text = doctor_read(host, "/etc/subuid"), *gid_text = doctor_read(host, "/etc/subgid");
+        g_autoptr(GArray) uids = subid_parse(uid_text ? uid_text : "", host->name, host->uid);
+        g_autoptr(GArray) gids = subid_parse(gid_text ? gid_text : "", host->name, host->uid);
+        g_autofree char *name = err_quote(host->name);
+        guint64 n_uids = count_ids(uids), n_gids = count_ids(gids);
+
+        if (host->uid == 0) {
+                doctor_add(checks, "subids", "subordinate ids", DOCTOR_OK, "root needs none");
+                return;
+        }
+        if (n_uids >= RANGE_WANTED && n_gids >= RANGE_WANTED) {
+                doctor_add(checks, "subids", "subordinate ids", DOCTOR_OK,
+                           "%" G_GUINT64_FORMAT " uids and %" G_GUINT64_FORMAT " gids for %s", n_uids, n_gids, name);
+                return;
+        }
+        guint32 start = subid_propose(uid_text ? uid_text : "", gid_text ? gid_text : "");
+        DoctorCheck *check;
+        if (n_uids == 0 || n_gids == 0) {
+                check = doctor_add(checks, "subids", "subordinate ids", DOCTOR_DEGRADED, "%s has no range in %s", name,
+                                   n_uids > 0 ? "/etc/subgid" : n_gids > 0 ? "/etc/subuid" : "/etc/subuid and /etc/subgid");
+                doctor_means(check, "%s", lost);
+        } else {
+                check = doctor_add(checks, "subids", "subordinate ids", DOCTOR_DEGRADED,
+                                   "%" G_GUINT64_FORMAT " uids and %" G_GUINT64_FORMAT " gids for %s", n_uids, n_gids, name);
+                doctor_means(check, "with less than %u of each, programs that use other ids fail in a box (apt, for one)", RANGE_WANTED);
+        }
+        if (start > 0) {
+                g_autofree char *quoted = doctor_word(host->name);
+                guint32 end = start + RANGE_WANTED - 1;
+                g_autoptr(GString) command = g_string_new("sudo usermod");
+                if (n_uids < RANGE_WANTED)
+                        g_string_append_printf(command, " --add-subuids %u-%u", start, end);
+                if (n_gids < RANGE_WANTED)
+                        g_string_append_printf(command, " --add-subgids %u-%u", start, end);
+                doctor_mend(check, "%s %s", command->str, quoted);
+        }
+}
+
+static void check_program(const DoctorHost *host, GPtrArray *checks, const char *id, const DoctorProgram *program, const char *capability) {
+        if (host->uid == 0) {
+                doctor_add(checks, id, id, DOCTOR_OK, "root needs it not");
+                return;
+        }
+        if (!program->path) {
+                g_autofree char *command = doctor_install_command(host, "uidmap", "shadow-utils");
+                DoctorCheck *check = doctor_add(checks, id, id, DOCTOR_DEGRADED, "not in PATH");
+                doctor_means(check, "%s", lost);
+                doctor_mend(check, "%s", command);
+                return;
+        }
+        g_autofree char *shown = err_quote(program->path);
+        if (program->privileged && !program->nosuid) {
+                doctor_add(checks, id, id, DOCTOR_OK, "%s", shown);
+                return;
+        }
+        g_autofree char *quoted = doctor_word(program->path);
+        DoctorCheck *check = doctor_add(checks, id, id, DOCTOR_DEGRADED, "%s has no privilege%s", shown,
+                                        program->privileged ? ": its file system is mounted nosuid" : "");
+        doctor_means(check, "%s", lost);
+        if (program->privileged)
+                doctor_mend(check, "sudo mount -o remount,suid \"$(findmnt -no TARGET -T %s)\"", quoted);
+        else if (doctor_is_fedora(host))
+                doctor_mend(check, "sudo setcap %s=ep %s", capability, quoted);
+        else
+                doctor_mend(check, "sudo chown root: %s && sudo chmod u+s %s", quoted, quoted);
+}
+
+void doctor_check_ids(const DoctorHost *host, GPtrArray *checks) {
+        check_ranges(host, checks);
+        check_program(host, checks, "newuidmap", &host->newuidmap, "cap_setuid");
+        check_program(host, checks, "newgidmap", &host->newgidmap, "cap_setgid");
+}

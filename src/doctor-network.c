@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * usbox doctor: the TAP, ping, and usbox's own helper programs.
+ *
+ * Role: verb. Privileges: none needed. Threads: one. Pure functions over DoctorHost and files below its root.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "doctor-check.h"
+
+static void check_tun(const DoctorHost *host, GPtrArray *checks) {
+        static const char without[] = "usbox run --network=none";
+        int opened = host->trial[TRIAL_TUN_OPEN], made = host->trial[TRIAL_TUN_TAP];
+        g_autofree char *container = doctor_container(host);
+
+        if (opened == TRIAL_NOT_RUN) {
+                doctor_add(checks, "tun", "/dev/net/tun", DOCTOR_INFO, "not tried without namespaces");
+                return;
+        }
+        if (opened == 0 && made == 0) {
+                doctor_add(checks, "tun", "/dev/net/tun", DOCTOR_OK, "makes a TAP");
+                return;
+        }
+        DoctorCheck *check = doctor_add(checks, "tun", "/dev/net/tun", DOCTOR_MISSING, "%s%s", opened == 0 ? "makes no TAP: " : "",
+                                        g_strerror(MAX(opened == 0 ? made : opened, 0)));
+        doctor_means(check, "no network in a box (--network=user)");
+        if (doctor_container_mend(container))
+                doctor_mend(check, "%s; or %s", doctor_container_mend(container), without);
+        else if (opened == EACCES || opened == EPERM)
+                doctor_mend(check, "sudo chmod 0666 /dev/net/tun; or %s", without);
+        else
+                doctor_mend(check, "echo tun | sudo tee /etc/modules-load.d/usbox-tun.conf && sudo modprobe tun; or %s", without);
+}
+
+static void check_ping(const DoctorHost *host, GPtrArray *checks) {
+        g_autofree char *text = doctor_read(host, "/proc/sys/net/ipv4/ping_group_range");
+        unsigned first, last;
+
+        if (text && sscanf(text, "%u %u", &first, &last) == 2)
+                for (guint i = 0; i < host->groups->len; i++) {
+                        gid_t gid = g_array_index(host->groups, gid_t, i);
+                        if (gid >= first && gid <= last) {
+                                doctor_add(checks, "ping", "ping sockets", DOCTOR_OK, "allowed for groups %u to %u", first, last);
+                                return;
+                        }
+                }
+        DoctorCheck *check = doctor_add(checks, "ping", "ping sockets", DOCTOR_DEGRADED, "net.ipv4.ping_group_range leaves your groups out");
+        g_autofree char *command = doctor_sysctl_command("net.ipv4.ping_group_range", "0 2147483647");
+        doctor_means(check, "ping in a box gets no answer from outside");
+        doctor_mend(check, "%s", command);
+}
+
+static void check_helpers(const DoctorHost *host, GPtrArray *checks) {
+        if (!host->missing_helper) {
+                doctor_add(checks, "helpers", "helper programs", DOCTOR_OK, "usbox-net, usbox-seccomp");
+                return;
+        }
+        DoctorCheck *check = doctor_add(checks, "helpers", "helper programs", DOCTOR_MISSING, "%s", host->missing_helper);
+        doctor_means(check, "the installation of usbox is not whole");
+        doctor_mend(check, "meson install -C DIR, in the directory where usbox was built");
+}
+
+void doctor_check_network(const DoctorHost *host, GPtrArray *checks) {
+        check_tun(host, checks);
+        check_ping(host, checks);
+        check_helpers(host, checks);
+}
