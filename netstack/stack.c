@@ -122,6 +122,9 @@ Stack *stack_new(const NetConfig *config, StackSend send, void *data, GError **e
         inet_pton(AF_INET6, NET_GATEWAY_IPV6, &slirp_config.vhost6);
         inet_pton(AF_INET6, NET_DNS_IPV6, &slirp_config.vnameserver6);
 
+        /* Without IPv6 libslirp never asks for its timer. */
+        for (size_t i = 0; i < G_N_ELEMENTS(stack->timers); i++)
+                stack->timers[i].expires = -1;
         stack->send = send;
         stack->send_data = data;
         stack->listeners = g_array_new(false, false, sizeof(int));
@@ -178,7 +181,9 @@ guint16 stack_publish(Stack *stack, const NetPublish *publish, GError **error) {
         slirp_pollfds_fill(stack->slirp, &timeout, find_listener, stack);
         g_assert(stack->listeners->len == known + 1);
 
-        if (getsockname(g_array_index(stack->listeners, int, known), (struct sockaddr *) &bound, &bound_len) < 0) {
+        /* libslirp listens with a backlog of 1: of a burst of connections most would hang for seconds. It may be said again. */
+        int fd = g_array_index(stack->listeners, int, known);
+        if (listen(fd, SOMAXCONN) < 0 || getsockname(fd, (struct sockaddr *) &bound, &bound_len) < 0) {
                 net_publish_failed(publish, errno, error);
                 return 0;
         }

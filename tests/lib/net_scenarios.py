@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What usbox-net has to do, one function each; see net_lab.py for where this runs. `net_scenarios.py NAME` runs one."""
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+from net_lab import ANSWER, ANYIP4, ECHO, HOST4, HOST6, PEER4, PEER6, Box, Lab, alive, cpu_seconds, family, ip, wait_for
+
+MEGABYTE = 1 << 20
+
+
+def tcp():
+    Lab()
+    with Box() as box:
+        for address in (PEER4, PEER6):
+            assert box.call("tcp_echo", address, ECHO, 8 * MEGABYTE) == 8 * MEGABYTE
+            result, ms = box.call("connect", address, 9)
+            assert result == "Connection refused" and ms < 1000, (address, result, ms)
+    with Box("--mtu", "1500") as box:
+        for address in (PEER4, PEER6):
+            assert box.call("tcp_echo", address, ECHO, MEGABYTE) == MEGABYTE
+
+
+def udp():
+    Lab()
+    with Box() as box:
+        for address in (PEER4, PEER6):
+            for size in (0, 1, 1400, 9000, 60000):
+                assert box.call("udp_echo", address, ECHO, size) == size, (address, size)
+
+
+def dns():
+    """The host's resolvers of both families answer at the box's two addresses."""
+    Lab()
+    with Box() as box:
+        assert box.call("dns", "10.0.2.3") == ANSWER.hex()
+        assert box.call("dns", "fd00::3") == ANSWER.hex()
+        time.sleep(1.2)  # then libslirp looks at the file again
+        assert box.call("dns", "10.0.2.3") == ANSWER.hex()
+        assert box.call("connect", "10.0.2.3", 80)[0] == "Connection refused"
+
+
+def dns_on_loopback():
+    """A resolver of the host's own, as systemd has it, is reached through 10.0.2.3 and in no other way."""
+    from net_lab import dns_answer, serve_udp
+    Lab(nameservers=["127.0.0.53"])
+    serve_udp("127.0.0.53", 53, dns_answer)
+    with Box() as box:
+        assert box.call("dns", "10.0.2.3") == ANSWER.hex()
+        assert box.call("udp_error", "10.0.2.2", 53) == "No route to host"
+        assert box.call("udp_error", "fd00::3", 53, True) == "Network is unreachable"
+
+
+def dns_without_ipv4():
+    """With an IPv6 resolver alone the IPv4 side says so at once."""
+    Lab(nameservers=[PEER6])
+    with Box() as box:
+        assert box.call("dns", "fd00::3") == ANSWER.hex()
+        assert box.call("udp_error", "10.0.2.3", 53, True) == "Network is unreachable"
+
+
+def no_ipv6():
+    Lab()
+    with Box("--no-ipv6") as box:
+        assert box.call("tcp_echo", PEER4, ECHO, 1000) == 1000
+        assert box.call("connect", PEER6, ECHO)[0] == "Network is unreachable"
+
+
+def host_closed():
+    """No service of the host is in reach, at no address, by no spelling, through the box's kernel or past it."""
+    lab = Lab()
+    port = lab.host_services()
+    v4 = ["10.0.2.2", "10.0.2.3", "10.0.2.1", HOST4, ANYIP4, "203.0.113.255"]
+    v6 = ["fd00::2", "fd00::3", "fd00::1", HOST6]
+    with Box() as box:
+        for address in [*v4[:5], *v6]:
+            result, ms = box.call("connect", address, port)
+            assert result in ("Connection refused", "No route to host") and ms < 4000, (address, result, ms)
+        for address in (HOST4, ANYIP4, "10.0.2.2"):
+            assert box.call("udp_error", address, port) == "No route to host", address
+        for address in (HOST6, "fd00::2"):
+            assert box.call("udp_error", address, port) == "Permission denied", address
+        raw = [*v4, "127.0.0.1", "127.1.2.3", "0.0.0.0", "0.0.0.1", "255.255.255.255", "224.0.0.1", *v6, "::1", "::", "::127.0.0.1",
+               "::ffff:127.0.0.1", f"::ffff:{HOST4}", "::ffff:0:127.0.0.1", "ff02::1", "2002:7f00:1::1", "64:ff9b::127.0.0.1"]
+        for i, address in enumerate(raw):
+            assert box.call("raw_to", address, port, 41000 + i) == "sent"
+        # The services do listen, and the way there is open to others.
+        assert box.call("tcp_echo", PEER4, ECHO, 1000) == 1000
+        time.sleep(0.3)
+        assert lab.hits == []
+        with socket.create_connection((HOST4, port), 2):
+            assert wait_for(lambda: [kind for kind, _ in lab.hits] == ["tcp"])
+
+
+def host_address_added():
+    """What becomes the host's while the box runs is closed from then on."""
+    lab = Lab()
+    port = lab.host_services()
+    with Box() as box:
+        assert box.call("connect", "203.0.113.9", port)[0] != "ok"
+        for address in ("203.0.113.9/24", "2001:db8:1::9/64"):
+            ip("addr", "add", address, "dev", "up0", *(["nodad"] if ":" in address else []))
+        time.sleep(0.1)
+        for address in ("203.0.113.9", "2001:db8:1::9"):
+            assert box.call("connect", address, port)[0] == "Connection refused"
+        assert lab.hits == []
+
+
+def fragments():
+    """The fragment that kills libslirp 4.7, and others; what comes after them works."""
+    Lab()
+    with Box() as box:
+        assert box.call("fragments") == "sent"
+        assert box.call("tcp_echo", PEER4, ECHO, 1000) == 1000
+        assert alive(box.net_pid)
+
+
+def hostile_frames():
+    Lab()
+    with Box() as box:
+        for seed in range(8):
+            assert box.call("mutated", seed, 4000) == "sent"
+            box.call("flush_neighbours")
+            assert box.call("udp_echo", PEER4, ECHO, 100) == 100, seed
+        assert box.call("tcp_echo", PEER6, ECHO, 1000) == 1000
+        assert "usbox-net" not in box.errors() and "libslirp" not in box.errors().lower(), box.errors()
+
+
+def ping():
+    Lab()
+    with Box() as box:  # the group range of a new network namespace is empty
+        assert box.call("ping", "10.0.2.2") == 0
+        assert box.call("ping", "fd00::2") == 0
+        assert box.call("ping", PEER4) == 1
+    with open("/proc/sys/net/ipv4/ping_group_range", "w", encoding="ascii") as f:
+        f.write("0 0")
+    with Box() as box:
+        assert box.call("ping", PEER4) == 0
+        assert box.call("ping", HOST4) == 1
+
+
+def ask(address, port, data=b"hello", source=None):
+    with socket.socket(family(address), socket.SOCK_DGRAM) as s:
+        s.settimeout(5)
+        if source:
+            s.bind((source, 0))
+        s.connect((address, port))
+        s.send(data)
+        return s.recv(70000)
+
+
+def talk(address, port, size=MEGABYTE):
+    from net_lab import tcp_echo
+    return tcp_echo(address, port, size)
+
+
+def publish():
+    """TCP and UDP, IPv4 and IPv6, from the host's loopback, its own address and another machine; port 0 is told."""
+    lab = Lab()
+    with Box(publish=["tcp,,0,,80", "tcp,::,0,,80", "udp,,0,,80", "udp,::,0,,80", "tcp,127.0.0.1,8080,10.0.2.100,80"]) as box:
+        box.call("serve", "0.0.0.0", 80)
+        box.call("serve", "::", 80)
+        assert [(p[0], p[1], p[3], p[4]) for p in box.ports] == [
+            ("tcp", "0.0.0.0", "10.0.2.100", 80), ("tcp", "::", "fd00::100", 80), ("udp", "0.0.0.0", "10.0.2.100", 80),
+            ("udp", "::", "fd00::100", 80), ("tcp", "127.0.0.1", "10.0.2.100", 80)]
+        tcp4, tcp6, udp4, udp6, fixed = (p[2] for p in box.ports)
+        assert fixed == 8080 and 0 not in (tcp4, tcp6, udp4, udp6)
+
+        for address, port in (("127.0.0.1", tcp4), ("127.0.0.1", 8080), (HOST4, tcp4), ("::1", tcp6), (HOST6, tcp6)):
+            assert talk(address, port) == MEGABYTE, (address, port)
+        for address, seen, port in (("127.0.0.1", "10.0.2.2", udp4), (HOST4, HOST4, udp4), ("::1", "fd00::2", udp6), (HOST6, HOST6, udp6)):
+            for size in (0, 1, 60000):
+                data = os.urandom(size)
+                assert ask(address, port, data) == seen.encode() + b" " + data, (address, size)
+
+        # Two peers that look the same to the box get their own answers.
+        a, b = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        a.bind(("127.0.0.1", 45000))
+        b.bind(("127.0.0.2", 45000))
+        for s, text in ((a, b"first"), (b, b"second")):
+            s.settimeout(5)
+            s.sendto(text, ("127.0.0.1", udp4))
+        assert a.recv(100) == b"10.0.2.2 first" and b.recv(100) == b"10.0.2.2 second"
+
+        # The other machine.
+        script = f"from net_lab import *; print(tcp_echo('{HOST4}', {tcp4}, 100000), tcp_echo('{HOST6}', {tcp6}, 100000))"
+        out = subprocess.run(["nsenter", "-t", str(lab.peer.pid), "-n", sys.executable, "-c", script], capture_output=True, text=True,
+                             cwd=os.path.dirname(os.path.abspath(__file__)), check=True).stdout
+        assert out == "100000 100000\n"
+    # With the box the listeners are gone.
+    for port in (tcp4, 8080):
+        s = socket.socket()
+        assert s.connect_ex(("127.0.0.1", port)) != 0
+
+
+def udp_peer_only():
+    """A published port lets the box answer who wrote, and nobody else on the host."""
+    lab = Lab()
+    port = lab.host_services()
+    with Box(publish=["udp,,0,,80"]) as box:
+        box.call("serve", "0.0.0.0", 80)
+        assert ask("127.0.0.1", box.ports[0][2]) == b"10.0.2.2 hello"
+        assert box.call("raw_to", "10.0.2.2", port, 80) == "sent"
+        assert box.call("raw_to", "127.0.0.1", port, 80) == "sent"
+        assert box.call("raw_to", HOST4, port, 80) == "sent"
+        time.sleep(0.2)
+        assert lab.hits == []
+
+
+def refused(*words, publish=(), options=(), wrap=()):
+    box = Box(*options, publish=publish, wrap=wrap)
+    assert box.proc.wait(10) == 70, box.errors()
+    errors = box.errors()
+    for word in words:
+        assert word in errors, (word, errors)
+    return errors
+
+
+def publish_errors():
+    Lab()
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        port = s.getsockname()[1]
+        for proto in ("tcp",):
+            refused(f"{proto} *:{port}", "Address already in use", "hint:", publish=[f"{proto},,{port},,80"])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+        refused(f"udp 127.0.0.1:{port}", "Address already in use", "hint:", publish=[f"udp,127.0.0.1,{port},,80"])
+    refused("192.0.2.1:8080", "Cannot assign requested address", "hint:", publish=["tcp,192.0.2.1,8080,,80"])
+    # CAP_NET_BIND_SERVICE is number 10; the lab's root has it.
+    wrap = [sys.executable, "-c", "import os, sys; from net_lab import drop_bounding; drop_bounding(10); os.execv(sys.argv[1], sys.argv[1:])"]
+    os.environ["PYTHONPATH"] = os.path.dirname(os.path.abspath(__file__))
+    for proto in ("tcp", "udp"):
+        refused(f"{proto} *:80", "Permission denied", "ip_unprivileged_port_start", publish=[f"{proto},,80,,80"], wrap=wrap)
+
+
+def config_errors():
+    Lab()
+    refused("MTU 1279 ", options=["--mtu", "1279", "--no-ipv6"])
+    refused("\"localhost\" is not a numeric address", publish=["tcp,localhost,1,,1"])
+    refused("IPv6 is off", options=["--no-ipv6"], publish=["tcp,::1,1,,1"])
+
+
+def confinement():
+    """No capability, no file but resolv.conf, no namespace of the user's but the network's."""
+    Lab()
+    with Box() as box:
+        assert box.call("dns", "10.0.2.3") == ANSWER.hex()
+        with open(f"/proc/{box.net_pid}/status", encoding="ascii") as f:
+            status = dict(line.rstrip().split(":\t", 1) for line in f)
+        for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            assert int(status[key], 16) == 0, (key, status[key])
+        assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2" and status["Threads"] == "1"
+        root = f"/proc/{box.net_pid}/root"
+        assert os.listdir(root) == ["etc"] and os.listdir(root + "/etc") == ["resolv.conf"]
+        try:
+            os.mkdir(root + "/x")
+            raise AssertionError("its root can be written to")
+        except OSError as e:
+            assert e.errno == 30, e
+        for name in ("user", "mnt", "ipc", "uts", "cgroup"):
+            assert os.readlink(f"/proc/{box.net_pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}"), name
+        assert os.readlink(f"/proc/{box.net_pid}/ns/net") == os.readlink("/proc/self/ns/net")
+        fds = sorted(os.readlink(f"/proc/{box.net_pid}/fd/{n}").split(":")[0] for n in os.listdir(f"/proc/{box.net_pid}/fd") if int(n) > 2)
+        assert fds.count("/dev/net/tun") == 1 and set(fds) == {"/dev/net/tun", "socket"}, fds
+
+
+def no_namespaces():
+    """Where the kernel gives no more mount namespaces: an error, or with --best-effort=confine a note and a network."""
+    Lab()
+    with open("/proc/sys/user/max_mnt_namespaces", "w", encoding="ascii") as f:
+        f.write("0")
+    refused("unshare", "No space left on device", "hint:", "--best-effort=confine")
+    with Box("--best-effort") as box:
+        assert box.call("dns", "10.0.2.3") == ANSWER.hex()
+        assert "without own namespaces" in box.errors()
+        assert os.readlink(f"/proc/{box.net_pid}/ns/user") == os.readlink("/proc/self/ns/user")
+
+
+def killed_launcher():
+    Lab()
+    box = Box()
+    assert alive(box.net_pid)
+    box.proc.send_signal(signal.SIGKILL)
+    assert wait_for(lambda: not alive(box.net_pid), 1), "usbox-net outlived its launcher"
+
+
+def killed_before_tap():
+    Lab()
+    box = Box("--no-tap")
+    assert alive(box.net_pid)
+    box.proc.send_signal(signal.SIGKILL)
+    assert wait_for(lambda: not alive(box.net_pid), 1), "usbox-net outlived its launcher"
+
+
+def interface_gone():
+    """The box's network namespace may end before the launcher does: no spinning, no error."""
+    Lab()
+    with Box() as box:
+        assert box.call("down", "tap0") == "gone"
+        time.sleep(0.2)
+        before = cpu_seconds(box.net_pid)
+        time.sleep(1)
+        assert cpu_seconds(box.net_pid) - before < 0.2
+        assert alive(box.net_pid)
+
+
+def no_descriptors():
+    """With no descriptor left, published ports wait and the box's connects fail; then all is as before."""
+    Lab()
+    with Box(publish=["tcp,,8080,,80"]) as box:
+        box.call("serve", "0.0.0.0", 80)
+        _, most = resource.prlimit(box.net_pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(box.net_pid, resource.RLIMIT_NOFILE, (20, most))
+        clients = []
+        for _ in range(60):
+            s = socket.socket()
+            s.setblocking(False)
+            s.connect_ex(("127.0.0.1", 8080))
+            clients.append(s)
+        assert wait_for(lambda: len(os.listdir(f"/proc/{box.net_pid}/fd")) == 20, 15)
+        before = cpu_seconds(box.net_pid)
+        time.sleep(1)
+        assert cpu_seconds(box.net_pid) - before < 0.2, "it spins"
+        assert box.call("connect", PEER4, ECHO)[0] != "ok"
+        for s in clients:
+            s.close()
+        resource.prlimit(box.net_pid, resource.RLIMIT_NOFILE, (most, most))
+        assert box.call("connect", PEER4, ECHO)[0] == "ok"
+        assert talk("127.0.0.1", 8080, 1000) == 1000
+
+
+def many_flows():
+    """More flows than the soft limit of descriptors that most logins have."""
+    Lab()
+    with Box(wrap=["prlimit", "--nofile=256:4096"]) as box:
+        assert box.call("many_connections", PEER4, ECHO, 400, timeout=60) == 400
+        box.call("let_go")
+        assert box.call("tcp_echo", PEER4, ECHO, 1000) == 1000
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]]()
