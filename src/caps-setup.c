@@ -25,9 +25,12 @@ bool caps_setup_child(const Spec *spec, GError **error) {
         if (syscall(SYS_capset, &header, data) < 0)
                 return err_set(error, errno, "set capabilities");
 
-        for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-                if (!(keep >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+        for (int cap = 0; cap < 64; cap++)
+                if (!(keep >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
+                        if (errno == EINVAL) /* beyond the kernel's last one */
+                                break;
                         return err_set(error, errno, "drop capability %d from the bounding set", cap);
+                }
 
         bool root = spec->user.uid == 0;
         for (int i = 0; i < 2; i++) {

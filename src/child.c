@@ -25,6 +25,7 @@
 #include "base/sys.h"
 #include "base/wire.h"
 #include "child.h"
+#include "init-seccomp.h"
 #include "init.h"
 #include "net-setup.h"
 #include "payload.h"
@@ -130,11 +131,16 @@ static int take_terminal(int master, GError **error) {
 
 typedef struct {
         const ChildContext *context;
+        RootBuild *build;
+        int proc; /* the box's /proc, attached nowhere yet; the build's */
         int pty, slave, gate, payload_pidfd;
         pid_t payload;
 } ChildState;
 
-/* The payload's process, in a user namespace of its own; its maps are the box's ids, each as itself. */
+/*
+ * The payload's process, in a user namespace of its own; its maps are the box's ids, each as itself. Forked before the root is
+ * built, so that it can give up its rights and have its filter compiled by the kernel meanwhile; pivot_root(2) takes it along.
+ */
 static bool fork_payload(ChildState *s, GError **error) {
         const ChildContext *c = s->context;
         int gates[2];
@@ -152,48 +158,61 @@ static bool fork_payload(ChildState *s, GError **error) {
         s->gate = gates[0];
         close(gates[1]);
         fd_closep(&s->slave);
-
-        _cleanup_close_ int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (proc < 0)
-                return err_set(error, errno, "/proc of the box");
-        if (!user_map_payload(c->spec, proc, s->payload, error))
+        if (!user_map_payload(c->spec, s->proc, s->payload, error))
                 return false;
         if (send(s->gate, "M", 1, MSG_NOSIGNAL) != 1)
                 return err_set(error, errno, "tell the payload of its maps");
         return true;
 }
 
+static bool set_network(ChildState *s, GError **error) {
+        const ChildContext *c = s->context;
+        _cleanup_close_ int tap = -1;
+
+        if (!net_setup_child(c->spec, &tap, error))
+                return err_step(error, "network");
+        return tap < 0 || wire_send(c->wire, WIRE_NET_FDS, NULL, &tap, 1, error);
+}
+
 static bool child_setup(ChildState *s, GError **error) {
         const ChildContext *c = s->context;
         const Spec *spec = c->spec;
         g_auto(WireMessage) mapped = { 0 };
-        _cleanup_close_ int tap = -1;
 
         if (!wire_expect(c->wire, "launcher", WIRE_MAPPED, &mapped, error))
                 return false;
         if (!user_setup_child(spec, error) || !confine_die_with_parent(0, error))
                 return err_step(error, "user");
-        if (!net_setup_child(spec, &tap, error))
-                return err_step(error, "network");
-        if (tap >= 0 && !wire_send(c->wire, WIRE_NET_FDS, NULL, &tap, 1, error))
-                return false;
-        if (!set_names(spec, error) || !set_sysctls(spec, error) || !set_quotas(spec, error) || !set_time(spec, error))
+        log_step("  box: mapped");
+        if (!set_time(spec, error))
                 return err_step(error, "namespaces");
-        if (!root_build_child(spec, c->root, &s->pty, error))
+        s->build = root_build_begin(spec, c->root, &s->proc, &s->pty, error);
+        if (!s->build)
                 return err_step(error, "mount");
         if (s->pty >= 0 && (s->slave = take_terminal(s->pty, error)) < 0)
                 return err_step(error, "terminal");
         if (!fork_payload(s, error))
                 return err_step(error, "user");
+        log_step("  box: payload forked");
+        if (!set_network(s, error))
+                return false;
+        log_step("  box: network set up");
+        if (!set_names(spec, error) || !set_sysctls(spec, error) || !set_quotas(spec, error))
+                return err_step(error, "namespaces");
+        if (!root_build_finish(s->build, error))
+                return err_step(error, "mount");
+        log_step("  box: root built");
         if (s->pty >= 0 && !wire_send(c->wire, WIRE_PTY, NULL, &s->pty, 1, error))
                 return false;
-        return wire_send(c->wire, WIRE_ROOTED, NULL, &s->payload_pidfd, 1, error);
+        if (!wire_send(c->wire, WIRE_ROOTED, NULL, &s->payload_pidfd, 1, error))
+                return false;
+        /* After ROOTED, so that the launcher has the payload's pidfd before it can see its exec. */
+        return send(s->gate, "R", 1, MSG_NOSIGNAL) == 1 ? true : err_set(error, errno, "tell the payload of its root");
 }
 
-/* Nothing of the setup's rights and descriptors stays: what is left is a reaper behind the payload's own filter. */
-static bool become_init(ChildState *s, int keep[], size_t n, GError **error) {
-        const ChildContext *c = s->context;
-
+/* Nothing of the setup's rights and descriptors stays: what is left is a reaper behind a
+ * filter of its own, tighter than any payload's. */
+static bool become_init(int keep[], size_t n, GError **error) {
         if (!fd_keep_only(keep, n))
                 return err_set(error, errno, "close descriptors");
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -205,7 +224,7 @@ static bool become_init(ChildState *s, int keep[], size_t n, GError **error) {
         close(null);
         if (!confine_self(error) || !confine_drop_caps(error))
                 return false;
-        return c->filter.n == 0 || confine_seccomp(c->filter.filter, c->filter.n, error);
+        return confine_seccomp(init_seccomp, G_N_ELEMENTS(init_seccomp), error);
 }
 
 _Noreturn void child_main(const ChildContext *context) {
@@ -224,14 +243,14 @@ _Noreturn void child_main(const ChildContext *context) {
 
         bool ok = child_setup(&state, &error);
         if (ok) {
-                /* The payload has its own copies of stdio and its wire. */
-                int keep[3] = { wire, state.gate, state.pty };
-                ok = become_init(&state, keep, state.pty >= 0 ? 3 : 2, &error);
+                /* The payload has its own copies of stdio, gate and wire. */
+                int keep[2] = { wire, state.pty };
+                ok = become_init(keep, state.pty >= 0 ? 2 : 1, &error);
                 if (ok)
-                        init_main(&(InitContext){ .wire = keep[0], .gate = keep[1], .pty = state.pty >= 0 ? keep[2] : -1, .payload = state.payload,
+                        init_main(&(InitContext){ .wire = keep[0], .pty = state.pty >= 0 ? keep[1] : -1, .payload = state.payload,
                                                   .pid_host = context->spec->namespaces.pid_host });
                 err_step(&error, "init");
-                wire = 3;
+                wire = keep[0];
         }
         wire_send_error(wire, error);
         _exit(125);

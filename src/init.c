@@ -2,7 +2,7 @@
 /*
  * init: pid 1 of the box.
  *
- * Role: init. Privileges: none, behind the payload's seccomp filter. Threads: one. Order: from step 9 to the box's end.
+ * Role: init. Privileges: none, behind a seccomp filter of its own (init-seccomp.json). Threads: one. Order: from step 9 to the box's end.
  * When it ends, the kernel kills all that is left in the pid namespace (pid_namespaces(7)).
  */
 #include <errno.h>
@@ -82,9 +82,6 @@ static void listen_to_launcher(const InitContext *c) {
         if (wire_receive(c->wire, &m, NULL) <= 0)
                 finish(c); /* the launcher is gone: so is the box */
         switch (m.type) {
-        case WIRE_GO:
-                (void) send(c->gate, "G", 1, MSG_NOSIGNAL);
-                break;
         case WIRE_SIGNAL: {
                 int sig;
                 g_variant_get(m.body, "(i)", &sig);

@@ -6,7 +6,6 @@
 
 typedef struct {
         int wire;      /* to the launcher; its end is our end */
-        int gate;      /* to the payload: one byte starts it */
         int pty;       /* the pty's master, only to give the payload the foreground again; -1: none */
         pid_t payload;
         bool pid_host; /* no pid namespace of our own: what is left is killed one by one */

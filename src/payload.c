@@ -28,17 +28,15 @@
 #include "payload.h"
 #include "stdfds.h"
 
-static bool wait_for(int gate, char wanted, GError **error) {
+/* init's byte. Its end instead: init has failed and said why. */
+static void wait_for(int gate, char wanted) {
         char byte = 0;
         ssize_t n;
         do
                 n = recv(gate, &byte, 1, 0);
         while (n < 0 && errno == EINTR);
-        if (n == 1 && byte == wanted)
-                return true;
-        /* init has ended, and has said why. */
-        (void) error;
-        _exit(125);
+        if (n != 1 || byte != wanted)
+                _exit(125);
 }
 
 static bool set_ids(const Spec *spec, GError **error) {
@@ -133,12 +131,21 @@ static void reset_signals(void) {
         sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+static bool install_filter(const ChildContext *child, GError **error) {
+        return child->filter.n == 0 || confine_seccomp(child->filter.filter, child->filter.n, error) || err_step(error, "seccomp");
+}
+
+/*
+ * Rights go before the root stands, and so does our own filter: compiling it takes the kernel a while, and the few calls that
+ * come after (chdir, Landlock, recvmsg) are allowed in it. A filter of the user's may allow less, so that one is the last thing.
+ */
 static bool payload_setup(const PayloadContext *c, int keep[2], GError **error) {
         const ChildContext *child = c->child;
         const Spec *spec = child->spec;
+        bool filter_last = spec->seccomp.mode == SECCOMP_FILE;
+        g_auto(WireMessage) go = { 0 };
 
-        if (!wait_for(c->gate, 'M', error))
-                return false;
+        wait_for(c->gate, 'M');
         if (!set_terminal(c, error) || !set_stdio(c, error))
                 return err_step(error, "terminal");
         if (!fd_keep_only(keep, 2))
@@ -147,20 +154,22 @@ static bool payload_setup(const PayloadContext *c, int keep[2], GError **error) 
                 return err_step(error, "limits");
         if (!set_ids(spec, error))
                 return err_step(error, "user");
-        if (!set_workdir(c, error))
-                return false;
         if (!caps_setup_child(spec, error))
                 return err_step(error, "capabilities");
         if (!confine_self(error))
                 return err_step(error, "no_new_privs");
+        reset_signals();
+        if (!filter_last && !install_filter(child, error))
+                return false;
+
+        wait_for(keep[0], 'R');
+        if (!set_workdir(c, error))
+                return false;
         if (child->stdio.landlock && !stdfds_landlock(error))
                 return err_step(error, "landlock");
-        if (!wait_for(keep[0], 'G', error))
+        if (!wire_expect(keep[1], "launcher", WIRE_GO, &go, error))
                 return false;
-        reset_signals();
-        if (child->filter.n > 0 && !confine_seccomp(child->filter.filter, child->filter.n, error))
-                return err_step(error, "seccomp");
-        return true;
+        return !filter_last || install_filter(child, error);
 }
 
 /* 127: not found; 126: found, but not to be executed (CLI.md). */

@@ -5,9 +5,8 @@
 
 typedef struct {
         const ChildContext *child;
-        int gate;      /* init's bytes: 'M' the maps are written, 'G' go */
+        int gate;      /* init's bytes: 'M' the maps are written, 'R' the root stands */
         int pty_slave; /* -1: none */
-        int box_root;  /* unused where no Landlock is wanted: O_PATH of the box's root */
 } PayloadContext;
 
 /* The payload's process from its fork to its exec, in the inner user namespace. Never returns. */

@@ -99,7 +99,7 @@ int root_clone(int fd, bool recursive, unsigned attrs, GError **error) {
 }
 
 /* mkdir -p below dir, a directory of ours that nobody else sees yet. */
-static int make_dirs(int dir, const char *path, mode_t mode) {
+static int open_made_dirs(int dir, const char *path, mode_t mode) {
         _cleanup_close_ int at = fcntl(dir, F_DUPFD_CLOEXEC, 3);
         g_auto(GStrv) parts = g_strsplit(path, "/", -1);
 
@@ -119,12 +119,37 @@ static int make_dirs(int dir, const char *path, mode_t mode) {
         return fd_steal(&at);
 }
 
+/* The same where the directory itself is not needed. Nearly always its parent is there already. */
+static bool make_dirs(int dir, const char *path, mode_t mode) {
+        if (mkdirat(dir, path, mode) == 0)
+                return mode == 0755 || fchmodat(dir, path, mode, 0) == 0; /* what the umask took away, and the sticky bit */
+        if (errno == EEXIST)
+                return true;
+        _cleanup_close_ int made = errno == ENOENT ? open_made_dirs(dir, path, mode) : -1;
+        return made >= 0;
+}
+
+static bool make_parents(int dir, const char *path) {
+        const char *slash = strrchr(path, '/');
+        g_autofree char *parent = slash ? g_strndup(path, (size_t) (slash - path)) : NULL;
+        return !parent || make_dirs(dir, parent, 0755);
+}
+
 static bool make_file(int dir, const char *path, const char *data, size_t len, mode_t mode) {
-        g_autofree char *parent = g_path_get_dirname(path);
-        g_autofree char *name = g_path_get_basename(path);
-        _cleanup_close_ int at = g_str_equal(parent, ".") ? fcntl(dir, F_DUPFD_CLOEXEC, 3) : make_dirs(dir, parent, 0755);
-        _cleanup_close_ int fd = at < 0 ? -1 : openat(at, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_TRUNC | O_CLOEXEC, mode);
-        return fd >= 0 && fchmod(fd, mode) == 0 && fd_write_all(fd, data ? data : "", len);
+        if (!make_parents(dir, path))
+                return false;
+        _cleanup_close_ int fd = openat(dir, path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_TRUNC | O_CLOEXEC, mode);
+        return fd >= 0 && fchmod(fd, mode) == 0 && (len == 0 || fd_write_all(fd, data, len));
+}
+
+/* A symlink or a whiteout; what stands there already stays. */
+static bool make_symlink(int dir, const char *path, const char *target) {
+        return make_parents(dir, path) && (symlinkat(target, dir, path) == 0 || errno == EEXIST);
+}
+
+static bool make_whiteout(int dir, const char *path) {
+        /* overlayfs's form; mknod(2) of just this device is allowed without CAP_MKNOD since 5.8 */
+        return make_parents(dir, path) && (mknodat(dir, path, S_IFCHR, makedev(0, 0)) == 0 || errno == EEXIST);
 }
 
 /* The part of a box path below a node. */
@@ -141,81 +166,86 @@ static void layer_name(const RootNode *node, char name[16]) {
 }
 
 /* Directories that a layer has in common with the host look like the host's: the top one gives mode to the merged one. */
-static void copy_modes(const RootNode *node, int layer, const char *rest) {
+static bool copy_modes(const RootNode *node, int layer, const char *rest) {
         if (!node->host.path)
-                return;
+                return true;
         for (const char *slash = strchr(rest, '/'); slash; slash = strchr(slash + 1, '/')) {
                 g_autofree char *part = g_strndup(rest, (size_t) (slash - rest));
                 g_autofree char *host = g_strconcat(node->host.path, "/", part, NULL);
                 struct stat st;
-                if (stat(host, &st) == 0 && S_ISDIR(st.st_mode))
-                        (void) fchmodat(layer, part, st.st_mode & 0777, 0);
+                if (stat(host, &st) == 0 && S_ISDIR(st.st_mode) && fchmodat(layer, part, st.st_mode & 0777, 0) < 0)
+                        return false;
         }
+        return true;
+}
+
+/* The directory of a carrier's layer, made when it is first needed. b->layer_fds[0] is the skeleton's. */
+static int layer_dir(RootBuild *b, const RootNode *carrier) {
+        unsigned i = carrier->kind == ROOT_OVERLAY ? carrier->index : 0;
+        char name[16];
+
+        if (b->layer_fds[i] < 0) {
+                layer_name(carrier, name);
+                if (i > 0 && !make_dirs(b->stage, name, carrier->mode))
+                        return -1;
+                b->layer_fds[i] = openat(b->stage, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        }
+        return b->layer_fds[i];
+}
+
+/* The place of a node in the node above it: what it is mounted on, or all that it is. */
+static bool make_place(RootBuild *b, const RootNode *node) {
+        const char *slash = strrchr(node->path, '/');
+        g_autofree char *parent = g_strndup(node->path, slash ? (size_t) (slash - node->path) : 0);
+        const RootNode *above = root_plan_carrier(b->plan, parent);
+
+        if (above->kind == ROOT_OVERLAY && !above->has_layer)
+                return true; /* the host's directory has it */
+        int layer = layer_dir(b, above);
+        const char *rest = below_node(above, node->path);
+        bool ok = layer >= 0;
+        if (node->kind == ROOT_SYMLINK)
+                ok = ok && make_symlink(layer, rest, node->target);
+        else if (node->kind == ROOT_FILE)
+                ok = ok && make_file(layer, rest, NULL, 0, node->mode);
+        else
+                ok = ok && make_dirs(layer, rest, node->mode);
+        return ok && copy_modes(above, layer, rest);
+}
+
+static bool make_entry(RootBuild *b, const LayerEntry *entry) {
+        const RootNode *carrier = root_plan_carrier(b->plan, entry->path);
+        int layer = layer_dir(b, carrier);
+        const char *rest = below_node(carrier, entry->path);
+        bool ok = layer >= 0;
+
+        if (entry->kind == LAYER_DIR)
+                ok = ok && make_dirs(layer, rest, entry->mode);
+        else if (entry->kind == LAYER_FILE)
+                ok = ok && make_file(layer, rest, entry->data, entry->len, entry->mode);
+        else
+                ok = ok && make_whiteout(layer, rest);
+        return ok && copy_modes(carrier, layer, rest);
 }
 
 /* The box's own layers: the skeleton in stage/root, and what lies over the host's files in stage/lN. */
 static bool build_layers(RootBuild *b, GError **error) {
         const RootPlan *plan = b->plan;
-        char name[16];
 
+        for (guint i = 1; i < plan->nodes->len; i++) {
+                const RootNode *node = g_ptr_array_index(plan->nodes, i);
+                if (!make_place(b, node))
+                        return err_set(error, errno, "place for /%s", node->path);
+        }
         for (guint i = 0; i < plan->nodes->len; i++) {
                 const RootNode *node = g_ptr_array_index(plan->nodes, i);
-                if (node->kind == ROOT_OVERLAY && node->has_layer) {
-                        layer_name(node, name);
-                        _cleanup_close_ int fd = make_dirs(b->stage, name, node->mode);
-                        if (fd < 0)
-                                return err_set(error, errno, "layer of /%s", node->path);
-                }
-                if (i == 0)
-                        continue;
-                /* Its own place in the node above it. */
-                const char *slash = strrchr(node->path, '/');
-                g_autofree char *parent = g_strndup(node->path, slash ? (size_t) (slash - node->path) : 0);
-                const RootNode *above = root_plan_carrier(plan, parent);
-                if (above->kind == ROOT_OVERLAY && !above->has_layer)
-                        continue;
-                layer_name(above, name);
-                _cleanup_close_ int layer = openat(b->stage, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-                const char *rest = below_node(above, node->path);
-                bool ok;
-                if (node->kind == ROOT_SYMLINK) {
-                        g_autofree char *dir = g_path_get_dirname(rest);
-                        _cleanup_close_ int at = g_str_equal(dir, ".") ? fcntl(layer, F_DUPFD_CLOEXEC, 3) : make_dirs(layer, dir, 0755);
-                        g_autofree char *base = g_path_get_basename(rest);
-                        ok = at >= 0 && symlinkat(node->target, at, base) == 0;
-                } else if (node->kind == ROOT_FILE) {
-                        ok = make_file(layer, rest, NULL, 0, node->mode);
-                } else {
-                        _cleanup_close_ int fd = make_dirs(layer, rest, node->mode);
-                        ok = fd >= 0;
-                }
-                if (!ok)
-                        return err_set(error, errno, "place for /%s", node->path);
-                copy_modes(above, layer, rest);
+                if (node->has_layer && layer_dir(b, node) < 0)
+                        return err_set(error, errno, "layer of /%s", node->path);
         }
-
         for (guint i = 0; i < plan->entries->len; i++) {
                 const LayerEntry *entry = g_ptr_array_index(plan->entries, i);
-                const RootNode *node = root_plan_carrier(plan, entry->path);
-                layer_name(node, name);
-                _cleanup_close_ int layer = openat(b->stage, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-                const char *rest = below_node(node, entry->path);
-                bool ok;
-                if (entry->kind == LAYER_DIR) {
-                        _cleanup_close_ int fd = make_dirs(layer, rest, entry->mode);
-                        ok = fd >= 0;
-                } else if (entry->kind == LAYER_FILE) {
-                        ok = make_file(layer, rest, entry->data, entry->len, entry->mode);
-                } else {
-                        g_autofree char *dir = g_path_get_dirname(rest);
-                        _cleanup_close_ int at = g_str_equal(dir, ".") ? fcntl(layer, F_DUPFD_CLOEXEC, 3) : make_dirs(layer, dir, 0755);
-                        g_autofree char *base = g_path_get_basename(rest);
-                        /* overlayfs's whiteout; mknod(2) of just this one is allowed without CAP_MKNOD since 5.8 */
-                        ok = at >= 0 && (mknodat(at, base, S_IFCHR, makedev(0, 0)) == 0 || errno == EEXIST);
-                }
-                if (!ok)
+                if (!make_entry(b, entry))
                         return err_set(error, errno, "layer entry /%s", entry->path);
-                copy_modes(node, layer, rest);
         }
         return true;
 }
@@ -229,15 +259,19 @@ static bool set_layer(int fs, const char *key, int *fds, size_t n, GError **erro
         return true;
 }
 
-/* An overlay of the fds in lower (topmost first) and, where upper >= 0, a writable upper. */
-int root_mount_overlay(int *lower, size_t n_lower, int upper, int work, bool volatile_upper, bool read_only, GError **error) {
+/*
+ * An overlay of the fds in lower (topmost first) and, where upper >= 0, a writable upper. It is "volatile": without that the kernel
+ * writes the whole host file system out when the box ends (sync_filesystem() of the upper's, ovl_sync_fs()), which takes as
+ * long as others' dirty pages do. The price: fsync(2) in the box does nothing, and a box does not survive a power cut.
+ */
+int root_mount_overlay(int *lower, size_t n_lower, int upper, int work, bool read_only, GError **error) {
         _cleanup_close_ int fs = fsopen("overlay", FSOPEN_CLOEXEC);
         if (fs < 0) {
                 err_set(error, errno, "overlayfs");
                 err_hint(error, "load it as root: modprobe overlay; or use --overlay=none with kernels that lack it");
                 return -1;
         }
-        if (fsconfig(fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0) < 0 || (upper >= 0 && volatile_upper && fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0) < 0)) {
+        if (fsconfig(fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0) < 0 || (upper >= 0 && fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0) < 0)) {
                 err_set(error, errno, "overlayfs option userxattr");
                 err_hint(error, "usbox needs Linux 5.12 or later");
                 return -1;
@@ -257,40 +291,30 @@ int root_mount_overlay(int *lower, size_t n_lower, int upper, int work, bool vol
 static int overlay_node(RootBuild *b, const RootNode *node, GError **error) {
         int lower[2];
         size_t n = 0;
-        _cleanup_close_ int layer = -1, host = -1, upper = -1, work = -1;
-        char name[16];
+        _cleanup_close_ int empty = -1, upper = -1, work = -1;
 
-        if (node->kind == ROOT_DIR || node->has_layer || (b->box < 0 && node->host.path)) {
-                /* A lower alone needs company (overlayfs: "at least 2 lowerdir"): an empty one. */
-                if (node->kind == ROOT_DIR || node->has_layer)
-                        layer_name(node, name);
-                else
-                        g_strlcpy(name, "empty", sizeof name);
-                layer = openat(b->stage, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-                if (layer < 0) {
-                        err_set(error, errno, "layer %s", name);
-                        return -1;
-                }
-                lower[n++] = layer;
+        if (node->kind == ROOT_DIR || node->has_layer) {
+                lower[n++] = layer_dir(b, node);
+        } else if (b->box < 0) {
+                /* overlayfs wants company for a lower without upper: an empty one. */
+                empty = openat(b->stage, "empty", O_PATH | O_DIRECTORY | O_CLOEXEC);
+                lower[n++] = empty;
         }
-        if (node->host.path) {
-                host = b->host_fds[node->index];
-                lower[n++] = host;
-                host = -1; /* the build's */
-        }
+        if (node->host.path)
+                lower[n++] = b->host_fds[node->index];
         if (b->box >= 0) {
                 g_autofree char *up = g_strconcat("upper/", node->path, NULL);
                 g_autofree char *wk = g_strdup_printf("work/%u", node->index);
                 upper = openat(b->box, up, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
                 work = openat(b->box, wk, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
                 if (upper < 0 || work < 0) {
-                        err_set(error, errno, "upper layer of /%s", node->path);
+                        err_set(error, errno, "upper layer");
                         return -1;
                 }
-        }
-        if (n == 1 && b->box < 0) /* a layer of ours alone, read-only: no overlay is needed */
+        } else if (n == 1) { /* a layer of ours alone, read-only: no overlay is needed */
                 return root_clone(lower[0], false, PLAIN_ATTRS | MOUNT_ATTR_RDONLY, error);
-        return root_mount_overlay(lower, n, upper, work, b->spec->box.rm, b->read_only, error);
+        }
+        return root_mount_overlay(lower, n, upper, work, b->read_only, error);
 }
 
 /* In two turns: those in places that the box's own mounts cover (the working directory in /tmp) come after those mounts. */
@@ -325,6 +349,9 @@ static bool open_host(RootBuild *b, GError **error) {
                 n = MAX(n, ((const RootNode *) g_ptr_array_index(nodes, i))->index);
         b->host_fds = g_new(int, n + 1);
         b->file_fds = g_new(int, nodes->len);
+        b->layer_fds = g_new(int, n + 1);
+        for (unsigned i = 0; i <= n; i++)
+                b->layer_fds[i] = -1;
         for (guint i = 0; i < nodes->len; i++) {
                 const RootNode *node = g_ptr_array_index(nodes, i);
                 if (!node->host.path)
@@ -342,14 +369,14 @@ static bool open_host(RootBuild *b, GError **error) {
         return root_mounts_open(b, error);
 }
 
-/* Two tmpfs: stage (the layers, gone with the old root) and own (the box's /tmp, /run, /dev, ...). */
+/*
+ * One tmpfs for the layers and for all that the box has in memory: one file system is made, its parts are bound. The box
+ * sees of it just the parts.
+ */
 static bool make_stage(RootBuild *b, GError **error) {
         const char *options[] = { "mode=755", NULL };
-        b->stage = root_mount_new("tmpfs", options, PLAIN_ATTRS | MOUNT_ATTR_NOEXEC, error);
+        b->stage = root_mount_new("tmpfs", options, PLAIN_ATTRS, error);
         if (b->stage < 0)
-                return false;
-        b->own = root_mount_new("tmpfs", options, PLAIN_ATTRS, error);
-        if (b->own < 0)
                 return false;
 
         /* Attached on a host directory of this mount namespace, which nobody else sees: all that is needed of the host is
@@ -360,11 +387,10 @@ static bool make_stage(RootBuild *b, GError **error) {
                 place++;
         if (!*place)
                 return err_set(error, errno, "attach the stage");
-        for (const char *const *dir = (const char *const[]){ "root", "empty", "own", NULL }; *dir; dir++)
+        for (const char *const *dir = (const char *const[]){ "root", "empty", NULL }; *dir; dir++)
                 if (mkdirat(b->stage, *dir, 0755) < 0)
                         return err_set(error, errno, "stage/%s", *dir);
-        _cleanup_close_ int own = openat(b->stage, "own", O_PATH | O_CLOEXEC);
-        return own >= 0 && root_attach(b->own, own, "stage/own", error);
+        return true;
 }
 
 /* The root mount itself, on stage/root's place, so that it can be pivoted into. */
@@ -388,17 +414,34 @@ static bool pivot(RootBuild *b, GError **error) {
         return true;
 }
 
-bool root_build_child(const Spec *spec, const RootPlan *plan, int *ret_pty_master, GError **error) {
-        RootBuild b = { .spec = spec, .plan = plan, .stage = -1, .own = -1, .root = -1, .box = -1 };
-        b.read_only = spec->root.read_only || spec->root.overlay == OVERLAY_NONE;
+RootBuild *root_build_begin(const Spec *spec, const RootPlan *plan, int *ret_proc, int *ret_pty_master, GError **error) {
+        RootBuild *b = g_new(RootBuild, 1);
 
+        *b = (RootBuild){ .spec = spec, .plan = plan, .proc = -1, .pts = -1, .stage = -1, .root = -1, .box = -1, .host_sys = -1 };
+        b->read_only = spec->root.read_only || spec->root.overlay == OVERLAY_NONE;
         /* Nothing from the host arrives later, and nothing of ours goes there. */
         if (mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0)
-                return err_set(error, errno, "make mounts private");
-        if (!open_host(&b, error) || !make_stage(&b, error) || !build_layers(&b, error) || !mount_root(&b, error) ||
-            !mount_nodes(&b, false, error) || !root_mounts_own(&b, ret_pty_master, error) || !mount_nodes(&b, true, error) ||
-            !root_mounts_user(&b, error))
+                err_set(error, errno, "make mounts private");
+        else if (root_mounts_begin(b, ret_pty_master, error)) {
+                *ret_proc = b->proc;
+                return b;
+        }
+        g_free(b); /* this process ends: its descriptors with it */
+        return NULL;
+}
+
+bool root_build_finish(RootBuild *b, GError **error) {
+        if (!open_host(b, error) || !make_stage(b, error) || !build_layers(b, error) || !mount_root(b, error))
                 return false;
-        /* fds are left to close_range(2) before the payload: this process goes on as init. */
-        return pivot(&b, error);
+        log_step("  box: layers made");
+        if (!mount_nodes(b, false, error))
+                return false;
+        log_step("  box: overlays mounted");
+        if (!root_mounts_own(b, error))
+                return false;
+        log_step("  box: /proc, /sys, /dev mounted");
+        if (!mount_nodes(b, true, error) || !root_mounts_user(b, error))
+                return false;
+        /* fds are left to close_range(2): this process goes on as init. */
+        return pivot(b, error);
 }

@@ -8,21 +8,22 @@
 
 #include "root.h"
 
-typedef struct {
+struct RootBuild {
         const Spec *spec;
         const RootPlan *plan;
         bool read_only;
-        int stage;       /* tmpfs: layers; goes with the old root */
-        int own;         /* tmpfs: what the box's /tmp, /run, /dev, ... are */
+        int proc;        /* the box's /proc, not attached yet */
+        int pts;         /* the box's /dev/pts, likewise */
+        int stage;       /* tmpfs: the layers, attached in the old root, and what the box's /tmp, /run, /dev, ... are */
         int root;        /* the new root */
         int box;         /* the box's directory on the host, or -1 with --overlay=none */
         int *host_fds;   /* by RootNode.index */
         int *file_fds;   /* by place in plan->nodes */
+        int *layer_fds;  /* by RootNode.index, 0: the skeleton; -1: not made */
         int *source_fds; /* by place in plan->sources; -1: none */
         int *device_fds; /* of root-mounts.c's device table; -1: the host has it not */
         int host_sys;    /* with --network=host */
-        int host_proc;   /* with --pid=host */
-} RootBuild;
+};
 
 /* O_PATH of a host path that must still be the inode it was; -1 with error. */
 int root_open_host(const HostPath *host, GError **error);
@@ -30,7 +31,7 @@ int root_open_host(const HostPath *host, GError **error);
 int root_open_in(int root, const char *path, uint64_t flags);
 /* A new mount of a file system without source; attached nowhere. -1 with error. */
 int root_mount_new(const char *type, const char *const *options, unsigned attrs, GError **error);
-int root_mount_overlay(int *lower, size_t n_lower, int upper, int work, bool volatile_upper, bool read_only, GError **error);
+int root_mount_overlay(int *lower, size_t n_lower, int upper, int work, bool read_only, GError **error);
 /* A clone of the mount (or of a part of it) that fd is in, with attrs added; attached nowhere. -1 with error. */
 int root_clone(int fd, bool recursive, unsigned attrs, GError **error);
 bool root_attach(int mnt, int target, const char *name, GError **error);
@@ -38,6 +39,7 @@ bool root_attach_at(RootBuild *b, int mnt, const char *path, GError **error);
 
 /* root-mounts.c, in the order of their use */
 bool root_mounts_open(RootBuild *b, GError **error);
-bool root_mounts_own(RootBuild *b, int *ret_pty_master, GError **error);
+bool root_mounts_begin(RootBuild *b, int *ret_pty_master, GError **error);
+bool root_mounts_own(RootBuild *b, GError **error);
 bool root_make_place(RootBuild *b, const char *path, bool is_dir, GError **error);
 bool root_mounts_user(RootBuild *b, GError **error);

@@ -39,7 +39,6 @@ static const char *const proc_read_only[] = { "proc/bus", "proc/fs", "proc/irq",
 bool root_mounts_open(RootBuild *b, GError **error) {
         b->source_fds = g_new(int, b->plan->sources->len + 1);
         b->device_fds = g_new(int, G_N_ELEMENTS(devices));
-        b->host_sys = b->host_proc = -1;
 
         for (guint i = 0; i < b->plan->sources->len; i++) {
                 const MountSource *source = g_ptr_array_index(b->plan->sources, i);
@@ -60,26 +59,24 @@ bool root_mounts_open(RootBuild *b, GError **error) {
         }
         if (b->plan->sysfs_of_host && (b->host_sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
                 return err_set(error, errno, "/sys of the host");
-        if (b->plan->proc_of_host && (b->host_proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
-                return err_set(error, errno, "/proc of the host");
         return true;
 }
 
 /* A directory of the own tmpfs becomes path of the box. */
 static bool mount_own_dir(RootBuild *b, const char *name, const char *path, mode_t mode, GError **error) {
-        if (mkdirat(b->own, name, mode) < 0 || fchmodat(b->own, name, mode, 0) < 0)
+        if (mkdirat(b->stage, name, mode) < 0 || fchmodat(b->stage, name, mode, 0) < 0)
                 return err_set(error, errno, "make %s", path);
-        _cleanup_close_ int dir = openat(b->own, name, O_PATH | O_CLOEXEC);
+        _cleanup_close_ int dir = openat(b->stage, name, O_PATH | O_CLOEXEC);
         _cleanup_close_ int mnt = dir < 0 ? -1 : root_clone(dir, false, 0, error);
         if (dir < 0)
                 return err_set(error, errno, "open %s", path);
         return mnt >= 0 && root_attach_at(b, mnt, path, error);
 }
 
-static bool mount_dev(RootBuild *b, int *ret_pty_master, GError **error) {
+static bool mount_dev(RootBuild *b, GError **error) {
         if (!mount_own_dir(b, "dev", "dev", 0755, error))
                 return false;
-        _cleanup_close_ int dev = openat(b->own, "dev", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_close_ int dev = openat(b->stage, "dev", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (dev < 0)
                 return err_set(error, errno, "/dev");
 
@@ -106,10 +103,7 @@ static bool mount_dev(RootBuild *b, int *ret_pty_master, GError **error) {
                         return false;
         }
 
-        /* Own instance (the only kind since 4.7). gid=5 (tty) only where the box has it: else the opener's group. */
-        const char *options[] = { "ptmxmode=0666", "mode=0620", NULL };
-        _cleanup_close_ int pts = root_mount_new("devpts", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, error);
-        if (pts < 0 || !root_attach_at(b, pts, "dev/pts", error))
+        if (!root_attach_at(b, b->pts, "dev/pts", error))
                 return false;
         if (!mount_own_dir(b, "shm", "dev/shm", 01777, error))
                 return false;
@@ -119,30 +113,38 @@ static bool mount_dev(RootBuild *b, int *ret_pty_master, GError **error) {
                         return false;
         }
 
-        *ret_pty_master = -1;
-        if (b->plan->pty) {
-                /* The mount's own fd: the host's /dev/ptmx would give a pty of the host's instance. */
-                *ret_pty_master = openat(pts, "ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
-                if (*ret_pty_master < 0)
-                        return err_set(error, errno, "open the box's ptmx");
-        }
         return true;
 }
 
-static bool mount_proc(RootBuild *b, GError **error) {
-        _cleanup_close_ int proc = -1;
-
-        if (b->plan->proc_of_host)
-                proc = root_clone(b->host_proc, true, KERNEL_ATTRS, error);
-        else
-                proc = root_mount_new("proc", NULL, KERNEL_ATTRS, error);
-        if (proc < 0) {
-                if (err_get_errno(*error) == EPERM)
-                        err_hint(error, "this machine's own /proc has mounts over it (a container?): start that container with an "
-                                        "unmasked /proc (podman: --security-opt unmask=ALL)");
-                return false;
+static bool make_proc(RootBuild *b, GError **error) {
+        if (b->plan->proc_of_host) {
+                _cleanup_close_ int host = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+                if (host < 0)
+                        return err_set(error, errno, "/proc of the host");
+                b->proc = root_clone(host, true, KERNEL_ATTRS, error);
+                return b->proc >= 0;
         }
-        return root_attach_at(b, proc, "proc", error);
+        b->proc = root_mount_new("proc", NULL, KERNEL_ATTRS, error);
+        if (b->proc < 0 && err_get_errno(*error) == EPERM)
+                err_hint(error, "this machine's own /proc has mounts over it (a container?): start that container with an unmasked "
+                                "/proc (podman: --security-opt unmask=ALL)");
+        return b->proc >= 0;
+}
+
+bool root_mounts_begin(RootBuild *b, int *ret_pty_master, GError **error) {
+        /* Own instance (the only kind since 4.7), root's group tty is not asked for: it is not mapped everywhere. */
+        const char *options[] = { "ptmxmode=0666", "mode=0620", NULL };
+        b->pts = root_mount_new("devpts", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, error);
+        if (b->pts < 0)
+                return false;
+        *ret_pty_master = -1;
+        if (b->plan->pty) {
+                /* The mount's own: the host's /dev/ptmx would give a pty of the host's instance. */
+                *ret_pty_master = openat(b->pts, "ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+                if (*ret_pty_master < 0)
+                        return err_set(error, errno, "open the box's ptmx");
+        }
+        return make_proc(b, error);
 }
 
 static bool mount_sys(RootBuild *b, GError **error) {
@@ -177,9 +179,9 @@ static bool mount_sys(RootBuild *b, GError **error) {
  * attached on its parent hides it, and is locked there for every user namespace inside.
  */
 static bool mount_hidden_proc(RootBuild *b, GError **error) {
-        if (mkdirat(b->own, "nested", 0700) < 0 || mkdirat(b->own, "nested/proc", 0700) < 0)
+        if (mkdirat(b->stage, "nested", 0700) < 0 || mkdirat(b->stage, "nested/proc", 0700) < 0)
                 return err_set(error, errno, "place of the nested proc");
-        _cleanup_close_ int dir = openat(b->own, "nested", O_PATH | O_CLOEXEC);
+        _cleanup_close_ int dir = openat(b->stage, "nested", O_PATH | O_CLOEXEC);
         _cleanup_close_ int base = dir < 0 ? -1 : root_clone(dir, false, KERNEL_ATTRS, error);
         _cleanup_close_ int run = root_open_in(b->root, "run", O_PATH);
         if (dir < 0 || run < 0)
@@ -196,12 +198,21 @@ static bool mount_hidden_proc(RootBuild *b, GError **error) {
         return proc >= 0 && root_attach(proc, place, "nested proc", error);
 }
 
+/*
+ * A file of the kernel's that is root's alone and that nobody in the box can ever open, because no id of the box is that root and no
+ * capability of a user namespace counts for a file of an unmapped owner (capable_wrt_inode_uidgid()): a mask on it
+ * would say the same once more, and there are many of them. 65534 is what stat(2) shows for an unmapped id.
+ */
+static bool out_of_reach(const RootBuild *b, const struct stat *st, mode_t others) {
+        return b->spec->caller.uid != 0 && st->st_uid == 65534 && st->st_gid == 65534 && (st->st_mode & others) == 0;
+}
+
 static bool mask_paths(RootBuild *b, GError **error) {
         /* Clones of a read-only mount are read-only: one mount_setattr(2) for all masks. */
-        if (mkdirat(b->own, "mask", 0755) < 0 || mkdirat(b->own, "mask/dir", 0555) < 0)
+        if (mkdirat(b->stage, "mask", 0755) < 0 || mkdirat(b->stage, "mask/dir", 0555) < 0)
                 return err_set(error, errno, "masks");
-        _cleanup_close_ int file = openat(b->own, "mask/file", O_CREAT | O_EXCL | O_RDONLY | O_CLOEXEC, 0444);
-        _cleanup_close_ int dir = openat(b->own, "mask/dir", O_PATH | O_CLOEXEC);
+        _cleanup_close_ int file = openat(b->stage, "mask/file", O_CREAT | O_EXCL | O_RDONLY | O_CLOEXEC, 0444);
+        _cleanup_close_ int dir = openat(b->stage, "mask/dir", O_PATH | O_CLOEXEC);
         if (file < 0 || dir < 0)
                 return err_set(error, errno, "masks");
 
@@ -215,6 +226,8 @@ static bool mask_paths(RootBuild *b, GError **error) {
                 }
                 if (fstat(target, &st) < 0)
                         return err_set(error, errno, "mask /%s", masked[i]);
+                if (out_of_reach(b, &st, S_IROTH | S_IWOTH | S_IXOTH))
+                        continue;
                 _cleanup_close_ int mnt = root_clone(S_ISDIR(st.st_mode) ? dir : file, false, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
                 if (mnt < 0 || !root_attach(mnt, target, masked[i], error))
                         return false;
@@ -226,6 +239,9 @@ static bool mask_paths(RootBuild *b, GError **error) {
                                 continue;
                         return err_set(error, errno, "read-only /%s", proc_read_only[i]);
                 }
+                struct stat st;
+                if (!g_str_equal(proc_read_only[i], "proc/sys") && fstat(target, &st) == 0 && S_ISREG(st.st_mode) && out_of_reach(b, &st, S_IWOTH))
+                        continue;
                 _cleanup_close_ int mnt = root_clone(target, b->plan->proc_of_host, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
                 if (mnt < 0 || !root_attach(mnt, target, proc_read_only[i], error))
                         return false;
@@ -244,8 +260,8 @@ static bool mount_var_tmp(RootBuild *b, GError **error) {
         return mnt >= 0 && root_attach_at(b, mnt, "var/tmp", error);
 }
 
-bool root_mounts_own(RootBuild *b, int *ret_pty_master, GError **error) {
-        if (!mount_proc(b, error) || !mount_sys(b, error) || !mask_paths(b, error) || !mount_dev(b, ret_pty_master, error))
+bool root_mounts_own(RootBuild *b, GError **error) {
+        if (!root_attach_at(b, b->proc, "proc", error) || !mount_sys(b, error) || !mask_paths(b, error) || !mount_dev(b, error))
                 return false;
         if (b->spec->caps.nested && !b->plan->proc_of_host && !mount_hidden_proc(b, error))
                 return false;
@@ -256,7 +272,7 @@ bool root_mounts_own(RootBuild *b, int *ret_pty_master, GError **error) {
 bool root_make_place(RootBuild *b, const char *path, bool is_dir, GError **error) {
         struct stat own, box = { 0 }, at;
 
-        if (fstat(b->own, &own) < 0 || (b->box >= 0 && fstatat(b->box, "tmp", &box, AT_SYMLINK_NOFOLLOW) < 0))
+        if (fstat(b->stage, &own) < 0 || (b->box >= 0 && fstatat(b->box, "tmp", &box, AT_SYMLINK_NOFOLLOW) < 0))
                 return err_set(error, errno, "stat");
         for (const char *p = path;;) {
                 const char *slash = strchr(p, '/');
@@ -302,7 +318,7 @@ static int user_tmpfs(const MountOp *op, GError **error) {
 /* A file with the caller's bytes: in the own tmpfs, bound where it is wanted. */
 static int user_file(RootBuild *b, const MountSource *source, guint index, GError **error) {
         g_autofree char *name = g_strdup_printf("file%u", index);
-        _cleanup_close_ int fd = openat(b->own, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+        _cleanup_close_ int fd = openat(b->stage, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
         if (fd < 0 || !fd_write_all(fd, source->data, source->len) || fchmod(fd, source->op->mode ? source->op->mode : 0644) < 0) {
                 err_set(error, errno, "write file");
                 return -1;

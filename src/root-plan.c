@@ -32,6 +32,7 @@ typedef struct {
         RootPlan *plan;
         GPtrArray *mounts;   /* of char *: the host's mount points */
         GHashTable *hidden;  /* set of char *: absolute host paths that do not exist in the box */
+        GHashTable *home_names; /* set of char *: what the caller's home has, so that the long lists cost no stat(2) each */
         unsigned n_overlays;
 } Planner;
 
@@ -155,6 +156,36 @@ static bool closed_to_others(const Planner *p, const struct stat *st) {
         return (st->st_mode & need) != need;
 }
 
+static bool is_empty_dir(int fd) {
+        int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
+        bool empty = true;
+
+        if (!dir) {
+                fd_closep(&copy);
+                return false;
+        }
+        for (struct dirent *d; empty && (d = readdir(dir));)
+                empty = g_str_equal(d->d_name, ".") || g_str_equal(d->d_name, "..");
+        closedir(dir);
+        return empty;
+}
+
+static void list_home(Planner *p) {
+        DIR *dir = opendir(p->spec->caller.home);
+        for (struct dirent *d; dir && (d = readdir(dir));)
+                g_hash_table_add(p->home_names, g_strdup(d->d_name));
+        if (dir)
+                closedir(dir);
+}
+
+/* Whether a name of home.c's lists, relative to the home, can exist. */
+static bool home_may_have(const Planner *p, const char *name) {
+        const char *slash = strchr(name, '/');
+        g_autofree char *first = slash ? g_strndup(name, (size_t) (slash - name)) : g_strdup(name);
+        return g_hash_table_contains(p->home_names, first);
+}
+
 /* The children of an overlay's directory that are the caller's own and private. One level deep: the kernel's overlay has no
  * way to ask about each file, so what lies deeper keeps the host's permissions (ARCHITECTURE.md, Root). */
 static void hide_private_children(Planner *p, int fd, const char *host) {
@@ -244,6 +275,10 @@ static bool plan_tree(Planner *p, const char *host, const char *box, bool others
                 add_node(p, ROOT_DIR, box, 0);
                 return true;
         }
+        if (others_eyes && is_empty_dir(fd)) { /* /mnt, /srv, ...: an overlay of nothing */
+                add_node(p, ROOT_DIR, box, st.st_mode & 01777);
+                return true;
+        }
         if (has_mount_below(p, host)) {
                 /* Inside another overlay (a home in /var, say) a directory alone would let that one's files shine through. */
                 bool covers = root_plan_carrier(p->plan, box + 1)->host.path;
@@ -310,11 +345,11 @@ static bool plan_home_tool(Planner *p, const char *path, GError **error) {
 
 static void hide_below_home(Planner *p, const char *const *names, const char *unless_inside) {
         for (const char *const *name = names; *name; name++) {
-                g_autofree char *path = join(p->spec->caller.home, *name);
-                struct stat st;
-                if (unless_inside && path_is_at_or_below(unless_inside, path))
+                if (!home_may_have(p, *name))
                         continue;
-                if (lstat(path, &st) == 0)
+                /* Whether it is there is asked of the few that an overlay would show: plan_whiteouts(). */
+                g_autofree char *path = join(p->spec->caller.home, *name);
+                if (!unless_inside || !path_is_at_or_below(unless_inside, path))
                         g_hash_table_add(p->hidden, g_steal_pointer(&path));
         }
 }
@@ -360,6 +395,8 @@ static bool plan_home(Planner *p, GError **error) {
         if (root->home == HOME_EMPTY)
                 return true;
         for (const char *const *tool = home_tools; *tool; tool++) {
+                if (!home_may_have(p, *tool))
+                        continue;
                 g_autofree char *path = join(home, *tool);
                 if (!plan_home_tool(p, path, error))
                         return false;
@@ -406,6 +443,7 @@ static void collect_hidden(Planner *p) {
         }
         if (spec->root.rootfs)
                 return;
+        list_home(p);
         hide_other_homes(p);
         if (spec->root.home != HOME_EMPTY)
                 hide_below_home(p, home_tool_secrets, spec->caller.cwd);
@@ -661,7 +699,8 @@ RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error) {
         }
         g_autoptr(GPtrArray) mounts = mountinfo_points(text);
         g_autoptr(GHashTable) hidden = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-        Planner p = { .spec = spec, .plan = plan, .mounts = mounts, .hidden = hidden };
+        g_autoptr(GHashTable) home_names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        Planner p = { .spec = spec, .plan = plan, .mounts = mounts, .hidden = hidden, .home_names = home_names };
 
         collect_hidden(&p);
         if (!(spec->root.rootfs ? plan_rootfs(&p, error) : plan_host_root(&p, error)))

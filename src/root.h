@@ -84,9 +84,14 @@ void root_plan_add_file(RootPlan *plan, const char *path, const char *data, mode
 bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error);
 void root_plan_trim_dirs(const RootPlan *plan, int box_fd);
 
-/* Child, in the box's namespaces and before the payload's user namespace: build the root, pivot into it, detach the
- * old one. *ret_pty_master is the box's pty where plan->pty asks for one, else -1. */
-bool root_build_child(const Spec *spec, const RootPlan *plan, int *ret_pty_master, GError **error);
+/*
+ * Child, in the box's namespaces: build the root, pivot into it, detach the old one. In two parts, so that the payload can be
+ * forked between them and prepare itself meanwhile: root_build_begin() makes what the fork needs, the box's /proc
+ * (*ret_proc, for the payload's id maps; borrowed) and where plan->pty asks for one the box's pty (*ret_pty_master, else -1).
+ */
+typedef struct RootBuild RootBuild;
+RootBuild *root_build_begin(const Spec *spec, const RootPlan *plan, int *ret_proc, int *ret_pty_master, GError **error);
+bool root_build_finish(RootBuild *build, GError **error);
 
 /* The node that is responsible for a path of the box (longest prefix); never NULL: the root is a node. */
 const RootNode *root_plan_node_for(const RootPlan *plan, const char *path);

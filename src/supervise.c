@@ -82,13 +82,13 @@ static bool start_term(Sandbox *s, int master_take, GError **error) {
         return true;
 }
 
-/* All is there: the payload may go. */
+/* All is there: the payload may go, as soon as its root stands. */
 static bool maybe_go(Sandbox *s, GError **error) {
-        if (s->go_sent || s->payload_pidfd < 0 || (s->net.pid > 0 && !s->net.ports))
+        if (s->go_sent || (s->net.pid > 0 && !s->net.ports) || (s->plan->pty && !s->term))
                 return true;
         s->go_sent = true;
         log_step("go");
-        return wire_send(s->child_wire, WIRE_GO, NULL, NULL, 0, error);
+        return wire_send(s->payload_wire, WIRE_GO, NULL, NULL, 0, error);
 }
 
 /* ^Z inside: the payload's group has stopped. The same happens to us, so that the caller's shell gets its terminal. */
@@ -127,12 +127,12 @@ static bool on_child_message(Sandbox *s, GError **error) {
                 log_step("TAP made");
                 return s->net.pid > 0 && net_helper_give_tap(&s->net, wire_message_take_fd(&m, 0), error);
         case WIRE_PTY:
-                return start_term(s, wire_message_take_fd(&m, 0), error);
+                return start_term(s, wire_message_take_fd(&m, 0), error) && maybe_go(s, error);
         case WIRE_ROOTED:
                 log_step("root built");
                 fd_closep(&s->payload_pidfd);
                 s->payload_pidfd = wire_message_take_fd(&m, 0);
-                return maybe_go(s, error);
+                return true;
         case WIRE_STOPPED: {
                 int sig;
                 g_variant_get(m.body, "(i)", &sig);
@@ -271,10 +271,13 @@ static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError 
                 read_signals(s);
         if (s->interrupted)
                 return err_set(error, EINTR, "interrupted");
-        /* The payload's wire first: when a short command has ended already, it still had its start. */
-        if (fds[POLL_PAYLOAD].revents && !on_payload_message(s, error))
+        /* ROOTED comes before the exec, and the exec before EXITED, also where all of them are found at once. */
+        bool rooted = s->payload_pidfd >= 0;
+        if (rooted && fds[POLL_PAYLOAD].revents && !on_payload_message(s, error))
                 return false;
         if (fds[POLL_CHILD].revents && !on_child_message(s, error))
+                return false;
+        if (!rooted && fds[POLL_PAYLOAD].revents && !on_payload_message(s, error))
                 return false;
         if (fds[POLL_NET].revents && !s->exited && (!net_helper_dispatch(&s->net, error) || !maybe_go(s, error)))
                 return false;
@@ -297,6 +300,8 @@ static bool init_died(Sandbox *s, GError **error) {
 }
 
 bool supervise(Sandbox *s, GError **error) {
+        if (!maybe_go(s, error))
+                return false;
         while (!s->child_ended || output_pending(s)) {
                 struct pollfd fds[POLL_N];
                 fill_poll(s, fds);

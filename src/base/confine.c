@@ -41,8 +41,10 @@ bool confine_die_with_parent(pid_t parent, GError **error) {
 bool confine_drop_caps(GError **error) {
         if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
                 return err_set(error, errno, "clear ambient capabilities");
-        for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+        for (int cap = 0;; cap++)
                 if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
+                        if (errno == EINVAL) /* beyond the kernel's last one */
+                                break;
                         if (errno == EPERM) /* without CAP_SETPCAP: no_new_privs makes the bounding set moot */
                                 break;
                         return err_set(error, errno, "drop capability %d from the bounding set", cap);

@@ -21,7 +21,7 @@ typedef struct {
 
 static const WireRow wire_table[WIRE_TYPE_MAX] = {
         [WIRE_MAPPED] = { "MAPPED", "()", 0, "launcher", "child" },
-        [WIRE_GO] = { "GO", "()", 0, "launcher", "child" },
+        [WIRE_GO] = { "GO", "()", 0, "launcher", "payload" },
         [WIRE_SIGNAL] = { "SIGNAL", "(i)", 0, "launcher", "child" },
         [WIRE_RESUME] = { "RESUME", "()", 0, "launcher", "child" },
         [WIRE_NET_FDS] = { "NET_FDS", "()", 1, "child", "launcher" },

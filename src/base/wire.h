@@ -14,13 +14,14 @@
 typedef enum {
         /* launcher → child */
         WIRE_MAPPED = 1, /* the id maps are written */
-        WIRE_GO,         /* helpers and limits are ready: the payload may start */
         WIRE_SIGNAL,     /* (i) forward this signal to the payload */
         WIRE_RESUME,     /* the launcher was continued: so shall the payload be */
+        /* launcher → payload */
+        WIRE_GO, /* helpers and limits are ready: start */
         /* child → launcher */
         WIRE_NET_FDS,  /* + the TAP's fd */
         WIRE_PTY,      /* + the pty's master side */
-        WIRE_ROOTED,   /* + the payload's pidfd: the root stands, the payload waits for GO */
+        WIRE_ROOTED,   /* + the payload's pidfd: the root stands */
         WIRE_STOPPED,  /* (i) the payload was stopped by this signal */
         WIRE_EXITED,   /* (i) the payload's wait status */
         /* launcher → usbox-net */
