@@ -5,6 +5,9 @@
 
 /* Between the files of doctor only. */
 
+/* What a row says when its trial did not take place. */
+#define NOT_TRIED "not tried: what it builds on is missing"
+
 /* Add a check; returns it, for doctor_means() and doctor_mend(). found is a format. */
 DoctorCheck *doctor_add(GPtrArray *checks, const char *id, const char *title, DoctorState state, const char *found, ...)
         G_GNUC_PRINTF(5, 6);

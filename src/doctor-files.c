@@ -32,7 +32,7 @@ static void check_pseudo(const DoctorHost *host, GPtrArray *checks, const char *
         int result = host->trial[trial];
 
         if (result == TRIAL_NOT_RUN) {
-                doctor_add(checks, id, dir, DOCTOR_INFO, "not tried without namespaces");
+                doctor_add(checks, id, dir, DOCTOR_INFO, NOT_TRIED);
                 return;
         }
         if (result == 0) {
@@ -91,7 +91,7 @@ static void check_overlay(const DoctorHost *host, GPtrArray *checks) {
         DoctorCheck *check;
 
         if (mounted == TRIAL_NOT_RUN) {
-                doctor_add(checks, "overlay", "overlayfs", DOCTOR_INFO, "not tried without namespaces");
+                doctor_add(checks, "overlay", "overlayfs", DOCTOR_INFO, NOT_TRIED);
                 return;
         }
         if (mounted == 0 && edited == 0 && xattr == 0) {

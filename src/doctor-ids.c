@@ -29,7 +29,7 @@ static void check_ranges(const DoctorHost *host, GPtrArray *checks) {
         guint64 n_uids = count_ids(uids), n_gids = count_ids(gids);
 
         if (host->uid == 0) {
-                doctor_add(checks, "subids", "subordinate ids", DOCTOR_OK, "root needs none");
+                doctor_add(checks, "subids", "subordinate ids", DOCTOR_OK, "not needed by root");
                 return;
         }
         if (n_uids >= RANGE_WANTED && n_gids >= RANGE_WANTED) {
@@ -62,7 +62,7 @@ static void check_ranges(const DoctorHost *host, GPtrArray *checks) {
 
 static void check_program(const DoctorHost *host, GPtrArray *checks, const char *id, const DoctorProgram *program, const char *capability) {
         if (host->uid == 0) {
-                doctor_add(checks, id, id, DOCTOR_OK, "root needs it not");
+                doctor_add(checks, id, id, DOCTOR_OK, "not needed by root");
                 return;
         }
         if (!program->path) {

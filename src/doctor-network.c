@@ -16,7 +16,7 @@ static void check_tun(const DoctorHost *host, GPtrArray *checks) {
         g_autofree char *container = doctor_container(host);
 
         if (opened == TRIAL_NOT_RUN) {
-                doctor_add(checks, "tun", "/dev/net/tun", DOCTOR_INFO, "not tried without namespaces");
+                doctor_add(checks, "tun", "/dev/net/tun", DOCTOR_INFO, NOT_TRIED);
                 return;
         }
         if (opened == 0 && made == 0) {

@@ -34,7 +34,8 @@ static const struct {
         { TRIAL_NS_TIME, "time", "user.max_time_namespaces", "CONFIG_TIME_NS" },
 };
 
-/* The steps of a user namespace's life and the first that failed. */
+/* The steps of a user namespace's life: the errno of the first that failed, TRIAL_NOT_RUN where none failed but not all could be
+ * tried, else 0. */
 static int first_failure(const DoctorHost *host, const char **ret_step) {
         static const struct {
                 DoctorTrial trial;
@@ -45,13 +46,20 @@ static int first_failure(const DoctorHost *host, const char **ret_step) {
                 { TRIAL_USERNS_CAPS, "it gives no capabilities" },
                 { TRIAL_USERNS_INNER, "no second one inside it" },
         };
+        int mount_ns = host->trial[TRIAL_NS_MOUNT];
+        int result = 0;
 
         for (size_t i = 0; i < G_N_ELEMENTS(steps); i++) {
                 *ret_step = steps[i].step;
+                /* Its quota may be used up, but what has CAP_SYS_ADMIN may make one. */
+                if (steps[i].trial == TRIAL_USERNS_CAPS && (mount_ns == EPERM || mount_ns == EACCES))
+                        return mount_ns;
                 if (host->trial[steps[i].trial] > 0)
                         return host->trial[steps[i].trial];
+                if (host->trial[steps[i].trial] == TRIAL_NOT_RUN)
+                        result = TRIAL_NOT_RUN;
         }
-        return 0;
+        return result;
 }
 
 static void mend_by_sysctl(DoctorCheck *check, const char *key, const char *value) {
@@ -106,6 +114,13 @@ static void check_user_namespace(const DoctorHost *host, GPtrArray *checks) {
                 doctor_add(checks, "userns", "user namespaces", DOCTOR_OK, "work, one inside another");
                 return;
         }
+        if (errnum == TRIAL_NOT_RUN) {
+                if (host->trial[TRIAL_USERNS_MAP] == 0)
+                        doctor_add(checks, "userns", "user namespaces", DOCTOR_OK, "can be made");
+                else
+                        doctor_add(checks, "userns", "user namespaces", DOCTOR_MISSING, "could not be tried: no new process can be made");
+                return;
+        }
         explain(host, doctor_add(checks, "userns", "user namespaces", DOCTOR_MISSING, "%s: %s", step, g_strerror(errnum)), errnum);
 }
 
@@ -119,12 +134,16 @@ static void check_other_namespaces(const DoctorHost *host, GPtrArray *checks) {
                 if (result <= 0)
                         continue;
                 g_string_append_printf(bad, "%s%s (%s)", bad->len > 0 ? ", " : "", namespaces[i].name, g_strerror(result));
-                g_autofree char *command = result == ENOSPC ? doctor_sysctl_command(namespaces[i].sysctl, NAMESPACES_WANTED)
-                                                            : g_strdup_printf("boot a kernel with %s=y", namespaces[i].config);
-                g_string_append_printf(mend, "%s%s", mend->len > 0 ? "; " : "", command);
+                g_autofree char *command = NULL;
+                if (result == ENOSPC)
+                        command = doctor_sysctl_command(namespaces[i].sysctl, NAMESPACES_WANTED);
+                else if (result == EINVAL)
+                        command = g_strdup_printf("boot a kernel with %s=y", namespaces[i].config);
+                if (command)
+                        g_string_append_printf(mend, "%s%s", mend->len > 0 ? "; " : "", command);
         }
         if (!tried) {
-                doctor_add(checks, "namespaces", "other namespaces", DOCTOR_INFO, "not tried without a user namespace");
+                doctor_add(checks, "namespaces", "other namespaces", DOCTOR_INFO, NOT_TRIED);
                 return;
         }
         if (bad->len == 0) {
@@ -133,7 +152,8 @@ static void check_other_namespaces(const DoctorHost *host, GPtrArray *checks) {
         }
         DoctorCheck *check = doctor_add(checks, "namespaces", "other namespaces", DOCTOR_MISSING, "refused: %s", bad->str);
         doctor_means(check, "a box has one of each of its own");
-        doctor_mend(check, "%s", mend->str);
+        if (mend->len > 0)
+                doctor_mend(check, "%s", mend->str);
 }
 
 /* Who else has a say here; rows only where there is somebody. */
