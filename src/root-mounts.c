@@ -143,6 +143,9 @@ bool root_mounts_begin(RootBuild *b, int *ret_pty_master, GError **error) {
                 *ret_pty_master = openat(b->pts, "ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
                 if (*ret_pty_master < 0)
                         return err_set(error, errno, "open the box's ptmx");
+                /* A new pty's slave side is locked: nobody can open it, by TIOCGPTPEER neither (pty_open(), EIO). */
+                if (unlockpt(*ret_pty_master) < 0)
+                        return err_set(error, errno, "unlock the box's pty");
         }
         return make_proc(b, error);
 }
