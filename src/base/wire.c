@@ -144,13 +144,13 @@ int wire_receive(int fd, WireMessage *ret, GError **error) {
         struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
         g_auto(WireMessage) m = { 0 };
 
+        /* ECONNRESET says, once, that the peer closed without having read all: what it had sent before is still to come, its
+         * error perhaps, and then the end. */
         ssize_t n;
         do
                 n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
-        while (n < 0 && errno == EINTR);
+        while (n < 0 && (errno == EINTR || errno == ECONNRESET));
         if (n < 0) {
-                if (errno == ECONNRESET)
-                        return 0;
                 err_set(error, errno, "receive");
                 return -1;
         }
