@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -146,9 +147,11 @@ int main(int argc, char **argv) {
         signal(SIGPIPE, SIG_IGN);
 
         g_autoptr(GError) error = NULL;
-        if (run(&net, launcher, verbose, &error))
-                return EXIT_SUCCESS;
-        err_step(&error, "network");
-        wire_send_error(net.wire, error);
-        return EXIT_FAILURE;
+        bool done = run(&net, launcher, verbose, &error);
+        if (!done) {
+                err_step(&error, "network");
+                wire_send_error(net.wire, error);
+        }
+        /* At once: the kernel closes what is open, and what runs at exit(3) may need more than the filter gives. */
+        _exit(done ? EXIT_SUCCESS : EXIT_FAILURE);
 }

@@ -331,11 +331,13 @@ def raw_to(address, port, sport):
 
 
 def fragments():
-    """Last ones alone, first ones alone, overlapping and whole sets, IPv4 and IPv6."""
+    """Last ones alone, first ones alone, overlapping and whole sets, IPv4 and IPv6. The long last ones are what kills libslirp."""
     udp = struct.pack(">HHHH", 40000, ECHO, 8 + 64, 0) + b"x" * 64
     with packet_socket() as s:
-        for ident in range(2000):
-            s.send(ipv4(PEER4, 17, udp[-24:], fragment=3, ident=ident))
+        for ident in range(400):
+            s.send(ipv4(PEER4, 17, os.urandom(1000), fragment=3, ident=ident))
+            s.send(ipv4(PEER4, 17, os.urandom(1000), fragment=0x1fff, ident=ident + 1000))
+            s.send(ipv4(PEER4, 17, udp[-24:], fragment=3, ident=ident + 2000))
             s.send(ipv4(PEER4, 17, udp[:48], fragment=0x2000, ident=ident + 10000))
         for ident in range(200):
             s.send(ipv4(PEER4, 17, udp[:48], fragment=0x2000, ident=ident + 20000))
