@@ -133,7 +133,7 @@ typedef struct {
         const ChildContext *context;
         RootBuild *build;
         int proc; /* the box's /proc, attached nowhere yet; the build's */
-        int pty, slave, gate, payload_pidfd;
+        int pty, slave, gate, payload_pidfd, mount_ns;
         pid_t payload;
 } ChildState;
 
@@ -184,6 +184,9 @@ static bool child_setup(ChildState *s, GError **error) {
         if (!user_setup_child(spec, error) || !confine_die_with_parent(0, error))
                 return err_step(error, "user");
         log_step("  box: mapped");
+        s->mount_ns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+        if (s->mount_ns < 0)
+                return err_set(error, errno, "/proc/self/ns/mnt");
         if (!set_time(spec, error))
                 return err_step(error, "namespaces");
         s->build = root_build_begin(spec, c->root, &s->proc, &s->pty, error);
@@ -204,7 +207,7 @@ static bool child_setup(ChildState *s, GError **error) {
         log_step("  box: root built");
         if (s->pty >= 0 && !wire_send(c->wire, WIRE_PTY, NULL, &s->pty, 1, error))
                 return false;
-        if (!wire_send(c->wire, WIRE_ROOTED, NULL, &s->payload_pidfd, 1, error))
+        if (!wire_send(c->wire, WIRE_ROOTED, NULL, (int[]){ s->payload_pidfd, s->mount_ns }, 2, error))
                 return false;
         /* After ROOTED, so that the launcher has the payload's pidfd before it can see its exec. */
         return send(s->gate, "R", 1, MSG_NOSIGNAL) == 1 ? true : err_set(error, errno, "tell the payload of its root");
@@ -228,7 +231,7 @@ static bool become_init(int keep[], size_t n, GError **error) {
 }
 
 _Noreturn void child_main(const ChildContext *context) {
-        ChildState state = { .context = context, .pty = -1, .slave = -1, .gate = -1, .payload_pidfd = -1 };
+        ChildState state = { .context = context, .pty = -1, .slave = -1, .gate = -1, .payload_pidfd = -1, .mount_ns = -1 };
         g_autoptr(GError) error = NULL;
         int wire = context->wire;
 

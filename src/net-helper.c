@@ -53,9 +53,8 @@ bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error) {
         return wire_send(ret->wire, WIRE_NET_CONFIG, pack_config(spec), NULL, 0, error);
 }
 
-bool net_helper_give_tap(NetHelper *h, int tap_take, GError **error) {
-        bool ok = wire_send(h->wire, WIRE_NET_TAP, NULL, &tap_take, 1, error);
-        close(tap_take);
+bool net_helper_give_tap(NetHelper *h, int tap, GError **error) {
+        bool ok = wire_send(h->wire, WIRE_NET_TAP, NULL, &tap, 1, error);
         if (!ok && err_get_errno(*error) == EPIPE) {
                 /* It ended before: what it said last is the reason. */
                 g_clear_error(error);

@@ -291,18 +291,19 @@ int root_mount_overlay(int *lower, size_t n_lower, int upper, int work, bool rea
 static int overlay_node(RootBuild *b, const RootNode *node, GError **error) {
         int lower[2];
         size_t n = 0;
+        bool has_upper = b->box >= 0 && !node->read_only;
         _cleanup_close_ int empty = -1, upper = -1, work = -1;
 
         if (node->kind == ROOT_DIR || node->has_layer) {
                 lower[n++] = layer_dir(b, node);
-        } else if (b->box < 0) {
+        } else if (!has_upper) {
                 /* overlayfs wants company for a lower without upper: an empty one. */
                 empty = openat(b->stage, "empty", O_PATH | O_DIRECTORY | O_CLOEXEC);
                 lower[n++] = empty;
         }
         if (node->host.path)
                 lower[n++] = b->host_fds[node->index];
-        if (b->box >= 0) {
+        if (has_upper) {
                 g_autofree char *up = g_strconcat("upper/", node->path, NULL);
                 g_autofree char *wk = g_strdup_printf("work/%u", node->index);
                 upper = openat(b->box, up, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -314,7 +315,7 @@ static int overlay_node(RootBuild *b, const RootNode *node, GError **error) {
         } else if (n == 1) { /* a layer of ours alone, read-only: no overlay is needed */
                 return root_clone(lower[0], false, PLAIN_ATTRS | MOUNT_ATTR_RDONLY, error);
         }
-        return root_mount_overlay(lower, n, upper, work, b->read_only, error);
+        return root_mount_overlay(lower, n, upper, work, b->read_only || !has_upper, error);
 }
 
 /* In two turns: those in places that the box's own mounts cover (the working directory in /tmp) come after those mounts. */

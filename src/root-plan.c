@@ -26,6 +26,8 @@
 #define MOUNT_FILE_MAX (64 * 1024 * 1024)
 #define PASSWD_MAX (8 * 1024 * 1024)
 #define EXPLODE_DEPTH 16
+#define SCAN_DEPTH 2
+#define SCAN_BUDGET 2000
 
 typedef struct {
         const Spec *spec;
@@ -33,6 +35,8 @@ typedef struct {
         GPtrArray *mounts;   /* of char *: the host's mount points */
         GHashTable *hidden;  /* set of char *: absolute host paths that do not exist in the box */
         GHashTable *home_names; /* set of char *: what the caller's home has, so that the long lists cost no stat(2) each */
+        gid_t *groups;
+        int n_groups;
         unsigned n_overlays;
 } Planner;
 
@@ -156,6 +160,18 @@ static bool closed_to_others(const Planner *p, const struct stat *st) {
         return (st->st_mode & need) != need;
 }
 
+/* The caller, and so the payload, may write this file, or make names in this directory. */
+static bool caller_may_write(const Planner *p, const struct stat *st) {
+        if (st->st_uid == p->spec->caller.uid)
+                return st->st_mode & S_IWUSR;
+        if (st->st_mode & S_IWOTH)
+                return true;
+        for (int i = 0; (st->st_mode & S_IWGRP) && i < p->n_groups; i++)
+                if (st->st_gid == p->groups[i])
+                        return true;
+        return false;
+}
+
 static bool is_empty_dir(int fd) {
         int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
@@ -186,24 +202,43 @@ static bool home_may_have(const Planner *p, const char *name) {
         return g_hash_table_contains(p->home_names, first);
 }
 
-/* The children of an overlay's directory that are the caller's own and private. One level deep: the kernel's overlay has no
- * way to ask about each file, so what lies deeper keeps the host's permissions (ARCHITECTURE.md, Root). */
-static void hide_private_children(Planner *p, int fd, const char *host) {
-        int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
+/*
+ * What lies in a tree outside of home and working directory, SCAN_DEPTH levels deep: hide what is the caller's own and
+ * private, and find out whether there is anything that the payload may write. The kernel's overlay has no way to ask about each
+ * file when it is opened; what lies deeper keeps the host's permissions, and in a tree without anything writable above it
+ * it is read-only (ARCHITECTURE.md, Root). budget bounds the entries looked at: beyond it the tree counts as writable.
+ */
+typedef struct {
+        bool writable;
+        int budget;
+} TreeScan;
+
+static void scan_tree(Planner *p, int dirfd, const char *name, const char *host, int depth, TreeScan *scan) {
+        int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
         if (!dir) {
-                fd_closep(&copy);
+                fd_closep(&fd);
                 return;
         }
         for (struct dirent *d; (d = readdir(dir));) {
                 struct stat st;
-                if (g_str_equal(d->d_name, ".") || g_str_equal(d->d_name, "..") ||
-                    fstatat(fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0 || S_ISLNK(st.st_mode) ||
-                    !closed_to_others(p, &st))
+                if (d->d_type == DT_LNK || g_str_equal(d->d_name, ".") || g_str_equal(d->d_name, ".."))
+                        continue;
+                if (scan->budget-- <= 0) {
+                        scan->writable = true;
+                        break;
+                }
+                if (fstatat(fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0 || S_ISLNK(st.st_mode))
                         continue;
                 g_autofree char *child = join(host, d->d_name);
-                if (!path_is_at_or_below(p->spec->caller.cwd, child) && !path_is_at_or_below(p->spec->caller.home, child))
-                        g_hash_table_add(p->hidden, g_steal_pointer(&child));
+                if (g_strv_contains(own_dirs, child))
+                        continue;
+                if (closed_to_others(p, &st) && !path_is_at_or_below(p->spec->caller.cwd, child) && !path_is_at_or_below(p->spec->caller.home, child))
+                        g_hash_table_add(p->hidden, g_strdup(child));
+                else if (caller_may_write(p, &st))
+                        scan->writable = true;
+                if (S_ISDIR(st.st_mode) && depth < SCAN_DEPTH && st.st_nlink != 2)
+                        scan_tree(p, fd, d->d_name, child, depth + 1, scan);
         }
         closedir(dir);
 }
@@ -285,9 +320,13 @@ static bool plan_tree(Planner *p, const char *host, const char *box, bool others
                 add_node(p, covers ? ROOT_OVERLAY : ROOT_DIR, box, st.st_mode & 01777)->has_layer = covers;
                 return plan_apart(p, fd, host, box, others_eyes, depth, error);
         }
-        add_node(p, ROOT_OVERLAY, box, st.st_mode & 01777)->host = host_path(host, &st);
-        if (others_eyes && !g_str_equal(box, "/usr") && !g_str_equal(box, "/etc"))
-                hide_private_children(p, fd, host);
+        RootNode *node = add_node(p, ROOT_OVERLAY, box, st.st_mode & 01777);
+        node->host = host_path(host, &st);
+        if (others_eyes) {
+                TreeScan scan = { .writable = caller_may_write(p, &st) || p->spec->user.uid == 0, .budget = SCAN_BUDGET };
+                scan_tree(p, fd, ".", host, 1, &scan);
+                node->read_only = !scan.writable;
+        }
         return true;
 }
 
@@ -475,10 +514,11 @@ static void plan_whiteouts(Planner *p) {
 }
 
 static bool plan_host_root(Planner *p, GError **error) {
-        add_node(p, ROOT_DIR, "/", 0755);
+        struct stat st;
         _cleanup_close_ int fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0)
+        if (fd < 0 || fstat(fd, &st) < 0)
                 return err_set(error, errno, "open /");
+        add_node(p, ROOT_DIR, "/", 0755)->read_only = !caller_may_write(p, &st) && p->spec->user.uid != 0;
 
         /* /home is never shown as a whole: of all homes only the caller's is there. root's home likewise. */
         g_hash_table_add(p->hidden, g_strdup("/home"));
@@ -702,6 +742,16 @@ RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error) {
         g_autoptr(GHashTable) home_names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         Planner p = { .spec = spec, .plan = plan, .mounts = mounts, .hidden = hidden, .home_names = home_names };
 
+        int n_groups = getgroups(0, NULL);
+        g_autofree gid_t *groups = g_new(gid_t, MAX(n_groups, 0) + 1);
+        p.n_groups = getgroups(MAX(n_groups, 0), groups);
+        p.groups = groups;
+        if (p.n_groups < 0) {
+                err_set(error, errno, "getgroups");
+                return NULL;
+        }
+        groups[p.n_groups++] = spec->caller.gid;
+
         collect_hidden(&p);
         if (!(spec->root.rootfs ? plan_rootfs(&p, error) : plan_host_root(&p, error)))
                 return NULL;
@@ -736,7 +786,7 @@ bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error) {
                         return false;
         for (guint i = 0; i < plan->nodes->len; i++) {
                 const RootNode *node = g_ptr_array_index(plan->nodes, i);
-                if (i > 0 && node->kind != ROOT_OVERLAY)
+                if ((i > 0 && node->kind != ROOT_OVERLAY) || node->read_only)
                         continue;
                 g_autofree char *upper = g_strconcat("upper/", node->path, NULL);
                 g_autofree char *work = g_strdup_printf("work/%u", node->index);
@@ -758,7 +808,7 @@ static void trim_up(int box_fd, const char *path) {
 void root_plan_trim_dirs(const RootPlan *plan, int box_fd) {
         for (guint i = plan->nodes->len; i-- > 0;) {
                 const RootNode *node = g_ptr_array_index(plan->nodes, i);
-                if (node->kind != ROOT_OVERLAY || !*node->path)
+                if (node->kind != ROOT_OVERLAY || !*node->path || node->read_only)
                         continue;
                 g_autofree char *upper = g_strconcat("upper/", node->path, NULL);
                 trim_up(box_fd, upper);

@@ -14,6 +14,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "base/error.h"
@@ -157,6 +158,47 @@ static bool start(Sandbox *s, GError **error) {
         return true;
 }
 
+/*
+ * Let go of the box's mounts and of its TAP without waiting for it. Taking an overlay down has the kernel wait for all its
+ * processors (synchronize_rcu_expedited() in kern_unmount_array(), fs/namespace.c), once for each; a TAP likewise, for
+ * longer. Whoever drops the last reference waits, be it by exiting. So the last one is given to a socket that holds only
+ * itself, which the kernel collects in a worker of its own (unix_gc(), net/unix/garbage.c), as it does with network
+ * namespaces. No process is in the namespaces any more. Where that is not to be had, closing is all there is to do.
+ */
+static void release_kernel_objects(Sandbox *s) {
+        int ends[2], fds[3];
+        size_t n = 0;
+
+        if (s->mount_ns >= 0)
+                fds[n++] = s->mount_ns;
+        if (s->tap >= 0)
+                fds[n++] = s->tap;
+        if (n > 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0) {
+                union {
+                        struct cmsghdr align;
+                        char space[CMSG_SPACE(sizeof fds)];
+                } control = { 0 };
+                char byte = 0;
+                struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+                struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control };
+                struct cmsghdr *c = &control.align;
+
+                fds[n++] = ends[1];
+                msg.msg_controllen = CMSG_SPACE(n * sizeof(int));
+                c->cmsg_level = SOL_SOCKET;
+                c->cmsg_type = SCM_RIGHTS;
+                c->cmsg_len = CMSG_LEN(n * sizeof(int));
+                memcpy(CMSG_DATA(c), fds, n * sizeof(int));
+                (void) sendmsg(ends[0], &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+                fd_closep(&s->mount_ns);
+                fd_closep(&s->tap);
+                close(ends[0]);
+                close(ends[1]);
+        }
+        fd_closep(&s->mount_ns);
+        fd_closep(&s->tap);
+}
+
 /* Kill what is left, wait until the kernel has taken it all down. */
 static void end_processes(Sandbox *s) {
         net_helper_kill(&s->net);
@@ -169,6 +211,7 @@ static void end_processes(Sandbox *s) {
                 s->child = 0;
         }
         net_helper_clear(&s->net);
+        release_kernel_objects(s);
 }
 
 static char *size_text(guint64 bytes) {
@@ -218,7 +261,7 @@ static int exit_status(const Sandbox *s) {
 }
 
 int sandbox_run(const Spec *spec, GError **error) {
-        Sandbox s = { .spec = spec, .child_pidfd = -1, .child_wire = -1, .payload_wire = -1, .payload_pidfd = -1, .signals = -1,
+        Sandbox s = { .spec = spec, .child_pidfd = -1, .child_wire = -1, .payload_wire = -1, .payload_pidfd = -1, .mount_ns = -1, .tap = -1, .signals = -1,
                       .stdio = { .tty = -1, .pipe_ends = { -1, -1, -1 } }, .net = { .pidfd = -1, .wire = -1 } };
         g_autoptr(GError) failure = NULL, late = NULL;
 

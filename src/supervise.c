@@ -125,13 +125,17 @@ static bool on_child_message(Sandbox *s, GError **error) {
                 return wire_error_to_gerror(&m, error);
         case WIRE_NET_FDS:
                 log_step("TAP made");
-                return s->net.pid > 0 && net_helper_give_tap(&s->net, wire_message_take_fd(&m, 0), error);
+                fd_closep(&s->tap);
+                s->tap = wire_message_take_fd(&m, 0);
+                return net_helper_give_tap(&s->net, s->tap, error);
         case WIRE_PTY:
                 return start_term(s, wire_message_take_fd(&m, 0), error) && maybe_go(s, error);
         case WIRE_ROOTED:
                 log_step("root built");
                 fd_closep(&s->payload_pidfd);
+                fd_closep(&s->mount_ns);
                 s->payload_pidfd = wire_message_take_fd(&m, 0);
+                s->mount_ns = wire_message_take_fd(&m, 1);
                 return true;
         case WIRE_STOPPED: {
                 int sig;

@@ -30,6 +30,8 @@ typedef struct {
         int child_pidfd, child_wire;
         int payload_wire;  /* -1 from the payload's exec on */
         int payload_pidfd; /* -1 before ROOTED */
+        /* Held only to be let go of last, see release_kernel_objects(); -1 before they come. */
+        int mount_ns, tap;
         bool go_sent, started, exited, child_ended, timed_out;
         int wait_status;   /* the payload's */
         int interrupted;   /* a signal that ended the start, or 0 */

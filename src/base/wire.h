@@ -21,7 +21,7 @@ typedef enum {
         /* child → launcher */
         WIRE_NET_FDS,  /* + the TAP's fd */
         WIRE_PTY,      /* + the pty's master side */
-        WIRE_ROOTED,   /* + the payload's pidfd: the root stands */
+        WIRE_ROOTED,   /* + the payload's pidfd, + the mount namespace: the root stands */
         WIRE_STOPPED,  /* (i) the payload was stopped by this signal */
         WIRE_EXITED,   /* (i) the payload's wait status */
         /* launcher → usbox-net */
