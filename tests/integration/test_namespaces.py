@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The eight namespaces, the two user namespaces, --nested, clocks."""
+import ctypes
 import os
 import pwd
 import shutil
+import subprocess
+import time
 
 import pytest
 
-from conftest import assert_refused, cannot, notes_stripped
+from conftest import assert_refused, cannot
 
 KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
@@ -83,7 +86,7 @@ def test_root_can_use_its_ids(box, subids):
 
 
 def test_user_number_and_group(box, subids):
-    out = box.sh("id -u; id -g", "--user=1234:4321", "--userns=subids").lines()
+    out = box.sh("id -u; id -g", "--user=1234:4321", "--userns=subids", "-w", "/").lines()
     assert out == ["1234", "4321"]
 
 
@@ -153,14 +156,6 @@ def test_nested_lets_other_sandboxes_run(box, command):
     assert box.run("--rm", "--", *command).rc != 0
 
 
-def test_nested_usbox(box):
-    """usbox in usbox, --overlay=none: the least that it needs."""
-    from conftest import BUILD
-    result = box.sh(f"USBOX_LIBEXECDIR={box.libexec} {BUILD}/src/usbox run --overlay=none --network=none -- echo inner",
-                    "--nested", f"--ro={BUILD}")
-    assert result.ok().out.strip() == "inner", result
-
-
 def test_chromium_with_its_own_sandbox(box):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if not chromium:
@@ -178,7 +173,6 @@ def test_chromium_with_its_own_sandbox(box):
 @pytest.mark.slice
 def test_time_offset(box):
     script = "import time; print(open('/proc/uptime').read().split()[0], time.clock_gettime(time.CLOCK_MONOTONIC), time.clock_gettime(time.CLOCK_BOOTTIME))"
-    import time
     now = (time.clock_gettime(time.CLOCK_MONOTONIC), time.clock_gettime(time.CLOCK_BOOTTIME))
     up, mono, boot = map(float, box.python(script, "--time-offset=monotonic=86400,boottime=172800").ok().out.split())
     assert 86400 <= mono - now[0] < 86400 + 30
@@ -191,7 +185,7 @@ def test_time_offset(box):
 def test_time_offset_is_checked(box):
     assert_refused(box.run("--time-offset=monotonic=x", "--", "true"), "--time-offset", hint=False)
     assert_refused(box.run("--time-offset=wall=3", "--", "true"), "--time-offset", hint=False)
-    assert_refused(box.run("--time-offset=boottime=-99999999999", "--", "true"), "clock", hint=False)
+    assert_refused(box.run("--time-offset=boottime=-4000000000", "--", "true"), "clock", hint=False)
 
 
 def test_hostname(box):
@@ -206,8 +200,24 @@ def test_hostname_is_checked(box):
     assert_refused(box.run("--hostname=a b", "--", "true"), "--hostname", hint=False)
 
 
-def test_quotas_of_the_caller_are_not_used_up(box):
-    """Limits inside are the box's: the caller's own would be spent by it otherwise."""
-    out = box.sh("cat /proc/sys/user/max_user_namespaces").ok().out.strip()
-    assert int(out) <= int(open("/proc/sys/user/max_user_namespaces", encoding="utf-8").read())
-    assert notes_stripped(box.sh("true").err) == ""
+def test_the_callers_quota_of_inotify_is_not_used_up(box):
+    """What a box takes counts for its owner on the host too, so its own limit lies below the owner's."""
+    limit = int(open("/proc/sys/fs/inotify/max_user_instances", encoding="utf-8").read())
+    script = f"""
+import ctypes, resource
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, {limit} + 100), hard))
+libc = ctypes.CDLL(None, use_errno=True)
+count = 0
+while count <= {limit} and libc.inotify_init() >= 0:
+    count += 1
+print(count, flush=True)
+input()
+"""
+    proc = box.popen("run", "--rm", "--", "/usr/bin/python3", "-c", script, stdin=subprocess.PIPE)
+    taken = int(proc.stdout.readline())
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.inotify_init()
+    proc.communicate(b"\n", timeout=20)
+    assert 0 < taken < limit and fd >= 0, (taken, limit)
+    os.close(fd)

@@ -200,7 +200,8 @@ static long probe_route_netlink(void) {
                 uint32_t index;
         } request = {
                 .h = { .nlmsg_len = sizeof request, .nlmsg_type = RTM_NEWROUTE, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE },
-                .r = { .rtm_family = AF_INET, .rtm_dst_len = 32, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_BOOT, .rtm_scope = RT_SCOPE_LINK, .rtm_type = RTN_UNICAST },
+                .r = { .rtm_family = AF_INET, .rtm_dst_len = 32, .rtm_table = RT_TABLE_MAIN,
+                       .rtm_protocol = RTPROT_BOOT, .rtm_scope = RT_SCOPE_LINK, .rtm_type = RTN_UNICAST },
                 .dst = { .rta_len = 8, .rta_type = RTA_DST },
                 .address = htonl(0x01020304),
                 .oif = { .rta_len = 8, .rta_type = RTA_OIF },
