@@ -5,7 +5,8 @@
  * Role: usbox-net. Privileges: none. Threads: one. Order: last, until the end.
  *
  * In each turn a change of the host's addresses is taken in before the frames that it could concern, and libslirp sees
- * its sockets before new frames, since its clock goes on only then.
+ * its sockets after new frames: only then does it send what had waited for one (an ARP answer). Its clock goes on only
+ * then too, so that it stands for as long as poll(2) waits, a second at most, and has to be set before the first frame.
  */
 #include <string.h>
 #include <sys/socket.h>
@@ -101,6 +102,9 @@ bool loop_run(Net *net, GError **error) {
         g_autoptr(GArray) fds = g_array_new(false, false, sizeof(struct pollfd));
         g_autofree uint8_t *buf = g_malloc(FRAME_MAX);
 
+        stack_prepare(net->stack, fds);
+        stack_dispatch(net->stack, fds);
+
         for (;;) {
                 const struct pollfd own[POLL_OWN] = {
                         [POLL_WIRE] = { .fd = net->wire, .events = POLLIN },
@@ -128,9 +132,9 @@ bool loop_run(Net *net, GError **error) {
                                 return false;
                         net->policy.host = net->host.prefixes;
                 }
-                forward_dispatch(net->forward, fds);
-                stack_dispatch(net->stack, fds);
                 if (g_array_index(fds, struct pollfd, POLL_TAP).revents && !take_frames(net, buf, error))
                         return false;
+                forward_dispatch(net->forward, fds);
+                stack_dispatch(net->stack, fds);
         }
 }

@@ -170,6 +170,12 @@ def publish():
         tcp4, tcp6, udp4, udp6, fixed = (p[2] for p in box.ports)
         assert fixed == 8080 and 0 not in (tcp4, tcp6, udp4, udp6)
 
+        # The first connection waits for the box's answer to ARP, and for nothing else.
+        time.sleep(0.6)
+        start = time.monotonic()
+        assert talk("127.0.0.1", tcp4, 1) == 1
+        assert time.monotonic() - start < 0.25
+
         for address, port in (("127.0.0.1", tcp4), ("127.0.0.1", 8080), (HOST4, tcp4), ("::1", tcp6), (HOST6, tcp6)):
             assert talk(address, port) == MEGABYTE, (address, port)
         for address, seen, port in (("127.0.0.1", "10.0.2.2", udp4), (HOST4, HOST4, udp4), ("::1", "fd00::2", udp6), (HOST6, HOST6, udp6)):

@@ -86,10 +86,15 @@ static PolicyVerdict judge(const Frame *f) {
         } while (0)
 
 static void test_destinations(void) {
-        static const char *const open[] = { "1.1.1.1", "192.0.2.3", "198.51.101.1", "10.0.3.1", "192.168.1.1", "169.254.1.1", "126.255.255.255",
+        static const char *const open[] = {
+                "1.1.1.1", "192.0.2.3", "198.51.101.1", "10.0.3.1", "192.168.1.1", "169.254.1.1", "126.255.255.255",
+        };
                                             "128.0.0.1", "1.0.0.0", "223.255.255.255", "2606:4700::1111", "2001:db8::3", "2001:db8:5:8::1", "fd01::1",
                                             "2002:101:101::1", "64:ff9b::1.1.1.1", "fec0::1" };
-        static const char *const closed[] = { "127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "10.0.2.2", "10.0.2.7", "192.0.2.2", "198.51.100.77",
+        static const char *const closed[] = {
+                "127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "10.0.2.2", "10.0.2.7", "192.0.2.2",
+                "198.51.100.77",
+        };
                                               "169.254.169.254", "169.254.170.2", "100.100.100.200", "240.0.0.1", "255.255.255.254",
                                               "::1", "::", "::7f00:1", "::ffff:127.0.0.1", "::ffff:1.1.1.1", "::ffff:0:127.0.0.1", "fd00::2", "fd00::7",
                                               "2001:db8::2", "2001:db8:5:7::1", "fe80::1", "febf::1", "fd00:ec2::254", "fd20:ce::254",
@@ -114,7 +119,10 @@ static void test_destinations(void) {
 }
 
 static void test_multicast(void) {
-        static const char *const dropped[] = { "224.0.0.1", "224.0.0.251", "239.255.255.250", "255.255.255.255", "10.0.2.255", "ff02::1", "ff02::fb", "ff0e::1" };
+        static const char *const dropped[] = {
+                "224.0.0.1", "224.0.0.251", "239.255.255.250", "255.255.255.255", "10.0.2.255", "ff02::1", "ff02::fb",
+                "ff0e::1"
+        };
 
         for (size_t i = 0; i < G_N_ELEMENTS(dropped); i++) {
                 const char *box = strchr(dropped[i], ':') ? NET_BOX_IPV6 : NET_BOX_IPV4;
@@ -142,7 +150,10 @@ static void test_services(void) {
 }
 
 static void test_sources(void) {
-        static const char *const bad[] = { "0.0.0.0", "127.0.0.1", "10.0.2.0", "10.0.2.2", "10.0.2.3", "10.0.2.255", "192.0.2.2", "1.1.1.1", "224.0.0.1",
+        static const char *const bad[] = {
+                "0.0.0.0", "127.0.0.1", "10.0.2.0", "10.0.2.2", "10.0.2.3", "10.0.2.255", "192.0.2.2", "1.1.1.1",
+                "224.0.0.1",
+        };
                                            "255.255.255.255", "::", "::1", "fd00::", "fd00::2", "fd00::3", "fe80::1", "2001:db8::2", "ff02::1", "::ffff:10.0.2.100" };
         for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
                 const char *dst = strchr(bad[i], ':') ? "2606:4700::1111" : "1.1.1.1";
@@ -305,7 +316,10 @@ static void test_switches(void) {
 
 /* policy.c spells the box's network out; it must be that of config.h. */
 static void test_constants(void) {
-        static const char *const inside[] = { NET_BOX_IPV4, NET_GATEWAY_IPV4, NET_DNS_IPV4, NET_SUBNET_IPV4, NET_BOX_IPV6, NET_GATEWAY_IPV6, NET_DNS_IPV6, NET_SUBNET_IPV6 };
+        static const char *const inside[] = {
+                NET_BOX_IPV4, NET_GATEWAY_IPV4, NET_DNS_IPV4, NET_SUBNET_IPV4, NET_BOX_IPV6, NET_GATEWAY_IPV6,
+                NET_DNS_IPV6, NET_SUBNET_IPV6
+        };
 
         for (size_t i = 0; i < G_N_ELEMENTS(inside); i++) {
                 int family;
