@@ -48,8 +48,8 @@ void net_publish_free(NetPublish *publish) {
 
 char *net_publish_text(const NetPublish *publish) {
         bool v6 = strchr(publish->host_addr, ':');
-        return g_strdup_printf("%s %s%s%s:%u", publish->udp ? "udp" : "tcp", v6 ? "[" : "", *publish->host_addr ? publish->host_addr : "*",
-                               v6 ? "]" : "", publish->host_port);
+        return g_strdup_printf("%s %s%s%s:%u", publish->udp ? "udp" : "tcp", v6 ? "[" : "",
+                               *publish->host_addr ? publish->host_addr : "*", v6 ? "]" : "", publish->host_port);
 }
 
 static socklen_t make_address(const char *text, guint16 port, struct sockaddr_storage *ret) {
@@ -79,7 +79,8 @@ socklen_t net_publish_box(const NetPublish *publish, struct sockaddr_storage *re
 }
 
 guint16 net_sockaddr_port(const struct sockaddr_storage *addr) {
-        return ntohs(addr->ss_family == AF_INET ? ((const struct sockaddr_in *) addr)->sin_port : ((const struct sockaddr_in6 *) addr)->sin6_port);
+        return ntohs(addr->ss_family == AF_INET ? ((const struct sockaddr_in *) addr)->sin_port
+                                                : ((const struct sockaddr_in6 *) addr)->sin6_port);
 }
 
 bool net_publish_failed(const NetPublish *publish, int errnum, GError **error) {
@@ -87,7 +88,8 @@ bool net_publish_failed(const NetPublish *publish, int errnum, GError **error) {
 
         err_set(error, errnum, "publish %s", text);
         if (errnum == EACCES)
-                err_hint(error, "ports below net.ipv4.ip_unprivileged_port_start are for root: take a higher one, or lower it with sysctl");
+                err_hint(error, "ports below net.ipv4.ip_unprivileged_port_start are for root: take a higher one, or "
+                                "lower it with sysctl");
         else if (errnum == EADDRINUSE)
                 err_hint(error, "port %u is taken: `ss -lntup` shows by whom; 0 takes any free one", publish->host_port);
         else if (errnum == EADDRNOTAVAIL)
@@ -100,7 +102,8 @@ GVariant *net_publish_pack(const GPtrArray *publish) {
         g_variant_builder_init(&builder, G_VARIANT_TYPE(NET_PUBLISH_SIGNATURE));
         for (guint i = 0; i < publish->len; i++) {
                 const NetPublish *p = publish->pdata[i];
-                g_variant_builder_add(&builder, "(ssqsq)", p->udp ? "udp" : "tcp", p->host_addr, p->host_port, p->box_addr, p->box_port);
+                g_variant_builder_add(&builder, "(ssqsq)", p->udp ? "udp" : "tcp", p->host_addr, p->host_port,
+                                      p->box_addr, p->box_port);
         }
         return g_variant_builder_end(&builder);
 }
@@ -135,8 +138,9 @@ static bool is_box_address(int family, const uint8_t bytes[16]) {
         inet_pton(family, family == AF_INET ? NET_SUBNET_IPV4 : NET_SUBNET_IPV6, subnet);
         inet_pton(family, family == AF_INET ? NET_GATEWAY_IPV4 : NET_GATEWAY_IPV6, gateway);
         inet_pton(family, family == AF_INET ? NET_DNS_IPV4 : NET_DNS_IPV6, dns);
-        return memcmp(bytes, subnet, prefix) == 0 && memcmp(bytes, subnet, size) != 0 && memcmp(bytes, gateway, size) != 0 &&
-               memcmp(bytes, dns, size) != 0 && !(family == AF_INET && bytes[3] == 255);
+        return memcmp(bytes, subnet, prefix) == 0 && memcmp(bytes, subnet, size) != 0 &&
+               memcmp(bytes, gateway, size) != 0 && memcmp(bytes, dns, size) != 0 &&
+               !(family == AF_INET && bytes[3] == 255);
 }
 
 static bool publish_check(const NetPublish *p, GError **error) {
@@ -252,8 +256,8 @@ NetConfig *net_config_parse(GVariant *dict, GError **error) {
                 }
                 seen |= 1u << key;
                 if (!g_variant_is_of_type(value, G_VARIANT_TYPE(config_keys[key].type))) {
-                        err_usage(error, "network configuration: %s is of type %s, not %s", quoted, g_variant_get_type_string(value),
-                                  config_keys[key].type);
+                        err_usage(error, "network configuration: %s is of type %s, not %s", quoted,
+                                  g_variant_get_type_string(value), config_keys[key].type);
                         return NULL;
                 }
                 if (!apply_key(config, (ConfigKey) key, value, error))

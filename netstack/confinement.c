@@ -39,7 +39,8 @@ static bool confine_files(GError **error) {
 
         _cleanup_close_ int file = open(keep_files[0], O_PATH | O_CLOEXEC);
         if (file >= 0) {
-                struct landlock_path_beneath_attr rule = { .allowed_access = LANDLOCK_ACCESS_FS_READ_FILE, .parent_fd = file };
+                struct landlock_path_beneath_attr rule = { .allowed_access = LANDLOCK_ACCESS_FS_READ_FILE,
+                                                           .parent_fd = file };
                 if (sys_landlock_add_rule(ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule) < 0)
                         return err_set(error, errno, "landlock_add_rule %s", keep_files[0]);
         } else if (errno != ENOENT) {

@@ -108,7 +108,8 @@ guint16 forward_publish(Forward *forward, const NetPublish *publish, GError **er
         _cleanup_close_ int fd = socket(host.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         int on = 1;
         if (fd < 0 || (host.ss_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) < 0) ||
-            bind(fd, (struct sockaddr *) &host, host_len) < 0 || getsockname(fd, (struct sockaddr *) &host, &host_len) < 0) {
+            bind(fd, (struct sockaddr *) &host, host_len) < 0 ||
+            getsockname(fd, (struct sockaddr *) &host, &host_len) < 0) {
                 net_publish_failed(publish, errno, error);
                 return 0;
         }
@@ -224,13 +225,14 @@ static bool take_datagram(Forward *forward, guint index) {
                 return true;
 
         size_t udp_len = UDP_LEN + (size_t) n;
-        uint8_t *udp = forward->buf + packet_write_headers(forward->buf, forward->box_mac, port->family, &peer->key.addr, &port->box_addr,
-                                                           IPPROTO_UDP, udp_len);
+        uint8_t *udp = forward->buf + packet_write_headers(forward->buf, forward->box_mac, port->family,
+                                                           &peer->key.addr, &port->box_addr, IPPROTO_UDP, udp_len);
         packet_put16(udp, peer->key.port);
         packet_put16(udp + 2, port->box_port);
         packet_put16(udp + 4, (unsigned) udp_len);
         packet_put16(udp + 6, 0);
-        packet_put16(udp + 6, packet_l4_checksum(port->family, &peer->key.addr, &port->box_addr, IPPROTO_UDP, udp, udp_len));
+        packet_put16(udp + 6,
+                     packet_l4_checksum(port->family, &peer->key.addr, &port->box_addr, IPPROTO_UDP, udp, udp_len));
         forward->send(forward->buf, headers + (size_t) n, forward->send_data);
         return true;
 }

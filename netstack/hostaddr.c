@@ -57,7 +57,8 @@ static bool take_route(const struct nlmsghdr *header, GArray *prefixes) {
 
         if (route->rtm_table != RT_TABLE_LOCAL || (route->rtm_family != AF_INET && route->rtm_family != AF_INET6))
                 return false;
-        if (!prefixes || (route->rtm_type != RTN_LOCAL && route->rtm_type != RTN_ANYCAST && route->rtm_type != RTN_BROADCAST) ||
+        if (!prefixes ||
+            (route->rtm_type != RTN_LOCAL && route->rtm_type != RTN_ANYCAST && route->rtm_type != RTN_BROADCAST) ||
             route->rtm_dst_len > size * 8)
                 return true;
 
@@ -75,7 +76,8 @@ static bool take_route(const struct nlmsghdr *header, GArray *prefixes) {
 }
 
 /* One packet from the kernel, n bytes: what belongs to the dump goes to prefixes, what does not sets *ret_changed. */
-static ReplyState take_packet(const HostAddr *h, const uint8_t *buf, size_t n, GArray *prefixes, bool *ret_changed, int *ret_errno) {
+static ReplyState take_packet(const HostAddr *h, const uint8_t *buf, size_t n, GArray *prefixes, bool *ret_changed,
+                              int *ret_errno) {
         for (const struct nlmsghdr *m = (const void *) buf; NLMSG_OK(m, n); m = NLMSG_NEXT(m, n)) {
                 if (m->nlmsg_seq != h->sequence || !prefixes) {
                         if (m->nlmsg_type == RTM_NEWROUTE || m->nlmsg_type == RTM_DELROUTE)
@@ -130,7 +132,8 @@ static bool dump(HostAddr *h, GError **error) {
         for (int i = 0; i < DUMP_TRIES; i++) {
                 g_autoptr(GArray) prefixes = g_array_new(false, false, sizeof(PolicyPrefix));
                 bool changed = false;
-                if (!dump_family(h, AF_INET, prefixes, &changed, error) || !dump_family(h, AF_INET6, prefixes, &changed, error))
+                if (!dump_family(h, AF_INET, prefixes, &changed, error) ||
+                    !dump_family(h, AF_INET6, prefixes, &changed, error))
                         return false;
                 g_clear_pointer(&h->prefixes, g_array_unref);
                 h->prefixes = g_steal_pointer(&prefixes);

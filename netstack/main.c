@@ -68,7 +68,8 @@ static bool publish_all(Net *net, const NetConfig *config, GPtrArray *ret, GErro
                         return false;
                 bool v6 = strchr(p->host_addr, ':');
                 g_ptr_array_add(ret, net_publish_new(p->udp, *p->host_addr ? p->host_addr : "0.0.0.0", port,
-                                                     *p->box_addr ? p->box_addr : (v6 ? NET_BOX_IPV6 : NET_BOX_IPV4), p->box_port));
+                                                     *p->box_addr ? p->box_addr : (v6 ? NET_BOX_IPV6 : NET_BOX_IPV4),
+                                                     p->box_port));
         }
         return true;
 }
@@ -136,7 +137,8 @@ int main(int argc, char **argv) {
                 guint64 fd;
                 if (g_str_equal(argv[i], "--verbose"))
                         verbose = true;
-                else if (g_str_equal(argv[i], "--wire") && i + 1 < argc && g_ascii_string_to_unsigned(argv[++i], 10, 3, 1024, &fd, NULL))
+                else if (g_str_equal(argv[i], "--wire") && i + 1 < argc &&
+                         g_ascii_string_to_unsigned(argv[++i], 10, 3, 1024, &fd, NULL))
                         net.wire = (int) fd;
                 else
                         net.wire = -1, i = argc;

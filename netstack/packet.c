@@ -33,7 +33,8 @@ static bool parse_arp(size_t len, Packet *p) {
         const uint8_t *arp = p->frame + PACKET_ETH_LEN;
 
         /* Ethernet and IPv4 (RFC 826): libslirp looks at neither. */
-        if (len < PACKET_ETH_LEN + 28 || packet_get16(arp) != 1 || packet_get16(arp + 2) != PACKET_ETH_IPV4 || arp[4] != 6 || arp[5] != 4)
+        if (len < PACKET_ETH_LEN + 28 || packet_get16(arp) != 1 || packet_get16(arp + 2) != PACKET_ETH_IPV4 ||
+            arp[4] != 6 || arp[5] != 4)
                 return false;
         p->family = AF_UNSPEC;
         p->len = PACKET_ETH_LEN + 28;
@@ -158,8 +159,8 @@ uint16_t packet_sum_end(uint32_t sum) {
         return (uint16_t) ~sum;
 }
 
-uint16_t packet_l4_checksum(int family, const struct in6_addr *src, const struct in6_addr *dst, uint8_t protocol, const void *l4,
-                            size_t len) {
+uint16_t packet_l4_checksum(int family, const struct in6_addr *src, const struct in6_addr *dst, uint8_t protocol,
+                            const void *l4, size_t len) {
         uint32_t sum = 0;
 
         if (protocol != IPPROTO_ICMP) { /* which has no pseudo header */

@@ -48,8 +48,8 @@ uint32_t packet_sum(uint32_t sum, const void *data, size_t len);
 uint16_t packet_sum_end(uint32_t sum);
 
 /* The checksum of a transport packet of len bytes with its pseudo header; the field itself must hold 0. */
-uint16_t packet_l4_checksum(int family, const struct in6_addr *src, const struct in6_addr *dst, uint8_t protocol, const void *l4,
-                            size_t len);
+uint16_t packet_l4_checksum(int family, const struct in6_addr *src, const struct in6_addr *dst, uint8_t protocol,
+                            const void *l4, size_t len);
 
 /* Write Ethernet and IP header for l4_len bytes of transport packet to frame; returns where the transport packet goes. */
 size_t packet_write_headers(uint8_t *frame, const uint8_t eth_dst[6], int family, const struct in6_addr *src,

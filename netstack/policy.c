@@ -41,7 +41,8 @@ static const PolicyPrefix subnet_ipv4 = { V4(10, 0, 2, 0), 96 + 24 }, subnet_ipv
 static const struct in6_addr gateway_ipv4 = V4(10, 0, 2, 2), dns_ipv4 = V4(10, 0, 2, 3), broadcast_ipv4 = V4(10, 0, 2, 255);
 static const struct in6_addr gateway_ipv6 = V6(0xfd, [15] = 2), dns_ipv6 = V6(0xfd, [15] = 3);
 static const struct in6_addr any_broadcast_ipv4 = V4(255, 255, 255, 255), any_ipv4 = V4(0, 0, 0, 0);
-static const PolicyPrefix link_local_ipv6 = { V6(0xfe, 0x80), 10 }, multicast_ipv6 = { V6(0xff), 8 }, multicast_ipv4 = { V4(224, 0, 0, 0), 96 + 4 };
+static const PolicyPrefix link_local_ipv6 = { V6(0xfe, 0x80), 10 }, multicast_ipv6 = { V6(0xff), 8 },
+                          multicast_ipv4 = { V4(224, 0, 0, 0), 96 + 4 };
 
 /* Denied to an IPv4 packet, and to an IPv6 packet that has such an IPv4 address inside its own. */
 static const PolicyPrefix denied_ipv4[] = {
@@ -123,7 +124,8 @@ static bool is_dns(const Packet *p) {
 
 static bool is_multicast(const Packet *p) {
         if (p->family == AF_INET)
-                return prefix_has(&multicast_ipv4, &p->dst) || same(&p->dst, &any_broadcast_ipv4) || same(&p->dst, &broadcast_ipv4);
+                return prefix_has(&multicast_ipv4, &p->dst) || same(&p->dst, &any_broadcast_ipv4) ||
+                       same(&p->dst, &broadcast_ipv4);
         return prefix_has(&multicast_ipv6, &p->dst);
 }
 
@@ -142,13 +144,17 @@ static bool is_neighbour_discovery(const Packet *p) {
         if (p->protocol != IPPROTO_ICMPV6 || p->hops != 255 || p->icmp_code != 0)
                 return false;
         size_t minimum = p->icmp_type == NDP_ROUTER_SOLICIT ? 8 : 24;
-        return (p->icmp_type == NDP_ROUTER_SOLICIT || p->icmp_type == NDP_NEIGHBOUR_SOLICIT || p->icmp_type == NDP_NEIGHBOUR_ADVERT) &&
-               p->l4_len >= minimum && (policy_is_subnet(AF_INET6, &p->src) || prefix_has(&link_local_ipv6, &p->src) || IN6_IS_ADDR_UNSPECIFIED(&p->src));
+        return (p->icmp_type == NDP_ROUTER_SOLICIT || p->icmp_type == NDP_NEIGHBOUR_SOLICIT ||
+                p->icmp_type == NDP_NEIGHBOUR_ADVERT) &&
+               p->l4_len >= minimum &&
+               (policy_is_subnet(AF_INET6, &p->src) || prefix_has(&link_local_ipv6, &p->src) ||
+                IN6_IS_ADDR_UNSPECIFIED(&p->src));
 }
 
 static bool is_dhcp(const Packet *p) {
-        return p->family == AF_INET && p->protocol == IPPROTO_UDP && p->sport == PORT_DHCP_CLIENT && p->dport == PORT_DHCP_SERVER &&
-               (same(&p->src, &any_ipv4) || is_box_source(p)) && (same(&p->dst, &any_broadcast_ipv4) || is_gateway(p));
+        return p->family == AF_INET && p->protocol == IPPROTO_UDP && p->sport == PORT_DHCP_CLIENT &&
+               p->dport == PORT_DHCP_SERVER && (same(&p->src, &any_ipv4) || is_box_source(p)) &&
+               (same(&p->dst, &any_broadcast_ipv4) || is_gateway(p));
 }
 
 static PolicyVerdict judge_icmp(const Policy *policy, const Packet *p) {

@@ -168,7 +168,8 @@ static int find_listener(int fd, int events, void *opaque) {
 
 guint16 stack_publish(Stack *stack, const NetPublish *publish, GError **error) {
         struct sockaddr_storage host, box, bound;
-        socklen_t host_len = net_publish_host(publish, &host), box_len = net_publish_box(publish, &box), bound_len = sizeof bound;
+        socklen_t host_len = net_publish_host(publish, &host), box_len = net_publish_box(publish, &box),
+                  bound_len = sizeof bound;
 
         if (slirp_add_hostxfwd(stack->slirp, (struct sockaddr *) &host, host_len, (struct sockaddr *) &box, box_len,
                                SLIRP_HOSTFWD_V6ONLY) < 0) {

@@ -36,10 +36,12 @@ static void die(int status, const GError *error) {
 
 static void make_namespaces(void) {
         g_autoptr(GError) error = NULL;
-        g_autofree char *uid_map = g_strdup_printf("0 %d 1", (int) getuid()), *gid_map = g_strdup_printf("0 %d 1", (int) getgid());
+        g_autofree char *uid_map = g_strdup_printf("0 %d 1", (int) getuid()),
+                        *gid_map = g_strdup_printf("0 %d 1", (int) getgid());
 
         if (unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0 || !fd_write_file(AT_FDCWD, "/proc/self/setgroups", "deny") ||
-            !fd_write_file(AT_FDCWD, "/proc/self/uid_map", uid_map) || !fd_write_file(AT_FDCWD, "/proc/self/gid_map", gid_map)) {
+            !fd_write_file(AT_FDCWD, "/proc/self/uid_map", uid_map) ||
+            !fd_write_file(AT_FDCWD, "/proc/self/gid_map", gid_map)) {
                 err_set(&error, errno, "namespaces");
                 die(EXIT_DRIVER, error);
         }
@@ -54,11 +56,11 @@ static int make_tap(const NetConfig *config) {
                 err_set(&error, errno, "TAP");
                 die(EXIT_DRIVER, error);
         }
-        g_autofree char *script = g_strdup_printf(
-                "ip link set lo up && ip link set tap0 mtu %u up && ip addr add %s/%d dev tap0 && ip route add default via %s", config->mtu,
-                NET_BOX_IPV4, NET_PREFIX_IPV4, NET_GATEWAY_IPV4);
-        g_autofree char *script6 = g_strdup_printf("ip addr add %s/%d dev tap0 nodad && ip -6 route add default via %s", NET_BOX_IPV6,
-                                                   NET_PREFIX_IPV6, NET_GATEWAY_IPV6);
+        g_autofree char *script = g_strdup_printf("ip link set lo up && ip link set tap0 mtu %u up && ip addr add "
+                                                  "%s/%d dev tap0 && ip route add default via %s",
+                                                  config->mtu, NET_BOX_IPV4, NET_PREFIX_IPV4, NET_GATEWAY_IPV4);
+        g_autofree char *script6 = g_strdup_printf("ip addr add %s/%d dev tap0 nodad && ip -6 route add default via %s",
+                                                   NET_BOX_IPV6, NET_PREFIX_IPV6, NET_GATEWAY_IPV6);
         if (system(script) != 0 || (config->ipv6 && system(script6) != 0)) {
                 err_set(&error, 0, "ip failed");
                 die(EXIT_DRIVER, error);
@@ -75,15 +77,16 @@ static void print_ready(const WireMessage *ready) {
                 die(EXIT_DRIVER, error);
         for (guint i = 0; i < ports->len; i++) {
                 const NetPublish *p = ports->pdata[i];
-                printf("ready %s %s %u %s %u\n", p->udp ? "udp" : "tcp", p->host_addr, p->host_port, p->box_addr, p->box_port);
+                printf("ready %s %s %u %s %u\n", p->udp ? "udp" : "tcp", p->host_addr, p->host_port, p->box_addr,
+                       p->box_port);
         }
 }
 
 static void parse_publish(NetConfig *config, const char *text) {
         g_auto(GStrv) parts = g_strsplit(text, ",", 5);
         g_assert(g_strv_length(parts) == 5);
-        g_ptr_array_add(config->publish, net_publish_new(g_str_equal(parts[0], "udp"), parts[1], (guint16) atoi(parts[2]), parts[3],
-                                                         (guint16) atoi(parts[4])));
+        g_ptr_array_add(config->publish, net_publish_new(g_str_equal(parts[0], "udp"), parts[1],
+                                                         (guint16) atoi(parts[2]), parts[3], (guint16) atoi(parts[4])));
 }
 
 int main(int argc, char **argv) {

@@ -12,7 +12,8 @@ static NetConfig *round_trip(const NetConfig *config, GError **error) {
         g_assert_cmpstr(g_variant_get_type_string(packed), ==, NET_CONFIG_SIGNATURE);
         /* As the wire does it: bytes and back. */
         g_autoptr(GBytes) bytes = g_variant_get_data_as_bytes(packed);
-        g_autoptr(GVariant) received = g_variant_ref_sink(g_variant_new_from_bytes(G_VARIANT_TYPE(NET_CONFIG_SIGNATURE), bytes, false));
+        g_autoptr(GVariant) received =
+                g_variant_ref_sink(g_variant_new_from_bytes(G_VARIANT_TYPE(NET_CONFIG_SIGNATURE), bytes, false));
         g_assert_true(g_variant_is_normal_form(received));
         return net_config_parse(received, error);
 }
@@ -73,23 +74,30 @@ static void test_hostile(void) {
                 { "{'publish': <[('tcp', '', uint16 1, '', uint16 2)]>, 'dns': <'x'>}", "*unknown key \"dns\"" },
                 { "{'publish': <['tcp']>}", "*publish is of type as*" },
                 { "{'publish': <[('sctp', '', uint16 1, '', uint16 2)]>}", "*\"sctp\" is neither tcp nor udp" },
-                { "{'publish': <[('tcp', 'localhost', uint16 1, '', uint16 2)]>}", "*\"localhost\" is not a numeric address" },
+                { "{'publish': <[('tcp', 'localhost', uint16 1, '', uint16 2)]>}",
+                  "*\"localhost\" is not a numeric address" },
                 { "{'publish': <[('tcp', '1.2.3', uint16 1, '', uint16 2)]>}", "*\"1.2.3\" is not a numeric address" },
                 { "{'publish': <[('tcp', 'fe80::1%eth0', uint16 1, '', uint16 2)]>}", "*not a numeric address" },
                 { "{'publish': <[('tcp', '', uint16 1, 'x', uint16 2)]>}", "*\"x\" is not a numeric address" },
                 { "{'publish': <[('tcp', '', uint16 1, '', uint16 0)]>}", "*must not be 0" },
                 { "{'publish': <[('tcp', '', uint16 1, 'fd00::100', uint16 2)]>}", "*not of one address family" },
                 { "{'publish': <[('tcp', '::', uint16 1, '10.0.2.100', uint16 2)]>}", "*not of one address family" },
-                { "{'publish': <[('tcp', '', uint16 1, '127.0.0.1', uint16 2)]>}", "*not an address of the box's network" },
-                { "{'publish': <[('tcp', '', uint16 1, '10.0.2.2', uint16 2)]>}", "*not an address of the box's network" },
-                { "{'publish': <[('tcp', '', uint16 1, '10.0.2.255', uint16 2)]>}", "*not an address of the box's network" },
-                { "{'publish': <[('tcp', '::', uint16 1, 'fd00::3', uint16 2)]>}", "*not an address of the box's network" },
-                { "{'publish': <[('tcp', '::', uint16 1, '', uint16 2)]>, 'ipv6': <false>}", "published port tcp [::]:1: IPv6 is off" },
+                { "{'publish': <[('tcp', '', uint16 1, '127.0.0.1', uint16 2)]>}",
+                  "*not an address of the box's network" },
+                { "{'publish': <[('tcp', '', uint16 1, '10.0.2.2', uint16 2)]>}",
+                  "*not an address of the box's network" },
+                { "{'publish': <[('tcp', '', uint16 1, '10.0.2.255', uint16 2)]>}",
+                  "*not an address of the box's network" },
+                { "{'publish': <[('tcp', '::', uint16 1, 'fd00::3', uint16 2)]>}",
+                  "*not an address of the box's network" },
+                { "{'publish': <[('tcp', '::', uint16 1, '', uint16 2)]>, 'ipv6': <false>}",
+                  "published port tcp [::]:1: IPv6 is off" },
         };
 
         for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
                 g_autoptr(GError) error = NULL;
-                g_autoptr(GVariant) dict = g_variant_parse(G_VARIANT_TYPE(NET_CONFIG_SIGNATURE), rows[i].text, NULL, NULL, &error);
+                g_autoptr(GVariant) dict =
+                        g_variant_parse(G_VARIANT_TYPE(NET_CONFIG_SIGNATURE), rows[i].text, NULL, NULL, &error);
                 g_assert_no_error(error);
                 g_autoptr(NetConfig) config = net_config_parse(dict, &error);
                 g_assert_null(config);
@@ -113,7 +121,8 @@ static void test_addresses(void) {
         g_assert_cmpuint(net_publish_host(v6, &addr), ==, sizeof(struct sockaddr_in6));
         g_assert_cmpuint(net_sockaddr_port(&addr), ==, 82);
         net_publish_box(v6, &addr);
-        g_assert_cmpstr(inet_ntop(AF_INET6, &((struct sockaddr_in6 *) &addr)->sin6_addr, text, sizeof text), ==, NET_BOX_IPV6);
+        g_assert_cmpstr(inet_ntop(AF_INET6, &((struct sockaddr_in6 *) &addr)->sin6_addr, text, sizeof text), ==,
+                        NET_BOX_IPV6);
         net_publish_free(v4);
         net_publish_free(v6);
 }

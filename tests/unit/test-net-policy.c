@@ -47,12 +47,24 @@ static Frame make_ip(const char *src, const char *dst, uint8_t protocol, const u
 }
 
 static Frame make_tcp(const char *src, const char *dst, uint16_t dport, uint8_t flags) {
-        uint8_t tcp[20] = { 0x9c, 0x40, (uint8_t) (dport >> 8), (uint8_t) dport, 1, 2, 3, 4, 5, 6, 7, 8, 5 << 4, flags, 0xff, 0xff };
+        uint8_t tcp[20] = { 0x9c, 0x40, (uint8_t) (dport >> 8), (uint8_t) dport, 1, 2, 3, 4, 5, 6, 7, 8, 5 << 4, flags,
+                            0xff, 0xff };
         return make_ip(src, dst, IPPROTO_TCP, tcp, sizeof tcp);
 }
 
 static Frame make_udp(const char *src, uint16_t sport, const char *dst, uint16_t dport) {
-        uint8_t udp[12] = { (uint8_t) (sport >> 8), (uint8_t) sport, (uint8_t) (dport >> 8), (uint8_t) dport, 0, 12, 0, 0, 'd', 'a', 't', 'a' };
+        uint8_t udp[12] = { (uint8_t) (sport >> 8),
+                            (uint8_t) sport,
+                            (uint8_t) (dport >> 8),
+                            (uint8_t) dport,
+                            0,
+                            12,
+                            0,
+                            0,
+                            'd',
+                            'a',
+                            't',
+                            'a' };
         return make_ip(src, dst, IPPROTO_UDP, udp, sizeof udp);
 }
 
@@ -86,19 +98,43 @@ static PolicyVerdict judge(const Frame *f) {
         } while (0)
 
 static void test_destinations(void) {
-        static const char *const open[] = {
-                "1.1.1.1", "192.0.2.3", "198.51.101.1", "10.0.3.1", "192.168.1.1", "169.254.1.1", "126.255.255.255",
-        };
-                                            "128.0.0.1", "1.0.0.0", "223.255.255.255", "2606:4700::1111", "2001:db8::3", "2001:db8:5:8::1", "fd01::1",
-                                            "2002:101:101::1", "64:ff9b::1.1.1.1", "fec0::1" };
-        static const char *const closed[] = {
-                "127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "10.0.2.2", "10.0.2.7", "192.0.2.2",
-                "198.51.100.77",
-        };
-                                              "169.254.169.254", "169.254.170.2", "100.100.100.200", "240.0.0.1", "255.255.255.254",
-                                              "::1", "::", "::7f00:1", "::ffff:127.0.0.1", "::ffff:1.1.1.1", "::ffff:0:127.0.0.1", "fd00::2", "fd00::7",
-                                              "2001:db8::2", "2001:db8:5:7::1", "fe80::1", "febf::1", "fd00:ec2::254", "fd20:ce::254",
-                                              "2002:7f00:1::1", "2002:c000:202::", "64:ff9b::127.0.0.1", "64:ff9b::192.0.2.2", "64:ff9b::169.254.169.254" };
+        static const char *const open[] = { "1.1.1.1",         "192.0.2.3",       "198.51.101.1",    "10.0.3.1",
+                                            "192.168.1.1",     "169.254.1.1",     "126.255.255.255", "128.0.0.1",
+                                            "1.0.0.0",         "223.255.255.255", "2606:4700::1111", "2001:db8::3",
+                                            "2001:db8:5:8::1", "fd01::1",         "2002:101:101::1", "64:ff9b::1.1.1.1",
+                                            "fec0::1" };
+        static const char *const closed[] = { "127.0.0.1",
+                                              "127.255.255.254",
+                                              "0.0.0.0",
+                                              "0.1.2.3",
+                                              "10.0.2.2",
+                                              "10.0.2.7",
+                                              "192.0.2.2",
+                                              "198.51.100.77",
+                                              "169.254.169.254",
+                                              "169.254.170.2",
+                                              "100.100.100.200",
+                                              "240.0.0.1",
+                                              "255.255.255.254",
+                                              "::1",
+                                              "::",
+                                              "::7f00:1",
+                                              "::ffff:127.0.0.1",
+                                              "::ffff:1.1.1.1",
+                                              "::ffff:0:127.0.0.1",
+                                              "fd00::2",
+                                              "fd00::7",
+                                              "2001:db8::2",
+                                              "2001:db8:5:7::1",
+                                              "fe80::1",
+                                              "febf::1",
+                                              "fd00:ec2::254",
+                                              "fd20:ce::254",
+                                              "2002:7f00:1::1",
+                                              "2002:c000:202::",
+                                              "64:ff9b::127.0.0.1",
+                                              "64:ff9b::192.0.2.2",
+                                              "64:ff9b::169.254.169.254" };
 
         for (size_t i = 0; i < G_N_ELEMENTS(open); i++) {
                 const char *box = strchr(open[i], ':') ? NET_BOX_IPV6 : NET_BOX_IPV4;
@@ -119,10 +155,8 @@ static void test_destinations(void) {
 }
 
 static void test_multicast(void) {
-        static const char *const dropped[] = {
-                "224.0.0.1", "224.0.0.251", "239.255.255.250", "255.255.255.255", "10.0.2.255", "ff02::1", "ff02::fb",
-                "ff0e::1"
-        };
+        static const char *const dropped[] = { "224.0.0.1",  "224.0.0.251", "239.255.255.250", "255.255.255.255",
+                                               "10.0.2.255", "ff02::1",     "ff02::fb",        "ff0e::1" };
 
         for (size_t i = 0; i < G_N_ELEMENTS(dropped); i++) {
                 const char *box = strchr(dropped[i], ':') ? NET_BOX_IPV6 : NET_BOX_IPV4;
@@ -151,10 +185,11 @@ static void test_services(void) {
 
 static void test_sources(void) {
         static const char *const bad[] = {
-                "0.0.0.0", "127.0.0.1", "10.0.2.0", "10.0.2.2", "10.0.2.3", "10.0.2.255", "192.0.2.2", "1.1.1.1",
-                "224.0.0.1",
+                "0.0.0.0",    "127.0.0.1",   "10.0.2.0", "10.0.2.2",         "10.0.2.3",
+                "10.0.2.255", "192.0.2.2",   "1.1.1.1",  "224.0.0.1",        "255.255.255.255",
+                "::",         "::1",         "fd00::",   "fd00::2",          "fd00::3",
+                "fe80::1",    "2001:db8::2", "ff02::1",  "::ffff:10.0.2.100"
         };
-                                           "255.255.255.255", "::", "::1", "fd00::", "fd00::2", "fd00::3", "fe80::1", "2001:db8::2", "ff02::1", "::ffff:10.0.2.100" };
         for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
                 const char *dst = strchr(bad[i], ':') ? "2606:4700::1111" : "1.1.1.1";
                 g_test_message("source %s", bad[i]);
@@ -213,11 +248,14 @@ static void test_fragments(void) {
         static const uint8_t extensions[] = { 0, 43, 44, 50, 51, 59, 60, 135, 139, 140, 253, 254 };
         static const uint8_t udp_in_fragment[20] = { IPPROTO_UDP, 0, 0, 1, 0, 0, 0, 7, 0x9c, 0x40, 0, 53, 0, 12 };
         for (size_t i = 0; i < G_N_ELEMENTS(extensions); i++)
-                assert_frame(make_ip(NET_BOX_IPV6, "2606:4700::1111", extensions[i], udp_in_fragment, sizeof udp_in_fragment), DROP);
+                assert_frame(make_ip(NET_BOX_IPV6, "2606:4700::1111", extensions[i], udp_in_fragment,
+                                     sizeof udp_in_fragment),
+                             DROP);
 }
 
 static void test_malformed(void) {
-        Frame good4 = make_udp(NET_BOX_IPV4, 40000, "1.1.1.1", 53), good6 = make_udp(NET_BOX_IPV6, 40000, "2606:4700::1111", 53), f;
+        Frame good4 = make_udp(NET_BOX_IPV4, 40000, "1.1.1.1", 53),
+              good6 = make_udp(NET_BOX_IPV6, 40000, "2606:4700::1111", 53), f;
         Frame tcp4 = make_tcp(NET_BOX_IPV4, "1.1.1.1", 53, SYN);
 
         for (size_t len = 0; len < good4.len; len++) {
@@ -306,7 +344,8 @@ static void test_arp(void) {
 }
 
 static void test_switches(void) {
-        Frame f = make_udp(NET_BOX_IPV6, 40000, "2606:4700::1111", 53), ping = make_icmp(NET_BOX_IPV4, "1.1.1.1", IPPROTO_ICMP, 8, 64);
+        Frame f = make_udp(NET_BOX_IPV6, 40000, "2606:4700::1111", 53),
+              ping = make_icmp(NET_BOX_IPV4, "1.1.1.1", IPPROTO_ICMP, 8, 64);
         Policy policy = { 0 };
         Packet packet;
 
@@ -316,10 +355,8 @@ static void test_switches(void) {
 
 /* policy.c spells the box's network out; it must be that of config.h. */
 static void test_constants(void) {
-        static const char *const inside[] = {
-                NET_BOX_IPV4, NET_GATEWAY_IPV4, NET_DNS_IPV4, NET_SUBNET_IPV4, NET_BOX_IPV6, NET_GATEWAY_IPV6,
-                NET_DNS_IPV6, NET_SUBNET_IPV6
-        };
+        static const char *const inside[] = { NET_BOX_IPV4, NET_GATEWAY_IPV4, NET_DNS_IPV4, NET_SUBNET_IPV4,
+                                              NET_BOX_IPV6, NET_GATEWAY_IPV6, NET_DNS_IPV6, NET_SUBNET_IPV6 };
 
         for (size_t i = 0; i < G_N_ELEMENTS(inside); i++) {
                 int family;
@@ -345,7 +382,8 @@ static size_t refuse(const Frame *f, uint8_t *out, Packet *ret) {
         uint8_t *field = l4 + (ret->protocol == IPPROTO_TCP ? 16 : 2);
         uint16_t checksum = packet_get16(field);
         packet_put16(field, 0);
-        g_assert_cmpuint(packet_l4_checksum(ret->family, &ret->src, &ret->dst, ret->protocol, l4, ret->l4_len), ==, checksum);
+        g_assert_cmpuint(packet_l4_checksum(ret->family, &ret->src, &ret->dst, ret->protocol, l4, ret->l4_len), ==,
+                         checksum);
         return n;
 }
 
