@@ -109,9 +109,11 @@ static bool set_stdio(const PayloadContext *c, GError **error) {
 }
 
 static bool set_workdir(const PayloadContext *c, GError **error) {
-        const char *dir = c->child->root->workdir;
+        /* Always: pivot_root(2) moves the directory only of who stood in the old root itself, and the payload, forked before it,
+         * stands where the caller stood: in a mount of the host's. */
+        const char *dir = c->child->root->workdir ? c->child->root->workdir : "/";
 
-        if (!dir || chdir(dir) == 0)
+        if (chdir(dir) == 0)
                 return true;
         g_autofree char *shown = err_quote(dir);
         int saved = errno;

@@ -63,7 +63,7 @@ class Result:
 
 def notes_stripped(err):
     """stderr without the note about what the box changed."""
-    return "".join(line for line in err.splitlines(True) if "usbox diff" not in line)
+    return "".join(line for line in err.splitlines(True) if "nothing of it is on the host" not in line)
 
 
 def assert_refused(result, *words, hint=True):

@@ -38,8 +38,9 @@ def test_nothing_on_the_host_changes(box, options):
 def test_nothing_on_the_host_changes_as_root(box, subids):
     fill(box)
     before = snapshot(box.dir)
+    # The kernel's overlay cannot give the box's root what belongs to an id that it does not map: the host's root.
     passwd = os.stat("/etc/passwd").st_mtime_ns
-    assert box.sh(WRITES + "chown -R 5:5 . ; echo x:x:0:0::/: >>/etc/passwd; grep -c ^x: /etc/passwd", "--user=root", timeout=90).lines() == ["done", "1"]
+    assert box.sh(WRITES + "chown -R 5:5 . ; (echo x:x:0:0::/: >>/etc/passwd) 2>/dev/null; grep -c ^x: /etc/passwd || true", "--user=root", timeout=90).lines() == ["done", "0"]
     assert snapshot(box.dir) == before
     assert os.stat("/etc/passwd").st_mtime_ns == passwd
 
@@ -56,7 +57,7 @@ def test_the_box_sees_what_it_wrote(box):
 def test_changes_are_kept_until_the_next_run(box):
     result = box.run("--", "sh", "-c", "echo kept >kept-file")
     assert result.rc == 0
-    assert "usbox diff last" in result.err and "commit last" in result.err, result
+    assert len(result.err.splitlines()) == 1 and "changed 1" in result.err and str(box.boxes) in result.err, result
     found = list(box.boxes.rglob("kept-file"))
     assert len(found) == 1 and found[0].read_text() == "kept\n"
     first = found[0]
@@ -82,9 +83,9 @@ def test_changes_in_tmp_are_not_changes(no_kept):
     assert no_kept.run("--", "sh", "-c", "echo x | tee /tmp/x /dev/shm/x /run/x >/dev/null").ok().err == ""
 
 
-def test_upper_has_no_set_id_bits(box, subids):
-    box.run("--user=root", "--", "sh", "-c", "cp /bin/true t && chmod 6755 t && stat -c %a t").ok()
-    for path in box.boxes.rglob("t"):
+def test_upper_has_no_set_id_bits(box):
+    box.run("--", "sh", "-c", "cp /bin/true t; chmod 6755 t; cp -p /usr/bin/passwd t2; install -m 4755 /bin/true t3; true").ok()
+    for path in box.boxes.rglob("t*"):
         assert path.lstat().st_mode & 0o6000 == 0, oct(path.lstat().st_mode)
 
 
@@ -323,6 +324,17 @@ int main(void) { char l[64] = ""; FILE *f = fopen("/etc/passwd", "r"); fgets(l, 
     result = box.run("--rm", f"--rootfs={root}", "-w", "/", "--", "/bin/hello")
     assert result.ok().out == "hello inside:x:0:0::/:/bin/sh\n"
     assert snapshot(root) == before
+
+
+@pytest.mark.slice
+def test_no_way_out_by_the_working_directory(box):
+    """In a root that has not the caller's directory, the payload stands in the box's root, not in the host's."""
+    box.write("outside", "secret\n")
+    root = box.dir / "r"
+    root.mkdir()
+    binds = [x for d in ("/usr", "/lib", "/lib64", "/bin") for x in ("--ro", d)]
+    out = box.sh("pwd; cat outside ../work/outside /proc/self/cwd/outside 2>/dev/null; stat -c %d:%i / .", f"--rootfs={root}", *binds).lines()
+    assert out[0] == "/" and out[1] == out[2], out
 
 
 def test_project_hooks_stay_copy_on_write(box):
