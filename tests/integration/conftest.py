@@ -160,7 +160,7 @@ class Env:
         self.libexec = top / "libexec"
         self.libexec.mkdir()
         for helper in BUILD.glob("*/usbox-*"):  # an installed tree has them side by side
-            if helper.is_file():
+            if helper.is_file() and not helper.is_symlink() and os.access(helper, os.X_OK):
                 (self.libexec / helper.name).symlink_to(helper)
         self.env = {
             "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(HOME), "USER": pwd.getpwuid(os.getuid()).pw_name,
