@@ -158,9 +158,22 @@ static Relay *make_relay(Term *t, const char *name, int fd, bool to_box, GError 
         return relay_new(name, fd_steal(&master), fd_steal(&outer), RELAY_EIO_IS_END | RELAY_DISCARD);
 }
 
+/* The keys and flags that the user knows from the terminal hold in the box too. While we are in the background they are
+ * those of the shell's line editor: then only what kind of text it is. */
+static void copy_modes(const Term *t) {
+        struct termios outer, inner;
+
+        if (t->tty < 0 || tcgetattr(t->tty, &outer) < 0 || tcgetattr(t->peer, &inner) < 0)
+                return;
+        if (is_foreground(t->tty))
+                inner = outer;
+        else
+                inner.c_iflag = (inner.c_iflag & ~(tcflag_t) IUTF8) | (outer.c_iflag & IUTF8);
+        (void) tcsetattr(t->peer, TCSANOW, &inner);
+}
+
 Term *term_new(const TermConfig *config, GError **error) {
         g_autoptr(Term) t = g_new0(Term, 1);
-        struct termios modes;
 
         t->tty = config->tty;
         t->shared = config->shared;
@@ -176,9 +189,7 @@ Term *term_new(const TermConfig *config, GError **error) {
                 err_set(error, errno, "open the slave side of the box's pty");
                 return NULL;
         }
-        /* The keys and flags that the user knows from the terminal hold in the box too. */
-        if (t->tty >= 0 && tcgetattr(t->tty, &modes) == 0)
-                (void) tcsetattr(t->peer, TCSANOW, &modes);
+        copy_modes(t);
         term_winch(t);
 
         t->out = make_relay(t, "terminal output", config->out, false, error);

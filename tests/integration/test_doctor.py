@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""`usbox doctor` against what `usbox run` then does, on this machine and with something taken away from it."""
+import json
+import os
+import subprocess
+
+import pytest
+from conftest import USBOX, cannot
+
+
+def left_in(path):
+    return [name for _, dirs, files in os.walk(path) for name in dirs + files]
+
+
+def states(text):
+    return {check["id"]: check["state"] for check in json.loads(text)}
+
+
+def test_report_and_verdict(box):
+    before = left_in(box.data)
+    result = box.usbox("doctor")
+    works = box.run("--rm", "--", "true").rc == 0
+    assert result.rc == (0 if works else 1), result
+    assert ("`usbox run` works here" in result.out) == works
+    assert "\x1b" not in result.out, "no colour where stdout is no terminal"
+    result = box.usbox("doctor", "--json")
+    assert result.rc == (0 if works else 1)
+    for check in json.loads(result.out):
+        assert {"id", "title", "state", "found"} <= set(check)
+        assert check["state"] in ("ok", "info", "degraded", "missing")
+    assert left_in(box.data) == [n for n in left_in(box.data) if n in before + ["usbox", "boxes"]]
+
+
+def test_usage(box):
+    result = box.usbox("doctor", "--jsno")
+    assert result.rc == 125 and "--jsno" in result.err
+
+
+# What is done, as the root of a user namespace, to the machine that usbox then sees; the check that must tell.
+TAKEN_AWAY = {
+    "userns": "echo 0 >/proc/sys/user/max_user_namespaces",
+    "namespaces": "echo 0 >/proc/sys/user/max_net_namespaces",
+    "proc": "mount -t tmpfs none /proc/tty",
+    "sysfs": "mount -t tmpfs none /sys/kernel",
+    "tun": "mount --bind /dev/null /dev/net/tun",
+}
+
+
+@pytest.mark.parametrize("what", TAKEN_AWAY)
+def test_tells_what_is_missing(box, what):
+    if subprocess.run(["unshare", "-Urmpf", "--mount-proc", "true"], check=False, capture_output=True).returncode != 0:
+        cannot("make a namespace to break things in")
+
+    def broken(*argv):
+        script = f'{TAKEN_AWAY[what]} && exec "$@"'
+        return subprocess.run(["unshare", "-Urmpf", "--mount-proc", "sh", "-c", script, "sh", USBOX, *argv], env=box.env, cwd=box.dir,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+
+    doctor, run = broken("doctor", "--json"), broken("run", "--rm", "--", "true")
+    assert doctor.returncode == 1, doctor
+    assert states(doctor.stdout)[what] == "missing", doctor.stdout
+    assert run.returncode == 125, run
+    assert left_in(box.data / "usbox" / "boxes") == []

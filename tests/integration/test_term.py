@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""usbox as a job of the caller's own shell: background, foreground, stop and continue."""
+import time
+
+import pytest
+from conftest import USBOX
+from pty_driver import Pty
+
+RUN = f"{USBOX} run --rm --network=none --"
+
+
+@pytest.fixture
+def shell(box):
+    with Pty(["bash", "--norc", "-i"], env={**box.env, "TERM": "dumb"}, cwd=box.dir) as t:
+        t.send("PS1='%% '; bind 'set enable-bracketed-paste off' 2>/dev/null\n")
+        t.expect("%% $")
+        yield t
+        t.send("exit 0\n")
+        t.wait()
+
+
+def typed(t, line):
+    """Type a line at the prompt and wait until the program that it starts is there to read what follows."""
+    t.send(line + "\n")
+    t.expect("\r\n")
+    time.sleep(0.5)
+
+
+def test_background_job_leaves_the_terminal_alone(shell):
+    shell.send(f"{RUN} sh -c 'sleep 1; echo from-the-box' &\n")
+    shell.expect("%% $")
+    shell.send("echo al''ive\n")  # the shell's line editor, not the box, gets this
+    shell.expect("alive\r\n")
+    shell.expect("from-the-box\r+\n")
+    shell.send("wait; echo sta''tus $?\n")
+    shell.expect("status 0\r\n")
+    shell.expect("%% $")
+
+
+def test_background_job_made_foreground_takes_over(shell):
+    shell.send(f"{RUN} cat &\n")
+    shell.expect("%% $")
+    time.sleep(0.5)
+    typed(shell, "fg")
+    shell.send("into the box\n")
+    shell.expect("into the box\r\ninto the box\r\n")
+    shell.send(b"\x04")
+    shell.expect("%% $")
+
+
+def test_stop_and_continue(shell):
+    typed(shell, f"{RUN} cat")
+    shell.send("one\n")
+    shell.expect("one\r\none\r\n")
+    shell.send(b"\x1a")
+    shell.expect("Stopped.*%% $")
+    shell.send("echo al''ive\n")
+    shell.expect("alive\r\n.*%% $")
+    typed(shell, "fg")
+    shell.send("two\n")
+    shell.expect("two\r\ntwo\r\n")
+    shell.send(b"\x04")
+    shell.expect("%% $")
+    shell.send("stty -a\n")
+    shell.expect(r"\sisig icanon .*\secho ")
+    shell.expect("%% $")
+
+
+def test_stopped_from_outside_and_continued_in_background(shell):
+    typed(shell, f"{RUN} sh -c 'sleep 2; echo from-the-box'")
+    shell.send(b"\x1a")
+    shell.expect("Stopped.*%% $")
+    shell.send("bg\n")
+    shell.expect("%% ")
+    shell.send("echo al''ive\n")
+    shell.expect("alive\r\n")
+    shell.expect("from-the-box\r+\n")
+    shell.send("wait; echo sta''tus $?\n")
+    shell.expect("status 0\r\n")
