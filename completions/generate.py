@@ -315,7 +315,7 @@ end
 
 complete -c usbox -f
 @VERBS@
-complete -c usbox -n '__fish_seen_subcommand_from profile' -a 'list show'
+complete -c usbox -n '__fish_seen_subcommand_from profile; and not __fish_seen_subcommand_from list show' -a 'list show'
 complete -c usbox -n '__fish_seen_subcommand_from profile; and __fish_seen_subcommand_from show' -a 'default (usbox profile list --quiet)'
 complete -c usbox -n '__fish_seen_subcommand_from profile version help' -l json -d 'for programs'
 complete -c usbox -n '__usbox_command >/dev/null' -a '(__usbox_complete_command)'

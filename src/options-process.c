@@ -205,9 +205,10 @@ static bool check_ulimits(const Spec *draft, GError **error) {
 static bool check_sysctls(const Spec *draft, GError **error) {
         for (guint i = 0; i < draft->process.sysctls->len; i++) {
                 const char *entry = g_ptr_array_index(draft->process.sysctls, i);
-                const char *shared = sysctl_is_net(entry) && draft->net.mode == NET_HOST             ? "--network=host"
-                                     : sysctl_is_ipc(entry) && draft->namespaces.ipc_host ? "--ipc=host"
-                                                                                          : NULL;
+                g_autofree char *path = g_strndup(entry, strcspn(entry, "="));
+                const char *shared = sysctl_is_net(path) && draft->net.mode == NET_HOST      ? "--network=host"
+                                     : sysctl_is_ipc(path) && draft->namespaces.ipc_host ? "--ipc=host"
+                                                                                         : NULL;
                 if (shared) {
                         g_autofree char *quoted = err_quote(entry);
                         return err_usage(error, "--sysctl %s and %s: that would be the host's", quoted, shared);

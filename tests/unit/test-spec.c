@@ -1,0 +1,524 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * From draft to Spec: what each module's check decides and refuses; subordinate ids; --dry-run.
+ */
+#include <glib/gstdio.h>
+#include <jansson.h>
+#include <unistd.h>
+
+#include "draft.h"
+#include "home.h"
+#include "subid.h"
+
+#define RANGES "# a comment\nann:100000:65536\nbob:200000:65536\n"
+
+/* user_build_maps() with these files' texts, as the caller ann. */
+static bool build_maps(Spec *draft, const char *subuid, const char *subgid, GError **error) {
+        g_autoptr(GArray) uids = subid_parse(subuid, "ann", ANN_UID), gids = subid_parse(subgid, "ann", ANN_UID);
+        return user_build_maps(draft, uids, gids, error);
+}
+
+static void assert_maps(const char *const *words, uid_t uid, gid_t gid, bool subids, const char *uidmap, const char *gidmap) {
+        g_autoptr(Spec) draft = draft_of(words);
+        g_autoptr(GError) error = NULL;
+        build_maps(draft, RANGES, RANGES, &error);
+        g_assert_no_error(error);
+
+        g_autofree char *uids = user_map_text(draft->user.uidmap), *gids = user_map_text(draft->user.gidmap);
+        g_assert_cmpstr(uids, ==, uidmap);
+        g_assert_cmpstr(gids, ==, gidmap);
+        g_assert_cmpuint(draft->user.uid, ==, uid);
+        g_assert_cmpuint(draft->user.gid, ==, gid);
+        g_assert_true(draft->user.subids == subids);
+        g_assert_cmpint(draft->user.mode, ==, subids ? USERNS_SUBIDS : USERNS_SELF);
+}
+
+#define AROUND_UID "0-999=100000-100999 1000=1000 1001-65536=101000-165535"
+#define AROUND_GID "0-1000=100000-101000 1001=1001 1002-65536=101001-165535"
+#define ROOT_UID "0=1000 1-65536=100000-165535"
+#define ROOT_GID "0=1001 1-65536=100000-165535"
+
+static void test_maps(void) {
+        assert_maps(WORDS("cmd"), 1000, 1001, false, "1000=1000", "1001=1001");
+        assert_maps(WORDS("-u", "self", "cmd"), 1000, 1001, false, "1000=1000", "1001=1001");
+        assert_maps(WORDS("-u", "1000", "cmd"), 1000, 1001, false, "1000=1000", "1001=1001");
+        assert_maps(WORDS("-u", "root", "--userns", "self", "cmd"), 0, 0, false, "0=1000", "0=1001");
+        assert_maps(WORDS("-u", "7:8", "--userns", "self", "cmd"), 7, 8, false, "7=1000", "8=1001");
+        assert_maps(WORDS("-u", "root", "cmd"), 0, 0, true, ROOT_UID, ROOT_GID);
+        assert_maps(WORDS("-u", "0", "cmd"), 0, 0, true, ROOT_UID, ROOT_GID);
+        assert_maps(WORDS("-u", "0:5", "cmd"), 0, 5, true, ROOT_UID, ROOT_GID);
+        /* The one that was root in another runtime: CVE-2026-30892. */
+        assert_maps(WORDS("-u", "1", "cmd"), 1, 1, true, AROUND_UID, AROUND_GID);
+        assert_maps(WORDS("-u", "1000:5", "cmd"), 1000, 5, true, AROUND_UID, AROUND_GID);
+        assert_maps(WORDS("--userns", "subids", "cmd"), 1000, 1001, true, AROUND_UID, AROUND_GID);
+        assert_maps(WORDS("--uidmap", "0:1000:1", "--uidmap", "1:100000:10", "-u", "3:4", "cmd"), 3, 4, true,
+                    "0=1000 1-10=100000-100009", AROUND_GID);
+        /* The last --user counts, all of it. */
+        assert_maps(WORDS("-u", "7:8", "-u", "self", "cmd"), 1000, 1001, false, "1000=1000", "1001=1001");
+        assert_maps(WORDS("-u", "7:8", "-u", "9", "--userns=self", "cmd"), 9, 9, false, "9=1000", "9=1001");
+}
+
+static void assert_maps_refused(const char *const *words, const char *needle) {
+        g_autoptr(Spec) draft = draft_of(words);
+        g_autoptr(GError) error = NULL;
+        g_assert_false(build_maps(draft, RANGES, RANGES, &error));
+        assert_usage(error, needle, NULL);
+}
+
+static void test_bad_maps(void) {
+        static const char *const users[] = { "1:",  ":5",  ":",  "-1", "+1",         "1:2:3",      "1: 2",   "0x0", "1e3",
+                                             "ann", "Self", "root:0", "1,2", "4294967295", "4294967296", "0:4294967295", "1:-1", NULL };
+        for (const char *const *user = users; *user; user++)
+                assert_refused(WORDS("-u", *user, "cmd"), "--user: ", NULL);
+
+        static const char *const maps[] = { "0:1000", "0:1000:1:1", "0:1000:0", "-1:1000:1", "0:4294967295:1",
+                                            "4294967295:0:1", "0:1000:4294967295", "4294967294:1000:2", "::", "0:1000:x", NULL };
+        for (const char *const *map = maps; *map; map++)
+                assert_refused(WORDS("--uidmap", *map, "cmd"), "--uidmap: ", NULL);
+        assert_refused(WORDS("--gidmap", "0:1001:1", "--gidmap", "0:100000:5", "cmd"), "overlaps 0:1001:1", NULL);
+        assert_refused(WORDS("--gidmap", "0:100000:5", "--gidmap", "9:100004:1", "cmd"), "overlaps", NULL);
+
+        assert_maps_refused(WORDS("-u", "70000", "cmd"), "uid 70000 is not in the box's uid map: " AROUND_UID);
+        assert_maps_refused(WORDS("-u", "0:70000", "cmd"), "gid 70000 is not in the box's gid map");
+        assert_maps_refused(WORDS("--uidmap", "0:0:1", "cmd"), "neither your own (1000) nor given to 'ann'");
+        assert_maps_refused(WORDS("--uidmap", "0:1000:1", "--uidmap", "1:200000:5", "cmd"), "200000-200004");
+        assert_maps_refused(WORDS("--uidmap", "0:165535:2", "cmd"), "165535-165536");
+        assert_maps_refused(WORDS("--uidmap", "0:100000:5", "cmd"), "your own id 1000 is not among");
+        assert_maps_refused(WORDS("--userns=self", "--uidmap", "0:1000:1", "cmd"), "--userns=self and --uidmap");
+        assert_maps_refused(WORDS("--groups", "none", "cmd"), "--groups=none");
+}
+
+/* Files that somebody else wrote badly: no range beyond the last id, no id twice in a map, none of the caller's own twice. */
+static void test_hostile_subids(void) {
+        g_autoptr(GArray) ranges = subid_parse("\n:\n::\nann\nann:1\nann:1:2:3\nann:-1:5\nann:0x10:5\nann: 1:5\nann:1:0\n"
+                                               "ann:4294967295:1\nann:4294967294:2\nann:99999999999999999999:1\n"
+                                               "annx:1:1\nan:1:1\n1000:300000:10\nann:5:5\r\nann:400000:1",
+                                               "ann", ANN_UID);
+        g_assert_cmpuint(ranges->len, ==, 2);
+        g_assert_cmpuint(g_array_index(ranges, SubidRange, 0).start, ==, 300000);
+        g_assert_cmpuint(g_array_index(ranges, SubidRange, 1).start, ==, 400000);
+
+        g_autoptr(Spec) draft = draft_of(WORDS("-u", "root", "cmd"));
+        g_autoptr(GError) error = NULL;
+        g_assert_true(build_maps(draft, "ann:990:20\nann:1000:1\nann:995:30\nann:0:4294967295\n", "ann:100000:1\n", &error));
+        const GArray *map = draft->user.uidmap;
+        for (guint i = 0; i < map->len; i++)
+                for (guint j = 0; j < i; j++) {
+                        const IdRange *a = &g_array_index(map, IdRange, i), *b = &g_array_index(map, IdRange, j);
+                        g_assert_true(a->host >= (guint64) b->host + b->count || b->host >= (guint64) a->host + a->count);
+                        g_assert_true(a->box >= (guint64) b->box + b->count || b->box >= (guint64) a->box + a->count);
+                }
+        guint32 host;
+        g_assert_false(user_map_to_host(map, 4294967295u, &host));
+        g_assert_true(user_map_to_host(map, 0, &host));
+        g_assert_cmpuint(host, ==, ANN_UID);
+
+        /* More lines than the kernel takes. */
+        g_autoptr(GString) many = g_string_new(NULL);
+        for (int i = 0; i < 1000; i++)
+                g_string_append_printf(many, "ann:%d:1\n", 100000 + 2 * i);
+        g_autoptr(Spec) wide = draft_of(WORDS("--userns", "subids", "cmd"));
+        g_assert_true(build_maps(wide, many->str, many->str, &error));
+        g_assert_cmpuint(wide->user.uidmap->len, ==, 340);
+        g_assert_true(user_map_to_host(wide->user.uidmap, ANN_UID, &host));
+}
+
+static void test_subid_helpers(void) {
+        g_assert_cmpuint(subid_propose("", ""), ==, 100000);
+        g_assert_cmpuint(subid_propose("x:100000:65536\n", ""), ==, 165536);
+        g_assert_cmpuint(subid_propose("x:100000:65536\n", "y:200000:10\n"), ==, 231072);
+        g_assert_cmpuint(subid_propose("x:0:4294967295\n", ""), ==, 0);
+
+        g_autoptr(GArray) ranges = subid_parse("ann:100:10\nann:110:10\n", "ann", 1);
+        g_assert_true(subid_contains(ranges, 100, 20));
+        g_assert_true(subid_contains(ranges, 119, 1));
+        g_assert_false(subid_contains(ranges, 100, 21));
+        g_assert_false(subid_contains(ranges, 99, 2));
+        g_assert_false(subid_contains(ranges, 4294967294u, 1));
+}
+
+static const MountOp *only_op(const Spec *draft) {
+        g_assert_cmpuint(draft->mount.ops->len, ==, 1);
+        return draft->mount.ops->pdata[0];
+}
+
+static void assert_mount(const char *const *words, MountKind kind, const char *src, const char *dst, bool read_only) {
+        g_autoptr(Spec) draft = draft_of(words);
+        const MountOp *op = only_op(draft);
+        g_assert_cmpint(op->kind, ==, kind);
+        g_assert_cmpstr(op->src, ==, src);
+        g_assert_cmpstr(op->dst, ==, dst);
+        g_assert_true(op->read_only == read_only);
+}
+
+static void test_mounts(void) {
+        assert_mount(WORDS("-v", "/a:/b", "cmd"), MOUNT_BIND, "/a", "/b", false);
+        assert_mount(WORDS("-v", "sub:/b/../../c//d/:ro", "cmd"), MOUNT_BIND, "/home/ann/project/sub", "/c/d", true);
+        assert_mount(WORDS("-v", "~/x:/b:rw", "cmd"), MOUNT_BIND, "/home/ann/x", "/b", false);
+        assert_mount(WORDS("--ro-bind", "/a:b", "/c:d", "cmd"), MOUNT_BIND, "/a:b", "/c:d", true);
+        assert_mount(WORDS("--rw", ".", "cmd"), MOUNT_BIND, "/home/ann/project", "/home/ann/project", false);
+        assert_mount(WORDS("--ro", "../../bob/./x", "cmd"), MOUNT_BIND, "/home/bob/x", "/home/bob/x", true);
+        assert_mount(WORDS("--mount", "type=bind,source=/a,target=/b,readonly", "cmd"), MOUNT_BIND, "/a", "/b", true);
+        assert_mount(WORDS("--mount", "dst=/b,ro=false,src=/a,type=bind", "cmd"), MOUNT_BIND, "/a", "/b", false);
+        assert_mount(WORDS("--mount", "type=proc,destination=/b", "cmd"), MOUNT_PROC, NULL, "/b", false);
+        assert_mount(WORDS("--symlink", "../t", "/l", "cmd"), MOUNT_SYMLINK, "../t", "/l", false);
+        assert_mount(WORDS("--device", "/dev/fuse", "cmd"), MOUNT_DEVICE, "/dev/fuse", "/dev/fuse", false);
+
+        g_autoptr(Spec) tmpfs = draft_of(WORDS("--tmpfs", "/t:size=1M,mode=1777,ro", "cmd"));
+        g_assert_cmpuint(only_op(tmpfs)->size, ==, 1 << 20);
+        g_assert_cmpuint(only_op(tmpfs)->mode, ==, 01777);
+        g_assert_true(only_op(tmpfs)->read_only);
+        g_autoptr(Spec) optional = draft_of(WORDS("--mount", "type=bind,src=/a,dst=/b,optional,dev", "cmd"));
+        g_assert_true(only_op(optional)->optional && only_op(optional)->devices);
+
+        g_autoptr(Spec) order = draft_of(WORDS("--tmpfs", "/1", "-v", "/a:/2", "--symlink", "x", "/3", "--ro", "/4", "cmd"));
+        g_assert_cmpuint(order->mount.ops->len, ==, 4);
+        for (guint i = 0; i < 4; i++)
+                g_assert_cmpint(((MountOp *) order->mount.ops->pdata[i])->dst[1], ==, (int) ('1' + i));
+}
+
+static void test_bad_mounts(void) {
+        assert_refused(WORDS("-v", "/a", "cmd"), "--volume: '/a' is not SRC:DST", "--rw PATH");
+        assert_refused(WORDS("-v", "/a:b", "cmd"), "'b' is not an absolute path", NULL);
+        assert_refused(WORDS("-v", ":/b", "cmd"), "is not SRC:DST", NULL);
+        assert_refused(WORDS("-v", "/a:", "cmd"), "not an absolute path", NULL);
+        assert_refused(WORDS("-v", "/a:/b:z", "cmd"), "'z' is not one of ro, rw", NULL);
+        assert_refused(WORDS("-v", "/a:/b:ro:x", "cmd"), "is not SRC:DST", "--bind");
+        assert_refused(WORDS("-v", "/a:/", "cmd"), "root itself", "--rootfs");
+        assert_refused(WORDS("--bind", "/a", "/x/../..", "cmd"), "root itself", NULL);
+        assert_refused(WORDS("--rw", "/", "cmd"), "root itself", NULL);
+        assert_refused(WORDS("--hide", "/", "cmd"), "root itself", NULL);
+        assert_refused(WORDS("--device", "/dev/../etc/shadow", "cmd"), "not a path below /dev", NULL);
+        assert_refused(WORDS("--device", "/dev", "cmd"), "not a path below /dev", NULL);
+        assert_refused(WORDS("--mount", "src=/a,dst=/b", "cmd"), "type= is missing", NULL);
+        assert_refused(WORDS("--mount", "type=bind,src=/a", "cmd"), "dst= is missing", NULL);
+        assert_refused(WORDS("--mount", "type=bind,dst=/a", "cmd"), "src= is missing", NULL);
+        assert_refused(WORDS("--mount", "type=volume,dst=/a", "cmd"), "'volume' is not one of", NULL);
+        assert_refused(WORDS("--mount", "type=bind,src=/a,dts=/b", "cmd"), "unknown key 'dts'", "dst");
+        assert_refused(WORDS("--mount", "type=tmpfs,dst=/a,src=/b", "cmd"), "for type=bind", NULL);
+        assert_refused(WORDS("--mount", "type=bind,src=/a,dst=/b,size=1M", "cmd"), "for type=tmpfs", NULL);
+        assert_refused(WORDS("--mount", "type=tmpfs,dst=/a,mode=6755", "cmd"), "mode", NULL);
+        assert_refused(WORDS("--tmpfs", "/a:mode=8", "cmd"), "mode", NULL);
+        assert_refused(WORDS("--tmpfs", "/a:sise=1", "cmd"), "'sise=1'", NULL);
+        assert_refused(WORDS("--file", "77", "/x", "cmd"), "descriptor 77 is not open", NULL);
+
+        static const char *const homes[] = { "~", "/home/ann/", "/home", "/home/ann/project/..", NULL };
+        for (const char *const *home = homes; *home; home++) {
+                g_autoptr(Spec) draft = draft_of(WORDS("--rw", *home, "cmd"));
+                g_autoptr(GError) error = NULL;
+                g_assert_false(mount_check(draft, &error));
+                assert_usage(error, "that is your whole home", "--bind");
+        }
+        g_autoptr(Spec) sibling = draft_of(WORDS("--rw", "/home/an", "--rw", "/home/ann/project", "cmd"));
+        g_assert_true(mount_check(sibling, NULL));
+        g_assert_true(((MountOp *) sibling->mount.ops->pdata[1])->hooks_cow);
+        g_autoptr(Spec) hooks = draft_of(WORDS("--rw", "/x", "--rw-hooks", "cmd"));
+        g_assert_true(mount_check(hooks, NULL));
+        g_assert_false(only_op(hooks)->hooks_cow);
+}
+
+static void test_net(void) {
+        g_autoptr(Spec) draft = draft_of(WORDS("-p", "8080:80", "-p", "127.0.0.1:0:53/udp", "-p", "[::1]:1:2/tcp", "--add-host",
+                                               "db:2001:db8::1", "--add-host", "x.y:[::2]", "--dns", "9.9.9.9", "--mtu", "1280", "cmd"));
+        const PublishSpec *p = draft->net.publish->pdata[0], *q = draft->net.publish->pdata[1], *r = draft->net.publish->pdata[2];
+        g_assert_true(!p->host_ip && p->host_port == 8080 && p->box_port == 80 && !p->udp);
+        g_assert_true(q->host_port == 0 && q->box_port == 53 && q->udp);
+        g_assert_cmpstr(q->host_ip, ==, "127.0.0.1");
+        g_assert_cmpstr(r->host_ip, ==, "::1");
+        g_assert_cmpstr(draft->net.hosts->pdata[0], ==, "db 2001:db8::1");
+        g_assert_cmpstr(draft->net.hosts->pdata[1], ==, "x.y ::2");
+        g_assert_true(net_check(draft, NULL));
+
+        static const char *const ports[] = { "80", "80:", ":80", "8080:0", "65536:80", "8080:80/sctp", "8080:80/", "x:1:2", "::1:1:2",
+                                             "[::1:1:2", "1.2.3:1:2", "[1.2.3.4]:1:2", "-1:2", "8080: 80", "127.0.0.1::80", NULL };
+        for (const char *const *port = ports; *port; port++)
+                assert_refused(WORDS("-p", *port, "cmd"), "--publish: '", "for example");
+        static const char *const hosts[] = { "db", "db:", ":1.2.3.4", "a b:1.2.3.4", "a\n:1.2.3.4", "a#:1.2.3.4", "db:1.2.3.4 x", "-a:1.2.3.4", NULL };
+        for (const char *const *host = hosts; *host; host++)
+                assert_refused(WORDS("--add-host", *host, "cmd"), "--add-host: '", NULL);
+        assert_refused(WORDS("--dns", "example.org", "cmd"), "--dns: ", NULL);
+        assert_refused(WORDS("--mtu", "1279", "cmd"), "1280 to 65520", NULL);
+        assert_refused(WORDS("--mtu", "65521", "cmd"), "1280 to 65520", NULL);
+        assert_refused(WORDS("--network", "pod", "cmd"), "'pod'", NULL);
+}
+
+/* Each checker, on its own words: NULL means that they go together. */
+static void test_together(void) {
+        static const struct {
+                bool (*check)(Spec *, GError **);
+                const char *words[8];
+                const char *needle;
+        } rows[] = {
+                { net_check, { "-p", "1:2", "--network", "none", "cmd" }, "--publish needs --network=user" },
+                { net_check, { "--dns", "9.9.9.9", "--network", "host", "cmd" }, "--dns needs --network=user" },
+                { net_check, { "--mtu", "1500", "--network", "none", "cmd" }, "--mtu needs" },
+                { net_check, { "--no-ipv6", "--network", "host", "cmd" }, "--no-ipv6 needs" },
+                { net_check, { "--no-ipv6", "--network", "none", "cmd" }, NULL },
+                { net_check, { "--no-ipv6", "-p", "[::1]:1:2", "cmd" }, "--no-ipv6" },
+                { net_check, { "-p", "1:2", "-p", "1:3", "cmd" }, "the same port" },
+                { net_check, { "-p", "1:2", "-p", "1:2/udp", "cmd" }, NULL },
+                { net_check, { "-p", "0:2", "-p", "0:3", "cmd" }, NULL },
+                { namespaces_check, { "--uts", "host", "--hostname", "x", "cmd" }, "--hostname and --uts=host" },
+                { timens_check, { "--time-offset", "monotonic=-4611686018", "cmd" }, "before zero" },
+                { timens_check, { "--time-offset", "boottime=86400,monotonic=5", "cmd" }, NULL },
+                { caps_check, { "--cap-add", "NET_RAW", "--cap-drop", "cap_net_raw", "cmd" }, "both name CAP_NET_RAW" },
+                { process_check, { "--sysctl", "net.ipv4.ip_forward=1", "--network", "host", "cmd" }, "--network=host" },
+                { process_check, { "--sysctl", "kernel.sem=1", "--ipc", "host", "cmd" }, "--ipc=host" },
+                { process_check, { "--sysctl", "kernel.shmmax=1", "cmd" }, NULL },
+        };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+                g_autoptr(Spec) draft = draft_of(rows[i].words);
+                g_autoptr(GError) error = NULL;
+                g_test_message("row %zu", i);
+                rows[i].check(draft, &error);
+                if (rows[i].needle)
+                        assert_usage(error, rows[i].needle, NULL);
+                else
+                        g_assert_no_error(error);
+        }
+}
+
+static void test_limits(void) {
+        struct rlimit own;
+        g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &own), ==, 0);
+        g_autoptr(Spec) draft = draft_of(WORDS("--ulimit", "nofile=10:20", "--ulimit", "core=0", "--ulimit", "nofile=5", "--ulimit",
+                                               "stack=1:unlimited", "cmd"));
+        g_assert_cmpuint(draft->process.ulimits->len, ==, 3);
+        const UlimitSpec *u = &g_array_index(draft->process.ulimits, UlimitSpec, 1);
+        g_assert_true(u->resource == RLIMIT_NOFILE && u->soft == 5 && u->hard == 5);
+        g_assert_true(g_array_index(draft->process.ulimits, UlimitSpec, 2).hard == RLIM_INFINITY);
+
+        static const char *const bad[] = { "nofile", "nofile=", "nofile=5:4", "nofile=1:2:3", "nofile=-2", "nofile=1k", "=5", "nofiles=5", "NOFILE=1", NULL };
+        for (const char *const *text = bad; *text; text++)
+                assert_refused(WORDS("--ulimit", *text, "cmd"), "--ulimit: ", NULL);
+        assert_refused(WORDS("--ulimit", "nofiles=5", "cmd"), "unknown limit 'nofiles'", "nofile");
+
+        if (own.rlim_max != RLIM_INFINITY) {
+                g_autofree char *text = g_strdup_printf("nofile=1:%llu", (unsigned long long) own.rlim_max + 1);
+                g_autoptr(Spec) above = draft_of(WORDS("--ulimit", text, "cmd"));
+                g_autoptr(GError) error = NULL;
+                g_assert_false(process_check(above, &error));
+                assert_usage(error, "above your own hard limit", NULL);
+        }
+        assert_refused(WORDS("--oom-score-adj", "-1", "cmd"), "needs privilege", NULL);
+        assert_refused(WORDS("--oom-score-adj", "1001", "cmd"), "-1000 to 1000", NULL);
+}
+
+static void test_sysctls(void) {
+        static const char *const good[][2] = {
+                { "net.ipv4.ip_forward=1", "net/ipv4/ip_forward=1" },
+                { "net/ipv4/conf/eth0.1/rp_filter=0", "net/ipv4/conf/eth0.1/rp_filter=0" },
+                { "net.ipv4.conf.eth0/1.rp_filter=0", "net/ipv4/conf/eth0.1/rp_filter=0" },
+                { "kernel.msgmax=a=b", "kernel/msgmax=a=b" },
+                { "fs.mqueue.msg_max=5", "fs/mqueue/msg_max=5" },
+        };
+        static const char *const bad[] = { "net.ipv4.ip_forward", "net.x=", "=1", "net..x=1", ".net.x=1", "net/../kernel/core_pattern=x",
+                                           "net/./x=1", "net.//.kernel=1", "kernel.core_pattern=|/x", "kernel.hostname=x", "kernel.shmx/../y=1",
+                                           "vm.swappiness=1", "kernel.semantics=1", "user.max_user_namespaces=1", "net=1", NULL };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(good); i++) {
+                g_autoptr(Spec) draft = draft_of(WORDS("--sysctl", good[i][0], "cmd"));
+                g_assert_cmpstr(draft->process.sysctls->pdata[0], ==, good[i][1]);
+        }
+        for (const char *const *text = bad; *text; text++) {
+                g_autoptr(Spec) draft = draft_new();
+                g_autoptr(GError) error = NULL;
+                if (draft_parse(draft, WORDS("--sysctl", *text, "cmd"), &error) >= 0)
+                        g_error("taken: %s as %s", *text, (char *) draft->process.sysctls->pdata[0]);
+        }
+}
+
+static void test_caps(void) {
+        static const struct {
+                const char *words[8];
+                guint64 keep;
+        } rows[] = {
+                { { "cmd" }, 0 },
+                { { "--cap-add", "net_raw", "cmd" }, 1ULL << CAP_NET_RAW },
+                { { "--cap-add", "CAP_CHOWN,kill", "cmd" }, 1ULL << CAP_CHOWN | 1ULL << CAP_KILL },
+                { { "--cap-add", "ALL", "--cap-drop", "SYS_ADMIN", "cmd" }, ((1ULL << 41) - 1) & ~(1ULL << CAP_SYS_ADMIN) },
+                { { "-u", "root", "--userns=self", "cmd" }, CAPS_ROOT_DEFAULT },
+                { { "-u", "root", "--userns=self", "--cap-drop", "chown", "cmd" }, CAPS_ROOT_DEFAULT & ~(1ULL << CAP_CHOWN) },
+                { { "-u", "root", "--userns=self", "--cap-drop", "ALL", "--cap-add", "kill", "cmd" }, 1ULL << CAP_KILL },
+        };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+                g_autoptr(Spec) draft = draft_of(rows[i].words);
+                g_assert_true(user_build_maps(draft, NULL, NULL, NULL));
+                g_assert_true(caps_check(draft, NULL));
+                g_assert_cmphex(draft->caps.keep, ==, rows[i].keep);
+        }
+        assert_refused(WORDS("--cap-add", "NET_RAWW", "cmd"), "not a capability", "NET_RAW");
+        assert_refused(WORDS("--cap-add", "CAP_CAP_CHOWN", "cmd"), "not a capability", NULL);
+        assert_refused(WORDS("--cap-add", "chown,", "cmd"), "not a capability", NULL);
+}
+
+/* The value of name in the environment in force for words, with outside as the caller's; NULL where it is not set. */
+static char *env_value(const char *const *words, const char *const *outside, const char *name) {
+        g_autoptr(Spec) draft = draft_of(words);
+        g_assert_true(user_build_maps(draft, NULL, NULL, NULL));
+        process_fill_environment(draft, outside);
+        return g_strdup(g_environ_getenv(draft->process.envp, name));
+}
+
+static void test_environment(void) {
+        static const char *const outside[] = { "PATH=/x/bin:/bin", "LC_ALL=C",          "SECRET=1",  "HOME=/h",      "USER=liar",
+                                               "garbage",          "=odd",              "USBOX=no",  "USBOX_BOX=no", "LD_PRELOAD=/x.so",
+                                               "TERM=x\033",       "LANGUAGE=de",       "TERM=late", NULL };
+        static const char *const empty[] = { NULL };
+        static const struct {
+                const char *words[8], *name, *value;
+                bool nothing_outside;
+        } rows[] = {
+                { { "cmd" }, "PATH", "/x/bin:/bin", false },
+                { { "cmd" }, "LC_ALL", "C", false },
+                { { "cmd" }, "SECRET", NULL, false },
+                { { "cmd" }, "LD_PRELOAD", NULL, false },
+                { { "cmd" }, "LANGUAGE", NULL, false },
+                { { "cmd" }, "HOME", "/h", false },
+                { { "cmd" }, "USER", "ann", false },
+                { { "cmd" }, "TERM", "x\033", false },
+                { { "cmd" }, "USBOX", "1", false },
+                { { "cmd" }, "USBOX_BOX", NULL, false },
+                { { "cmd" }, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", true },
+                { { "cmd" }, "HOME", "/home/ann", true },
+                { { "cmd" }, "SHELL", "/bin/bash", true },
+                { { "-u", "root", "--userns=self", "cmd" }, "HOME", "/root", false },
+                { { "-u", "root", "--userns=self", "cmd" }, "USER", "root", false },
+                { { "-u", "root", "--userns=self", "cmd" }, "LOGNAME", "root", false },
+                { { "-u", "root", "--userns=self", "cmd" }, "PATH", "/x/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", false },
+                { { "-u", "root", "--userns=self", "--env-inherit", "cmd" }, "HOME", "/root", false },
+                { { "--env-inherit", "cmd" }, "SECRET", "1", false },
+                { { "--env-inherit", "--env-inherit=false", "cmd" }, "SECRET", NULL, false },
+                { { "--clearenv", "cmd" }, "PATH", NULL, false },
+                { { "--clearenv", "cmd" }, "USBOX", "1", false },
+                { { "--clearenv", "--env-inherit", "cmd" }, "SECRET", "1", false },
+                { { "-e", "A=b=c", "cmd" }, "A", "b=c", false },
+                { { "-e", "A=", "cmd" }, "A", "", false },
+                { { "-e", "A=1", "--unsetenv", "A", "cmd" }, "A", NULL, false },
+                { { "--unsetenv", "A", "-e", "A=1", "cmd" }, "A", "1", false },
+                { { "--unsetenv", "PATH", "cmd" }, "PATH", NULL, false },
+                { { "-e", "USBOX=5", "cmd" }, "USBOX", "1", false },
+                { { "-e", "HOME=/y", "-u", "root", "--userns=self", "cmd" }, "HOME", "/y", false },
+        };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+                g_autofree char *value = env_value(rows[i].words, rows[i].nothing_outside ? empty : outside, rows[i].name);
+                g_test_message("row %zu", i);
+                g_assert_cmpstr(value, ==, rows[i].value);
+        }
+
+        g_setenv("USBOX_TEST_SET", "from outside", TRUE);
+        g_unsetenv("USBOX_TEST_UNSET");
+        g_autofree char *set = env_value(WORDS("-e", "USBOX_TEST_SET", "cmd"), empty, "USBOX_TEST_SET");
+        g_autofree char *unset = env_value(WORDS("-e", "USBOX_TEST_UNSET", "cmd"), empty, "USBOX_TEST_UNSET");
+        g_assert_cmpstr(set, ==, "from outside");
+        g_assert_null(unset);
+        assert_refused(WORDS("-e", "=x", "cmd"), "--env: '=x'", NULL);
+        assert_refused(WORDS("--unsetenv", "A=1", "cmd"), "not a name", NULL);
+}
+
+static void test_env_file(void) {
+        g_autofree char *dir = g_dir_make_tmp("usbox-test-XXXXXX", NULL), *file = g_build_filename(dir, "a b.env", NULL);
+        static const char *const empty[] = { NULL };
+
+        g_setenv("USBOX_TEST_SET", "from outside", TRUE);
+        g_assert_true(g_file_set_contents(file, "# comment\n\n  A=1 # not a comment\nUSBOX_TEST_SET\nB='q'", -1, NULL));
+        g_autofree char *a = env_value(WORDS("--env-file", file, "cmd"), empty, "A");
+        g_autofree char *b = env_value(WORDS("--env-file", file, "cmd"), empty, "B");
+        g_autofree char *set = env_value(WORDS("--env-file", file, "cmd"), empty, "USBOX_TEST_SET");
+        g_assert_cmpstr(a, ==, "1 # not a comment");
+        g_assert_cmpstr(b, ==, "'q'");
+        g_assert_cmpstr(set, ==, "from outside");
+
+        g_assert_true(g_file_set_contents(file, "A=1\n=x\n", -1, NULL));
+        assert_refused(WORDS("--env-file", file, "cmd"), "a b.env line 2: '=x'", NULL);
+        g_assert_true(g_file_set_contents(file, "A=1\0B=2", 7, NULL));
+        assert_refused(WORDS("--env-file", file, "cmd"), "NUL", NULL);
+        g_unlink(file);
+        assert_refused(WORDS("--env-file", file, "cmd"), "No such file", NULL);
+        g_rmdir(dir);
+}
+
+static void test_build(void) {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(Spec) draft = draft_of(WORDS("--overlay", "none", "-w", "sub/../x"));
+        g_assert_null(spec_build(draft, (char *[]){ NULL }, &error));
+        assert_usage(error, "no command to run", NULL);
+        g_clear_error(&error);
+
+        char word[] = "cmd";
+        const Spec *spec = spec_build(draft, (char *[]){ word, word, NULL }, &error);
+        g_assert_no_error(error);
+        word[0] = 'X';
+        g_assert_cmpstr(spec->process.argv[1], ==, "cmd");
+        g_assert_true(spec->root.read_only);
+        g_assert_cmpstr(spec->root.workdir, ==, "/home/ann/project/x");
+        g_assert_cmpstr(spec->namespaces.hostname, ==, "usbox");
+        g_assert_nonnull(spec->process.envp);
+}
+
+/* Whatever bytes come in, --dry-run=json is JSON, and its text has no control characters but line ends. */
+static void test_describe(void) {
+        static const char *const words[] = { "--hide", "/a\nb\"c\\d\377\033]31m", "-e", "X=\302\205\001", "--symlink", "\t", "/l", NULL };
+        g_autoptr(Spec) draft = draft_of(words);
+        g_autoptr(GError) error = NULL;
+        const Spec *spec = spec_build(draft, (char *[]){ (char *) "c\nm\377d", NULL }, &error);
+        g_assert_no_error(error);
+
+        g_autofree char *json = spec_describe(spec, true), *text = spec_describe(spec, false);
+        json_error_t why;
+        json_t *root = json_loads(json, JSON_REJECT_DUPLICATES, &why);
+        if (!root)
+                g_error("%s: %s", why.text, json);
+        g_assert_cmpstr(json_string_value(json_object_get(json_object_get(root, "user"), "uid_map")), ==, "1000=1000");
+        g_assert_cmpuint(json_array_size(json_object_get(json_object_get(root, "root"), "mounts")), ==, 1);
+        json_decref(root);
+        for (const char *p = text; *p; p++)
+                g_assert_true(*p == '\n' || !g_ascii_iscntrl(*p));
+        g_assert_nonnull(strstr(text, "\n  hide             /a\\nb\"c\\\\d\\xff\\x1b]31m\n"));
+        g_assert_null(strstr(text, "\302\205"));
+}
+
+/* Lists of the home: relative, without "..", and none shows what another hides. */
+static void test_home_lists(void) {
+        static const char *const *const lists[] = { home_tools, home_tool_secrets, home_hidden };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(lists); i++)
+                for (const char *const *path = lists[i]; *path; path++) {
+                        g_autofree char *rooted = g_strconcat("/", *path, NULL), *normal = option_normal_path(rooted);
+                        g_assert_cmpstr(rooted, ==, normal);
+                }
+        for (const char *const *tool = home_tools; *tool; tool++)
+                for (const char *const *hidden = home_hidden; *hidden; hidden++) {
+                        g_autofree char *below = g_strconcat(*hidden, "/", NULL);
+                        g_assert_cmpstr(*tool, !=, *hidden);
+                        g_assert_false(g_str_has_prefix(*tool, below));
+                }
+        static const char *const must[] = { ".ssh", ".gnupg", ".aws", ".kube", ".docker", ".netrc", ".npmrc", ".pypirc", ".mozilla",
+                                            ".password-store", ".local/share/keyrings", ".config/gcloud", NULL };
+        for (const char *const *name = must; *name; name++)
+                g_assert_true(g_strv_contains(home_hidden, *name));
+}
+
+int main(int argc, char **argv) {
+        g_test_init(&argc, &argv, NULL);
+        g_test_add_func("/spec/maps", test_maps);
+        g_test_add_func("/spec/bad-maps", test_bad_maps);
+        g_test_add_func("/spec/hostile-subids", test_hostile_subids);
+        g_test_add_func("/spec/subid-helpers", test_subid_helpers);
+        g_test_add_func("/spec/mounts", test_mounts);
+        g_test_add_func("/spec/bad-mounts", test_bad_mounts);
+        g_test_add_func("/spec/net", test_net);
+        g_test_add_func("/spec/together", test_together);
+        g_test_add_func("/spec/limits", test_limits);
+        g_test_add_func("/spec/sysctls", test_sysctls);
+        g_test_add_func("/spec/caps", test_caps);
+        g_test_add_func("/spec/environment", test_environment);
+        g_test_add_func("/spec/env-file", test_env_file);
+        g_test_add_func("/spec/build", test_build);
+        g_test_add_func("/spec/describe", test_describe);
+        g_test_add_func("/spec/home-lists", test_home_lists);
+        return g_test_run();
+}
