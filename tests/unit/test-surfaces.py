@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Everything that is made from the option table says the same: rows in the source, --help, completions, man page, profile keys.
+
+test-surfaces.py USBOX SOURCE_DIR BASH ZSH FISH MAN
+What is expected comes from the rows as they stand in the source, read here without the program's help.
+"""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+USBOX, SOURCE, BASH, ZSH, FISH, MAN = sys.argv[1:7]
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def run(*argv, **more):
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, **more)
+
+
+def rows():
+    """name → {short, alias, two, profile} from the initializers of all tables in src/."""
+    found = {}
+    for name in sorted(os.listdir(SOURCE + "/src")):
+        if not name.endswith(".c"):
+            continue
+        for table in re.findall(r"^const Option \w+_options\[\] = \{\n(.*?)^\};", read(SOURCE + "/src/" + name), re.S | re.M):
+            for row in re.split(r"^        (?=\{ \.name|ROW_MOUNT)", table, flags=re.M)[1:]:
+                option = re.search(r'(?:\.name = |ROW_MOUNT\()"([^"]+)"', row).group(1)
+                short, alias = re.search(r"\.short_name = '(.)'", row), re.search(r'\.alias = "([^"]+)"', row)
+                found[option] = {
+                    "short": short and short.group(1),
+                    "alias": alias and alias.group(1),
+                    "two": "OPTION_TWO" in row,
+                    "profile": "OPTION_NO_PROFILE" not in row and "OPTION_TWO" not in row,
+                }
+    return found
+
+
+ROWS = rows()
+LONG = {"--" + name for name in ROWS}
+SHORT = {"-" + row["short"] for row in ROWS.values() if row["short"]}
+ALIAS = {"--" + row["alias"] for row in ROWS.values() if row["alias"]}
+TABLE = json.loads(run(USBOX, "help", "--json").stdout)
+VERBS = [verb["name"] for verb in TABLE["verbs"]]
+CHOICES = {o["name"]: o["choices"].split("|") for o in TABLE["options"] if o["complete"] == "choices"}
+
+
+class Surfaces(unittest.TestCase):
+    maxDiff = None
+
+    def test_rows_were_found(self):
+        self.assertGreater(len(ROWS), 50)
+        self.assertTrue({"network", "bind", "seccomp", "env", "time-offset"} <= set(ROWS))
+
+    def test_table(self):
+        self.assertEqual({o["name"] for o in TABLE["options"]}, set(ROWS))
+        for option in TABLE["options"]:
+            row = ROWS[option["name"]]
+            self.assertEqual({"short": option.get("short"), "alias": option.get("alias"), "two": option["two"],
+                              "profile": option["profile"]}, row, option["name"])
+
+    def test_help(self):
+        for argv in (["help", "run"], ["run", "--help"], ["run", "--rm", "-h", "--nonsense"]):
+            text = run(USBOX, *argv).stdout
+            heads = re.findall(r"^  (?:(-.), |    )(--[a-z0-9-]+)", text, re.M)
+            self.assertEqual({long for _, long in heads}, LONG)
+            self.assertEqual({short for short, _ in heads if short}, SHORT)
+            self.assertLessEqual(max(map(len, text.splitlines())), 100)
+        overview = run(USBOX, "help").stdout
+        for verb in VERBS:
+            self.assertRegex(overview, r"(?m)^  %s +\w" % verb)
+            self.assertIn("usage: usbox " + verb, run(USBOX, "help", verb).stdout)
+
+    def test_man(self):
+        options = read(MAN).split(".SH OPTIONS", 1)[1].split("\n.SH ", 1)[0].replace("\\-", "-")
+        # The line that names an option, not those that mention one.
+        heads = "\n".join(line for line in options.splitlines() if line.startswith("\\fB-"))
+        names = set(re.findall(r"\\fB(-[^\\]+)\\fR", heads))
+        self.assertEqual(names, LONG | SHORT | ALIAS)
+
+    def test_profile_keys(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = folder + "/keys.conf"
+            for name, row in ROWS.items():
+                with open(path, "w", encoding="utf-8") as file:
+                    file.write("[usbox]\n%s=\n" % name)
+                os.chmod(path, 0o600)
+                error = run(USBOX, "run", "--profile", path, "--dry-run", "true").stderr
+                self.assertNotIn("unknown key", error)
+                self.assertEqual("is not for profiles" not in error, row["profile"], name + ": " + error)
+
+    def bash(self, *words):
+        script = 'PATH=$1:$PATH; source "$2"; shift 2; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _usbox 2>/dev/null; printf "%s\\n" "${COMPREPLY[@]}"'
+        result = run("bash", "--norc", "-c", script, "bash", os.path.dirname(USBOX), BASH, *words)
+        return set(result.stdout.split())
+
+    def test_bash(self):
+        self.assertEqual(self.bash("usbox", "run", "-"), LONG | SHORT | ALIAS)
+        self.assertEqual(self.bash("usbox", ""), set(VERBS))
+        self.assertEqual(self.bash("usbox", "run", "--", "-"), set())
+        for name, values in CHOICES.items():
+            self.assertEqual(self.bash("usbox", "run", "--rm", "--" + name, ""), set(values), name)
+            self.assertEqual(self.bash("usbox", "run", "--" + name, "=", values[0][:2]) & set(values),
+                             {v for v in values if v.startswith(values[0][:2])}, name)
+        profiles = set(run(USBOX, "profile", "list", "--quiet").stdout.split())
+        self.assertTrue({"agent", "build", "ci", "desktop"} <= profiles)
+        self.assertEqual(self.bash("usbox", "run", "-it", "--profile", ""), profiles)
+        # Behind the values of options the command begins, however many they are.
+        for name, row in ROWS.items():
+            takes = 2 if row["two"] else 1 if "arg" in next(o for o in TABLE["options"] if o["name"] == name) else 0
+            self.assertIn("basename", self.bash("usbox", "run", "--" + name, *["x"] * takes, "basenam"), name)
+
+    def test_fish(self):
+        text = read(FISH)
+        lines = [line for line in text.splitlines() if "-n __usbox_in_options " in line]
+        names = {"--" + name for line in lines for name in re.findall(r" -l (\S+)", line.split(" -d ")[0])}
+        shorts = {"-" + name for line in lines for name in re.findall(r" -s (\S+)", line.split(" -d ")[0])}
+        self.assertEqual(names | shorts, LONG | SHORT | ALIAS)
+        if not shutil.which("fish"):
+            return
+        with tempfile.TemporaryDirectory() as home:
+            env = dict(os.environ, HOME=home, XDG_CONFIG_HOME=home, PATH=os.path.dirname(USBOX) + ":" + os.environ["PATH"])
+
+            def complete(line):
+                out = run("fish", "-c", "source %s; complete -C '%s'" % (FISH, line), env=env).stdout
+                return {entry.split("\t")[0] for entry in out.splitlines()}
+
+            self.assertEqual(complete("usbox run --"), LONG | ALIAS)
+            self.assertEqual(complete("usbox run --network "), set(CHOICES["network"]))
+            self.assertIn("--almost-all", complete("usbox run --rm ls --al"))
+            self.assertFalse(complete("usbox run --bind /a /b ls --") & {"--rw-hooks"})
+
+    def test_zsh(self):
+        text = read(ZSH)
+        specs = re.findall(r"^                '(?:\*|\([^)]*\))(-[^'\[]*)\[", text, re.M)
+        self.assertEqual({spec.rstrip("+=-") if spec.startswith("--") else spec.rstrip("+") for spec in specs}, LONG | SHORT | ALIAS)
+        if shutil.which("zsh"):
+            self.assertEqual(run("zsh", "-n", ZSH).stderr, "")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1], verbosity=2)
