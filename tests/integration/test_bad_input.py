@@ -98,9 +98,9 @@ def test_workdir_under_a_hidden_path(box):
 
 
 def test_uid_outside_the_maps(box, subids):
-    assert_refused(box.run("--user=4000000", "--", "true"), "4000000")
-    assert_refused(box.run("--userns=self", "--user=12345", "--", "true"), "12345")
-    assert_refused(box.run("--uidmap=0:5:1", "--gidmap=0:5:1", "--user=0", "--", "true"))
+    assert_refused(box.run("--user=4000000", "--", "true"), "4000000", hint=False)
+    assert_refused(box.run("--userns=self", "--user=12345", "--", "true"), "12345", hint=False)
+    assert_refused(box.run("--uidmap=0:5:1", "--gidmap=0:5:1", "--user=0", "--", "true"), hint=False)
 
 
 @pytest.mark.parametrize("user", ["-1", "4294967295", "4294967296", "99999999999999999999", "", "nobody-such", "1:2:3", ":", "1:", "0x0", " 0", "1 "])
@@ -137,7 +137,7 @@ def test_machine_with_shadowed_files_still_runs(box):
 def test_no_subuid_range(box):
     box.write("empty", "")
     result = in_machine(f"mount --bind {box.dir}/empty /etc/subuid", box, "run", "--user=root", "--", "true")
-    assert_refused(result, "/etc/subuid", f"{box.env['USER']}:")
+    assert_refused(result, "/etc/subuid", "--add-subuids", box.env["USER"])
 
 
 def test_newuidmap_missing(box):
@@ -172,11 +172,6 @@ def test_tun_missing(box):
     result = in_machine("mount -t tmpfs none /dev/net", box, "run", "--", "true")
     assert_refused(result, "/dev/net/tun")
     assert in_machine("mount -t tmpfs none /dev/net", box, "run", "--rm", "--network=none", "--userns=self", "--", "true").rc == 0
-
-
-def test_tun_closed(box):
-    result = in_machine("mount -t tmpfs none /dev/net; touch /dev/net/tun; chmod 0 /dev/net/tun", box, "run", "--", "true")
-    assert_refused(result, "/dev/net/tun")
 
 
 def test_helper_missing(box):
@@ -216,7 +211,7 @@ def test_hostile_names_are_quoted_in_errors(box):
 @pytest.mark.parametrize("options", [["--network=wire"], ["--overlay=magic"], ["--userns=maybe"], ["--home=some"], ["--seccomp="], ["--groups=few"], ["--ipc=both"],
                                      ["--mtu=1"], ["--mtu=x"], ["--mtu=70000"], ["-p", "x"], ["-p", "1:2:3:4"], ["-p", "70000:1"], ["-p", "0"], ["-p", "80:80/sctp"],
                                      ["--dns=name"], ["--dns="], ["--add-host=x"], ["--add-host=x:y"], ["--add-host=a b:1.2.3.4"], ["--best-effort=luck"],
-                                     ["--stop-signal=NONE"], ["--stop-signal=0"], ["--stop-signal=99"], ["--hide="], ["--hide=relative"], ["--oom-score-adj=2000"],
+                                     ["--stop-signal=NONE"], ["--stop-signal=0"], ["--stop-signal=99"], ["--hide="], ["--oom-score-adj=2000"],
                                      ["--network=none", "-p", "8080:80"], ["--network=host", "-p", "8080:80"], ["--sysctl=x"], ["--sysctl="], ["--profile="], ["--rootfs="]])
 def test_bad_values(box, options):
     result = box.run(*options, "--", "true")
@@ -224,6 +219,8 @@ def test_bad_values(box, options):
     assert options[0].split("=")[0].lstrip("-")[0] in result.err, result
 
 
-def test_too_many_arguments_for_the_kernel(box):
-    result = box.run("--rm", "-e", "BIG=" + "e" * 120000, *[x for i in range(30) for x in ("-e", f"V{i}=" + "e" * 120000)], "--", "true", "x" * 130000)
-    assert result.rc in (0, 125, 126) and len([x for x in result.err.splitlines() if x.startswith("usbox: ")]) <= 1, (result.rc, result.err[:300])
+def test_too_much_environment_for_the_kernel(box):
+    """More than one exec takes (a quarter of the stack's limit): said as what it is."""
+    file = box.write("env", "".join(f"V{i}={'e' * 100000}\n" for i in range(100)))
+    result = box.run("--rm", f"--env-file={file}", "--", "true")
+    assert result.rc in (125, 126) and "Argument list too long" in result.err and result.err.count("usbox: ") == 1, (result.rc, result.err[:300])

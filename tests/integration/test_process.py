@@ -110,13 +110,12 @@ def test_planted_descriptors_do_not_leak(box):
         os.dup2(source, number, inheritable=True)
         numbers.append(number)
     try:
-        result = box.usbox("run", "--rm", "--", "sh", "-c", "echo /proc/$$/fd/*; for p in /proc/[0-9]*; do ls $p/fd 2>/dev/null | tr '\\n' ' '; done",
+        result = box.usbox("run", "--rm", "--", "sh", "-c", "ls /proc/$$/fd | tr '\\n' ' '; echo; for p in /proc/[0-9]*; do ls $p/fd 2>/dev/null | tr '\\n' ' '; done",
                            pass_fds=numbers)
         fds = result.lines()[0].split()
-        assert [f.rsplit("/", 1)[1] for f in fds] == ["0", "1", "2"] or [f.rsplit("/", 1)[1] for f in fds] == ["0", "1", "10", "2"], fds
+        assert fds == ["0", "1", "2"], fds
         for number in numbers:
-            if number != 10:
-                assert f" {number} " not in f" {result.out} ", (number, result)
+            assert f" {number} " not in f" {result.out} ", (number, result)
     finally:
         for number in numbers:
             os.close(number)
@@ -151,14 +150,6 @@ for flags in (os.O_RDONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC):
                     pass
         except OSError:
             pass
-try:
-    os.ftruncate(1, 0)
-except OSError:
-    pass
-try:
-    os.pwrite(1, b"YYYY", 0)
-except OSError:
-    pass
 print("bye")
 """
     with open(path, "a", encoding="ascii") as f:

@@ -61,7 +61,7 @@ def test_changes_are_kept_until_the_next_run(box):
     found = list(box.boxes.rglob("kept-file"))
     assert len(found) == 1 and found[0].read_text() == "kept\n"
     first = found[0]
-    assert not [p for p in box.boxes.rglob("work/*")], "the overlay's work directory is of no use to a kept box"
+    assert not list(box.boxes.glob("*/work/*")), "the overlay's work directory is of no use to a kept box"
     assert stat.S_IMODE(box.boxes.stat().st_mode) & 0o077 == 0 or stat.S_IMODE(os.stat(box.boxes.parent).st_mode) & 0o077 == 0
     box.run("--", "sh", "-c", "echo other >other-file").ok()
     assert not first.exists()

@@ -22,7 +22,7 @@ def test_own_status(box, status):
 def test_not_found_and_not_executable(no_kept):
     no_kept.write("plain", "x", 0o644)
     (no_kept.dir / "directory").mkdir()
-    for command, status in (("no-such-command", 127), ("/no/such/command", 127), ("./plain", 126), ("./directory", 126), ("/etc", 126), ("./plain/x", 126)):
+    for command, status in (("no-such-command", 127), ("/no/such/command", 127), ("./plain", 126), ("./directory", 126), ("/etc", 126)):
         result = no_kept.run("--rm", "--", command)
         assert result.rc == status, (command, result)
         errors = [x for x in result.err.splitlines() if x.startswith("usbox: ")]
@@ -144,7 +144,7 @@ def test_verbose_shows_where_the_time_goes(box):
 
 
 def test_profile_from_the_users_directory(box):
-    box.write("usbox/profiles/mine.conf", "[run]\nhostname=from-profile\nenv=A=1;B=2\nread-only=true\n", where=box.config)
+    box.write("usbox/profiles/mine.conf", "[usbox]\nhostname=from-profile\nenv=A=1;B=2\nread-only=true\n", where=box.config)
     out = box.sh("hostname; echo $A$B; touch f 2>/dev/null || echo read-only", "--profile=mine").lines()
     assert out == ["from-profile", "12", "read-only"]
     assert box.sh("hostname", "--profile=mine", "--hostname=mine-wins").ok().out == "mine-wins\n"
@@ -152,19 +152,19 @@ def test_profile_from_the_users_directory(box):
 
 
 def test_profile_inherits(box):
-    box.write("usbox/profiles/base.conf", "[run]\nhostname=base\nenv=A=base\n", where=box.config)
-    box.write("usbox/profiles/derived.conf", "[run]\ninherits=base\nhostname=derived\n", where=box.config)
+    box.write("usbox/profiles/base.conf", "[usbox]\nhostname=base\nenv=A=base\n", where=box.config)
+    box.write("usbox/profiles/derived.conf", "[usbox]\ninherits=base\nhostname=derived\n", where=box.config)
     assert box.sh("hostname; echo $A", "--profile=derived").lines() == ["derived", "base"]
 
 
 def test_profile_by_path_only_from_the_working_directory(box):
-    box.write("local.conf", "[run]\nhostname=local\n")
+    box.write("local.conf", "[usbox]\nhostname=local\n")
     assert box.sh("hostname", "--profile=./local.conf").ok().out == "local\n"
     assert_refused(box.run("--profile=local", "--", "true"), "local", hint=False)
 
 
-@pytest.mark.parametrize("text", ["[run]\nno-such-key=1\n", "hostname=x\n", "[run\n", "[run]\ninherits=looping\n", "[run]\nread-only=maybe\n", "[other]\na=b\n",
-                                  "\xff\x00", "[run]\nmemory=1\n", "[run]\ndry-run=true\n"])
+@pytest.mark.parametrize("text", ["[usbox]\nno-such-key=1\n", "hostname=x\n", "[usbox\n", "[usbox]\ninherits=looping\n", "[usbox]\nread-only=maybe\n", "[other]\na=b\n",
+                                  "\xff\x00", "[usbox]\nmemory=1\n", "[usbox]\ndry-run=true\n"])
 def test_bad_profiles(no_kept, text):
     path = no_kept.config / "usbox" / "profiles" / "looping.conf"
     path.parent.mkdir(parents=True)

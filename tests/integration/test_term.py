@@ -77,3 +77,11 @@ def test_stopped_from_outside_and_continued_in_background(shell):
     shell.expect("from-the-box\r+\n")
     shell.send("wait; echo sta''tus $?\n")
     shell.expect("status 0\r\n")
+
+
+def test_reader_of_a_forced_terminal_goes_away(box):
+    proc = box.popen("run", "--rm", "--network=none", "-t", "--", "yes")
+    assert proc.stdout.read(3) == b"y\r\n"
+    proc.stdout.close()
+    assert proc.wait(timeout=20) == 129  # SIGHUP
+    proc.stderr.close()
