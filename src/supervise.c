@@ -264,6 +264,11 @@ static bool output_pending(const Sandbox *s) {
 static bool dispatch_bytes(Sandbox *s, const struct pollfd fds[static POLL_N], GError **error) {
         if (s->term && !term_dispatch(s->term, fds + POLL_TERM, error))
                 return err_step(error, "terminal");
+        /* Whoever reads the terminal's output has gone: what a terminal that was unplugged sends. */
+        if (s->term && term_output_gone(s->term) && !s->hung_up) {
+                s->hung_up = true;
+                send_signal(s, SIGHUP);
+        }
         for (int i = 0; i < 3; i++)
                 if (s->stdio.relays[i] && !relay_dispatch(s->stdio.relays[i], fds + POLL_RELAY + i * RELAY_N_FDS, error))
                         return err_step(error, "stdio");

@@ -32,7 +32,7 @@ typedef struct {
         int payload_pidfd; /* -1 before ROOTED */
         /* Held only to be let go of last, see release_kernel_objects(); -1 before they come. */
         int mount_ns, tap;
-        bool go_sent, started, exited, child_ended, timed_out;
+        bool go_sent, started, exited, child_ended, timed_out, hung_up;
         int wait_status;   /* the payload's */
         int interrupted;   /* a signal that ended the start, or 0 */
         gint64 deadline, kill_deadline; /* g_get_monotonic_time(); 0: none */
