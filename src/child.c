@@ -179,8 +179,12 @@ static bool child_setup(ChildState *s, GError **error) {
         const Spec *spec = c->spec;
         g_auto(WireMessage) mapped = { 0 };
 
-        if (!wire_expect(c->wire, "launcher", WIRE_MAPPED, &mapped, error))
+        if (user_maps_itself(spec)) {
+                if (!user_map_self(spec, error))
+                        return err_step(error, "user");
+        } else if (!wire_expect(c->wire, "launcher", WIRE_MAPPED, &mapped, error)) {
                 return false;
+        }
         if (!user_setup_child(spec, error) || !confine_die_with_parent(0, error))
                 return err_step(error, "user");
         log_step("  box: mapped");

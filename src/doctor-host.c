@@ -6,7 +6,6 @@
  */
 #include <grp.h>
 #include <linux/capability.h>
-#include <pwd.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -14,6 +13,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "account.h"
 #include "base/error.h"
 #include "base/proc.h"
 #include "doctor.h"
@@ -43,9 +43,10 @@ static DoctorProgram find_program(const char *name, unsigned capability) {
 
 static void find_user(DoctorHost *host) {
         int n = getgroups(0, NULL);
-        const struct passwd *pw = getpwuid(host->uid);
+        g_auto(Account) account = { 0 };
 
-        host->name = pw ? g_strdup(pw->pw_name) : g_strdup_printf("%u", (unsigned) host->uid);
+        host->name = account_lookup(host->uid, &account) ? g_strdup(account.name) : g_strdup_printf("%u", (unsigned) host->uid);
+        host->home = g_strdup(account.home ? account.home : "/");
         host->groups = g_array_new(FALSE, TRUE, sizeof(gid_t));
         g_array_set_size(host->groups, n > 0 ? (guint) n : 0);
         if (n > 0 && getgroups(n, (gid_t *) (void *) host->groups->data) < 0)
@@ -58,7 +59,8 @@ static void find_directories(DoctorHost *host) {
         struct stat st;
         struct statvfs fs;
 
-        host->data_dir = g_build_filename(g_get_user_data_dir(), "usbox", "boxes", NULL);
+        g_autofree char *data = account_data_dir(host->home);
+        host->data_dir = g_build_filename(data, "usbox", "boxes", NULL);
         host->data_foreign = stat(host->data_dir, &st) == 0 && (st.st_uid != host->uid || (st.st_mode & 022));
         host->data_free = G_MAXUINT64;
         for (g_autofree char *dir = g_strdup(host->data_dir);;) {
@@ -118,6 +120,7 @@ void doctor_host_free(DoctorHost *host) {
                 return;
         g_free(host->root);
         g_free(host->name);
+        g_free(host->home);
         if (host->groups)
                 g_array_unref(host->groups);
         g_free(host->kernel);

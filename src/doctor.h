@@ -77,7 +77,7 @@ typedef struct {
         uid_t uid;
         gid_t gid;
         GArray *groups;   /* of gid_t */
-        char *name;
+        char *name, *home;
         char *kernel;     /* as uname -r */
         char *exe;        /* this program's path, or NULL */
         int trial[TRIAL_MAX];

@@ -31,9 +31,11 @@ static const char *const masked[] = {
         "proc/timer_list", "proc/timer_stats", "proc/sched_debug", "proc/scsi",        "proc/kmsg",        "proc/kpagecount",
         "proc/kpageflags", "proc/kpagecgroup", "proc/interrupts",  "proc/kallsyms",    "proc/slabinfo",    "proc/vmallocinfo",
         "proc/pagetypeinfo", "proc/iomem",     "proc/ioports",     "proc/config.gz",
-        "sys/firmware",   "sys/fs/selinux",    "sys/devices/virtual/powercap", "sys/kernel/debug", "sys/kernel/tracing", "sys/kernel/security",
-        "sys/dev/block",  "sys/fs/bpf",        "sys/fs/pstore",
+        "sys/firmware",   "sys/devices/virtual/powercap",
+        /* Where other file systems are mounted: with the host's /sys alone is there anything in them. */
+        "sys/fs/selinux", "sys/kernel/debug",  "sys/kernel/tracing", "sys/kernel/security", "sys/fs/bpf", "sys/fs/pstore",
 };
+#define MASKED_OF_HOST_SYS 6
 static const char *const proc_read_only[] = { "proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger", "proc/driver", "proc/mtrr" };
 
 bool root_mounts_open(RootBuild *b, GError **error) {
@@ -219,7 +221,8 @@ static bool mask_paths(RootBuild *b, GError **error) {
         if (file < 0 || dir < 0)
                 return err_set(error, errno, "masks");
 
-        for (size_t i = 0; i < G_N_ELEMENTS(masked); i++) {
+        size_t n = G_N_ELEMENTS(masked) - (b->plan->sysfs_of_host ? 0 : MASKED_OF_HOST_SYS);
+        for (size_t i = 0; i < n; i++) {
                 struct stat st;
                 _cleanup_close_ int target = root_open_in(b->root, masked[i], O_PATH | O_NOFOLLOW);
                 if (target < 0) {

@@ -26,7 +26,6 @@
 #define MOUNT_FILE_MAX (64 * 1024 * 1024)
 #define PASSWD_MAX (8 * 1024 * 1024)
 #define EXPLODE_DEPTH 16
-#define SCAN_DEPTH 2
 #define SCAN_BUDGET 2000
 
 typedef struct {
@@ -172,7 +171,9 @@ static bool caller_may_write(const Planner *p, const struct stat *st) {
         return false;
 }
 
-static bool is_empty_dir(int fd) {
+static bool is_empty_dir(int fd, const struct stat *st) {
+        if (st->st_nlink > 2) /* it has directories (btrfs says 1 of all: then the listing tells) */
+                return false;
         int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
         bool empty = true;
@@ -203,7 +204,22 @@ static bool home_may_have(const Planner *p, const char *name) {
 }
 
 /*
- * What lies in a tree outside of home and working directory, SCAN_DEPTH levels deep: hide what is the caller's own and
+ * How deep a top directory is looked through. What the distribution's packages own is not: nobody's private files are there, and
+ * /usr alone has more entries than a run has time for. Elsewhere people put things at the top, in /opt and /srv below a name.
+ */
+static int scan_depth(const char *box) {
+        static const char *const unscanned[] = { "/usr", "/etc", "/boot", NULL }, *const by_name[] = { "/opt", "/srv", NULL };
+        return g_strv_contains(unscanned, box) ? 0 : g_strv_contains(by_name, box) ? 2 : 1;
+}
+
+/* Programs and libraries. */
+static bool is_packaged(const char *box) {
+        static const char *const dirs[] = { "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", NULL };
+        return g_strv_contains(dirs, box);
+}
+
+/*
+ * What lies in a tree outside of home and working directory, as many levels deep: hide what is the caller's own and
  * private, and find out whether there is anything that the payload may write. The kernel's overlay has no way to ask about each
  * file when it is opened; what lies deeper keeps the host's permissions, and in a tree without anything writable above it
  * it is read-only (ARCHITECTURE.md, Root). budget bounds the entries looked at: beyond it the tree counts as writable.
@@ -214,6 +230,8 @@ typedef struct {
 } TreeScan;
 
 static void scan_tree(Planner *p, int dirfd, const char *name, const char *host, int depth, TreeScan *scan) {
+        if (depth == 0)
+                return;
         int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
         if (!dir) {
@@ -237,8 +255,8 @@ static void scan_tree(Planner *p, int dirfd, const char *name, const char *host,
                         g_hash_table_add(p->hidden, g_strdup(child));
                 else if (caller_may_write(p, &st))
                         scan->writable = true;
-                if (S_ISDIR(st.st_mode) && depth < SCAN_DEPTH && st.st_nlink != 2)
-                        scan_tree(p, fd, d->d_name, child, depth + 1, scan);
+                if (S_ISDIR(st.st_mode) && st.st_nlink != 2)
+                        scan_tree(p, fd, d->d_name, child, depth - 1, scan);
         }
         closedir(dir);
 }
@@ -310,7 +328,7 @@ static bool plan_tree(Planner *p, const char *host, const char *box, bool others
                 add_node(p, ROOT_DIR, box, 0);
                 return true;
         }
-        if (others_eyes && is_empty_dir(fd)) { /* /mnt, /srv, ...: an overlay of nothing */
+        if (others_eyes && is_empty_dir(fd, &st)) { /* /mnt, /srv, ...: an overlay of nothing */
                 add_node(p, ROOT_DIR, box, st.st_mode & 01777);
                 return true;
         }
@@ -322,9 +340,10 @@ static bool plan_tree(Planner *p, const char *host, const char *box, bool others
         }
         RootNode *node = add_node(p, ROOT_OVERLAY, box, st.st_mode & 01777);
         node->host = host_path(host, &st);
+        node->packaged = others_eyes && is_packaged(box);
         if (others_eyes) {
                 TreeScan scan = { .writable = caller_may_write(p, &st) || p->spec->user.uid == 0, .budget = SCAN_BUDGET };
-                scan_tree(p, fd, ".", host, 1, &scan);
+                scan_tree(p, fd, ".", host, scan_depth(box), &scan);
                 node->read_only = !scan.writable;
         }
         return true;
@@ -382,13 +401,25 @@ static bool plan_home_tool(Planner *p, const char *path, GError **error) {
         return plan_tree(p, path, path, false, 0, error);
 }
 
-static void hide_below_home(Planner *p, const char *const *names, const char *unless_inside) {
+/* Names of a list that lie below dir (NULL: anywhere in the home), but not above or at unless_inside (NULL: nothing is excepted). */
+static void hide_below_home(Planner *p, const char *const *names, const char *dir, const char *unless_inside) {
         for (const char *const *name = names; *name; name++) {
                 if (!home_may_have(p, *name))
                         continue;
                 /* Whether it is there is asked of the few that an overlay would show: plan_whiteouts(). */
                 g_autofree char *path = join(p->spec->caller.home, *name);
-                if (!unless_inside || !path_is_at_or_below(unless_inside, path))
+                if ((!dir || path_is_below(path, dir)) && (!unless_inside || !path_is_at_or_below(unless_inside, path)))
+                        g_hash_table_add(p->hidden, g_steal_pointer(&path));
+        }
+}
+
+/* The same for what the overlays planned so far would show of the home: the tools. */
+static void hide_below_tools(Planner *p, const char *const *names) {
+        for (const char *const *name = names; *name; name++) {
+                if (!home_may_have(p, *name))
+                        continue;
+                g_autofree char *path = join(p->spec->caller.home, *name);
+                if (root_plan_node_for(p->plan, path + 1)->host.path && !path_is_at_or_below(p->spec->caller.cwd, path))
                         g_hash_table_add(p->hidden, g_steal_pointer(&path));
         }
 }
@@ -440,6 +471,8 @@ static bool plan_home(Planner *p, GError **error) {
                 if (!plan_home_tool(p, path, error))
                         return false;
         }
+        hide_below_tools(p, home_tool_secrets);
+        hide_below_tools(p, home_hidden);
         return true;
 }
 
@@ -484,9 +517,9 @@ static void collect_hidden(Planner *p) {
                 return;
         list_home(p);
         hide_other_homes(p);
-        if (spec->root.home != HOME_EMPTY)
-                hide_below_home(p, home_tool_secrets, spec->caller.cwd);
-        hide_below_home(p, home_hidden, spec->root.home == HOME_ALL ? NULL : spec->caller.cwd);
+        const char *all = spec->root.home == HOME_ALL ? NULL : spec->caller.cwd;
+        hide_below_home(p, home_tool_secrets, all, spec->caller.cwd);
+        hide_below_home(p, home_hidden, all, all);
         g_autofree char *mail = g_strconcat("/var/mail/", spec->caller.name, NULL);
         g_autofree char *spool = g_strconcat("/var/spool/mail/", spec->caller.name, NULL);
         g_hash_table_add(p->hidden, g_steal_pointer(&mail));

@@ -30,6 +30,7 @@ typedef struct {
         HostPath host;    /* ROOT_OVERLAY (path NULL: box layer only), ROOT_FILE */
         unsigned index;   /* ROOT_OVERLAY: names its layer and its workdir */
         bool has_layer;   /* ROOT_OVERLAY: something is in its box layer */
+        bool packaged;    /* only the distribution writes there, and only plain files: where it is read-only a bind mount will do */
         bool read_only;   /* no upper: nothing in it that the payload may write */
 } RootNode;
 

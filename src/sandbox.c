@@ -90,7 +90,7 @@ static bool prepare(Sandbox *s, GError **error) {
                 return err_step(error, "state");
         if (spec->net.mode == NET_USER && !net_helper_start(spec, &s->net, error))
                 return err_step(error, "network");
-        if (spec->root.overlay == OVERLAY_KERNEL && !(s->dir = box_dir_new(s->id, error)))
+        if (spec->root.overlay == OVERLAY_KERNEL && !(s->dir = box_dir_new(s->id, &spec->caller, error)))
                 return err_step(error, "state");
         s->plan = root_plan_new(spec, s->dir ? s->dir->path : NULL, error);
         if (!s->plan || !add_etc_files(s, error))
@@ -149,9 +149,8 @@ static bool start(Sandbox *s, GError **error) {
                 return err_step(error, "namespaces");
         if (!user_setup_parent(s->spec, s->child, error))
                 return err_step(error, "user");
-        if (!wire_send(s->child_wire, WIRE_MAPPED, NULL, NULL, 0, error))
+        if (!user_maps_itself(s->spec) && !wire_send(s->child_wire, WIRE_MAPPED, NULL, NULL, 0, error))
                 return err_step(error, "namespaces");
-        log_step("id maps written");
         /* While the child builds: what earlier boxes left whose launcher was killed. */
         if (s->dir)
                 box_dir_sweep(s->dir, s->spec);

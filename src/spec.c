@@ -6,11 +6,11 @@
  * has been changed when spec_build() returns.
  */
 #include <errno.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "account.h"
 #include "base/error.h"
 #include "spec.h"
 
@@ -25,11 +25,11 @@ static bool caller_look_up(Caller *caller, GError **error) {
         caller->uid = getuid();
         caller->gid = getgid();
 
-        errno = 0;
-        const struct passwd *pw = getpwuid(caller->uid);
-        caller->name = pw && *pw->pw_name ? g_strdup(pw->pw_name) : g_strdup_printf("%u", caller->uid);
-        caller->shell = g_strdup(pw && *pw->pw_shell == '/' ? pw->pw_shell : "/bin/sh");
-        caller->home = pw && *pw->pw_dir == '/' ? real_path(pw->pw_dir) : NULL;
+        g_auto(Account) account = { 0 };
+        bool known = account_lookup(caller->uid, &account);
+        caller->name = known && *account.name ? g_strdup(account.name) : g_strdup_printf("%u", caller->uid);
+        caller->shell = g_strdup(known && *account.shell == '/' ? account.shell : "/bin/sh");
+        caller->home = known && *account.home == '/' ? real_path(account.home) : NULL;
         if (!caller->home)
                 caller->home = g_strdup("/");
 

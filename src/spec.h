@@ -14,7 +14,7 @@
 #include "timens.h"
 #include "user.h"
 
-/* Who calls usbox, looked up once: by /etc/passwd (getpwuid), not by the environment. */
+/* Who calls usbox, looked up once, by account.h and not by the environment. */
 typedef struct {
         uid_t uid;
         gid_t gid;

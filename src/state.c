@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "account.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -42,9 +43,9 @@ static bool is_id(const char *name) {
 }
 
 /* $XDG_DATA_HOME is the caller's to choose; usbox's part of it must be the caller's own and closed to others. */
-static int open_boxes(char **ret_path, GError **error) {
-        g_autofree char *usbox = g_build_filename(g_get_user_data_dir(), "usbox", NULL);
-        g_autofree char *boxes = g_build_filename(usbox, "boxes", NULL);
+static int open_boxes(const Caller *caller, char **ret_path, GError **error) {
+        g_autofree char *data = account_data_dir(caller->home);
+        g_autofree char *boxes = g_build_filename(data, "usbox", "boxes", NULL);
         struct stat st;
 
         _cleanup_close_ int fd = open(boxes, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -69,12 +70,12 @@ static int open_boxes(char **ret_path, GError **error) {
         return fd_steal(&fd);
 }
 
-BoxDir *box_dir_new(const char *id, GError **error) {
+BoxDir *box_dir_new(const char *id, const Caller *caller, GError **error) {
         g_autoptr(BoxDir) dir = g_new0(BoxDir, 1);
 
         dir->boxes_fd = dir->fd = dir->lock_fd = -1;
         g_strlcpy(dir->id, id, sizeof dir->id);
-        dir->boxes_fd = open_boxes(&dir->boxes, error);
+        dir->boxes_fd = open_boxes(caller, &dir->boxes, error);
         if (dir->boxes_fd < 0)
                 return NULL;
         dir->path = g_build_filename(dir->boxes, id, NULL);

@@ -24,7 +24,7 @@ typedef struct {
 } BoxDir;
 
 /* Make the directory of a new box and lock it. NULL with error and hint. */
-BoxDir *box_dir_new(const char *id, GError **error);
+BoxDir *box_dir_new(const char *id, const Caller *caller, GError **error);
 
 /* Removes nothing; releases the lock. */
 void box_dir_free(BoxDir *dir);

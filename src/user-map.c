@@ -29,11 +29,15 @@ static char *map_text(const GArray *map) {
         return g_string_free(text, FALSE);
 }
 
+bool user_maps_itself(const Spec *spec) {
+        return !spec->user.subids && spec->caller.uid != 0;
+}
+
 static bool write_maps_directly(const Spec *spec, int proc_dir, GError **error) {
         g_autofree char *uids = map_text(spec->user.uidmap), *gids = map_text(spec->user.gidmap);
 
         /* Without CAP_SETGID over the parent namespace the kernel wants setgroups(2) given up first (user_namespaces(7)). */
-        if (!spec->user.subids && spec->caller.uid != 0 && !fd_write_file(proc_dir, "setgroups", "deny"))
+        if (user_maps_itself(spec) && !fd_write_file(proc_dir, "setgroups", "deny"))
                 return err_set(error, errno, "write setgroups");
         if (!fd_write_file(proc_dir, "uid_map", uids))
                 return err_set(error, errno, "write uid_map");
@@ -128,7 +132,16 @@ static bool write_maps_by_helpers(const Spec *spec, pid_t child_pid, GError **er
         return ok;
 }
 
+bool user_map_self(const Spec *spec, GError **error) {
+        _cleanup_close_ int fd = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return err_set(error, errno, "/proc/self");
+        return write_maps_directly(spec, fd, error);
+}
+
 bool user_setup_parent(const Spec *spec, pid_t child_pid, GError **error) {
+        if (user_maps_itself(spec))
+                return true;
         if (spec->user.subids && spec->caller.uid != 0)
                 return write_maps_by_helpers(spec, child_pid, error);
 

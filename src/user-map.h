@@ -4,10 +4,14 @@
 #include "spec.h"
 
 /*
- * Launcher: write the id maps of the outer user namespace that child_pid was cloned into. Self maps (and any map, for
- * real root) are written directly; others by newuidmap and newgidmap, side by side. False with error and hint.
+ * Launcher: write the id maps of the outer user namespace that child_pid was cloned into, unless the child does (user_maps_itself()).
+ * Any map of real root is written directly; others by newuidmap and newgidmap, side by side. False with error and hint.
  */
 bool user_setup_parent(const Spec *spec, pid_t child_pid, GError **error);
+
+/* A map of the caller's own ids alone is the child's to write: no message has to be waited for. */
+bool user_maps_itself(const Spec *spec);
+bool user_map_self(const Spec *spec, GError **error);
 
 /* Child: take the box ids under which it builds the box: those that the caller's own ids are mapped to, so that what it makes
  * on the host (upper directories) is the caller's. */

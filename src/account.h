@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* A line of passwd(5), as far as usbox needs it. */
+typedef struct {
+        char *name, *home, *shell;
+} Account;
+
+void account_clear(Account *account);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Account, account_clear)
+
+/*
+ * Look uid up in /etc/passwd and, where it is not there (LDAP, sssd, systemd), by getent(1), which asks all that
+ * nsswitch.conf names. False where nobody knows the uid; that is no error.
+ */
+bool account_lookup(uid_t uid, Account *ret);
+
+/* $XDG_DATA_HOME if it is absolute, else home/.local/share; the caller's. */
+char *account_data_dir(const char *home);
