@@ -259,7 +259,7 @@ def confinement():
     with Box() as box:
         assert box.call("dns", "10.0.2.3") == ANSWER.hex()
         with open(f"/proc/{box.net_pid}/status", encoding="ascii") as f:
-            status = dict(line.rstrip().split(":\t", 1) for line in f)
+            status = {key: value.strip() for key, _, value in (line.partition(":") for line in f)}
         for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
             assert int(status[key], 16) == 0, (key, status[key])
         assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2" and status["Threads"] == "1"
