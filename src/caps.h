@@ -17,8 +17,8 @@ typedef struct {
 extern const Option caps_options[];
 
 /* What a payload that is uid 0 in the box keeps, in its inner namespace alone. */
-#define CAPS_ROOT_DEFAULT                                                                                                   \
-        (1ULL << CAP_CHOWN | 1ULL << CAP_DAC_OVERRIDE | 1ULL << CAP_FOWNER | 1ULL << CAP_FSETID | 1ULL << CAP_KILL |        \
+#define CAPS_ROOT_DEFAULT                                                                                            \
+        (1ULL << CAP_CHOWN | 1ULL << CAP_DAC_OVERRIDE | 1ULL << CAP_FOWNER | 1ULL << CAP_FSETID | 1ULL << CAP_KILL | \
          1ULL << CAP_SETGID | 1ULL << CAP_SETUID | 1ULL << CAP_SETPCAP | 1ULL << CAP_SETFCAP | 1ULL << CAP_SYS_CHROOT)
 
 /* Fills keep. After user_check(): whether the payload is root decides. */

@@ -32,7 +32,8 @@ static void print_quoted(const char *before, const char *text) {
         printf("%s%s\n", before, quoted);
 }
 
-/* A profile that cannot be read is in the list all the same, with the reason: that is what one looks at the list for. */
+/* A profile that cannot be read is in the list all the same, with the reason: that is what one looks at the list for.
+ */
 static int list(const Spec *draft, Form form) {
         g_auto(GStrv) names = profile_names(draft);
         g_autoptr(GString) json = g_string_new("[");
@@ -152,14 +153,16 @@ int cmd_profile(int argc, char **argv, GError **error) {
                 else if (g_str_equal(argv[i], "--quiet") || g_str_equal(argv[i], "-q"))
                         form = FORM_QUIET;
                 else if (argv[i][0] == '-' || n == 2) {
-                        g_autofree char *quoted = err_quote(argv[i]), *text = g_strdup_printf("profile: unknown argument '%s'", quoted);
+                        g_autofree char *quoted = err_quote(argv[i]),
+                                        *text = g_strdup_printf("profile: unknown argument '%s'", quoted);
                         return usage(error, text);
                 } else
                         words[n++] = argv[i];
         }
         bool is_list = n == 1 && g_str_equal(words[0], "list"), is_show = n == 2 && g_str_equal(words[0], "show");
         if (!is_list && !is_show)
-                return usage(error, n == 1 && g_str_equal(words[0], "show") ? "profile show: of which?" : "profile: list or show?");
+                return usage(error, n == 1 && g_str_equal(words[0], "show") ? "profile show: of which?"
+                                                                            : "profile: list or show?");
         if (is_show && form == FORM_QUIET)
                 return usage(error, "profile show: --quiet is for list");
 

@@ -16,8 +16,10 @@
 
 const Verb verbs[] = {
         { "run", "[OPTION...] [--] COMMAND [ARGUMENT...]", "run a command in a new box", cmd_run },
-        { "profile", "list [--json|--quiet] | show [--json] NAME|default", "list profiles, or show what one says", cmd_profile },
-        { "doctor", "[--json]", "check this machine for all that usbox needs, with the command that mends each thing", cmd_doctor },
+        { "profile", "list [--json|--quiet] | show [--json] NAME|default", "list profiles, or show what one says",
+          cmd_profile },
+        { "doctor", "[--json]", "check this machine for all that usbox needs, with the command that mends each thing",
+          cmd_doctor },
         { "version", "", "print the version", cmd_version },
         { "help", "[VERB] [--json]", "show help for a verb", cmd_help },
         { 0 },
@@ -30,7 +32,7 @@ static const Verb *find_verb(const char *name) {
         return NULL;
 }
 
-/* Names in errors were quoted where they came in; text that came over a wire or from a library may still hold anything. */
+/* Names in errors were quoted where they came in; text that came over a wire or from a library may hold anything. */
 static void print_line(const char *prefix, const char *text) {
         g_autofree char *line = g_utf8_make_valid(text, -1);
 

@@ -42,7 +42,8 @@ bool option_digits(const char *text, guint64 max, guint64 *ret) {
 }
 
 bool option_bool(const char *option, const char *text, bool *ret, GError **error) {
-        static const char *const yes[] = { "true", "yes", "on", "1", NULL }, *const no[] = { "false", "no", "off", "0", NULL };
+        static const char *const yes[] = { "true", "yes", "on", "1", NULL }, *const no[] = { "false", "no", "off", "0",
+                                                                                             NULL };
 
         if (g_strv_contains(yes, text))
                 *ret = true;
@@ -108,7 +109,8 @@ bool option_duration(const char *option, const char *text, guint64 *ret_ns, GErr
         static const struct {
                 const char *unit;
                 double ns;
-        } units[] = { { "ms", 1e6 }, { "us", 1e3 }, { "ns", 1 }, { "s", 1e9 }, { "m", 60e9 }, { "h", 3600e9 }, { "d", 86400e9 } };
+        } units[] = { { "ms", 1e6 }, { "us", 1e3 },   { "ns", 1 },     { "s", 1e9 },
+                      { "m", 60e9 }, { "h", 3600e9 }, { "d", 86400e9 } };
         const char *wanted = "a time such as 90, 1.5s, 2m or 1h30m";
         double total = 0, value;
         const char *p = text;
@@ -213,7 +215,8 @@ bool option_fd(const char *option, const char *text, bool for_write, int *ret, G
                 return err_usage(error, "%s: file descriptor %d is not open", option, fd);
         int mode = flags & O_ACCMODE;
         if ((flags & O_PATH) || mode == (for_write ? O_RDONLY : O_WRONLY))
-                return err_usage(error, "%s: file descriptor %d is not open for %s", option, fd, for_write ? "writing" : "reading");
+                return err_usage(error, "%s: file descriptor %d is not open for %s", option, fd,
+                                 for_write ? "writing" : "reading");
         *ret = fd;
         return true;
 }

@@ -154,7 +154,8 @@ static bool unknown_option(const char *typed, GError **error) {
 
 static bool wants_value(const Option *o, const char *typed, GError **error) {
         g_autofree char *quoted = err_quote(typed);
-        return err_usage(error, "%s needs %s: %s %s", quoted, o->flags & OPTION_TWO ? "two values" : "a value", quoted, o->arg);
+        return err_usage(error, "%s needs %s: %s %s", quoted, o->flags & OPTION_TWO ? "two values" : "a value", quoted,
+                         o->arg);
 }
 
 /* Take the values of o from the arguments that follow. "--" is never one: it was forgotten then. */

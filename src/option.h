@@ -22,8 +22,8 @@ typedef enum {
 typedef enum {
         OPTION_LIST = 1 << 0,       /* may be given more than once; a profile's value is a list with ';' */
         OPTION_NO_PROFILE = 1 << 1, /* about this one run: no profile key */
-        OPTION_TWO = 1 << 2,        /* takes two arguments (--bind SRC DST); in a profile "SRC:DST" is not split: no key */
-        OPTION_FIRST = 1 << 3,      /* applies before all others, wherever it stands (--profile) */
+        OPTION_TWO = 1 << 2,   /* takes two arguments (--bind SRC DST); in a profile "SRC:DST" is not split: no key */
+        OPTION_FIRST = 1 << 3, /* applies before all others, wherever it stands (--profile) */
 } OptionFlags;
 
 /* What a shell completes after the option. */
@@ -40,8 +40,8 @@ typedef enum {
 /*
  * One option: a row. Parser, --help, profile keys, completions and the man page come from it.
  * apply() gets the values as they were typed (values[0], with OPTION_TWO values[1]; a switch gets "true" or, from a
- * profile or `--name=false`, "false") and fills the draft; it judges the value alone: what must agree with other options is
- * the module's x_check()'s. A row without arg is a switch.
+ * profile or `--name=false`, "false") and fills the draft; it judges the value alone: what must agree with other
+ * options is the module's x_check()'s. A row without arg is a switch.
  */
 typedef struct {
         const char *name;
@@ -75,9 +75,9 @@ const char *option_group_title(OptionGroup group);
 const char *option_nearest(const char *typed, const char *const *names);
 
 /*
- * Parse argv (without the program and the verb) into draft: options up to the first non-option or "--". *ret_rest is the
- * index of what follows. Profiles that are named are applied first, in their order, so that the command line wins: a
- * value replaces a profile's, an item of a list comes after a profile's. After --help nothing is looked at any more
+ * Parse argv (without the program and the verb) into draft: options up to the first non-option or "--". *ret_rest is
+ * the index of what follows. Profiles that are named are applied first, in their order, so that the command line wins:
+ * a value replaces a profile's, an item of a list comes after a profile's. After --help nothing is looked at any more
  * (draft->box.help). False with a usage error.
  */
 bool option_parse(Spec *draft, int argc, char *const *argv, int *ret_rest, GError **error);
@@ -86,16 +86,18 @@ bool option_parse(Spec *draft, int argc, char *const *argv, int *ret_rest, GErro
 bool option_apply(const Option *o, Spec *draft, const char *const *values, GError **error);
 
 /*
- * Parsers of values, for apply(). option is what errors name ("--timeout"). All are strict: no sign, blank or base prefix
- * that is not in the description, nothing after the value.
+ * Parsers of values, for apply(). option is what errors name ("--timeout"). All are strict: no sign, blank or base
+ * prefix that is not in the description, nothing after the value.
  */
 bool option_bool(const char *option, const char *text, bool *ret, GError **error); /* true|false|yes|no|1|0|on|off */
 bool option_u64(const char *option, const char *text, guint64 max, guint64 *ret, GError **error);
 bool option_i64(const char *option, const char *text, gint64 min, gint64 max, gint64 *ret, GError **error);
-bool option_duration(const char *option, const char *text, guint64 *ret_ns, GError **error); /* "1.5s" "2m" "1h30m"
-                                                                                              * "250ms"; bare: seconds */
-bool option_size(const char *option, const char *text, guint64 *ret_bytes, GError **error); /* "512M" "1.5G" binary units */
-bool option_signal(const char *option, const char *text, int *ret, GError **error);         /* "TERM" "SIGTERM" "15" */
+/* "1.5s" "2m" "1h30m" "250ms"; a bare number is seconds */
+bool option_duration(const char *option, const char *text, guint64 *ret_ns, GError **error);
+/* "512M" "1.5G": binary units */
+bool option_size(const char *option, const char *text, guint64 *ret_bytes, GError **error);
+/* "TERM" "SIGTERM" "15" */
+bool option_signal(const char *option, const char *text, int *ret, GError **error);
 
 /* The place of text in choices ("a|b|c") as *ret. */
 bool option_choice(const char *option, const char *text, const char *choices, unsigned *ret, GError **error);
@@ -110,9 +112,9 @@ bool option_digits(const char *text, guint64 max, guint64 *ret);
 bool option_fd(const char *option, const char *text, bool for_write, int *ret, GError **error);
 
 /*
- * Paths. option_host_path(): absolute, a leading ~/ is the caller's home, a relative one is in the caller's directory, not
- * resolved further. option_box_path(): must be absolute, "." and ".." resolved lexically, never above "/"; never "/" itself
- * where not_root. The strings are the caller's.
+ * Paths. option_host_path(): absolute, a leading ~/ is the caller's home, a relative one is in the caller's directory,
+ * not resolved further. option_box_path(): must be absolute, "." and ".." resolved lexically, never above "/"; never
+ * "/" itself where not_root. The strings are the caller's.
  */
 char *option_host_path(const Spec *draft, const char *text);
 bool option_box_path(const char *option, const char *text, bool not_root, char **ret, GError **error);

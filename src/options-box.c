@@ -133,7 +133,8 @@ const Option box_options[] = {
           .flags = OPTION_LIST,
           .complete = COMPLETE_CHOICES,
           .choices = BEST_EFFORT_CHOICES,
-          .help = "go on without THING where it cannot be had: keyring, landlock, sysfs, ipv6, confine (helpers' own cages)",
+          .help = "go on without THING where it cannot be had: keyring, landlock, sysfs, ipv6, confine (helpers' own "
+                  "cages)",
           .apply = apply_best_effort },
         { .name = "dry-run",
           .group = OPTION_BOX,

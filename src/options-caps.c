@@ -122,7 +122,8 @@ const Option caps_options[] = {
           .arg = "CAP",
           .group = OPTION_SECURITY,
           .flags = OPTION_LIST,
-          .help = "a capability for the command in the box's inner user namespace (none over its mounts or network); ALL",
+          .help = "a capability for the command in the box's inner user namespace (none over its mounts or network); "
+                  "ALL",
           .apply = apply_cap_add },
         { .name = "cap-drop",
           .arg = "CAP",
@@ -142,7 +143,8 @@ bool caps_check(Spec *draft, GError **error) {
         guint64 both = s->add == CAPS_ALL ? 0 : s->add & s->drop;
 
         if (both)
-                return err_usage(error, "--cap-add and --cap-drop both name %s", caps_name((unsigned) g_bit_nth_lsf(both, -1)));
+                return err_usage(error, "--cap-add and --cap-drop both name %s",
+                                 caps_name((unsigned) g_bit_nth_lsf(both, -1)));
         if (s->drop_all)
                 s->keep = s->add & ~s->drop;
         else

@@ -2,8 +2,9 @@
 /*
  * The user's own mounts: every option becomes one MountOp, in the order given.
  *
- * Sources are made absolute but not resolved: the launcher opens them with the caller's rights. Destinations are names in the
- * box and normalised as text, so that none leads above its root; what they meet there is resolved beneath the new root.
+ * Sources are made absolute but not resolved: the launcher opens them with the caller's rights. Destinations are names
+ * in the box and normalised as text, so that none leads above its root; what they meet there is resolved beneath the
+ * new root.
  *
  * Role: launcher. Privileges: the caller's. Threads: one. Order: option_parse(), then spec_build().
  */
@@ -158,7 +159,9 @@ static bool mount_key(const Spec *draft, MountOp *op, const char *key, const cha
         g_autofree char *quoted = err_quote(key);
 
         if (!is_src && !is_dst && !is_size && !is_mode) {
-                static const char *const keys[] = { "type", "src", "dst", "ro", "dev", "optional", "size", "mode", NULL };
+                static const char *const keys[] = {
+                        "type", "src", "dst", "ro", "dev", "optional", "size", "mode", NULL
+                };
                 err_usage(error, "--mount: unknown key '%s'", quoted);
                 const char *near = option_nearest(key, keys);
                 return near ? err_hint(error, "did you mean %s?", near) : false;
@@ -287,8 +290,11 @@ static bool apply_device(Spec *draft, const char *const *values, GError **error)
         return true;
 }
 
-#define ROW_MOUNT(n, a, f, c, h, fn)                                                                                        \
-        { .name = n, .arg = a, .group = OPTION_MOUNTS, .flags = OPTION_LIST | (f), .complete = c, .help = h, .apply = fn }
+#define ROW_MOUNT(n, a, f, c, h, fn)                                                                               \
+        {                                                                                                          \
+                .name = n, .arg = a, .group = OPTION_MOUNTS, .flags = OPTION_LIST | (f), .complete = c, .help = h, \
+                .apply = fn                                                                                        \
+        }
 
 const Option mount_options[] = {
         { .name = "volume",
@@ -299,25 +305,32 @@ const Option mount_options[] = {
           .complete = COMPLETE_FILE,
           .help = "the host's SRC at DST, written through unless ro; a path with a colon: --bind",
           .apply = apply_volume },
-        ROW_MOUNT("rw", "PATH", 0, COMPLETE_FILE, "the host's PATH at its own name, written through, but for project hooks", apply_rw),
+        ROW_MOUNT("rw", "PATH", 0, COMPLETE_FILE,
+                  "the host's PATH at its own name, written through, but for project hooks", apply_rw),
         ROW_MOUNT("ro", "PATH", 0, COMPLETE_FILE, "the host's PATH at its own name, read-only", apply_ro),
         { .name = "rw-hooks",
           .group = OPTION_MOUNTS,
           .help = "write project hooks (.git/hooks, .git/config, .envrc, .vscode, .idea) of --rw trees through, too",
           .apply = apply_rw_hooks },
         ROW_MOUNT("bind", "SRC DST", OPTION_TWO, COMPLETE_FILE, "the host's SRC at DST, written through", apply_bind),
-        ROW_MOUNT("bind-try", "SRC DST", OPTION_TWO, COMPLETE_FILE, "as --bind, or nothing where SRC does not exist", apply_bind_try),
+        ROW_MOUNT("bind-try", "SRC DST", OPTION_TWO, COMPLETE_FILE, "as --bind, or nothing where SRC does not exist",
+                  apply_bind_try),
         ROW_MOUNT("ro-bind", "SRC DST", OPTION_TWO, COMPLETE_FILE, "the host's SRC at DST, read-only", apply_ro_bind),
-        ROW_MOUNT("ro-bind-try", "SRC DST", OPTION_TWO, COMPLETE_FILE, "as --ro-bind, or nothing where SRC does not exist", apply_ro_bind_try),
-        ROW_MOUNT("dev-bind", "SRC DST", OPTION_TWO, COMPLETE_FILE, "the host's SRC at DST, and device nodes in it work",
-                  apply_dev_bind),
-        ROW_MOUNT("dev-bind-try", "SRC DST", OPTION_TWO, COMPLETE_FILE, "as --dev-bind, or nothing where SRC does not exist", apply_dev_bind_try),
+        ROW_MOUNT("ro-bind-try", "SRC DST", OPTION_TWO, COMPLETE_FILE,
+                  "as --ro-bind, or nothing where SRC does not exist", apply_ro_bind_try),
+        ROW_MOUNT("dev-bind", "SRC DST", OPTION_TWO, COMPLETE_FILE,
+                  "the host's SRC at DST, and device nodes in it work", apply_dev_bind),
+        ROW_MOUNT("dev-bind-try", "SRC DST", OPTION_TWO, COMPLETE_FILE,
+                  "as --dev-bind, or nothing where SRC does not exist", apply_dev_bind_try),
         ROW_MOUNT("mount", "type=TYPE,...", 0, COMPLETE_NONE,
-                  "bind (src, dst, ro, dev, optional), tmpfs (dst, size, mode, ro), proc, devpts or mqueue (dst)", apply_mount),
-        ROW_MOUNT("tmpfs", "DST[:size=...]", 0, COMPLETE_NONE, "an empty file system in memory; also mode=, ro, after commas", apply_tmpfs),
-        ROW_MOUNT("symlink", "TARGET LINK", OPTION_TWO, COMPLETE_NONE, "a symlink LINK that says TARGET", apply_symlink),
-        ROW_MOUNT("file", "FD DST", OPTION_TWO, COMPLETE_NONE, "a file of the box's own with what the descriptor FD gives",
-                  apply_file),
+                  "bind (src, dst, ro, dev, optional), tmpfs (dst, size, mode, ro), proc, devpts or mqueue (dst)",
+                  apply_mount),
+        ROW_MOUNT("tmpfs", "DST[:size=...]", 0, COMPLETE_NONE,
+                  "an empty file system in memory; also mode=, ro, after commas", apply_tmpfs),
+        ROW_MOUNT("symlink", "TARGET LINK", OPTION_TWO, COMPLETE_NONE, "a symlink LINK that says TARGET",
+                  apply_symlink),
+        ROW_MOUNT("file", "FD DST", OPTION_TWO, COMPLETE_NONE,
+                  "a file of the box's own with what the descriptor FD gives", apply_file),
         ROW_MOUNT("device", "/dev/X", 0, COMPLETE_FILE, "a device of the host, working", apply_device),
         { 0 },
 };
@@ -345,7 +358,9 @@ bool mount_check(Spec *draft, GError **error) {
                 /* `--rw .` of a profile, started at home: every dot file would be the box's to write. */
                 if (!g_str_equal(home, "/") && is_at_or_above(op->src, home)) {
                         err_usage(error, "%s: that is your whole home", op->option);
-                        return err_hint(error, "go to the project's directory, or name it; to mean the home: --bind %s %s", op->src, op->src);
+                        return err_hint(error,
+                                        "go to the project's directory, or name it; to mean the home: --bind %s %s",
+                                        op->src, op->src);
                 }
                 op->hooks_cow = !draft->mount.rw_hooks;
         }

@@ -21,7 +21,8 @@ static bool private_or_host(const char *option, const char *text, bool *ret_host
         return true;
 }
 
-/* What hostname(7) allows, and no label longer than DNS has them: the name is written into /etc/hosts of the box too. */
+/* What hostname(7) allows, and no label longer than DNS has them: the name is written into /etc/hosts of the box too.
+ */
 static bool is_hostname(const char *text) {
         size_t label = 0;
 
@@ -43,7 +44,9 @@ static bool is_hostname(const char *text) {
 static bool apply_hostname(Spec *draft, const char *const *values, GError **error) {
         if (!is_hostname(values[0])) {
                 g_autofree char *quoted = err_quote(values[0]);
-                return err_usage(error, "--hostname: '%s' is not a host name (letters, digits, '-' and '.', at most 64)", quoted);
+                return err_usage(error,
+                                 "--hostname: '%s' is not a host name (letters, digits, '-' and '.', at most 64)",
+                                 quoted);
         }
         g_free(draft->namespaces.hostname);
         draft->namespaces.hostname = g_strdup(values[0]);

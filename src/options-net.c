@@ -2,8 +2,8 @@
 /*
  * The box's network: its options.
  *
- * Role: launcher. Privileges: the caller's. Threads: one. Order: option_parse(), then spec_build(); net-setup.c and usbox-net
- * carry it out.
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: option_parse(), then spec_build(); net-setup.c and
+ * usbox-net carry it out.
  */
 #include <arpa/inet.h>
 #include <string.h>
@@ -18,7 +18,8 @@
 /* A numeric address of either family, in brackets or not, as inet_ntop(3) writes it; NULL where it is none. */
 static char *parse_address(const char *text) {
         size_t len = strlen(text);
-        g_autofree char *bare = len > 2 && text[0] == '[' && text[len - 1] == ']' ? g_strndup(text + 1, len - 2) : g_strdup(text);
+        g_autofree char *bare =
+                len > 2 && text[0] == '[' && text[len - 1] == ']' ? g_strndup(text + 1, len - 2) : g_strdup(text);
         char out[INET6_ADDRSTRLEN];
         unsigned char address[sizeof(struct in6_addr)];
 
@@ -202,7 +203,8 @@ static bool check_published_once(const GPtrArray *publish, GError **error) {
                         const PublishSpec *a = g_ptr_array_index(publish, i), *b = g_ptr_array_index(publish, j);
                         if (a->host_port != 0 && a->host_port == b->host_port && a->udp == b->udp &&
                             g_strcmp0(a->host_ip, b->host_ip) == 0)
-                                return err_usage(error, "--publish: %s and %s take the same port of the host", a->text, b->text);
+                                return err_usage(error, "--publish: %s and %s take the same port of the host", a->text,
+                                                 b->text);
                 }
         return true;
 }
@@ -211,11 +213,15 @@ bool net_check(Spec *draft, GError **error) {
         const NetSpec *s = &draft->net;
 
         if (s->mode != NET_USER) {
-                const char *what = s->publish->len > 0 ? "--publish" : s->dns->len > 0 ? "--dns" : s->mtu_given ? "--mtu" : NULL;
+                const char *what = s->publish->len > 0 ? "--publish"
+                                   : s->dns->len > 0   ? "--dns"
+                                   : s->mtu_given      ? "--mtu"
+                                                       : NULL;
                 if (!what && s->mode == NET_HOST && !s->ipv6)
                         what = "--no-ipv6";
                 if (what)
-                        return err_usage(error, "%s needs --network=user, not --network=%s", what, s->mode == NET_HOST ? "host" : "none");
+                        return err_usage(error, "%s needs --network=user, not --network=%s", what,
+                                         s->mode == NET_HOST ? "host" : "none");
                 return true;
         }
         for (guint i = 0; i < s->publish->len && !s->ipv6; i++) {

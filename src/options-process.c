@@ -2,8 +2,8 @@
 /*
  * Limits of the payload as a process, and the box's sysctls: their options. Its environment is options-env.c's.
  *
- * Role: launcher. Privileges: the caller's. Threads: one. Order: option_parse(), then spec_build() after user_check() and
- * namespaces_check().
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: option_parse(), then spec_build() after user_check()
+ * and namespaces_check().
  */
 #include <string.h>
 
@@ -97,7 +97,8 @@ static bool apply_oom_score_adj(Spec *draft, const char *const *values, GError *
         if (!option_i64("--oom-score-adj", values[0], -1000, 1000, &score, error))
                 return false;
         if (score < 0) {
-                err_usage(error, "--oom-score-adj: %d: making a process less likely to be killed needs privilege", (int) score);
+                err_usage(error, "--oom-score-adj: %d: making a process less likely to be killed needs privilege",
+                          (int) score);
                 return err_hint(error, "0 to 1000 make it more likely");
         }
         draft->process.oom_score_adj = (int) score;
@@ -106,8 +107,8 @@ static bool apply_oom_score_adj(Spec *draft, const char *const *values, GError *
 }
 
 /*
- * "net.ipv4.ip_forward" or "net/ipv4/ip_forward" as a path; as with sysctl(8), the first separator decides which it is, so that
- * net/ipv4/conf/eth0.1 can be said. NULL where a part is empty or would lead elsewhere.
+ * "net.ipv4.ip_forward" or "net/ipv4/ip_forward" as a path; as with sysctl(8), the first separator decides which it is,
+ * so that net/ipv4/conf/eth0.1 can be said. NULL where a part is empty or would lead elsewhere.
  */
 static char *sysctl_path(const char *key) {
         g_autofree char *path = g_strdup(key);
@@ -124,8 +125,8 @@ static char *sysctl_path(const char *key) {
 }
 
 static bool sysctl_is_ipc(const char *path) {
-        return g_str_has_prefix(path, "kernel/msg") || g_str_has_prefix(path, "kernel/shm") || g_str_equal(path, "kernel/sem") ||
-               g_str_has_prefix(path, "fs/mqueue/");
+        return g_str_has_prefix(path, "kernel/msg") || g_str_has_prefix(path, "kernel/shm") ||
+               g_str_equal(path, "kernel/sem") || g_str_has_prefix(path, "fs/mqueue/");
 }
 
 static bool sysctl_is_net(const char *path) {
@@ -146,7 +147,8 @@ static bool apply_sysctl(Spec *draft, const char *const *values, GError **error)
         }
         if (!sysctl_is_ipc(path) && !sysctl_is_net(path)) {
                 err_usage(error, "--sysctl: '%s' is not of a namespace: it would be the host's", quoted);
-                return err_hint(error, "a box has kernel.msg*, kernel.sem, kernel.shm*, fs.mqueue.* and net.* of its own");
+                return err_hint(error,
+                                "a box has kernel.msg*, kernel.sem, kernel.shm*, fs.mqueue.* and net.* of its own");
         }
         g_ptr_array_add(draft->process.sysctls, g_strconcat(path, eq, NULL));
         return true;
@@ -193,10 +195,12 @@ static bool check_ulimits(const Spec *draft, GError **error) {
                 const UlimitSpec *u = &g_array_index(draft->process.ulimits, UlimitSpec, i);
                 struct rlimit own;
 
-                if (draft->caller.uid == 0 || getrlimit((__rlimit_resource_t) u->resource, &own) < 0 || u->hard <= own.rlim_max)
+                if (draft->caller.uid == 0 || getrlimit((__rlimit_resource_t) u->resource, &own) < 0 ||
+                    u->hard <= own.rlim_max)
                         continue;
                 const char *name = process_ulimit_name(u->resource);
-                err_usage(error, "--ulimit %s: above your own hard limit of %llu", name, (unsigned long long) own.rlim_max);
+                err_usage(error, "--ulimit %s: above your own hard limit of %llu", name,
+                          (unsigned long long) own.rlim_max);
                 return err_hint(error, "the administrator raises it in /etc/security/limits.conf");
         }
         return true;

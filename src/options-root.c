@@ -2,8 +2,8 @@
 /*
  * The box's root file system: its options.
  *
- * Role: launcher. Privileges: the caller's. Threads: one. Order: option_parse(), then spec_build(); root-plan.c looks at the
- * host and decides the rest.
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: option_parse(), then spec_build(); root-plan.c looks
+ * at the host and decides the rest.
  */
 #include <string.h>
 

@@ -27,7 +27,8 @@ static bool apply_time_offset(Spec *draft, const char *const *values, GError **e
                         seconds = *part + strlen("boottime=");
                 } else {
                         g_autofree char *quoted = err_quote(*part);
-                        return err_usage(error, "--time-offset: '%s' is not monotonic=SECONDS or boottime=SECONDS", quoted);
+                        return err_usage(error, "--time-offset: '%s' is not monotonic=SECONDS or boottime=SECONDS",
+                                         quoted);
                 }
                 if (!option_i64("--time-offset", seconds, -OFFSET_MAX, OFFSET_MAX, offset, error))
                         return false;
@@ -50,7 +51,9 @@ static bool check_clock(clockid_t clock, const char *name, gint64 offset, GError
 
         if (clock_gettime(clock, &now) < 0 || now.tv_sec + offset >= 0)
                 return true;
-        return err_usage(error, "--time-offset: %s=%" G_GINT64_FORMAT " would set the clock before zero: it stands at %lld seconds",
+        return err_usage(error,
+                         "--time-offset: %s=%" G_GINT64_FORMAT
+                         " would set the clock before zero: it stands at %lld seconds",
                          name, offset, (long long) now.tv_sec);
 }
 

@@ -2,12 +2,13 @@
 /*
  * Who the payload is, and the id maps of the box: options, and the decision.
  *
- * Role: launcher. Privileges: the caller's. Threads: one. Order: option_parse(), then spec_build(); user-map.c writes what
- * is decided here.
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: option_parse(), then spec_build(); user-map.c writes
+ * what is decided here.
  *
- * Two layouts with subordinate ids. For a payload that is root, box id 0 is the caller, 1 and up are the subordinate ids in
- * their order. For any other payload the caller keeps its own number (its files, its name in /etc/passwd) and the subordinate
- * ids lie around it. Without subordinate ids the box has one id alone, the payload's, which is the caller.
+ * Two layouts with subordinate ids. For a payload that is root, box id 0 is the caller, 1 and up are the subordinate
+ * ids in their order. For any other payload the caller keeps its own number (its files, its name in /etc/passwd) and
+ * the subordinate ids lie around it. Without subordinate ids the box has one id alone, the payload's, which is the
+ * caller.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -101,7 +102,8 @@ const Option user_options[] = {
           .group = OPTION_USER,
           .complete = COMPLETE_USER,
           .choices = "self|root",
-          .help = "who the command is in the box: you (default), its root, or a number; GID: by default the same number",
+          .help = "who the command is in the box: you (default), its root, or a number; GID: by default the same "
+                  "number",
           .apply = apply_user },
         { .name = "userns",
           .arg = "auto|self|subids",
@@ -211,8 +213,8 @@ bool user_wants_subids(const Spec *draft) {
 }
 
 /* What newuidmap and newgidmap would refuse: each line must be the caller's own id or lie in its ranges. */
-static bool check_asked_map(const Spec *draft, const char *option, const GArray *map, guint32 self, const GArray *ranges,
-                            const char *file, GError **error) {
+static bool check_asked_map(const Spec *draft, const char *option, const GArray *map, guint32 self,
+                            const GArray *ranges, const char *file, GError **error) {
         bool has_self = false;
 
         for (guint i = 0; i < map->len; i++) {
@@ -223,8 +225,8 @@ static bool check_asked_map(const Spec *draft, const char *option, const GArray 
                     subid_contains(ranges, r->host, r->count))
                         continue;
                 g_autofree char *name = err_quote(draft->caller.name);
-                return err_usage(error, "%s: host ids %u-%u are neither your own (%u) nor given to '%s' in %s", option, r->host,
-                                 r->host + (r->count - 1), self, name, file);
+                return err_usage(error, "%s: host ids %u-%u are neither your own (%u) nor given to '%s' in %s", option,
+                                 r->host, r->host + (r->count - 1), self, name, file);
         }
         if (!has_self) {
                 err_usage(error, "%s: your own id %u is not among the host ids", option, self);
@@ -248,7 +250,8 @@ static bool self_alone(Spec *draft, GError **error) {
         if (s->maps_given)
                 return err_usage(error, "--userns=self and --uidmap or --gidmap: your own id alone needs no map");
         if (s->groups == GROUPS_NONE) {
-                err_usage(error, "--groups=none: the kernel lets no one drop groups where the box has the caller's id alone");
+                err_usage(error,
+                          "--groups=none: the kernel lets no one drop groups where the box has the caller's id alone");
                 return err_hint(error, "add --userns=subids");
         }
         IdRange uid = { .box = s->uid, .host = draft->caller.uid, .count = 1 };
@@ -290,7 +293,10 @@ static bool no_ranges(const Spec *draft, bool no_uids, bool no_gids, GError **er
         g_autofree char *uids = NULL, *gids = NULL, *name = err_quote(draft->caller.name);
         guint64 uid_as_name;
 
-        err_set(error, 0, "'%s' has no range of ids in %s", name, no_uids && no_gids ? SUBUID " and " SUBGID : no_uids ? SUBUID : SUBGID);
+        err_set(error, 0, "'%s' has no range of ids in %s", name,
+                no_uids && no_gids ? SUBUID " and " SUBGID
+                : no_uids          ? SUBUID
+                                   : SUBGID);
         if (!fd_read_file(AT_FDCWD, SUBUID, SUBID_FILE_MAX, &uids, NULL))
                 uids = g_strdup("");
         if (!fd_read_file(AT_FDCWD, SUBGID, SUBID_FILE_MAX, &gids, NULL))

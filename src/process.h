@@ -38,8 +38,8 @@ extern const Option env_options[];
 void process_init(ProcessSpec *s);
 void process_clear(ProcessSpec *s);
 
-/* Fills envp from the caller's environment; checks limits against the caller's own and sysctls against the namespaces that
- * the box has of its own. After user_check() and namespaces_check(). */
+/* Fills envp from the caller's environment; checks limits against the caller's own and sysctls against the namespaces
+ * that the box has of its own. After user_check() and namespaces_check(). */
 bool process_check(Spec *draft, GError **error);
 
 /* envp from the environment outside (NULL-terminated), for process_check() and tests. */

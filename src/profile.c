@@ -2,8 +2,9 @@
 /*
  * Profiles: options by name, from files and built in.
  *
- * A profile decides what a box may do, so whoever can write one can open it: a file counts only if it is the caller's or
- * root's and nobody else may write it, and never because it lies in the working directory (that is where untrusted code is).
+ * A profile decides what a box may do, so whoever can write one can open it: a file counts only if it is the caller's
+ * or root's and nobody else may write it, and never because it lies in the working directory (that is where untrusted
+ * code is).
  *
  * Role: launcher. Privileges: the caller's. Threads: one. Order: within option_parse(), before the options themselves.
  */
@@ -71,7 +72,8 @@ static bool unknown_key(const char *source, const char *key, GError **error) {
         const Option *o = option_find(key);
         err_usage(error, o ? "%s: --%s is not for profiles" : "%s: unknown key '%s'", file, quoted);
         const char *near = option_nearest(key, (const char *const *) keys->pdata);
-        return near ? err_hint(error, "did you mean %s?", near) : err_hint(error, "keys are the long names of options, see usbox-profile(5)");
+        return near ? err_hint(error, "did you mean %s?", near)
+                    : err_hint(error, "keys are the long names of options, see usbox-profile(5)");
 }
 
 /* One key's value or values into items. */
@@ -135,7 +137,8 @@ static bool parse_into(Profile *profile, const char *text, GError **error) {
         for (char **group = groups; *group; group++)
                 if (!g_str_equal(*group, GROUP)) {
                         g_autofree char *quoted = err_quote(*group), *source = err_quote(profile->source);
-                        return err_usage(error, "%s: unknown group [%s]; a profile has one, [" GROUP "]", source, quoted);
+                        return err_usage(error, "%s: unknown group [%s]; a profile has one, [" GROUP "]", source,
+                                         quoted);
                 }
         if (!check_doubles(profile->source, text, error))
                 return false;
@@ -327,7 +330,8 @@ static bool apply_within(Spec *draft, const char *name, GPtrArray *open_sources,
 
         if (!profile)
                 return false;
-        if (g_ptr_array_find_with_equal_func(open_sources, profile->source, g_str_equal, NULL) || open_sources->len >= DEPTH_MAX) {
+        if (g_ptr_array_find_with_equal_func(open_sources, profile->source, g_str_equal, NULL) ||
+            open_sources->len >= DEPTH_MAX) {
                 g_autofree char *quoted = err_quote(profile->source), *from = err_quote(child);
                 err_usage(error, "%s inherits %s, which leads back to it", from, quoted);
                 return err_step(error, "profile");

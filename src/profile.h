@@ -8,8 +8,8 @@
 
 /*
  * A profile: a GKeyFile with one group [usbox]. Keys are the long names of options, lists have ';' between their items,
- * besides `description` and `inherits` (a list of other profiles, applied first). In values ${NAME} stands for a variable of
- * the caller's environment; an item with one that is not set is passed over.
+ * besides `description` and `inherits` (a list of other profiles, applied first). In values ${NAME} stands for a
+ * variable of the caller's environment; an item with one that is not set is passed over.
  */
 
 /* One value of one option, as it stands in the file. */

@@ -160,8 +160,9 @@ static void describe_root(Sheet *s, const Spec *spec) {
 /* "bind /a at /b, read-only": not the option again, but what it means. */
 static char *mount_text(const MountOp *op) {
         static const char *const kinds[] = {
-                [MOUNT_BIND] = "bind",     [MOUNT_TMPFS] = "tmpfs",     [MOUNT_PROC] = "proc", [MOUNT_DEVPTS] = "devpts",
-                [MOUNT_MQUEUE] = "mqueue", [MOUNT_SYMLINK] = "symlink", [MOUNT_FILE] = "file", [MOUNT_DEVICE] = "device",
+                [MOUNT_BIND] = "bind",     [MOUNT_TMPFS] = "tmpfs",   [MOUNT_PROC] = "proc",
+                [MOUNT_DEVPTS] = "devpts", [MOUNT_MQUEUE] = "mqueue", [MOUNT_SYMLINK] = "symlink",
+                [MOUNT_FILE] = "file",     [MOUNT_DEVICE] = "device",
         };
         GString *out = g_string_new(kinds[op->kind]);
 

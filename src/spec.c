@@ -2,8 +2,8 @@
 /*
  * The Spec: defaults, the caller, and the checks that make a draft of options complete.
  *
- * Role: launcher. Privileges: the caller's. Threads: one. Order: spec_new(), option_parse(), spec_build(); nothing on the host
- * has been changed when spec_build() returns.
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: spec_new(), option_parse(), spec_build(); nothing on
+ * the host has been changed when spec_build() returns.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -84,10 +84,10 @@ const Spec *spec_build(Spec *draft, char *const *argv, GError **error) {
         g_strfreev(draft->process.argv);
         draft->process.argv = g_strdupv((char **) argv);
 
-        /* Who the payload is decides on its capabilities and environment; which namespaces are its own, on its sysctls. */
+        /* Who the payload is decides on its capabilities and environment; its own namespaces decide on its sysctls. */
         if (!user_check(draft, error) || !namespaces_check(draft, error) || !timens_check(draft, error) ||
-            !root_check(draft, error) || !mount_check(draft, error) || !net_check(draft, error) || !caps_check(draft, error) ||
-            !process_check(draft, error)) {
+            !root_check(draft, error) || !mount_check(draft, error) || !net_check(draft, error) ||
+            !caps_check(draft, error) || !process_check(draft, error)) {
                 err_step(error, "options");
                 return NULL;
         }

@@ -47,7 +47,8 @@ GArray *subid_parse(const char *text, const char *name, uid_t uid) {
                 g_autofree char *owner = NULL;
                 SubidRange range;
 
-                if (parse_line(copy, &owner, &range) && (!name || g_str_equal(owner, name) || g_str_equal(owner, number)))
+                if (parse_line(copy, &owner, &range) &&
+                    (!name || g_str_equal(owner, name) || g_str_equal(owner, number)))
                         g_array_append_val(ranges, range);
                 line = *end ? end + 1 : end;
         }

@@ -12,7 +12,8 @@ typedef struct {
 
 /*
  * The ranges of the user (lines with the name, or with uid as a number) in text, in the order they stand; name NULL:
- * everybody's. Lines that make no sense are passed over, as shadow's own readers do. An array of SubidRange, the caller's.
+ * everybody's. Lines that make no sense are passed over, as shadow's own readers do. An array of SubidRange, the
+ * caller's.
  */
 GArray *subid_parse(const char *text, const char *name, uid_t uid);
 
@@ -24,10 +25,11 @@ GArray *subid_read(const char *path, const char *name, uid_t uid, GError **error
 guint32 subid_propose(const char *text_uid, const char *text_gid);
 
 /*
- * What of ranges may go into one id map beside the ids self: without overlaps among themselves (the kernel refuses them)
- * and without self. An array of SubidRange, the caller's.
+ * What of ranges may go into one id map beside the ids self: without overlaps among themselves (the kernel refuses
+ * them) and without self. An array of SubidRange, the caller's.
  */
 GArray *subid_distinct(const GArray *ranges, guint32 self);
 
-/* Whether start .. start + count - 1 lies in one of ranges as a whole, or (newuidmap takes that) in neighbouring ones. */
+/* Whether start .. start + count - 1 lies in one of ranges as a whole, or (newuidmap takes that) in neighbouring ones.
+ */
 bool subid_contains(const GArray *ranges, guint32 start, guint32 count);

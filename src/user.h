@@ -36,7 +36,8 @@ extern const Option user_options[];
 void user_init(UserSpec *s);
 void user_clear(UserSpec *s);
 
-/* Fills mode (never USERNS_AUTO), ids and the maps in force. Reads /etc/subuid and /etc/subgid where subids are chosen. */
+/* Fills mode (never USERNS_AUTO), ids and the maps in force. Reads /etc/subuid and /etc/subgid where subids are chosen.
+ */
 bool user_check(Spec *draft, GError **error);
 
 /* user_check() but for the reading: subuids and subgids are arrays of SubidRange (subid.h), or NULL where they were not

@@ -132,8 +132,9 @@ static void test_help_and_switches(void) {
 }
 
 static void test_numbers(void) {
-        static const char *const bad[] = { "",   "-1",   "+1",  " 1", "1 ",         "0x10",
-                                           "1a", "1.0", "١", "4294967295", "4294967296", "18446744073709551616", NULL };
+        static const char *const bad[] = { "",   "-1",  "+1", " 1",         "1 ",         "0x10",
+                                           "1a", "1.0", "١",  "4294967295", "4294967296", "18446744073709551616",
+                                           NULL };
         guint32 id = 7;
         guint64 n;
         gint64 i;
@@ -177,7 +178,8 @@ static void test_durations(void) {
                 { "1h2m3s4ms", 3723004000000ULL },
                 { "1d", 86400 * 1000000000ULL },
         };
-        static const char *const bad[] = { "", "s", "-1", "1x", "1h30", "1e9", "inf", "nan", "1 s", ".", "1..5", "99999999999d", "1h-1m", NULL };
+        static const char *const bad[] = { "",    "s",   "-1", "1x",   "1h30",         "1e9",   "inf",
+                                           "nan", "1 s", ".",  "1..5", "99999999999d", "1h-1m", NULL };
 
         for (size_t i = 0; i < G_N_ELEMENTS(good); i++) {
                 guint64 ns = 1;

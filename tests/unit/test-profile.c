@@ -63,12 +63,15 @@ static void assert_profile_error(const char *const *words, const char *needle, c
 }
 
 static void test_order(Place *p, gconstpointer data) {
-        g_autofree char *base = write_profile(p, "base", "[usbox]\nnetwork=none\nenv=A=base;B=base\nrm=true\nhome=all\n");
-        g_autofree char *top = write_profile(p, "top", "[usbox]\nhome=empty\ninherits=base\nenv=B=top;C=top\nvolume=/t:/t;/u:/u:ro\n");
+        g_autofree char *base =
+                write_profile(p, "base", "[usbox]\nnetwork=none\nenv=A=base;B=base\nrm=true\nhome=all\n");
+        g_autofree char *top =
+                write_profile(p, "top", "[usbox]\nhome=empty\ninherits=base\nenv=B=top;C=top\nvolume=/t:/t;/u:/u:ro\n");
         g_autoptr(GError) error = NULL;
         /* The profile stands last and loses all the same. */
-        g_autoptr(Spec) draft =
-                parse_as_owner(WORDS("--network", "host", "-v", "/c:/c", "-e", "C=line", "--rm=false", "--profile", "top", "cmd"), &error);
+        g_autoptr(Spec) draft = parse_as_owner(WORDS("--network", "host", "-v", "/c:/c", "-e", "C=line", "--rm=false",
+                                                     "--profile", "top", "cmd"),
+                                               &error);
 
         g_assert_no_error(error);
         g_assert_cmpint(draft->net.mode, ==, NET_HOST);
@@ -88,14 +91,17 @@ static void test_order(Place *p, gconstpointer data) {
 }
 
 static void test_inherits(Place *p, gconstpointer data) {
-        g_autofree char *a = write_profile(p, "a", "[usbox]\ninherits=b;c\n"), *b = write_profile(p, "b", "[usbox]\ninherits=d\n"),
-                        *c = write_profile(p, "c", "[usbox]\ninherits=d\n"), *d = write_profile(p, "d", "[usbox]\npublish=1:2\n");
+        g_autofree char *a = write_profile(p, "a", "[usbox]\ninherits=b;c\n"),
+                        *b = write_profile(p, "b", "[usbox]\ninherits=d\n"),
+                        *c = write_profile(p, "c", "[usbox]\ninherits=d\n"),
+                        *d = write_profile(p, "d", "[usbox]\npublish=1:2\n");
         g_autoptr(GError) error = NULL;
         g_autoptr(Spec) diamond = parse_as_owner(WORDS("--profile", "a", "--profile", "d", "cmd"), &error);
         g_assert_no_error(error);
         g_assert_cmpuint(diamond->net.publish->len, ==, 1);
 
-        g_autofree char *e = write_profile(p, "e", "[usbox]\ninherits=f\n"), *f = write_profile(p, "f", "[usbox]\ninherits=e\n");
+        g_autofree char *e = write_profile(p, "e", "[usbox]\ninherits=f\n"),
+                        *f = write_profile(p, "f", "[usbox]\ninherits=e\n");
         assert_profile_error(WORDS("--profile", "e", "cmd"), "leads back to it", NULL);
         g_autofree char *self = write_profile(p, "self", "[usbox]\ninherits=self\n");
         assert_profile_error(WORDS("--profile", "self", "cmd"), "no profile 'self'", NULL);
@@ -103,7 +109,8 @@ static void test_inherits(Place *p, gconstpointer data) {
         g_autofree char *g = write_profile(p, "g", by_path);
         assert_profile_error(WORDS("--profile", "g", "cmd"), "leads back to it", NULL);
         for (int i = 0; i < 20; i++) {
-                g_autofree char *name = g_strdup_printf("deep%d", i), *text = g_strdup_printf("[usbox]\ninherits=deep%d\n", i + 1);
+                g_autofree char *name = g_strdup_printf("deep%d", i),
+                                *text = g_strdup_printf("[usbox]\ninherits=deep%d\n", i + 1);
                 g_autofree char *path = write_profile(p, name, text);
         }
         assert_profile_error(WORDS("--profile", "deep0", "cmd"), "inherits", NULL);
@@ -188,7 +195,8 @@ static void test_trust(Place *p, gconstpointer data) {
         g_autoptr(Spec) draft = parse_as_owner(WORDS("--profile", "x", "cmd"), &error);
         g_assert_no_error(error);
 
-        /* Somebody else's: the caller is not whoever wrote it. Root's would be believed, so root takes another owner. */
+        /* Somebody else's: the caller is not whoever wrote it. Root's would be believed, so root takes another owner.
+         */
         if (getuid() == 0)
                 g_assert_cmpint(chown(path, 4321, (gid_t) -1), ==, 0);
         g_autoptr(Spec) other = draft_new();
@@ -206,7 +214,9 @@ static void test_trust(Place *p, gconstpointer data) {
 
 static void test_variables(Place *p, gconstpointer data) {
         g_autofree char *path =
-                write_profile(p, "x", "[usbox]\nenv=A=${USBOX_T_SET}/x${USBOX_T_SET};B=${USBOX_T_UNSET}y;C=${USBOX_T_EMPTY};D=$x ${;E=a\\;b\n");
+                write_profile(p, "x",
+                              "[usbox]\nenv=A=${USBOX_T_SET}/"
+                              "x${USBOX_T_SET};B=${USBOX_T_UNSET}y;C=${USBOX_T_EMPTY};D=$x ${;E=a\\;b\n");
         g_autoptr(GError) error = NULL;
         g_setenv("USBOX_T_SET", "v${USBOX_T_SET}", TRUE); /* its value is not looked into */
         g_setenv("USBOX_T_EMPTY", "", TRUE);
@@ -236,12 +246,16 @@ static void test_builtins(Place *p, gconstpointer data) {
                 g_assert_cmpuint(strlen(profile->description), >, 20);
                 g_assert_nonnull(spec_build(draft, (char *[]){ (char *) "cmd", NULL }, &error));
                 g_assert_no_error(error);
-                g_assert_cmpuint(draft->mount.ops->len, ==, g_str_equal(b->name, "desktop") ? 5 : g_str_equal(b->name, "build") ? 0 : 1);
+                g_assert_cmpuint(draft->mount.ops->len, ==,
+                                 g_str_equal(b->name, "desktop") ? 5
+                                 : g_str_equal(b->name, "build") ? 0
+                                                                 : 1);
         }
 }
 
 static void test_list(Place *p, gconstpointer data) {
-        g_autofree char *mine = write_profile(p, "mine", "garbage"), *build = write_profile(p, "build", "[usbox]\ndescription=my own\n"),
+        g_autofree char *mine = write_profile(p, "mine", "garbage"),
+                        *build = write_profile(p, "build", "[usbox]\ndescription=my own\n"),
                         *odd = write_profile(p, ".odd", "");
         g_autoptr(Spec) draft = draft_new();
         g_autoptr(GError) error = NULL;
@@ -264,8 +278,9 @@ int main(int argc, char **argv) {
                 const char *path;
                 void (*run)(Place *, gconstpointer);
         } tests[] = {
-                { "/profile/order", test_order },         { "/profile/inherits", test_inherits }, { "/profile/bad-files", test_bad_files },
-                { "/profile/names", test_names },         { "/profile/trust", test_trust },       { "/profile/variables", test_variables },
+                { "/profile/order", test_order },         { "/profile/inherits", test_inherits },
+                { "/profile/bad-files", test_bad_files }, { "/profile/names", test_names },
+                { "/profile/trust", test_trust },         { "/profile/variables", test_variables },
                 { "/profile/builtins", test_builtins },   { "/profile/list", test_list },
         };
 

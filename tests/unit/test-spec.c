@@ -18,7 +18,8 @@ static bool build_maps(Spec *draft, const char *subuid, const char *subgid, GErr
         return user_build_maps(draft, uids, gids, error);
 }
 
-static void assert_maps(const char *const *words, uid_t uid, gid_t gid, bool subids, const char *uidmap, const char *gidmap) {
+static void assert_maps(const char *const *words, uid_t uid, gid_t gid, bool subids, const char *uidmap,
+                        const char *gidmap) {
         g_autoptr(Spec) draft = draft_of(words);
         g_autoptr(GError) error = NULL;
         build_maps(draft, RANGES, RANGES, &error);
@@ -66,13 +67,23 @@ static void assert_maps_refused(const char *const *words, const char *needle) {
 }
 
 static void test_bad_maps(void) {
-        static const char *const users[] = { "1:",  ":5",  ":",  "-1", "+1",         "1:2:3",      "1: 2",   "0x0", "1e3",
-                                             "ann", "Self", "root:0", "1,2", "4294967295", "4294967296", "0:4294967295", "1:-1", NULL };
+        static const char *const users[] = { "1:",   ":5",         ":",          "-1",           "+1",   "1:2:3",
+                                             "1: 2", "0x0",        "1e3",        "ann",          "Self", "root:0",
+                                             "1,2",  "4294967295", "4294967296", "0:4294967295", "1:-1", NULL };
         for (const char *const *user = users; *user; user++)
                 assert_refused(WORDS("-u", *user, "cmd"), "--user: ", NULL);
 
-        static const char *const maps[] = { "0:1000", "0:1000:1:1", "0:1000:0", "-1:1000:1", "0:4294967295:1",
-                                            "4294967295:0:1", "0:1000:4294967295", "4294967294:1000:2", "::", "0:1000:x", NULL };
+        static const char *const maps[] = { "0:1000",
+                                            "0:1000:1:1",
+                                            "0:1000:0",
+                                            "-1:1000:1",
+                                            "0:4294967295:1",
+                                            "4294967295:0:1",
+                                            "0:1000:4294967295",
+                                            "4294967294:1000:2",
+                                            "::",
+                                            "0:1000:x",
+                                            NULL };
         for (const char *const *map = maps; *map; map++)
                 assert_refused(WORDS("--uidmap", *map, "cmd"), "--uidmap: ", NULL);
         assert_refused(WORDS("--gidmap", "0:1001:1", "--gidmap", "0:100000:5", "cmd"), "overlaps 0:1001:1", NULL);
@@ -88,24 +99,28 @@ static void test_bad_maps(void) {
         assert_maps_refused(WORDS("--groups", "none", "cmd"), "--groups=none");
 }
 
-/* Files that somebody else wrote badly: no range beyond the last id, no id twice in a map, none of the caller's own twice. */
+/* Files that somebody else wrote badly: no range beyond the last id, no id twice in a map, none of the caller's own
+ * twice. */
 static void test_hostile_subids(void) {
-        g_autoptr(GArray) ranges = subid_parse("\n:\n::\nann\nann:1\nann:1:2:3\nann:-1:5\nann:0x10:5\nann: 1:5\nann:1:0\n"
-                                               "ann:4294967295:1\nann:4294967294:2\nann:99999999999999999999:1\n"
-                                               "annx:1:1\nan:1:1\n1000:300000:10\nann:5:5\r\nann:400000:1",
-                                               "ann", ANN_UID);
+        g_autoptr(GArray) ranges =
+                subid_parse("\n:\n::\nann\nann:1\nann:1:2:3\nann:-1:5\nann:0x10:5\nann: 1:5\nann:1:0\n"
+                            "ann:4294967295:1\nann:4294967294:2\nann:99999999999999999999:1\n"
+                            "annx:1:1\nan:1:1\n1000:300000:10\nann:5:5\r\nann:400000:1",
+                            "ann", ANN_UID);
         g_assert_cmpuint(ranges->len, ==, 2);
         g_assert_cmpuint(g_array_index(ranges, SubidRange, 0).start, ==, 300000);
         g_assert_cmpuint(g_array_index(ranges, SubidRange, 1).start, ==, 400000);
 
         g_autoptr(Spec) draft = draft_of(WORDS("-u", "root", "cmd"));
         g_autoptr(GError) error = NULL;
-        g_assert_true(build_maps(draft, "ann:990:20\nann:1000:1\nann:995:30\nann:0:4294967295\n", "ann:100000:1\n", &error));
+        g_assert_true(
+                build_maps(draft, "ann:990:20\nann:1000:1\nann:995:30\nann:0:4294967295\n", "ann:100000:1\n", &error));
         const GArray *map = draft->user.uidmap;
         for (guint i = 0; i < map->len; i++)
                 for (guint j = 0; j < i; j++) {
                         const IdRange *a = &g_array_index(map, IdRange, i), *b = &g_array_index(map, IdRange, j);
-                        g_assert_true(a->host >= (guint64) b->host + b->count || b->host >= (guint64) a->host + a->count);
+                        g_assert_true(a->host >= (guint64) b->host + b->count ||
+                                      b->host >= (guint64) a->host + a->count);
                         g_assert_true(a->box >= (guint64) b->box + b->count || b->box >= (guint64) a->box + a->count);
                 }
         guint32 host;
@@ -171,7 +186,8 @@ static void test_mounts(void) {
         g_autoptr(Spec) optional = draft_of(WORDS("--mount", "type=bind,src=/a,dst=/b,optional,dev", "cmd"));
         g_assert_true(only_op(optional)->optional && only_op(optional)->devices);
 
-        g_autoptr(Spec) order = draft_of(WORDS("--tmpfs", "/1", "-v", "/a:/2", "--symlink", "x", "/3", "--ro", "/4", "cmd"));
+        g_autoptr(Spec) order =
+                draft_of(WORDS("--tmpfs", "/1", "-v", "/a:/2", "--symlink", "x", "/3", "--ro", "/4", "cmd"));
         g_assert_cmpuint(order->mount.ops->len, ==, 4);
         for (guint i = 0; i < 4; i++)
                 g_assert_cmpint(((MountOp *) order->mount.ops->pdata[i])->dst[1], ==, (int) ('1' + i));
@@ -218,9 +234,11 @@ static void test_bad_mounts(void) {
 }
 
 static void test_net(void) {
-        g_autoptr(Spec) draft = draft_of(WORDS("-p", "8080:80", "-p", "127.0.0.1:0:53/udp", "-p", "[::1]:1:2/tcp", "--add-host",
-                                               "db:2001:db8::1", "--add-host", "x.y:[::2]", "--dns", "9.9.9.9", "--mtu", "1280", "cmd"));
-        const PublishSpec *p = draft->net.publish->pdata[0], *q = draft->net.publish->pdata[1], *r = draft->net.publish->pdata[2];
+        g_autoptr(Spec) draft = draft_of(WORDS("-p", "8080:80", "-p", "127.0.0.1:0:53/udp", "-p", "[::1]:1:2/tcp",
+                                               "--add-host", "db:2001:db8::1", "--add-host", "x.y:[::2]", "--dns",
+                                               "9.9.9.9", "--mtu", "1280", "cmd"));
+        const PublishSpec *p = draft->net.publish->pdata[0], *q = draft->net.publish->pdata[1],
+                          *r = draft->net.publish->pdata[2];
         g_assert_true(!p->host_ip && p->host_port == 8080 && p->box_port == 80 && !p->udp);
         g_assert_true(q->host_port == 0 && q->box_port == 53 && q->udp);
         g_assert_cmpstr(q->host_ip, ==, "127.0.0.1");
@@ -229,11 +247,14 @@ static void test_net(void) {
         g_assert_cmpstr(draft->net.hosts->pdata[1], ==, "x.y ::2");
         g_assert_true(net_check(draft, NULL));
 
-        static const char *const ports[] = { "80", "80:", ":80", "8080:0", "65536:80", "8080:80/sctp", "8080:80/", "x:1:2", "::1:1:2",
-                                             "[::1:1:2", "1.2.3:1:2", "[1.2.3.4]:1:2", "-1:2", "8080: 80", "127.0.0.1::80", NULL };
+        static const char *const ports[] = { "80",       "80:",          ":80",           "8080:0",
+                                             "65536:80", "8080:80/sctp", "8080:80/",      "x:1:2",
+                                             "::1:1:2",  "[::1:1:2",     "1.2.3:1:2",     "[1.2.3.4]:1:2",
+                                             "-1:2",     "8080: 80",     "127.0.0.1::80", NULL };
         for (const char *const *port = ports; *port; port++)
                 assert_refused(WORDS("-p", *port, "cmd"), "--publish: '", "for example");
-        static const char *const hosts[] = { "db", "db:", ":1.2.3.4", "a b:1.2.3.4", "a\n:1.2.3.4", "a#:1.2.3.4", "db:1.2.3.4 x", "-a:1.2.3.4", NULL };
+        static const char *const hosts[] = { "db",         "db:",          ":1.2.3.4",   "a b:1.2.3.4", "a\n:1.2.3.4",
+                                             "a#:1.2.3.4", "db:1.2.3.4 x", "-a:1.2.3.4", NULL };
         for (const char *const *host = hosts; *host; host++)
                 assert_refused(WORDS("--add-host", *host, "cmd"), "--add-host: '", NULL);
         assert_refused(WORDS("--dns", "example.org", "cmd"), "--dns: ", NULL);
@@ -262,7 +283,9 @@ static void test_together(void) {
                 { timens_check, { "--time-offset", "monotonic=-4611686018", "cmd" }, "before zero" },
                 { timens_check, { "--time-offset", "boottime=86400,monotonic=5", "cmd" }, NULL },
                 { caps_check, { "--cap-add", "NET_RAW", "--cap-drop", "cap_net_raw", "cmd" }, "both name CAP_NET_RAW" },
-                { process_check, { "--sysctl", "net.ipv4.ip_forward=1", "--network", "host", "cmd" }, "--network=host" },
+                { process_check,
+                  { "--sysctl", "net.ipv4.ip_forward=1", "--network", "host", "cmd" },
+                  "--network=host" },
                 { process_check, { "--sysctl", "kernel.sem=1", "--ipc", "host", "cmd" }, "--ipc=host" },
                 { process_check, { "--sysctl", "kernel.shmmax=1", "cmd" }, NULL },
         };
@@ -282,14 +305,15 @@ static void test_together(void) {
 static void test_limits(void) {
         struct rlimit own;
         g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &own), ==, 0);
-        g_autoptr(Spec) draft = draft_of(WORDS("--ulimit", "nofile=10:20", "--ulimit", "core=0", "--ulimit", "nofile=5", "--ulimit",
-                                               "stack=1:unlimited", "cmd"));
+        g_autoptr(Spec) draft = draft_of(WORDS("--ulimit", "nofile=10:20", "--ulimit", "core=0", "--ulimit", "nofile=5",
+                                               "--ulimit", "stack=1:unlimited", "cmd"));
         g_assert_cmpuint(draft->process.ulimits->len, ==, 3);
         const UlimitSpec *u = &g_array_index(draft->process.ulimits, UlimitSpec, 1);
         g_assert_true(u->resource == RLIMIT_NOFILE && u->soft == 5 && u->hard == 5);
         g_assert_true(g_array_index(draft->process.ulimits, UlimitSpec, 2).hard == RLIM_INFINITY);
 
-        static const char *const bad[] = { "nofile", "nofile=", "nofile=5:4", "nofile=1:2:3", "nofile=-2", "nofile=1k", "=5", "nofiles=5", "NOFILE=1", NULL };
+        static const char *const bad[] = { "nofile",    "nofile=", "nofile=5:4", "nofile=1:2:3", "nofile=-2",
+                                           "nofile=1k", "=5",      "nofiles=5",  "NOFILE=1",     NULL };
         for (const char *const *text = bad; *text; text++)
                 assert_refused(WORDS("--ulimit", *text, "cmd"), "--ulimit: ", NULL);
         assert_refused(WORDS("--ulimit", "nofiles=5", "cmd"), "unknown limit 'nofiles'", "nofile");
@@ -313,9 +337,22 @@ static void test_sysctls(void) {
                 { "kernel.msgmax=a=b", "kernel/msgmax=a=b" },
                 { "fs.mqueue.msg_max=5", "fs/mqueue/msg_max=5" },
         };
-        static const char *const bad[] = { "net.ipv4.ip_forward", "net.x=", "=1", "net..x=1", ".net.x=1", "net/../kernel/core_pattern=x",
-                                           "net/./x=1", "net.//.kernel=1", "kernel.core_pattern=|/x", "kernel.hostname=x", "kernel.shmx/../y=1",
-                                           "vm.swappiness=1", "kernel.semantics=1", "user.max_user_namespaces=1", "net=1", NULL };
+        static const char *const bad[] = { "net.ipv4.ip_forward",
+                                           "net.x=",
+                                           "=1",
+                                           "net..x=1",
+                                           ".net.x=1",
+                                           "net/../kernel/core_pattern=x",
+                                           "net/./x=1",
+                                           "net.//.kernel=1",
+                                           "kernel.core_pattern=|/x",
+                                           "kernel.hostname=x",
+                                           "kernel.shmx/../y=1",
+                                           "vm.swappiness=1",
+                                           "kernel.semantics=1",
+                                           "user.max_user_namespaces=1",
+                                           "net=1",
+                                           NULL };
 
         for (size_t i = 0; i < G_N_ELEMENTS(good); i++) {
                 g_autoptr(Spec) draft = draft_of(WORDS("--sysctl", good[i][0], "cmd"));
@@ -337,10 +374,13 @@ static void test_caps(void) {
                 { { "cmd" }, 0 },
                 { { "--cap-add", "net_raw", "cmd" }, 1ULL << CAP_NET_RAW },
                 { { "--cap-add", "CAP_CHOWN,kill", "cmd" }, 1ULL << CAP_CHOWN | 1ULL << CAP_KILL },
-                { { "--cap-add", "ALL", "--cap-drop", "SYS_ADMIN", "cmd" }, ((1ULL << 41) - 1) & ~(1ULL << CAP_SYS_ADMIN) },
+                { { "--cap-add", "ALL", "--cap-drop", "SYS_ADMIN", "cmd" },
+                  ((1ULL << 41) - 1) & ~(1ULL << CAP_SYS_ADMIN) },
                 { { "-u", "root", "--userns=self", "cmd" }, CAPS_ROOT_DEFAULT },
-                { { "-u", "root", "--userns=self", "--cap-drop", "chown", "cmd" }, CAPS_ROOT_DEFAULT & ~(1ULL << CAP_CHOWN) },
-                { { "-u", "root", "--userns=self", "--cap-drop", "ALL", "--cap-add", "kill", "cmd" }, 1ULL << CAP_KILL },
+                { { "-u", "root", "--userns=self", "--cap-drop", "chown", "cmd" },
+                  CAPS_ROOT_DEFAULT & ~(1ULL << CAP_CHOWN) },
+                { { "-u", "root", "--userns=self", "--cap-drop", "ALL", "--cap-add", "kill", "cmd" },
+                  1ULL << CAP_KILL },
         };
 
         for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -363,9 +403,20 @@ static char *env_value(const char *const *words, const char *const *outside, con
 }
 
 static void test_environment(void) {
-        static const char *const outside[] = { "PATH=/x/bin:/bin", "LC_ALL=C",          "SECRET=1",  "HOME=/h",      "USER=liar",
-                                               "garbage",          "=odd",              "USBOX=no",  "USBOX_BOX=no", "LD_PRELOAD=/x.so",
-                                               "TERM=x\033",       "LANGUAGE=de",       "TERM=late", NULL };
+        static const char *const outside[] = { "PATH=/x/bin:/bin",
+                                               "LC_ALL=C",
+                                               "SECRET=1",
+                                               "HOME=/h",
+                                               "USER=liar",
+                                               "garbage",
+                                               "=odd",
+                                               "USBOX=no",
+                                               "USBOX_BOX=no",
+                                               "LD_PRELOAD=/x.so",
+                                               "TERM=x\033",
+                                               "LANGUAGE=de",
+                                               "TERM=late",
+                                               NULL };
         static const char *const empty[] = { NULL };
         static const struct {
                 const char *words[8], *name, *value;
@@ -387,7 +438,10 @@ static void test_environment(void) {
                 { { "-u", "root", "--userns=self", "cmd" }, "HOME", "/root", false },
                 { { "-u", "root", "--userns=self", "cmd" }, "USER", "root", false },
                 { { "-u", "root", "--userns=self", "cmd" }, "LOGNAME", "root", false },
-                { { "-u", "root", "--userns=self", "cmd" }, "PATH", "/x/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", false },
+                { { "-u", "root", "--userns=self", "cmd" },
+                  "PATH",
+                  "/x/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+                  false },
                 { { "-u", "root", "--userns=self", "--env-inherit", "cmd" }, "HOME", "/root", false },
                 { { "--env-inherit", "cmd" }, "SECRET", "1", false },
                 { { "--env-inherit", "--env-inherit=false", "cmd" }, "SECRET", NULL, false },
@@ -404,7 +458,8 @@ static void test_environment(void) {
         };
 
         for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-                g_autofree char *value = env_value(rows[i].words, rows[i].nothing_outside ? empty : outside, rows[i].name);
+                g_autofree char *value =
+                        env_value(rows[i].words, rows[i].nothing_outside ? empty : outside, rows[i].name);
                 g_test_message("row %zu", i);
                 g_assert_cmpstr(value, ==, rows[i].value);
         }
@@ -420,7 +475,8 @@ static void test_environment(void) {
 }
 
 static void test_env_file(void) {
-        g_autofree char *dir = g_dir_make_tmp("usbox-test-XXXXXX", NULL), *file = g_build_filename(dir, "a b.env", NULL);
+        g_autofree char *dir = g_dir_make_tmp("usbox-test-XXXXXX", NULL),
+                        *file = g_build_filename(dir, "a b.env", NULL);
         static const char *const empty[] = { NULL };
 
         g_setenv("USBOX_TEST_SET", "from outside", TRUE);
@@ -461,7 +517,9 @@ static void test_build(void) {
 
 /* Whatever bytes come in, --dry-run=json is JSON, and its text has no control characters but line ends. */
 static void test_describe(void) {
-        static const char *const words[] = { "--hide", "/a\nb\"c\\d\377\033]31m", "-e", "X=\302\205\001", "--symlink", "\t", "/l", NULL };
+        static const char *const words[] = {
+                "--hide", "/a\nb\"c\\d\377\033]31m", "-e", "X=\302\205\001", "--symlink", "\t", "/l", NULL
+        };
         g_autoptr(Spec) draft = draft_of(words);
         g_autoptr(GError) error = NULL;
         const Spec *spec = spec_build(draft, (char *[]){ (char *) "c\nm\377d", NULL }, &error);
@@ -496,8 +554,19 @@ static void test_home_lists(void) {
                         g_assert_cmpstr(*tool, !=, *hidden);
                         g_assert_false(g_str_has_prefix(*tool, below));
                 }
-        static const char *const must[] = { ".ssh", ".gnupg", ".aws", ".kube", ".docker", ".netrc", ".npmrc", ".pypirc", ".mozilla",
-                                            ".password-store", ".local/share/keyrings", ".config/gcloud", NULL };
+        static const char *const must[] = { ".ssh",
+                                            ".gnupg",
+                                            ".aws",
+                                            ".kube",
+                                            ".docker",
+                                            ".netrc",
+                                            ".npmrc",
+                                            ".pypirc",
+                                            ".mozilla",
+                                            ".password-store",
+                                            ".local/share/keyrings",
+                                            ".config/gcloud",
+                                            NULL };
         for (const char *const *name = must; *name; name++)
                 g_assert_true(g_strv_contains(home_hidden, *name));
 }
