@@ -17,8 +17,7 @@ const ProfileBuiltin profile_builtins[] = {
                    "description=an untrusted build: no network, every write on the copy; add --rw DIR for the results\n"
                    "network=none\n"
                    "home=tools\n"
-                   "die-with-parent=true\n"
-                   "ulimit=core=0\n" },
+                   "die-with-parent=true\n" },
         { "agent", "[usbox]\n"
                    "description=an AI coding agent: the working directory is written through, its hooks are not; API "
                    "keys by variable\n"
@@ -26,7 +25,6 @@ const ProfileBuiltin profile_builtins[] = {
                    "network=user\n"
                    "rw=.\n"
                    "die-with-parent=true\n"
-                   "ulimit=core=0\n"
                    "env=ANTHROPIC_API_KEY;ANTHROPIC_BASE_URL;ANTHROPIC_MODEL;CLAUDE_CODE_OAUTH_TOKEN;OPENAI_API_KEY;"
                    "OPENAI_BASE_URL;"
                    "GEMINI_API_KEY;GOOGLE_API_KEY;MISTRAL_API_KEY;DEEPSEEK_API_KEY;OPENROUTER_API_KEY;GROQ_API_KEY;XAI_"
