@@ -26,6 +26,7 @@
 #define MOUNT_FILE_MAX (64 * 1024 * 1024)
 #define PASSWD_MAX (8 * 1024 * 1024)
 #define EXPLODE_DEPTH 16
+#define HOME_FILTER_WORDS 32
 #define SCAN_BUDGET 2000
 
 typedef struct {
@@ -33,7 +34,7 @@ typedef struct {
         RootPlan *plan;
         GPtrArray *mounts;   /* of char *: the host's mount points */
         GHashTable *hidden;  /* set of char *: absolute host paths that do not exist in the box */
-        GHashTable *home_names; /* set of char *: what the caller's home has, so that the long lists cost no stat(2) each */
+        guint64 home_filter[HOME_FILTER_WORDS]; /* Bloom filter of what the caller's home has: the lists of home.c are long */
         gid_t *groups;
         int n_groups;
         unsigned n_overlays;
@@ -79,10 +80,10 @@ static RootNode *longest_prefix(const RootPlan *plan, const char *path, bool ove
 
         for (guint i = 1; i < plan->nodes->len; i++) {
                 RootNode *node = g_ptr_array_index(plan->nodes, i);
-                size_t len = strlen(node->path);
+                size_t len = node->path_len;
                 if (overlays_only && node->kind != ROOT_OVERLAY)
                         continue;
-                if (len > best_len && strncmp(path, node->path, len) == 0 && (path[len] == '/' || path[len] == '\0')) {
+                if (len > best_len && path[0] == node->path[0] && strncmp(path, node->path, len) == 0 && (path[len] == '/' || path[len] == '\0')) {
                         best = node;
                         best_len = len;
                 }
@@ -110,6 +111,7 @@ static RootNode *add_node(Planner *p, RootNodeKind kind, const char *box_path, m
         RootNode *node = g_new0(RootNode, 1);
         node->kind = kind;
         node->path = g_strdup(box_path + 1);
+        node->path_len = strlen(node->path);
         node->mode = mode;
         if (kind == ROOT_OVERLAY)
                 node->index = ++p->n_overlays;
@@ -188,19 +190,28 @@ static bool is_empty_dir(int fd, const struct stat *st) {
         return empty;
 }
 
+/* FNV-1a of a name up to its end or first slash. */
+static guint first_part_hash(const char *name) {
+        guint hash = 2166136261u;
+        for (; *name && *name != '/'; name++)
+                hash = (hash ^ (guchar) *name) * 16777619u;
+        return hash % (HOME_FILTER_WORDS * 64);
+}
+
 static void list_home(Planner *p) {
         DIR *dir = opendir(p->spec->caller.home);
-        for (struct dirent *d; dir && (d = readdir(dir));)
-                g_hash_table_add(p->home_names, g_strdup(d->d_name));
+        for (struct dirent *d; dir && (d = readdir(dir));) {
+                guint bit = first_part_hash(d->d_name);
+                p->home_filter[bit / 64] |= 1ULL << bit % 64;
+        }
         if (dir)
                 closedir(dir);
 }
 
-/* Whether a name of home.c's lists, relative to the home, can exist. */
+/* Whether a name of home.c's lists, relative to the home, can exist: most are ruled out by their first part. */
 static bool home_may_have(const Planner *p, const char *name) {
-        const char *slash = strchr(name, '/');
-        g_autofree char *first = slash ? g_strndup(name, (size_t) (slash - name)) : g_strdup(name);
-        return g_hash_table_contains(p->home_names, first);
+        guint bit = first_part_hash(name);
+        return p->home_filter[bit / 64] >> bit % 64 & 1;
 }
 
 /*
@@ -772,8 +783,7 @@ RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error) {
         }
         g_autoptr(GPtrArray) mounts = mountinfo_points(text);
         g_autoptr(GHashTable) hidden = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-        g_autoptr(GHashTable) home_names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-        Planner p = { .spec = spec, .plan = plan, .mounts = mounts, .hidden = hidden, .home_names = home_names };
+        Planner p = { .spec = spec, .plan = plan, .mounts = mounts, .hidden = hidden };
 
         int n_groups = getgroups(0, NULL);
         g_autofree gid_t *groups = g_new(gid_t, MAX(n_groups, 0) + 1);

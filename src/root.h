@@ -25,6 +25,7 @@ typedef enum {
 typedef struct {
         RootNodeKind kind;
         char *path; /* in the box, without leading "/"; "" is the root itself */
+        size_t path_len;
         mode_t mode;
         char *target;     /* ROOT_SYMLINK */
         HostPath host;    /* ROOT_OVERLAY (path NULL: box layer only), ROOT_FILE */
