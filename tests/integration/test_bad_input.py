@@ -99,7 +99,6 @@ def test_workdir_under_a_hidden_path(box):
 
 def test_uid_outside_the_maps(box, subids):
     assert_refused(box.run("--user=4000000", "--", "true"), "4000000", hint=False)
-    assert_refused(box.run("--userns=self", "--user=12345", "--", "true"), "12345", hint=False)
     assert_refused(box.run("--uidmap=0:5:1", "--gidmap=0:5:1", "--user=0", "--", "true"), hint=False)
 
 
@@ -221,6 +220,6 @@ def test_bad_values(box, options):
 
 def test_too_much_environment_for_the_kernel(box):
     """More than one exec takes (a quarter of the stack's limit): said as what it is."""
-    file = box.write("env", "".join(f"V{i}={'e' * 100000}\n" for i in range(100)))
-    result = box.run("--rm", f"--env-file={file}", "--", "true")
+    files = [box.write(f"env{k}", "".join(f"V{k}_{i}={'e' * 100000}\n" for i in range(9))) for k in range(12)]
+    result = box.run("--rm", *[f"--env-file={f}" for f in files], "--", "true")
     assert result.rc in (125, 126) and "Argument list too long" in result.err and result.err.count("usbox: ") == 1, (result.rc, result.err[:300])

@@ -110,7 +110,7 @@ def test_planted_descriptors_do_not_leak(box):
         os.dup2(source, number, inheritable=True)
         numbers.append(number)
     try:
-        result = box.usbox("run", "--rm", "--", "sh", "-c", "ls /proc/$$/fd | tr '\\n' ' '; echo; for p in /proc/[0-9]*; do ls $p/fd 2>/dev/null | tr '\\n' ' '; done",
+        result = box.usbox("run", "--rm", "--", "sh", "-c", "ls /proc/$$/fd >/tmp/fds; echo $(cat /tmp/fds); for p in /proc/[0-9]*; do ls $p/fd 2>/dev/null | tr '\\n' ' '; done",
                            pass_fds=numbers)
         fds = result.lines()[0].split()
         assert fds == ["0", "1", "2"], fds

@@ -7,7 +7,7 @@
 # shellcheck disable=SC2154
 
 # shellcheck disable=SC2034 # ./check's to read
-peer_addr='' peer_addr6='' peer_pid='' peer_ns=''
+peer_addr='' peer_addr6='' peer_pid='' peer_ns='' peer_ping=''
 
 peer_up() {
     [ -z "$peer_ns" ] || return 0
@@ -32,6 +32,9 @@ peer_up() {
         as_root ip -n "$ns" -6 address add "$net6::2/64" dev "${dev}p" nodad && peer_addr6=$net6::2
     # Port 53 and 80 without rights: the servers are the test user's.
     as_root ip netns exec "$ns" sh -c 'echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start; echo "0 2147483647" >/proc/sys/net/ipv4/ping_group_range' || return 1
+    # An ICMP echo without rights, as systemd allows it to everyone (50-default.conf); put back in peer_down().
+    peer_ping=$(cat /proc/sys/net/ipv4/ping_group_range)
+    echo '0 2147483647' | as_root tee /proc/sys/net/ipv4/ping_group_range >/dev/null
     u rm -rf "$work/peer"
     u mkdir -p "$work/peer"
     as_root ip netns exec "$ns" setpriv --reuid "$user" --regid "$(id -g "$user")" --clear-groups --no-new-privs -- \
@@ -54,5 +57,6 @@ peer_down() {
     [ -z "$peer_pid" ] || wait "$peer_pid" 2>/dev/null
     # With the namespace goes the veth pair.
     as_root ip netns delete "$peer_ns"
+    [ -z "$peer_ping" ] || echo "$peer_ping" | as_root tee /proc/sys/net/ipv4/ping_group_range >/dev/null
     peer_ns=''
 }
