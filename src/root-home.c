@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The home directory in the box, the working directory, and the names that do not exist in the box.
+ *
+ * Role: launcher, before the clone. Privileges: the caller's. Threads: one. Order: called by root-plan.c. home.c has the lists.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "home.h"
+#include "mountinfo.h"
+#include "root-plan.h"
+
+#define FILE_MAX (1024 * 1024) /* a dot file of the home that is copied into the box's layer */
+#define PASSWD_MAX (8 * 1024 * 1024)
+
+/* FNV-1a of a name up to its end or first slash. */
+static guint first_part_hash(const char *name) {
+        guint hash = 2166136261u;
+        for (; *name && *name != '/'; name++)
+                hash = (hash ^ (guchar) *name) * 16777619u;
+        return hash % (HOME_FILTER_WORDS * 64);
+}
+
+static void list_home(Planner *p) {
+        DIR *dir = opendir(p->spec->caller.home);
+        for (struct dirent *d; dir && (d = readdir(dir));) {
+                guint bit = first_part_hash(d->d_name);
+                p->home_filter[bit / 64] |= 1ULL << bit % 64;
+        }
+        if (dir)
+                closedir(dir);
+}
+
+/* Whether a name of home.c's lists, relative to the home, can exist: most are ruled out by their first part. */
+static bool home_may_have(const Planner *p, const char *name) {
+        guint bit = first_part_hash(name);
+        return p->home_filter[bit / 64] >> bit % 64 & 1;
+}
+
+/* A dot file of the home: copied, so that the box may write it and no bind mount stands in a rename's way. */
+static bool plan_home_file(Planner *p, const char *path, GError **error) {
+        g_autofree char *data = NULL;
+        size_t len;
+
+        if (!fd_read_file(AT_FDCWD, path, FILE_MAX, &data, &len)) {
+                if (errno == EACCES || errno == ENOENT || errno == EFBIG)
+                        return true;
+                return err_set(error, errno, "read %s", path);
+        }
+        plan_parents(p, path);
+        LayerEntry *entry = plan_add_entry(p, LAYER_FILE, path);
+        entry->data = g_steal_pointer(&data);
+        entry->len = len;
+        entry->mode = 0644;
+        return true;
+}
+
+/* One entry of the tool list: a directory as an overlay, a file as a copy, a symlink as it is. */
+static bool plan_home_tool(Planner *p, const char *path, GError **error) {
+        struct stat st;
+
+        if (lstat(path, &st) < 0 || plan_is_hidden(p, path))
+                return true;
+        if (root_plan_node_for(p->plan, path + 1)->host.path) /* the working directory's tree shows it already */
+                return true;
+        if (S_ISREG(st.st_mode))
+                return plan_home_file(p, path, error);
+        if (S_ISLNK(st.st_mode)) {
+                plan_parents(p, path);
+                return plan_symlink(p, path, path, error);
+        }
+        if (!S_ISDIR(st.st_mode) || access(path, R_OK | X_OK) < 0)
+                return true;
+        plan_parents(p, path);
+        return plan_tree(p, path, path, false, 0, error);
+}
+
+/* Names of a list that lie below dir (NULL: anywhere in the home), but not above or at unless_inside (NULL: nothing is excepted). */
+static void hide_below_home(Planner *p, const char *const *names, const char *dir, const char *unless_inside) {
+        for (const char *const *name = names; *name; name++) {
+                if (!home_may_have(p, *name))
+                        continue;
+                /* Whether it is there is asked of the few that an overlay would show: plan_whiteouts(). */
+                g_autofree char *path = plan_join(p->spec->caller.home, *name);
+                if ((!dir || path_is_below(path, dir)) && (!unless_inside || !path_is_at_or_below(unless_inside, path)))
+                        g_hash_table_add(p->hidden, g_steal_pointer(&path));
+        }
+}
+
+/* The same for what the overlays planned so far would show of the home: the tools. */
+static void hide_below_tools(Planner *p, const char *const *names) {
+        for (const char *const *name = names; *name; name++) {
+                if (!home_may_have(p, *name))
+                        continue;
+                g_autofree char *path = plan_join(p->spec->caller.home, *name);
+                if (root_plan_node_for(p->plan, path + 1)->host.path && !path_is_at_or_below(p->spec->caller.cwd, path))
+                        g_hash_table_add(p->hidden, g_steal_pointer(&path));
+        }
+}
+
+/* The working directory, where nothing planned so far shows it and it is not one of the box's own places itself. */
+static bool plan_cwd(Planner *p, GError **error) {
+        const char *cwd = p->spec->caller.cwd, *home = p->spec->caller.home;
+
+        if (p->spec->root.workdir_given || path_is_at_or_below(home, cwd))
+                return true;
+        const RootNode *node = root_plan_node_for(p->plan, cwd + 1);
+        if (node->host.path)
+                return true;
+        static const char *const never[] = { "/proc", "/sys", "/dev", "/run", NULL };
+        for (const char *const *dir = never; *dir; dir++)
+                if (path_is_at_or_below(cwd, *dir) && !path_is_below(cwd, "/dev/shm"))
+                        return true;
+        if (g_strv_contains(root_own_dirs, cwd) || g_str_equal(cwd, "/dev/shm") || plan_is_hidden(p, cwd))
+                return true;
+        plan_parents(p, cwd);
+        return plan_tree(p, cwd, cwd, false, 0, error);
+}
+
+bool plan_home(Planner *p, GError **error) {
+        const char *home = p->spec->caller.home;
+        const RootSpec *root = &p->spec->root;
+        struct stat st;
+
+        if (g_str_equal(home, "/") || stat(home, &st) < 0)
+                return plan_cwd(p, error);
+
+        plan_parents(p, home);
+        if (root->home == HOME_ALL) {
+                /* Taken out of whatever overlay it lies in: a node of its own, so that hidden names are the same everywhere. */
+                if (!plan_tree(p, home, home, false, 0, error))
+                        return false;
+                return plan_cwd(p, error);
+        }
+
+        plan_add_node(p, ROOT_OVERLAY, home, st.st_mode & 0777)->has_layer = true;
+        if (!plan_cwd(p, error))
+                return false;
+        if (root->home == HOME_EMPTY)
+                return true;
+        for (const char *const *tool = home_tools; *tool; tool++) {
+                if (!home_may_have(p, *tool))
+                        continue;
+                g_autofree char *path = plan_join(home, *tool);
+                if (!plan_home_tool(p, path, error))
+                        return false;
+        }
+        hide_below_tools(p, home_tool_secrets);
+        hide_below_tools(p, home_hidden);
+        return true;
+}
+
+/* Homes of other people that are not below /home (that one has only the caller's). */
+static void hide_other_homes(Planner *p) {
+        g_autofree char *text = NULL;
+        if (!fd_read_file(AT_FDCWD, "/etc/passwd", PASSWD_MAX, &text, NULL))
+                return;
+
+        char *rest = text;
+        for (char *line; (line = strsep(&rest, "\n"));) {
+                g_auto(GStrv) f = g_strsplit(line, ":", 7);
+                if (g_strv_length(f) < 6)
+                        continue;
+                guint64 uid = g_ascii_strtoull(f[2], NULL, 10);
+                const char *dir = f[5];
+                bool person = uid >= 1000 && uid != 65534;
+                if (uid == p->spec->caller.uid || (!person && uid != 0) || dir[0] != '/' || strlen(dir) < 2)
+                        continue;
+                if (path_is_at_or_below(p->spec->caller.home, dir) || path_is_at_or_below(p->spec->caller.cwd, dir) ||
+                    path_is_below(dir, "/home") || !strchr(dir + 1, '/'))
+                        continue;
+                if (access(dir, F_OK) == 0)
+                        g_hash_table_add(p->hidden, g_strdup(dir));
+        }
+}
+
+void plan_collect_hidden(Planner *p) {
+        const Spec *spec = p->spec;
+
+        for (guint i = 0; i < spec->root.hide->len; i++) {
+                const char *path = g_ptr_array_index(spec->root.hide, i);
+                /* Both the name as given and what it resolves to: a hidden symlink alone would leave the file in sight. */
+                g_hash_table_add(p->hidden, g_strdup(path));
+                char *real = realpath(path, NULL);
+                if (real) {
+                        g_hash_table_add(p->hidden, g_strdup(real));
+                        free(real);
+                }
+        }
+        if (spec->root.rootfs)
+                return;
+        list_home(p);
+        hide_other_homes(p);
+        const char *all = spec->root.home == HOME_ALL ? NULL : spec->caller.cwd;
+        hide_below_home(p, home_tool_secrets, all, spec->caller.cwd);
+        hide_below_home(p, home_hidden, all, all);
+        g_autofree char *mail = g_strconcat("/var/mail/", spec->caller.name, NULL);
+        g_autofree char *spool = g_strconcat("/var/spool/mail/", spec->caller.name, NULL);
+        g_hash_table_add(p->hidden, g_steal_pointer(&mail));
+        g_hash_table_add(p->hidden, g_steal_pointer(&spool));
+}

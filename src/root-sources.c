@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The user's mounts before the clone: their sources are opened, their targets made sure of.
+ *
+ * Role: launcher, before the clone. Privileges: the caller's. Threads: one. Order: called by root-plan.c; root-mounts.c carries
+ * the mounts out in the child.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "mountinfo.h"
+#include "root-plan.h"
+
+#define MOUNT_FILE_MAX (64 * 1024 * 1024)
+
+/* The host's side of an overlay has this path of the box. */
+bool plan_overlay_has(const RootNode *node, const char *box_path) {
+        if (!node->host.path)
+                return false;
+        g_autofree char *host = g_strconcat(node->host.path, "/", box_path + strlen(node->path), NULL);
+        struct stat st;
+        return lstat(host, &st) == 0;
+}
+
+/* What a name of the box is once the symlinks of the host on its way are followed: where a mount on it will stand. */
+static char *resolve_target(const Planner *p, const char *dst) {
+        if (p->spec->root.rootfs)
+                return g_strdup(dst);
+
+        g_autofree char *head = g_strdup(dst);
+        for (;;) {
+                char *real = realpath(head, NULL);
+                if (real) {
+                        char *resolved = g_str_equal(real, "/") ? g_strdup(dst + strlen(head) - (strlen(head) == 1))
+                                                                : g_strconcat(real, dst + strlen(head), NULL);
+                        free(real);
+                        return resolved;
+                }
+                char *slash = strrchr(head, '/');
+                slash[slash == head] = '\0';
+        }
+}
+
+/* Make sure that a mount will find its target in the box, without making anything on the host. */
+static bool plan_target(Planner *p, const MountSource *source, GError **error) {
+        g_autofree char *target = resolve_target(p, source->op->dst);
+
+        for (const char *const *dir = root_own_dirs; *dir; dir++)
+                if (path_is_at_or_below(target, *dir))
+                        return true;
+        for (guint i = 0; i < p->plan->sources->len; i++) {
+                const MountSource *other = g_ptr_array_index(p->plan->sources, i);
+                if (other == source)
+                        break;
+                if (!other->skip && other->op->kind != MOUNT_SYMLINK && path_is_at_or_below(target, other->op->dst))
+                        return true; /* resolved when that mount stands */
+        }
+
+        GHashTableIter iter;
+        gpointer key;
+        g_hash_table_iter_init(&iter, p->hidden);
+        while (g_hash_table_iter_next(&iter, &key, NULL))
+                if (path_is_below(target, key)) {
+                        g_autofree char *shown = err_quote(key);
+                        err_set(error, 0, "%s: the target lies under %s, which is hidden in the box", source->op->option, shown);
+                        return err_hint(error, "mount on %s itself, or choose a target elsewhere", shown);
+                }
+
+        const RootNode *node = root_plan_node_for(p->plan, target + 1);
+        bool hidden = plan_is_hidden(p, target);
+        if (g_str_equal(node->path, target + 1) || (!hidden && plan_overlay_has(node, target + 1)))
+                return true;
+        g_hash_table_remove(p->hidden, target);
+        plan_parents(p, target);
+        if (source->is_dir && node->kind != ROOT_OVERLAY)
+                plan_add_node(p, ROOT_DIR, target, 0755);
+        else if (source->op->kind != MOUNT_SYMLINK)
+                plan_add_entry(p, source->is_dir ? LAYER_DIR : LAYER_FILE, target)->mode = source->is_dir ? 0755 : 0444;
+        return true;
+}
+
+/* Open what one mount takes from the host and remember which inode it was. */
+static bool open_source(MountSource *source, GError **error) {
+        const MountOp *op = source->op;
+        struct stat st;
+
+        if (op->kind == MOUNT_FILE) {
+                if (!fd_read_all(op->fd, MOUNT_FILE_MAX, &source->data, &source->len))
+                        return err_set(error, errno, "%s: read descriptor %d", op->option, op->fd);
+                return true;
+        }
+        if (op->kind != MOUNT_BIND && op->kind != MOUNT_DEVICE) {
+                source->is_dir = op->kind != MOUNT_SYMLINK;
+                return true;
+        }
+
+        _cleanup_close_ int fd = open(op->src, O_PATH | O_CLOEXEC);
+        if (fd < 0 || fstat(fd, &st) < 0) {
+                if (op->optional && (errno == ENOENT || errno == EACCES)) {
+                        source->skip = true;
+                        return true;
+                }
+                g_autofree char *shown = err_quote(op->src);
+                err_set(error, errno, "%s: source %s", op->option, shown);
+                return errno == ENOENT ? err_hint(error, "the source of a mount must exist; usbox creates nothing on the host") : false;
+        }
+        if (op->kind == MOUNT_DEVICE && !S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode))
+                return err_set(error, 0, "%s: not a device node", op->option);
+
+        g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
+        g_autofree char *real = g_file_read_link(link, NULL);
+        if (!real)
+                return err_set(error, errno, "%s: readlink %s", op->option, link);
+        source->host = plan_host_path(real, &st);
+        source->is_dir = S_ISDIR(st.st_mode);
+        return true;
+}
+
+bool plan_sources(Planner *p, GError **error) {
+        const GPtrArray *ops = p->spec->mount.ops;
+
+        for (guint i = 0; i < ops->len; i++) {
+                MountSource *source = g_new0(MountSource, 1);
+                source->op = g_ptr_array_index(ops, i);
+                g_ptr_array_add(p->plan->sources, source);
+                if (!open_source(source, error))
+                        return false;
+                if (!source->skip && !plan_target(p, source, error))
+                        return false;
+        }
+        return true;
+}

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * How a directory of the host appears in the box: as an overlay, taken apart where mounts lie below it, or not at all.
+ *
+ * Role: launcher, before the clone. Privileges: the caller's. Threads: one. Order: called by root-plan.c and root-home.c.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "mountinfo.h"
+#include "root-plan.h"
+
+#define EXPLODE_DEPTH 16
+#define SCAN_BUDGET 2000
+
+char *plan_join(const char *dir, const char *name) {
+        return g_str_equal(dir, "/") ? g_strconcat("/", name, NULL) : g_strconcat(dir, "/", name, NULL);
+}
+
+HostPath plan_host_path(const char *path, const struct stat *st) {
+        return (HostPath){ .path = g_strdup(path), .dev = st->st_dev, .ino = st->st_ino };
+}
+
+bool plan_is_hidden(const Planner *p, const char *path) {
+        return g_hash_table_contains(p->hidden, path);
+}
+
+bool plan_has_mount_below(const Planner *p, const char *path) {
+        for (guint i = 0; i < p->mounts->len; i++)
+                if (path_is_below(g_ptr_array_index(p->mounts, i), path))
+                        return true;
+        return false;
+}
+
+/* "The eyes of any other user": what is the caller's own and closed to others stays out of the box. */
+static bool closed_to_others(const Planner *p, const struct stat *st) {
+        if (st->st_uid != p->spec->caller.uid)
+                return false;
+        mode_t need = S_ISDIR(st->st_mode) ? S_IROTH | S_IXOTH : S_IROTH;
+        return (st->st_mode & need) != need;
+}
+
+/* The caller, and so the payload, may write this file, or make names in this directory. */
+bool plan_caller_may_write(const Planner *p, const struct stat *st) {
+        if (st->st_uid == p->spec->caller.uid)
+                return st->st_mode & S_IWUSR;
+        if (st->st_mode & S_IWOTH)
+                return true;
+        for (int i = 0; (st->st_mode & S_IWGRP) && i < p->n_groups; i++)
+                if (st->st_gid == p->groups[i])
+                        return true;
+        return false;
+}
+
+static bool is_empty_dir(int fd, const struct stat *st) {
+        if (st->st_nlink > 2) /* it has directories (btrfs says 1 of all: then the listing tells) */
+                return false;
+        int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
+        bool empty = true;
+
+        if (!dir) {
+                fd_closep(&copy);
+                return false;
+        }
+        for (struct dirent *d; empty && (d = readdir(dir));)
+                empty = g_str_equal(d->d_name, ".") || g_str_equal(d->d_name, "..");
+        closedir(dir);
+        return empty;
+}
+
+/*
+ * How deep a top directory is looked through. What the distribution's packages own is not: nobody's private files are there, and
+ * /usr alone has more entries than a run has time for. Elsewhere people put things at the top, in /opt and /srv below a name.
+ */
+static int scan_depth(const char *box) {
+        static const char *const unscanned[] = { "/usr", "/etc", "/boot", NULL }, *const by_name[] = { "/opt", "/srv", NULL };
+        return g_strv_contains(unscanned, box) ? 0 : g_strv_contains(by_name, box) ? 2 : 1;
+}
+
+/* Programs and libraries. */
+static bool is_packaged(const char *box) {
+        static const char *const dirs[] = { "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", NULL };
+        return g_strv_contains(dirs, box);
+}
+
+/*
+ * What lies in a tree outside of home and working directory, as many levels deep: hide what is the caller's own and
+ * private, and find out whether there is anything that the payload may write. The kernel's overlay has no way to ask about each
+ * file when it is opened; what lies deeper keeps the host's permissions, and in a tree without anything writable above it
+ * it is read-only (ARCHITECTURE.md, Root). budget bounds the entries looked at: beyond it the tree counts as writable.
+ */
+typedef struct {
+        bool writable;
+        int budget;
+} TreeScan;
+
+static void scan_tree(Planner *p, int dirfd, const char *name, const char *host, int depth, TreeScan *scan) {
+        if (depth == 0)
+                return;
+        int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+        if (!dir) {
+                fd_closep(&fd);
+                return;
+        }
+        for (struct dirent *d; (d = readdir(dir));) {
+                struct stat st;
+                if (d->d_type == DT_LNK || g_str_equal(d->d_name, ".") || g_str_equal(d->d_name, ".."))
+                        continue;
+                if (scan->budget-- <= 0) {
+                        scan->writable = true;
+                        break;
+                }
+                if (fstatat(fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0 || S_ISLNK(st.st_mode))
+                        continue;
+                g_autofree char *child = plan_join(host, d->d_name);
+                if (g_strv_contains(root_own_dirs, child))
+                        continue;
+                if (closed_to_others(p, &st) && !path_is_at_or_below(p->spec->caller.cwd, child) && !path_is_at_or_below(p->spec->caller.home, child))
+                        g_hash_table_add(p->hidden, g_strdup(child));
+                else if (plan_caller_may_write(p, &st))
+                        scan->writable = true;
+                if (S_ISDIR(st.st_mode) && st.st_nlink != 2)
+                        scan_tree(p, fd, d->d_name, child, depth - 1, scan);
+        }
+        closedir(dir);
+}
+
+/* A directory with a mount below it: a directory of the skeleton, each entry planned by itself. */
+bool plan_apart(Planner *p, int fd, const char *host, const char *box, bool others_eyes, int depth, GError **error) {
+        if (depth >= EXPLODE_DEPTH)
+                return err_set(error, ELOOP, "%s: mounts nested too deeply", host);
+
+        int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
+        if (!dir) {
+                fd_closep(&copy);
+                return err_set(error, errno, "list %s", host);
+        }
+
+        bool ok = true;
+        for (struct dirent *d; ok && (d = readdir(dir));) {
+                if (g_str_equal(d->d_name, ".") || g_str_equal(d->d_name, ".."))
+                        continue;
+                g_autofree char *child = plan_join(host, d->d_name);
+                g_autofree char *box_child = plan_join(box, d->d_name);
+                if (g_strv_contains(root_own_dirs, box_child) || g_str_equal(d->d_name, "lost+found"))
+                        continue;
+                ok = plan_tree(p, child, box_child, others_eyes, depth + 1, error);
+        }
+        closedir(dir);
+        return ok;
+}
+
+bool plan_symlink(Planner *p, const char *host, const char *box, GError **error) {
+        g_autofree char *target = g_file_read_link(host, NULL);
+        if (!target)
+                return err_set(error, errno, "readlink %s", host);
+        plan_add_node(p, ROOT_SYMLINK, box, 0777)->target = g_steal_pointer(&target);
+        return true;
+}
+
+/*
+ * The host's host shall appear as box. Hidden, private (others_eyes) and special files are left out; a directory
+ * that the caller cannot enter is there but empty.
+ */
+bool plan_tree(Planner *p, const char *host, const char *box, bool others_eyes, int depth, GError **error) {
+        struct stat st;
+
+        if (plan_is_hidden(p, host))
+                return true;
+        _cleanup_close_ int fd = open(host, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0 || fstat(fd, &st) < 0) {
+                if (errno == ENOENT || errno == EACCES)
+                        return true;
+                return err_set(error, errno, "%s", host);
+        }
+        if (S_ISLNK(st.st_mode))
+                return plan_symlink(p, host, box, error);
+        if (others_eyes && closed_to_others(p, &st))
+                return true;
+        if (S_ISREG(st.st_mode)) {
+                if (access(host, R_OK) == 0)
+                        plan_add_node(p, ROOT_FILE, box, st.st_mode & 0777)->host = plan_host_path(host, &st);
+                return true;
+        }
+        if (!S_ISDIR(st.st_mode))
+                return true;
+
+        if (faccessat(fd, ".", R_OK | X_OK, 0) < 0) {
+                plan_add_node(p, ROOT_DIR, box, 0);
+                return true;
+        }
+        if (others_eyes && is_empty_dir(fd, &st)) { /* /mnt, /srv, ...: an overlay of nothing */
+                plan_add_node(p, ROOT_DIR, box, st.st_mode & 01777);
+                return true;
+        }
+        if (plan_has_mount_below(p, host)) {
+                /* Inside another overlay (a home in /var, say) a directory alone would let that one's files shine through. */
+                bool covers = root_plan_carrier(p->plan, box + 1)->host.path;
+                plan_add_node(p, covers ? ROOT_OVERLAY : ROOT_DIR, box, st.st_mode & 01777)->has_layer = covers;
+                return plan_apart(p, fd, host, box, others_eyes, depth, error);
+        }
+        RootNode *node = plan_add_node(p, ROOT_OVERLAY, box, st.st_mode & 01777);
+        node->host = plan_host_path(host, &st);
+        node->packaged = others_eyes && is_packaged(box);
+        if (others_eyes) {
+                TreeScan scan = { .writable = plan_caller_may_write(p, &st) || p->spec->user.uid == 0, .budget = SCAN_BUDGET };
+                scan_tree(p, fd, ".", host, scan_depth(box), &scan);
+                node->read_only = !scan.writable;
+        }
+        return true;
+}
+
+/* Directories of the skeleton down to box_path (exclusive), where no node or overlay has them yet. */
+void plan_parents(Planner *p, const char *box_path) {
+        for (const char *slash = strchr(box_path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+                g_autofree char *parent = g_strndup(box_path, (size_t) (slash - box_path));
+                const RootNode *node = root_plan_node_for(p->plan, parent + 1);
+                if (g_str_equal(node->path, parent + 1))
+                        continue;
+                if (node->kind == ROOT_OVERLAY)
+                        plan_add_entry(p, LAYER_DIR, parent)->mode = 0755;
+                else
+                        plan_add_node(p, ROOT_DIR, parent, 0755);
+        }
+}
