@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * How long commands take, side by side: `spawnbench ROUNDS -- [@ready] LABEL CMD... [-- LABEL CMD...]...`.
+ *
+ * Role: benchmark only. Privileges: none needed. Threads: one. Each round runs every command once, the order turned by one from
+ * round to round, so that a machine's moods meet all of them alike. Measured from before posix_spawn(3) until the command was
+ * reaped, or, with @ready, until it wrote to descriptor 3; it is then ended. Prints "LABEL median p10 p90" in microseconds.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_COMMANDS 16
+#define WARM_UP 3
+
+extern char **environ;
+
+typedef struct {
+        const char *label;
+        char **argv;
+        bool ready;
+        double *samples;
+} Command;
+
+static double now_us(void) {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (double) t.tv_sec * 1e6 + (double) t.tv_nsec / 1e3;
+}
+
+static void die(const char *what, int error) {
+        fprintf(stderr, "spawnbench: %s: %s\n", what, strerror(error));
+        exit(1);
+}
+
+static double measure(const Command *c) {
+        posix_spawn_file_actions_t actions;
+        int ready[2] = { -1, -1 };
+        pid_t pid;
+        char byte;
+
+        posix_spawn_file_actions_init(&actions);
+        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+        posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+        posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
+        if (c->ready) {
+                if (pipe2(ready, O_CLOEXEC) < 0)
+                        die("pipe", errno);
+                posix_spawn_file_actions_adddup2(&actions, ready[1], 3);
+        }
+
+        double start = now_us();
+        int r = posix_spawnp(&pid, c->argv[0], &actions, NULL, c->argv, environ);
+        if (r != 0)
+                die(c->argv[0], r);
+        if (c->ready) {
+                close(ready[1]);
+                ssize_t n = read(ready[0], &byte, 1);
+                if (n != 1)
+                        die(c->label, n < 0 ? errno : EPIPE);
+        }
+        int status = 0;
+        if (!c->ready)
+                waitpid(pid, &status, 0);
+        double took = now_us() - start;
+        if (c->ready) {
+                kill(pid, SIGTERM);
+                waitpid(pid, NULL, 0);
+                close(ready[0]);
+        } else if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+                fprintf(stderr, "spawnbench: %s did not succeed (status %#x)\n", c->label, (unsigned) status);
+                exit(1);
+        }
+        posix_spawn_file_actions_destroy(&actions);
+        return took;
+}
+
+static int compare(const void *a, const void *b) {
+        double x = *(const double *) a, y = *(const double *) b;
+        return (x > y) - (x < y);
+}
+
+int main(int argc, char **argv) {
+        Command commands[MAX_COMMANDS];
+        size_t n = 0;
+        int rounds = argc > 1 ? atoi(argv[1]) : 0;
+
+        if (rounds < 1 || argc < 5) {
+                fputs("usage: spawnbench ROUNDS -- [@ready] LABEL CMD... [-- LABEL CMD...]...\n", stderr);
+                return 2;
+        }
+        for (int i = 2; i < argc; i++) {
+                if (strcmp(argv[i], "--") != 0)
+                        continue;
+                argv[i] = NULL; /* ends the command before */
+                if (n == MAX_COMMANDS || i + 2 >= argc)
+                        die("commands", EINVAL);
+                Command *c = &commands[n++];
+                c->ready = strcmp(argv[i + 1], "@ready") == 0;
+                i += c->ready;
+                c->label = argv[i + 1];
+                c->argv = &argv[i + 2];
+                c->samples = calloc((size_t) rounds, sizeof *c->samples);
+                if (!c->samples)
+                        die("memory", ENOMEM);
+        }
+        for (int round = -WARM_UP; round < rounds; round++)
+                for (size_t k = 0; k < n; k++) {
+                        Command *c = &commands[(k + (size_t) (round + WARM_UP)) % n];
+                        double took = measure(c);
+                        if (round >= 0)
+                                c->samples[round] = took;
+                }
+        for (size_t k = 0; k < n; k++) {
+                Command *c = &commands[k];
+                qsort(c->samples, (size_t) rounds, sizeof *c->samples, compare);
+                printf("%s\t%.0f\t%.0f\t%.0f\n", c->label, c->samples[rounds / 2], c->samples[rounds / 10], c->samples[rounds * 9 / 10]);
+                free(c->samples);
+        }
+        return 0;
+}
