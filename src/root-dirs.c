@@ -11,14 +11,15 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "root-hooks.h"
 #include "root.h"
 
-static bool make_dir_at(int box_fd, const char *path, mode_t mode, GError **error) {
+bool root_dirs_make(int box_fd, const char *path, mode_t mode, GError **error) {
         /* The directories above first; most exist already, as nodes are sorted parents first. */
         if (mkdirat(box_fd, path, 0700) < 0) {
                 if (errno == ENOENT) {
                         g_autofree char *parent = g_path_get_dirname(path);
-                        return make_dir_at(box_fd, parent, 0755, error) && make_dir_at(box_fd, path, mode, error);
+                        return root_dirs_make(box_fd, parent, 0755, error) && root_dirs_make(box_fd, path, mode, error);
                 }
                 if (errno != EEXIST)
                         return err_set(error, errno, "make %s", path);
@@ -31,7 +32,7 @@ static bool make_dir_at(int box_fd, const char *path, mode_t mode, GError **erro
 
 bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error) {
         for (const char *const *dir = (const char *const[]){ "upper", "work", "tmp", NULL }; *dir; dir++)
-                if (!make_dir_at(box_fd, *dir, g_str_equal(*dir, "tmp") ? 01777 : 0755, error))
+                if (!root_dirs_make(box_fd, *dir, g_str_equal(*dir, "tmp") ? 01777 : 0755, error))
                         return false;
         for (guint i = 0; i < plan->nodes->len; i++) {
                 const RootNode *node = g_ptr_array_index(plan->nodes, i);
@@ -39,14 +40,14 @@ bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error) {
                         continue;
                 g_autofree char *upper = g_strconcat("upper/", node->path, NULL);
                 g_autofree char *work = g_strdup_printf("work/%u", node->index);
-                if ((i > 0 && !make_dir_at(box_fd, upper, node->mode | 0700, error)) || !make_dir_at(box_fd, work, 0700, error))
+                if ((i > 0 && !root_dirs_make(box_fd, upper, node->mode | 0700, error)) || !root_dirs_make(box_fd, work, 0700, error))
                         return false;
         }
-        return true;
+        return root_hooks_make(plan, box_fd, error);
 }
 
 /* A directory that we made and the box left empty; what it changed of mode or owner goes with it. */
-static void trim_up(int box_fd, const char *path) {
+void root_dirs_trim(int box_fd, const char *path) {
         g_autofree char *at = g_strdup(path);
         while (strlen(at) > strlen("upper") && unlinkat(box_fd, at, AT_REMOVEDIR) == 0) {
                 char *slash = strrchr(at, '/');
@@ -55,11 +56,12 @@ static void trim_up(int box_fd, const char *path) {
 }
 
 void root_plan_trim_dirs(const RootPlan *plan, int box_fd) {
+        root_hooks_trim(plan, box_fd);
         for (guint i = plan->nodes->len; i-- > 0;) {
                 const RootNode *node = g_ptr_array_index(plan->nodes, i);
                 if (node->kind != ROOT_OVERLAY || !*node->path || node->read_only)
                         continue;
                 g_autofree char *upper = g_strconcat("upper/", node->path, NULL);
-                trim_up(box_fd, upper);
+                root_dirs_trim(box_fd, upper);
         }
 }

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "root-build.h"
+#include "root-hooks.h"
 
 #define PLAIN_ATTRS (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
 #define KERNEL_ATTRS (PLAIN_ATTRS | MOUNT_ATTR_NOEXEC)
@@ -385,7 +386,8 @@ static bool mount_one(RootBuild *b, const MountSource *source, guint index, GErr
         if (mnt < 0)
                 return false;
         /* "/" itself (--bind X /) is no use: the root stands already. */
-        return root_make_place(b, op->dst + 1, source->is_dir, error) && root_attach_at(b, mnt, op->dst, error);
+        return root_make_place(b, op->dst + 1, source->is_dir, error) && root_attach_at(b, mnt, op->dst, error) &&
+               root_hooks_mount(b, source, mnt, error);
 }
 
 bool root_mounts_user(RootBuild *b, GError **error) {

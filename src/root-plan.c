@@ -41,6 +41,7 @@ static void source_free(gpointer p) {
         MountSource *source = p;
         g_free(source->host.path);
         g_free(source->data);
+        g_clear_pointer(&source->hooks, g_ptr_array_unref);
         g_free(source);
 }
 

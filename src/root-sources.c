@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "mountinfo.h"
+#include "root-hooks.h"
 #include "root-plan.h"
 
 #define MOUNT_FILE_MAX (64 * 1024 * 1024)
@@ -131,6 +132,8 @@ bool plan_sources(Planner *p, GError **error) {
                 if (!open_source(source, error))
                         return false;
                 if (!source->skip && !plan_target(p, source, error))
+                        return false;
+                if (!source->skip && source->is_dir && source->op->hooks_cow && !root_hooks_plan(p, source, error))
                         return false;
         }
         return true;

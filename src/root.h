@@ -58,6 +58,7 @@ typedef struct {
         bool skip;     /* optional and missing */
         char *data;    /* MOUNT_FILE: read from the caller's descriptor */
         size_t len;
+        GPtrArray *hooks; /* of Hook (root-hooks.h); NULL where none are guarded */
 } MountSource;
 
 /* The whole plan of the box's root, made by the launcher before the clone and carried out by the child. */
@@ -84,6 +85,8 @@ void root_plan_add_file(RootPlan *plan, const char *path, const char *data, mode
 
 /* Launcher: the directories that the plan's overlays need below box_fd: upper/..., work/N, tmp. With the second
  * function those that stayed empty are removed again after the run, so that what is left in upper/ are changes. */
+bool root_dirs_make(int box_fd, const char *path, mode_t mode, GError **error); /* mkdir -p */
+void root_dirs_trim(int box_fd, const char *path);                           /* rmdir upwards to upper/ while empty */
 bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error);
 void root_plan_trim_dirs(const RootPlan *plan, int box_fd);
 

@@ -25,6 +25,7 @@
 #include "child.h"
 #include "net-helper.h"
 #include "netstack/config.h"
+#include "root-hooks.h"
 #include "sandbox.h"
 #include "stdfds.h"
 #include "supervise.h"
@@ -217,6 +218,16 @@ static char *size_text(guint64 bytes) {
         return g_format_size_full(bytes, G_FORMAT_SIZE_IEC_UNITS);
 }
 
+/* Hooks that the box made in a tree that is written through, where none were. */
+static void tell_of_hooks(const Sandbox *s) {
+        g_autoptr(GPtrArray) paths = s->plan ? root_hooks_appeared(s->plan) : NULL;
+
+        for (guint i = 0; paths && i < paths->len; i++) {
+                g_autofree char *shown = err_quote(g_ptr_array_index(paths, i));
+                log_note("the box made %s on the host: other programs may run what is in it, so look at it first", shown);
+        }
+}
+
 /* The upper layer after the run: nothing in it, or not wanted: removed; else kept and named. */
 static bool end_box_dir(Sandbox *s, bool failed, GError **error) {
         UpperCount count = { 0 };
@@ -271,6 +282,7 @@ int sandbox_run(const Spec *spec, GError **error) {
         end_processes(&s);
         log_step("ended");
 
+        tell_of_hooks(&s);
         if (s.interrupted)
                 g_clear_error(&failure);
         if (!end_box_dir(&s, !ok, &late) && ok) {

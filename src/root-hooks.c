@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Project hooks of trees that are written through.
+ *
+ * Role: launcher (plan, make, trim, appeared) and child (mount). Privileges: the caller's; in the child the box's mounts.
+ * Threads: one. Order: with the source that they lie in.
+ *
+ * A directory becomes an overlay, a file a copy in upper/ that is bound over it; with --overlay=none both are read-only. What
+ * lies between (.git) is bound on itself: as a mount point it cannot be renamed away to make another in its place.
+ */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/sys.h"
+#include "root-hooks.h"
+
+#define HOOK_FILE_MAX (4 * 1024 * 1024)
+
+static const char *const hook_names[] = { ".git/hooks", ".git/config", ".envrc", ".vscode", ".idea", NULL };
+
+void hook_free(gpointer p) {
+        Hook *hook = p;
+        g_free(hook->path);
+        g_free(hook->host.path);
+        g_free(hook->data);
+        g_free(hook);
+}
+
+static int open_beneath(int dir, const char *name, uint64_t flags) {
+        return sys_openat2(dir, name, flags | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+}
+
+static bool plan_one(Planner *p, const MountSource *source, int dir, Hook *hook, GError **error) {
+        struct stat st;
+        _cleanup_close_ int fd = open_beneath(dir, hook->name, O_PATH | O_NOFOLLOW);
+
+        hook->path = g_strconcat(source->op->dst + 1, "/", hook->name, NULL);
+        if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) /* ENOTDIR: .git is a file, in a worktree of git's */
+                return true;
+        if (fd >= 0 && fstat(fd, &st) == 0 && S_ISLNK(st.st_mode))
+                errno = ELOOP;
+        else if (fd >= 0 && (S_ISDIR(st.st_mode) || S_ISREG(st.st_mode)))
+                errno = 0;
+        else if (fd >= 0)
+                errno = EINVAL;
+        if (errno != 0) {
+                g_autofree char *shown = err_quote(source->host.path);
+                err_set(error, errno, "%s/%s", shown, hook->name);
+                return err_hint(error, "usbox keeps project hooks of a --rw tree copy-on-write and cannot do so with this one; --rw-hooks "
+                                       "writes them through");
+        }
+
+        g_autofree char *host = g_strconcat(source->host.path, "/", hook->name, NULL);
+        hook->host = plan_host_path(host, &st);
+        hook->is_dir = S_ISDIR(st.st_mode);
+        hook->mode = st.st_mode & 0777;
+        hook->index = ++p->n_overlays;
+        if (hook->is_dir || p->spec->root.overlay == OVERLAY_NONE)
+                return true;
+        _cleanup_close_ int file = open_beneath(dir, hook->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+        if (file < 0 || !fd_read_all(file, HOOK_FILE_MAX, &hook->data, &hook->len))
+                return err_set(error, errno, "read %s", host);
+        return true;
+}
+
+bool root_hooks_plan(Planner *p, MountSource *source, GError **error) {
+        _cleanup_close_ int dir = open(source->host.path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+        if (dir < 0)
+                return err_set(error, errno, "%s", source->host.path);
+        source->hooks = g_ptr_array_new_with_free_func(hook_free);
+        for (const char *const *name = hook_names; *name; name++) {
+                Hook *hook = g_new0(Hook, 1);
+                hook->name = *name;
+                g_ptr_array_add(source->hooks, hook);
+                if (!plan_one(p, source, dir, hook, error))
+                        return false;
+        }
+        return true;
+}
+
+typedef void (*HookVisit)(const Hook *hook, int box_fd, void *data);
+
+/* Every hook of the plan that was there. */
+static void for_each_hook(const RootPlan *plan, int box_fd, HookVisit visit, void *data) {
+        for (guint i = 0; i < plan->sources->len; i++) {
+                const MountSource *source = g_ptr_array_index(plan->sources, i);
+                for (guint j = 0; source->hooks && j < source->hooks->len; j++) {
+                        const Hook *hook = g_ptr_array_index(source->hooks, j);
+                        if (hook->host.path)
+                                visit(hook, box_fd, data);
+                }
+        }
+}
+
+static void make_one(const Hook *hook, int box_fd, void *data) {
+        GError **error = *(GError ***) data;
+        g_autofree char *upper = g_strconcat("upper/", hook->path, NULL), *work = g_strdup_printf("work/%u", hook->index);
+        g_autofree char *parent = g_path_get_dirname(upper);
+
+        if (*error)
+                return;
+        if (hook->is_dir) {
+                (void) (root_dirs_make(box_fd, upper, hook->mode | 0700, error) && root_dirs_make(box_fd, work, 0700, error));
+                return;
+        }
+        if (!root_dirs_make(box_fd, parent, 0755, error))
+                return;
+        _cleanup_close_ int fd = openat(box_fd, upper, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd < 0 || !fd_write_all(fd, hook->data, hook->len) || fchmod(fd, hook->mode) < 0)
+                err_set(error, errno, "copy %s", hook->host.path);
+}
+
+bool root_hooks_make(const RootPlan *plan, int box_fd, GError **error) {
+        g_autoptr(GError) failure = NULL;
+        GError **slot = &failure;
+
+        for_each_hook(plan, box_fd, make_one, &slot);
+        if (!failure)
+                return true;
+        g_propagate_error(error, g_steal_pointer(&failure));
+        return false;
+}
+
+static void trim_one(const Hook *hook, int box_fd, void *data) {
+        g_autofree char *upper = g_strconcat("upper/", hook->path, NULL), *now = NULL;
+        size_t len;
+
+        (void) data;
+        if (!hook->is_dir) {
+                _cleanup_close_ int fd = openat(box_fd, upper, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+                if (fd < 0 || !fd_read_all(fd, HOOK_FILE_MAX, &now, &len) || len != hook->len || memcmp(now, hook->data, len) != 0)
+                        return;
+                (void) unlinkat(box_fd, upper, 0);
+                *strrchr(upper, '/') = '\0';
+        }
+        root_dirs_trim(box_fd, upper);
+}
+
+void root_hooks_trim(const RootPlan *plan, int box_fd) {
+        for_each_hook(plan, box_fd, trim_one, NULL);
+}
+
+GPtrArray *root_hooks_appeared(const RootPlan *plan) {
+        g_autoptr(GPtrArray) paths = g_ptr_array_new_with_free_func(g_free);
+
+        for (guint i = 0; i < plan->sources->len; i++) {
+                const MountSource *source = g_ptr_array_index(plan->sources, i);
+                for (guint j = 0; source->hooks && j < source->hooks->len; j++) {
+                        const Hook *hook = g_ptr_array_index(source->hooks, j);
+                        g_autofree char *path = g_strconcat(source->host.path, "/", hook->name, NULL);
+                        struct stat st;
+                        if (!hook->host.path && lstat(path, &st) == 0)
+                                g_ptr_array_add(paths, g_steal_pointer(&path));
+                }
+        }
+        return paths->len > 0 ? g_steal_pointer(&paths) : NULL;
+}
+
+/* .git bound on itself. */
+static bool pin_parent(int mnt, const char *name, GError **error) {
+        const char *slash = strchr(name, '/');
+        if (!slash)
+                return true;
+        g_autofree char *parent = g_strndup(name, (size_t) (slash - name));
+        _cleanup_close_ int dir = open_beneath(mnt, parent, O_PATH | O_DIRECTORY);
+        if (dir < 0)
+                return err_set(error, errno, "%s", parent);
+        _cleanup_close_ int clone = root_clone(dir, true, 0, error);
+        return clone >= 0 && root_attach(clone, dir, parent, error);
+}
+
+static int cover(RootBuild *b, const Hook *hook, int host, GError **error) {
+        const unsigned attrs = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+
+        if (b->box < 0)
+                return root_clone(host, false, attrs | MOUNT_ATTR_RDONLY, error);
+        g_autofree char *up = g_strconcat("upper/", hook->path, NULL), *wk = g_strdup_printf("work/%u", hook->index);
+        _cleanup_close_ int upper = openat(b->box, up, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        _cleanup_close_ int work = hook->is_dir ? openat(b->box, wk, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+        if (upper < 0 || (hook->is_dir && work < 0)) {
+                err_set(error, errno, "upper layer");
+                return -1;
+        }
+        if (!hook->is_dir)
+                return root_clone(upper, false, attrs, error);
+        return root_mount_overlay(&host, 1, upper, work, false, error);
+}
+
+bool root_hooks_mount(RootBuild *b, const MountSource *source, int mnt, GError **error) {
+        const char *pinned = "";
+
+        for (guint i = 0; source->hooks && i < source->hooks->len; i++) {
+                const Hook *hook = g_ptr_array_index(source->hooks, i);
+                if (!hook->host.path)
+                        continue;
+                /* Both hooks of .git lie in one parent. */
+                if (strncmp(hook->name, ".git/", 5) == 0 && !*pinned) {
+                        if (!pin_parent(mnt, hook->name, error))
+                                return false;
+                        pinned = hook->name;
+                }
+                struct stat st;
+                _cleanup_close_ int target = open_beneath(mnt, hook->name, O_PATH | O_NOFOLLOW);
+                if (target < 0 || fstat(target, &st) < 0)
+                        return err_set(error, errno, "%s", hook->name);
+                if (st.st_dev != hook->host.dev || st.st_ino != hook->host.ino)
+                        return err_set(error, 0, "%s is not the file that it was a moment ago", hook->name);
+                _cleanup_close_ int over = cover(b, hook, target, error);
+                if (over < 0 || !root_attach(over, target, hook->name, error)) {
+                        g_prefix_error(error, "%s: ", hook->name);
+                        return false;
+                }
+        }
+        return true;
+}

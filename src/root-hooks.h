@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * Project hooks in a tree that is written through (--rw): files that tools of the caller run later without being asked. They
+ * stay copy-on-write in it: the box's writes land in upper/ and are seen before they count.
+ */
+
+#include "root-build.h"
+#include "root-plan.h"
+
+/* One hook of one source. */
+typedef struct {
+        const char *name; /* ".git/hooks" */
+        char *path;       /* in the box, without leading "/" */
+        HostPath host;    /* path NULL: it was not there when the box started */
+        bool is_dir;
+        mode_t mode;
+        unsigned index;   /* names its workdir */
+        char *data;       /* a file's contents */
+        size_t len;
+} Hook;
+
+void hook_free(gpointer hook);
+
+/* Launcher: find the hooks of a source that is a directory, as source->hooks. A symlink on the way to one is an error:
+ * what it leads to could not be guarded. */
+bool root_hooks_plan(Planner *p, MountSource *source, GError **error);
+
+/* Launcher: what they need in the box's directory; and afterwards, remove what stayed as it was. */
+bool root_hooks_make(const RootPlan *plan, int box_fd, GError **error);
+void root_hooks_trim(const RootPlan *plan, int box_fd);
+
+/* Launcher, after the run: hooks that were not there before and are now, as host paths; NULL: none. The kernel's overlay cannot
+ * keep a name from being made in a tree that is written through; the caller can be told. The caller's to free. */
+GPtrArray *root_hooks_appeared(const RootPlan *plan);
+
+/* Child, after the source is attached as mnt: mount over them. */
+bool root_hooks_mount(RootBuild *b, const MountSource *source, int mnt, GError **error);
