@@ -234,7 +234,8 @@ static bool end_box_dir(Sandbox *s, bool failed, GError **error) {
 
         if (!s->dir)
                 return true;
-        root_plan_trim_dirs(s->plan, s->dir->fd);
+        if (s->plan)
+                root_plan_trim_dirs(s->plan, s->dir->fd);
         if (!failed && !s->spec->box.rm)
                 box_dir_count(s->dir, s->spec, &count);
         if (count.changed + count.removed == 0)
