@@ -33,6 +33,14 @@ static GVariant *pack_config(const Spec *spec) {
         return net_config_pack(config);
 }
 
+/* It ended before it could be told anything: what it said last is the reason. */
+static bool explain_broken_wire(NetHelper *h, GError **error) {
+        if (err_get_errno(*error) != EPIPE)
+                return err_step(error, "network");
+        g_clear_error(error);
+        return net_helper_dispatch(h, error) ? net_helper_died(h, error) : false;
+}
+
 bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error) {
         int ends[2];
 
@@ -50,17 +58,11 @@ bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error) {
                 ret->pid = 0;
                 return false;
         }
-        return wire_send(ret->wire, WIRE_NET_CONFIG, pack_config(spec), NULL, 0, error);
+        return wire_send(ret->wire, WIRE_NET_CONFIG, pack_config(spec), NULL, 0, error) || explain_broken_wire(ret, error);
 }
 
 bool net_helper_give_tap(NetHelper *h, int tap, GError **error) {
-        bool ok = wire_send(h->wire, WIRE_NET_TAP, NULL, &tap, 1, error);
-        if (!ok && err_get_errno(*error) == EPIPE) {
-                /* It ended before: what it said last is the reason. */
-                g_clear_error(error);
-                return net_helper_dispatch(h, error) ? net_helper_died(h, error) : false;
-        }
-        return ok;
+        return wire_send(h->wire, WIRE_NET_TAP, NULL, &tap, 1, error) || explain_broken_wire(h, error);
 }
 
 bool net_helper_dispatch(NetHelper *h, GError **error) {
