@@ -2,10 +2,10 @@
 /*
  * usbox-seccomp: seccomp policy (JSON) → filter (BPF).
  *
- * Role: a program of its own, so that jansson and libseccomp are in no process of a box. The build runs it to make the
- * built-in filters as C arrays; the launcher runs it for --seccomp FILE, with the file as stdin and memory files as
- * stdout and stderr. Privileges: none; gives up the right to gain any. Threads: one. Order: policy.c, codegen.c, then
- * one write.
+ * Role: a program of its own, so that no process of a box parses a user's file or has libseccomp in it. The build runs
+ * it to make the built-in filters as C arrays; the launcher runs it for --seccomp FILE, with the file as stdin and
+ * memory files as stdout and stderr. Privileges: none; gives up the right to gain any. Threads: one. Order: policy.c,
+ * codegen.c, then one write.
  *
  *      usbox-seccomp [--feature F]... [--cap CAP_X]... [--name FILE] [--c-array NAME] [--verbose] < POLICY > FILTER
  *

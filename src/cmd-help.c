@@ -13,7 +13,7 @@
 
 #include "base/error.h"
 #include "cmd-verbs.h"
-#include "jsonout.h"
+#include "jsontext.h"
 #include "option.h"
 
 #define COLUMN 32 /* where the text of an option begins */
@@ -108,60 +108,52 @@ static void print_overview(void) {
               stdout);
 }
 
-static void json_optional(GString *out, const char *key, const char *value) {
+static void set_optional(json_t *object, const char *key, const char *value) {
         if (value)
-                jsonout_add_string(out, key, value);
+                json_object_set_new(object, key, json_string(value));
 }
 
-static void json_option(GString *out, const Option *o) {
+static json_t *option_to_json(const Option *o) {
         static const char *const completions[] = {
                 [COMPLETE_NONE] = "none",       [COMPLETE_FILE] = "file",       [COMPLETE_DIR] = "dir",
                 [COMPLETE_CHOICES] = "choices", [COMPLETE_PROFILE] = "profile", [COMPLETE_USER] = "user",
                 [COMPLETE_SIGNAL] = "signal",
         };
         char short_name[] = { o->short_name, '\0' };
+        json_t *out = json_object();
 
-        g_string_append_c(out, '{');
-        jsonout_add_string(out, "name", o->name);
-        json_optional(out, "short", o->short_name ? short_name : NULL);
-        json_optional(out, "alias", o->alias);
-        json_optional(out, "arg", o->arg);
-        jsonout_add_string(out, "group", option_group_title(o->group));
-        jsonout_add_bool(out, "list", o->flags & OPTION_LIST);
-        jsonout_add_bool(out, "two", o->flags & OPTION_TWO);
-        jsonout_add_bool(out, "profile", option_in_profile(o));
-        jsonout_add_string(out, "complete", completions[o->complete]);
-        json_optional(out, "choices", o->choices);
-        jsonout_add_string(out, "help", o->help);
-        g_string_append_c(out, '}');
+        json_object_set_new(out, "name", json_string(o->name));
+        set_optional(out, "short", o->short_name ? short_name : NULL);
+        set_optional(out, "alias", o->alias);
+        set_optional(out, "arg", o->arg);
+        json_object_set_new(out, "group", json_string(option_group_title(o->group)));
+        json_object_set_new(out, "list", json_boolean(o->flags & OPTION_LIST));
+        json_object_set_new(out, "two", json_boolean(o->flags & OPTION_TWO));
+        json_object_set_new(out, "profile", json_boolean(option_in_profile(o)));
+        json_object_set_new(out, "complete", json_string(completions[o->complete]));
+        set_optional(out, "choices", o->choices);
+        json_object_set_new(out, "help", json_string(o->help));
+        return out;
 }
 
 static void print_json(const Verb *only) {
-        g_autoptr(GString) out = g_string_new("{");
+        json_t *out = json_object(), *list = json_array();
 
-        jsonout_add_key(out, "verbs");
-        g_string_append_c(out, '[');
         for (const Verb *verb = only ? only : verbs; verb->name; verb++) {
-                g_string_append(out, out->str[out->len - 1] == '[' ? "{" : ",{");
-                jsonout_add_string(out, "name", verb->name);
-                jsonout_add_string(out, "arguments", verb->arguments);
-                jsonout_add_string(out, "help", verb->help);
-                g_string_append_c(out, '}');
+                json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "name", verb->name, "arguments", verb->arguments, "help",
+                                                      verb->help));
                 if (only)
                         break;
         }
-        g_string_append_c(out, ']');
+        json_object_set_new(out, "verbs", list);
         if (!only || only->run == cmd_run) {
-                jsonout_add_key(out, "options");
-                g_string_append_c(out, '[');
-                for (const Option *const *o = option_all(); *o; o++) {
-                        if (out->str[out->len - 1] != '[')
-                                g_string_append_c(out, ',');
-                        json_option(out, *o);
-                }
-                g_string_append_c(out, ']');
+                json_t *options = json_array();
+                for (const Option *const *o = option_all(); *o; o++)
+                        json_array_append_new(options, option_to_json(*o));
+                json_object_set_new(out, "options", options);
         }
-        printf("%s}\n", out->str);
+        g_autofree char *line = jsontext_line(out);
+        fputs(line, stdout);
 }
 
 int cmd_help(int argc, char **argv, GError **error) {

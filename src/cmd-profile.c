@@ -10,21 +10,15 @@
 #include "base/error.h"
 #include "cmd-verbs.h"
 #include "home.h"
-#include "jsonout.h"
+#include "jsontext.h"
 #include "profile.h"
 #include "spec.h"
 
 typedef enum { FORM_TABLE, FORM_JSON, FORM_QUIET } Form;
 
-static void json_list(GString *out, const char *key, const char *const *values) {
-        jsonout_add_key(out, key);
-        g_string_append_c(out, '[');
-        for (const char *const *v = values; *v; v++) {
-                if (v > values)
-                        g_string_append_c(out, ',');
-                jsonout_string(out, *v);
-        }
-        g_string_append_c(out, ']');
+static void print_json(json_t *value_take) {
+        g_autofree char *line = jsontext_line(value_take);
+        fputs(line, stdout);
 }
 
 static void print_quoted(const char *before, const char *text) {
@@ -36,7 +30,7 @@ static void print_quoted(const char *before, const char *text) {
  */
 static int list(const Spec *draft, Form form) {
         g_auto(GStrv) names = profile_names(draft);
-        g_autoptr(GString) json = g_string_new("[");
+        json_t *all = form == FORM_JSON ? json_array() : NULL;
 
         if (form == FORM_TABLE)
                 printf("%-16s %s\n", "NAME", "WHAT");
@@ -50,38 +44,37 @@ static int list(const Spec *draft, Form form) {
                         printf("%-16s ", *name);
                         print_quoted("", profile ? profile->description : why->message);
                 } else {
-                        g_string_append(json, json->len > 1 ? ",{" : "{");
-                        jsonout_add_string(json, "name", *name);
+                        json_t *entry = json_object();
+                        json_object_set_new(entry, "name", jsontext_string(*name));
                         if (profile) {
-                                jsonout_add_string(json, "source", profile->source);
-                                jsonout_add_string(json, "description", profile->description);
+                                json_object_set_new(entry, "source", jsontext_string(profile->source));
+                                json_object_set_new(entry, "description", jsontext_string(profile->description));
                         } else
-                                jsonout_add_string(json, "error", why->message);
-                        g_string_append_c(json, '}');
+                                json_object_set_new(entry, "error", jsontext_string(why->message));
+                        json_array_append_new(all, entry);
                 }
         }
-        if (form == FORM_JSON)
-                printf("%s]\n", json->str);
+        if (all)
+                print_json(all);
         return 0;
 }
 
 static void show_json(const char *name, const Profile *profile) {
-        g_autoptr(GString) out = g_string_new("{");
+        json_t *out = json_object(), *options = json_array();
 
-        jsonout_add_string(out, "name", name);
-        jsonout_add_string(out, "source", profile->source);
-        jsonout_add_string(out, "description", profile->description);
-        json_list(out, "inherits", (const char *const *) profile->inherits);
-        jsonout_add_key(out, "options");
-        g_string_append_c(out, '[');
+        json_object_set_new(out, "name", jsontext_string(name));
+        json_object_set_new(out, "source", jsontext_string(profile->source));
+        json_object_set_new(out, "description", jsontext_string(profile->description));
+        json_object_set_new(out, "inherits", jsontext_list((const char *const *) profile->inherits));
         for (guint i = 0; i < profile->items->len; i++) {
                 const ProfileItem *item = g_ptr_array_index(profile->items, i);
-                g_string_append(out, i > 0 ? ",{" : "{");
-                jsonout_add_string(out, "option", item->option->name);
-                jsonout_add_string(out, "value", item->value);
-                g_string_append_c(out, '}');
+                json_t *entry = json_object();
+                json_object_set_new(entry, "option", json_string(item->option->name));
+                json_object_set_new(entry, "value", jsontext_string(item->value));
+                json_array_append_new(options, entry);
         }
-        printf("%s]}\n", out->str);
+        json_object_set_new(out, "options", options);
+        print_json(out);
 }
 
 static int show(const Spec *draft, const char *name, Form form, GError **error) {
@@ -117,21 +110,20 @@ static int show_default(Spec *draft, Form form, GError **error) {
         if (!spec)
                 return -1;
 
-        g_autofree char *text = spec_describe(spec, form == FORM_JSON);
         if (form != FORM_JSON) {
+                g_autofree char *text = spec_describe(spec);
                 fputs(text, stdout);
                 print_paths("Of the home, --home=tools shows", home_tools);
                 print_paths("but none of these in it", home_tool_secrets);
                 print_paths("and --home=all hides those and", home_hidden);
                 return 0;
         }
-        g_autoptr(GString) out = g_string_new("{");
-        jsonout_add_key(out, "options");
-        g_string_append(out, g_strchomp(text));
-        json_list(out, "home_tools", home_tools);
-        json_list(out, "home_tool_secrets", home_tool_secrets);
-        json_list(out, "home_hidden", home_hidden);
-        printf("%s}\n", out->str);
+        json_t *out = json_object();
+        json_object_set_new(out, "options", spec_to_json(spec));
+        json_object_set_new(out, "home_tools", jsontext_list(home_tools));
+        json_object_set_new(out, "home_tool_secrets", jsontext_list(home_tool_secrets));
+        json_object_set_new(out, "home_hidden", jsontext_list(home_hidden));
+        print_json(out);
         return 0;
 }
 

@@ -8,13 +8,12 @@
 
 #include "base/error.h"
 #include "cmd-verbs.h"
-#include "jsonout.h"
+#include "jsontext.h"
 
 int cmd_version(int argc, char **argv, GError **error) {
         if (argc == 1 && g_str_equal(argv[0], "--json")) {
-                g_autoptr(GString) out = g_string_new("{");
-                jsonout_add_string(out, "version", USBOX_VERSION);
-                printf("%s}\n", out->str);
+                g_autofree char *line = jsontext_line(json_pack("{s:s}", "version", USBOX_VERSION));
+                fputs(line, stdout);
                 return 0;
         }
         if (argc > 0) {

@@ -15,7 +15,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "doctor-check.h"
-#include "jsonout.h"
+#include "jsontext.h"
 
 #define FILE_MAX (1024 * 1024)
 
@@ -204,21 +204,20 @@ char *doctor_text(const GPtrArray *checks, bool colour) {
 }
 
 char *doctor_json(const GPtrArray *checks) {
-        GString *out = g_string_new("[");
+        json_t *out = json_array();
 
         for (guint i = 0; i < checks->len; i++) {
                 const DoctorCheck *check = g_ptr_array_index(checks, i);
-                g_string_append(out, i > 0 ? ",\n{" : "\n{");
-                jsonout_add_string(out, "id", check->id);
-                jsonout_add_string(out, "title", check->title);
-                jsonout_add_string(out, "state", states[check->state].name);
-                jsonout_add_string(out, "found", check->found);
+                json_t *entry = json_object();
+                json_object_set_new(entry, "id", json_string(check->id));
+                json_object_set_new(entry, "title", json_string(check->title));
+                json_object_set_new(entry, "state", json_string(states[check->state].name));
+                json_object_set_new(entry, "found", jsontext_string(check->found));
                 if (check->means)
-                        jsonout_add_string(out, "means", check->means);
+                        json_object_set_new(entry, "means", jsontext_string(check->means));
                 if (check->mend)
-                        jsonout_add_string(out, "mend", check->mend);
-                g_string_append_c(out, '}');
+                        json_object_set_new(entry, "mend", jsontext_string(check->mend));
+                json_array_append_new(out, entry);
         }
-        g_string_append(out, "\n]\n");
-        return g_string_free(out, FALSE);
+        return jsontext_line(out);
 }

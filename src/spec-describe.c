@@ -9,49 +9,48 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "jsonout.h"
+#include "jsontext.h"
 #include "spec.h"
 
 #define KEY_WIDTH 16
 
 typedef struct {
-        GString *out;
-        bool json;
+        GString *text;  /* for people, or NULL */
+        json_t *json;   /* for programs: an object of one object for each group, or NULL */
+        json_t *group;  /* the last of them */
 } Sheet;
 
 static void sheet_group(Sheet *s, const char *key, const char *title) {
         if (!s->json) {
-                g_string_append_printf(s->out, "%s%s\n", s->out->len > 0 ? "\n" : "", title);
+                g_string_append_printf(s->text, "%s%s\n", s->text->len > 0 ? "\n" : "", title);
                 return;
         }
-        if (s->out->len > 1)
-                g_string_append_c(s->out, '}');
-        jsonout_add_key(s->out, key);
-        g_string_append_c(s->out, '{');
+        s->group = json_object();
+        json_object_set_new(s->json, key, s->group);
 }
 
 static void sheet_line(Sheet *s, const char *key, const char *value) {
         g_autofree char *quoted = err_quote(value);
-        g_string_append_printf(s->out, "  %-*s %s\n", KEY_WIDTH, key, quoted);
+        g_string_append_printf(s->text, "  %-*s %s\n", KEY_WIDTH, key, quoted);
 }
 
 static void sheet_string(Sheet *s, const char *key, const char *value) {
         if (s->json)
-                jsonout_add_string(s->out, key, value);
+                json_object_set_new(s->group, key, jsontext_string(value));
         else
                 sheet_line(s, key, value);
 }
 
 static void sheet_bool(Sheet *s, const char *key, bool value) {
         if (s->json)
-                jsonout_add_bool(s->out, key, value);
+                json_object_set_new(s->group, key, json_boolean(value));
         else
                 sheet_line(s, key, value ? "yes" : "no");
 }
 
 static void sheet_int(Sheet *s, const char *key, gint64 value) {
         if (s->json) {
-                jsonout_add_int(s->out, key, value);
+                json_object_set_new(s->group, key, json_integer(value));
                 return;
         }
         g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, value);
@@ -60,21 +59,14 @@ static void sheet_int(Sheet *s, const char *key, gint64 value) {
 
 /* A NULL-terminated list; for people one line an item. */
 static void sheet_list(Sheet *s, const char *key, const char *const *values) {
-        if (!s->json) {
-                if (!*values)
-                        sheet_line(s, key, "none");
-                for (const char *const *v = values; *v; v++)
-                        sheet_line(s, v == values ? key : "", *v);
+        if (s->json) {
+                json_object_set_new(s->group, key, jsontext_list(values));
                 return;
         }
-        jsonout_add_key(s->out, key);
-        g_string_append_c(s->out, '[');
-        for (const char *const *v = values; *v; v++) {
-                if (v > values)
-                        g_string_append_c(s->out, ',');
-                jsonout_string(s->out, *v);
-        }
-        g_string_append_c(s->out, ']');
+        if (!*values)
+                sheet_line(s, key, "none");
+        for (const char *const *v = values; *v; v++)
+                sheet_line(s, v == values ? key : "", *v);
 }
 
 /* sheet_list() of strings in a GPtrArray that has no NULL at its end. */
@@ -250,20 +242,27 @@ static void describe_security(Sheet *s, const Spec *spec) {
         sheet_array(s, "sysctl", spec->process.sysctls);
 }
 
-char *spec_describe(const Spec *spec, bool json) {
-        Sheet s = { .out = g_string_new(json ? "{" : NULL), .json = json };
+static void describe(Sheet *s, const Spec *spec) {
+        describe_box(s, spec);
+        describe_user(s, spec);
+        describe_namespaces(s, spec);
+        describe_root(s, spec);
+        describe_mounts(s, spec);
+        describe_network(s, spec);
+        describe_limits(s, spec);
+        describe_security(s, spec);
+        sheet_group(s, "environment", "Environment");
+        sheet_list(s, "variables", (const char *const *) spec->process.envp);
+}
 
-        describe_box(&s, spec);
-        describe_user(&s, spec);
-        describe_namespaces(&s, spec);
-        describe_root(&s, spec);
-        describe_mounts(&s, spec);
-        describe_network(&s, spec);
-        describe_limits(&s, spec);
-        describe_security(&s, spec);
-        sheet_group(&s, "environment", "Environment");
-        sheet_list(&s, "variables", (const char *const *) spec->process.envp);
-        if (json)
-                g_string_append(s.out, "}}\n");
-        return g_string_free(s.out, FALSE);
+char *spec_describe(const Spec *spec) {
+        Sheet s = { .text = g_string_new(NULL) };
+        describe(&s, spec);
+        return g_string_free(s.text, FALSE);
+}
+
+json_t *spec_to_json(const Spec *spec) {
+        Sheet s = { .json = json_object() };
+        describe(&s, spec);
+        return s.json;
 }

@@ -53,5 +53,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Spec, spec_free)
  */
 const Spec *spec_build(Spec *draft, char *const *argv, GError **error);
 
-/* --dry-run: everything in force as text for people, or with json as one JSON object; the caller's. */
-char *spec_describe(const Spec *spec, bool json);
+/* --dry-run: everything in force, as text for people or as a JSON object (jansson's json_t); the caller's. */
+char *spec_describe(const Spec *spec);
+struct json_t *spec_to_json(const Spec *spec);

@@ -14,7 +14,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
-#include "jsonout.h"
+#include "jsontext.h"
 #include "status.h"
 
 /* A reader that does not read must not hold up the end of the box for longer. */
@@ -102,20 +102,20 @@ static bool write_patiently(int fd, const char *text, size_t len) {
         return true;
 }
 
-static GString *event_new(const char *name, const char *box) {
-        GString *event = g_string_new("{");
-        jsonout_add_string(event, "event", name);
+static json_t *event_new(const char *name, const char *box) {
+        json_t *event = json_object();
+
+        json_object_set_new(event, "event", json_string(name));
         if (box)
-                jsonout_add_string(event, "box", box);
+                json_object_set_new(event, "box", jsontext_string(box));
         return event;
 }
 
-/* Ends the object and sends it. */
-static void report_take(Status *s, GString *event) {
-        g_string_append(event, "}\n");
-        if (!write_patiently(s->fd, event->str, event->len))
+static void report_take(Status *s, json_t *event) {
+        g_autofree char *line = jsontext_line(event);
+
+        if (!write_patiently(s->fd, line, strlen(line)))
                 s->fd = -1;
-        g_string_free(event, TRUE);
 }
 
 static bool write_pidfile(Status *s, pid_t pid, GError **error) {
@@ -146,8 +146,8 @@ bool status_started(Status *s, const char *box, pid_t pid, GError **error) {
         if (s->pidfile_name && !write_pidfile(s, pid, error))
                 return false;
         if (s->fd >= 0) {
-                GString *event = event_new("started", box);
-                jsonout_add_int(event, "pid", pid);
+                json_t *event = event_new("started", box);
+                json_object_set_new(event, "pid", json_integer(pid));
                 report_take(s, event);
         }
         return true;
@@ -160,20 +160,19 @@ static gint64 microseconds(struct timeval t) {
 void status_exited(Status *s, const char *box, const StatusExit *how) {
         if (!s || s->fd < 0)
                 return;
-        GString *event = event_new("exited", box);
-        jsonout_add_int(event, "status", how->status);
+        json_t *event = event_new("exited", box);
+        json_object_set_new(event, "status", json_integer(how->status));
         if (how->signal != 0)
-                jsonout_add_int(event, "signal", how->signal);
-        jsonout_add_bool(event, "timeout", how->timeout);
+                json_object_set_new(event, "signal", json_integer(how->signal));
+        json_object_set_new(event, "timeout", json_boolean(how->timeout));
         if (how->oom)
-                jsonout_add_bool(event, "oom", *how->oom);
+                json_object_set_new(event, "oom", json_boolean(*how->oom));
         if (how->usage) {
-                jsonout_add_key(event, "usage");
-                g_string_append_c(event, '{');
-                jsonout_add_int(event, "user_us", microseconds(how->usage->ru_utime));
-                jsonout_add_int(event, "system_us", microseconds(how->usage->ru_stime));
-                jsonout_add_int(event, "max_rss_kib", how->usage->ru_maxrss);
-                g_string_append_c(event, '}');
+                json_t *usage = json_object();
+                json_object_set_new(usage, "user_us", json_integer(microseconds(how->usage->ru_utime)));
+                json_object_set_new(usage, "system_us", json_integer(microseconds(how->usage->ru_stime)));
+                json_object_set_new(usage, "max_rss_kib", json_integer(how->usage->ru_maxrss));
+                json_object_set_new(event, "usage", usage);
         }
         report_take(s, event);
 }
@@ -181,13 +180,13 @@ void status_exited(Status *s, const char *box, const StatusExit *how) {
 void status_failed(Status *s, const GError *failure) {
         if (!s || s->fd < 0)
                 return;
-        GString *event = event_new("failed", NULL);
+        json_t *event = event_new("failed", NULL);
         if (err_get_step(failure))
-                jsonout_add_string(event, "step", err_get_step(failure));
+                json_object_set_new(event, "step", jsontext_string(err_get_step(failure)));
         if (err_get_errno(failure) != 0)
-                jsonout_add_int(event, "errno", err_get_errno(failure));
-        jsonout_add_string(event, "message", failure->message);
+                json_object_set_new(event, "errno", json_integer(err_get_errno(failure)));
+        json_object_set_new(event, "message", jsontext_string(failure->message));
         if (err_get_hint(failure))
-                jsonout_add_string(event, "hint", err_get_hint(failure));
+                json_object_set_new(event, "hint", jsontext_string(err_get_hint(failure)));
         report_take(s, event);
 }

@@ -8,6 +8,7 @@
 
 #include "draft.h"
 #include "home.h"
+#include "jsontext.h"
 #include "subid.h"
 
 #define RANGES "# a comment\nann:100000:65536\nbob:200000:65536\n"
@@ -525,7 +526,7 @@ static void test_describe(void) {
         const Spec *spec = spec_build(draft, (char *[]){ (char *) "c\nm\377d", NULL }, &error);
         g_assert_no_error(error);
 
-        g_autofree char *json = spec_describe(spec, true), *text = spec_describe(spec, false);
+        g_autofree char *json = jsontext_line(spec_to_json(spec)), *text = spec_describe(spec);
         json_error_t why;
         json_t *root = json_loads(json, JSON_REJECT_DUPLICATES, &why);
         if (!root)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Tests of status and jsonout. What is written is read back by jansson, a reader that is not ours.
+ * Tests of status and jsontext: each line is read back.
  *
  * Role: test program. Privileges: none. Threads: one.
  */
@@ -13,7 +13,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
-#include "jsonout.h"
+#include "jsontext.h"
 #include "status.h"
 
 static json_t *read_event(int fd) {
@@ -205,23 +205,58 @@ static void test_pidfile_errors(void) {
         g_assert_cmpint(g_rmdir(dir), ==, 0);
 }
 
-/* Any bytes give JSON that a parser takes, and text comes back as it was. */
+/* An error's text may hold any bytes: the event is told all the same. */
+static void test_broken_text(void) {
+        int p[2];
+        g_autoptr(Status) s = NULL;
+        g_autoptr(GError) failure = NULL;
+        GError **slot = &failure;
+
+        g_assert_cmpint(pipe2(p, O_CLOEXEC), ==, 0);
+        g_assert_true(status_open(p[1], NULL, &s, NULL));
+        err_set(slot, 0, "mount \xff\xc3");
+        err_hint(slot, "not \xe2");
+        status_failed(s, failure);
+        json_t *event = read_event(p[0]);
+        g_assert_cmpstr(text_of(event, "event"), ==, "failed");
+        g_assert_cmpstr(text_of(event, "message"), ==, "mount \ufffd\ufffd");
+        g_assert_cmpstr(text_of(event, "hint"), ==, "not \ufffd");
+        json_decref(event);
+        close(p[0]);
+        close(p[1]);
+}
+
+/* Any bytes give a line that a parser takes and a terminal is not steered by; text comes back as it was. */
 static void test_json_strings(void) {
-        static const char *const texts[] = { "", "plain", "\"\\/\b\f\n\r\t\x01\x1f\x7f", "ä€😀", "\xff\xfe" "broken\xc3", "\xe2\x80\xae" "bidi" };
+        static const char *const texts[] = { "", "plain", "\"\\/\b\f\n\r\t\x01\x1f\x7f", "ä€😀", "\xff\xfe" "broken\xc3", "\xe2\x80\xae" "bidi",
+                                             "\xc2\x9b" "31m", "\xef\xbf\xbe\xf0\x90\x8d\x88", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xc0\x80" };
 
         for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++) {
-                g_autoptr(GString) out = g_string_new("{");
-                jsonout_add_string(out, "a", texts[i]);
-                jsonout_add_bool(out, "b", true);
-                g_string_append_c(out, '}');
-                for (const char *p = out->str; *p; p++)
-                        g_assert_cmpint((unsigned char) *p, >=, 0x20);
-                json_t *back = json_loads(out->str, 0, NULL);
+                json_t *object = json_object();
+                json_object_set_new(object, "a", jsontext_string(texts[i]));
+                g_autofree char *line = jsontext_line(object);
+                for (const char *p = line; *p; p++)
+                        g_assert_true(g_ascii_isprint(*p) || *p == '\x7f' || (*p == '\n' && p[1] == '\0'));
+                json_t *back = json_loads(line, 0, NULL);
                 g_assert_nonnull(back);
                 g_autofree char *valid = g_utf8_make_valid(texts[i], -1);
                 g_assert_cmpstr(text_of(back, "a"), ==, valid);
                 json_decref(back);
         }
+}
+
+/* Keys stand in the order in which they were set, and nothing stands between. */
+static void test_json_line(void) {
+        static const char *const list[] = { "z", "a", NULL };
+        json_t *object = json_object();
+
+        json_object_set_new(object, "z", json_integer(G_MAXINT64));
+        json_object_set_new(object, "list", jsontext_list(list));
+        json_object_set_new(object, "none", jsontext_list(list + 2));
+        json_object_set_new(object, "a", json_boolean(false));
+        json_object_set_new(object, "m", json_integer(-1));
+        g_autofree char *line = jsontext_line(object);
+        g_assert_cmpstr(line, ==, "{\"z\":9223372036854775807,\"list\":[\"z\",\"a\"],\"none\":[],\"a\":false,\"m\":-1}\n");
 }
 
 int main(int argc, char **argv) {
@@ -234,6 +269,8 @@ int main(int argc, char **argv) {
         g_test_add_func("/status/pidfile", test_pidfile);
         g_test_add_func("/status/pidfile-replaced", test_pidfile_replaced);
         g_test_add_func("/status/pidfile-errors", test_pidfile_errors);
-        g_test_add_func("/jsonout/strings", test_json_strings);
+        g_test_add_func("/status/broken-text", test_broken_text);
+        g_test_add_func("/jsontext/strings", test_json_strings);
+        g_test_add_func("/jsontext/line", test_json_line);
         return g_test_run();
 }
