@@ -33,6 +33,7 @@ static void usbox_error_private_clear(UsboxErrorPrivate *priv) {
 /* The getter that the macro defines is of use inside this file only. */
 G_DEFINE_EXTENDED_ERROR(UsboxError, usbox_error)
 
+G_GNUC_PRINTF(4, 0)
 static void set_valist(GError **error, UsboxErrorCode code, int errnum, const char *fmt, va_list ap) {
         if (!error)
                 return;

@@ -27,6 +27,7 @@ bool log_is_verbose(void) {
         return log_verbose;
 }
 
+G_GNUC_PRINTF(2, 0)
 static void log_line(const char *prefix, const char *fmt, va_list ap) {
         g_autofree char *text = g_strdup_vprintf(fmt, ap);
         g_autofree char *line = g_strdup_printf("%s: %s%s\n", log_program, prefix, text);
