@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * How long commands take, side by side: `spawnbench ROUNDS -- [@ready] LABEL CMD... [-- LABEL CMD...]...`.
+ * How long commands take, side by side: `spawnbench ROUNDS :: [@ready] LABEL CMD... [:: LABEL CMD...]...`.
  *
  * Role: benchmark only. Privileges: none needed. Threads: one. Each round runs every command once, the order turned by one from
  * round to round, so that a machine's moods meet all of them alike. Measured from before posix_spawn(3) until the command was
@@ -94,11 +94,11 @@ int main(int argc, char **argv) {
         int rounds = argc > 1 ? atoi(argv[1]) : 0;
 
         if (rounds < 1 || argc < 5) {
-                fputs("usage: spawnbench ROUNDS -- [@ready] LABEL CMD... [-- LABEL CMD...]...\n", stderr);
+                fputs("usage: spawnbench ROUNDS :: [@ready] LABEL CMD... [:: LABEL CMD...]...\n", stderr);
                 return 2;
         }
         for (int i = 2; i < argc; i++) {
-                if (strcmp(argv[i], "--") != 0)
+                if (strcmp(argv[i], "::") != 0)
                         continue;
                 argv[i] = NULL; /* ends the command before */
                 if (n == MAX_COMMANDS || i + 2 >= argc)
