@@ -337,21 +337,6 @@ def test_no_way_out_by_the_working_directory(box):
     assert out[0] == "/" and out[1] == out[2], out
 
 
-def test_project_hooks_stay_copy_on_write(box):
-    subprocess.run(["git", "init", "-q", str(box.dir / "p")], check=True)
-    hook = box.dir / "p" / ".git" / "hooks"
-    hook.mkdir(exist_ok=True)
-    script = "echo '#!/bin/sh' >p/.git/hooks/pre-commit; echo evil >>p/.git/config; mkdir -p p/.vscode; echo x >p/.envrc; echo y >p/code.c; cat p/.envrc"
-    result = box.run(f"--rw={box.dir}/p", "--", "sh", "-c", script)
-    assert result.ok().out == "x\n"
-    assert (box.dir / "p" / "code.c").read_text(encoding="ascii") == "y\n"
-    assert not (hook / "pre-commit").exists()
-    assert "evil" not in (box.dir / "p" / ".git" / "config").read_text(encoding="ascii")
-    assert not (box.dir / "p" / ".envrc").exists()
-    box.run("--rm", f"--rw={box.dir}/p", "--rw-hooks", "--", "sh", "-c", "echo '#!/bin/sh' >p/.git/hooks/pre-commit").ok()
-    assert (hook / "pre-commit").exists()
-
-
 def test_two_boxes_at_once(box):
     procs = [box.popen("run", "--rm", "--", "sh", "-c", f"echo {i} >f; sleep 0.5; cat f; exit {i}") for i in range(4)]
     for i, p in enumerate(procs):
