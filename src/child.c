@@ -95,16 +95,21 @@ static bool set_sysctls(const Spec *spec, GError **error) {
 /* Halve what of the caller's per-user quotas the box may take: the counts of a user namespace add up in its parents
  * (kernel/ucount.c), and the caller's other programs need some too. */
 static bool set_quotas(const Spec *spec, GError **error) {
-        static const char *const halved[] = { "/proc/sys/user/max_inotify_instances", "/proc/sys/user/max_inotify_watches" };
+        static const struct {
+                const char *host, *box; /* the host's limit for each user, and the box's own, which knows none at first */
+        } halved[] = {
+                { "/proc/sys/fs/inotify/max_user_instances", "/proc/sys/user/max_inotify_instances" },
+                { "/proc/sys/fs/inotify/max_user_watches", "/proc/sys/user/max_inotify_watches" },
+        };
 
         for (size_t i = 0; i < G_N_ELEMENTS(halved); i++) {
                 g_autofree char *old = NULL;
-                if (!fd_read_file(AT_FDCWD, halved[i], 64, &old, NULL))
-                        return err_set(error, errno, "read %s", halved[i]);
+                if (!fd_read_file(AT_FDCWD, halved[i].host, 64, &old, NULL))
+                        return err_set(error, errno, "read %s", halved[i].host);
                 gint64 value = g_ascii_strtoll(old, NULL, 10);
                 g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, MAX(value / 2, 1));
-                if (!fd_write_file(AT_FDCWD, halved[i], text))
-                        return err_set(error, errno, "write %s", halved[i]);
+                if (!fd_write_file(AT_FDCWD, halved[i].box, text))
+                        return err_set(error, errno, "write %s", halved[i].box);
         }
         /* One is the payload's own. */
         const char *namespaces = spec->caps.nested ? "256" : "1";

@@ -17,6 +17,7 @@ typedef struct {
         const Spec *spec;
         const RootPlan *root;
         char **envp;      /* the payload's environment, USBOX_BOX in it */
+        mode_t umask;     /* the caller's, and the payload's */
         SeccompProgram filter;
         StdioPlan stdio;
         int wire;         /* the child's end of its wire */

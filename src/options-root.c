@@ -5,6 +5,7 @@
  * Role: launcher. Privileges: the caller's. Threads: one. Order: option_parse(), then spec_build(); root-plan.c looks
  * at the host and decides the rest.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -120,5 +121,10 @@ void root_clear(RootSpec *s) {
 bool root_check(Spec *draft, GError **error) {
         if (draft->root.overlay == OVERLAY_NONE)
                 draft->root.read_only = true;
+        /* --rootfs / is the default by another name. */
+        char *real = draft->root.rootfs ? realpath(draft->root.rootfs, NULL) : NULL;
+        if (real && g_str_equal(real, "/"))
+                g_clear_pointer(&draft->root.rootfs, g_free);
+        free(real);
         return true;
 }

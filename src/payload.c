@@ -161,6 +161,7 @@ static bool payload_setup(const PayloadContext *c, int keep[2], GError **error) 
         if (!confine_self(error))
                 return err_step(error, "no_new_privs");
         reset_signals();
+        (void) umask(child->umask);
         if (!filter_last && !install_filter(child, error))
                 return false;
 

@@ -381,7 +381,8 @@ static bool open_host(RootBuild *b, GError **error) {
 static bool make_stage(RootBuild *b, GError **error) {
         const char *options[] = { "mode=755", NULL };
         b->stage = root_mount_new("tmpfs", options, PLAIN_ATTRS, error);
-        if (b->stage < 0)
+        b->own_devs = g_array_new(FALSE, FALSE, sizeof(dev_t));
+        if (b->stage < 0 || !root_add_own(b, b->stage, error))
                 return false;
 
         /* Attached on a host directory of this mount namespace, which nobody else sees: all that is needed of the host is

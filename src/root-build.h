@@ -23,6 +23,7 @@ struct RootBuild {
         int *source_fds; /* by place in plan->sources; -1: none */
         int *device_fds; /* of root-mounts.c's device table; -1: the host has it not */
         int host_sys;    /* with --network=host */
+        GArray *own_devs; /* of dev_t: file systems that are the box's own: places for mounts may be made in them */
 };
 
 /* O_PATH of a host path that must still be the inode it was; -1 with error. */
@@ -41,5 +42,6 @@ bool root_attach_at(RootBuild *b, int mnt, const char *path, GError **error);
 bool root_mounts_open(RootBuild *b, GError **error);
 bool root_mounts_begin(RootBuild *b, int *ret_pty_master, GError **error);
 bool root_mounts_own(RootBuild *b, GError **error);
+bool root_add_own(RootBuild *b, int fd, GError **error); /* the file system of fd is the box's own */
 bool root_make_place(RootBuild *b, const char *path, bool is_dir, GError **error);
 bool root_mounts_user(RootBuild *b, GError **error);

@@ -275,11 +275,26 @@ bool root_mounts_own(RootBuild *b, GError **error) {
         return mount_own_dir(b, "tmp", "tmp", 01777, error) && mount_own_dir(b, "run", "run", 0755, error) && mount_var_tmp(b, error);
 }
 
+static bool is_own_dev(const RootBuild *b, dev_t dev) {
+        for (guint i = 0; i < b->own_devs->len; i++)
+                if (g_array_index(b->own_devs, dev_t, i) == dev)
+                        return true;
+        return false;
+}
+
+bool root_add_own(RootBuild *b, int fd, GError **error) {
+        struct stat st;
+        if (fstat(fd, &st) < 0)
+                return err_set(error, errno, "stat");
+        g_array_append_val(b->own_devs, st.st_dev);
+        return true;
+}
+
 /* mkdir -p of path in the box, where the last mount on the way is one of the box's own: never on the host. */
 bool root_make_place(RootBuild *b, const char *path, bool is_dir, GError **error) {
-        struct stat own, box = { 0 }, at;
+        struct stat box = { 0 }, at;
 
-        if (fstat(b->stage, &own) < 0 || (b->box >= 0 && fstatat(b->box, "tmp", &box, AT_SYMLINK_NOFOLLOW) < 0))
+        if (b->box >= 0 && fstatat(b->box, "tmp", &box, AT_SYMLINK_NOFOLLOW) < 0)
                 return err_set(error, errno, "stat");
         for (const char *p = path;;) {
                 const char *slash = strchr(p, '/');
@@ -291,7 +306,7 @@ bool root_make_place(RootBuild *b, const char *path, bool is_dir, GError **error
                         _cleanup_close_ int dir = root_open_in(b->root, parent, O_PATH | O_DIRECTORY);
                         if (dir < 0 || fstat(dir, &at) < 0)
                                 return err_set(error, errno, "/%s in the box", parent);
-                        bool ours = at.st_dev == own.st_dev || (b->box >= 0 && at.st_dev == box.st_dev && strncmp(path, "var/tmp/", 8) == 0);
+                        bool ours = is_own_dev(b, at.st_dev) || (b->box >= 0 && at.st_dev == box.st_dev && strncmp(path, "var/tmp/", 8) == 0);
                         if (!ours) {
                                 err_set(error, ENOENT, "target /%s", path);
                                 return err_hint(error, "the target lies in another mount of this box, where usbox creates nothing: make "
@@ -367,6 +382,8 @@ static bool mount_one(RootBuild *b, const MountSource *source, guint index, GErr
                 break;
         case MOUNT_TMPFS:
                 mnt = user_tmpfs(op, error);
+                if (mnt >= 0 && !root_add_own(b, mnt, error))
+                        return false;
                 break;
         case MOUNT_PROC:
                 mnt = root_mount_new("proc", NULL, KERNEL_ATTRS, error);
@@ -381,7 +398,7 @@ static bool mount_one(RootBuild *b, const MountSource *source, guint index, GErr
                 mnt = user_file(b, source, index, error);
                 break;
         case MOUNT_SYMLINK:
-                return user_symlink(b, op, error);
+                return source->planned || user_symlink(b, op, error);
         }
         if (mnt < 0)
                 return false;

@@ -165,10 +165,6 @@ static bool plan_rootfs(Planner *p, GError **error) {
         g_autofree char *real = g_file_read_link(link, NULL);
         if (!real)
                 return err_set(error, errno, "--rootfs %s", rootfs);
-        if (g_str_equal(real, "/")) {
-                err_set(error, 0, "--rootfs / is what a box has without the option");
-                return err_hint(error, "leave --rootfs out");
-        }
         if (plan_has_mount_below(p, real)) {
                 plan_add_node(p, ROOT_DIR, "/", st.st_mode & 0777);
                 return plan_apart(p, fd, real, "/", false, 0, error);

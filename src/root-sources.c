@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/sys.h"
 #include "mountinfo.h"
 #include "root-hooks.h"
 #include "root-plan.h"
@@ -28,27 +29,37 @@ bool plan_overlay_has(const RootNode *node, const char *box_path) {
         return lstat(host, &st) == 0;
 }
 
-/* What a name of the box is once the symlinks of the host on its way are followed: where a mount on it will stand. */
+/*
+ * What a name of the box is once the symlinks on its way are followed: where a mount on it will stand. They are those of the
+ * host's root or of --rootfs, each resolved inside it (openat2(2) RESOLVE_IN_ROOT).
+ */
 static char *resolve_target(const Planner *p, const char *dst) {
-        if (p->spec->root.rootfs)
-                return g_strdup(dst);
-
+        const char *base = p->spec->root.rootfs ? p->spec->root.rootfs : "/";
+        _cleanup_close_ int root = open(base, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        g_autofree char *root_link = g_strdup_printf("/proc/self/fd/%d", root), *root_real = g_file_read_link(root_link, NULL);
         g_autofree char *head = g_strdup(dst);
-        for (;;) {
-                char *real = realpath(head, NULL);
-                if (real) {
-                        char *resolved = g_str_equal(real, "/") ? g_strdup(dst + strlen(head) - (strlen(head) == 1))
-                                                                : g_strconcat(real, dst + strlen(head), NULL);
-                        free(real);
-                        return resolved;
+
+        while (root >= 0 && root_real) {
+                _cleanup_close_ int fd = sys_openat2(root, head, O_PATH | O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+                if (fd >= 0) {
+                        g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd), *real = g_file_read_link(link, NULL);
+                        size_t skip = strlen(root_real) == 1 ? 0 : strlen(root_real);
+                        if (!real || strncmp(real, root_real, skip) != 0)
+                                break;
+                        const char *inside = real + skip, *rest = dst + strlen(head);
+                        bool top = inside[0] == '\0' || g_str_equal(inside, "/");
+                        if (strlen(head) == 1) /* nothing of it exists */
+                                return g_strdup(dst);
+                        return top ? g_strdup(*rest ? rest : "/") : g_strconcat(inside, rest, NULL);
                 }
                 char *slash = strrchr(head, '/');
                 slash[slash == head] = '\0';
         }
+        return g_strdup(dst);
 }
 
 /* Make sure that a mount will find its target in the box, without making anything on the host. */
-static bool plan_target(Planner *p, const MountSource *source, GError **error) {
+static bool plan_target(Planner *p, MountSource *source, GError **error) {
         g_autofree char *target = resolve_target(p, source->op->dst);
 
         for (const char *const *dir = root_own_dirs; *dir; dir++)
@@ -74,13 +85,22 @@ static bool plan_target(Planner *p, const MountSource *source, GError **error) {
 
         const RootNode *node = root_plan_node_for(p->plan, target + 1);
         bool hidden = plan_is_hidden(p, target);
+        if (source->op->kind == MOUNT_SYMLINK) {
+                /* The last part of a symlink's own name is not followed. */
+                if (!hidden && plan_overlay_has(node, target + 1))
+                        return err_set(error, EEXIST, "%s", source->op->option);
+                plan_parents(p, target);
+                plan_add_node(p, ROOT_SYMLINK, target, 0777)->target = g_strdup(source->op->src);
+                source->planned = true;
+                return true;
+        }
         if (g_str_equal(node->path, target + 1) || (!hidden && plan_overlay_has(node, target + 1)))
                 return true;
         g_hash_table_remove(p->hidden, target);
         plan_parents(p, target);
         if (source->is_dir && node->kind != ROOT_OVERLAY)
                 plan_add_node(p, ROOT_DIR, target, 0755);
-        else if (source->op->kind != MOUNT_SYMLINK)
+        else
                 plan_add_entry(p, source->is_dir ? LAYER_DIR : LAYER_FILE, target)->mode = source->is_dir ? 0755 : 0444;
         return true;
 }

@@ -56,6 +56,7 @@ typedef struct {
         HostPath host; /* path NULL: nothing to open, or optional and missing */
         bool is_dir;
         bool skip;     /* optional and missing */
+        bool planned;  /* MOUNT_SYMLINK: it is a node of the plan */
         char *data;    /* MOUNT_FILE: read from the caller's descriptor */
         size_t len;
         GPtrArray *hooks; /* of Hook (root-hooks.h); NULL where none are guarded */

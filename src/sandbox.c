@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "base/error.h"
@@ -122,7 +123,7 @@ static bool clone_child(Sandbox *s, GError **error) {
         struct clone_args args = { .flags = namespaces_of(s->spec) | CLONE_PIDFD, .pidfd = (uintptr_t) &s->child_pidfd, .exit_signal = SIGCHLD };
         pid_t pid = sys_clone3(&args);
         if (pid == 0)
-                child_main(&(ChildContext){ .spec = s->spec, .root = s->plan, .envp = s->envp, .filter = s->filter, .stdio = s->stdio.plan,
+                child_main(&(ChildContext){ .spec = s->spec, .root = s->plan, .envp = s->envp, .filter = s->filter, .stdio = s->stdio.plan, .umask = s->umask,
                                             .wire = wire[1], .payload_wire = payload_wire[1], .peer_wire = wire[0], .peer_payload_wire = payload_wire[0] });
         int saved = errno;
         close(wire[1]);
@@ -152,9 +153,12 @@ static bool start(Sandbox *s, GError **error) {
                 return err_step(error, "user");
         if (!user_maps_itself(s->spec) && !wire_send(s->child_wire, WIRE_MAPPED, NULL, NULL, 0, error))
                 return err_step(error, "namespaces");
-        /* While the child builds: what earlier boxes left whose launcher was killed. */
-        if (s->dir)
+        /* While the child builds: somebody for the case that we are killed, and what earlier boxes left whose launcher was. */
+        if (s->dir) {
+                if (!janitor_start(s->dir, s->spec, s->child_pidfd, &s->janitor, error))
+                        return err_step(error, "state");
                 box_dir_sweep(s->dir, s->spec);
+        }
         return true;
 }
 
@@ -276,6 +280,7 @@ int sandbox_run(const Spec *spec, GError **error) {
                       .stdio = { .tty = -1, .pipe_ends = { -1, -1, -1 } }, .net = { .pidfd = -1, .wire = -1 } };
         g_autoptr(GError) failure = NULL, late = NULL;
 
+        s.umask = umask(022); /* for what is made here; the payload gets the caller's back */
         s.signals = supervise_signals(&failure);
         bool ok = s.signals >= 0 && prepare(&s, &failure) && start(&s, &failure) && supervise(&s, &failure);
         /* The payload's output is out before anything of usbox's own is said. */
@@ -290,12 +295,16 @@ int sandbox_run(const Spec *spec, GError **error) {
                 ok = false;
                 g_propagate_error(&failure, g_steal_pointer(&late));
         }
+        /* Told after the payload has had its say, and no reason to throw away what it changed. */
+        if (!failure && s.stdio.lost_output)
+                failure = g_steal_pointer(&s.stdio.lost_output);
         int status = s.interrupted ? 128 + s.interrupted : exit_status(&s);
         if (failure)
                 status_failed(s.status, failure);
         else
                 status_exited(s.status, s.id, &(StatusExit){ .status = status, .signal = WIFSIGNALED(s.wait_status) ? WTERMSIG(s.wait_status) : 0,
                                                              .timeout = s.timed_out, .usage = &s.usage });
+        janitor_dismiss(&s.janitor);
         sandbox_clear(&s);
         log_step("cleaned up");
         if (failure) {

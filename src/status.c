@@ -140,10 +140,14 @@ static bool write_pidfile(Status *s, pid_t pid, GError **error) {
         return true;
 }
 
+bool status_write_pidfile(Status *s, pid_t pid, GError **error) {
+        return !s || !s->pidfile_name || s->pidfile_written || write_pidfile(s, pid, error);
+}
+
 bool status_started(Status *s, const char *box, pid_t pid, GError **error) {
         if (!s)
                 return true;
-        if (s->pidfile_name && !write_pidfile(s, pid, error))
+        if (!status_write_pidfile(s, pid, error))
                 return false;
         if (s->fd >= 0) {
                 json_t *event = event_new("started", box);

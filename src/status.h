@@ -32,6 +32,9 @@ bool status_open(int fd, const char *pidfile, Status **ret, GError **error);
 void status_free(Status *s);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Status, status_free)
 
+/* Write the pidfile, unless it is written: before the payload's exec, so that it is there when the payload runs. */
+bool status_write_pidfile(Status *s, pid_t pid, GError **error);
+
 /* {"event":"started","box":ID,"pid":N}: pid is the payload's as the host sees it. Writes the pidfile whole (a temporary file,
  * then rename); false with error where that fails. */
 bool status_started(Status *s, const char *box, pid_t pid, GError **error);

@@ -63,9 +63,26 @@ static bool is_same_terminal(int a, int b) {
         return isatty(a) && isatty(b) && fstat(a, &sa) == 0 && fstat(b, &sb) == 0 && sa.st_rdev == sb.st_rdev;
 }
 
+/*
+ * One file behind both, both appending or both at one place: as after `>log 2>&1`. Where it is the same file at two places, writes
+ * go where each of them stands, and have no order among themselves.
+ */
+static bool is_same_file(int a, int b) {
+        struct stat sa, sb;
+        int flags = fcntl(a, F_GETFL);
+        return fstat(a, &sa) == 0 && fstat(b, &sb) == 0 && S_ISREG(sa.st_mode) && S_ISREG(sb.st_mode) && sa.st_dev == sb.st_dev &&
+               sa.st_ino == sb.st_ino && flags == fcntl(b, F_GETFL) && ((flags & O_APPEND) || lseek(a, 0, SEEK_CUR) == lseek(b, 0, SEEK_CUR));
+}
+
+/* Where the file takes no more the pipe is closed, and whoever writes to it learns, as it would from the file itself. */
 static bool start_relay(Stdio *s, int fd, GError **error) {
         int ends[2];
 
+        /* One pipe, so that what is written comes out in the order in which it was. */
+        if (fd == STDERR_FILENO && s->relays[STDOUT_FILENO] && is_same_file(STDOUT_FILENO, STDERR_FILENO)) {
+                s->plan.fds[STDERR_FILENO] = s->plan.fds[STDOUT_FILENO];
+                return true;
+        }
         if (pipe2(ends, O_CLOEXEC) < 0)
                 return err_set(error, errno, "pipe for %s", names[fd]);
         int host = fcntl(fd, F_DUPFD_CLOEXEC, 10);
@@ -77,7 +94,7 @@ static bool start_relay(Stdio *s, int fd, GError **error) {
         int ours = fd == 0 ? ends[1] : ends[0];
         s->pipe_ends[fd] = s->plan.fds[fd] = fd == 0 ? ends[0] : ends[1];
         (void) fd_set_nonblock(ours, true);
-        s->relays[fd] = fd == 0 ? relay_new(names[fd], host, ours, 0) : relay_new(names[fd], ours, host, RELAY_DISCARD);
+        s->relays[fd] = fd == 0 ? relay_new(names[fd], host, ours, 0) : relay_new(names[fd], ours, host, 0);
         if (fd == 0) {
                 int reader = fcntl(ends[0], F_DUPFD_CLOEXEC, 10);
                 if (reader < 0)
@@ -129,4 +146,5 @@ void stdfds_clear(Stdio *s) {
         stdfds_close_pipe_ends(s);
         for (int fd = 0; fd < 3; fd++)
                 g_clear_pointer(&s->relays[fd], relay_free);
+        g_clear_error(&s->lost_output);
 }

@@ -35,6 +35,8 @@ int supervise_signals(GError **error) {
         for (size_t i = 0; i < G_N_ELEMENTS(handled); i++)
                 sigaddset(&set, handled[i]);
         (void) signal(SIGPIPE, SIG_IGN);
+        /* A relay that meets the caller's limit on file sizes is to get EFBIG. */
+        (void) signal(SIGXFSZ, SIG_IGN);
         /* A parent that ignores SIGCHLD (some CI runners do) would have our children reaped by the kernel. */
         (void) signal(SIGCHLD, SIG_DFL);
         if (sigprocmask(SIG_BLOCK, &set, NULL) < 0) {
@@ -84,8 +86,10 @@ static bool start_term(Sandbox *s, int master_take, GError **error) {
 
 /* All is there: the payload may go, as soon as its root stands. */
 static bool maybe_go(Sandbox *s, GError **error) {
-        if (s->go_sent || (s->net.pid > 0 && !s->net.ports) || (s->plan->pty && !s->term))
+        if (s->go_sent || (s->net.pid > 0 && !s->net.ports) || (s->plan->pty && !s->term) || (s->spec->box.pidfile && s->payload_pidfd < 0))
                 return true;
+        if (!status_write_pidfile(s->status, s->payload, error))
+                return err_step(error, "status");
         s->go_sent = true;
         log_step("go");
         return wire_send(s->payload_wire, WIRE_GO, NULL, NULL, 0, error);
@@ -136,7 +140,8 @@ static bool on_child_message(Sandbox *s, GError **error) {
                 fd_closep(&s->mount_ns);
                 s->payload_pidfd = wire_message_take_fd(&m, 0);
                 s->mount_ns = wire_message_take_fd(&m, 1);
-                return true;
+                s->payload = pidfd_pid(s->payload_pidfd);
+                return maybe_go(s, error);
         case WIRE_STOPPED: {
                 int sig;
                 g_variant_get(m.body, "(i)", &sig);
@@ -174,7 +179,7 @@ static bool on_payload_message(Sandbox *s, GError **error) {
         if (s->spec->box.timeout_ns)
                 s->deadline = g_get_monotonic_time() + (gint64) (s->spec->box.timeout_ns / 1000);
         if (s->status)
-                return status_started(s->status, s->id, pidfd_pid(s->payload_pidfd), error) || err_step(error, "status");
+                return status_started(s->status, s->id, s->payload, error) || err_step(error, "status");
         return true;
 }
 
@@ -237,7 +242,17 @@ static int poll_timeout(const Sandbox *s) {
         return term < 0 ? mine : MIN(term, mine);
 }
 
-enum { POLL_SIGNALS, POLL_PAYLOAD, POLL_CHILD, POLL_CHILD_END, POLL_NET, POLL_TERM, POLL_RELAY = POLL_TERM + TERM_N_FDS, POLL_N = POLL_RELAY + 3 * RELAY_N_FDS };
+/* Signals first: what dispatch() knows of the others is then never older than what it knows of signals. */
+enum {
+        POLL_SIGNALS,
+        POLL_PAYLOAD,
+        POLL_CHILD,
+        POLL_CHILD_END,
+        POLL_NET,
+        POLL_TERM,
+        POLL_RELAY = POLL_TERM + TERM_N_FDS,
+        POLL_N = POLL_RELAY + 3 * RELAY_N_FDS
+};
 
 static void fill_poll(const Sandbox *s, struct pollfd fds[static POLL_N]) {
         int plain[] = { s->signals, s->payload_wire, s->child_wire, s->child_ended ? -1 : s->child_pidfd, s->exited ? -1 : s->net.wire };
@@ -261,6 +276,26 @@ static bool output_pending(const Sandbox *s) {
         return false;
 }
 
+/*
+ * Input that cannot be read ends the box: cut short, it would look whole. Output that cannot be written does not: the payload
+ * gets EPIPE and does what it does then, and the run fails when it has ended.
+ */
+static bool dispatch_relays(Sandbox *s, const struct pollfd fds[static POLL_N], GError **error) {
+        for (int i = 0; i < 3; i++) {
+                g_autoptr(GError) failure = NULL;
+                if (!s->stdio.relays[i] || relay_dispatch(s->stdio.relays[i], fds + POLL_RELAY + i * RELAY_N_FDS, &failure))
+                        continue;
+                err_step(&failure, "stdio");
+                if (i == STDIN_FILENO) {
+                        g_propagate_error(error, g_steal_pointer(&failure));
+                        return false;
+                }
+                if (!s->stdio.lost_output)
+                        s->stdio.lost_output = g_steal_pointer(&failure);
+        }
+        return true;
+}
+
 static bool dispatch_bytes(Sandbox *s, const struct pollfd fds[static POLL_N], GError **error) {
         if (s->term && !term_dispatch(s->term, fds + POLL_TERM, error))
                 return err_step(error, "terminal");
@@ -269,17 +304,10 @@ static bool dispatch_bytes(Sandbox *s, const struct pollfd fds[static POLL_N], G
                 s->hung_up = true;
                 send_signal(s, SIGHUP);
         }
-        for (int i = 0; i < 3; i++)
-                if (s->stdio.relays[i] && !relay_dispatch(s->stdio.relays[i], fds + POLL_RELAY + i * RELAY_N_FDS, error))
-                        return err_step(error, "stdio");
-        return true;
+        return dispatch_relays(s, fds, error);
 }
 
 static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError **error) {
-        if (fds[POLL_SIGNALS].revents)
-                read_signals(s);
-        if (s->interrupted)
-                return err_set(error, EINTR, "interrupted");
         /* ROOTED comes before the exec, and the exec before EXITED, also where all of them are found at once. */
         bool rooted = s->payload_pidfd >= 0;
         if (rooted && fds[POLL_PAYLOAD].revents && !on_payload_message(s, error))
@@ -290,6 +318,12 @@ static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError 
                 return false;
         if (fds[POLL_NET].revents && !s->exited && (!net_helper_dispatch(&s->net, error) || !maybe_go(s, error)))
                 return false;
+        /* A signal that was sent after the payload's exec must not be taken for one before it: as long as the payload has something
+         * to say, that comes first. */
+        if (fds[POLL_SIGNALS].revents && (s->started || !fds[POLL_PAYLOAD].revents))
+                read_signals(s);
+        if (s->interrupted)
+                return err_set(error, EINTR, "interrupted");
         return dispatch_bytes(s, fds, error);
 }
 

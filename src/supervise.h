@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
+#include "janitor.h"
 #include "net-helper.h"
 #include "root.h"
 #include "seccomp.h"
@@ -25,11 +26,14 @@ typedef struct {
         Status *status;
         Term *term;
         NetHelper net;
+        Janitor janitor; /* none with --overlay=none */
+        mode_t umask;    /* the caller's */
         int signals; /* signalfd */
         pid_t child;  /* init, as the host sees it; 0 once it is reaped */
         int child_pidfd, child_wire;
         int payload_wire;  /* -1 from the payload's exec on */
         int payload_pidfd; /* -1 before ROOTED */
+        pid_t payload;     /* as the host sees it; 0 before ROOTED */
         /* Held only to be let go of last, see release_kernel_objects(); -1 before they come. */
         int mount_ns, tap;
         bool go_sent, started, exited, child_ended, timed_out, hung_up;

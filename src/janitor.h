@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "spec.h"
+#include "state.h"
+
+/*
+ * A process that does nothing but wait, for the case that the launcher is killed: then nobody else could remove the box's
+ * directory. Forked from the launcher while the box is being built.
+ */
+typedef struct {
+        pid_t pid;   /* 0: none */
+        int life;    /* the launcher's end of a pipe: its closing is the launcher's death */
+} Janitor;
+
+bool janitor_start(const BoxDir *dir, const Spec *spec, int child_pidfd, Janitor *ret, GError **error);
+
+/* The directory has been seen to. */
+void janitor_dismiss(Janitor *j);
