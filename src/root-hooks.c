@@ -9,6 +9,7 @@
  * lies between (.git) is bound on itself: as a mount point it cannot be renamed away to make another in its place.
  */
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -39,8 +40,13 @@ static bool plan_one(Planner *p, const MountSource *source, int dir, Hook *hook,
         _cleanup_close_ int fd = open_beneath(dir, hook->name, O_PATH | O_NOFOLLOW);
 
         hook->path = g_strconcat(source->op->dst + 1, "/", hook->name, NULL);
-        if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) /* ENOTDIR: .git is a file, in a worktree of git's */
+        if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) { /* ENOTDIR: .git is a file, in a worktree of git's */
+                const char *slash = strchr(hook->name, '/');
+                g_autofree char *parent = slash ? g_strndup(hook->name, (size_t) (slash - hook->name)) : g_strdup(".");
+                _cleanup_close_ int above = open_beneath(dir, parent, O_PATH | O_DIRECTORY);
+                hook->parent_there = above >= 0;
                 return true;
+        }
         if (fd >= 0 && fstat(fd, &st) == 0 && S_ISLNK(st.st_mode))
                 errno = ELOOP;
         else if (fd >= 0 && (S_ISDIR(st.st_mode) || S_ISREG(st.st_mode)))
@@ -143,6 +149,37 @@ static void trim_one(const Hook *hook, int box_fd, void *data) {
 
 void root_hooks_trim(const RootPlan *plan, int box_fd) {
         for_each_hook(plan, box_fd, trim_one, NULL);
+}
+
+/* By descriptors and without following anything: the box wrote this tree. */
+static void take_back(const MountSource *source, const Hook *hook, int box_fd) {
+        g_autofree char *parent = g_path_get_dirname(hook->name), *name = g_path_get_basename(hook->name);
+        g_autofree char *upper = g_strconcat("upper/", hook->path, NULL), *upper_parent = g_path_get_dirname(upper);
+        struct stat st;
+
+        _cleanup_close_ int dir = open(source->host.path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (dir < 0 || fstat(dir, &st) < 0 || st.st_dev != source->host.dev || st.st_ino != source->host.ino)
+                return;
+        _cleanup_close_ int from = open_beneath(dir, parent, O_PATH | O_DIRECTORY);
+        if (from < 0 || fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return;
+        if (!root_dirs_make(box_fd, upper_parent, 0755, NULL))
+                return;
+        _cleanup_close_ int to = openat(box_fd, upper_parent, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (to >= 0)
+                (void) renameat2(from, name, to, name, RENAME_NOREPLACE); /* root_hooks_appeared() tells of what stays */
+        root_dirs_trim(box_fd, upper_parent);
+}
+
+void root_hooks_take_back(const RootPlan *plan, int box_fd) {
+        for (guint i = 0; i < plan->sources->len; i++) {
+                const MountSource *source = g_ptr_array_index(plan->sources, i);
+                for (guint j = 0; source->hooks && j < source->hooks->len; j++) {
+                        const Hook *hook = g_ptr_array_index(source->hooks, j);
+                        if (!hook->host.path && hook->parent_there)
+                                take_back(source, hook, box_fd);
+                }
+        }
 }
 
 GPtrArray *root_hooks_appeared(const RootPlan *plan) {

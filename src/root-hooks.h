@@ -14,6 +14,7 @@ typedef struct {
         const char *name; /* ".git/hooks" */
         char *path;       /* in the box, without leading "/" */
         HostPath host;    /* path NULL: it was not there when the box started */
+        bool parent_there; /* but what it lies in was */
         bool is_dir;
         mode_t mode;
         unsigned index;   /* names its workdir */
@@ -31,8 +32,15 @@ bool root_hooks_plan(Planner *p, MountSource *source, GError **error);
 bool root_hooks_make(const RootPlan *plan, int box_fd, GError **error);
 void root_hooks_trim(const RootPlan *plan, int box_fd);
 
-/* Launcher, after the run: hooks that were not there before and are now, as host paths; NULL: none. The kernel's overlay cannot
- * keep a name from being made in a tree that is written through; the caller can be told. The caller's to free. */
+/*
+ * Launcher, after the run: hooks that were not there before. The kernel's overlay cannot keep a name from being made in a tree
+ * that is written through, so it is on the host while the box runs; here it is moved into upper/, where the others are. Only
+ * where what it lies in (.git) was there: a repository that the box made itself stays whole.
+ */
+void root_hooks_take_back(const RootPlan *plan, int box_fd);
+
+/* Those that are still there after that (another file system, --overlay=none, a new repository), as host paths; NULL: none. The
+ * caller can only be told. The caller's to free. */
 GPtrArray *root_hooks_appeared(const RootPlan *plan);
 
 /* Child, after the source is attached as mnt: mount over them. */

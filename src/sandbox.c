@@ -222,8 +222,10 @@ static char *size_text(guint64 bytes) {
         return g_format_size_full(bytes, G_FORMAT_SIZE_IEC_UNITS);
 }
 
-/* Hooks that the box made in a tree that is written through, where none were. */
-static void tell_of_hooks(const Sandbox *s) {
+/* Hooks that the box made in a tree that is written through, where none were: taken back, or at least told of. */
+static void end_hooks(const Sandbox *s) {
+        if (s->plan && s->dir)
+                root_hooks_take_back(s->plan, s->dir->fd);
         g_autoptr(GPtrArray) paths = s->plan ? root_hooks_appeared(s->plan) : NULL;
 
         for (guint i = 0; paths && i < paths->len; i++) {
@@ -288,7 +290,7 @@ int sandbox_run(const Spec *spec, GError **error) {
         end_processes(&s);
         log_step("ended");
 
-        tell_of_hooks(&s);
+        end_hooks(&s);
         if (s.interrupted)
                 g_clear_error(&failure);
         if (!end_box_dir(&s, !ok, &late) && ok) {

@@ -62,10 +62,24 @@ def test_untouched_hooks_leave_nothing(no_kept):
     assert result.err == ""
 
 
-def test_a_new_hook_is_reported(no_kept):
-    no_kept.write("file")
-    result = no_kept.run("--rw", ".", "--", "sh", "-c", "echo evil >.envrc").ok()
+def test_a_new_hook_is_taken_back(box):
+    box.write("file")
+    result = box.run("--rw", ".", "--", "sh", "-c", "echo evil >.envrc; ln -s /etc .vscode; mkdir -p .idea/x").ok()
+    assert sorted(p.name for p in box.dir.iterdir()) == ["file"], result
+    (kept,) = list(box.boxes.iterdir())
+    upper = kept / "upper" / str(box.dir).lstrip("/")
+    assert (upper / ".envrc").read_text() == "evil\n" and (upper / ".vscode").is_symlink() and (upper / ".idea/x").is_dir()
+
+
+def test_a_new_hook_without_overlay_is_reported(no_kept):
+    result = no_kept.run("--overlay=none", "--rw", ".", "--", "sh", "-c", "echo evil >.envrc").ok()
     assert ".envrc" in result.err and "look at it" in result.err, result
+
+
+def test_a_new_repository_stays_whole(no_kept):
+    result = no_kept.run("--rw", ".", "--", "git", "init", "-q", ".").ok()
+    assert (no_kept.dir / ".git/config").exists()
+    assert ".git/hooks" in result.err and ".git/config" in result.err, result
 
 
 def test_a_symlink_on_the_way_is_refused(no_kept):
