@@ -21,6 +21,8 @@
 
 #define PLAIN_ATTRS (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
 #define KERNEL_ATTRS (PLAIN_ATTRS | MOUNT_ATTR_NOEXEC)
+/* Read-only leaves a device as usable as it is, but not its node: a payload that owns it (root's) would chmod the host's. */
+#define DEVICE_ATTRS (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY)
 
 /* The whole of /dev, but for pts, shm, mqueue and the links. */
 static const char *const devices[] = { "null", "zero", "full", "random", "urandom", "tty" };
@@ -98,7 +100,7 @@ static bool mount_dev(RootBuild *b, GError **error) {
 
         for (size_t i = 0; i < G_N_ELEMENTS(devices); i++) {
                 _cleanup_close_ int place = openat(dev, devices[i], O_CREAT | O_EXCL | O_RDONLY | O_CLOEXEC, 0444);
-                _cleanup_close_ int mnt = place < 0 ? -1 : root_clone(b->device_fds[i], false, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, error);
+                _cleanup_close_ int mnt = place < 0 ? -1 : root_clone(b->device_fds[i], false, DEVICE_ATTRS, error);
                 g_autofree char *name = g_strconcat("dev/", devices[i], NULL);
                 if (place < 0)
                         return err_set(error, errno, "/%s", name);
@@ -179,6 +181,11 @@ static bool mount_sys(RootBuild *b, GError **error) {
         return true;
 }
 
+/* A proc without the masks. Where the host's root is in the box, it owns /proc/sys and sysrq-trigger: only to be read. */
+static int mount_bare_proc(const RootBuild *b, GError **error) {
+        return root_mount_new("proc", NULL, KERNEL_ATTRS | (b->spec->caller.uid == 0 ? MOUNT_ATTR_RDONLY : 0), error);
+}
+
 /*
  * A /proc without masks, for nested user namespaces alone: the kernel lets one mount a proc of its own only where its mount
  * namespace has one that nothing covers (mount_too_revealing(), fs/namespace.c). It stands where no path leads: the tmpfs
@@ -198,7 +205,7 @@ static bool mount_hidden_proc(RootBuild *b, GError **error) {
         if (!root_attach(base, run, "/run", error))
                 return false;
         _cleanup_close_ int place = openat(base, "proc", O_PATH | O_CLOEXEC);
-        _cleanup_close_ int proc = root_mount_new("proc", NULL, KERNEL_ATTRS, error);
+        _cleanup_close_ int proc = mount_bare_proc(b, error);
         if (place < 0)
                 return err_set(error, errno, "place of the nested proc");
         return proc >= 0 && root_attach(proc, place, "nested proc", error);
@@ -363,7 +370,7 @@ static int user_bind(RootBuild *b, const MountSource *source, guint index, GErro
         const MountOp *op = source->op;
         unsigned attrs = MOUNT_ATTR_NOSUID;
         if (op->kind == MOUNT_DEVICE)
-                attrs |= MOUNT_ATTR_NOEXEC;
+                attrs = DEVICE_ATTRS;
         else if (!op->devices)
                 attrs |= MOUNT_ATTR_NODEV;
         if (op->read_only)
@@ -386,7 +393,7 @@ static bool mount_one(RootBuild *b, const MountSource *source, guint index, GErr
                         return false;
                 break;
         case MOUNT_PROC:
-                mnt = root_mount_new("proc", NULL, KERNEL_ATTRS, error);
+                mnt = mount_bare_proc(b, error);
                 break;
         case MOUNT_DEVPTS:
                 mnt = root_mount_new("devpts", (const char *const[]){ "ptmxmode=0666", "mode=0620", NULL }, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, error);
