@@ -93,7 +93,7 @@ static bool is_packaged(const char *box) {
  * What lies in a tree outside of home and working directory, as many levels deep: hide what is the caller's own and
  * private, and find out whether there is anything that the payload may write. The kernel's overlay has no way to ask about each
  * file when it is opened; what lies deeper keeps the host's permissions, and in a tree without anything writable above it
- * it is read-only (ARCHITECTURE.md, Root). budget bounds the entries looked at: beyond it the tree counts as writable.
+ * it is read-only (ARCHITECTURE.md, Root). A tree of more entries than budget counts as writable.
  */
 typedef struct {
         bool writable;
@@ -113,10 +113,8 @@ static void scan_tree(Planner *p, int dirfd, const char *name, const char *host,
                 struct stat st;
                 if (d->d_type == DT_LNK || g_str_equal(d->d_name, ".") || g_str_equal(d->d_name, ".."))
                         continue;
-                if (scan->budget-- <= 0) {
-                        scan->writable = true;
-                        break;
-                }
+                if (scan->budget-- <= 0)
+                        scan->writable = true; /* and on: what is private is hidden, wherever it stands in the listing */
                 if (fstatat(fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0 || S_ISLNK(st.st_mode))
                         continue;
                 g_autofree char *child = plan_join(host, d->d_name);
@@ -126,7 +124,7 @@ static void scan_tree(Planner *p, int dirfd, const char *name, const char *host,
                         g_hash_table_add(p->hidden, g_strdup(child));
                 else if (plan_caller_may_write(p, &st))
                         scan->writable = true;
-                if (S_ISDIR(st.st_mode) && st.st_nlink != 2)
+                if (S_ISDIR(st.st_mode))
                         scan_tree(p, fd, d->d_name, child, depth - 1, scan);
         }
         closedir(dir);
