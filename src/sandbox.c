@@ -293,10 +293,8 @@ int sandbox_run(const Spec *spec, GError **error) {
         end_hooks(&s);
         if (s.interrupted)
                 g_clear_error(&failure);
-        if (!end_box_dir(&s, !ok, &late) && ok) {
-                ok = false;
+        if (!end_box_dir(&s, !ok, &late) && ok)
                 g_propagate_error(&failure, g_steal_pointer(&late));
-        }
         /* Told after the payload has had its say, and no reason to throw away what it changed. */
         if (!failure && s.stdio.lost_output)
                 failure = g_steal_pointer(&s.stdio.lost_output);
