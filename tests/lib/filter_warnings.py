@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Read a compiler's or clang-tidy's output on stdin; print each warning once, but for those of known-warnings.txt.
-warnings.py SOURCE-TREE; exit 1 if one is left."""
+filter_warnings.py SOURCE-TREE; exit 1 if one is left."""
 import os
 import re
 import sys
