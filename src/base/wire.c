@@ -209,13 +209,23 @@ bool wire_expect(int fd, const char *peer, WireType type, WireMessage *ret, GErr
         return true;
 }
 
+/*
+ * An error must get through, whatever is in it: a name as long as an argument can be would not fit, and GVariant takes no
+ * invalid UTF-8. Both ends stay, with the object at the one and the kernel's word at the other.
+ */
+static char *sendable(const char *text) {
+        const size_t half = 2048; /* bytes; three whole texts fit even if each byte of them becomes U+FFFD */
+        size_t len = text ? strlen(text) : 0;
+        g_autofree char *clipped = len <= 2 * half ? g_strdup(text) : g_strdup_printf("%.*s...%s", (int) half, text, text + len - half);
+
+        return g_utf8_make_valid(clipped ? clipped : "", -1);
+}
+
 void wire_send_error(int fd, const GError *error) {
-        const char *step = err_get_step(error), *hint = err_get_hint(error);
+        g_autofree char *step = sendable(err_get_step(error)), *text = sendable(error->message), *hint = sendable(err_get_hint(error));
         int code = error->domain == USBOX_ERROR ? error->code : USBOX_ERROR_FAILED;
 
-        (void) wire_send(fd, WIRE_ERROR,
-                         g_variant_new("(iisss)", code, err_get_errno(error), step ? step : "", error->message, hint ? hint : ""),
-                         NULL, 0, NULL);
+        (void) wire_send(fd, WIRE_ERROR, g_variant_new("(iisss)", code, err_get_errno(error), step, text, hint), NULL, 0, NULL);
 }
 
 bool wire_error_to_gerror(const WireMessage *m, GError **error) {

@@ -60,16 +60,16 @@ bool wire_pair(int ret_fds[2], GError **error);
  * else is a bug and aborts. fds are borrowed. Never raises SIGPIPE: a closed peer is EPIPE. */
 bool wire_send(int fd, WireType type, GVariant *body, const int *fds, unsigned n_fds, GError **error);
 
-/* Receive one message, waiting for it unless fd is non-blocking. Returns 1, 0 when the peer has closed, -1 with error
- * (errno EAGAIN in it for a non-blocking fd). What is not of the table, has a wrong signature, is not in normal
- * form or carries another number of fds is an error, and its fds are closed. */
+/* Receive one message, waiting for it unless fd is non-blocking. Returns 1, 0 when the peer has closed (or sent an empty
+ * packet, which looks the same), -1 with error (errno EAGAIN in it for a non-blocking fd). What is not of the table, has a
+ * wrong signature, is not in normal form or carries another number of fds is an error, and its fds are closed. */
 int wire_receive(int fd, WireMessage *ret, GError **error);
 
 /* wire_receive(), and what comes must be of that type: WIRE_ERROR becomes *error, anything else is an error, the
  * peer's end too ("PEER closed the connection"). */
 bool wire_expect(int fd, const char *peer, WireType type, WireMessage *ret, GError **error);
 
-/* Send error as WIRE_ERROR; nothing can be done if that fails too. */
+/* Send error as WIRE_ERROR, texts of more than 4 KiB without their middle; nothing can be done if that fails too. */
 void wire_send_error(int fd, const GError *error);
 
 /* The error that a WIRE_ERROR message carries, as *error. Returns false. */
