@@ -112,6 +112,11 @@ void err_set_errno(GError *error, int errnum) {
                 usbox_error_get_private(error)->errnum = errnum;
 }
 
+static bool is_safe(gunichar c) {
+        GUnicodeType type = g_unichar_type(c);
+        return g_unichar_isprint(c) && type != G_UNICODE_FORMAT && type != G_UNICODE_LINE_SEPARATOR && type != G_UNICODE_PARAGRAPH_SEPARATOR;
+}
+
 char *err_quote(const char *name) {
         GString *out = g_string_new(NULL);
 
@@ -129,7 +134,7 @@ char *err_quote(const char *name) {
                         g_string_append(out, "\\t");
                 else if (c == '\\')
                         g_string_append(out, "\\\\");
-                else if (g_unichar_isprint(c) && g_unichar_type(c) != G_UNICODE_FORMAT)
+                else if (is_safe(c))
                         g_string_append_len(out, p, next - p);
                 else
                         for (const char *q = p; q < next; q++)

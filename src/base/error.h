@@ -45,6 +45,6 @@ int err_get_errno(const GError *error);
 /* Remember errnum in an error whose message has its text already (one that came over the wire). */
 void err_set_errno(GError *error, int errnum);
 
-/* A copy of name that is safe to print on a terminal: control and format characters, backslash and
- * invalid UTF-8 become \xNN or \n; returned string is the caller's. */
+/* A copy of name that is safe to print on a terminal and is one line: control and format characters, separators of lines,
+ * backslash and invalid UTF-8 become \xNN or \n; returned string is the caller's. */
 char *err_quote(const char *name);

@@ -88,8 +88,10 @@ bool proc_wait(pid_t pid, int *ret_status) {
 }
 
 char *proc_status_text(int status) {
-        if (WIFSIGNALED(status))
-                return g_strdup_printf("killed by signal %d (SIG%s)", WTERMSIG(status), sigabbrev_np(WTERMSIG(status)));
+        if (WIFSIGNALED(status)) {
+                const char *name = sigabbrev_np(WTERMSIG(status)); /* NULL for the real-time ones */
+                return g_strdup_printf(name ? "killed by signal %d (SIG%s)" : "killed by signal %d", WTERMSIG(status), name);
+        }
         return g_strdup_printf("exit status %d", WEXITSTATUS(status));
 }
 
