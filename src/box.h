@@ -9,10 +9,9 @@
 /* What --best-effort=THING lets usbox go on without. */
 typedef enum {
         BEST_EFFORT_KEYRING = 1 << 0,  /* a fresh session keyring */
-        BEST_EFFORT_LANDLOCK = 1 << 1, /* the Landlock part of a protection that has no other way */
-        BEST_EFFORT_SYSFS = 1 << 2,    /* a sysfs of the box's own */
-        BEST_EFFORT_IPV6 = 1 << 3,     /* IPv6 towards the box */
-        BEST_EFFORT_CONFINE = 1 << 4,  /* a helper's own namespaces and empty root */
+        BEST_EFFORT_SYSFS = 1 << 1,    /* a sysfs of the box's own */
+        BEST_EFFORT_IPV6 = 1 << 2,     /* IPv6 towards the box */
+        BEST_EFFORT_CONFINE = 1 << 3,  /* a helper's own namespaces and empty root */
 } BestEffort;
 
 /* The run as a whole. */

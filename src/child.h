@@ -5,11 +5,10 @@
 #include "seccomp.h"
 #include "spec.h"
 
-/* How the payload's stdio is made safe against being opened anew through /proc/self/fd (stdfds.c). */
+/* What the payload gets as stdin, stdout and stderr (stdfds.c). */
 typedef struct {
         int fds[3];     /* what the payload gets as 0, 1, 2, where pty[] does not say otherwise */
         bool pty[3];    /* the pty's slave instead */
-        bool landlock;  /* a host file is among them: Landlock keeps it from being opened again */
 } StdioPlan;
 
 /* All that the child needs, made by the launcher before the clone. */

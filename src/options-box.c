@@ -10,7 +10,7 @@
 #include "profile.h"
 #include "spec.h"
 
-#define BEST_EFFORT_CHOICES "keyring|landlock|sysfs|ipv6|confine"
+#define BEST_EFFORT_CHOICES "keyring|sysfs|ipv6|confine"
 
 static bool apply_help(Spec *draft, const char *const *values, GError **error) {
         return option_bool("--help", values[0], &draft->box.help, error);
@@ -133,7 +133,7 @@ const Option box_options[] = {
           .flags = OPTION_LIST,
           .complete = COMPLETE_CHOICES,
           .choices = BEST_EFFORT_CHOICES,
-          .help = "go on without THING where it cannot be had: keyring, landlock, sysfs, ipv6, confine (helpers' own "
+          .help = "go on without THING where it cannot be had: keyring, sysfs, ipv6, confine (helpers' own "
                   "cages)",
           .apply = apply_best_effort },
         { .name = "dry-run",
@@ -167,8 +167,6 @@ const char *box_best_effort_name(BestEffort bit) {
         switch (bit) {
         case BEST_EFFORT_KEYRING:
                 return "keyring";
-        case BEST_EFFORT_LANDLOCK:
-                return "landlock";
         case BEST_EFFORT_SYSFS:
                 return "sysfs";
         case BEST_EFFORT_IPV6:

@@ -26,7 +26,6 @@
 #include "base/wire.h"
 #include "caps-setup.h"
 #include "payload.h"
-#include "stdfds.h"
 
 /* init's byte. Its end instead: init has failed and said why. */
 static void wait_for(int gate, char wanted) {
@@ -139,7 +138,7 @@ static bool install_filter(const ChildContext *child, GError **error) {
 
 /*
  * Rights go before the root stands, and so does our own filter: compiling it takes the kernel a while, and the few calls that
- * come after (chdir, Landlock, recvmsg) are allowed in it. A filter of the user's may allow less, so that one is the last thing.
+ * come after (chdir, recvmsg) are allowed in it. A filter of the user's may allow less, so that one is the last thing.
  */
 static bool payload_setup(const PayloadContext *c, int keep[2], GError **error) {
         const ChildContext *child = c->child;
@@ -168,8 +167,6 @@ static bool payload_setup(const PayloadContext *c, int keep[2], GError **error) 
         wait_for(keep[0], 'R');
         if (!set_workdir(c, error))
                 return false;
-        if (child->stdio.landlock && !stdfds_landlock(error))
-                return err_step(error, "landlock");
         if (!wire_expect(keep[1], "launcher", WIRE_GO, &go, error))
                 return false;
         return !filter_last || install_filter(child, error);

@@ -2,13 +2,12 @@
 /*
  * stdin, stdout and stderr: passed as they are, but not as a way out.
  *
- * Role: launcher; stdfds_landlock() payload. Privileges: none needed. Threads: one. Order: steps 3 and 9.
+ * Role: launcher. Privileges: none needed. Threads: one. Order: step 3.
  *
- * A terminal on stdin is replaced by the box's own pty. A regular file (or a terminal that only output goes to) could be
- * opened anew through /proc/self/fd/N, with rights that the descriptor has not: read where it was given for writing, write where
- * the caller only may. Landlock stops that: its one rule allows all that lies beneath the box's root, and a file of
- * the host's mounts does not. A process under Landlock cannot mount, though (landlock(7), "Limitations"), so with --nested, and on
- * kernels without it, such files are copied through a pipe instead.
+ * Whatever of the three is the caller's terminal is replaced by the box's own pty: a terminal that only output goes to could be
+ * read from, too, and its settings be changed. A regular file is copied through a pipe: through its descriptor its mode, times and
+ * attributes could be changed, and through /proc/self/fd/N it could be opened anew with rights that the descriptor has not.
+ * (Landlock would stop just the latter, and takes mq_open(3) and mount(2) with it.)
  */
 #include <fcntl.h>
 #include <string.h>
@@ -16,36 +15,9 @@
 
 #include "base/error.h"
 #include "base/fd.h"
-#include "base/sys.h"
 #include "stdfds.h"
 
 static const char *const names[3] = { "standard input", "standard output", "standard error" };
-
-/* Landlock's rights from its ABI 2 on; before it any rename from one directory to another was refused (landlock(7)). */
-#define LANDLOCK_RIGHTS_1 ((1ULL << 13) - 1)
-#define LANDLOCK_RIGHT_REFER (1ULL << 13)
-#define LANDLOCK_RIGHT_TRUNCATE (1ULL << 14)
-
-static int landlock_abi(void) {
-        return sys_landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-}
-
-bool stdfds_landlock(GError **error) {
-        int abi = landlock_abi();
-        guint64 rights = LANDLOCK_RIGHTS_1 | LANDLOCK_RIGHT_REFER | (abi >= 3 ? LANDLOCK_RIGHT_TRUNCATE : 0);
-        struct landlock_ruleset_attr attr = { .handled_access_fs = rights };
-
-        _cleanup_close_ int ruleset = sys_landlock_create_ruleset(&attr, sizeof attr, 0);
-        _cleanup_close_ int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (ruleset < 0 || root < 0)
-                return err_set(error, errno, "ruleset");
-        struct landlock_path_beneath_attr beneath = { .allowed_access = rights, .parent_fd = root };
-        if (sys_landlock_add_rule(ruleset, LANDLOCK_RULE_PATH_BENEATH, &beneath) < 0)
-                return err_set(error, errno, "rule");
-        if (sys_landlock_restrict_self(ruleset) < 0)
-                return err_set(error, errno, "restrict");
-        return true;
-}
 
 bool stdfds_fill(GError **error) {
         for (int fd = 0; fd < 3; fd++) {
@@ -104,36 +76,37 @@ static bool start_relay(Stdio *s, int fd, GError **error) {
         return true;
 }
 
-bool stdfds_prepare(const Spec *spec, Stdio *ret, GError **error) {
-        bool landlock = !spec->caps.nested && landlock_abi() >= 2;
+/* The caller's terminal: that of stdin, or else the first one that output goes to. -1: none. */
+static int find_terminal(void) {
+        for (int fd = 0; fd < 3; fd++)
+                if (isatty(fd))
+                        return fd;
+        return -1;
+}
 
-        *ret = (Stdio){ .tty = -1, .pipe_ends = { -1, -1, -1 } };
-        ret->pty_wanted = spec->box.tty || isatty(STDIN_FILENO);
-        if (isatty(STDIN_FILENO))
-                ret->tty = STDIN_FILENO;
+static bool prepare_one(const Spec *spec, Stdio *s, int fd, GError **error) {
+        struct stat st;
 
-        for (int fd = 0; fd < 3; fd++) {
-                struct stat st;
-                ret->plan.fds[fd] = fd;
-                if (fstat(fd, &st) < 0)
-                        return err_set(error, errno, "%s", names[fd]);
-                if (S_ISDIR(st.st_mode) || (fcntl(fd, F_GETFL) & O_PATH)) {
-                        err_set(error, 0, "%s is a directory", names[fd]);
-                        return err_hint(error, "an open directory of the host is a way out of the box; give it with -v or --rw");
-                }
-                if (ret->pty_wanted && (fd == 0 || spec->box.tty || is_same_terminal(fd, STDIN_FILENO))) {
-                        ret->plan.pty[fd] = true;
-                        continue;
-                }
-                if (S_ISCHR(st.st_mode) && isatty(fd) && landlock) {
-                        ret->plan.landlock = true;
-                } else if (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) {
-                        if (landlock)
-                                ret->plan.landlock = true;
-                        else if (!start_relay(ret, fd, error))
-                                return false;
-                }
+        s->plan.fds[fd] = fd;
+        if (fstat(fd, &st) < 0)
+                return err_set(error, errno, "%s", names[fd]);
+        if (S_ISDIR(st.st_mode) || (fcntl(fd, F_GETFL) & O_PATH)) {
+                err_set(error, 0, "%s is %s", names[fd], S_ISDIR(st.st_mode) ? "a directory" : "not open for reading or writing");
+                return err_hint(error, "what names a file of the host is a way out of the box; give it with -v or --rw");
         }
+        if (spec->box.tty || (s->tty >= 0 && is_same_terminal(fd, s->tty))) {
+                s->plan.pty[fd] = true;
+                return true;
+        }
+        return (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode) && !isatty(fd)) || start_relay(s, fd, error);
+}
+
+bool stdfds_prepare(const Spec *spec, Stdio *ret, GError **error) {
+        *ret = (Stdio){ .tty = find_terminal(), .pipe_ends = { -1, -1, -1 } };
+        ret->pty_wanted = spec->box.tty || ret->tty >= 0;
+        for (int fd = 0; fd < 3; fd++)
+                if (!prepare_one(spec, ret, fd, error))
+                        return false;
         return true;
 }
 

@@ -13,7 +13,7 @@ typedef struct {
         StdioPlan plan;
         bool pty_wanted;
         int tty;          /* the caller's terminal behind the pty, or -1 */
-        Relay *relays[3]; /* files that are copied through pipes, where Landlock cannot guard them; [1] is stderr's too where both are one file */
+        Relay *relays[3]; /* files that are copied through pipes; [1] is stderr's too where both are one file */
         int pipe_ends[3]; /* the box's ends of those pipes: closed in the launcher after the clone */
         GError *lost_output; /* NULL, or why not all of the payload's output got to its file */
 } Stdio;
@@ -27,7 +27,3 @@ bool stdfds_prepare(const Spec *spec, Stdio *ret, GError **error);
 void stdfds_clear(Stdio *s);
 /* After the clone. */
 void stdfds_close_pipe_ends(Stdio *s);
-
-/* Payload, last before the filter: no file outside the box's own mounts can be opened any more, by whatever name; open
- * descriptors work on. False with error. */
-bool stdfds_landlock(GError **error);

@@ -192,14 +192,14 @@ static void on_signal(Sandbox *s, int sig) {
                         term_winch(s->term);
                 break;
         case SIGCONT:
-                if (s->started && !s->term)
+                if (s->started && !s->stdio.plan.pty[0])
                         send_signal(s, SIGCONT);
                 break;
         case SIGTSTP:
         case SIGTTIN:
         case SIGTTOU:
                 /* With a pty ^Z arrives as a byte; this one is somebody's kill(1), or the terminal's without a pty. */
-                if (!s->term)
+                if (!s->stdio.plan.pty[0])
                         send_signal(s, SIGSTOP);
                 (void) raise(SIGSTOP);
                 break;
@@ -360,8 +360,7 @@ bool supervise(Sandbox *s, GError **error) {
                                 return false;
                 }
         }
-        for (int i = 0; i < 1; i++)
-                if (s->stdio.relays[i])
-                        relay_give_back(s->stdio.relays[i]);
+        if (s->stdio.relays[STDIN_FILENO])
+                relay_give_back(s->stdio.relays[STDIN_FILENO]);
         return true;
 }

@@ -26,6 +26,7 @@
 #define FOREGROUND_CHECK_MS 250
 
 struct Term {
+        bool typed; /* what is typed on tty is for the box: only then its modes are ours to set */
         int tty;
         bool shared;
         int master;
@@ -80,7 +81,7 @@ void term_winch(Term *t) {
 
 /* Raw if we are the foreground; otherwise nothing. */
 static bool enter_raw(Term *t, GError **error) {
-        if (t->tty < 0 || t->raw || !is_foreground(t->tty))
+        if (t->tty < 0 || !t->typed || t->raw || !is_foreground(t->tty))
                 return true;
 
         struct termios raw;
@@ -116,7 +117,7 @@ static void forget_raw(Term *t) {
 
 /* Follow what the shell did with us: `fg` of a running background job, or a stop that no signal told us of. */
 static void follow_foreground(Term *t) {
-        if (t->tty < 0 || t->suspended || t->draining)
+        if (t->tty < 0 || !t->typed || t->suspended || t->draining)
                 return;
         if (t->raw && !is_foreground(t->tty))
                 forget_raw(t);
@@ -176,6 +177,7 @@ Term *term_new(const TermConfig *config, GError **error) {
         g_autoptr(Term) t = g_new0(Term, 1);
 
         t->tty = config->tty;
+        t->typed = config->in >= 0;
         t->shared = config->shared;
         t->master = config->master_take;
         t->peer = -1;
@@ -238,7 +240,7 @@ void term_poll(const Term *t, struct pollfd fds[static TERM_N_FDS]) {
 }
 
 int term_timeout_ms(const Term *t) {
-        return t->tty >= 0 && !t->raw && !t->suspended && !t->draining ? FOREGROUND_CHECK_MS : -1;
+        return t->tty >= 0 && t->typed && !t->raw && !t->suspended && !t->draining ? FOREGROUND_CHECK_MS : -1;
 }
 
 static bool move_output(Term *t, const struct pollfd *fds, GError **error) {

@@ -15,7 +15,7 @@ typedef struct Term Term;
 
 typedef struct {
         int tty;          /* the caller's terminal, for its modes and its size; -1: there is none (-t without one). Borrowed */
-        int in;           /* what is typed comes from here, -1: nothing. Borrowed, its flags are not touched */
+        int in;           /* what is typed comes from here, -1: nothing, and tty is only asked for its size. Borrowed, its flags are not touched */
         int out;          /* the pty's output goes there. Borrowed, its flags are not touched */
         bool shared;      /* others write to the terminal meanwhile (stdout is a pipe to `less`): keep its output processing */
         int master_take;  /* the pty's master side, from the box */

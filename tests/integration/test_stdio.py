@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Files as standard input and output that are copied through pipes (--nested: there Landlock cannot guard them)."""
+"""Files as standard input and output that are copied through pipes."""
 import os
 import resource
 import shutil
 import subprocess
+import termios
 
 import pytest
 
@@ -123,15 +124,58 @@ def test_full_disk(box, stream):
     assert (box.dir / "how").read_text(encoding="utf-8") == "Broken pipe"
 
 
-def test_without_copying_the_file_itself_says_it(box):
-    """Guarded by Landlock, the file is the payload's: it gets the error that the file gives."""
-    landlock = box.usbox("doctor", "--json").json()
-    if not any(check["id"] == "landlock" and check["state"] == "ok" for check in landlock):
-        cannot("use Landlock")
+def test_the_file_itself_is_out_of_reach(box):
+    """Its mode, times and attributes are not for who only reads from it or writes to it."""
+    path = box.write("../secret", "text\n", 0o600)
+    script = """
+import ctypes, os
+for fd in (0, 1):
+    for change in (lambda: os.fchmod(fd, 0o777), lambda: os.chmod("/proc/self/fd/%d" % fd, 0o777), lambda: os.utime("/proc/self/fd/%d" % fd, (1, 1)),
+                   lambda: os.setxattr("/proc/self/fd/%d" % fd, "user.x", b"y"), lambda: os.ftruncate(fd, 0)):
+        try:
+            change()
+        except OSError:
+            pass
+"""
+    with open(path, "r+b") as f:
+        proc = run_python(box, script, stdin=f, stdout=f)
+    assert proc.returncode == 0, proc
+    st = path.stat()
+    assert st.st_mode & 0o777 == 0o600 and st.st_mtime > 1 and path.read_text() == "text\n"
+    assert "user.x" not in os.listxattr(path)
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))
-    with open(box.write("../log"), "wb") as f:
-        proc = run_python(box, UNTIL_IT_FAILS, "1", options=("--rw=.",), stdout=f, preexec_fn=limit)
-    assert proc.returncode == 7, proc
-    assert (box.dir / "how").read_text(encoding="utf-8") == "File too large"
+
+def test_message_queues_work_with_a_file_as_output(box):
+    script = "import ctypes; l = ctypes.CDLL(None, use_errno=True); print(l.mq_open(b'/q', 0o102, 0o600, None) >= 0 or ctypes.get_errno())"
+    with open(box.write("../out"), "wb") as f:
+        assert run_python(box, script, stdout=f).returncode == 0
+    assert (box.top / "out").read_text() == "True\n"
+
+
+def test_a_terminal_for_output_is_no_input(box):
+    """stdin is not the terminal, stdout is: what is typed there is not the box's to read, its settings are not the box's to change."""
+    script = """
+import os, sys, termios
+print("tty", os.isatty(1), flush=True)
+for fd in (1, 2):
+    modes = termios.tcgetattr(fd)
+    modes[3] &= ~(termios.ECHO | termios.ICANON)
+    termios.tcsetattr(fd, termios.TCSANOW, modes)
+import select
+print("typed", bool(select.select([1], [], [], 1)[0]), flush=True)
+"""
+    master, slave = os.openpty()
+    before = termios.tcgetattr(slave)
+    proc = subprocess.Popen([USBOX, "run", "--rm", "--network=none", "--", "/usr/bin/python3", "-c", script], stdin=subprocess.DEVNULL, stdout=slave,
+                            stderr=slave, env=box.env, cwd=box.dir)
+    text = b""
+    while b"tty" not in text:
+        text += os.read(master, 4096)
+    os.write(master, b"password\n")
+    assert proc.wait(60) == 0
+    while b"typed" not in text:
+        text += os.read(master, 4096)
+    assert b"tty True" in text and b"typed False" in text, text
+    assert termios.tcgetattr(slave) == before
+    os.close(master)
+    os.close(slave)
