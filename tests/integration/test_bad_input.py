@@ -223,3 +223,10 @@ def test_too_much_environment_for_the_kernel(box):
     files = [box.write(f"env{k}", "".join(f"V{k}_{i}={'e' * 100000}\n" for i in range(9))) for k in range(12)]
     result = box.run("--rm", *[f"--env-file={f}" for f in files], "--", "true")
     assert result.rc in (125, 126) and "Argument list too long" in result.err and result.err.count("usbox: ") == 1, (result.rc, result.err[:300])
+
+
+@pytest.mark.parametrize("script", ["mount --rbind /proc /mnt", "mount --rbind /sys /mnt", "mount -t tmpfs none /mnt; mkdir /mnt/d; mount --rbind /dev /mnt/d",
+                                    "mount -t tmpfs none /mnt; chmod 700 /mnt", "mount --bind /etc/passwd /etc/hostname"])
+def test_machine_with_other_mounts(box, script):
+    """What chroots, builders and containers leave in a machine's mount table is no reason not to run."""
+    assert in_machine(script, box, "run", "--rm", "--network=none", "--userns=self", "--", "echo", "ran").ok().out == "ran\n"
