@@ -8,15 +8,14 @@
  * start threads or open sockets there. getent(1) does the same in a process of its own, for the few who need it.
  */
 #include <fcntl.h>
-#include <pwd.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
+#include <unistd.h>
 
 #include "account.h"
 #include "base/fd.h"
 #include "base/proc.h"
 
+#define PASSWD_MAX (16 * 1024 * 1024)
 #define ANSWER_MAX 65536
 
 void account_clear(Account *account) {
@@ -25,12 +24,33 @@ void account_clear(Account *account) {
         g_clear_pointer(&account->shell, g_free);
 }
 
-static bool find_in(FILE *file, uid_t uid, Account *ret) {
-        for (const struct passwd *pw; (pw = fgetpwent(file));)
-                if (pw->pw_uid == uid) {
-                        *ret = (Account){ g_strdup(pw->pw_name), g_strdup(pw->pw_dir), g_strdup(pw->pw_shell) };
-                        return true;
+/* Comments and the entries of NIS ("+", "-somebody") are nobody's. */
+static bool line_is_of(const char *line, const char *end, uid_t uid) {
+        if (line == end || strchr("#+-:", *line))
+                return false;
+        const char *colon = memchr(line, ':', (size_t) (end - line));
+        colon = colon ? memchr(colon + 1, ':', (size_t) (end - colon - 1)) : NULL;
+        if (!colon || !g_ascii_isdigit(colon[1]))
+                return false;
+        char *stop;
+        guint64 number = g_ascii_strtoull(colon + 1, &stop, 10); /* too large a one becomes G_MAXUINT64: nobody's */
+        return *stop == ':' && number == uid;
+}
+
+bool account_find(const char *text, uid_t uid, Account *ret) {
+        for (const char *line = text; *line;) {
+                const char *end = strchrnul(line, '\n');
+                if (line_is_of(line, end, uid)) {
+                        g_autofree char *copy = g_strndup(line, (size_t) (end - line));
+                        g_auto(GStrv) fields = g_strsplit(copy, ":", 7);
+                        guint n = g_strv_length(fields);
+                        if (n >= 6 && *fields[3] && !fields[3][strspn(fields[3], G_CSET_DIGITS)]) {
+                                *ret = (Account){ g_strdup(fields[0]), g_strdup(fields[5]), g_strdup(n == 7 ? fields[6] : "") };
+                                return true;
+                        }
                 }
+                line = *end ? end + 1 : end;
+        }
         return false;
 }
 
@@ -45,24 +65,12 @@ static bool ask_getent(uid_t uid, Account *ret) {
         close(ends[1]);
         bool ok = pid > 0 && fd_read_all(ends[0], ANSWER_MAX, &answer, NULL);
         close(ends[0]);
-        if (pid < 0 || !proc_wait(pid, &status) || status != 0 || !ok || !*answer)
-                return false;
-
-        FILE *file = fmemopen(answer, strlen(answer), "re");
-        if (!file)
-                return false;
-        bool found = find_in(file, uid, ret);
-        fclose(file);
-        return found;
+        return pid > 0 && proc_wait(pid, &status) && status == 0 && ok && account_find(answer, uid, ret);
 }
 
 bool account_lookup(uid_t uid, Account *ret) {
-        FILE *file = fopen("/etc/passwd", "re");
-        bool found = file && find_in(file, uid, ret);
-
-        if (file)
-                fclose(file);
-        return found || ask_getent(uid, ret);
+        g_autofree char *text = NULL;
+        return (fd_read_file(AT_FDCWD, "/etc/passwd", PASSWD_MAX, &text, NULL) && account_find(text, uid, ret)) || ask_getent(uid, ret);
 }
 
 char *account_data_dir(const char *home) {

@@ -19,5 +19,8 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Account, account_clear)
  */
 bool account_lookup(uid_t uid, Account *ret);
 
+/* The first entry of uid in a text of passwd(5)'s form. Lines that are not of it are passed over, and so are those of NIS. */
+bool account_find(const char *text, uid_t uid, Account *ret);
+
 /* $XDG_DATA_HOME if it is absolute, else home/.local/share; the caller's. */
 char *account_data_dir(const char *home);

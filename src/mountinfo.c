@@ -8,18 +8,21 @@
 
 #include "mountinfo.h"
 
+/* The byte that \ooo at s stands for; 0 where s is no such thing (a name has no byte 0). */
+static int octal(const char *s, size_t len) {
+        if (len < 4 || s[0] != '\\' || s[1] < '0' || s[1] > '3' || s[2] < '0' || s[2] > '7' || s[3] < '0' || s[3] > '7')
+                return 0;
+        return (s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0');
+}
+
 /* The kernel writes space, tab, newline and backslash as \ooo (seq_path(), fs/seq_file.c). */
 static char *unescape(const char *s, size_t len) {
         char *out = g_malloc(len + 1), *o = out;
 
         for (size_t i = 0; i < len; i++) {
-                if (s[i] == '\\' && len - i > 3 && g_ascii_isdigit(s[i + 1]) && g_ascii_isdigit(s[i + 2]) &&
-                    g_ascii_isdigit(s[i + 3])) {
-                        *o++ = (char) ((s[i + 1] - '0') << 6 | (s[i + 2] - '0') << 3 | (s[i + 3] - '0'));
-                        i += 3;
-                } else {
-                        *o++ = s[i];
-                }
+                int byte = octal(s + i, len - i);
+                *o++ = byte ? (char) byte : s[i];
+                i += byte ? 3 : 0;
         }
         *o = '\0';
         return out;
