@@ -3,7 +3,7 @@
  * The setup child: from the clone to a finished box, then init.
  *
  * Role: child, later init (pid 1 of the box); forked, never exec'd, so that the host's binary is not reachable from the
- * box. Privileges: all capabilities of the outer user namespace until the payload is forked, none after. Threads: one.
+ * box. Privileges: all capabilities of the outer user namespace until become_init(), none after. Threads: one.
  * Order: steps 5, 7 and 9 of sandbox_run(). The order of the calls in child_setup() is the security argument.
  */
 #include <fcntl.h>
@@ -162,6 +162,8 @@ static bool fork_payload(ChildState *s, GError **error) {
         }
         s->gate = gates[0];
         close(gates[1]);
+        /* The payload's alone from here on: its exec is seen by the end of this wire. */
+        close(c->payload_wire);
         fd_closep(&s->slave);
         if (!user_map_payload(c->spec, s->proc, s->payload, error))
                 return false;
@@ -170,11 +172,19 @@ static bool fork_payload(ChildState *s, GError **error) {
         return true;
 }
 
+/* A new network namespace lets nobody have ICMP sockets (icmp(7), ping_group_range "1 0"): ping is for the payload's group. */
+static bool allow_ping(const Spec *spec, GError **error) {
+        g_autofree char *range = g_strdup_printf("%u %u", spec->user.gid, spec->user.gid);
+        if (spec->net.mode == NET_HOST || fd_write_file(AT_FDCWD, "/proc/sys/net/ipv4/ping_group_range", range))
+                return true;
+        return err_set(error, errno, "write ping_group_range");
+}
+
 static bool set_network(ChildState *s, GError **error) {
         const ChildContext *c = s->context;
         _cleanup_close_ int tap = -1;
 
-        if (!net_setup_child(c->spec, &tap, error))
+        if (!net_setup_child(c->spec, &tap, error) || !allow_ping(c->spec, error))
                 return err_step(error, "network");
         return tap < 0 || wire_send(c->wire, WIRE_NET_FDS, NULL, &tap, 1, error);
 }
@@ -190,7 +200,7 @@ static bool child_setup(ChildState *s, GError **error) {
         } else if (!wire_expect(c->wire, "launcher", WIRE_MAPPED, &mapped, error)) {
                 return false;
         }
-        if (!user_setup_child(spec, error) || !confine_die_with_parent(0, error))
+        if (!user_setup_child(spec, error) || (!spec->namespaces.pid_host && !confine_die_with_parent(0, error)))
                 return err_step(error, "user");
         log_step("  box: mapped");
         s->mount_ns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);

@@ -100,7 +100,7 @@ static void check_overlay(const DoctorHost *host, GPtrArray *checks) {
         }
         if (mounted == ENODEV) {
                 check = doctor_add(checks, "overlay", "overlayfs", DOCTOR_MISSING, "this kernel has not loaded it");
-                doctor_mend(check, "echo overlay | sudo tee /etc/modules-load.d/usbox-overlay.conf && sudo modprobe overlay; or %s", without);
+                doctor_mend(check, "echo overlay | sudo tee /etc/modules-load.d/usbox-overlay.conf && sudo modprobe overlay");
         } else if (xattr > 0) {
                 check = doctor_add(checks, "overlay", "overlayfs", DOCTOR_MISSING, "no user.* attributes in the place for boxes: %s",
                                    g_strerror(xattr));

@@ -17,31 +17,14 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "base/fd.h"
+#include "base/proc.h"
 #include "base/wire.h"
 #include "init.h"
 
-/* --pid=host: no namespace whose end would kill what is left. Children of the killed become ours (subreaper). */
-static void kill_children(void) {
-        for (;;) {
-                g_autofree char *list = NULL;
-                char path[64];
-                g_snprintf(path, sizeof path, "/proc/self/task/%d/children", (int) getpid());
-                if (!fd_read_file(AT_FDCWD, path, 1024 * 1024, &list, NULL) || !*list)
-                        return;
-                char *rest = list;
-                for (char *word; (word = strsep(&rest, " "));)
-                        if (*word)
-                                kill((pid_t) g_ascii_strtoll(word, NULL, 10), SIGKILL);
-                while (waitpid(-1, NULL, WNOHANG) > 0)
-                        ;
-                poll(NULL, 0, 1);
-        }
-}
-
 static _Noreturn void finish(const InitContext *c) {
+        /* --pid=host: no namespace whose end would kill what is left. */
         if (c->pid_host)
-                kill_children();
+                proc_kill_children(0);
         _exit(0);
 }
 

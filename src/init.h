@@ -11,5 +11,5 @@ typedef struct {
         bool pid_host; /* no pid namespace of our own: what is left is killed one by one */
 } InitContext;
 
-/* Reap, forward signals, say GO to the payload when the launcher does, end when the payload ends. Never returns. */
+/* Reap, forward signals, end when the payload ends. Never returns. */
 _Noreturn void init_main(const InitContext *context);

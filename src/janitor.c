@@ -43,6 +43,9 @@ static _Noreturn void janitor_main(const BoxDir *dir, const Spec *spec, int life
         struct pollfd box = { .fd = keep[1], .events = POLLIN };
         while (poll(&box, 1, BOX_END_MS) < 0 && errno == EINTR)
                 ;
+        /* The run was over, and its changes are kept: only its launcher was not done. */
+        if (faccessat(mine.fd, "kept", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+                _exit(0);
         _exit(box_dir_remove(&mine, spec, NULL) ? 0 : 1);
 }
 

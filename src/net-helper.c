@@ -51,7 +51,12 @@ bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error) {
 
         char *const argv[] = { (char *) "usbox-net", (char *) "--wire", (char *) "3", spec->box.verbose ? (char *) "--verbose" : NULL, NULL };
         char *const envp[] = { NULL };
-        ret->pid = proc_spawn(path, argv, envp, &(ProcFd){ ends[1], 3 }, 1, &ret->pidfd, error);
+        /* Nothing of the caller's but stderr. */
+        _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (null >= 0)
+                ret->pid = proc_spawn(path, argv, envp, (ProcFd[]){ { null, 0 }, { null, 1 }, { ends[1], 3 } }, 3, &ret->pidfd, error);
+        else
+                ret->pid = err_set(error, errno, "/dev/null") ? 0 : -1;
         close(ends[1]);
         ret->wire = ends[0];
         if (ret->pid < 0) {

@@ -3,7 +3,7 @@
  * The payload's process before it is the payload: give up everything, then exec.
  *
  * Role: payload, in the inner user namespace. Privileges: that namespace's capabilities until caps_setup; they reach
- * nothing of the box's mounts, network or hostname, which the outer one owns. Threads: one. Order: step 9; the filter is last.
+ * nothing of the box's mounts, network or hostname, which the outer one owns. Threads: one. Order: beside steps 5 to 8, exec in step 9.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -268,7 +268,7 @@ int root_mount_overlay(int *lower, size_t n_lower, int upper, int work, bool rea
         _cleanup_close_ int fs = fsopen("overlay", FSOPEN_CLOEXEC);
         if (fs < 0) {
                 err_set(error, errno, "overlayfs");
-                err_hint(error, "load it as root: modprobe overlay; or use --overlay=none with kernels that lack it");
+                err_hint(error, "load it as root: modprobe overlay; --overlay=none needs it too, for all but programs and libraries");
                 return -1;
         }
         if (fsconfig(fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0) < 0 || (upper >= 0 && fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0) < 0)) {
@@ -322,6 +322,21 @@ static int overlay_node(RootBuild *b, const RootNode *node, GError **error) {
         return root_mount_overlay(lower, n, upper, work, b->read_only || !has_upper, error);
 }
 
+/* Some file systems cannot be a layer (vfat on /boot/efi: names without case, ovl_dentry_weird()): those are read-only in the box. */
+static int overlay_or_bind(RootBuild *b, const RootNode *node, GError **error) {
+        g_autoptr(GError) failure = NULL;
+        int mnt = overlay_node(b, node, &failure);
+
+        if (mnt < 0 && err_get_errno(failure) == EINVAL && node->host.path && !node->has_layer) {
+                g_autofree char *shown = err_quote(node->path);
+                log_note("/%s is of a file system that cannot be copied on write: it is read-only in the box", shown);
+                return root_clone(b->host_fds[node->index], false, PLAIN_ATTRS | MOUNT_ATTR_RDONLY, error);
+        }
+        if (mnt < 0)
+                g_propagate_error(error, g_steal_pointer(&failure));
+        return mnt;
+}
+
 /* In two turns: those in places that the box's own mounts cover (the working directory in /tmp) come after those mounts. */
 static bool mount_nodes(RootBuild *b, bool in_own, GError **error) {
         for (guint i = 1; i < b->plan->nodes->len; i++) {
@@ -335,7 +350,7 @@ static bool mount_nodes(RootBuild *b, bool in_own, GError **error) {
                 if (node->kind == ROOT_FILE)
                         mnt = root_clone(b->file_fds[i], false, PLAIN_ATTRS | MOUNT_ATTR_RDONLY, error);
                 else
-                        mnt = overlay_node(b, node, error);
+                        mnt = overlay_or_bind(b, node, error);
                 if (mnt < 0 || !root_attach_at(b, mnt, node->path, error)) {
                         g_autofree char *shown = err_quote(node->path);
                         g_prefix_error(error, "/%s: ", shown);

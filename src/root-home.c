@@ -84,12 +84,32 @@ static bool plan_home_tool(Planner *p, const char *path, GError **error) {
 /* Names of a list that lie below dir (NULL: anywhere in the home), but not above or at unless_inside (NULL: nothing is excepted). */
 static void hide_below_home(Planner *p, const char *const *names, const char *dir, const char *unless_inside) {
         for (const char *const *name = names; *name; name++) {
-                if (!home_may_have(p, *name))
+                if (dir && !home_may_have(p, *name))
                         continue;
                 /* Whether it is there is asked of the few that an overlay would show: plan_whiteouts(). */
                 g_autofree char *path = plan_join(p->spec->caller.home, *name);
                 if ((!dir || path_is_below(path, dir)) && (!unless_inside || !path_is_at_or_below(unless_inside, path)))
                         g_hash_table_add(p->hidden, g_steal_pointer(&path));
+        }
+}
+
+/* A hidden name that is a symlink (dotfiles kept elsewhere) hides what it leads to as well. */
+static void hide_link_targets(Planner *p) {
+        g_autoptr(GPtrArray) targets = g_ptr_array_new_with_free_func(free);
+        GHashTableIter iter;
+        gpointer key;
+        struct stat st;
+
+        g_hash_table_iter_init(&iter, p->hidden);
+        while (g_hash_table_iter_next(&iter, &key, NULL)) {
+                char *real = lstat(key, &st) == 0 && S_ISLNK(st.st_mode) ? realpath(key, NULL) : NULL;
+                if (real)
+                        g_ptr_array_add(targets, real);
+        }
+        for (guint i = 0; i < targets->len; i++) {
+                const char *real = g_ptr_array_index(targets, i);
+                if (path_is_below(real, p->spec->caller.home) && !path_is_at_or_below(p->spec->caller.cwd, real))
+                        g_hash_table_add(p->hidden, g_strdup(real));
         }
 }
 
@@ -200,6 +220,8 @@ void plan_collect_hidden(Planner *p) {
         const char *all = spec->root.home == HOME_ALL ? NULL : spec->caller.cwd;
         hide_below_home(p, home_tool_secrets, all, spec->caller.cwd);
         hide_below_home(p, home_hidden, all, all);
+        if (!all)
+                hide_link_targets(p);
         g_autofree char *mail = g_strconcat("/var/mail/", spec->caller.name, NULL);
         g_autofree char *spool = g_strconcat("/var/spool/mail/", spec->caller.name, NULL);
         g_hash_table_add(p->hidden, g_steal_pointer(&mail));

@@ -3,7 +3,7 @@
  * The mounts over the box's root: its own /proc, /sys, /dev, /tmp, ... and those that the user asked for.
  *
  * Role: child (init). Privileges: all capabilities of the outer user namespace. Threads: one. Order: in the middle of
- * root_build_child(), before pivot_root.
+ * root_build_finish(), before pivot_root.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -217,7 +217,7 @@ static bool mount_hidden_proc(RootBuild *b, GError **error) {
  * would say the same once more, and there are many of them. 65534 is what stat(2) shows for an unmapped id.
  */
 static bool out_of_reach(const RootBuild *b, const struct stat *st, mode_t others) {
-        return b->spec->caller.uid != 0 && st->st_uid == 65534 && st->st_gid == 65534 && (st->st_mode & others) == 0;
+        return b->spec->caller.uid != 0 && st->st_uid == 65534 && st->st_gid == 65534 && (st->st_mode & (others | others << 3)) == 0;
 }
 
 static bool mask_paths(RootBuild *b, GError **error) {

@@ -129,7 +129,9 @@ static void plan_whiteouts(Planner *p) {
                         continue;
                 /* With --rootfs the same name below another host directory. */
                 host = g_strconcat(node->host.path, path + 1 + strlen(node->path), NULL);
-                if (lstat(host, &st) == 0)
+                /* Also a name that is not there yet, if it could come to be: in a directory that exists. */
+                g_autofree char *parent = g_path_get_dirname(host);
+                if (lstat(parent, &st) == 0 && S_ISDIR(st.st_mode))
                         plan_add_entry(p, LAYER_WHITEOUT, path);
         }
 }
@@ -250,6 +252,12 @@ RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error) {
         }
         groups[p.n_groups++] = spec->caller.gid;
 
+        struct stat root;
+        if (stat("/", &root) < 0) {
+                err_set(error, errno, "/");
+                return NULL;
+        }
+        p.root_dev = root.st_dev;
         plan_collect_hidden(&p);
         if (!(spec->root.rootfs ? plan_rootfs(&p, error) : plan_host_root(&p, error)))
                 return NULL;

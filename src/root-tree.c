@@ -8,7 +8,9 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -37,9 +39,16 @@ bool plan_has_mount_below(const Planner *p, const char *path) {
         return false;
 }
 
+static bool in_group(const Planner *p, gid_t gid) {
+        for (int i = 0; i < p->n_groups; i++)
+                if (gid == p->groups[i])
+                        return true;
+        return false;
+}
+
 /* "The eyes of any other user": what is the caller's own and closed to others stays out of the box. */
 static bool closed_to_others(const Planner *p, const struct stat *st) {
-        if (st->st_uid != p->spec->caller.uid)
+        if (st->st_uid != p->spec->caller.uid && !in_group(p, st->st_gid))
                 return false;
         mode_t need = S_ISDIR(st->st_mode) ? S_IROTH | S_IXOTH : S_IROTH;
         return (st->st_mode & need) != need;
@@ -51,10 +60,7 @@ bool plan_caller_may_write(const Planner *p, const struct stat *st) {
                 return st->st_mode & S_IWUSR;
         if (st->st_mode & S_IWOTH)
                 return true;
-        for (int i = 0; (st->st_mode & S_IWGRP) && i < p->n_groups; i++)
-                if (st->st_gid == p->groups[i])
-                        return true;
-        return false;
+        return (st->st_mode & S_IWGRP) && in_group(p, st->st_gid);
 }
 
 static bool is_empty_dir(int fd, const struct stat *st) {
@@ -75,11 +81,29 @@ static bool is_empty_dir(int fd, const struct stat *st) {
 }
 
 /*
+ * File systems that are windows on the kernel and no files: the box has its own, or none. Also overlayfs refuses most as layers.
+ */
+static bool is_kernel_fs(int fd) {
+        static const long magics[] = {
+                PROC_SUPER_MAGIC,   SYSFS_MAGIC,      CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEVPTS_SUPER_MAGIC,   DEBUGFS_MAGIC,
+                TRACEFS_MAGIC,      BPF_FS_MAGIC,     SECURITYFS_MAGIC,   BINFMTFS_MAGIC,      0x62656570 /* configfs */, EFIVARFS_MAGIC,
+                PSTOREFS_MAGIC,     NSFS_MAGIC,       SELINUX_MAGIC,      0x19800202 /* mqueue */,
+        };
+        struct statfs fs;
+        for (size_t i = 0; fstatfs(fd, &fs) == 0 && i < G_N_ELEMENTS(magics); i++)
+                if ((long) fs.f_type == magics[i])
+                        return true;
+        return false;
+}
+
+/*
  * How deep a top directory is looked through. What the distribution's packages own is not: nobody's private files are there, and
  * /usr alone has more entries than a run has time for. Elsewhere people put things at the top, in /opt and /srv below a name.
  */
-static int scan_depth(const char *box) {
+static int scan_depth(const Planner *p, const char *box) {
         static const char *const unscanned[] = { "/usr", "/etc", "/boot", NULL }, *const by_name[] = { "/opt", "/srv", NULL };
+        if (p->spec->caller.uid == 0 && g_str_equal(box, "/etc")) /* /etc/shadow and its kin are this caller's own */
+                return 2;
         return g_strv_contains(unscanned, box) ? 0 : g_strv_contains(by_name, box) ? 2 : 1;
 }
 
@@ -191,6 +215,10 @@ bool plan_tree(Planner *p, const char *host, const char *box, bool others_eyes, 
         if (!S_ISDIR(st.st_mode))
                 return true;
 
+        if (st.st_dev != p->root_dev && is_kernel_fs(fd)) {
+                plan_add_node(p, ROOT_DIR, box, 0555);
+                return true;
+        }
         if (faccessat(fd, ".", R_OK | X_OK, 0) < 0) {
                 plan_add_node(p, ROOT_DIR, box, 0);
                 return true;
@@ -210,7 +238,7 @@ bool plan_tree(Planner *p, const char *host, const char *box, bool others_eyes, 
         node->packaged = others_eyes && is_packaged(box);
         if (others_eyes) {
                 TreeScan scan = { .writable = plan_caller_may_write(p, &st) || p->spec->user.uid == 0, .budget = SCAN_BUDGET };
-                scan_tree(p, fd, ".", host, scan_depth(box), &scan);
+                scan_tree(p, fd, ".", host, scan_depth(p, box), &scan);
                 node->read_only = !scan.writable;
         }
         return true;

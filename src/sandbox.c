@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/proc.h"
 #include "base/sys.h"
 #include "base/wire.h"
 #include "child.h"
@@ -78,11 +79,26 @@ static bool add_etc_files(Sandbox *s, GError **error) {
         return true;
 }
 
+/*
+ * Set-id bits and chroot are for a root of the box's own files. Where a directory of the host can be written, the box's root is
+ * there the caller, and a set-id file in it would be a gate to the caller for every other user of the machine.
+ */
+static bool own_root(const Spec *spec) {
+        if (spec->user.uid != 0)
+                return false;
+        for (guint i = 0; i < spec->mount.ops->len; i++) {
+                const MountOp *op = g_ptr_array_index(spec->mount.ops, i);
+                if (op->kind == MOUNT_BIND && !op->read_only)
+                        return false;
+        }
+        return true;
+}
+
 /* Everything that can be known and opened before anything is made. */
 static bool prepare(Sandbox *s, GError **error) {
         const Spec *spec = s->spec;
 
-        if (!seccomp_prepare(&spec->seccomp, spec->caps.nested, spec->user.uid == 0, &s->filter, error))
+        if (!seccomp_prepare(&spec->seccomp, spec->caps.nested, own_root(spec), &s->filter, error))
                 return false;
         if (!status_open(spec->box.status_fd, spec->box.pidfile, &s->status, error))
                 return err_step(error, "status");
@@ -215,6 +231,8 @@ static void end_processes(Sandbox *s) {
                 s->child = 0;
         }
         net_helper_clear(&s->net);
+        if (s->spec->namespaces.pid_host)
+                proc_kill_children(s->janitor.pid);
         release_kernel_objects(s);
 }
 
@@ -242,6 +260,9 @@ static bool end_box_dir(Sandbox *s, bool failed, GError **error) {
                 return true;
         if (s->plan)
                 root_plan_trim_dirs(s->plan, s->dir->fd);
+        /* "Until the next run ends": this is it. A run that usbox itself failed is none. */
+        if (!failed)
+                box_dir_forget(s->dir, s->spec);
         if (!failed && !s->spec->box.rm)
                 box_dir_count(s->dir, s->spec, &count);
         if (count.changed + count.removed == 0)
@@ -249,7 +270,7 @@ static bool end_box_dir(Sandbox *s, bool failed, GError **error) {
         if (!box_dir_keep(s->dir, s->spec, error))
                 return err_step(error, "state");
         g_autofree char *size = size_text(count.bytes);
-        log_note("changed %" G_GUINT64_FORMAT ", removed %" G_GUINT64_FORMAT " (%s); nothing of it is on the host. Until the next run ends it is in %s/upper",
+        log_note("changed %" G_GUINT64_FORMAT ", removed %" G_GUINT64_FORMAT " (%s) in the box; nothing of it is on the host. Until the next run ends it is in %s/upper",
                  count.changed, count.removed, size, s->dir->path);
         return true;
 }
@@ -282,6 +303,9 @@ int sandbox_run(const Spec *spec, GError **error) {
                       .stdio = { .tty = -1, .pipe_ends = { -1, -1, -1 } }, .net = { .pidfd = -1, .wire = -1 } };
         g_autoptr(GError) failure = NULL, late = NULL;
 
+        /* With --pid=host what init leaves becomes ours, if it is killed. */
+        if (spec->namespaces.pid_host)
+                (void) prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         s.umask = umask(022); /* for what is made here; the payload gets the caller's back */
         s.signals = supervise_signals(&failure);
         bool ok = s.signals >= 0 && prepare(&s, &failure) && start(&s, &failure) && supervise(&s, &failure);

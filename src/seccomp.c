@@ -2,7 +2,7 @@
 /*
  * The payload's seccomp filter: which one, and where it comes from.
  *
- * Role: launcher, before the clone; init and the payload inherit the finished program and install it last
+ * Role: launcher, before the clone; the payload inherits the finished program and installs it
  * (confine_seccomp()). Privileges: none. Threads: one. Order: after spec_build(), before anything is started.
  *
  * The built-in filters are arrays that the build made of seccomp/default.json. JSON and libseccomp are in a helper

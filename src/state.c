@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
@@ -104,8 +105,17 @@ void box_dir_free(BoxDir *dir) {
         g_free(dir);
 }
 
+/* Deeper than this a directory is moved up to be removed from there: descriptors and stack are bounded, its depth is not. */
+#define REMOVE_DEPTH 48
+
+/* One removal: where what lies too deep is moved to, and how many were. */
+typedef struct {
+        int top;
+        unsigned moved;
+} Removal;
+
 /* rm -rf of name below dirfd. 0, or the errno of the first thing that could not be removed (the rest is tried). */
-static int remove_tree(int dirfd, const char *name) {
+static int remove_below(Removal *r, int dirfd, const char *name, int depth) {
         if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
                 return 0;
         if (errno != EISDIR && errno != EPERM)
@@ -114,14 +124,22 @@ static int remove_tree(int dirfd, const char *name) {
                 return 0;
         if (errno != ENOTEMPTY && errno != EEXIST)
                 return errno;
+        if (depth >= REMOVE_DEPTH) {
+                char place[32];
+                g_snprintf(place, sizeof place, ".deep-%u", r->moved++);
+                /* Moving a directory changes its "..", which needs the right to write it. If this fails, so does that. */
+                int mode_set = fchmodat(dirfd, name, 0700, 0);
+                (void) mode_set;
+                return renameat2(dirfd, name, r->top, place, RENAME_NOREPLACE) == 0 ? 0 : errno;
+        }
 
         /* The box may have taken the rights on its directories away, and overlayfs does on its workdir. */
         int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         struct stat st;
         if (fd < 0 && errno == EACCES && fchmodat(dirfd, name, 0700, 0) == 0)
                 fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        else if (fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 0700) != 0700)
-                (void) fchmod(fd, 0700);
+        else if (fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 0700) != 0700 && fchmod(fd, 0700) < 0)
+                log_step("chmod: %s", g_strerror(errno));
         DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
         if (!d) {
                 int saved = errno;
@@ -132,14 +150,27 @@ static int remove_tree(int dirfd, const char *name) {
         for (struct dirent *e; (e = readdir(d));) {
                 if (g_str_equal(e->d_name, ".") || g_str_equal(e->d_name, ".."))
                         continue;
-                int r = remove_tree(fd, e->d_name);
-                if (r != 0 && first == 0)
-                        first = r;
+                int error = remove_below(r, fd, e->d_name, depth + 1);
+                if (error != 0 && first == 0)
+                        first = error;
         }
         closedir(d);
         if (unlinkat(dirfd, name, AT_REMOVEDIR) == 0)
                 return 0;
         return first ? first : errno;
+}
+
+/* name below dirfd, with what of it was moved into the directory name itself, or beside it. */
+static int remove_tree(int dirfd, const char *name) {
+        Removal r = { .top = dirfd };
+        int error = remove_below(&r, dirfd, name, 0);
+
+        for (unsigned i = 0; i < r.moved && error == 0; i++) {
+                char place[32];
+                g_snprintf(place, sizeof place, ".deep-%u", i);
+                error = remove_below(&r, dirfd, place, 0);
+        }
+        return error;
 }
 
 /* The same inside a user namespace that maps the box's ids: files of subordinate ids are removed by its root. */
@@ -175,11 +206,19 @@ static int remove_tree_mapped(int dirfd, const char *name, const Spec *spec) {
         return result;
 }
 
+/* The lock last: until then the directory is recognised for what it is. What is moved on the way stays in the box's own directory. */
 static int remove_box(int boxes_fd, const char *id, const Spec *spec) {
-        int r = remove_tree(boxes_fd, id);
-        if ((r == EACCES || r == EPERM) && spec->user.subids)
-                r = remove_tree_mapped(boxes_fd, id, spec);
-        return r;
+        _cleanup_close_ int box = openat(boxes_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        static const char *const parts[] = { "upper", "work", "tmp", NULL };
+
+        for (const char *const *part = parts; box >= 0 && *part; part++) {
+                int r = remove_tree(box, *part);
+                if ((r == EACCES || r == EPERM) && spec->user.subids)
+                        r = remove_tree_mapped(box, *part, spec);
+                if (r != 0)
+                        return r;
+        }
+        return remove_tree(boxes_fd, id);
 }
 
 /* Call f for every other box of the directory that no launcher holds. */
@@ -214,6 +253,10 @@ void box_dir_sweep(const BoxDir *dir, const Spec *spec) {
         for_each_dead(dir, spec, false);
 }
 
+void box_dir_forget(const BoxDir *dir, const Spec *spec) {
+        for_each_dead(dir, spec, true);
+}
+
 bool box_dir_keep(BoxDir *dir, const Spec *spec, GError **error) {
         (void) remove_tree(dir->fd, "tmp");
         int r = remove_tree(dir->fd, "work");
@@ -224,7 +267,6 @@ bool box_dir_keep(BoxDir *dir, const Spec *spec, GError **error) {
         _cleanup_close_ int kept = openat(dir->fd, "kept", O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (kept < 0)
                 return err_set(error, errno, "keep %s", dir->path);
-        for_each_dead(dir, spec, true);
         return true;
 }
 
@@ -235,6 +277,9 @@ bool box_dir_remove(BoxDir *dir, const Spec *spec, GError **error) {
         err_set(error, r, "remove %s", dir->path);
         return err_hint(error, "what is left there can be removed by hand, as root if need be");
 }
+
+/* No deeper: the count is for a person, and what lies below a name this long is a handful or an attack. */
+#define COUNT_PATH_MAX 1024
 
 typedef struct {
         int lower; /* the host's root, or --rootfs */
@@ -250,7 +295,8 @@ static void count_dir(Counter *c, int dirfd, const char *name) {
                 return;
         }
         size_t len = c->path->len;
-        for (struct dirent *e; (e = readdir(d));) {
+        bool deep = len > COUNT_PATH_MAX;
+        for (struct dirent *e; !deep && (e = readdir(d));) {
                 struct stat st, lower;
                 if (g_str_equal(e->d_name, ".") || g_str_equal(e->d_name, "..") || fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                         continue;

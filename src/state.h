@@ -33,7 +33,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(BoxDir, box_dir_free)
 /* Remove what boxes left whose launcher was killed: unlocked and not kept. */
 void box_dir_sweep(const BoxDir *dir, const Spec *spec);
 
-/* The run is over: keep the directory (only upper/ and, as the run's last, instead of the one that was kept before) or remove it. */
+/* The run is over: forget what the one before it left (all that is kept), keep the directory (only its upper/), or remove it. */
+void box_dir_forget(const BoxDir *dir, const Spec *spec);
 bool box_dir_keep(BoxDir *dir, const Spec *spec, GError **error);
 bool box_dir_remove(BoxDir *dir, const Spec *spec, GError **error);
 

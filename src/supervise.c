@@ -204,10 +204,10 @@ static void on_signal(Sandbox *s, int sig) {
                 (void) raise(SIGSTOP);
                 break;
         default:
-                if (!s->started && !s->interrupted)
-                        s->interrupted = sig;
-                else
+                if (s->started)
                         send_signal(s, sig);
+                else if (!s->early_signal)
+                        s->early_signal = sig;
         }
 }
 
@@ -242,7 +242,6 @@ static int poll_timeout(const Sandbox *s) {
         return term < 0 ? mine : MIN(term, mine);
 }
 
-/* Signals first: what dispatch() knows of the others is then never older than what it knows of signals. */
 enum {
         POLL_SIGNALS,
         POLL_PAYLOAD,
@@ -307,6 +306,24 @@ static bool dispatch_bytes(Sandbox *s, const struct pollfd fds[static POLL_N], G
         return dispatch_relays(s, fds, error);
 }
 
+/*
+ * A signal that was sent after the payload's exec must not be taken for one before it: as long as the wires have something to
+ * say, which may be that exec, that comes first. Asked anew, since poll(2) may have looked before the signal came.
+ */
+static void judge_early_signal(Sandbox *s) {
+        struct pollfd wires[] = { { .fd = s->payload_wire, .events = POLLIN }, { .fd = s->child_wire, .events = POLLIN } };
+
+        if (!s->early_signal)
+                return;
+        if (s->started)
+                send_signal(s, s->early_signal);
+        else if (poll(wires, G_N_ELEMENTS(wires), 0) == 0)
+                s->interrupted = s->early_signal;
+        else
+                return;
+        s->early_signal = 0;
+}
+
 static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError **error) {
         /* ROOTED comes before the exec, and the exec before EXITED, also where all of them are found at once. */
         bool rooted = s->payload_pidfd >= 0;
@@ -318,10 +335,9 @@ static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError 
                 return false;
         if (fds[POLL_NET].revents && !s->exited && (!net_helper_dispatch(&s->net, error) || !maybe_go(s, error)))
                 return false;
-        /* A signal that was sent after the payload's exec must not be taken for one before it: as long as the payload has something
-         * to say, that comes first. */
-        if (fds[POLL_SIGNALS].revents && (s->started || !fds[POLL_PAYLOAD].revents))
+        if (fds[POLL_SIGNALS].revents)
                 read_signals(s);
+        judge_early_signal(s);
         if (s->interrupted)
                 return err_set(error, EINTR, "interrupted");
         return dispatch_bytes(s, fds, error);

@@ -38,6 +38,7 @@ typedef struct {
         int mount_ns, tap;
         bool go_sent, started, exited, child_ended, timed_out, hung_up;
         int wait_status;   /* the payload's */
+        int early_signal;  /* came before the payload's exec was seen, or 0 */
         int interrupted;   /* a signal that ended the start, or 0 */
         gint64 deadline, kill_deadline; /* g_get_monotonic_time(); 0: none */
         struct rusage usage;

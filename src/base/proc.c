@@ -6,6 +6,7 @@
  */
 #include <signal.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,6 +94,32 @@ char *proc_status_text(int status) {
                 return g_strdup_printf(name ? "killed by signal %d (SIG%s)" : "killed by signal %d", WTERMSIG(status), name);
         }
         return g_strdup_printf("exit status %d", WEXITSTATUS(status));
+}
+
+/* One round of kills; false where there was nobody. */
+static bool kill_round(pid_t except) {
+        g_autofree char *list = NULL;
+        char path[64];
+        bool any = false;
+
+        g_snprintf(path, sizeof path, "/proc/self/task/%d/children", (int) getpid());
+        if (!fd_read_file(AT_FDCWD, path, 16 * 1024 * 1024, &list, NULL))
+                return false;
+        char *rest = list;
+        for (char *word; (word = strsep(&rest, " "));) {
+                pid_t pid = (pid_t) g_ascii_strtoll(word, NULL, 10);
+                if (pid <= 0 || pid == except)
+                        continue;
+                any = true;
+                kill(pid, SIGKILL);
+                (void) waitpid(pid, NULL, WNOHANG);
+        }
+        return any;
+}
+
+void proc_kill_children(pid_t except) {
+        while (kill_round(except))
+                (void) poll(NULL, 0, 1);
 }
 
 char *proc_helper_path(const char *program, GError **error) {

@@ -276,8 +276,9 @@ def box(request, tmp_path_factory):
         faults.append("the mount table changed")
     faults += [f"in the runtime directory: {n}" for n in sorted(os.listdir(env.runtime / "usbox"))] \
         if (env.runtime / "usbox").is_dir() else []
-    boxes = sorted(os.listdir(env.boxes)) if env.boxes.is_dir() else []
     kept = getattr(env, "kept", 1)
+    wait_until(lambda: not env.boxes.is_dir() or len(os.listdir(env.boxes)) <= kept, 1)
+    boxes = sorted(os.listdir(env.boxes)) if env.boxes.is_dir() else []
     if len(boxes) > kept:
         faults.append(f"more boxes kept than the last unnamed one: {boxes}")
     remove_tree(top)

@@ -44,7 +44,7 @@ installed() { [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null | cut
 # Install what is missing of the groups; quick when nothing is.
 install_packages() {
     local missing=() p
-    command -v dpkg-query >/dev/null || die "this is no Debian or Ubuntu (no dpkg): install by hand what tests/lib/packages.txt lists, then use --no-install"
+    command -v dpkg-query >/dev/null || die "this is no Debian or Ubuntu (no dpkg): install by hand what tests/lib/packages.txt lists, then use --no-packages"
     for p in $(packages "$@"); do
         installed "$p" || missing+=("$p")
     done

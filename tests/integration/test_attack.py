@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Ways out and leftovers that an attack on the box has found; each was open once."""
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import HOME, own_processes, wait_until
+
+
+def test_no_setid_file_in_a_written_host_directory(no_kept, subids):
+    """The box's root is the caller there: a set-id file would let every other user be the caller."""
+    out = no_kept.usbox(
+        "run", "--rm", "--user=root", "--bind", no_kept.dir, no_kept.dir, "--", "sh", "-c", "cp /bin/true gate; chmod 4755 gate; chmod u+s gate; stat -c %a gate")
+    assert out.out.strip() == "755", out
+    assert os.stat(no_kept.dir / "gate").st_mode & 0o6000 == 0
+
+
+def test_a_deep_tree_is_removed(no_kept):
+    script = "import os\nos.chdir('/var/tmp')\nfor i in range(3000):\n    os.mkdir('d'); os.chdir('d')\n"
+    no_kept.python(script, "--ulimit=nofile=256").ok()
+    deep = "import os\nfor i in range(3000):\n    os.mkdir('d'); os.chdir('d')\n"
+    no_kept.python(deep).ok()
+
+
+@pytest.mark.parametrize("victim", ["usbox", "init"])
+def test_pid_host_leaves_no_process(no_kept, victim):
+    before = own_processes()
+    proc = no_kept.popen("run", "--pid=host", "--network=none", "--", "sh", "-c", "(setsid sleep 777 &); echo ready; sleep 778")
+    assert proc.stdout.readline() == b"ready\n"
+    if victim == "usbox":
+        proc.kill()
+    else:
+        children = open(f"/proc/{proc.pid}/task/{proc.pid}/children", encoding="ascii").read().split()
+        init = next(int(p) for p in children if open(f"/proc/{p}/comm", encoding="ascii").read().strip() == "usbox-init")
+        os.kill(init, signal.SIGKILL)
+    proc.wait(20)
+    assert wait_until(lambda: not set(own_processes()) - set(before), 2.0)
+    sleeps = ["pgrep", "-u", str(os.getuid()), "-x", "-f", "sleep 77[78]"]
+    assert wait_until(lambda: subprocess.run(sleeps, capture_output=True, check=False).stdout == b"", 2.0)
+
+
+def test_hidden_names_made_while_the_box_runs(no_kept, home_file):
+    """--home all: what is made under a hidden name after the start is as hidden."""
+    name = ".kube/config"
+    if (HOME / ".kube").exists():
+        pytest.fail("the test's home is in use")
+    proc = no_kept.popen("run", "--rm", "--home=all", "--network=none", "--", "sh", "-c", "echo ready; read line; cat ~/.kube/config || echo hidden", stdin=subprocess.PIPE)
+    assert proc.stdout.readline() == b"ready\n"
+    home_file(name, "secret\n")
+    time.sleep(0.1)
+    out, _err = proc.communicate(b"go\n", timeout=20)
+    assert out == b"hidden\n"
+
+
+def test_the_target_of_a_hidden_link_is_hidden(no_kept, home_file):
+    target = home_file("dotfiles-of-a-test/aws/credentials", "secret\n", 0o644)
+    link = HOME / ".aws"
+    assert not link.is_symlink() and not link.exists()
+    link.symlink_to(target.parent)
+    try:
+        out = no_kept.sh("cat ~/.aws/credentials ~/dotfiles-of-a-test/aws/credentials 2>/dev/null; echo end", "--home=all").ok().out
+    finally:
+        link.unlink()
+    assert out == "end\n"
+
+
+def test_the_last_run_alone_is_kept(no_kept):
+    no_kept.run("--", "touch", "made").ok()
+    assert len(list(no_kept.boxes.iterdir())) == 1
+    no_kept.run("--", "true").ok()
+    assert list(no_kept.boxes.iterdir()) == []
+
+
+def test_ping_has_its_socket(no_kept):
+    out = no_kept.python("import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP); print('made')").ok().out
+    assert out == "made\n"
