@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
@@ -79,17 +80,37 @@ static bool add_etc_files(Sandbox *s, GError **error) {
         return true;
 }
 
+/* No other user of the machine can come to path: a directory on the way is closed to all but its owner and the caller's own group. */
+static bool out_of_others_reach(const Spec *spec, const char *path) {
+        char *real = realpath(path, NULL);
+        bool closed = false;
+
+        for (char *end = real ? strchr(real + 1, '/') : NULL; real && !closed; end = strchr(end + 1, '/')) {
+                struct stat st;
+                if (end)
+                        *end = '\0';
+                closed = stat(real, &st) == 0 && !(st.st_mode & S_IXOTH) && (!(st.st_mode & S_IXGRP) || st.st_gid == spec->caller.gid);
+                if (!end)
+                        break;
+                *end = '/';
+        }
+        free(real);
+        return closed;
+}
+
 /*
  * Set-id bits and chroot are for a root of the box's own files. Where a directory of the host can be written, the box's root is
- * there the caller, and a set-id file in it would be a gate to the caller for every other user of the machine.
+ * there the caller, and a set-id file in it would be a gate to the caller for every other user who can come to it.
  */
 static bool own_root(const Spec *spec) {
         if (spec->user.uid != 0)
                 return false;
         for (guint i = 0; i < spec->mount.ops->len; i++) {
                 const MountOp *op = g_ptr_array_index(spec->mount.ops, i);
-                if (op->kind == MOUNT_BIND && !op->read_only)
-                        return false;
+                if (op->kind != MOUNT_BIND || op->read_only || out_of_others_reach(spec, op->src))
+                        continue;
+                log_step("no set-id bits and no chroot: other users can come to %s", op->src);
+                return false;
         }
         return true;
 }

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Ways out and leftovers that an attack on the box has found; each was open once."""
 import os
+import pathlib
 import signal
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -11,11 +13,17 @@ from conftest import HOME, own_processes, wait_until
 
 
 def test_no_setid_file_in_a_written_host_directory(no_kept, subids):
-    """The box's root is the caller there: a set-id file would let every other user be the caller."""
-    out = no_kept.usbox(
-        "run", "--rm", "--user=root", "--bind", no_kept.dir, no_kept.dir, "--", "sh", "-c", "cp /bin/true gate; chmod 4755 gate; chmod u+s gate; stat -c %a gate")
-    assert out.out.strip() == "755", out
-    assert os.stat(no_kept.dir / "gate").st_mode & 0o6000 == 0
+    """The box's root is the caller there: a set-id file would let every other user who can come to it be the caller."""
+    make = "cp /bin/true gate; chmod 4755 gate; chmod u+s gate; stat -c %a gate"
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as top:
+        for mode, expected in ((0o755, "755"), (0o700, "4755")):
+            open_dir = pathlib.Path(top) / f"in-{mode:o}" / "d"
+            open_dir.mkdir(parents=True)
+            open_dir.parent.chmod(mode)
+            os.chmod(top, 0o755)
+            out = no_kept.usbox("run", "--rm", "--user=root", "--bind", open_dir, "/mnt", "-w", "/mnt", "--", "sh", "-c", make)
+            assert out.out.strip() == expected, out
+            assert bool(os.stat(open_dir / "gate").st_mode & 0o6000) == (expected == "4755")
 
 
 def test_a_deep_tree_is_removed(no_kept):
