@@ -162,7 +162,10 @@ bool net_setup_child(const Spec *spec, int *ret_tap, GError **error) {
                 tap = open_tap(&index, error);
                 if (tap < 0)
                         return false;
-                bool ipv6 = spec->net.ipv6 && access("/proc/sys/net/ipv6", F_OK) == 0;
+                bool has_ipv6 = access("/proc/sys/net/ipv6", F_OK) == 0, ipv6 = spec->net.ipv6 && has_ipv6;
+                /* Before it is up, when the kernel would give it a link-local address of its own accord. */
+                if (has_ipv6 && !ipv6 && !fd_write_file(AT_FDCWD, "/proc/sys/net/ipv6/conf/" TAP_NAME "/disable_ipv6", "1"))
+                        return err_set(error, errno, "switch IPv6 off");
                 add_link_up(&batch, "set " TAP_NAME " up", index, spec->net.mtu);
                 add_address(&batch, "set the IPv4 address", index, AF_INET, NET_BOX_IPV4, NET_PREFIX_IPV4);
                 add_default_route(&batch, "set the IPv4 route", index, AF_INET, NET_GATEWAY_IPV4);
