@@ -36,7 +36,9 @@ bool caps_setup_child(const Spec *spec, GError **error) {
         for (int i = 0; i < 2; i++) {
                 guint32 bits = (guint32) (keep >> (32 * i));
                 /* A uid 0 gets its set at exec from the bounding set; its inheritable set stays empty (CVE-2022-27650). */
-                data[i] = (struct __user_cap_data_struct){ .effective = bits, .permitted = bits, .inheritable = root ? 0 : bits };
+                data[i] = (struct __user_cap_data_struct){ .effective = bits,
+                                                           .permitted = bits,
+                                                           .inheritable = root ? 0 : bits };
         }
         if (syscall(SYS_capset, &header, data) < 0)
                 return err_set(error, errno, "set capabilities");

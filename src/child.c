@@ -70,10 +70,12 @@ static bool set_time(const Spec *spec, GError **error) {
                 return true;
         if (unshare(CLONE_NEWTIME) < 0)
                 return err_set(error, errno, "unshare time namespace");
-        g_autofree char *text = g_strdup_printf("monotonic %" G_GINT64_FORMAT " 0\nboottime %" G_GINT64_FORMAT " 0\n", spec->time.monotonic, spec->time.boottime);
+        g_autofree char *text = g_strdup_printf("monotonic %" G_GINT64_FORMAT " 0\nboottime %" G_GINT64_FORMAT " 0\n",
+                                                spec->time.monotonic, spec->time.boottime);
         if (!fd_write_file(AT_FDCWD, "/proc/self/timens_offsets", text)) {
                 err_set(error, errno, "set clock offsets");
-                return errno == ERANGE ? err_hint(error, "no clock may come out below zero or too far in the future") : false;
+                return errno == ERANGE ? err_hint(error, "no clock may come out below zero or too far in the future")
+                                       : false;
         }
         return true;
 }
@@ -96,7 +98,8 @@ static bool set_sysctls(const Spec *spec, GError **error) {
  * (kernel/ucount.c), and the caller's other programs need some too. */
 static bool set_quotas(const Spec *spec, GError **error) {
         static const struct {
-                const char *host, *box; /* the host's limit for each user, and the box's own, which knows none at first */
+                const char *host,
+                        *box; /* the host's limit for each user, and the box's own, which knows none at first */
         } halved[] = {
                 { "/proc/sys/fs/inotify/max_user_instances", "/proc/sys/user/max_inotify_instances" },
                 { "/proc/sys/fs/inotify/max_user_watches", "/proc/sys/user/max_inotify_watches" },
@@ -152,7 +155,9 @@ static bool fork_payload(ChildState *s, GError **error) {
 
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, gates) < 0)
                 return err_set(error, errno, "socketpair");
-        struct clone_args args = { .flags = CLONE_NEWUSER | CLONE_PIDFD, .pidfd = (uintptr_t) &s->payload_pidfd, .exit_signal = SIGCHLD };
+        struct clone_args args = { .flags = CLONE_NEWUSER | CLONE_PIDFD,
+                                   .pidfd = (uintptr_t) &s->payload_pidfd,
+                                   .exit_signal = SIGCHLD };
         s->payload = sys_clone3(&args);
         if (s->payload < 0)
                 return err_set(error, errno, "clone the payload into its user namespace");
@@ -250,7 +255,9 @@ static bool become_init(int keep[], size_t n, GError **error) {
 }
 
 _Noreturn void child_main(const ChildContext *context) {
-        ChildState state = { .context = context, .pty = -1, .slave = -1, .gate = -1, .payload_pidfd = -1, .mount_ns = -1 };
+        ChildState state = {
+                .context = context, .pty = -1, .slave = -1, .gate = -1, .payload_pidfd = -1, .mount_ns = -1
+        };
         g_autoptr(GError) error = NULL;
         int wire = context->wire;
 
@@ -269,7 +276,9 @@ _Noreturn void child_main(const ChildContext *context) {
                 int keep[2] = { wire, state.pty };
                 ok = become_init(keep, state.pty >= 0 ? 2 : 1, &error);
                 if (ok)
-                        init_main(&(InitContext){ .wire = keep[0], .pty = state.pty >= 0 ? keep[1] : -1, .payload = state.payload,
+                        init_main(&(InitContext){ .wire = keep[0],
+                                                  .pty = state.pty >= 0 ? keep[1] : -1,
+                                                  .payload = state.payload,
                                                   .pid_host = context->spec->namespaces.pid_host });
                 err_step(&error, "init");
                 wire = keep[0];

@@ -7,20 +7,20 @@
 
 /* What the payload gets as stdin, stdout and stderr (stdfds.c). */
 typedef struct {
-        int fds[3];     /* what the payload gets as 0, 1, 2, where pty[] does not say otherwise */
-        bool pty[3];    /* the pty's slave instead */
+        int fds[3];  /* what the payload gets as 0, 1, 2, where pty[] does not say otherwise */
+        bool pty[3]; /* the pty's slave instead */
 } StdioPlan;
 
 /* All that the child needs, made by the launcher before the clone. */
 typedef struct {
         const Spec *spec;
         const RootPlan *root;
-        char **envp;      /* the payload's environment, USBOX_BOX in it */
-        mode_t umask;     /* the caller's, and the payload's */
+        char **envp;  /* the payload's environment, USBOX_BOX in it */
+        mode_t umask; /* the caller's, and the payload's */
         SeccompProgram filter;
         StdioPlan stdio;
-        int wire;         /* the child's end of its wire */
-        int payload_wire; /* the payload's: closed by its exec, which is how the launcher knows */
+        int wire;                         /* the child's end of its wire */
+        int payload_wire;                 /* the payload's: closed by its exec, which is how the launcher knows */
         int peer_wire, peer_payload_wire; /* the launcher's ends, to be closed in the child */
 } ChildContext;
 

@@ -45,7 +45,8 @@ int cmd_run(int argc, char **argv, GError **error) {
         if (!spec)
                 return -1;
         if (spec->box.dry_run) {
-                g_autofree char *text = spec->box.dry_run_json ? jsontext_line(spec_to_json(spec)) : spec_describe(spec);
+                g_autofree char *text =
+                        spec->box.dry_run_json ? jsontext_line(spec_to_json(spec)) : spec_describe(spec);
                 return fd_write_all(STDOUT_FILENO, text, strlen(text)) ? 0 : (err_set(error, errno, "write"), -1);
         }
         if (spec->box.die_with_parent && !die_with(parent, error))

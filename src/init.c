@@ -51,7 +51,8 @@ static void reap(const InitContext *c) {
                 if (WIFSTOPPED(status)) {
                         /* Only a stop by the terminal is the launcher's business (or a job control shell would stop it all the time). */
                         if (c->pty >= 0)
-                                (void) wire_send(c->wire, WIRE_STOPPED, g_variant_new("(i)", WSTOPSIG(status)), NULL, 0, NULL);
+                                (void) wire_send(c->wire, WIRE_STOPPED, g_variant_new("(i)", WSTOPSIG(status)), NULL, 0,
+                                                 NULL);
                         continue;
                 }
                 (void) wire_send(c->wire, WIRE_EXITED, g_variant_new("(i)", status), NULL, 0, NULL);

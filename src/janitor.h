@@ -13,8 +13,8 @@
  * directory. Forked from the launcher while the box is being built.
  */
 typedef struct {
-        pid_t pid;   /* 0: none */
-        int life;    /* the launcher's end of a pipe: its closing is the launcher's death */
+        pid_t pid; /* 0: none */
+        int life;  /* the launcher's end of a pipe: its closing is the launcher's death */
 } Janitor;
 
 bool janitor_start(const BoxDir *dir, const Spec *spec, int child_pidfd, Janitor *ret, GError **error);

@@ -49,12 +49,14 @@ bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error) {
         if (!path || !wire_pair(ends, error))
                 return false;
 
-        char *const argv[] = { (char *) "usbox-net", (char *) "--wire", (char *) "3", spec->box.verbose ? (char *) "--verbose" : NULL, NULL };
+        char *const argv[] = { (char *) "usbox-net", (char *) "--wire", (char *) "3",
+                               spec->box.verbose ? (char *) "--verbose" : NULL, NULL };
         char *const envp[] = { NULL };
         /* Nothing of the caller's but stderr. */
         _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
         if (null >= 0)
-                ret->pid = proc_spawn(path, argv, envp, (ProcFd[]){ { null, 0 }, { null, 1 }, { ends[1], 3 } }, 3, &ret->pidfd, error);
+                ret->pid = proc_spawn(path, argv, envp, (ProcFd[]){ { null, 0 }, { null, 1 }, { ends[1], 3 } }, 3,
+                                      &ret->pidfd, error);
         else
                 ret->pid = err_set(error, errno, "/dev/null") ? 0 : -1;
         close(ends[1]);
@@ -63,7 +65,8 @@ bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error) {
                 ret->pid = 0;
                 return false;
         }
-        return wire_send(ret->wire, WIRE_NET_CONFIG, pack_config(spec), NULL, 0, error) || explain_broken_wire(ret, error);
+        return wire_send(ret->wire, WIRE_NET_CONFIG, pack_config(spec), NULL, 0, error) ||
+               explain_broken_wire(ret, error);
 }
 
 bool net_helper_give_tap(NetHelper *h, int tap, GError **error) {
@@ -101,7 +104,8 @@ bool net_helper_died(NetHelper *h, GError **error) {
         } else {
                 err_set(error, 0, "the helper usbox-net ended");
         }
-        err_hint(error, "the box was stopped, as it had no network any more; usbox --verbose shows what the helper says");
+        err_hint(error,
+                 "the box was stopped, as it had no network any more; usbox --verbose shows what the helper says");
         return err_step(error, "network");
 }
 
@@ -125,8 +129,9 @@ char *net_resolv_conf(const Spec *spec) {
         g_autofree char *host = NULL;
 
         /* --network=none needs none; a host file that is a symlink out of /etc (systemd-resolved's) would dangle in the box. */
-        if (spec->net.mode == NET_NONE || (spec->net.mode == NET_HOST && spec->net.dns->len == 0 && !spec->root.rootfs &&
-                                           lstat("/etc/resolv.conf", &st) == 0 && S_ISREG(st.st_mode)))
+        if (spec->net.mode == NET_NONE ||
+            (spec->net.mode == NET_HOST && spec->net.dns->len == 0 && !spec->root.rootfs &&
+             lstat("/etc/resolv.conf", &st) == 0 && S_ISREG(st.st_mode)))
                 return NULL;
         if (!fd_read_file(AT_FDCWD, "/etc/resolv.conf", ETC_FILE_MAX, &host, NULL))
                 host = g_strdup("");
@@ -140,8 +145,8 @@ char *net_resolv_conf(const Spec *spec) {
 
         char *rest = host;
         for (char *line; (line = strsep(&rest, "\n"));)
-                if (g_str_has_prefix(line, "search ") || g_str_has_prefix(line, "domain ") || g_str_has_prefix(line, "options ") ||
-                    (keep_servers && g_str_has_prefix(line, "nameserver ")))
+                if (g_str_has_prefix(line, "search ") || g_str_has_prefix(line, "domain ") ||
+                    g_str_has_prefix(line, "options ") || (keep_servers && g_str_has_prefix(line, "nameserver ")))
                         g_string_append_printf(text, "%s\n", line);
         return g_string_free(text, FALSE);
 }

@@ -5,7 +5,7 @@
 
 /* usbox-net of one box, from the launcher's side. */
 typedef struct {
-        pid_t pid;  /* 0: none was started */
+        pid_t pid; /* 0: none was started */
         int pidfd;
         int wire;
         GPtrArray *ports; /* of NetPublish *: as they came out; NULL until READY */

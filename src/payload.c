@@ -59,7 +59,8 @@ static bool set_limits(const Spec *spec, GError **error) {
                 struct rlimit limit = { u->soft, u->hard };
                 if (setrlimit(u->resource, &limit) < 0) {
                         err_set(error, errno, "--ulimit");
-                        return err_hint(error, "a limit cannot be raised above the caller's own hard limit (ulimit -H)");
+                        return err_hint(error,
+                                        "a limit cannot be raised above the caller's own hard limit (ulimit -H)");
                 }
         }
         if (spec->process.oom_score_given) {
@@ -77,7 +78,8 @@ static bool set_keyring(const Spec *spec, GError **error) {
         if (spec->box.best_effort & BEST_EFFORT_KEYRING)
                 return true;
         err_set(error, errno, "session keyring");
-        return err_hint(error, "EDQUOT means that the user has too many keys (/proc/key-users); go on without by --best-effort=keyring");
+        return err_hint(error, "EDQUOT means that the user has too many keys (/proc/key-users); go on without by "
+                               "--best-effort=keyring");
 }
 
 static bool set_terminal(const PayloadContext *c, GError **error) {
@@ -133,7 +135,8 @@ static void reset_signals(void) {
 }
 
 static bool install_filter(const ChildContext *child, GError **error) {
-        return child->filter.n == 0 || confine_seccomp(child->filter.filter, child->filter.n, error) || err_step(error, "seccomp");
+        return child->filter.n == 0 || confine_seccomp(child->filter.filter, child->filter.n, error) ||
+               err_step(error, "seccomp");
 }
 
 /*
@@ -180,10 +183,12 @@ static void explain_exec(const char *command, int errnum, GError **error) {
         err_set_code(error, missing ? USBOX_ERROR_NOT_FOUND : USBOX_ERROR_NOT_EXEC, errnum, "%s", shown);
         err_step(error, "exec");
         if (missing && strchr(command, '/'))
-                err_hint(error, "it is not there in the box (or its interpreter is not); of the home directory the box sees the working "
+                err_hint(error, "it is not there in the box (or its interpreter is not); of the home directory the box "
+                                "sees the working "
                                 "directory's tree and toolchains: --home, --ro PATH show more");
         else if (missing)
-                err_hint(error, "it is in no directory of PATH in the box; of the home directory only toolchains are there (--home)");
+                err_hint(error, "it is in no directory of PATH in the box; of the home directory only toolchains are "
+                                "there (--home)");
         else if (errnum == EACCES)
                 err_hint(error, "it is a directory, not executable, or on a file system without exec");
         else if (errnum == ENOEXEC)

@@ -21,14 +21,15 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
-#include "root.h"
 #include "root-build.h"
+#include "root.h"
 
 #define PLAIN_ATTRS (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
 
 int root_open_host(const HostPath *host, GError **error) {
         struct stat st;
-        _cleanup_close_ int fd = sys_openat2(AT_FDCWD, host->path, O_PATH | O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+        _cleanup_close_ int fd =
+                sys_openat2(AT_FDCWD, host->path, O_PATH | O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 
         if (fd < 0 || fstat(fd, &st) < 0) {
                 g_autofree char *shown = err_quote(host->path);
@@ -58,7 +59,8 @@ int root_mount_new(const char *type, const char *const *options, unsigned attrs,
         for (const char *const *option = options; option && *option; option++) {
                 const char *equals = strchr(*option, '=');
                 g_autofree char *key = equals ? g_strndup(*option, (size_t) (equals - *option)) : NULL;
-                int r = equals ? fsconfig(fs, FSCONFIG_SET_STRING, key, equals + 1, 0) : fsconfig(fs, FSCONFIG_SET_FLAG, *option, NULL, 0);
+                int r = equals ? fsconfig(fs, FSCONFIG_SET_STRING, key, equals + 1, 0)
+                               : fsconfig(fs, FSCONFIG_SET_FLAG, *option, NULL, 0);
                 if (r < 0) {
                         err_set(error, errno, "%s: option %s", type, *option);
                         return -1;
@@ -122,7 +124,8 @@ static int open_made_dirs(int dir, const char *path, mode_t mode) {
 /* The same where the directory itself is not needed. Nearly always its parent is there already. */
 static bool make_dirs(int dir, const char *path, mode_t mode) {
         if (mkdirat(dir, path, mode) == 0)
-                return mode == 0755 || fchmodat(dir, path, mode, 0) == 0; /* what the umask took away, and the sticky bit */
+                return mode == 0755 ||
+                       fchmodat(dir, path, mode, 0) == 0; /* what the umask took away, and the sticky bit */
         if (errno == EEXIST)
                 return true;
         _cleanup_close_ int made = errno == ENOENT ? open_made_dirs(dir, path, mode) : -1;
@@ -268,16 +271,19 @@ int root_mount_overlay(int *lower, size_t n_lower, int upper, int work, bool rea
         _cleanup_close_ int fs = fsopen("overlay", FSOPEN_CLOEXEC);
         if (fs < 0) {
                 err_set(error, errno, "overlayfs");
-                err_hint(error, "load it as root: modprobe overlay; --overlay=none needs it too, for all but programs and libraries");
+                err_hint(error, "load it as root: modprobe overlay; --overlay=none needs it too, for all but programs "
+                                "and libraries");
                 return -1;
         }
-        if (fsconfig(fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0) < 0 || (upper >= 0 && fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0) < 0)) {
+        if (fsconfig(fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0) < 0 ||
+            (upper >= 0 && fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0) < 0)) {
                 err_set(error, errno, "overlayfs option userxattr");
                 err_hint(error, "usbox needs Linux 5.12 or later");
                 return -1;
         }
         if (!set_layer(fs, "lowerdir", lower, n_lower, error) ||
-            (upper >= 0 && (!set_layer(fs, "upperdir", &upper, 1, error) || !set_layer(fs, "workdir", &work, 1, error))))
+            (upper >= 0 &&
+             (!set_layer(fs, "upperdir", &upper, 1, error) || !set_layer(fs, "workdir", &work, 1, error))))
                 return -1;
         int mnt = -1;
         if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
@@ -435,10 +441,13 @@ static bool pivot(RootBuild *b, GError **error) {
         return true;
 }
 
-RootBuild *root_build_begin(const Spec *spec, const RootPlan *plan, int *ret_proc, int *ret_pty_master, GError **error) {
+RootBuild *root_build_begin(const Spec *spec, const RootPlan *plan, int *ret_proc, int *ret_pty_master,
+                            GError **error) {
         RootBuild *b = g_new(RootBuild, 1);
 
-        *b = (RootBuild){ .spec = spec, .plan = plan, .proc = -1, .pts = -1, .stage = -1, .root = -1, .box = -1, .host_sys = -1 };
+        *b = (RootBuild){
+                .spec = spec, .plan = plan, .proc = -1, .pts = -1, .stage = -1, .root = -1, .box = -1, .host_sys = -1
+        };
         b->read_only = spec->root.read_only || spec->root.overlay == OVERLAY_NONE;
         /* Nothing from the host arrives later, and nothing of ours goes there. */
         if (mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0)

@@ -40,7 +40,8 @@ bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error) {
                         continue;
                 g_autofree char *upper = g_strconcat("upper/", node->path, NULL);
                 g_autofree char *work = g_strdup_printf("work/%u", node->index);
-                if ((i > 0 && !root_dirs_make(box_fd, upper, node->mode | 0700, error)) || !root_dirs_make(box_fd, work, 0700, error))
+                if ((i > 0 && !root_dirs_make(box_fd, upper, node->mode | 0700, error)) ||
+                    !root_dirs_make(box_fd, work, 0700, error))
                         return false;
         }
         return root_hooks_make(plan, box_fd, error);

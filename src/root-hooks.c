@@ -32,7 +32,8 @@ void hook_free(gpointer p) {
 }
 
 static int open_beneath(int dir, const char *name, uint64_t flags) {
-        return sys_openat2(dir, name, flags | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+        return sys_openat2(dir, name, flags | O_CLOEXEC, 0,
+                           RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
 
 static bool plan_one(Planner *p, const MountSource *source, int dir, Hook *hook, GError **error) {
@@ -56,7 +57,8 @@ static bool plan_one(Planner *p, const MountSource *source, int dir, Hook *hook,
         if (errno != 0) {
                 g_autofree char *shown = err_quote(source->host.path);
                 err_set(error, errno, "%s/%s", shown, hook->name);
-                return err_hint(error, "usbox keeps project hooks of a --rw tree copy-on-write and cannot do so with this one; --rw-hooks "
+                return err_hint(error, "usbox keeps project hooks of a --rw tree copy-on-write and cannot do so with "
+                                       "this one; --rw-hooks "
                                        "writes them through");
         }
 
@@ -105,13 +107,15 @@ static void for_each_hook(const RootPlan *plan, int box_fd, HookVisit visit, voi
 
 static void make_one(const Hook *hook, int box_fd, void *data) {
         GError **error = *(GError ***) data;
-        g_autofree char *upper = g_strconcat("upper/", hook->path, NULL), *work = g_strdup_printf("work/%u", hook->index);
+        g_autofree char *upper = g_strconcat("upper/", hook->path, NULL),
+                        *work = g_strdup_printf("work/%u", hook->index);
         g_autofree char *parent = g_path_get_dirname(upper);
 
         if (*error)
                 return;
         if (hook->is_dir) {
-                (void) (root_dirs_make(box_fd, upper, hook->mode | 0700, error) && root_dirs_make(box_fd, work, 0700, error));
+                (void) (root_dirs_make(box_fd, upper, hook->mode | 0700, error) &&
+                        root_dirs_make(box_fd, work, 0700, error));
                 return;
         }
         if (!root_dirs_make(box_fd, parent, 0755, error))
@@ -139,7 +143,8 @@ static void trim_one(const Hook *hook, int box_fd, void *data) {
         (void) data;
         if (!hook->is_dir) {
                 _cleanup_close_ int fd = openat(box_fd, upper, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-                if (fd < 0 || !fd_read_all(fd, HOOK_FILE_MAX, &now, &len) || len != hook->len || memcmp(now, hook->data, len) != 0)
+                if (fd < 0 || !fd_read_all(fd, HOOK_FILE_MAX, &now, &len) || len != hook->len ||
+                    memcmp(now, hook->data, len) != 0)
                         return;
                 (void) unlinkat(box_fd, upper, 0);
                 *strrchr(upper, '/') = '\0';
@@ -167,7 +172,8 @@ static void take_back(const MountSource *source, const Hook *hook, int box_fd) {
                 return;
         _cleanup_close_ int to = openat(box_fd, upper_parent, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (to >= 0)
-                (void) renameat2(from, name, to, name, RENAME_NOREPLACE); /* root_hooks_appeared() tells of what stays */
+                (void) renameat2(from, name, to, name,
+                                 RENAME_NOREPLACE); /* root_hooks_appeared() tells of what stays */
         root_dirs_trim(box_fd, upper_parent);
 }
 
@@ -218,7 +224,8 @@ static int cover(RootBuild *b, const Hook *hook, int host, GError **error) {
                 return root_clone(host, false, attrs | MOUNT_ATTR_RDONLY, error);
         g_autofree char *up = g_strconcat("upper/", hook->path, NULL), *wk = g_strdup_printf("work/%u", hook->index);
         _cleanup_close_ int upper = openat(b->box, up, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-        _cleanup_close_ int work = hook->is_dir ? openat(b->box, wk, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+        _cleanup_close_ int work =
+                hook->is_dir ? openat(b->box, wk, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
         if (upper < 0 || (hook->is_dir && work < 0)) {
                 err_set(error, errno, "upper layer");
                 return -1;

@@ -11,14 +11,14 @@
 
 /* One hook of one source. */
 typedef struct {
-        const char *name; /* ".git/hooks" */
-        char *path;       /* in the box, without leading "/" */
-        HostPath host;    /* path NULL: it was not there when the box started */
+        const char *name;  /* ".git/hooks" */
+        char *path;        /* in the box, without leading "/" */
+        HostPath host;     /* path NULL: it was not there when the box started */
         bool parent_there; /* but what it lies in was */
         bool is_dir;
         mode_t mode;
-        unsigned index;   /* names its workdir */
-        char *data;       /* a file's contents */
+        unsigned index; /* names its workdir */
+        char *data;     /* a file's contents */
         size_t len;
 } Hook;
 

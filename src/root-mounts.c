@@ -30,16 +30,41 @@ static const char *const devices[] = { "null", "zero", "full", "random", "urando
 /* What OCI runtimes mask, and the rest that tells a box about its host (runtime-spec's config-linux.md, podman's and
  * Docker's lists). Those that this kernel has not are passed over. */
 static const char *const masked[] = {
-        "proc/acpi",      "proc/asound",       "proc/kcore",       "proc/keys",        "proc/key-users",   "proc/latency_stats",
-        "proc/timer_list", "proc/timer_stats", "proc/sched_debug", "proc/scsi",        "proc/kmsg",        "proc/kpagecount",
-        "proc/kpageflags", "proc/kpagecgroup", "proc/interrupts",  "proc/kallsyms",    "proc/slabinfo",    "proc/vmallocinfo",
-        "proc/pagetypeinfo", "proc/iomem",     "proc/ioports",     "proc/config.gz",
-        "sys/firmware",   "sys/devices/virtual/powercap",
+        "proc/acpi",
+        "proc/asound",
+        "proc/kcore",
+        "proc/keys",
+        "proc/key-users",
+        "proc/latency_stats",
+        "proc/timer_list",
+        "proc/timer_stats",
+        "proc/sched_debug",
+        "proc/scsi",
+        "proc/kmsg",
+        "proc/kpagecount",
+        "proc/kpageflags",
+        "proc/kpagecgroup",
+        "proc/interrupts",
+        "proc/kallsyms",
+        "proc/slabinfo",
+        "proc/vmallocinfo",
+        "proc/pagetypeinfo",
+        "proc/iomem",
+        "proc/ioports",
+        "proc/config.gz",
+        "sys/firmware",
+        "sys/devices/virtual/powercap",
         /* Where other file systems are mounted: with the host's /sys alone is there anything in them. */
-        "sys/fs/selinux", "sys/kernel/debug",  "sys/kernel/tracing", "sys/kernel/security", "sys/fs/bpf", "sys/fs/pstore",
+        "sys/fs/selinux",
+        "sys/kernel/debug",
+        "sys/kernel/tracing",
+        "sys/kernel/security",
+        "sys/fs/bpf",
+        "sys/fs/pstore",
 };
 #define MASKED_OF_HOST_SYS 6
-static const char *const proc_read_only[] = { "proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger", "proc/driver", "proc/mtrr" };
+static const char *const proc_read_only[] = { "proc/bus",           "proc/fs",     "proc/irq", "proc/sys",
+                                              "proc/sysrq-trigger", "proc/driver", "proc/mtrr" };
 
 bool root_mounts_open(RootBuild *b, GError **error) {
         b->source_fds = g_new(int, b->plan->sources->len + 1);
@@ -88,8 +113,8 @@ static bool mount_dev(RootBuild *b, GError **error) {
         static const struct {
                 const char *name, *target;
         } links[] = {
-                { "fd", "/proc/self/fd" },         { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" },
-                { "stderr", "/proc/self/fd/2" },   { "ptmx", "pts/ptmx" },
+                { "fd", "/proc/self/fd" },       { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" },
+                { "stderr", "/proc/self/fd/2" }, { "ptmx", "pts/ptmx" },
         };
         for (size_t i = 0; i < G_N_ELEMENTS(links); i++)
                 if (symlinkat(links[i].target, dev, links[i].name) < 0)
@@ -131,7 +156,8 @@ static bool make_proc(RootBuild *b, GError **error) {
         }
         b->proc = root_mount_new("proc", NULL, KERNEL_ATTRS, error);
         if (b->proc < 0 && err_get_errno(*error) == EPERM)
-                err_hint(error, "this machine's own /proc has mounts over it (a container?): start that container with an unmasked "
+                err_hint(error, "this machine's own /proc has mounts over it (a container?): start that container with "
+                                "an unmasked "
                                 "/proc (podman: --security-opt unmask=ALL)");
         return b->proc >= 0;
 }
@@ -168,8 +194,10 @@ static bool mount_sys(RootBuild *b, GError **error) {
                         g_clear_error(error);
                         return true; /* an empty /sys */
                 }
-                return err_hint(error, "this machine's own /sys has mounts over it (a container?): unmask it there, or go on with an "
-                                       "empty /sys by --best-effort=sysfs");
+                return err_hint(
+                        error,
+                        "this machine's own /sys has mounts over it (a container?): unmask it there, or go on with an "
+                        "empty /sys by --best-effort=sysfs");
         }
         if (!root_attach_at(b, sys, "sys", error))
                 return false;
@@ -217,7 +245,8 @@ static bool mount_hidden_proc(RootBuild *b, GError **error) {
  * would say the same once more, and there are many of them. 65534 is what stat(2) shows for an unmapped id.
  */
 static bool out_of_reach(const RootBuild *b, const struct stat *st, mode_t others) {
-        return b->spec->caller.uid != 0 && st->st_uid == 65534 && st->st_gid == 65534 && (st->st_mode & (others | others << 3)) == 0;
+        return b->spec->caller.uid != 0 && st->st_uid == 65534 && st->st_gid == 65534 &&
+               (st->st_mode & (others | others << 3)) == 0;
 }
 
 static bool mask_paths(RootBuild *b, GError **error) {
@@ -242,7 +271,8 @@ static bool mask_paths(RootBuild *b, GError **error) {
                         return err_set(error, errno, "mask /%s", masked[i]);
                 if (out_of_reach(b, &st, S_IROTH | S_IWOTH | S_IXOTH))
                         continue;
-                _cleanup_close_ int mnt = root_clone(S_ISDIR(st.st_mode) ? dir : file, false, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
+                _cleanup_close_ int mnt =
+                        root_clone(S_ISDIR(st.st_mode) ? dir : file, false, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
                 if (mnt < 0 || !root_attach(mnt, target, masked[i], error))
                         return false;
         }
@@ -254,9 +284,11 @@ static bool mask_paths(RootBuild *b, GError **error) {
                         return err_set(error, errno, "read-only /%s", proc_read_only[i]);
                 }
                 struct stat st;
-                if (!g_str_equal(proc_read_only[i], "proc/sys") && fstat(target, &st) == 0 && S_ISREG(st.st_mode) && out_of_reach(b, &st, S_IWOTH))
+                if (!g_str_equal(proc_read_only[i], "proc/sys") && fstat(target, &st) == 0 && S_ISREG(st.st_mode) &&
+                    out_of_reach(b, &st, S_IWOTH))
                         continue;
-                _cleanup_close_ int mnt = root_clone(target, b->plan->proc_of_host, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
+                _cleanup_close_ int mnt =
+                        root_clone(target, b->plan->proc_of_host, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
                 if (mnt < 0 || !root_attach(mnt, target, proc_read_only[i], error))
                         return false;
         }
@@ -275,11 +307,13 @@ static bool mount_var_tmp(RootBuild *b, GError **error) {
 }
 
 bool root_mounts_own(RootBuild *b, GError **error) {
-        if (!root_attach_at(b, b->proc, "proc", error) || !mount_sys(b, error) || !mask_paths(b, error) || !mount_dev(b, error))
+        if (!root_attach_at(b, b->proc, "proc", error) || !mount_sys(b, error) || !mask_paths(b, error) ||
+            !mount_dev(b, error))
                 return false;
         if (b->spec->caps.nested && !b->plan->proc_of_host && !mount_hidden_proc(b, error))
                 return false;
-        return mount_own_dir(b, "tmp", "tmp", 01777, error) && mount_own_dir(b, "run", "run", 0755, error) && mount_var_tmp(b, error);
+        return mount_own_dir(b, "tmp", "tmp", 01777, error) && mount_own_dir(b, "run", "run", 0755, error) &&
+               mount_var_tmp(b, error);
 }
 
 static bool is_own_dev(const RootBuild *b, dev_t dev) {
@@ -313,10 +347,12 @@ bool root_make_place(RootBuild *b, const char *path, bool is_dir, GError **error
                         _cleanup_close_ int dir = root_open_in(b->root, parent, O_PATH | O_DIRECTORY);
                         if (dir < 0 || fstat(dir, &at) < 0)
                                 return err_set(error, errno, "/%s in the box", parent);
-                        bool ours = is_own_dev(b, at.st_dev) || (b->box >= 0 && at.st_dev == box.st_dev && strncmp(path, "var/tmp/", 8) == 0);
+                        bool ours = is_own_dev(b, at.st_dev) ||
+                                    (b->box >= 0 && at.st_dev == box.st_dev && strncmp(path, "var/tmp/", 8) == 0);
                         if (!ours) {
                                 err_set(error, ENOENT, "target /%s", path);
-                                return err_hint(error, "the target lies in another mount of this box, where usbox creates nothing: make "
+                                return err_hint(error, "the target lies in another mount of this box, where usbox "
+                                                       "creates nothing: make "
                                                        "it there first, or choose another target");
                         }
                         if (!slash && !is_dir)
@@ -348,7 +384,8 @@ static int user_tmpfs(const MountOp *op, GError **error) {
 static int user_file(RootBuild *b, const MountSource *source, guint index, GError **error) {
         g_autofree char *name = g_strdup_printf("file%u", index);
         _cleanup_close_ int fd = openat(b->stage, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
-        if (fd < 0 || !fd_write_all(fd, source->data, source->len) || fchmod(fd, source->op->mode ? source->op->mode : 0644) < 0) {
+        if (fd < 0 || !fd_write_all(fd, source->data, source->len) ||
+            fchmod(fd, source->op->mode ? source->op->mode : 0644) < 0) {
                 err_set(error, errno, "write file");
                 return -1;
         }
@@ -396,7 +433,8 @@ static bool mount_one(RootBuild *b, const MountSource *source, guint index, GErr
                 mnt = mount_bare_proc(b, error);
                 break;
         case MOUNT_DEVPTS:
-                mnt = root_mount_new("devpts", (const char *const[]){ "ptmxmode=0666", "mode=0620", NULL }, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, error);
+                mnt = root_mount_new("devpts", (const char *const[]){ "ptmxmode=0666", "mode=0620", NULL },
+                                     MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, error);
                 break;
         case MOUNT_MQUEUE:
                 mnt = root_mount_new("mqueue", NULL, KERNEL_ATTRS, error);

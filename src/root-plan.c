@@ -63,7 +63,8 @@ static RootNode *longest_prefix(const RootPlan *plan, const char *path, bool ove
                 size_t len = node->path_len;
                 if (overlays_only && node->kind != ROOT_OVERLAY)
                         continue;
-                if (len > best_len && path[0] == node->path[0] && strncmp(path, node->path, len) == 0 && (path[len] == '/' || path[len] == '\0')) {
+                if (len > best_len && path[0] == node->path[0] && strncmp(path, node->path, len) == 0 &&
+                    (path[len] == '/' || path[len] == '\0')) {
                         best = node;
                         best_len = len;
                 }
@@ -109,7 +110,9 @@ LayerEntry *plan_add_entry(Planner *p, LayerKind kind, const char *box_path) {
 
 void root_plan_add_file(RootPlan *plan, const char *path, const char *data, mode_t mode) {
         LayerEntry *entry = g_new0(LayerEntry, 1);
-        *entry = (LayerEntry){ .kind = LAYER_FILE, .path = g_strdup(path), .data = g_strdup(data), .len = strlen(data), .mode = mode };
+        *entry = (LayerEntry){
+                .kind = LAYER_FILE, .path = g_strdup(path), .data = g_strdup(data), .len = strlen(data), .mode = mode
+        };
         g_ptr_array_add(plan->entries, entry);
         root_plan_carrier(plan, path)->has_layer = true;
 }
@@ -222,7 +225,9 @@ RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error) {
         plan->sysfs_of_host = spec->net.mode == NET_HOST;
         plan->proc_of_host = spec->namespaces.pid_host;
         plan->cgroup2 = host_has_only_cgroup2();
-        plan->workdir = g_strdup(spec->root.workdir_given ? spec->root.workdir : spec->root.rootfs ? NULL : spec->caller.cwd);
+        plan->workdir = g_strdup(spec->root.workdir_given ? spec->root.workdir
+                                 : spec->root.rootfs      ? NULL
+                                                          : spec->caller.cwd);
 
         if (box_dir) {
                 struct stat st;

@@ -17,8 +17,9 @@ typedef struct {
         RootPlan *plan;
         GPtrArray *mounts;  /* of char *: the host's mount points */
         GHashTable *hidden; /* set of char *: absolute host paths that do not exist in the box */
-        guint64 home_filter[HOME_FILTER_WORDS]; /* Bloom filter of what the caller's home has: the lists of home.c are long */
-        dev_t root_dev; /* the host's "/": what differs is another mount */
+        guint64 home_filter
+                [HOME_FILTER_WORDS]; /* Bloom filter of what the caller's home has: the lists of home.c are long */
+        dev_t root_dev;              /* the host's "/": what differs is another mount */
         gid_t *groups;
         int n_groups;
         unsigned n_overlays;

@@ -36,13 +36,16 @@ bool plan_overlay_has(const RootNode *node, const char *box_path) {
 static char *resolve_target(const Planner *p, const char *dst) {
         const char *base = p->spec->root.rootfs ? p->spec->root.rootfs : "/";
         _cleanup_close_ int root = open(base, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        g_autofree char *root_link = g_strdup_printf("/proc/self/fd/%d", root), *root_real = g_file_read_link(root_link, NULL);
+        g_autofree char *root_link = g_strdup_printf("/proc/self/fd/%d", root),
+                        *root_real = g_file_read_link(root_link, NULL);
         g_autofree char *head = g_strdup(dst);
 
         while (root >= 0 && root_real) {
-                _cleanup_close_ int fd = sys_openat2(root, head, O_PATH | O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+                _cleanup_close_ int fd =
+                        sys_openat2(root, head, O_PATH | O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
                 if (fd >= 0) {
-                        g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd), *real = g_file_read_link(link, NULL);
+                        g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd),
+                                        *real = g_file_read_link(link, NULL);
                         size_t skip = strlen(root_real) == 1 ? 0 : strlen(root_real);
                         if (!real || strncmp(real, root_real, skip) != 0)
                                 break;
@@ -79,7 +82,8 @@ static bool plan_target(Planner *p, MountSource *source, GError **error) {
         while (g_hash_table_iter_next(&iter, &key, NULL))
                 if (path_is_below(target, key)) {
                         g_autofree char *shown = err_quote(key);
-                        err_set(error, 0, "%s: the target lies under %s, which is hidden in the box", source->op->option, shown);
+                        err_set(error, 0, "%s: the target lies under %s, which is hidden in the box",
+                                source->op->option, shown);
                         return err_hint(error, "mount on %s itself, or choose a target elsewhere", shown);
                 }
 
@@ -128,7 +132,9 @@ static bool open_source(MountSource *source, GError **error) {
                 }
                 g_autofree char *shown = err_quote(op->src);
                 err_set(error, errno, "%s: source %s", op->option, shown);
-                return errno == ENOENT ? err_hint(error, "the source of a mount must exist; usbox creates nothing on the host") : false;
+                return errno == ENOENT
+                               ? err_hint(error, "the source of a mount must exist; usbox creates nothing on the host")
+                               : false;
         }
         if (op->kind == MOUNT_DEVICE && !S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode))
                 return err_set(error, 0, "%s: not a device node", op->option);

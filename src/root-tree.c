@@ -6,9 +6,9 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
@@ -85,9 +85,22 @@ static bool is_empty_dir(int fd, const struct stat *st) {
  */
 static bool is_kernel_fs(int fd) {
         static const long magics[] = {
-                PROC_SUPER_MAGIC,   SYSFS_MAGIC,      CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEVPTS_SUPER_MAGIC,   DEBUGFS_MAGIC,
-                TRACEFS_MAGIC,      BPF_FS_MAGIC,     SECURITYFS_MAGIC,   BINFMTFS_MAGIC,      0x62656570 /* configfs */, EFIVARFS_MAGIC,
-                PSTOREFS_MAGIC,     NSFS_MAGIC,       SELINUX_MAGIC,      0x19800202 /* mqueue */,
+                PROC_SUPER_MAGIC,
+                SYSFS_MAGIC,
+                CGROUP_SUPER_MAGIC,
+                CGROUP2_SUPER_MAGIC,
+                DEVPTS_SUPER_MAGIC,
+                DEBUGFS_MAGIC,
+                TRACEFS_MAGIC,
+                BPF_FS_MAGIC,
+                SECURITYFS_MAGIC,
+                BINFMTFS_MAGIC,
+                0x62656570 /* configfs */,
+                EFIVARFS_MAGIC,
+                PSTOREFS_MAGIC,
+                NSFS_MAGIC,
+                SELINUX_MAGIC,
+                0x19800202 /* mqueue */,
         };
         struct statfs fs;
         for (size_t i = 0; fstatfs(fd, &fs) == 0 && i < G_N_ELEMENTS(magics); i++)
@@ -101,7 +114,8 @@ static bool is_kernel_fs(int fd) {
  * /usr alone has more entries than a run has time for. Elsewhere people put things at the top, in /opt and /srv below a name.
  */
 static int scan_depth(const Planner *p, const char *box) {
-        static const char *const unscanned[] = { "/usr", "/etc", "/boot", NULL }, *const by_name[] = { "/opt", "/srv", NULL };
+        static const char *const unscanned[] = { "/usr", "/etc", "/boot", NULL }, *const by_name[] = { "/opt", "/srv",
+                                                                                                       NULL };
         if (p->spec->caller.uid == 0 && g_str_equal(box, "/etc")) /* /etc/shadow and its kin are this caller's own */
                 return 2;
         return g_strv_contains(unscanned, box) ? 0 : g_strv_contains(by_name, box) ? 2 : 1;
@@ -138,13 +152,15 @@ static void scan_tree(Planner *p, int dirfd, const char *name, const char *host,
                 if (d->d_type == DT_LNK || g_str_equal(d->d_name, ".") || g_str_equal(d->d_name, ".."))
                         continue;
                 if (scan->budget-- <= 0)
-                        scan->writable = true; /* and on: what is private is hidden, wherever it stands in the listing */
+                        scan->writable =
+                                true; /* and on: what is private is hidden, wherever it stands in the listing */
                 if (fstatat(fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0 || S_ISLNK(st.st_mode))
                         continue;
                 g_autofree char *child = plan_join(host, d->d_name);
                 if (g_strv_contains(root_own_dirs, child))
                         continue;
-                if (closed_to_others(p, &st) && !path_is_at_or_below(p->spec->caller.cwd, child) && !path_is_at_or_below(p->spec->caller.home, child))
+                if (closed_to_others(p, &st) && !path_is_at_or_below(p->spec->caller.cwd, child) &&
+                    !path_is_at_or_below(p->spec->caller.home, child))
                         g_hash_table_add(p->hidden, g_strdup(child));
                 else if (plan_caller_may_write(p, &st))
                         scan->writable = true;
@@ -237,7 +253,8 @@ bool plan_tree(Planner *p, const char *host, const char *box, bool others_eyes, 
         node->host = plan_host_path(host, &st);
         node->packaged = others_eyes && is_packaged(box);
         if (others_eyes) {
-                TreeScan scan = { .writable = plan_caller_may_write(p, &st) || p->spec->user.uid == 0, .budget = SCAN_BUDGET };
+                TreeScan scan = { .writable = plan_caller_may_write(p, &st) || p->spec->user.uid == 0,
+                                  .budget = SCAN_BUDGET };
                 scan_tree(p, fd, ".", host, scan_depth(p, box), &scan);
                 node->read_only = !scan.writable;
         }

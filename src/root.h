@@ -27,12 +27,12 @@ typedef struct {
         char *path; /* in the box, without leading "/"; "" is the root itself */
         size_t path_len;
         mode_t mode;
-        char *target;     /* ROOT_SYMLINK */
-        HostPath host;    /* ROOT_OVERLAY (path NULL: box layer only), ROOT_FILE */
-        unsigned index;   /* ROOT_OVERLAY: names its layer and its workdir */
-        bool has_layer;   /* ROOT_OVERLAY: something is in its box layer */
-        bool packaged;    /* only the distribution writes there, and only plain files: where it is read-only a bind mount will do */
-        bool read_only;   /* no upper: nothing in it that the payload may write */
+        char *target;   /* ROOT_SYMLINK */
+        HostPath host;  /* ROOT_OVERLAY (path NULL: box layer only), ROOT_FILE */
+        unsigned index; /* ROOT_OVERLAY: names its layer and its workdir */
+        bool has_layer; /* ROOT_OVERLAY: something is in its box layer */
+        bool packaged; /* only the distribution writes there, and only plain files: where it is read-only a bind mount will do */
+        bool read_only; /* no upper: nothing in it that the payload may write */
 } RootNode;
 
 typedef enum {
@@ -55,9 +55,9 @@ typedef struct {
         const MountOp *op;
         HostPath host; /* path NULL: nothing to open, or optional and missing */
         bool is_dir;
-        bool skip;     /* optional and missing */
-        bool planned;  /* MOUNT_SYMLINK: it is a node of the plan */
-        char *data;    /* MOUNT_FILE: read from the caller's descriptor */
+        bool skip;    /* optional and missing */
+        bool planned; /* MOUNT_SYMLINK: it is a node of the plan */
+        char *data;   /* MOUNT_FILE: read from the caller's descriptor */
         size_t len;
         GPtrArray *hooks; /* of Hook (root-hooks.h); NULL where none are guarded */
 } MountSource;
@@ -87,7 +87,7 @@ void root_plan_add_file(RootPlan *plan, const char *path, const char *data, mode
 /* Launcher: the directories that the plan's overlays need below box_fd: upper/..., work/N, tmp. With the second
  * function those that stayed empty are removed again after the run, so that what is left in upper/ are changes. */
 bool root_dirs_make(int box_fd, const char *path, mode_t mode, GError **error); /* mkdir -p */
-void root_dirs_trim(int box_fd, const char *path);                           /* rmdir upwards to upper/ while empty */
+void root_dirs_trim(int box_fd, const char *path); /* rmdir upwards to upper/ while empty */
 bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error);
 void root_plan_trim_dirs(const RootPlan *plan, int box_fd);
 

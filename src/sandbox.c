@@ -89,7 +89,8 @@ static bool out_of_others_reach(const Spec *spec, const char *path) {
                 struct stat st;
                 if (end)
                         *end = '\0';
-                closed = stat(real, &st) == 0 && !(st.st_mode & S_IXOTH) && (!(st.st_mode & S_IXGRP) || st.st_gid == spec->caller.gid);
+                closed = stat(real, &st) == 0 && !(st.st_mode & S_IXOTH) &&
+                         (!(st.st_mode & S_IXGRP) || st.st_gid == spec->caller.gid);
                 if (!end)
                         break;
                 *end = '/';
@@ -157,11 +158,21 @@ static bool clone_child(Sandbox *s, GError **error) {
                 close(wire[1]);
                 return false;
         }
-        struct clone_args args = { .flags = namespaces_of(s->spec) | CLONE_PIDFD, .pidfd = (uintptr_t) &s->child_pidfd, .exit_signal = SIGCHLD };
+        struct clone_args args = { .flags = namespaces_of(s->spec) | CLONE_PIDFD,
+                                   .pidfd = (uintptr_t) &s->child_pidfd,
+                                   .exit_signal = SIGCHLD };
         pid_t pid = sys_clone3(&args);
         if (pid == 0)
-                child_main(&(ChildContext){ .spec = s->spec, .root = s->plan, .envp = s->envp, .filter = s->filter, .stdio = s->stdio.plan, .umask = s->umask,
-                                            .wire = wire[1], .payload_wire = payload_wire[1], .peer_wire = wire[0], .peer_payload_wire = payload_wire[0] });
+                child_main(&(ChildContext){ .spec = s->spec,
+                                            .root = s->plan,
+                                            .envp = s->envp,
+                                            .filter = s->filter,
+                                            .stdio = s->stdio.plan,
+                                            .umask = s->umask,
+                                            .wire = wire[1],
+                                            .payload_wire = payload_wire[1],
+                                            .peer_wire = wire[0],
+                                            .peer_payload_wire = payload_wire[0] });
         int saved = errno;
         close(wire[1]);
         close(payload_wire[1]);
@@ -175,7 +186,8 @@ static bool clone_child(Sandbox *s, GError **error) {
         }
         err_set(error, saved, "clone into new namespaces");
         if (saved == EPERM || saved == EACCES)
-                err_hint(error, "this machine keeps users from making user namespaces: usbox doctor says how to allow it");
+                err_hint(error,
+                         "this machine keeps users from making user namespaces: usbox doctor says how to allow it");
         else if (saved == ENOSPC || saved == EUSERS)
                 err_hint(error, "the limit on user namespaces is reached: sudo sysctl user.max_user_namespaces=15000");
         else if (saved == EINVAL || saved == ENOSYS)
@@ -269,7 +281,8 @@ static void end_hooks(const Sandbox *s) {
 
         for (guint i = 0; paths && i < paths->len; i++) {
                 g_autofree char *shown = err_quote(g_ptr_array_index(paths, i));
-                log_note("the box made %s on the host: other programs may run what is in it, so look at it first", shown);
+                log_note("the box made %s on the host: other programs may run what is in it, so look at it first",
+                         shown);
         }
 }
 
@@ -291,7 +304,8 @@ static bool end_box_dir(Sandbox *s, bool failed, GError **error) {
         if (!box_dir_keep(s->dir, s->spec, error))
                 return err_step(error, "state");
         g_autofree char *size = size_text(count.bytes);
-        log_note("changed %" G_GUINT64_FORMAT ", removed %" G_GUINT64_FORMAT " (%s) in the box; nothing of it is on the host. Until the next run ends it is in %s/upper",
+        log_note("changed %" G_GUINT64_FORMAT ", removed %" G_GUINT64_FORMAT
+                 " (%s) in the box; nothing of it is on the host. Until the next run ends it is in %s/upper",
                  count.changed, count.removed, size, s->dir->path);
         return true;
 }
@@ -320,8 +334,16 @@ static int exit_status(const Sandbox *s) {
 }
 
 int sandbox_run(const Spec *spec, GError **error) {
-        Sandbox s = { .spec = spec, .child_pidfd = -1, .child_wire = -1, .payload_wire = -1, .payload_pidfd = -1, .mount_ns = -1, .tap = -1, .signals = -1,
-                      .stdio = { .tty = -1, .pipe_ends = { -1, -1, -1 } }, .net = { .pidfd = -1, .wire = -1 } };
+        Sandbox s = { .spec = spec,
+                      .child_pidfd = -1,
+                      .child_wire = -1,
+                      .payload_wire = -1,
+                      .payload_pidfd = -1,
+                      .mount_ns = -1,
+                      .tap = -1,
+                      .signals = -1,
+                      .stdio = { .tty = -1, .pipe_ends = { -1, -1, -1 } },
+                      .net = { .pidfd = -1, .wire = -1 } };
         g_autoptr(GError) failure = NULL, late = NULL;
 
         /* With --pid=host what init leaves becomes ours, if it is killed. */
@@ -347,8 +369,11 @@ int sandbox_run(const Spec *spec, GError **error) {
         if (failure)
                 status_failed(s.status, failure);
         else
-                status_exited(s.status, s.id, &(StatusExit){ .status = status, .signal = WIFSIGNALED(s.wait_status) ? WTERMSIG(s.wait_status) : 0,
-                                                             .timeout = s.timed_out, .usage = &s.usage });
+                status_exited(s.status, s.id,
+                              &(StatusExit){ .status = status,
+                                             .signal = WIFSIGNALED(s.wait_status) ? WTERMSIG(s.wait_status) : 0,
+                                             .timeout = s.timed_out,
+                                             .usage = &s.usage });
         janitor_dismiss(&s.janitor);
         sandbox_clear(&s);
         log_step("cleaned up");

@@ -8,8 +8,8 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
-#include <stdio.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
@@ -54,7 +54,8 @@ static int open_boxes(const Caller *caller, char **ret_path, GError **error) {
                 fd = open(boxes, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0 || fstat(fd, &st) < 0) {
                 err_set(error, errno, "%s", boxes);
-                err_hint(error, "usbox keeps boxes there: make it writable, or set XDG_DATA_HOME to a directory that is");
+                err_hint(error,
+                         "usbox keeps boxes there: make it writable, or set XDG_DATA_HOME to a directory that is");
                 return -1;
         }
         if (st.st_uid != geteuid() || (st.st_mode & 022)) {
@@ -81,7 +82,8 @@ BoxDir *box_dir_new(const char *id, const Caller *caller, GError **error) {
                 return NULL;
         dir->path = g_build_filename(dir->boxes, id, NULL);
 
-        if (mkdirat(dir->boxes_fd, id, 0700) < 0 || (dir->fd = openat(dir->boxes_fd, id, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0) {
+        if (mkdirat(dir->boxes_fd, id, 0700) < 0 ||
+            (dir->fd = openat(dir->boxes_fd, id, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0) {
                 err_set(error, errno, "make %s", dir->path);
                 err_hint(error, "is the disk full, or the directory read-only? XDG_DATA_HOME chooses another");
                 return NULL;
@@ -232,7 +234,8 @@ static void for_each_dead(const BoxDir *dir, const Spec *spec, bool kept) {
         for (struct dirent *e; (e = readdir(d));) {
                 if (!is_id(e->d_name) || g_str_equal(e->d_name, dir->id))
                         continue;
-                _cleanup_close_ int box = openat(dir->boxes_fd, e->d_name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                _cleanup_close_ int box =
+                        openat(dir->boxes_fd, e->d_name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
                 _cleanup_close_ int lock = box < 0 ? -1 : openat(box, "lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
                 if (box < 0 || (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) < 0))
                         continue;
@@ -298,7 +301,8 @@ static void count_dir(Counter *c, int dirfd, const char *name) {
         bool deep = len > COUNT_PATH_MAX;
         for (struct dirent *e; !deep && (e = readdir(d));) {
                 struct stat st, lower;
-                if (g_str_equal(e->d_name, ".") || g_str_equal(e->d_name, "..") || fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                if (g_str_equal(e->d_name, ".") || g_str_equal(e->d_name, "..") ||
+                    fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                         continue;
                 if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(0, 0)) {
                         c->count->removed++;
@@ -306,7 +310,8 @@ static void count_dir(Counter *c, int dirfd, const char *name) {
                 }
                 g_string_append_printf(c->path, "%s%s", len ? "/" : "", e->d_name);
                 /* A directory that the host has too is only the way to what changed below it. */
-                if (!S_ISDIR(st.st_mode) || fstatat(c->lower, c->path->str, &lower, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(lower.st_mode))
+                if (!S_ISDIR(st.st_mode) || fstatat(c->lower, c->path->str, &lower, AT_SYMLINK_NOFOLLOW) < 0 ||
+                    !S_ISDIR(lower.st_mode))
                         c->count->changed++;
                 if (S_ISDIR(st.st_mode))
                         count_dir(c, fd, e->d_name);

@@ -42,8 +42,9 @@ static bool is_same_terminal(int a, int b) {
 static bool is_same_file(int a, int b) {
         struct stat sa, sb;
         int flags = fcntl(a, F_GETFL);
-        return fstat(a, &sa) == 0 && fstat(b, &sb) == 0 && S_ISREG(sa.st_mode) && S_ISREG(sb.st_mode) && sa.st_dev == sb.st_dev &&
-               sa.st_ino == sb.st_ino && flags == fcntl(b, F_GETFL) && ((flags & O_APPEND) || lseek(a, 0, SEEK_CUR) == lseek(b, 0, SEEK_CUR));
+        return fstat(a, &sa) == 0 && fstat(b, &sb) == 0 && S_ISREG(sa.st_mode) && S_ISREG(sb.st_mode) &&
+               sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino && flags == fcntl(b, F_GETFL) &&
+               ((flags & O_APPEND) || lseek(a, 0, SEEK_CUR) == lseek(b, 0, SEEK_CUR));
 }
 
 /* Where the file takes no more the pipe is closed, and whoever writes to it learns, as it would from the file itself. */
@@ -91,8 +92,10 @@ static bool prepare_one(const Spec *spec, Stdio *s, int fd, GError **error) {
         if (fstat(fd, &st) < 0)
                 return err_set(error, errno, "%s", names[fd]);
         if (S_ISDIR(st.st_mode) || (fcntl(fd, F_GETFL) & O_PATH)) {
-                err_set(error, 0, "%s is %s", names[fd], S_ISDIR(st.st_mode) ? "a directory" : "not open for reading or writing");
-                return err_hint(error, "what names a file of the host is a way out of the box; give it with -v or --rw");
+                err_set(error, 0, "%s is %s", names[fd],
+                        S_ISDIR(st.st_mode) ? "a directory" : "not open for reading or writing");
+                return err_hint(error,
+                                "what names a file of the host is a way out of the box; give it with -v or --rw");
         }
         if (spec->box.tty || (s->tty >= 0 && is_same_terminal(fd, s->tty))) {
                 s->plan.pty[fd] = true;

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
-#include <sys/socket.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "base/error.h"
@@ -26,7 +26,8 @@
 #define STOP_GRACE (10 * G_USEC_PER_SEC)
 
 /* Everything that a person or a service manager sends. SIGKILL and SIGSTOP cannot be had; faults are ours. */
-static const int handled[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT, SIGWINCH, SIGCHLD };
+static const int handled[] = { SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGUSR1,  SIGUSR2, SIGALRM,
+                               SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT, SIGWINCH, SIGCHLD };
 
 int supervise_signals(GError **error) {
         sigset_t set;
@@ -75,7 +76,10 @@ static bool start_term(Sandbox *s, int master_take, GError **error) {
         const StdioPlan *plan = &s->stdio.plan;
         TermConfig config = { .tty = s->stdio.tty, .in = plan->pty[0] ? STDIN_FILENO : -1, .master_take = master_take };
 
-        config.out = plan->pty[1] ? STDOUT_FILENO : plan->pty[2] ? STDERR_FILENO : s->stdio.tty >= 0 ? s->stdio.tty : STDOUT_FILENO;
+        config.out = plan->pty[1]        ? STDOUT_FILENO
+                     : plan->pty[2]      ? STDERR_FILENO
+                     : s->stdio.tty >= 0 ? s->stdio.tty
+                                         : STDOUT_FILENO;
         config.shared = !plan->pty[1] || !plan->pty[2];
         s->term = term_new(&config, error);
         if (!s->term)
@@ -86,7 +90,8 @@ static bool start_term(Sandbox *s, int master_take, GError **error) {
 
 /* All is there: the payload may go, as soon as its root stands. */
 static bool maybe_go(Sandbox *s, GError **error) {
-        if (s->go_sent || (s->net.pid > 0 && !s->net.ports) || (s->plan->pty && !s->term) || (s->spec->box.pidfile && s->payload_pidfd < 0))
+        if (s->go_sent || (s->net.pid > 0 && !s->net.ports) || (s->plan->pty && !s->term) ||
+            (s->spec->box.pidfile && s->payload_pidfd < 0))
                 return true;
         if (!status_write_pidfile(s->status, s->payload, error))
                 return err_step(error, "status");
@@ -170,7 +175,8 @@ static bool on_payload_message(Sandbox *s, GError **error) {
         if (r < 0)
                 return false;
         if (r > 0)
-                return m.type == WIRE_ERROR ? wire_error_to_gerror(&m, error) : err_set(error, EPROTO, "the payload said %s", wire_type_name(m.type));
+                return m.type == WIRE_ERROR ? wire_error_to_gerror(&m, error)
+                                            : err_set(error, EPROTO, "the payload said %s", wire_type_name(m.type));
         fd_closep(&s->payload_wire);
         if (!s->go_sent)
                 return true; /* it died: init says so */
@@ -254,7 +260,8 @@ enum {
 };
 
 static void fill_poll(const Sandbox *s, struct pollfd fds[static POLL_N]) {
-        int plain[] = { s->signals, s->payload_wire, s->child_wire, s->child_ended ? -1 : s->child_pidfd, s->exited ? -1 : s->net.wire };
+        int plain[] = { s->signals, s->payload_wire, s->child_wire, s->child_ended ? -1 : s->child_pidfd,
+                        s->exited ? -1 : s->net.wire };
 
         for (int i = 0; i < POLL_N; i++)
                 fds[i] = (struct pollfd){ .fd = i < POLL_TERM ? plain[i] : -1, .events = POLLIN };
@@ -282,7 +289,8 @@ static bool output_pending(const Sandbox *s) {
 static bool dispatch_relays(Sandbox *s, const struct pollfd fds[static POLL_N], GError **error) {
         for (int i = 0; i < 3; i++) {
                 g_autoptr(GError) failure = NULL;
-                if (!s->stdio.relays[i] || relay_dispatch(s->stdio.relays[i], fds + POLL_RELAY + i * RELAY_N_FDS, &failure))
+                if (!s->stdio.relays[i] ||
+                    relay_dispatch(s->stdio.relays[i], fds + POLL_RELAY + i * RELAY_N_FDS, &failure))
                         continue;
                 err_step(&failure, "stdio");
                 if (i == STDIN_FILENO) {
@@ -311,7 +319,8 @@ static bool dispatch_bytes(Sandbox *s, const struct pollfd fds[static POLL_N], G
  * say, which may be that exec, that comes first. Asked anew, since poll(2) may have looked before the signal came.
  */
 static void judge_early_signal(Sandbox *s) {
-        struct pollfd wires[] = { { .fd = s->payload_wire, .events = POLLIN }, { .fd = s->child_wire, .events = POLLIN } };
+        struct pollfd wires[] = { { .fd = s->payload_wire, .events = POLLIN },
+                                  { .fd = s->child_wire, .events = POLLIN } };
 
         if (!s->early_signal)
                 return;

@@ -28,8 +28,8 @@ typedef struct {
         NetHelper net;
         Janitor janitor; /* none with --overlay=none */
         mode_t umask;    /* the caller's */
-        int signals; /* signalfd */
-        pid_t child;  /* init, as the host sees it; 0 once it is reaped */
+        int signals;     /* signalfd */
+        pid_t child;     /* init, as the host sees it; 0 once it is reaped */
         int child_pidfd, child_wire;
         int payload_wire;  /* -1 from the payload's exec on */
         int payload_pidfd; /* -1 before ROOTED */
@@ -37,9 +37,9 @@ typedef struct {
         /* Held only to be let go of last, see release_kernel_objects(); -1 before they come. */
         int mount_ns, tap;
         bool go_sent, started, exited, child_ended, timed_out, hung_up;
-        int wait_status;   /* the payload's */
-        int early_signal;  /* came before the payload's exec was seen, or 0 */
-        int interrupted;   /* a signal that ended the start, or 0 */
+        int wait_status;                /* the payload's */
+        int early_signal;               /* came before the payload's exec was seen, or 0 */
+        int interrupted;                /* a signal that ended the start, or 0 */
         gint64 deadline, kill_deadline; /* g_get_monotonic_time(); 0: none */
         struct rusage usage;
 } Sandbox;

@@ -88,7 +88,8 @@ static bool start_map_helper(MapHelper *h, pid_t child_pid, GError **error) {
 static void explain_map_failure(const MapHelper *h, GError **error) {
         struct stat st;
 
-        if (stat(h->path, &st) == 0 && !(st.st_mode & S_ISUID) && getxattr(h->path, "security.capability", NULL, 0) < 0) {
+        if (stat(h->path, &st) == 0 && !(st.st_mode & S_ISUID) &&
+            getxattr(h->path, "security.capability", NULL, 0) < 0) {
                 err_hint(error, "%s has lost its privilege: sudo setcap %s+ep %s", h->path, h->capability, h->path);
                 return;
         }
@@ -178,7 +179,8 @@ bool user_setup_child(const Spec *spec, GError **error) {
 }
 
 bool user_map_payload(const Spec *spec, int proc, pid_t payload, GError **error) {
-        g_autoptr(GArray) uids = g_array_new(FALSE, FALSE, sizeof(IdRange)), gids = g_array_new(FALSE, FALSE, sizeof(IdRange));
+        g_autoptr(GArray) uids = g_array_new(FALSE, FALSE, sizeof(IdRange)),
+                          gids = g_array_new(FALSE, FALSE, sizeof(IdRange));
         struct {
                 const GArray *from;
                 GArray *to;
@@ -191,7 +193,8 @@ bool user_map_payload(const Spec *spec, int proc, pid_t payload, GError **error)
                         g_array_append_val(maps[m].to, range);
                 }
         g_autofree char *uid_text = map_text(uids), *gid_text = map_text(gids);
-        g_autofree char *uid_path = g_strdup_printf("%d/uid_map", (int) payload), *gid_path = g_strdup_printf("%d/gid_map", (int) payload);
+        g_autofree char *uid_path = g_strdup_printf("%d/uid_map", (int) payload),
+                        *gid_path = g_strdup_printf("%d/gid_map", (int) payload);
         if (!fd_write_file(proc, uid_path, uid_text))
                 return err_set(error, errno, "write the payload's uid_map");
         if (!fd_write_file(proc, gid_path, gid_text))
