@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Fixtures of the integration tests. They run as an ordinary user, against the binary in $USBOX (./check sets it; the
 default is build/src/usbox of the source tree)."""
+import ctypes
 import json
 import os
 import pathlib
@@ -22,7 +23,7 @@ USBOX = os.environ.get("USBOX", str(BUILD / "src" / "usbox"))
 HOME = pathlib.Path(pwd.getpwuid(os.getuid()).pw_dir)
 # Below the home, so that a box whose working directory it is sees it; /tmp is the box's own.
 WORK = pathlib.Path(os.environ.get("USBOX_TEST_WORK", HOME / ".cache" / "usbox-check"))
-HELPERS = ("usbox", "usbox-net", "usbox-fs")
+PR_SET_CHILD_SUBREAPER = 36
 SANITIZED = b"__asan_init" in pathlib.Path(USBOX).read_bytes() if os.path.exists(USBOX) else False
 SLOW = 6 if SANITIZED else 1
 
@@ -36,6 +37,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slice: also run on the sanitized build")
     if os.getuid() == 0 and "USBOX_TEST_AS_ROOT" not in os.environ:
         pytest.exit("run the integration tests as an ordinary user (./check does)", 2)
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if not os.access(USBOX, os.X_OK):
         pytest.exit(f"no {USBOX}: build first, or set USBOX", 2)
 
@@ -81,33 +83,30 @@ def assert_refused(result, *words, hint=True):
 
 
 def own_processes():
-    """pid → command line of this user's processes that are usbox's or in a box of one."""
-    host_userns = os.readlink("/proc/self/ns/user")
-    found = {}
+    """pid → name and command line of all that descends from this pytest and lives: of its tests, and of them alone, since
+    it adopts what its children leave behind (pytest_configure). A zombie holds nothing any more, and does not count."""
+    parents, found = {}, {}
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
             continue
         try:
-            with open(f"/proc/{entry.name}/status", encoding="utf-8", errors="replace") as f:
-                status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
-            if status["State"].startswith("Z"):
-                continue  # holds nothing any more; its parent's to reap, or pid 1's
-            name = status["Name"]
-            mine = name in HELPERS
-            if not mine:
-                try:
-                    mine = os.readlink(f"/proc/{entry.name}/ns/user") != host_userns
-                except PermissionError:
-                    # Not dumpable, or of a subordinate id: in a box if it is of this user's session or ranges.
-                    mine = int(status["Uid"].split("\t")[0]) in subordinate_ids()
-            if not mine or not (int(status["Uid"].split("\t")[0]) == os.getuid()
-                                or int(status["Uid"].split("\t")[0]) in subordinate_ids()):
-                continue
+            with open(f"/proc/{entry.name}/stat", encoding="utf-8", errors="replace") as f:
+                head, _, tail = f.read().rpartition(")")
             with open(f"/proc/{entry.name}/cmdline", "rb") as f:
-                found[int(entry.name)] = name + " " + f.read().replace(b"\0", b" ").decode("utf-8", "replace")
-        except (FileNotFoundError, ProcessLookupError, KeyError):
+                line = f.read().replace(b"\0", b" ").decode("utf-8", "replace")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
-    return found
+        state, parent = tail.split()[:2]
+        parents[int(entry.name)] = int(parent)
+        if state != "Z":
+            found[int(entry.name)] = head.partition("(")[2] + " " + line
+
+    def ours(pid):
+        while pid := parents.get(pid, 0):
+            if pid == os.getpid():
+                return True
+        return False
+    return {pid: what for pid, what in found.items() if ours(pid)}
 
 
 _subordinate = None
