@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "fuzz.h"
+#include "jsontext.h"
 #include "spec.h"
 
 #define MAX_WORDS 64
@@ -45,5 +46,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         }
         g_autofree char *shown = spec_describe(spec);
         g_assert_true(g_utf8_validate(shown, -1, NULL));
+        g_autofree char *line = jsontext_line(spec_to_json(spec));
+        json_t *back = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
+        g_assert_nonnull(back);
+        json_decref(back);
         return 0;
 }
