@@ -36,6 +36,16 @@ static int open_beneath(int dir, const char *name, uint64_t flags) {
                            RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
 
+/* Why a hook that is there cannot be guarded, as an errno; 0: it can, and *ret_st is its. */
+static int hook_problem(int fd, struct stat *ret_st) {
+        *ret_st = (struct stat){ 0 };
+        if (fd < 0 || fstat(fd, ret_st) < 0)
+                return errno;
+        if (S_ISLNK(ret_st->st_mode))
+                return ELOOP;
+        return S_ISDIR(ret_st->st_mode) || S_ISREG(ret_st->st_mode) ? 0 : EINVAL;
+}
+
 static bool plan_one(Planner *p, const MountSource *source, int dir, Hook *hook, GError **error) {
         struct stat st;
         _cleanup_close_ int fd = open_beneath(dir, hook->name, O_PATH | O_NOFOLLOW);
@@ -48,15 +58,10 @@ static bool plan_one(Planner *p, const MountSource *source, int dir, Hook *hook,
                 hook->parent_there = above >= 0;
                 return true;
         }
-        if (fd >= 0 && fstat(fd, &st) == 0 && S_ISLNK(st.st_mode))
-                errno = ELOOP;
-        else if (fd >= 0 && (S_ISDIR(st.st_mode) || S_ISREG(st.st_mode)))
-                errno = 0;
-        else if (fd >= 0)
-                errno = EINVAL;
-        if (errno != 0) {
+        int problem = hook_problem(fd, &st);
+        if (problem != 0) {
                 g_autofree char *shown = err_quote(source->host.path);
-                err_set(error, errno, "%s/%s", shown, hook->name);
+                err_set(error, problem, "%s/%s", shown, hook->name);
                 return err_hint(error, "usbox keeps project hooks of a --rw tree copy-on-write and cannot do so with "
                                        "this one; --rw-hooks "
                                        "writes them through");

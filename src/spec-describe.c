@@ -21,10 +21,10 @@ typedef struct {
 } Sheet;
 
 static void sheet_group(Sheet *s, const char *key, const char *title) {
-        if (!s->json) {
+        if (s->text)
                 g_string_append_printf(s->text, "%s%s\n", s->text->len > 0 ? "\n" : "", title);
+        if (!s->json)
                 return;
-        }
         s->group = json_object();
         json_object_set_new(s->json, key, s->group);
 }
