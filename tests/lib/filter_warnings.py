@@ -9,6 +9,15 @@ import sys
 FORM = re.compile(r"^(/?[^:\s]+\.[ch]):(\d+):\d+: (?:warning|error): (.*?) \[([^\]]+)\]$")
 
 
+def in_tree(top, path):
+    """The path below top. What a compiler prints is relative to where it ran, somewhere in a build directory."""
+    parts = [p for p in path.split("/") if p not in ("", "..")]
+    for i in range(len(parts)):
+        if os.path.isfile(os.path.join(top, *parts[i:])):
+            return "/".join(parts[i:])
+    return path
+
+
 def main():
     top = os.path.realpath(sys.argv[1])
     known = set()
@@ -25,10 +34,7 @@ def main():
                 left.add(line)
             continue
         path, number, text, checks = match.groups()
-        # Relative to where the compiler ran, somewhere below the build directory: find the tree's own part of it.
-        path = os.path.realpath(path) if os.path.isabs(path) else path
-        found = re.search(r"(?:^|/)((?:src|netstack|fsoverlay|seccomp|tests)/.*)$", os.path.relpath(path, top) if os.path.isabs(path) else path)
-        name = found.group(1) if found else path
+        name = in_tree(top, path)
         check = re.sub(r"^-Werror=", "-W", re.sub(r",-warnings-as-errors$", "", checks))
         check = next((c for c in check.split() if c.startswith("-Wanalyzer")), check)
         if (name, check) not in known:
