@@ -126,13 +126,13 @@ void net_helper_clear(NetHelper *h) {
 
 char *net_resolv_conf(const Spec *spec) {
         struct stat st;
-        g_autofree char *host = NULL;
 
         /* --network=none needs none; a host file that is a symlink out of /etc (systemd-resolved's) would dangle in the box. */
         if (spec->net.mode == NET_NONE ||
             (spec->net.mode == NET_HOST && spec->net.dns->len == 0 && !spec->root.rootfs &&
              lstat("/etc/resolv.conf", &st) == 0 && S_ISREG(st.st_mode)))
                 return NULL;
+        g_autofree char *host = NULL;
         if (!fd_read_file(AT_FDCWD, "/etc/resolv.conf", ETC_FILE_MAX, &host, NULL))
                 host = g_strdup("");
 
