@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -52,19 +51,10 @@ static guint64 namespaces_of(const Spec *spec) {
         return flags;
 }
 
-static bool new_machine_id(char ret[33], GError **error) {
-        uint8_t bytes[16];
-        if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
-                return err_set(error, errno, "getrandom");
-        for (size_t i = 0; i < sizeof bytes; i++)
-                g_snprintf(ret + 2 * i, 3, "%02x", bytes[i]);
-        return true;
-}
-
 /* Files of /etc that are the box's own. They lie in the box's layer, not in upper/: they are no change of the payload's. */
 static bool add_etc_files(Sandbox *s, GError **error) {
         char machine_id[33];
-        if (!new_machine_id(machine_id, error))
+        if (!state_random_hex(machine_id, sizeof machine_id - 1, error))
                 return false;
         g_autofree char *id_line = g_strconcat(machine_id, "\n", NULL);
         g_autofree char *hostname = g_strconcat(s->spec->namespaces.hostname, "\n", NULL);
@@ -126,7 +116,7 @@ static bool prepare(Sandbox *s, GError **error) {
                 return err_step(error, "status");
         if (!stdfds_prepare(spec, &s->stdio, error))
                 return err_step(error, "stdio");
-        if (!state_new_id(s->id, error))
+        if (!state_random_hex(s->id, BOX_ID_LEN, error))
                 return err_step(error, "state");
         if (spec->net.mode == NET_USER && !net_helper_start(spec, &s->net, error))
                 return err_step(error, "network");

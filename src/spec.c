@@ -69,7 +69,7 @@ void spec_free(Spec *spec) {
         root_clear(&spec->root);
         mount_clear(&spec->mount);
         net_clear(&spec->net);
-        g_free(spec->seccomp.file);
+        seccomp_clear(&spec->seccomp);
         process_clear(&spec->process);
         g_free(spec);
 }

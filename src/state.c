@@ -29,13 +29,14 @@
 #include "state.h"
 #include "user-map.h"
 
-bool state_new_id(char ret_id[static BOX_ID_LEN + 1], GError **error) {
-        uint8_t bytes[BOX_ID_LEN / 2];
+bool state_random_hex(char *ret, size_t n_digits, GError **error) {
+        uint8_t bytes[STATE_RANDOM_MAX / 2];
 
-        if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
+        g_assert(n_digits % 2 == 0 && n_digits <= STATE_RANDOM_MAX);
+        if (getrandom(bytes, n_digits / 2, 0) != (ssize_t) (n_digits / 2))
                 return err_set(error, errno, "getrandom");
-        for (size_t i = 0; i < sizeof bytes; i++)
-                g_snprintf(ret_id + 2 * i, 3, "%02x", bytes[i]);
+        for (size_t i = 0; i < n_digits / 2; i++)
+                g_snprintf(ret + 2 * i, 3, "%02x", bytes[i]);
         return true;
 }
 

@@ -9,8 +9,10 @@
 
 #define BOX_ID_LEN 12
 
-/* A fresh random id: BOX_ID_LEN lower-case hexadecimal digits. */
-bool state_new_id(char ret_id[static BOX_ID_LEN + 1], GError **error);
+#define STATE_RANDOM_MAX 64
+
+/* n_digits (even, at most STATE_RANDOM_MAX) lower-case hexadecimal digits and a NUL: a box's id, a machine's id. */
+bool state_random_hex(char *ret, size_t n_digits, GError **error);
 
 /*
  * A box's directory on the host, $XDG_DATA_HOME/usbox/boxes/ID: upper/ (what the box changed), work/ (overlayfs's), tmp/ (its

@@ -137,20 +137,3 @@ bool confine_empty_root(const char *const *keep_files, GError **error) {
                 return err_set(error, errno, "detach the old root");
         return true;
 }
-
-bool confine_landlock_nothing(bool *ret_active, GError **error) {
-        *ret_active = false;
-
-        /* All rights of ABI 1 (landlock(7)): what a later ABI adds needs one of these to reach a file at all. */
-        struct landlock_ruleset_attr attr = { .handled_access_fs = (1ULL << 13) - 1 };
-        _cleanup_close_ int ruleset = sys_landlock_create_ruleset(&attr, sizeof attr, 0);
-        if (ruleset < 0) {
-                if (errno == ENOSYS || errno == EOPNOTSUPP)
-                        return true;
-                return err_set(error, errno, "landlock_create_ruleset");
-        }
-        if (sys_landlock_restrict_self(ruleset) < 0)
-                return err_set(error, errno, "landlock_restrict_self");
-        *ret_active = true;
-        return true;
-}

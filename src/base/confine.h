@@ -29,6 +29,3 @@ bool confine_unshare(GError **error);
 /* After confine_unshare(): an empty read-only tmpfs becomes the root and the old one is detached. keep_files (NULL-terminated,
  * absolute; NULL: none) are copied in under the same names first, those that do not exist passed over. */
 bool confine_empty_root(const char *const *keep_files, GError **error);
-
-/* Landlock: no file system access at all, where the kernel has Landlock (*ret_active says so). */
-bool confine_landlock_nothing(bool *ret_active, GError **error);
