@@ -11,13 +11,14 @@
  *   fsload stat|open|create DIR LIST PROCESSES
  *                                     what LIST names (one path a line, relative to DIR) is looked at, read or made with 100
  *                                     bytes in it, by PROCESSES at once, which take turns down the list
- *   fsload ready PATH CMD...          from the start of CMD until a stat(2) of PATH succeeds; CMD goes on
+ *   fsload ready PATH CMD...          from the start of CMD until a stat(2) of PATH succeeds; CMD must go to the background
  *
  * Role: benchmark only. Privileges: none needed. Threads: one in each process. Any error ends it with status 1.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -209,6 +210,12 @@ static double ready(const char *path, char **argv) {
                 die(argv[0]);
         }
         while (stat(path, &st) < 0) {
+                siginfo_t ended = { 0 };
+                if (waitid(P_PID, (id_t) pid, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid == pid &&
+                    (ended.si_code != CLD_EXITED || ended.si_status != 0)) {
+                        fprintf(stderr, "fsload: %s failed\n", argv[0]);
+                        exit(1);
+                }
                 if (errno != ENOENT && errno != ENOTCONN)
                         die(path);
                 if (now_us() - start > READY_TIMEOUT_US) {
@@ -217,7 +224,13 @@ static double ready(const char *path, char **argv) {
                 }
                 nanosleep(&pause, NULL);
         }
-        return now_us() - start;
+        double took = now_us() - start;
+        int status;
+        if (waitpid(pid, &status, 0) < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+                fprintf(stderr, "fsload: %s failed\n", argv[0]);
+                exit(1);
+        }
+        return took;
 }
 
 int main(int argc, char **argv) {
