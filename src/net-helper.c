@@ -5,15 +5,11 @@
  * Role: launcher. Privileges: the caller's. Threads: one. Order: steps 3, 6 and 11.
  */
 #include <fcntl.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include "base/error.h"
 #include "base/fd.h"
-#include "base/proc.h"
-#include "base/wire.h"
 #include "net-helper.h"
 #include "netstack/config.h"
 
@@ -33,60 +29,28 @@ static GVariant *pack_config(const Spec *spec) {
         return net_config_pack(config);
 }
 
-/* It ended before it could be told anything: what it said last is the reason. */
-static bool explain_broken_wire(NetHelper *h, GError **error) {
-        if (err_get_errno(*error) != EPIPE)
-                return err_step(error, "network");
-        g_clear_error(error);
-        return net_helper_dispatch(h, error) ? net_helper_died(h, error) : false;
-}
+static const HelperKind kind = { .program = "usbox-net", .step = "network", .lost = "network" };
 
 bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error) {
-        int ends[2];
-
-        *ret = (NetHelper){ .pidfd = -1, .wire = -1 };
-        g_autofree char *path = proc_helper_path("usbox-net", error);
-        if (!path || !wire_pair(ends, error))
-                return false;
-
         char *const argv[] = { (char *) "usbox-net", (char *) "--wire", (char *) "3",
                                spec->box.verbose ? (char *) "--verbose" : NULL, NULL };
-        char *const envp[] = { NULL };
-        /* Nothing of the caller's but stderr. */
-        _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-        if (null >= 0)
-                ret->pid = proc_spawn(path, argv, envp, (ProcFd[]){ { null, 0 }, { null, 1 }, { ends[1], 3 } }, 3,
-                                      &ret->pidfd, error);
-        else
-                ret->pid = err_set(error, errno, "/dev/null") ? 0 : -1;
-        close(ends[1]);
-        ret->wire = ends[0];
-        if (ret->pid < 0) {
-                ret->pid = 0;
-                return false;
-        }
-        return wire_send(ret->wire, WIRE_NET_CONFIG, pack_config(spec), NULL, 0, error) ||
-               explain_broken_wire(ret, error);
+
+        ret->ports = NULL;
+        return helper_start(&ret->helper, &kind, argv, NULL, 0, error) &&
+               helper_send(&ret->helper, WIRE_NET_CONFIG, pack_config(spec), NULL, 0, error);
 }
 
 bool net_helper_give_tap(NetHelper *h, int tap, GError **error) {
-        return wire_send(h->wire, WIRE_NET_TAP, NULL, &tap, 1, error) || explain_broken_wire(h, error);
+        return helper_send(&h->helper, WIRE_NET_TAP, NULL, &tap, 1, error);
 }
 
 bool net_helper_dispatch(NetHelper *h, GError **error) {
         g_auto(WireMessage) m = { 0 };
 
-        int r = wire_receive(h->wire, &m, error);
-        if (r < 0)
-                return err_step(error, "network");
-        if (r == 0)
-                return net_helper_died(h, error);
-        if (m.type == WIRE_ERROR) {
-                wire_error_to_gerror(&m, error);
-                return err_step(error, "network");
-        }
-        if (m.type != WIRE_NET_READY || h->ports) {
-                err_set(error, EPROTO, "usbox-net said %s", wire_type_name(m.type));
+        if (!helper_receive(&h->helper, WIRE_NET_READY, &m, error))
+                return false;
+        if (h->ports) {
+                err_set(error, EPROTO, "usbox-net said %s twice", wire_type_name(m.type));
                 return err_step(error, "network");
         }
         g_autoptr(GVariant) ports = g_variant_get_child_value(m.body, 0);
@@ -94,33 +58,8 @@ bool net_helper_dispatch(NetHelper *h, GError **error) {
         return h->ports ? true : err_step(error, "network");
 }
 
-bool net_helper_died(NetHelper *h, GError **error) {
-        int status;
-        /* Its wire may close a moment before it is a zombie. */
-        if (h->pid > 0 && proc_wait(h->pid, &status)) {
-                g_autofree char *how = proc_status_text(status);
-                h->pid = 0;
-                err_set(error, 0, "the helper usbox-net ended: %s", how);
-        } else {
-                err_set(error, 0, "the helper usbox-net ended");
-        }
-        err_hint(error,
-                 "the box was stopped, as it had no network any more; usbox --verbose shows what the helper says");
-        return err_step(error, "network");
-}
-
-void net_helper_kill(NetHelper *h) {
-        if (h->pid > 0)
-                kill(h->pid, SIGKILL);
-}
-
 void net_helper_clear(NetHelper *h) {
-        net_helper_kill(h);
-        if (h->pid > 0)
-                (void) proc_wait(h->pid, NULL);
-        h->pid = 0;
-        fd_closep(&h->pidfd);
-        fd_closep(&h->wire);
+        helper_clear(&h->helper);
         g_clear_pointer(&h->ports, g_ptr_array_unref);
 }
 

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include "helper.h"
 #include "spec.h"
 
 /* usbox-net of one box, from the launcher's side. */
 typedef struct {
-        pid_t pid; /* 0: none was started */
-        int pidfd;
-        int wire;
+        Helper helper;
         GPtrArray *ports; /* of NetPublish *: as they came out; NULL until READY */
 } NetHelper;
 
@@ -20,11 +19,7 @@ bool net_helper_give_tap(NetHelper *h, int tap, GError **error);
 /* Something came on its wire (or its end): READY, or its error. */
 bool net_helper_dispatch(NetHelper *h, GError **error);
 
-/* The helper process has ended, which it never does by itself: the error says how. Returns false. */
-bool net_helper_died(NetHelper *h, GError **error);
-
 /* Kill and reap. It has nothing to save. */
-void net_helper_kill(NetHelper *h);
 void net_helper_clear(NetHelper *h);
 
 /* The box's /etc/resolv.conf for --network=user and for --dns; NULL: the host's is right as it is. The caller's. */

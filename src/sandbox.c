@@ -244,7 +244,7 @@ static void release_kernel_objects(Sandbox *s) {
 
 /* Kill what is left, wait until the kernel has taken it all down. */
 static void end_processes(Sandbox *s) {
-        net_helper_kill(&s->net);
+        helper_kill(&s->net.helper);
         if (s->child > 0) {
                 /* Without a pid namespace init itself has to kill the rest: it does so when the wire closes. */
                 if (!s->spec->namespaces.pid_host)
@@ -333,7 +333,7 @@ int sandbox_run(const Spec *spec, GError **error) {
                       .tap = -1,
                       .signals = -1,
                       .stdio = { .tty = -1, .pipe_ends = { -1, -1, -1 } },
-                      .net = { .pidfd = -1, .wire = -1 } };
+                      .net = { .helper = HELPER_NONE } };
         g_autoptr(GError) failure = NULL, late = NULL;
 
         /* With --pid=host what init leaves becomes ours, if it is killed. */

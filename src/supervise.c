@@ -90,7 +90,7 @@ static bool start_term(Sandbox *s, int master_take, GError **error) {
 
 /* All is there: the payload may go, as soon as its root stands. */
 static bool maybe_go(Sandbox *s, GError **error) {
-        if (s->go_sent || (s->net.pid > 0 && !s->net.ports) || (s->plan->pty && !s->term) ||
+        if (s->go_sent || (s->net.helper.pid > 0 && !s->net.ports) || (s->plan->pty && !s->term) ||
             (s->spec->box.pidfile && s->payload_pidfd < 0))
                 return true;
         if (!status_write_pidfile(s->status, s->payload, error))
@@ -160,7 +160,7 @@ static bool on_child_message(Sandbox *s, GError **error) {
                 log_step("payload ended");
                 if (s->term)
                         term_drain(s->term);
-                net_helper_kill(&s->net); /* its end takes a while: meanwhile the box's does */
+                helper_kill(&s->net.helper); /* its end takes a while: meanwhile the box's does */
                 return true;
         default:
                 return err_set(error, EPROTO, "init said %s", wire_type_name(m.type));
@@ -261,7 +261,7 @@ enum {
 
 static void fill_poll(const Sandbox *s, struct pollfd fds[static POLL_N]) {
         int plain[] = { s->signals, s->payload_wire, s->child_wire, s->child_ended ? -1 : s->child_pidfd,
-                        s->exited ? -1 : s->net.wire };
+                        s->exited ? -1 : s->net.helper.wire };
 
         for (int i = 0; i < POLL_N; i++)
                 fds[i] = (struct pollfd){ .fd = i < POLL_TERM ? plain[i] : -1, .events = POLLIN };

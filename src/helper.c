@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What helper programs have in common, from the launcher's side: start, messages, their end.
+ *
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: under net-helper.c and fs-helper.c.
+ */
+#include <fcntl.h>
+#include <signal.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/proc.h"
+#include "helper.h"
+
+#define HELPER_FDS_MAX 4
+
+bool helper_start(Helper *ret, const HelperKind *kind, char *const argv[], const int *fds, size_t n_fds, GError **error) {
+        char *const envp[] = { NULL };
+        ProcFd map[3 + HELPER_FDS_MAX];
+        int ends[2];
+
+        *ret = HELPER_NONE;
+        ret->kind = kind;
+        g_assert(n_fds <= HELPER_FDS_MAX);
+        g_autofree char *path = proc_helper_path(kind->program, error);
+        if (!path || !wire_pair(ends, error))
+                return err_step(error, kind->step);
+
+        _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        map[0] = (ProcFd){ null, 0 };
+        map[1] = (ProcFd){ null, 1 };
+        map[2] = (ProcFd){ ends[1], 3 };
+        for (size_t i = 0; i < n_fds; i++)
+                map[3 + i] = (ProcFd){ fds[i], 4 + (int) i };
+        if (null >= 0)
+                ret->pid = proc_spawn(path, argv, envp, map, 3 + n_fds, &ret->pidfd, error);
+        else
+                ret->pid = err_set(error, errno, "/dev/null") ? 0 : -1;
+        close(ends[1]);
+        ret->wire = ends[0];
+        if (ret->pid < 0) {
+                ret->pid = 0;
+                return err_step(error, kind->step);
+        }
+        return true;
+}
+
+bool helper_send(Helper *h, WireType type, GVariant *body, const int *fds, unsigned n_fds, GError **error) {
+        g_autoptr(GError) failure = NULL;
+        g_auto(WireMessage) last = { 0 };
+
+        if (wire_send(h->wire, type, body, fds, n_fds, &failure))
+                return true;
+        /* It ended before it could be told anything: what it said last is the reason. */
+        if (err_get_errno(failure) == EPIPE)
+                return helper_receive(h, WIRE_ERROR, &last, error);
+        g_propagate_error(error, g_steal_pointer(&failure));
+        return err_step(error, h->kind->step);
+}
+
+bool helper_receive(Helper *h, WireType type, WireMessage *ret, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+
+        int r = wire_receive(h->wire, &m, error);
+        if (r < 0)
+                return err_step(error, h->kind->step);
+        if (r == 0)
+                return helper_died(h, error);
+        if (m.type == WIRE_ERROR) {
+                wire_error_to_gerror(&m, error);
+                return err_step(error, h->kind->step);
+        }
+        if (m.type != type) {
+                err_set(error, EPROTO, "%s said %s", h->kind->program, wire_type_name(m.type));
+                return err_step(error, h->kind->step);
+        }
+        *ret = m;
+        m = (WireMessage){ 0 };
+        return true;
+}
+
+bool helper_died(Helper *h, GError **error) {
+        int status;
+        /* Its wire may close a moment before it is a zombie. */
+        if (h->pid > 0 && proc_wait(h->pid, &status)) {
+                g_autofree char *how = proc_status_text(status);
+                h->pid = 0;
+                err_set(error, 0, "the helper %s ended: %s", h->kind->program, how);
+        } else {
+                err_set(error, 0, "the helper %s ended", h->kind->program);
+        }
+        err_hint(error, "the box was stopped, as it had no %s any more; usbox --verbose shows what the helper says", h->kind->lost);
+        return err_step(error, h->kind->step);
+}
+
+void helper_kill(Helper *h) {
+        if (h->pid > 0)
+                kill(h->pid, SIGKILL);
+}
+
+void helper_clear(Helper *h) {
+        helper_kill(h);
+        if (h->pid > 0)
+                (void) proc_wait(h->pid, NULL);
+        h->pid = 0;
+        fd_closep(&h->pidfd);
+        fd_closep(&h->wire);
+}
