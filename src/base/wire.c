@@ -25,6 +25,7 @@ static const WireRow wire_table[WIRE_TYPE_MAX] = {
         [WIRE_SIGNAL] = { "SIGNAL", "(i)", 0, "launcher", "child" },
         [WIRE_RESUME] = { "RESUME", "()", 0, "launcher", "child" },
         [WIRE_NET_FDS] = { "NET_FDS", "()", 1, "child", "launcher" },
+        [WIRE_FS_FDS] = { "FS_FDS", "()", 4, "child", "launcher" },
         [WIRE_PTY] = { "PTY", "()", 1, "child", "launcher" },
         [WIRE_ROOTED] = { "ROOTED", "()", 2, "child", "launcher" },
         [WIRE_STOPPED] = { "STOPPED", "(i)", 0, "child", "launcher" },
@@ -32,6 +33,9 @@ static const WireRow wire_table[WIRE_TYPE_MAX] = {
         [WIRE_NET_CONFIG] = { "NET_CONFIG", "a{sv}", 0, "launcher", "usbox-net" },
         [WIRE_NET_TAP] = { "NET_TAP", "()", 1, "launcher", "usbox-net" },
         [WIRE_NET_READY] = { "NET_READY", "(a(ssqsq))", 0, "usbox-net", "launcher" },
+        [WIRE_FS_CONFIG] = { "FS_CONFIG", "a{sv}", 0, "launcher", "usbox-fs" },
+        [WIRE_FS_MOUNT] = { "FS_MOUNT", "()", 4, "launcher", "usbox-fs" },
+        [WIRE_FS_READY] = { "FS_READY", "()", 0, "usbox-fs", "launcher" },
         [WIRE_ERROR] = { "ERROR", "(iisss)", 0, "any", "launcher" },
 };
 

@@ -20,6 +20,7 @@ typedef enum {
         WIRE_GO, /* helpers and limits are ready: start */
         /* child → launcher */
         WIRE_NET_FDS,  /* + the TAP's fd */
+        WIRE_FS_FDS,   /* + /dev/fuse, mounted; + the lower root, + the box layer, + the outer user namespace */
         WIRE_PTY,      /* + the pty's master side */
         WIRE_ROOTED,   /* + the payload's pidfd, + the mount namespace: the root stands */
         WIRE_STOPPED,  /* (i) the payload was stopped by this signal */
@@ -29,6 +30,11 @@ typedef enum {
         WIRE_NET_TAP,    /* + the TAP's fd */
         /* usbox-net → launcher */
         WIRE_NET_READY, /* (a(ssqsq)) published ports as they came out: protocol, host address, port, box address, port */
+        /* launcher → usbox-fs */
+        WIRE_FS_CONFIG, /* see FS_CONFIG_SIGNATURE in fsoverlay/config.h */
+        WIRE_FS_MOUNT,  /* + what WIRE_FS_FDS had */
+        /* usbox-fs → launcher */
+        WIRE_FS_READY, /* confined and serving */
         /* any → launcher */
         WIRE_ERROR, /* (iisss) UsboxErrorCode, errno, step, text, hint */
         WIRE_TYPE_MAX
