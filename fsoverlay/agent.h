@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <time.h>
+
+/*
+ * A process that does in the upper layer what the caller's own rights do not reach: give files to other ids of the box, and work
+ * with those. It shares our table of descriptors, so directories and files are named by their numbers. All calls return 0 or
+ * what they say, or a negative errno. Any thread may call; one call at a time is carried out.
+ */
+typedef struct Agent Agent;
+
+/* Fork it into the user namespace of userns_fd (borrowed). The process must have one thread still. NULL with error. */
+Agent *agent_start(int userns_fd, GError **error);
+
+int agent_open(Agent *a, int dir, const char *name, int flags, mode_t mode); /* the descriptor */
+int agent_stat(Agent *a, int dir, const char *name, struct stat *ret); /* owners as the host has them */
+int agent_mkdir(Agent *a, int dir, const char *name, mode_t mode);
+int agent_mknod(Agent *a, int dir, const char *name, mode_t mode, dev_t dev);
+int agent_symlink(Agent *a, const char *target, int dir, const char *name);
+int agent_link(Agent *a, int from, const char *from_name, int to, const char *to_name);
+int agent_unlink(Agent *a, int dir, const char *name, int flags);
+int agent_rename(Agent *a, int from, const char *from_name, int to, const char *to_name, unsigned flags);
+/* dir -1, name NULL: of the descriptor fd. uid and gid are the box's; (uint32_t) -1: as it is. */
+int agent_chown(Agent *a, int dir, const char *name, int fd, uint32_t uid, uint32_t gid);
+int agent_chmod(Agent *a, int dir, const char *name, int fd, mode_t mode);
+int agent_utimens(Agent *a, int dir, const char *name, int fd, const struct timespec times[2]);
+int agent_readlink(Agent *a, int dir, const char *name, char *ret, size_t size);
+/* Of what stands at dir/name (never followed), or of fd. */
+int agent_setxattr(Agent *a, int dir, const char *name, int fd, const char *xattr, const void *value, size_t size, int flags);
+int agent_getxattr(Agent *a, int dir, const char *name, int fd, const char *xattr, void *ret, size_t size);
+int agent_listxattr(Agent *a, int dir, const char *name, int fd, void *ret, size_t size);
+int agent_removexattr(Agent *a, int dir, const char *name, int fd, const char *xattr);
+
+/* The same by our own rights first, and by the agent's (fs->agent may be NULL) where those do not do. */
+struct Fs;
+int up_open(struct Fs *fs, int dir, const char *name, int flags, mode_t mode);
+int up_mkdir(struct Fs *fs, int dir, const char *name, mode_t mode);
+int up_mknod(struct Fs *fs, int dir, const char *name, mode_t mode, dev_t dev);
+int up_symlink(struct Fs *fs, const char *target, int dir, const char *name);
+int up_link(struct Fs *fs, int from, const char *from_name, int to, const char *to_name);
+int up_unlink(struct Fs *fs, int dir, const char *name, int flags);
+int up_rename(struct Fs *fs, int from, const char *from_name, int to, const char *to_name, unsigned flags);

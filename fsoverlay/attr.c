@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What is known of a file without its content: getattr, setattr, readlink, statfs.
+ *
+ * Role: usbox-fs. Privileges: the caller's, the agent's on the upper. Threads: any.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "fsoverlay/ops.h"
+
+#define FOREVER (10ull * 365 * 86400) /* seconds */
+
+void attr_fill(Fs *fs, const Node *node, const struct stat *st, struct fuse_attr *ret) {
+        *ret = (struct fuse_attr){
+                .ino = node->ino,
+                .size = (uint64_t) st->st_size,
+                .blocks = (uint64_t) st->st_blocks,
+                .atime = (uint64_t) st->st_atim.tv_sec,
+                .mtime = (uint64_t) st->st_mtim.tv_sec,
+                .ctime = (uint64_t) st->st_ctim.tv_sec,
+                .atimensec = (uint32_t) st->st_atim.tv_nsec,
+                .mtimensec = (uint32_t) st->st_mtim.tv_nsec,
+                .ctimensec = (uint32_t) st->st_ctim.tv_nsec,
+                .mode = st->st_mode,
+                .nlink = (uint32_t) st->st_nlink,
+                .uid = ids_uid_out(&fs->ids, st->st_uid),
+                .gid = ids_gid_out(&fs->ids, st->st_gid),
+                /* The protocol has the kernel's own 32 bit form (new_encode_dev(), linux/kdev_t.h). */
+                .rdev = (uint32_t) ((minor(st->st_rdev) & 0xff) | (major(st->st_rdev) << 8) | ((minor(st->st_rdev) & ~0xffu) << 12)),
+                .blksize = 4096,
+        };
+}
+
+uint64_t entry_valid(const Fs *fs, const Node *node) {
+        /* What is in the upper changes by us alone. */
+        if (!fs->strict || (node && node_is(node, NODE_UPPER) && (!S_ISDIR(node->type) || !dir_has_lower(node))))
+                return FOREVER;
+        return 0;
+}
+
+static unsigned removed_names(Fs *fs, const Node *node) {
+        pthread_mutex_lock(&fs->removed_lock);
+        gpointer n = fs->removed ? g_hash_table_lookup(fs->removed, &node->ino) : NULL;
+        pthread_mutex_unlock(&fs->removed_lock);
+        return GPOINTER_TO_UINT(n);
+}
+
+/* st_nlink as the box is to see it. */
+static void count_links(Fs *fs, const Node *node, const Place *p, struct stat *st) {
+        if (S_ISDIR(node->type)) {
+                if (dir_has_lower(node))
+                        st->st_nlink = 1; /* nobody counts: what find(1) and others expect of such file systems */
+                if (node_is(node, NODE_NAMELESS))
+                        st->st_nlink = 0;
+                return;
+        }
+        if (node_is(node, NODE_INDEXED)) {
+                char text[16];
+                int n = xattr_get_place(fs, p, XATTR_LINKS, text, sizeof text - 1);
+                text[MAX(n, 0)] = '\0';
+                st->st_nlink = st->st_nlink - 1 + (nlink_t) g_ascii_strtoull(text, NULL, 10);
+        } else if (!node_is(node, NODE_UPPER)) {
+                unsigned gone = node_is(node, NODE_NAMELESS) && st->st_nlink == 1 ? 1 : st->st_nlink > 1 ? removed_names(fs, node) : 0;
+                st->st_nlink = st->st_nlink > gone ? st->st_nlink - gone : 0;
+        }
+}
+
+int node_stat(Fs *fs, Node *node, struct stat *ret) {
+        Place p;
+        int r = place_get(fs, node, &p);
+
+        if (r < 0)
+                return r;
+        r = place_stat(fs, &p, ret);
+        if (r == 0 && (ret->st_mode & S_IFMT) != node->type)
+                r = -ESTALE; /* another file there now */
+        if (r == 0)
+                count_links(fs, node, &p, ret);
+        place_put(fs, &p);
+        return r == -ENOENT || r == -ENOTDIR ? -ESTALE : r;
+}
+
+static int reply_attr(Request *r, const struct stat *st) {
+        struct fuse_attr_out *out = r->out;
+
+        *out = (struct fuse_attr_out){ .attr_valid = entry_valid(r->fs, r->node) };
+        attr_fill(r->fs, r->node, st, &out->attr);
+        r->out_len = sizeof *out;
+        return 0;
+}
+
+int op_getattr(Request *r) {
+        struct stat st;
+
+        pthread_rwlock_rdlock(&r->fs->tree);
+        int n = node_stat(r->fs, r->node, &st);
+        pthread_rwlock_unlock(&r->fs->tree);
+        return n < 0 ? n : reply_attr(r, &st);
+}
+
+static int set_size(Request *r, uint64_t size) {
+        Fs *fs = r->fs;
+        struct stat before, after;
+        int n = 0;
+        Fd *f = node_is(r->node, NODE_NAMELESS) ? fd_pinned(fs, r->node) : fd_file(fs, r->node, true, &n);
+
+        if (!f)
+                return n ? n : -ESTALE;
+        bool counted = fs->quota && fstat(f->fd, &before) == 0;
+        n = ftruncate(f->fd, (off_t) size) < 0 ? -errno : 0;
+        if (n == 0 && counted && fstat(f->fd, &after) == 0)
+                quota_adjust(fs->quota, (after.st_blocks - before.st_blocks) * (gint64) 512);
+        fd_put(fs, f);
+        return n;
+}
+
+static int set_owner(Fs *fs, const Place *p, const struct fuse_setattr_in *in) {
+        bool set_uid = in->valid & FATTR_UID, set_gid = in->valid & FATTR_GID;
+        uid_t uid = (uid_t) -1;
+        gid_t gid = (gid_t) -1;
+
+        if ((set_uid && !ids_uid_in(&fs->ids, in->uid, &uid)) || (set_gid && !ids_gid_in(&fs->ids, in->gid, &gid)))
+                return -EINVAL;
+        int n = p->dir < 0 ? fchownat(p->fd, "", uid, gid, AT_EMPTY_PATH) : fchownat(p->dir, p->name, uid, gid, AT_SYMLINK_NOFOLLOW);
+        if (n == 0)
+                return 0;
+        if (fs->agent)
+                return agent_chown(fs->agent, p->dir, p->dir < 0 ? NULL : p->name, p->fd, set_uid ? in->uid : (uint32_t) -1,
+                                   set_gid ? in->gid : (uint32_t) -1);
+        return -errno;
+}
+
+static int set_mode(Fs *fs, const Place *p, mode_t mode) {
+        int n = p->dir < 0 ? fchmod(p->fd, mode) : fchmodat(p->dir, p->name, mode, 0);
+        if (n < 0 && fs->agent && (errno == EPERM || errno == EACCES))
+                return agent_chmod(fs->agent, p->dir, p->dir < 0 ? NULL : p->name, p->fd, mode);
+        return n < 0 ? -errno : 0;
+}
+
+static int set_times(Fs *fs, const Place *p, const struct fuse_setattr_in *in) {
+        struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_nsec = UTIME_OMIT } };
+
+        if (in->valid & FATTR_ATIME_NOW)
+                times[0].tv_nsec = UTIME_NOW;
+        else if (in->valid & FATTR_ATIME)
+                times[0] = (struct timespec){ (time_t) in->atime, in->atimensec };
+        if (in->valid & FATTR_MTIME_NOW)
+                times[1].tv_nsec = UTIME_NOW;
+        else if (in->valid & FATTR_MTIME)
+                times[1] = (struct timespec){ (time_t) in->mtime, in->mtimensec };
+        int n = p->dir < 0 ? futimens(p->fd, times) : utimensat(p->dir, p->name, times, AT_SYMLINK_NOFOLLOW);
+        if (n < 0 && fs->agent && (errno == EPERM || errno == EACCES))
+                return agent_utimens(fs->agent, p->dir, p->dir < 0 ? NULL : p->name, p->fd, times);
+        return n < 0 ? -errno : 0;
+}
+
+/* What a write or a new owner takes away from a mode: set-id bits, where they would count (FATTR_KILL_SUIDGID). */
+static mode_t without_setid(mode_t mode) {
+        mode &= ~(mode_t) S_ISUID;
+        return mode & S_IXGRP ? mode & ~(mode_t) S_ISGID : mode;
+}
+
+int op_setattr(Request *r) {
+        const struct fuse_setattr_in *in = r->in;
+        Fs *fs = r->fs;
+        struct stat st;
+        Place p;
+
+        int n = copy_up(fs, r->node, in->valid & FATTR_SIZE ? (int64_t) in->size : -1);
+        if (n < 0)
+                return n;
+        if ((in->valid & FATTR_SIZE) && (n = set_size(r, in->size)) < 0)
+                return n;
+        pthread_rwlock_rdlock(&fs->tree);
+        n = place_get(fs, r->node, &p);
+        if (n == 0) {
+                if (in->valid & (FATTR_UID | FATTR_GID))
+                        n = set_owner(fs, &p, in);
+                if (n == 0 && (in->valid & FATTR_MODE))
+                        n = set_mode(fs, &p, in->mode & 07777);
+                else if (n == 0 && (in->valid & FATTR_KILL_SUIDGID) && place_stat(fs, &p, &st) == 0 && without_setid(st.st_mode) != st.st_mode)
+                        n = set_mode(fs, &p, without_setid(st.st_mode) & 07777);
+                if (n == 0 && (in->valid & (FATTR_ATIME | FATTR_MTIME)))
+                        n = set_times(fs, &p, in);
+                place_put(fs, &p);
+        }
+        if (n == 0)
+                n = node_stat(fs, r->node, &st);
+        pthread_rwlock_unlock(&fs->tree);
+        if (n == 0 && fs->journal && !(in->valid & FATTR_SIZE && in->size == 0))
+                journal_node(fs, r->node, NODE_WRITTEN, "write");
+        return n < 0 ? n : reply_attr(r, &st);
+}
+
+int op_readlink(Request *r) {
+        Place p;
+
+        pthread_rwlock_rdlock(&r->fs->tree);
+        ssize_t n = place_get(r->fs, r->node, &p);
+        if (n == 0) {
+                n = p.dir >= 0 ? readlinkat(p.dir, p.name, r->out, r->out_size) : readlinkat(p.fd, "", r->out, r->out_size);
+                if (n < 0 && errno == EACCES && r->fs->agent && p.dir >= 0)
+                        n = agent_readlink(r->fs->agent, p.dir, p.name, r->out, PATH_MAX);
+                else if (n < 0)
+                        n = -errno;
+                place_put(r->fs, &p);
+        }
+        pthread_rwlock_unlock(&r->fs->tree);
+        if (n < 0)
+                return (int) n;
+        r->out_len = (size_t) n;
+        if (r->fs->journal)
+                journal_node(r->fs, r->node, NODE_READ, "read");
+        return 0;
+}
+
+int op_statfs(Request *r) {
+        struct fuse_statfs_out *out = r->out;
+        struct statvfs st;
+
+        if (fstatvfs(r->fs->layers[r->fs->layers[LAYER_UPPER].root >= 0 ? LAYER_UPPER : r->fs->n_layers - 1].root, &st) < 0)
+                return -errno;
+        if (r->fs->quota)
+                quota_statfs(r->fs->quota, &st);
+        *out = (struct fuse_statfs_out){ .st = { .blocks = st.f_blocks,
+                                                 .bfree = st.f_bfree,
+                                                 .bavail = st.f_bavail,
+                                                 .files = st.f_files,
+                                                 .ffree = st.f_ffree,
+                                                 .bsize = (uint32_t) st.f_bsize,
+                                                 .namelen = NAME_LEN_MAX,
+                                                 .frsize = (uint32_t) st.f_frsize } };
+        r->out_len = sizeof *out;
+        return 0;
+}

@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Copy-up: a file of a lower layer gets a place in the upper, just before it is changed. Whiteouts. The work directory.
+ *
+ * Role: usbox-fs. Privileges: the caller's, the agent's on the upper. Threads: any; one copy-up of a file at a time (its copy-up
+ * lock), the last step under Fs.tree for writing, so that no lookup sees half of it.
+ *
+ * Everything is made whole in work/ and renamed into place. So whenever usbox-fs is killed, the upper has the file as it was or
+ * as it was to become; what is left in work/ is removed at the next start.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "fsoverlay/fs.h"
+
+#define WHITEOUT "whiteout"
+#define CHUNK (128u * 1024)
+
+void temp_name(Fs *fs, char ret[32]) {
+        (void) g_snprintf(ret, 32, "t%" PRIx64, atomic_fetch_add(&fs->temp, 1));
+}
+
+static _Atomic bool no_reflink;
+
+static int copy_range(int from, int to, off_t offset, off_t end) {
+        static _Thread_local char *buffer;
+        off_t in = offset, out = offset;
+
+        while (in < end) {
+                ssize_t n = copy_file_range(from, &in, to, &out, (size_t) MIN(end - in, 1 << 30), 0);
+                if (n > 0)
+                        continue;
+                if (n == 0) /* it became shorter */
+                        return 0;
+                if (errno == EINTR)
+                        continue;
+                if (errno != EXDEV && errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS)
+                        return -errno;
+                break;
+        }
+        if (in < end && !buffer && !(buffer = malloc(CHUNK)))
+                return -ENOMEM;
+        while (in < end) {
+                ssize_t n = pread(from, buffer, (size_t) MIN(end - in, CHUNK), in);
+                if (n == 0)
+                        return 0;
+                for (ssize_t done = 0, w; n > 0 && done < n; done += w)
+                        if ((w = pwrite(to, buffer + done, (size_t) (n - done), in + done)) < 0)
+                                return -errno;
+                if (n < 0)
+                        return -errno;
+                in += n;
+        }
+        return 0;
+}
+
+/* size bytes, holes as holes. */
+static int copy_data(int from, int to, off_t size, bool whole) {
+        if (whole && size > 0 && !atomic_load_explicit(&no_reflink, memory_order_relaxed)) {
+                if (ioctl(to, FICLONE, from) == 0)
+                        return 0;
+                if (errno == EOPNOTSUPP || errno == ENOTTY)
+                        atomic_store(&no_reflink, true);
+        }
+        for (off_t at = 0; at < size;) {
+                off_t data = lseek(from, at, SEEK_DATA), hole;
+                if (data < 0 && errno == ENXIO)
+                        break;
+                if (data < 0) { /* a file system that knows of no holes */
+                        data = at;
+                        hole = size;
+                } else if ((hole = lseek(from, data, SEEK_HOLE)) < 0) {
+                        return -errno;
+                }
+                hole = MIN(hole, size);
+                if (data >= size)
+                        break;
+                int r = copy_range(from, to, data, hole);
+                if (r < 0)
+                        return r;
+                at = hole;
+        }
+        return ftruncate(to, size) < 0 ? -errno : 0;
+}
+
+int copy_up_xattrs(Fs *fs, int from, int to) {
+        char names[4096], value[4096];
+        g_autofree char *more_names = NULL, *more_value = NULL;
+        char *list = names;
+        Place target = { .dir = -1, .fd = to };
+
+        ssize_t n = flistxattr(from, names, sizeof names);
+        if (n < 0 && errno == ERANGE) {
+                list = more_names = g_malloc(XATTR_LIST_MAX);
+                n = flistxattr(from, list, XATTR_LIST_MAX);
+        }
+        if (n < 0)
+                return errno == EOPNOTSUPP || errno == EBADF ? 0 : -errno;
+        for (ssize_t at = 0; at < n; at += (ssize_t) strlen(list + at) + 1) {
+                const char *name = list + at;
+                /* Labels and rights are the system's to give; overlayfs leaves its own marks where they are, too. */
+                if (!g_str_has_prefix(name, "system.posix_acl_") && (!g_str_has_prefix(name, "user.") || g_str_has_prefix(name, XATTR_PRIVATE)))
+                        continue;
+                char *v = value;
+                ssize_t size = fgetxattr(from, name, value, sizeof value);
+                if (size < 0 && errno == ERANGE) {
+                        if (!more_value)
+                                more_value = g_malloc(XATTR_SIZE_MAX);
+                        v = more_value;
+                        size = fgetxattr(from, name, v, XATTR_SIZE_MAX);
+                }
+                if (size < 0 && errno == ENODATA)
+                        continue;
+                if (size < 0)
+                        return -errno;
+                int r = xattr_set_place(fs, &target, name, v, (size_t) size, 0);
+                if (r < 0 && r != -EOPNOTSUPP)
+                        return r;
+        }
+        return 0;
+}
+
+/* The owner that a lower file shows, for its copy. dir/name, or fd where dir is -1. */
+static int own_like(Fs *fs, int dir, const char *name, int fd, const struct stat *st) {
+        uid_t uid;
+        gid_t gid;
+        uint32_t box_uid = ids_uid_out(&fs->ids, st->st_uid), box_gid = ids_gid_out(&fs->ids, st->st_gid);
+
+        if (!ids_uid_in(&fs->ids, box_uid, &uid) || !ids_gid_in(&fs->ids, box_gid, &gid)) {
+                /* overlayfs says the same of an owner that is no id of its user namespace. A group alone is not worth it. */
+                if (!ids_uid_in(&fs->ids, box_uid, &uid))
+                        return -EOVERFLOW;
+                gid = fs->ids.gid;
+                box_gid = (uint32_t) -1;
+        }
+        if (uid == fs->ids.uid && gid == fs->ids.gid)
+                return 0;
+        uid_t to_uid = uid == fs->ids.uid ? (uid_t) -1 : uid;
+        gid_t to_gid = gid == fs->ids.gid ? (gid_t) -1 : gid;
+        int r = dir < 0 ? fchown(fd, to_uid, to_gid) : fchownat(dir, name, to_uid, to_gid, AT_SYMLINK_NOFOLLOW);
+        if (r == 0)
+                return 0;
+        if (fs->agent)
+                return agent_chown(fs->agent, dir, dir < 0 ? NULL : name, fd, box_uid, box_gid);
+        return errno == EPERM && to_uid == (uid_t) -1 ? 0 : -errno;
+}
+
+static int finish_meta(Fs *fs, int fd, const struct stat *st, bool is_dir) {
+        const struct timespec times[2] = { st->st_atim, st->st_mtim };
+
+        int r = own_like(fs, -1, NULL, fd, st);
+        if (r < 0)
+                return r;
+        if (fchmod(fd, st->st_mode & (is_dir ? 07777 : 01777)) < 0 &&
+            (!fs->agent || (r = agent_chmod(fs->agent, -1, NULL, fd, st->st_mode & (is_dir ? 07777 : 01777))) < 0))
+                return fs->agent ? r : -errno;
+        if (futimens(fd, times) < 0 && (!fs->agent || (r = agent_utimens(fs->agent, -1, NULL, fd, times)) < 0))
+                return fs->agent ? r : -errno;
+        return 0;
+}
+
+/* Into place, under the name that it has; the directory keeps its times, since for the box nothing happened in it. Fs.tree for writing. */
+static int put_in_place(Fs *fs, Node *node, const char *temp) {
+        struct stat before;
+        int r = 0;
+        Fd *dir = fd_dir(fs, node->parent, LAYER_UPPER, &r);
+
+        if (!dir)
+                return r;
+        bool timed = fstat(dir->fd, &before) == 0;
+        r = up_rename(fs, fs->work, temp, dir->fd, node->name, RENAME_NOREPLACE);
+        if (r == 0 && timed) {
+                const struct timespec times[2] = { before.st_atim, before.st_mtim };
+                if (utimensat(dir->fd, ".", times, 0) < 0 && fs->agent)
+                        (void) agent_utimens(fs->agent, dir->fd, ".", -1, times);
+        }
+        fd_put(fs, dir);
+        return r;
+}
+
+static int copy_up_dir(Fs *fs, Node *node) {
+        char temp[32];
+        struct stat st;
+        Place p;
+
+        pthread_rwlock_rdlock(&fs->tree);
+        int r = node_is(node, NODE_NAMELESS) ? -ENOENT : place_get(fs, node, &p);
+        if (r == 0) {
+                r = place_stat(fs, &p, &st);
+                if (r < 0)
+                        place_put(fs, &p);
+        }
+        pthread_rwlock_unlock(&fs->tree);
+        if (r < 0)
+                return r;
+        temp_name(fs, temp);
+        _cleanup_close_ int from = openat(p.dir, p.name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_close_ int fd = -1;
+        if (mkdirat(fs->work, temp, 0700) < 0 || (fd = openat(fs->work, temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+                r = -errno;
+        place_put(fs, &p);
+        if (r == 0 && from >= 0)
+                r = copy_up_xattrs(fs, from, fd);
+        if (r == 0)
+                r = finish_meta(fs, fd, &st, true);
+        if (r == 0) {
+                pthread_rwlock_wrlock(&fs->tree);
+                r = node->parent ? put_in_place(fs, node, temp) : -ENOENT;
+                if (r == 0 && fstat(fd, &st) == 0) {
+                        node_rekey(fs, node, &st);
+                        node_set(node, NODE_UPPER | NODE_FRESH);
+                }
+                pthread_rwlock_unlock(&fs->tree);
+        }
+        if (r < 0)
+                (void) up_unlink(fs, fs->work, temp, AT_REMOVEDIR);
+        return r;
+}
+
+/* What is no regular file and no directory. */
+static int copy_special(Fs *fs, const Place *p, const struct stat *st, const char *temp) {
+        char target[PATH_MAX];
+        const struct timespec times[2] = { st->st_atim, st->st_mtim };
+        int r;
+
+        if (S_ISLNK(st->st_mode)) {
+                ssize_t n = p->dir >= 0 ? readlinkat(p->dir, p->name, target, sizeof target - 1) : readlinkat(p->fd, "", target, sizeof target - 1);
+                if (n < 0)
+                        return -errno;
+                target[n] = '\0';
+                r = symlinkat(target, fs->work, temp) < 0 ? -errno : 0;
+        } else {
+                r = up_mknod(fs, fs->work, temp, st->st_mode & (S_IFMT | 0777), st->st_rdev);
+        }
+        if (r == 0)
+                r = own_like(fs, fs->work, temp, -1, st);
+        if (r == 0 && utimensat(fs->work, temp, times, AT_SYMLINK_NOFOLLOW) < 0)
+                r = fs->agent ? agent_utimens(fs->agent, fs->work, temp, -1, times) : -errno;
+        return r;
+}
+
+static int copy_regular(Fs *fs, Node *node, const struct stat *st, const char *temp, int64_t keep, int *ret_fd) {
+        char text[32];
+        int r = 0;
+
+        *ret_fd = -1;
+        Fd *from = NULL;
+        if (node_is(node, NODE_NAMELESS)) {
+                from = fd_pinned(fs, node);
+                r = -ESTALE;
+        } else {
+                from = fd_file(fs, node, false, &r);
+        }
+        if (!from)
+                return r;
+        if (from->path) {
+                fd_put(fs, from);
+                return -EACCES;
+        }
+        r = 0;
+        off_t size = keep >= 0 && keep < st->st_size ? keep : st->st_size;
+        if (fs->quota && !quota_reserve(fs->quota, (guint64) size)) {
+                fd_put(fs, from);
+                return -ENOSPC;
+        }
+        int fd = openat(fs->work, temp, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0)
+                r = -errno;
+        if (r == 0)
+                r = copy_data(from->fd, fd, size, size == st->st_size);
+        if (r == 0)
+                r = copy_up_xattrs(fs, from->fd, fd);
+        fd_put(fs, from);
+        (void) g_snprintf(text, sizeof text, "%" PRIu64, node->ino);
+        if (r == 0 && fsetxattr(fd, XATTR_INO, text, strlen(text), 0) < 0 && errno != EOPNOTSUPP)
+                r = -errno;
+        if (r == 0 && st->st_nlink > 1) {
+                (void) g_snprintf(text, sizeof text, "%u", (unsigned) st->st_nlink - 1);
+                if (fsetxattr(fd, XATTR_LINKS, text, strlen(text), 0) < 0 && errno != EOPNOTSUPP)
+                        r = -errno;
+        }
+        if (r == 0)
+                r = finish_meta(fs, fd, st, false);
+        struct stat now;
+        if (fs->quota) {
+                if (r == 0 && fstat(fd, &now) == 0)
+                        quota_adjust(fs->quota, (gint64) now.st_blocks * 512 - size);
+                else
+                        quota_release(fs->quota, (guint64) size);
+        }
+        if (r < 0 && fd >= 0)
+                close(fd);
+        else
+                *ret_fd = fd;
+        return r;
+}
+
+/* A file of several names: one of them copied up stands for all, by an entry of the index. Fs.tree for writing. */
+static int put_in_index(Fs *fs, Node *node, const char *temp) {
+        char key[40];
+
+        (void) g_snprintf(key, sizeof key, "%" PRIx64, links_key(node));
+        int r = up_link(fs, fs->work, temp, fs->links, key);
+        if (r < 0)
+                return r;
+        atomic_store(&fs->indexed, true);
+        r = put_in_place(fs, node, temp);
+        if (r < 0)
+                (void) up_unlink(fs, fs->links, key, 0);
+        else
+                node_set(node, NODE_INDEXED | NODE_LINKS);
+        return r;
+}
+
+static int copy_up_file(Fs *fs, Node *node, int64_t keep) {
+        char temp[32];
+        struct stat st, now;
+        Place p;
+        int fd = -1;
+
+        pthread_rwlock_rdlock(&fs->tree);
+        int r = place_get(fs, node, &p);
+        if (r == 0) {
+                r = place_stat(fs, &p, &st);
+                if (r < 0)
+                        place_put(fs, &p);
+        }
+        pthread_rwlock_unlock(&fs->tree);
+        if (r < 0)
+                return r;
+        temp_name(fs, temp);
+        if (S_ISREG(st.st_mode))
+                r = copy_regular(fs, node, &st, temp, keep, &fd);
+        else
+                r = copy_special(fs, &p, &st, temp);
+        place_put(fs, &p);
+        if (r == 0 && fstatat(fs->work, temp, &now, AT_SYMLINK_NOFOLLOW) < 0)
+                r = -errno;
+        if (r == 0) {
+                atomic_store(&fs->origins, true);
+                pthread_rwlock_wrlock(&fs->tree);
+                bool nameless = !node->parent;
+                if (nameless)
+                        r = fd < 0 ? -ESTALE : up_unlink(fs, fs->work, temp, 0);
+                else
+                        r = S_ISREG(st.st_mode) && st.st_nlink > 1 ? put_in_index(fs, node, temp) : put_in_place(fs, node, temp);
+                if (r == 0) {
+                        unsigned old = node->layer;
+                        node_rekey(fs, node, &now);
+                        Fd *f = fd >= 0 ? fd_add(fs, node, fd, LAYER_UPPER, false, true, nameless) : NULL;
+                        fd = -1;
+                        fd_put(fs, f);
+                        node_set(node, NODE_UPPER | NODE_FRESH);
+                        if (old != LAYER_UPPER)
+                                fd_drop_layer(fs, node, old);
+                }
+                pthread_rwlock_unlock(&fs->tree);
+        }
+        if (r < 0)
+                (void) up_unlink(fs, fs->work, temp, 0);
+        if (fd >= 0)
+                close(fd);
+        return r;
+}
+
+int copy_up(Fs *fs, Node *node, int64_t keep_size) {
+        if (node_is(node, NODE_UPPER))
+                return fs->read_only ? -EROFS : 0;
+        if (fs->read_only)
+                return -EROFS;
+
+        pthread_rwlock_rdlock(&fs->tree);
+        Node *parent = node->parent;
+        if (parent)
+                node_ref(parent);
+        pthread_rwlock_unlock(&fs->tree);
+        int r = 0;
+        if (parent) {
+                r = copy_up(fs, parent, -1);
+                node_unref(fs, parent, 1);
+        }
+        if (r < 0)
+                return r;
+
+        pthread_mutex_lock(node_copy_lock(fs, node));
+        if (!node_is(node, NODE_UPPER))
+                r = S_ISDIR(node->type) ? copy_up_dir(fs, node) : copy_up_file(fs, node, keep_size);
+        pthread_mutex_unlock(node_copy_lock(fs, node));
+        return r;
+}
+
+/* overlayfs's mark for "nothing here": device 0:0, which everybody may make (since Linux 5.8). All of them are links to one. */
+int whiteout_make(Fs *fs, int dir, const char *name) {
+        for (int tries = 0; tries < 3; tries++) {
+                int r = up_link(fs, fs->work, WHITEOUT, dir, name);
+                if (r != -ENOENT && r != -EMLINK)
+                        return r;
+                pthread_mutex_lock(&fs->whiteout_lock);
+                if (r == -EMLINK)
+                        (void) unlinkat(fs->work, WHITEOUT, 0);
+                int made = mknodat(fs->work, WHITEOUT, S_IFCHR, makedev(0, 0)) < 0 && errno != EEXIST ? -errno : 0;
+                pthread_mutex_unlock(&fs->whiteout_lock);
+                if (made < 0)
+                        return made;
+        }
+        return up_mknod(fs, dir, name, S_IFCHR, makedev(0, 0));
+}
+
+int whiteout_replace(Fs *fs, int dir, const char *name) {
+        char temp[32];
+
+        temp_name(fs, temp);
+        int r = whiteout_make(fs, fs->work, temp);
+        if (r < 0)
+                return r;
+        r = up_rename(fs, fs->work, temp, dir, name, 0);
+        /* rename(2) of two links to one file does nothing and says 0: it was a whiteout. */
+        (void) unlinkat(fs->work, temp, 0);
+        return r;
+}
+
+static int remove_tree(Fs *fs, int dir, const char *name, int depth) {
+        int r = up_unlink(fs, dir, name, 0);
+        if (r != -EISDIR && r != -EPERM)
+                return r;
+        r = up_unlink(fs, dir, name, AT_REMOVEDIR);
+        if ((r != -ENOTEMPTY && r != -EEXIST) || depth > 64)
+                return r;
+        int fd = up_open(fs, dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+        DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
+        if (!list) {
+                if (fd >= 0)
+                        close(fd);
+                return -EIO;
+        }
+        for (struct dirent *d; (d = readdir(list));)
+                if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
+                        (void) remove_tree(fs, dirfd(list), d->d_name, depth + 1);
+        closedir(list);
+        return up_unlink(fs, dir, name, AT_REMOVEDIR);
+}
+
+/* A directory of the upper that shows nothing (whiteouts may be in it) goes; a whiteout takes its place in the same moment. */
+int trash_dir(Fs *fs, int dir, const char *name, bool leave_whiteout) {
+        char temp[32];
+        int r;
+
+        temp_name(fs, temp);
+        if (leave_whiteout) {
+                r = whiteout_make(fs, fs->work, temp);
+                if (r == 0)
+                        r = up_rename(fs, dir, name, fs->work, temp, RENAME_EXCHANGE);
+                if (r < 0)
+                        (void) unlinkat(fs->work, temp, 0);
+        } else {
+                r = up_unlink(fs, dir, name, AT_REMOVEDIR);
+                if (r != -ENOTEMPTY && r != -EEXIST)
+                        return r;
+                r = up_rename(fs, dir, name, fs->work, temp, 0);
+        }
+        if (r == 0)
+                (void) remove_tree(fs, fs->work, temp, 0);
+        return r;
+}
+
+int work_clean(Fs *fs) {
+        int fd = openat(fs->work, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
+        if (!list) {
+                if (fd >= 0)
+                        close(fd);
+                return -errno;
+        }
+        for (struct dirent *d; (d = readdir(list));)
+                if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
+                        (void) remove_tree(fs, fs->work, d->d_name, 0);
+        closedir(list);
+        return 0;
+}

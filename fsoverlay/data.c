@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Content of files: read, write, fallocate, lseek, copy_file_range, fsync.
+ *
+ * Role: usbox-fs. Privileges: the caller's; descriptors that the agent opened. Threads: any.
+ *
+ * The kernel never tells of open and close: a descriptor is opened by the first request that needs one (fdcache.c). Data is
+ * copied up by the first request that changes it. The kernel keeps written pages (writeback cache), so a write(2) of few bytes costs no request.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fsoverlay/ops.h"
+
+void journal_node(Fs *fs, Node *node, unsigned once, const char *what) {
+        if (node_is(node, once))
+                return;
+        node_set(node, once);
+        pthread_rwlock_rdlock(&fs->tree);
+        g_autofree char *path = node_path(fs, node, NULL);
+        pthread_rwlock_unlock(&fs->tree);
+        if (path)
+                journal_event(fs->journal, what, path);
+}
+
+static Fd *data_fd(Request *r, bool write, int *ret_err) {
+        Fd *f = node_is(r->node, NODE_NAMELESS) ? fd_pinned(r->fs, r->node) : NULL;
+
+        if (f && (f->path || (write && !f->writable))) {
+                fd_put(r->fs, f);
+                *ret_err = write ? -EACCES : -ESTALE;
+                return NULL;
+        }
+        if (f)
+                return f;
+        f = fd_file(r->fs, r->node, write, ret_err);
+        /* Unlinked between the two questions: then it is pinned now. */
+        return f || !node_is(r->node, NODE_NAMELESS) ? f : fd_pinned(r->fs, r->node);
+}
+
+/* Somebody changed a lower file in place: what the kernel has of it is no longer to be mixed with what it reads now. */
+static void check_changed(Request *r, Fd *f) {
+        struct stat st;
+
+        if (f->layer == LAYER_UPPER || fstat(f->fd, &st) < 0)
+                return;
+        if (st.st_size == f->size && st.st_mtim.tv_sec == f->mtime.tv_sec && st.st_mtim.tv_nsec == f->mtime.tv_nsec)
+                return;
+        f->size = st.st_size;
+        f->mtime = st.st_mtim;
+        notify_changed(r->fs, r->node);
+}
+
+int op_read(Request *r) {
+        const struct fuse_read_in *in = r->in;
+        int err = 0;
+        Fd *f = data_fd(r, false, &err);
+
+        if (!f)
+                return err ? err : -ESTALE;
+        check_changed(r, f);
+        ssize_t n;
+        do
+                n = pread(f->fd, r->out, MIN((size_t) in->size, r->out_size), (off_t) in->offset);
+        while (n < 0 && errno == EINTR);
+        err = n < 0 ? -errno : 0;
+        fd_put(r->fs, f);
+        if (r->fs->journal && err == 0)
+                journal_node(r->fs, r->node, NODE_READ, "read");
+        r->out_len = n < 0 ? 0 : (size_t) n;
+        return err;
+}
+
+/* Room for what a write may add to the upper: all of it where the range has holes or is beyond the end. */
+static int reserve(Fs *fs, int fd, off_t offset, size_t size, const struct stat *st, guint64 *ret) {
+        off_t end = offset + (off_t) size;
+
+        *ret = 0;
+        if (end <= st->st_size && lseek(fd, offset, SEEK_HOLE) >= end)
+                return 0;
+        guint64 wanted = ((guint64) end + 4095) / 4096 * 4096 - (guint64) offset / 4096 * 4096;
+        if (!quota_reserve(fs->quota, wanted))
+                return -ENOSPC;
+        *ret = wanted;
+        return 0;
+}
+
+static void settle(Fs *fs, int fd, guint64 reserved, const struct stat *before) {
+        struct stat after;
+        if (fstat(fd, &after) < 0)
+                after = *before;
+        quota_adjust(fs->quota, (after.st_blocks - before->st_blocks) * (gint64) 512 - (gint64) reserved);
+}
+
+int op_write(Request *r) {
+        const struct fuse_write_in *in = r->in;
+        const char *data = (const char *) r->in + sizeof *in;
+        Fs *fs = r->fs;
+        struct stat before = { 0 };
+        guint64 reserved = 0;
+        size_t done = 0;
+
+        if (r->in_len < sizeof *in || r->in_len - sizeof *in < in->size)
+                return -EINVAL;
+        int err = copy_up(fs, r->node, -1);
+        if (err < 0)
+                return err;
+        Fd *f = data_fd(r, true, &err);
+        if (!f)
+                return err ? err : -ESTALE;
+        if (fs->quota && fstat(f->fd, &before) == 0)
+                err = reserve(fs, f->fd, (off_t) in->offset, in->size, &before, &reserved);
+        while (err == 0 && done < in->size) {
+                ssize_t n = pwrite(f->fd, data + done, in->size - done, (off_t) (in->offset + done));
+                if (n > 0)
+                        done += (size_t) n;
+                else if (n == 0 || errno != EINTR)
+                        err = n == 0 ? -EIO : -errno;
+        }
+        if (fs->quota)
+                settle(fs, f->fd, reserved, &before);
+        fd_put(fs, f);
+        if (done == 0 && err < 0)
+                return err;
+        if (fs->journal)
+                journal_node(fs, r->node, NODE_WRITTEN, "write");
+        struct fuse_write_out *out = r->out;
+        *out = (struct fuse_write_out){ .size = (uint32_t) done };
+        r->out_len = sizeof *out;
+        return 0;
+}
+
+int op_fallocate(Request *r) {
+        const struct fuse_fallocate_in *in = r->in;
+        Fs *fs = r->fs;
+        struct stat before = { 0 };
+        guint64 reserved = 0;
+
+        int err = copy_up(fs, r->node, -1);
+        if (err < 0)
+                return err;
+        Fd *f = data_fd(r, true, &err);
+        if (!f)
+                return err ? err : -ESTALE;
+        if (fs->quota && fstat(f->fd, &before) == 0 && !(in->mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE)))
+                err = reserve(fs, f->fd, (off_t) in->offset, in->length, &before, &reserved);
+        if (err == 0 && fallocate(f->fd, (int) in->mode, (off_t) in->offset, (off_t) in->length) < 0)
+                err = -errno;
+        if (fs->quota)
+                settle(fs, f->fd, reserved, &before);
+        fd_put(fs, f);
+        return err;
+}
+
+int op_lseek(Request *r) {
+        const struct fuse_lseek_in *in = r->in;
+        int err = 0;
+        Fd *f = data_fd(r, false, &err);
+
+        if (!f)
+                return err ? err : -ESTALE;
+        off_t at = lseek(f->fd, (off_t) in->offset, (int) in->whence);
+        err = at < 0 ? -errno : 0;
+        fd_put(r->fs, f);
+        struct fuse_lseek_out *out = r->out;
+        *out = (struct fuse_lseek_out){ .offset = (uint64_t) at };
+        r->out_len = sizeof *out;
+        return err;
+}
+
+int op_copy_file_range(Request *r) {
+        const struct fuse_copy_file_range_in *in = r->in;
+        Fs *fs = r->fs;
+        Node *target = node_of_id(fs, in->nodeid_out);
+        Request to = *r;
+        struct stat before = { 0 };
+        guint64 reserved = 0;
+
+        to.node = target;
+        int err = copy_up(fs, target, -1);
+        if (err < 0)
+                return err;
+        Fd *from = data_fd(r, false, &err);
+        if (!from)
+                return err ? err : -ESTALE;
+        Fd *f = data_fd(&to, true, &err);
+        if (!f) {
+                fd_put(fs, from);
+                return err ? err : -ESTALE;
+        }
+        loff_t in_at = (loff_t) in->off_in, out_at = (loff_t) in->off_out;
+        size_t len = (size_t) MIN(in->len, (uint64_t) 1 << 30);
+        if (fs->quota && fstat(f->fd, &before) == 0) {
+                struct stat source;
+                if (fstat(from->fd, &source) == 0)
+                        len = MIN(len, source.st_size > in_at ? (size_t) (source.st_size - in_at) : 0);
+                err = reserve(fs, f->fd, out_at, len, &before, &reserved);
+        }
+        ssize_t n = err < 0 ? -1 : copy_file_range(from->fd, &in_at, f->fd, &out_at, len, (unsigned) in->flags);
+        if (err == 0 && n < 0)
+                err = errno == EXDEV ? -EOPNOTSUPP : -errno; /* the kernel then copies by itself */
+        if (fs->quota)
+                settle(fs, f->fd, reserved, &before);
+        fd_put(fs, f);
+        fd_put(fs, from);
+        if (err < 0)
+                return err;
+        if (fs->journal) {
+                journal_node(fs, r->node, NODE_READ, "read");
+                journal_node(fs, target, NODE_WRITTEN, "write");
+        }
+        struct fuse_write_out *out = r->out;
+        *out = (struct fuse_write_out){ .size = (uint32_t) n };
+        r->out_len = sizeof *out;
+        return 0;
+}
+
+static int sync_fd(int fd, bool data_only) {
+        return (data_only ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0;
+}
+
+/* The directory of the upper itself: names in it are on disk then. O_PATH descriptors cannot be synced. */
+static int sync_dir(Fs *fs, Node *dir, bool data_only) {
+        int r = 0;
+
+        pthread_rwlock_rdlock(&fs->tree);
+        Fd *f = node_is(dir, NODE_UPPER) ? fd_dir(fs, dir, LAYER_UPPER, &r) : NULL;
+        pthread_rwlock_unlock(&fs->tree);
+        if (!f)
+                return r == -ENOENT ? 0 : r;
+        int fd = up_open(fs, f->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+        fd_put(fs, f);
+        if (fd < 0)
+                return fd;
+        r = sync_fd(fd, data_only);
+        close(fd);
+        return r;
+}
+
+/* The names that lead to a file that is new in the upper have to be there as well, where ext4 and others do not see to it. */
+static int sync_names(Fs *fs, Node *node) {
+        int r = 0;
+
+        pthread_rwlock_rdlock(&fs->tree);
+        Node *dir = node->parent;
+        if (dir)
+                node_ref(dir);
+        pthread_rwlock_unlock(&fs->tree);
+        while (dir && r == 0) {
+                r = sync_dir(fs, dir, false);
+                bool go_on = node_is(dir, NODE_FRESH);
+                node_unset(dir, NODE_FRESH);
+                pthread_rwlock_rdlock(&fs->tree);
+                Node *up = go_on ? dir->parent : NULL;
+                if (up)
+                        node_ref(up);
+                pthread_rwlock_unlock(&fs->tree);
+                node_unref(fs, dir, 1);
+                dir = up;
+        }
+        if (dir)
+                node_unref(fs, dir, 1);
+        return r;
+}
+
+int op_fsync(Request *r) {
+        const struct fuse_fsync_in *in = r->in;
+        int err = 0;
+
+        if (r->fs->fsync_ignored || !node_is(r->node, NODE_UPPER))
+                return 0;
+        Fd *f = data_fd(r, false, &err);
+        if (!f)
+                return err ? err : -ESTALE;
+        err = sync_fd(f->fd, in->fsync_flags & FUSE_FSYNC_FDATASYNC);
+        fd_put(r->fs, f);
+        if (err == 0 && node_is(r->node, NODE_FRESH)) {
+                node_unset(r->node, NODE_FRESH);
+                err = sync_names(r->fs, r->node);
+        }
+        return err;
+}
+
+int op_fsyncdir(Request *r) {
+        const struct fuse_fsync_in *in = r->in;
+        return r->fs->fsync_ignored ? 0 : sync_dir(r->fs, r->node, in->fsync_flags & FUSE_FSYNC_FDATASYNC);
+}
+
+/* Only with --trace-files is the kernel to ask, so that a file is seen that is opened and found empty. */
+int op_open(Request *r) {
+        const struct fuse_open_in *in = r->in;
+
+        if (!r->fs->journal)
+                return -ENOSYS;
+        if ((in->flags & O_ACCMODE) != O_WRONLY)
+                journal_node(r->fs, r->node, NODE_READ, "read");
+        struct fuse_open_out *out = r->out;
+        *out = (struct fuse_open_out){ .open_flags = FOPEN_KEEP_CACHE };
+        r->out_len = sizeof *out;
+        return 0;
+}
+
+int op_opendir(Request *r) {
+        (void) r;
+        return -ENOSYS;
+}

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Open descriptors of nodes, kept for the next request.
+ *
+ * Role: usbox-fs. Privileges: the caller's; the agent's for files of the upper that the caller may not open. Threads: any.
+ *
+ * The kernel does not tell us of open and close (that is what makes them cheap), so descriptors are opened when data is first
+ * asked for and closed when there are too many, the least used first: a clock with one hand. A file without a name
+ * keeps its own until the kernel forgets it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fsoverlay/fs.h"
+
+static void fd_free(Fs *fs, Fd *f) {
+        close(f->fd);
+        free(f);
+}
+
+/* Out of the clock; under clock_lock. */
+static void unlink_clock(Fs *fs, Fd *f) {
+        if (f->up == f) {
+                fs->clock = NULL;
+        } else {
+                f->up->down = f->down;
+                f->down->up = f->up;
+                if (fs->clock == f)
+                        fs->clock = f->down;
+        }
+        fs->n_fds--;
+}
+
+static void unlink_node(Fd *f) {
+        for (Fd **at = &f->node->fds; *at; at = &(*at)->next)
+                if (*at == f) {
+                        *at = f->next;
+                        break;
+                }
+        f->node = NULL;
+}
+
+/* Too many are open: close some that nobody uses. */
+static void make_room(Fs *fs) {
+        pthread_mutex_lock(&fs->clock_lock);
+        for (unsigned tries = 0; fs->clock && fs->n_fds > fs->max_fds && tries < 2 * fs->max_fds; tries++) {
+                Fd *f = fs->clock;
+                fs->clock = f->down;
+                if (f->pinned || atomic_load(&f->users) > 0 || atomic_exchange(&f->used, false))
+                        continue;
+                /* The order of locks is the other way round: only try. A node with a Fd in the clock is alive. */
+                pthread_mutex_t *lock = node_lock(fs, f->node);
+                if (pthread_mutex_trylock(lock) != 0)
+                        continue;
+                bool idle = atomic_load(&f->users) == 0;
+                if (idle) {
+                        unlink_node(f);
+                        unlink_clock(fs, f);
+                }
+                pthread_mutex_unlock(lock);
+                if (idle)
+                        fd_free(fs, f);
+        }
+        pthread_mutex_unlock(&fs->clock_lock);
+}
+
+/* Drop one of a node's list; under its stripe. */
+static void drop(Fs *fs, Fd *f) {
+        pthread_mutex_lock(&fs->clock_lock);
+        unlink_clock(fs, f);
+        unlink_node(f);
+        bool idle = atomic_fetch_sub(&f->users, 1) == 0; /* -1: its last user frees it */
+        pthread_mutex_unlock(&fs->clock_lock);
+        if (idle)
+                fd_free(fs, f);
+}
+
+void fd_drop_layer(Fs *fs, Node *node, unsigned layer) {
+        pthread_mutex_lock(node_lock(fs, node));
+        for (Fd *f = node->fds, *next; f; f = next) {
+                next = f->next;
+                if (f->layer == layer)
+                        drop(fs, f);
+        }
+        pthread_mutex_unlock(node_lock(fs, node));
+}
+
+void fd_drop_all(Fs *fs, Node *node) {
+        pthread_mutex_lock(node_lock(fs, node));
+        while (node->fds)
+                drop(fs, node->fds);
+        pthread_mutex_unlock(node_lock(fs, node));
+}
+
+void fd_put(Fs *fs, Fd *f) {
+        if (f && atomic_fetch_sub(&f->users, 1) == 0)
+                fd_free(fs, f);
+}
+
+static Fd *take(Fd *f) {
+        atomic_fetch_add(&f->users, 1);
+        atomic_store_explicit(&f->used, true, memory_order_relaxed);
+        return f;
+}
+
+/* Under the stripe. */
+static Fd *find(const Node *node, unsigned layer, bool path, bool write) {
+        for (Fd *f = node->fds; f; f = f->next)
+                if (f->layer == layer && f->path == path && (!write || f->writable))
+                        return take(f);
+        return NULL;
+}
+
+Fd *fd_add(Fs *fs, Node *node, int fd_take, unsigned layer, bool path, bool writable, bool pinned) {
+        Fd *f = calloc(1, sizeof *f);
+        if (!f) {
+                close(fd_take);
+                return NULL;
+        }
+        *f = (Fd){ .node = node,
+                   .fd = fd_take,
+                   .users = 1,
+                   .layer = (uint16_t) layer,
+                   .path = path,
+                   .writable = writable,
+                   .pinned = pinned,
+                   .used = true };
+        pthread_mutex_lock(node_lock(fs, node));
+        f->next = node->fds;
+        node->fds = f;
+        pthread_mutex_lock(&fs->clock_lock);
+        if (fs->clock) {
+                f->down = fs->clock;
+                f->up = fs->clock->up;
+                f->up->down = f->down->up = f;
+        } else {
+                fs->clock = f->up = f->down = f;
+        }
+        bool full = ++fs->n_fds > fs->max_fds;
+        pthread_mutex_unlock(&fs->clock_lock);
+        pthread_mutex_unlock(node_lock(fs, node));
+        if (full)
+                make_room(fs);
+        return f;
+}
+
+Fd *fd_pinned(Fs *fs, Node *node) {
+        Fd *found = NULL;
+
+        if (!node_is(node, NODE_NAMELESS))
+                return NULL;
+        pthread_mutex_lock(node_lock(fs, node));
+        for (Fd *f = node->fds; f && !found; f = f->next)
+                if (f->pinned)
+                        found = take(f);
+        pthread_mutex_unlock(node_lock(fs, node));
+        return found;
+}
+
+/* The directory of a layer: the parent's there and a name, or a path where it was renamed, or where the parent is not open. */
+static int open_dir(Fs *fs, Node *node, unsigned layer) {
+        if (node == fs->root)
+                return fcntl(fs->layers[layer].root, F_DUPFD_CLOEXEC, 3);
+        g_autofree char *path = dir_path(fs, node, layer);
+        if (!path) {
+                errno = ESTALE;
+                return -1;
+        }
+        int fd = open_beneath(fs->layers[layer].root, path, O_PATH | O_DIRECTORY);
+        if (fd < 0 && errno == EACCES && layer == LAYER_UPPER && fs->agent) {
+                fd = agent_open(fs->agent, fs->layers[layer].root, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+                if (fd < 0)
+                        errno = -fd;
+        }
+        return fd < 0 ? -1 : fd;
+}
+
+Fd *fd_dir(Fs *fs, Node *node, unsigned layer, int *ret_err) {
+        pthread_mutex_lock(node_lock(fs, node));
+        Fd *f = find(node, layer, true, false);
+        pthread_mutex_unlock(node_lock(fs, node));
+        if (f)
+                return f;
+        if (node_is(node, NODE_NAMELESS)) {
+                *ret_err = -ENOENT;
+                return NULL;
+        }
+        int fd = open_dir(fs, node, layer);
+        if (fd < 0) {
+                *ret_err = errno == ELOOP || errno == ENOTDIR ? -ESTALE : -errno;
+                return NULL;
+        }
+        f = fd_add(fs, node, fd, layer, true, false, false);
+        if (!f)
+                *ret_err = -ENOMEM;
+        return f;
+}
+
+/* Open a regular file of a layer by its name; -1 with errno. */
+static int open_data(Fs *fs, Node *node, unsigned layer, bool write) {
+        Place p;
+        int r = place_get(fs, node, &p);
+        if (r < 0) {
+                errno = -r;
+                return -1;
+        }
+        int fd = -1, flags = (layer == LAYER_UPPER && !fs->read_only ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
+        if (p.dir < 0) {
+                errno = ESTALE; /* nameless, and its own descriptor is no file's */
+        } else if (layer == LAYER_UPPER) {
+                fd = up_open(fs, p.dir, p.name, flags, 0);
+                if (fd < 0 && !write && (fd == -EACCES || fd == -EROFS || fd == -EPERM))
+                        fd = up_open(fs, p.dir, p.name, (flags & ~O_ACCMODE) | O_RDONLY, 0);
+                if (fd < 0) {
+                        errno = -fd;
+                        fd = -1;
+                }
+        } else {
+                fd = openat(p.dir, p.name, flags);
+        }
+        int saved = errno;
+        place_put(fs, &p);
+        errno = saved;
+        return fd;
+}
+
+Fd *fd_file(Fs *fs, Node *node, bool write, int *ret_err) {
+        unsigned layer = node_layer(node);
+        struct stat st;
+
+        pthread_mutex_lock(node_lock(fs, node));
+        Fd *f = find(node, layer, false, write);
+        pthread_mutex_unlock(node_lock(fs, node));
+        if (f)
+                return f;
+
+        pthread_rwlock_rdlock(&fs->tree);
+        layer = node_layer(node);
+        int fd = open_data(fs, node, layer, write);
+        int saved = errno;
+        uint64_t key = node->key_ino;
+        uint32_t dev = node->key_dev;
+        pthread_rwlock_unlock(&fs->tree);
+        if (fd < 0) {
+                *ret_err = saved == ELOOP || saved == ENOENT || saved == ENOTDIR || saved == ENXIO ? -ESTALE : -saved;
+                return NULL;
+        }
+        /* Somebody outside may have put another file there: what was begun as one file does not go on as another. */
+        if (fstat(fd, &st) < 0 || st.st_ino != key || fs_dev_index(fs, st.st_dev) != dev || !S_ISREG(st.st_mode)) {
+                close(fd);
+                *ret_err = -ESTALE;
+                return NULL;
+        }
+        f = fd_add(fs, node, fd, layer, false, (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR, false);
+        if (!f) {
+                *ret_err = -ENOMEM;
+                return NULL;
+        }
+        f->mtime = st.st_mtim;
+        f->size = st.st_size;
+        return f;
+}
+
+void fd_unpin(Fs *fs, Node *node) {
+        pthread_mutex_lock(node_lock(fs, node));
+        for (Fd *f = node->fds; f; f = f->next)
+                f->pinned = false;
+        pthread_mutex_unlock(node_lock(fs, node));
+}
+
+int fd_pin(Fs *fs, Node *node) {
+        unsigned layer = node_layer(node);
+        Fd *pin = NULL;
+
+        /* One that can be written serves everything; else one by path, which is enough for what is no regular file. */
+        pthread_mutex_lock(node_lock(fs, node));
+        for (Fd *f = node->fds; f; f = f->next)
+                if (f->layer == layer && (!S_ISREG(node->type) || f->writable || layer != LAYER_UPPER) && !(S_ISREG(node->type) && f->path)) {
+                        f->pinned = true;
+                        pin = f;
+                        break;
+                }
+        pthread_mutex_unlock(node_lock(fs, node));
+        if (pin)
+                return 0;
+
+        int fd = -1;
+        if (S_ISREG(node->type)) {
+                fd = open_data(fs, node, layer, false);
+        }
+        bool path = fd < 0;
+        if (fd < 0) {
+                Place p;
+                int r = place_get(fs, node, &p);
+                if (r < 0)
+                        return r;
+                if (p.dir >= 0)
+                        fd = openat(p.dir, p.name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+                r = fd < 0 ? -errno : 0;
+                place_put(fs, &p);
+                if (fd < 0)
+                        return r;
+        }
+        bool writable = !path && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR;
+        Fd *f = fd_add(fs, node, fd, layer, path, writable, true);
+        if (!f)
+                return -ENOMEM;
+        struct stat st;
+        if (fstat(fd, &st) == 0) {
+                f->mtime = st.st_mtim;
+                f->size = st.st_size;
+        }
+        fd_put(fs, f);
+        return 0;
+}

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * What the parts of usbox-fs share: the file system, its layers, its nodes.
+ *
+ * Errors: FUSE operations and what serves them return 0 or more, or a negative errno.
+ *
+ * Locks, in the order in which they may be taken: a node's copy-up lock, Fs.tree, a node's stripe (node_lock()), a shard of the
+ * node table, the clock of descriptors. Fs.tree is held for reading over whatever goes from a name to a file and for
+ * writing where names change (unlink, rename, the last step of a copy-up). A request that has its descriptor already takes none.
+ * "Tree" behind a declaration: the caller holds Fs.tree.
+ */
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "fsoverlay/agent.h"
+#include "fsoverlay/config.h"
+#include "fsoverlay/ids.h"
+#include "fsoverlay/journal.h"
+#include "fsoverlay/quota.h"
+#include "fsoverlay/rules.h"
+
+#define NAME_LEN_MAX 255
+#define LAYER_UPPER 0u /* the upper's number; lowers follow, topmost first */
+#define LAYERS_MAX 500u
+#define NODE_SHARDS 64u
+#define NODE_STRIPES 256u
+#define FS_DEVS_MAX 65535u
+
+/* Private xattr names: overlayfs's own, in the form that needs no right (option userxattr), and ours below it. */
+#define XATTR_PRIVATE "user.overlay."
+#define XATTR_OPAQUE "user.overlay.opaque"
+#define XATTR_REDIRECT "user.overlay.redirect"
+#define XATTR_WHITEOUT "user.overlay.whiteout"
+#define XATTR_INO "user.overlay.usbox.ino"     /* the st_ino that a copied-up file keeps */
+#define XATTR_LINKS "user.overlay.usbox.links" /* of an index entry: names that are still the lower's alone */
+
+typedef struct {
+        int root;   /* O_PATH directory; -1: there is none (a mount without upper) */
+        bool host;  /* a live host tree: no overlay marks are read in it, rules and others_eyes are asked */
+        bool dot_wh; /* marks of the form .wh.NAME may be in it */
+} Layer;
+
+typedef struct Node Node;
+typedef struct Fd Fd;
+typedef struct DirList DirList;
+
+/* A further name of a file with several; the first one is in the node. */
+typedef struct Alias {
+        struct Alias *next;
+        Node *parent; /* a reference */
+        char name[];
+} Alias;
+
+/* Where a directory is found below: as PARENT's + name, or at a path of its own where it (an upper or a layer above) was renamed. */
+typedef struct {
+        uint16_t layer;
+        char *redirect; /* without leading "/"; NULL: the parent's path and the name */
+} DirLayer;
+
+typedef struct {
+        DirList *list;  /* the listing that readdir walks, under the node's stripe; may be NULL */
+        _Atomic uint32_t version; /* counts changes of names */
+        RuleState rule;
+        uint16_t n;
+        DirLayer lower[];
+} DirInfo;
+
+enum {
+        NODE_UPPER = 1 << 0,   /* it is in the upper: a file's data, a directory's own entry */
+        NODE_INDEXED = 1 << 1, /* a copied-up file with several lower names: its data is links/KEY of the work directory */
+        NODE_NAMELESS = 1 << 2, /* unlinked: what is left is its pinned descriptor */
+        NODE_LINKS = 1 << 3,   /* a file with more than one name */
+        NODE_READ = 1 << 4,    /* journalled: each once */
+        NODE_WRITTEN = 1 << 5,
+        NODE_FRESH = 1 << 6, /* its name in the upper was made since the last fsync of that directory */
+        NODE_OPAQUE = 1 << 7, /* a directory of the upper alone */
+};
+
+/* One file of the box. Its address is the kernel's node id. */
+struct Node {
+        Node *inext;           /* in its shard */
+        _Atomic uint64_t refs; /* the kernel's lookups, children, requests at work */
+        Node *parent;          /* a reference; NULL: the root, or nameless. Fs.tree */
+        char *name;            /* inline, or from malloc after a rename. Fs.tree */
+        uint64_t ino;          /* st_ino as shown: the same for the life of the mount */
+        uint64_t key_ino;      /* identity: the real file's, with dev; changes at copy-up */
+        union {
+                DirInfo *dir;   /* directories */
+                Alias *aliases; /* others. Fs.tree */
+        };
+        Fd *fds; /* open descriptors, under its stripe */
+        uint32_t key_dev;        /* place in Fs.devs */
+        uint16_t layer;          /* files that are not in the upper: where they are */
+        _Atomic uint16_t flags;  /* NODE_* */
+        uint16_t type;           /* S_IFMT part of its mode */
+        char inline_name[];
+};
+
+/* An open descriptor of a node. Kept open for the next request; the least used go when there are too many. */
+struct Fd {
+        Fd *next;       /* of the node */
+        Fd *up, *down;  /* the clock of all */
+        Node *node;     /* NULL: dropped, the last user frees it */
+        int fd;
+        _Atomic int users;
+        uint16_t layer;
+        bool path;      /* O_PATH */
+        bool writable;
+        bool pinned;    /* the node has no name: there is no other way to it */
+        _Atomic bool used; /* since the clock's hand passed */
+        struct timespec mtime; /* lower files: as it was when opened, to notice a change */
+        int64_t size;
+};
+
+typedef struct {
+        pthread_mutex_t lock;
+        Node **slots;
+        uint32_t n_slots, n;
+} Shard;
+
+typedef struct Fs {
+        Layer *layers; /* [0] the upper */
+        unsigned n_layers;
+        int work;      /* work/ of the work directory, for what is not finished; -1 without upper */
+        int links;     /* links/: the index of hard links */
+        bool read_only, strict, acl, fsync_ignored, writeback, others_eyes;
+        bool self_groups; /* the process may chgrp to its own groups only: another's goes to the agent */
+        Ids ids;
+        Agent *agent; /* NULL: there is none, and nothing that it could do more */
+        Rules *rules;
+        Journal *journal; /* NULL: not asked for */
+        Quota *quota;     /* NULL: no limit */
+        gid_t *groups;    /* of the caller, for others_eyes */
+        int n_groups;
+
+        pthread_rwlock_t tree; /* names: parent, name, aliases, redirect of nodes */
+        pthread_mutex_t stripes[NODE_STRIPES];
+        pthread_mutex_t copy_locks[NODE_SHARDS];
+        Shard shards[NODE_SHARDS];
+        Node *root;
+
+        pthread_mutex_t clock_lock;
+        Fd *clock; /* the hand */
+        unsigned n_fds, max_fds;
+
+        pthread_mutex_t dev_lock;
+        dev_t *devs; /* st_dev of each number; only grows */
+        _Atomic unsigned n_devs;
+
+        _Atomic bool origins; /* the upper may hold files with XATTR_INO */
+        _Atomic bool indexed; /* links/ is not empty */
+        _Atomic uint64_t temp; /* names in work/ */
+        pthread_mutex_t whiteout_lock;
+        pthread_mutex_t removed_lock;
+        GHashTable *removed; /* st_ino of lower files with several names → how many were removed */
+        uint64_t hash_key[2];
+
+        struct Notifier *notifier;
+        _Atomic uint64_t *counts; /* requests by opcode */
+        int dev;                  /* /dev/fuse */
+} Fs;
+
+/* node.c: the table */
+bool nodes_init(Fs *fs);
+unsigned fs_dev_index(Fs *fs, dev_t dev);
+uint64_t fs_shown_ino(Fs *fs, dev_t dev, ino_t ino);
+/* The node of a name, made where it is not known yet; a reference more. parent is borrowed. NULL: out of memory.
+ * *ret_new_name: it is known by other names: node_add_name() is to follow, when Fs.tree can be had for writing. */
+typedef struct Found Found;
+Node *node_get(Fs *fs, Node *parent, const char *name, Found *found, bool *ret_new_name);
+Node *node_new_nameless(Fs *fs, const struct stat *st, uint64_t ino);
+void node_ref(Node *node);
+void node_unref(Fs *fs, Node *node, uint64_t n);
+/* The real file behind it is another now: copy-up. */
+void node_rekey(Fs *fs, Node *node, const struct stat *st);
+/* Under Fs.tree for writing. */
+bool node_add_name(Fs *fs, Node *node, Node *parent, const char *name);
+void node_drop_name(Fs *fs, Node *node, Node *parent, const char *name);
+bool node_rename(Fs *fs, Node *node, Node *old_parent, const char *old_name, Node *parent, const char *name);
+/* The node that is known under a name, or NULL. A reference more. Under Fs.tree. */
+Node *node_known(Fs *fs, Node *parent, const char *name, const Found *found);
+uint64_t nodes_count(Fs *fs);
+
+static inline pthread_mutex_t *node_lock(Fs *fs, const Node *node) {
+        return &fs->stripes[((uintptr_t) node >> 5) * 2654435761u % NODE_STRIPES];
+}
+static inline pthread_mutex_t *node_copy_lock(Fs *fs, const Node *node) {
+        return &fs->copy_locks[((uintptr_t) node >> 5) * 2654435761u % NODE_SHARDS];
+}
+static inline bool node_is(const Node *node, unsigned flag) {
+        return atomic_load_explicit(&node->flags, memory_order_acquire) & flag;
+}
+static inline void node_set(Node *node, unsigned flag) {
+        atomic_fetch_or_explicit(&node->flags, (uint16_t) flag, memory_order_acq_rel);
+}
+static inline void node_unset(Node *node, unsigned flag) {
+        atomic_fetch_and_explicit(&node->flags, (uint16_t) ~flag, memory_order_acq_rel);
+}
+static inline unsigned node_layer(const Node *node) {
+        return node_is(node, NODE_UPPER) ? LAYER_UPPER : node->layer;
+}
+
+/* fdcache.c: the descriptors of nodes. What fd_* return is the caller's until fd_put(); NULL with errno in *ret_err as a negative errno. */
+Fd *fd_file(Fs *fs, Node *node, bool write, int *ret_err);  /* a regular file's data */
+Fd *fd_dir(Fs *fs, Node *node, unsigned layer, int *ret_err); /* O_PATH of a directory in a layer */
+void fd_put(Fs *fs, Fd *fd);
+Fd *fd_add(Fs *fs, Node *node, int fd_take, unsigned layer, bool path, bool writable, bool pinned);
+void fd_drop_layer(Fs *fs, Node *node, unsigned layer); /* after copy-up */
+void fd_drop_all(Fs *fs, Node *node);
+/* Keep a way to a node that is about to lose its last name. */
+int fd_pin(Fs *fs, Node *node);
+void fd_unpin(Fs *fs, Node *node); /* it has a name again */
+Fd *fd_pinned(Fs *fs, Node *node); /* NULL: not nameless */
+
+/* layer.c: looking up */
+struct Found {
+        struct stat st;      /* of the topmost */
+        unsigned layer;      /* the topmost layer that has it */
+        bool upper;
+        bool indexed;        /* st is that of the index entry */
+        uint64_t ino;        /* st_ino to show */
+        uint16_t n_lower;    /* directories: lower layers that have it */
+        DirLayer *lower;     /* found_clear() */
+        RuleState rule;
+        bool opaque;
+};
+void found_clear(Found *found);
+/* Does name exist in parent? 0 and *ret, or -ENOENT, ... from: the first layer to look in (a listing's hint). */
+int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *ret);
+/* A lower layer of parent has a name of this kind that a removed upper one would uncover. 1, 0, or a negative errno. */
+int lookup_lower(Fs *fs, Node *parent, const char *name);
+bool stat_is_whiteout(const struct stat *st);
+/* The path of a directory in a layer, below the layer's root, without leading "/"; under Fs.tree. malloc'ed. */
+char *dir_path(Fs *fs, const Node *node, unsigned layer);
+/* The path in the box ("/a/b"), for rules and the journal. Takes Fs.tree. malloc'ed. */
+char *node_path(Fs *fs, Node *node, const char *name);
+int open_beneath(int root, const char *path, int flags); /* any length; no symlinks, nothing above root; -1 with errno */
+bool dir_has_lower(const Node *dir);
+uint64_t links_key(const Node *node);
+
+/* A node's place, for calls that take a directory and a name, or its descriptor. */
+typedef struct {
+        Fd *held;        /* of the directory, or the node's own */
+        int dir;         /* -1: use fd */
+        int fd;
+        char name[NAME_LEN_MAX + 1];
+} Place;
+int place_get(Fs *fs, Node *node, Place *ret);
+void place_put(Fs *fs, Place *place);
+int place_stat(Fs *fs, const Place *place, struct stat *ret);
+
+/* readdir.c */
+void dir_list_free(DirList *list);
+void dir_changed(Node *dir); /* names came or went */
+/* A directory has no entries that the box can see: 1, 0, or a negative errno. */
+int dir_is_empty(Fs *fs, Node *dir);
+
+/* copyup.c */
+int copy_up(Fs *fs, Node *node, int64_t keep_size); /* files: only that many bytes are wanted; -1: all */
+int copy_up_xattrs(Fs *fs, int from, int to);
+void temp_name(Fs *fs, char ret[32]);
+int whiteout_make(Fs *fs, int dir, const char *name);     /* where nothing is */
+int whiteout_replace(Fs *fs, int dir, const char *name);  /* where a file of the upper is */
+int trash_dir(Fs *fs, int dir, const char *name, bool leave_whiteout);
+int work_clean(Fs *fs);
+
+/* xattr.c */
+int xattr_get_at(int dir, const char *name, const char *xattr, void *value, size_t size);
+int xattr_set_at(int dir, const char *name, const char *xattr, const void *value, size_t size);
+int xattr_get_place(Fs *fs, const Place *p, const char *xattr, void *value, size_t size);
+int xattr_set_place(Fs *fs, const Place *p, const char *xattr, const void *value, size_t size, int flags);
+
+/* attr.c */
+struct fuse_attr;
+void attr_fill(Fs *fs, const Node *node, const struct stat *st, struct fuse_attr *ret);
+int node_stat(Fs *fs, Node *node, struct stat *ret); /* st_nlink as the box is to see it */
+
+/* data.c: an event of --trace-files, once for each node and kind (NODE_READ, NODE_WRITTEN). Takes Fs.tree. */
+void journal_node(Fs *fs, Node *node, unsigned once, const char *what);
+
+/* notify: what the kernel shall forget of a file, from a thread of its own (asking from a request's thread can deadlock on a page) */
+void notify_changed(Fs *fs, Node *node);

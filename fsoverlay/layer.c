@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * From names to files: one name in all layers of a directory, as overlayfs merges them (Documentation/filesystems/overlayfs.rst).
+ *
+ * Role: usbox-fs. Privileges: the caller's; the agent's for directories of the upper that the caller may not search. Threads: any; the
+ * caller holds Fs.tree.
+ *
+ * Layers are reached by directory descriptors only. One name at a time is asked of a directory that is open, never
+ * followed if it is a symlink; paths are opened beneath their layer's root without following anything (openat2(2)). So a
+ * symlink that somebody puts into a lower, or that the box made, leads nowhere.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/sys.h"
+#include "fsoverlay/fs.h"
+
+#define REDIRECT_MAX 4096
+
+void found_clear(Found *found) {
+        for (unsigned i = 0; i < found->n_lower; i++)
+                free(found->lower[i].redirect);
+        free(found->lower);
+        found->lower = NULL;
+        found->n_lower = 0;
+}
+
+bool stat_is_whiteout(const struct stat *st) {
+        return S_ISCHR(st->st_mode) && st->st_rdev == makedev(0, 0);
+}
+
+bool dir_has_lower(const Node *dir) {
+        return dir->dir->n > 0;
+}
+
+/* A path of any length, piece by piece where it is longer than the kernel takes at once. */
+int open_beneath(int root, const char *path, int flags) {
+        const uint64_t how = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+        int at = root;
+
+        if (!*path)
+                path = ".";
+        while (strlen(path) >= PATH_MAX) {
+                char piece[PATH_MAX];
+                size_t len = PATH_MAX - 1;
+                while (len > 0 && path[len] != '/')
+                        len--;
+                if (len == 0) {
+                        if (at != root)
+                                close(at);
+                        errno = ENAMETOOLONG;
+                        return -1;
+                }
+                memcpy(piece, path, len);
+                piece[len] = '\0';
+                int next = sys_openat2(at, piece, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, how);
+                if (at != root)
+                        close(at);
+                if (next < 0)
+                        return -1;
+                at = next;
+                path += len + 1;
+        }
+        int fd = sys_openat2(at, path, (uint64_t) (flags | O_NOFOLLOW | O_CLOEXEC), 0, how);
+        if (at != root) {
+                int saved = errno;
+                close(at);
+                errno = saved;
+        }
+        return fd;
+}
+
+static const DirLayer *lower_of(const Node *dir, unsigned layer) {
+        for (unsigned i = 0; i < dir->dir->n; i++)
+                if (dir->dir->lower[i].layer == layer)
+                        return &dir->dir->lower[i];
+        return NULL;
+}
+
+/* Names from the root down to node, up to where a redirect begins; layer UINT_MAX: the box's own names. */
+static char *join_path(Fs *fs, const Node *node, unsigned layer) {
+        g_autoptr(GPtrArray) parts = g_ptr_array_new();
+
+        for (const Node *at = node; at != fs->root; at = at->parent) {
+                const DirLayer *lower = layer != LAYER_UPPER && layer != UINT32_MAX && S_ISDIR(at->type) ? lower_of(at, layer) : NULL;
+                if (lower && lower->redirect) {
+                        g_ptr_array_add(parts, lower->redirect);
+                        break;
+                }
+                if (!at->parent) /* nameless, or below it */
+                        return NULL;
+                g_ptr_array_add(parts, at->name);
+        }
+        GString *path = g_string_new(NULL);
+        for (guint i = parts->len; i-- > 0;) {
+                if (path->len > 0)
+                        g_string_append_c(path, '/');
+                g_string_append(path, g_ptr_array_index(parts, i));
+        }
+        return g_string_free(path, FALSE);
+}
+
+char *dir_path(Fs *fs, const Node *node, unsigned layer) {
+        return join_path(fs, node, layer);
+}
+
+char *node_path(Fs *fs, Node *node, const char *name) {
+        g_autofree char *path = join_path(fs, node, UINT32_MAX);
+        if (!path)
+                return NULL;
+        return name ? g_strconcat(*path ? "/" : "", path, "/", name, NULL) : g_strconcat("/", path, NULL);
+}
+
+/* "The eyes of any other user": what is the caller's own and closed to others. */
+static bool closed_to_others(const Fs *fs, const struct stat *st) {
+        bool mine = st->st_uid == fs->ids.uid || st->st_gid == fs->ids.gid;
+        for (int i = 0; !mine && i < fs->n_groups; i++)
+                mine = st->st_gid == fs->groups[i];
+        mode_t need = S_ISDIR(st->st_mode) ? S_IROTH | S_IXOTH : S_IROTH;
+        return mine && !S_ISLNK(st->st_mode) && (st->st_mode & need) != need;
+}
+
+/* What rules and others' eyes leave of a name of a host layer; *rule: the parent's, then the name's. */
+static bool host_shows(Fs *fs, Node *parent, const char *name, const struct stat *st, RuleState *rule) {
+        if (!S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode) && !S_ISLNK(st->st_mode))
+                return false;
+        if (fs->rules && !rules_trivial(*rule)) {
+                RuleState state = *rule;
+                g_autofree char *path = NULL;
+                if (rules_needs_path(fs->rules)) {
+                        /* The lower's own path, wherever the box has moved the directory. */
+                        char *below = dir_path(fs, parent, parent->dir->lower[parent->dir->n - 1].layer);
+                        path = below ? g_strconcat("/", below, NULL) : NULL;
+                        g_free(below);
+                        if (!path)
+                                return false;
+                }
+                if (!rules_enter(fs->rules, state, path, name, S_ISDIR(st->st_mode), rule))
+                        return false;
+        }
+        if (fs->rules && rules_others_eyes(*rule) && closed_to_others(fs, st))
+                return rules_close(rule);
+        return true;
+}
+
+static bool has_dot_wh(int dir, const char *name) {
+        char wh[NAME_LEN_MAX + 8];
+        if (strlen(name) + 4 > NAME_LEN_MAX)
+                return false;
+        (void) g_snprintf(wh, sizeof wh, ".wh.%s", name);
+        return faccessat(dir, wh, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static bool xattr_says_yes(int dir, const char *name, const char *xattr) {
+        char value[2];
+        return xattr_get_at(dir, name, xattr, value, sizeof value) == 1 && value[0] == 'y';
+}
+
+/* A directory of an overlay layer that hides what is below it. */
+static bool is_opaque(const Layer *layer, int dir, const char *name) {
+        if (layer->host)
+                return false;
+        if (xattr_says_yes(dir, name, XATTR_OPAQUE) || xattr_says_yes(dir, name, "user.fuseoverlayfs.opaque") ||
+            xattr_says_yes(dir, name, "trusted.overlay.opaque"))
+                return true;
+        if (!layer->dot_wh)
+                return false;
+        int fd = openat(dir, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        bool opaque = fd >= 0 && faccessat(fd, ".wh..wh..opq", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+        if (fd >= 0)
+                close(fd);
+        return opaque;
+}
+
+/* The path where a renamed directory's lower part is: relative to the root, no slash in front; malloc'ed or NULL. */
+static char *read_redirect(Fs *fs, const Layer *layer, int dir, const char *name, const Node *parent, unsigned number) {
+        char value[REDIRECT_MAX];
+
+        if (layer->host)
+                return NULL;
+        ssize_t n = xattr_get_at(dir, name, XATTR_REDIRECT, value, sizeof value - 1);
+        if (n <= 0)
+                return NULL;
+        value[n] = '\0';
+        if (strlen(value) != (size_t) n)
+                return NULL;
+        if (value[0] == '/')
+                return strdup(value + 1);
+        if (strchr(value, '/'))
+                return NULL;
+        /* A name alone: renamed in its directory (overlayfs writes it so). */
+        (void) number;
+        g_autofree char *above = join_path(fs, parent, LAYER_UPPER);
+        return above ? g_strconcat(above, *above ? "/" : "", value, NULL) : NULL;
+}
+
+static bool add_lower(Found *f, unsigned layer, const char *redirect) {
+        DirLayer *more = realloc(f->lower, (f->n_lower + 1u) * sizeof *more);
+        if (!more)
+                return false;
+        f->lower = more;
+        more[f->n_lower] = (DirLayer){ .layer = (uint16_t) layer, .redirect = redirect ? strdup(redirect) : NULL };
+        f->n_lower++;
+        return true;
+}
+
+/* One name of one layer. 1: there (*st), 0: not there, -ENOENT: and nothing below either, or another negative errno. */
+static int ask_layer(Fs *fs, unsigned number, int dir, const char *name, struct stat *st) {
+        const Layer *layer = &fs->layers[number];
+
+        if (fstatat(dir, name, st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0) {
+                if (errno == EACCES && number == LAYER_UPPER && fs->agent) {
+                        int r = agent_stat(fs->agent, dir, name, st);
+                        if (r < 0)
+                                return r == -ENOENT ? 0 : r;
+                } else if (errno == ENOENT || errno == ENOTDIR) {
+                        return layer->dot_wh && has_dot_wh(dir, name) ? -ENOENT : 0;
+                } else if (errno == ENAMETOOLONG) {
+                        return -ENAMETOOLONG;
+                } else {
+                        return -errno;
+                }
+        }
+        if (layer->host)
+                return 1;
+        if (stat_is_whiteout(st))
+                return -ENOENT;
+        if (layer->dot_wh && strncmp(name, ".wh.", 4) == 0)
+                return 0;
+        /* overlayfs's other form (6.7): an empty file with a mark. */
+        if (S_ISREG(st->st_mode) && st->st_size == 0 && number != LAYER_UPPER &&
+            xattr_get_at(dir, name, XATTR_WHITEOUT, NULL, 0) >= 0)
+                return -ENOENT;
+        return 1;
+}
+
+/* The lower parts of a directory that was renamed: at a path of their own, in all layers from `from` on. */
+static int follow_redirect(Fs *fs, unsigned from, const char *path, Found *f) {
+        for (unsigned i = from; i < fs->n_layers; i++) {
+                const Layer *layer = &fs->layers[i];
+                int fd = open_beneath(layer->root, path, O_PATH | O_DIRECTORY);
+                if (fd < 0) {
+                        if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)
+                                continue;
+                        return -errno;
+                }
+                struct stat st;
+                bool ok = fstat(fd, &st) == 0, opaque = ok && is_opaque(layer, fd, ".");
+                close(fd);
+                if (!ok)
+                        return -EIO;
+                if (layer->host && fs->rules) {
+                        /* What rules say of the old path still holds. */
+                        RuleState rule = rules_root(fs->rules);
+                        g_auto(GStrv) parts = g_strsplit(path, "/", -1);
+                        g_autoptr(GString) at = g_string_new("/");
+                        bool shown = true;
+                        for (char **part = parts; shown && *part; part++) {
+                                shown = rules_enter(fs->rules, rule, at->str, *part, true, &rule);
+                                g_string_append_printf(at, "%s%s", at->len > 1 ? "/" : "", *part);
+                        }
+                        if (!shown)
+                                continue;
+                        f->rule = rule;
+                }
+                if (f->n_lower == 0 && f->upper)
+                        f->ino = fs_shown_ino(fs, st.st_dev, st.st_ino);
+                if (!add_lower(f, i, path))
+                        return -ENOMEM;
+                if (opaque)
+                        break;
+        }
+        return 0;
+}
+
+/* A lower file of several names that was copied up by another of them: the entry of the index stands for it. */
+static void ask_index(Fs *fs, Found *f) {
+        char key[40];
+        struct stat st;
+
+        if (f->upper || S_ISDIR(f->st.st_mode) || f->st.st_nlink < 2 || !atomic_load(&fs->indexed))
+                return;
+        (void) g_snprintf(key, sizeof key, "%" PRIx64, f->ino);
+        if (fstatat(fs->links, key, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+                f->st = st;
+                f->upper = f->indexed = true;
+                f->layer = LAYER_UPPER;
+        }
+}
+
+/* A file of the upper may be the copy of a lower one, whose inode number it goes on to show. */
+static void ask_origin(Fs *fs, int dir, const char *name, Found *f) {
+        char value[32], key[40];
+        struct stat st;
+
+        if (!atomic_load(&fs->origins) || S_ISDIR(f->st.st_mode))
+                return;
+        ssize_t n = xattr_get_at(dir, name, XATTR_INO, value, sizeof value - 1);
+        if (n <= 0)
+                return;
+        value[n] = '\0';
+        guint64 ino = g_ascii_strtoull(value, NULL, 10);
+        if (ino == 0)
+                return;
+        f->ino = ino;
+        (void) g_snprintf(key, sizeof key, "%" PRIx64, ino);
+        if (f->st.st_nlink > 1 && atomic_load(&fs->indexed) && fstatat(fs->links, key, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            st.st_ino == f->st.st_ino && st.st_dev == f->st.st_dev)
+                f->indexed = true;
+}
+
+int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *ret) {
+        bool found = false;
+        int r = 0;
+
+        *ret = (Found){ .rule = parent->dir->rule };
+        for (int i = -1; i < (int) parent->dir->n; i++) {
+                if (i < 0 && !node_is(parent, NODE_UPPER))
+                        continue;
+                unsigned number = i < 0 ? LAYER_UPPER : parent->dir->lower[i].layer;
+                if (number < from)
+                        continue;
+                const Layer *layer = &fs->layers[number];
+                struct stat st;
+                Fd *dir = fd_dir(fs, parent, number, &r);
+                if (!dir) {
+                        if ((r == -ENOENT || r == -ESTALE || r == -EACCES) && number != LAYER_UPPER) {
+                                r = 0; /* gone on the host, or closed to us */
+                                continue;
+                        }
+                        break;
+                }
+                r = ask_layer(fs, number, dir->fd, name, &st);
+                if (r == 1 && layer->host && !host_shows(fs, parent, name, &st, &ret->rule))
+                        r = 0;
+                if (r != 1 || (found && !S_ISDIR(st.st_mode))) {
+                        fd_put(fs, dir);
+                        /* A file below a directory is hidden by it, and so is all below a whiteout. */
+                        if (r < 0 || r == 1)
+                                break;
+                        continue;
+                }
+                if (!found) {
+                        found = true;
+                        ret->st = st;
+                        ret->layer = number;
+                        ret->upper = number == LAYER_UPPER;
+                        ret->ino = fs_shown_ino(fs, st.st_dev, st.st_ino);
+                        if (ret->upper)
+                                ask_origin(fs, dir->fd, name, ret);
+                } else if (ret->upper && ret->n_lower == 0) {
+                        /* A merged directory shows the lower's number, as it did before it was copied up. */
+                        ret->ino = fs_shown_ino(fs, st.st_dev, st.st_ino);
+                }
+                if (!S_ISDIR(st.st_mode)) {
+                        fd_put(fs, dir);
+                        ask_index(fs, ret);
+                        r = 0;
+                        break;
+                }
+                if (number != LAYER_UPPER && !add_lower(ret, number, NULL)) {
+                        fd_put(fs, dir);
+                        r = -ENOMEM;
+                        break;
+                }
+                bool last = is_opaque(layer, dir->fd, name);
+                char *redirect = last ? NULL : read_redirect(fs, layer, dir->fd, name, parent, number);
+                fd_put(fs, dir);
+                r = 0;
+                if (last) {
+                        ret->opaque = ret->upper;
+                        break;
+                }
+                if (redirect) {
+                        r = follow_redirect(fs, number + 1, redirect, ret);
+                        free(redirect);
+                        break;
+                }
+        }
+        if (found && (r == 0 || r == -ENOENT))
+                return 0;
+        found_clear(ret);
+        return r < 0 ? r : -ENOENT;
+}
+
+int lookup_lower(Fs *fs, Node *parent, const char *name) {
+        Found found;
+
+        if (!dir_has_lower(parent))
+                return 0;
+        int r = lookup_name(fs, parent, name, LAYER_UPPER + 1, &found);
+        if (r == 0) {
+                found_clear(&found);
+                return 1;
+        }
+        return r == -ENOENT ? 0 : r;
+}
+
+uint64_t links_key(const Node *node) {
+        return node->ino;
+}
+
+int place_get(Fs *fs, Node *node, Place *ret) {
+        int r = 0;
+
+        *ret = (Place){ .dir = -1, .fd = -1 };
+        if (node_is(node, NODE_NAMELESS)) {
+                ret->held = fd_pinned(fs, node);
+                if (!ret->held)
+                        return -ESTALE;
+                ret->fd = ret->held->fd;
+                return 0;
+        }
+        if (node == fs->root) {
+                unsigned layer = node_is(node, NODE_UPPER) ? LAYER_UPPER : node->dir->lower[0].layer;
+                ret->dir = fs->layers[layer].root;
+                strcpy(ret->name, ".");
+                return 0;
+        }
+        if (node_is(node, NODE_INDEXED)) {
+                ret->dir = fs->links;
+                (void) g_snprintf(ret->name, sizeof ret->name, "%" PRIx64, links_key(node));
+                return 0;
+        }
+        unsigned layer = node_layer(node);
+        if (S_ISDIR(node->type)) {
+                /* Its name here may be another below: the directory itself. */
+                if (layer != LAYER_UPPER)
+                        layer = node->dir->lower[0].layer;
+                ret->held = fd_dir(fs, node, layer, &r);
+                if (!ret->held)
+                        return r;
+                ret->dir = ret->held->fd;
+                strcpy(ret->name, ".");
+                return 0;
+        }
+        ret->held = fd_dir(fs, node->parent, layer, &r);
+        if (!ret->held)
+                return r;
+        ret->dir = ret->held->fd;
+        g_strlcpy(ret->name, node->name, sizeof ret->name);
+        return 0;
+}
+
+void place_put(Fs *fs, Place *place) {
+        fd_put(fs, place->held);
+        place->held = NULL;
+}
+
+int place_stat(Fs *fs, const Place *place, struct stat *ret) {
+        int r = place->dir < 0 ? fstat(place->fd, ret) : fstatat(place->dir, place->name, ret, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT);
+        if (r < 0 && errno == EACCES && fs->agent && place->dir >= 0)
+                return agent_stat(fs->agent, place->dir, place->name, ret);
+        return r < 0 ? -errno : 0;
+}

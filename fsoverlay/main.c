@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * usbox-fs: the copy-on-write root of one box, by FUSE.
+ *
+ * Role: helper of the launcher, or a program of its own. Privileges: the caller's, fewer from confinement on. Threads: those of
+ * server.c and notify.c; this one waits.
+ *
+ * Theory of operation. The kernel sends what the box does with files as requests; layers below are plain directories that are
+ * reached by descriptors. What the box changes goes to the upper, in overlayfs's form. Speed comes from not being
+ * asked: names, absent names and attributes are the kernel's to keep for ever (nothing changes but through it),
+ * open and close are not told, written pages are kept.
+ *
+ *      box ⇄ kernel ⇄ /dev/fuse ⇄ server (threads) ⇄ ops ⇄ node, layer, copyup ⇄ upper, box's layer, host
+ *                                                       ⇣ agent (other ids of the box)
+ *
+ * The launcher starts it beside the clone: FS_CONFIG at once, and FS_MOUNT when the child has mounted. Then comes the agent, the
+ * confinement, the threads, and FS_READY. It ends when the file system is unmounted, which writes out what the kernel still
+ * has, or when the launcher is gone.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/confine.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/wire.h"
+#include "fsoverlay/confinement.h"
+#include "fsoverlay/mountfs.h"
+#include "fsoverlay/notify.h"
+#include "fsoverlay/server.h"
+#include "fsoverlay/standalone.h"
+
+/* More bring nothing that waits for one disk; fewer would have one copy-up of a large file stop all. */
+static unsigned default_threads(void) {
+        long n = sysconf(_SC_NPROCESSORS_ONLN);
+        return (unsigned) CLAMP(n, 2, 8);
+}
+
+static void write_stats(Fs *fs, const char *path) {
+        g_autofree char *text = server_stats(fs);
+        _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+        if (fd < 0 || !fd_write_all(fd, text, strlen(text)))
+                log_note("%s: %s", path, g_strerror(errno));
+}
+
+/* Until it is unmounted, or the launcher is gone (wire, -1: there is none). */
+static void serve(Fs *fs, Server *server, int wire, int signals, const char *stats) {
+        struct pollfd fds[] = { { .fd = server_end_fd(server), .events = POLLIN },
+                                { .fd = wire, .events = POLLIN },
+                                { .fd = signals, .events = POLLIN } };
+
+        for (;;) {
+                int n = poll(fds, G_N_ELEMENTS(fds), fs->journal ? 1000 : -1);
+                if (n < 0 && errno != EINTR)
+                        return;
+                if (n == 0)
+                        journal_flush(fs->journal);
+                if (n <= 0)
+                        continue;
+                if (fds[0].revents) {
+                        server_join(server);
+                        return;
+                }
+                if (fds[1].revents)
+                        return;
+                if (fds[2].revents) {
+                        struct signalfd_siginfo info;
+                        if (read(signals, &info, sizeof info) != sizeof info)
+                                continue;
+                        if (info.ssi_signo != SIGUSR1)
+                                return;
+                        if (stats)
+                                write_stats(fs, stats);
+                }
+        }
+}
+
+static int block_signals(GError **error) {
+        sigset_t set;
+
+        sigemptyset(&set);
+        for (const int *sig = (const int[]){ SIGUSR1, SIGTERM, SIGINT, SIGHUP, 0 }; *sig; sig++)
+                sigaddset(&set, *sig);
+        signal(SIGPIPE, SIG_IGN);
+        signal(SIGXFSZ, SIG_IGN);
+        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0) {
+                err_set(error, errno, "sigprocmask");
+                return -1;
+        }
+        int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+        if (fd < 0)
+                err_set(error, errno, "signalfd");
+        return fd;
+}
+
+/* Threads, then *ready or FS_READY; and at the end what is still to be said. */
+static bool run(Fs *fs, unsigned threads, int wire, int signals, int *ready, const char *stats, GError **error) {
+        int r = notifier_start(fs);
+        if (r < 0)
+                return err_set(error, -r, "start a thread");
+        Server *server = server_start(fs, threads ? threads : default_threads(), error);
+        if (!server)
+                return false;
+        if (wire >= 0 && !wire_send(wire, WIRE_FS_READY, NULL, NULL, 0, error))
+                return false;
+        if (ready)
+                standalone_serving(ready);
+        log_step("ready");
+        serve(fs, server, wire, signals, stats);
+        if (stats)
+                write_stats(fs, stats);
+        journal_free(fs->journal);
+        return true;
+}
+
+/* The launcher's helper. box: the box's directory, with upper/ and work/ in it; -1: a root that is only read. */
+static bool run_helper(int wire, int box, int trace, bool verbose, GError **error) {
+        g_auto(WireMessage) m = { 0 }, mount = { 0 };
+        int upper = -1, work = -1;
+
+        if (!wire_expect(wire, "launcher", WIRE_FS_CONFIG, &m, error))
+                return false;
+        FsConfig *config = fs_config_parse(m.body, error); /* for good */
+        if (!config)
+                return false;
+        log_init("usbox-fs", verbose || config->verbose);
+        if (box >= 0) {
+                upper = openat(box, "upper", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                work = openat(box, "work", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                if (upper < 0 || work < 0)
+                        return err_set(error, errno, "the box's directory");
+        }
+        int signals = block_signals(error);
+        if (signals < 0 || !wire_expect(wire, "launcher", WIRE_FS_MOUNT, &mount, error))
+                return false;
+        int dev = wire_message_take_fd(&mount, 0), host = wire_message_take_fd(&mount, 1), layer = wire_message_take_fd(&mount, 2);
+        _cleanup_close_ int userns = wire_message_take_fd(&mount, 3);
+        int lowers[] = { layer, host };
+        FsParts parts = { .upper = upper,
+                          .work = work,
+                          .lowers = lowers,
+                          .n_lowers = G_N_ELEMENTS(lowers),
+                          .last_is_host = true,
+                          .config = config,
+                          .trace = trace };
+        Fs *fs = fs_open(&parts, dev, error);
+        if (!fs)
+                return false;
+        if (upper >= 0 && !(fs->agent = agent_start(userns, error)))
+                return false;
+        /* A caller without CAP_CHOWN over the host's ids: chown is the agent's. */
+        if (!confinement_apply(&(Confinement){ .lowers = lowers, .n_lowers = 2, .box = box }, error)) {
+                g_prefix_error(error, "confine usbox-fs: ");
+                return false;
+        }
+        return run(fs, config->threads, wire, signals, NULL, NULL, error);
+}
+
+static int open_dir(const char *path, GError **error) {
+        int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0) {
+                g_autofree char *shown = err_quote(path);
+                err_set(error, errno, "%s", shown);
+        }
+        return fd;
+}
+
+static bool run_standalone(const StandaloneOptions *o, GError **error) {
+        int upper = -1, work = -1, trace = -1, ready = -1;
+        g_autofree int *lowers = g_new(int, o->lowers->len);
+
+        for (guint i = 0; i < o->lowers->len; i++)
+                if ((lowers[i] = open_dir(g_ptr_array_index(o->lowers, i), error)) < 0)
+                        return false;
+        if (o->upper && ((upper = open_dir(o->upper, error)) < 0 || (work = open_dir(o->work, error)) < 0))
+                return false;
+        if (o->trace && (trace = open(o->trace, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)) < 0)
+                return err_set(error, errno, "%s", o->trace);
+        FsConfig *config = standalone_config(o);
+        FsParts parts = { .upper = upper,
+                          .work = work,
+                          .lowers = lowers,
+                          .n_lowers = o->lowers->len,
+                          .dot_wh = true,
+                          .config = config,
+                          .noacl = o->noacl,
+                          .fsync_ignored = o->fsync_ignored,
+                          .trace = trace };
+        Fs *fs = fs_open(&parts, -1, error);
+        if (!fs || (fs->dev = standalone_mount(o, error)) < 0)
+                return false;
+        fs->ids.squash_uid = o->squash_uid >= 0;
+        fs->ids.squash_to_uid = (uint32_t) o->squash_uid;
+        fs->ids.squash_gid = o->squash_gid >= 0;
+        fs->ids.squash_to_gid = (uint32_t) o->squash_gid;
+        int signals = -1;
+        bool ok = (o->foreground || standalone_background(&ready, error)) && (signals = block_signals(error)) >= 0 &&
+                  run(fs, config->threads, -1, signals, &ready, o->stats, error);
+        standalone_unmount(o, fs->dev);
+        return ok;
+}
+
+/* --wire N [--box N] [--trace N] [--verbose] */
+static bool parse_helper(int argc, char **argv, int *wire, int *box, int *trace, bool *verbose) {
+        for (int i = 1; i < argc; i++) {
+                int *number = g_str_equal(argv[i], "--wire")    ? wire
+                              : g_str_equal(argv[i], "--box")   ? box
+                              : g_str_equal(argv[i], "--trace") ? trace
+                                                                : NULL;
+                guint64 fd;
+                if (g_str_equal(argv[i], "--verbose"))
+                        *verbose = true;
+                else if (number && i + 1 < argc && g_ascii_string_to_unsigned(argv[++i], 10, 3, 1024, &fd, NULL))
+                        *number = (int) fd;
+                else
+                        return false;
+        }
+        return *wire >= 0;
+}
+
+static void print_error(const GError *error) {
+        const char *hint = err_get_hint(error);
+        log_note("%s", error->message);
+        if (hint)
+                log_note("hint: %s", hint);
+}
+
+static int main_helper(int argc, char **argv) {
+        int wire = -1, box = -1, trace = -1;
+        bool verbose = false;
+        g_autoptr(GError) error = NULL;
+
+        log_init("usbox-fs", false);
+        if (!parse_helper(argc, argv, &wire, &box, &trace, &verbose)) {
+                log_note("this form is usbox's own; usbox-fs --help says how to mount");
+                return EXIT_FAILURE;
+        }
+        bool ok = run_helper(wire, box, trace, verbose, &error);
+        if (!ok) {
+                err_step(&error, "mount");
+                wire_send_error(wire, error);
+        }
+        /* At once: threads may still wait for the kernel. */
+        _exit(ok ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
+int main(int argc, char **argv) {
+        g_autoptr(GError) error = NULL;
+        g_auto(StandaloneOptions) options = { 0 };
+
+        if (argc > 1 && g_str_equal(argv[1], "--wire"))
+                return main_helper(argc, argv);
+        log_init("usbox-fs", false);
+        if (!standalone_parse(argc, argv, &options, &error)) {
+                print_error(error);
+                return EXIT_FAILURE;
+        }
+        if (options.help || options.version) {
+                fputs(options.help ? standalone_help() : "usbox-fs " USBOX_VERSION "\n", stdout);
+                return EXIT_SUCCESS;
+        }
+        log_init("usbox-fs", options.debug);
+        if (!run_standalone(&options, &error)) {
+                print_error(error);
+                return EXIT_FAILURE;
+        }
+        return EXIT_SUCCESS;
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A file system put together from its layers, before it is served.
+ *
+ * Role: usbox-fs. Privileges: the caller's. Threads: none yet. Order: after layers and /dev/fuse are open; the agent and the
+ * confinement come before the first thread.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "fsoverlay/mountfs.h"
+
+/* Of the descriptors that we may have, half at most, and not more than helps. */
+#define CACHED_FDS_MAX 4096u
+
+static unsigned raise_nofile(void) {
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return 256;
+        if (limit.rlim_cur < limit.rlim_max) {
+                struct rlimit wanted = { limit.rlim_max, limit.rlim_max };
+                if (setrlimit(RLIMIT_NOFILE, &wanted) == 0)
+                        limit = wanted;
+        }
+        return (unsigned) MIN(limit.rlim_cur / 2, (rlim_t) CACHED_FDS_MAX);
+}
+
+static bool is_empty(int dir) {
+        int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
+        bool empty = true;
+
+        if (!list) {
+                fd_closep(&fd);
+                return false;
+        }
+        for (struct dirent *d; empty && (d = readdir(list));)
+                empty = strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0;
+        closedir(list);
+        return empty;
+}
+
+static int open_made(int dir, const char *name, GError **error) {
+        if (mkdirat(dir, name, 0700) < 0 && errno != EEXIST) {
+                err_set(error, errno, "make %s in the work directory", name);
+                return -1;
+        }
+        int fd = openat(dir, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                err_set(error, errno, "%s in the work directory", name);
+        return fd;
+}
+
+static bool open_work(Fs *fs, const FsParts *parts, GError **error) {
+        struct stat upper, work;
+
+        fs->work = fs->links = -1;
+        if (parts->upper < 0)
+                return true;
+        if (fstat(parts->upper, &upper) < 0 || fstat(parts->work, &work) < 0)
+                return err_set(error, errno, "upper and work directories");
+        if (upper.st_dev != work.st_dev)
+                return err_set(error, EXDEV, "the work directory has to be on the file system of the upper");
+        fs->work = open_made(parts->work, "work", error);
+        fs->links = fs->work >= 0 ? open_made(parts->work, "links", error) : -1;
+        if (fs->links < 0)
+                return false;
+        /* What a killed one left unfinished. */
+        int r = work_clean(fs);
+        if (r < 0)
+                return err_set(error, -r, "clean the work directory");
+        fs->indexed = !is_empty(fs->links);
+        fs->origins = !is_empty(parts->upper);
+        return true;
+}
+
+static bool make_root(Fs *fs, GError **error) {
+        unsigned first = fs->layers[LAYER_UPPER].root >= 0 ? LAYER_UPPER : LAYER_UPPER + 1;
+        struct stat top, below;
+        Found found = { .layer = first, .upper = first == LAYER_UPPER };
+
+        if (fstat(fs->layers[first].root, &top) < 0 || fstat(fs->layers[LAYER_UPPER + 1].root, &below) < 0)
+                return err_set(error, errno, "root directory");
+        /* The first of the table: its inode numbers show as they are. */
+        struct stat host;
+        if (fstat(fs->layers[fs->n_layers - 1].root, &host) < 0)
+                return err_set(error, errno, "root directory");
+        (void) fs_dev_index(fs, host.st_dev);
+        found.st = top;
+        found.ino = fs_shown_ino(fs, below.st_dev, below.st_ino);
+        found.n_lower = (uint16_t) (fs->n_layers - 1);
+        found.lower = g_new0(DirLayer, found.n_lower);
+        for (unsigned i = 0; i < found.n_lower; i++)
+                found.lower[i].layer = (uint16_t) (i + 1);
+        found.rule = fs->rules ? rules_root(fs->rules) : 0;
+        bool new_name;
+        fs->root = node_get(fs, NULL, "", &found, &new_name);
+        g_free(found.lower);
+        if (!fs->root)
+                return err_set(error, ENOMEM, "root directory");
+        return true;
+}
+
+static bool read_groups(Fs *fs, GError **error) {
+        int n = getgroups(0, NULL);
+        fs->groups = g_new(gid_t, MAX(n, 0) + 1);
+        fs->n_groups = getgroups(MAX(n, 0), fs->groups);
+        if (fs->n_groups < 0)
+                return err_set(error, errno, "getgroups");
+        return true;
+}
+
+Fs *fs_open(const FsParts *parts, int dev, GError **error) {
+        const FsConfig *config = parts->config;
+        Fs *fs = g_new0(Fs, 1);
+
+        fs->dev = dev;
+        fs->max_fds = raise_nofile();
+        fs->devs = calloc(FS_DEVS_MAX, sizeof *fs->devs);
+        fs->n_layers = parts->n_lowers + 1;
+        fs->layers = g_new0(Layer, fs->n_layers);
+        fs->layers[LAYER_UPPER] = (Layer){ .root = parts->upper, .dot_wh = false };
+        for (unsigned i = 0; i < parts->n_lowers; i++)
+                fs->layers[i + 1] = (Layer){ .root = parts->lowers[i],
+                                             .host = parts->last_is_host && i + 1 == parts->n_lowers,
+                                             .dot_wh = parts->dot_wh && !(parts->last_is_host && i + 1 == parts->n_lowers) };
+        fs->read_only = parts->upper < 0 || config->read_only;
+        fs->strict = config->strict;
+        fs->acl = !parts->noacl;
+        fs->fsync_ignored = parts->fsync_ignored;
+        /* A limit is to be felt by the write(2) that meets it, not by a page that is written later. */
+        fs->writeback = !fs->read_only && config->disk == 0;
+        fs->ids = (Ids){ .uidmap = config->uidmap, .gidmap = config->gidmap, .uid = geteuid(), .gid = getegid() };
+        if (!fs->devs || !nodes_init(fs) || getrandom(fs->hash_key, sizeof fs->hash_key, 0) != sizeof fs->hash_key) {
+                err_set(error, ENOMEM, "table of nodes");
+                return NULL;
+        }
+        if (config->rules->len > 0 || config->others_eyes)
+                fs->rules = rules_new(config);
+        if (!read_groups(fs, error) || !open_work(fs, parts, error) || !make_root(fs, error))
+                return NULL;
+        if (config->disk > 0 && parts->upper >= 0 && !(fs->quota = quota_new(config->disk, parts->upper, error)))
+                return NULL;
+        if (parts->trace >= 0)
+                fs->journal = journal_new(parts->trace);
+        return fs;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "fsoverlay/fs.h"
+
+/* What a file system is made of. Descriptors are borrowed; they stay in use. */
+typedef struct {
+        int upper, work;      /* directories; -1: read-only */
+        const int *lowers;    /* topmost first */
+        unsigned n_lowers;
+        bool last_is_host;    /* the last lower is a live host tree: rules and others_eyes are asked of it, and it holds no marks */
+        bool dot_wh;          /* the others may hold marks of the form .wh.NAME */
+        const FsConfig *config; /* borrowed for good */
+        bool noacl, fsync_ignored;
+        int trace;            /* fd, taken; -1: none */
+} FsParts;
+
+/* Make it ready to be served on the descriptor dev. NULL with error. */
+Fs *fs_open(const FsParts *parts, int dev, GError **error);

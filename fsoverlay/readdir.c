@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Listing directories.
+ *
+ * Role: usbox-fs. Privileges: the caller's, the agent's for directories of the upper that the caller may not read. Threads: any.
+ *
+ * There is no handle for an open directory (the kernel does not tell of opendir), so a place in a listing must mean something by
+ * itself: it is a keyed hash of the name, and entries come in the order of their hashes. So a listing that goes on after names
+ * came and went has each name that stayed exactly once, whoever else reads or changes the directory. The key is random: nobody
+ * makes names that collide. A listing is kept from its first piece to its last.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "fsoverlay/ops.h"
+
+#define PLACE_DOT 1u
+#define PLACE_DOTDOT 2u
+
+typedef struct {
+        uint64_t place;
+        uint32_t name; /* offset in names */
+        uint16_t layer;
+        uint8_t type; /* DT_* */
+        bool gone;    /* a whiteout, while the layers are merged */
+} Entry;
+
+struct DirList {
+        _Atomic unsigned refs;
+        uint32_t version;
+        GArray *entries; /* of Entry */
+        GString *names;
+};
+
+void dir_list_free(DirList *list) {
+        if (atomic_fetch_sub(&list->refs, 1) != 1)
+                return;
+        g_array_free(list->entries, TRUE);
+        g_string_free(list->names, TRUE);
+        free(list);
+}
+
+void dir_changed(Node *dir) {
+        atomic_fetch_add(&dir->dir->version, 1);
+}
+
+#define ROTL(x, b) (((x) << (b)) | ((x) >> (64 - (b))))
+#define SIPROUND                                                                                                       \
+        do {                                                                                                           \
+                v0 += v1; v1 = ROTL(v1, 13); v1 ^= v0; v0 = ROTL(v0, 32);                                              \
+                v2 += v3; v3 = ROTL(v3, 16); v3 ^= v2;                                                                 \
+                v0 += v3; v3 = ROTL(v3, 21); v3 ^= v0;                                                                 \
+                v2 += v1; v1 = ROTL(v1, 17); v1 ^= v2; v2 = ROTL(v2, 32);                                              \
+        } while (0)
+
+/* SipHash-1-3 (Aumasson, Bernstein), to 63 bits and above the places of "." and "..". */
+static uint64_t place_of(const Fs *fs, const char *name, size_t len) {
+        uint64_t v0 = fs->hash_key[0] ^ 0x736f6d6570736575ull, v1 = fs->hash_key[1] ^ 0x646f72616e646f6dull;
+        uint64_t v2 = fs->hash_key[0] ^ 0x6c7967656e657261ull, v3 = fs->hash_key[1] ^ 0x7465646279746573ull;
+        uint64_t m;
+        size_t i = 0;
+
+        for (; i + 8 <= len; i += 8) {
+                memcpy(&m, name + i, 8);
+                v3 ^= m;
+                SIPROUND;
+                v0 ^= m;
+        }
+        m = (uint64_t) len << 56;
+        memcpy(&m, name + i, len - i);
+        v3 ^= m;
+        SIPROUND;
+        v0 ^= m;
+        v2 ^= 0xff;
+        SIPROUND;
+        SIPROUND;
+        SIPROUND;
+        uint64_t hash = (v0 ^ v1 ^ v2 ^ v3) >> 1;
+        return MAX(hash, PLACE_DOTDOT + 1);
+}
+
+static int by_place(const void *a, const void *b) {
+        const Entry *x = a, *y = b;
+        return x->place < y->place ? -1 : x->place > y->place;
+}
+
+/* getdents64(2)'s record. */
+struct dirent64_raw {
+        uint64_t ino;
+        int64_t off;
+        uint16_t reclen;
+        uint8_t type;
+        char name[];
+};
+
+typedef struct {
+        Fs *fs;
+        Node *dir;
+        DirList *list;
+        GHashTable *seen; /* of places, where there is more than one layer: (index + 1) of the entry */
+        unsigned layer;
+        int fd;
+        char *path; /* for rules */
+        bool opaque_seen;
+} Merge;
+
+/* Whether a name of this layer is one at all; *gone: it says that there is none. */
+static bool judge(Merge *m, const char *name, uint8_t *type, bool *gone) {
+        const Layer *layer = &m->fs->layers[m->layer];
+        struct stat st;
+
+        *gone = false;
+        if (*type == DT_UNKNOWN)
+                *type = fstatat(m->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint8_t) IFTODT(st.st_mode) : DT_UNKNOWN;
+        if (layer->host) {
+                if (*type != DT_REG && *type != DT_DIR && *type != DT_LNK)
+                        return false;
+                RuleState rule = m->dir->dir->rule;
+                return !m->fs->rules || rules_trivial(rule) ||
+                       rules_enter(m->fs->rules, rule, m->path, name, *type == DT_DIR, &rule);
+        }
+        if (*type == DT_CHR && fstatat(m->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && stat_is_whiteout(&st))
+                *gone = true;
+        return true;
+}
+
+static void add(Merge *m, const char *name, uint8_t type) {
+        DirList *list = m->list;
+        bool gone = false;
+        size_t len = strlen(name);
+
+        if (m->fs->layers[m->layer].dot_wh && strncmp(name, ".wh.", 4) == 0) {
+                if (strcmp(name, ".wh..wh..opq") == 0) {
+                        m->opaque_seen = true;
+                        return;
+                }
+                name += 4;
+                len -= 4;
+                gone = true;
+        } else if (!judge(m, name, &type, &gone)) {
+                return;
+        }
+        uint64_t place = place_of(m->fs, name, len);
+        if (m->seen) {
+                if (g_hash_table_contains(m->seen, &place))
+                        return; /* an upper layer's stands before it */
+                g_hash_table_add(m->seen, g_memdup2(&place, sizeof place));
+        }
+        Entry e = { .place = place, .name = (uint32_t) list->names->len, .layer = (uint16_t) m->layer, .type = type };
+        if (gone)
+                return;
+        g_string_append_len(list->names, name, (gssize) len + 1);
+        g_array_append_val(list->entries, e);
+}
+
+static int read_layer(Merge *m) {
+        char buffer[32768] __attribute__((aligned(8)));
+        int r = 0;
+        Fd *dir = fd_dir(m->fs, m->dir, m->layer, &r);
+
+        if (!dir)
+                return r == -ENOENT && m->layer != LAYER_UPPER ? 0 : r;
+        m->fd = m->layer == LAYER_UPPER ? up_open(m->fs, dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
+                                        : openat(dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (m->fd < 0)
+                r = m->layer == LAYER_UPPER ? m->fd : -errno;
+        fd_put(m->fs, dir);
+        if (r < 0)
+                return r;
+        for (;;) {
+                ssize_t n = syscall(SYS_getdents64, m->fd, buffer, sizeof buffer);
+                if (n <= 0) {
+                        r = n < 0 ? -errno : 0;
+                        break;
+                }
+                for (ssize_t at = 0; at < n;) {
+                        const struct dirent64_raw *d = (const struct dirent64_raw *) (buffer + at);
+                        at += d->reclen;
+                        if (strcmp(d->name, ".") != 0 && strcmp(d->name, "..") != 0)
+                                add(m, d->name, d->type);
+                }
+        }
+        close(m->fd);
+        return r == -ENOENT ? 0 : r; /* a directory that was removed is empty */
+}
+
+/* Under Fs.tree. */
+static int build(Fs *fs, Node *dir, DirList **ret) {
+        DirList *list = calloc(1, sizeof *list);
+        int r = 0;
+
+        if (!list)
+                return -ENOMEM;
+        list->refs = 1;
+        list->version = atomic_load(&dir->dir->version);
+        list->entries = g_array_new(FALSE, FALSE, sizeof(Entry));
+        list->names = g_string_new(NULL);
+        unsigned n_layers = dir->dir->n + (node_is(dir, NODE_UPPER) ? 1u : 0u);
+        g_autoptr(GHashTable) seen = n_layers > 1 ? g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL) : NULL;
+        g_autofree char *below = NULL;
+        Merge m = { .fs = fs, .dir = dir, .list = list, .seen = seen };
+
+        for (int i = -1; r == 0 && i < (int) dir->dir->n && !m.opaque_seen; i++) {
+                if (i < 0 && !node_is(dir, NODE_UPPER))
+                        continue;
+                m.layer = i < 0 ? LAYER_UPPER : dir->dir->lower[i].layer;
+                if (fs->layers[m.layer].host && fs->rules && rules_needs_path(fs->rules)) {
+                        g_autofree char *path = dir_path(fs, dir, m.layer);
+                        g_free(below);
+                        m.path = below = path ? g_strconcat("/", path, NULL) : NULL;
+                        if (!path)
+                                r = -ESTALE;
+                }
+                if (r == 0)
+                        r = node_is(dir, NODE_NAMELESS) ? 0 : read_layer(&m);
+        }
+        if (r < 0) {
+                dir_list_free(list);
+                return r;
+        }
+        qsort(list->entries->data, list->entries->len, sizeof(Entry), by_place);
+        *ret = list;
+        return 0;
+}
+
+static int get_list(Fs *fs, Node *dir, bool from_start, DirList **ret) {
+        pthread_mutex_lock(node_lock(fs, dir));
+        DirList *list = dir->dir->list;
+        if (list && from_start && (fs->strict || list->version != atomic_load(&dir->dir->version)))
+                list = NULL;
+        if (list)
+                atomic_fetch_add(&list->refs, 1);
+        pthread_mutex_unlock(node_lock(fs, dir));
+        if (list) {
+                *ret = list;
+                return 0;
+        }
+        pthread_rwlock_rdlock(&fs->tree);
+        int r = build(fs, dir, &list);
+        pthread_rwlock_unlock(&fs->tree);
+        if (r < 0)
+                return r;
+        atomic_fetch_add(&list->refs, 1);
+        pthread_mutex_lock(node_lock(fs, dir));
+        DirList *old = dir->dir->list;
+        dir->dir->list = list;
+        pthread_mutex_unlock(node_lock(fs, dir));
+        if (old)
+                dir_list_free(old);
+        *ret = list;
+        return 0;
+}
+
+/* The end was read: it is not needed any more. */
+static void forget_list(Fs *fs, Node *dir, DirList *list) {
+        pthread_mutex_lock(node_lock(fs, dir));
+        bool kept = dir->dir->list == list;
+        if (kept)
+                dir->dir->list = NULL;
+        pthread_mutex_unlock(node_lock(fs, dir));
+        if (kept)
+                dir_list_free(list);
+}
+
+int dir_is_empty(Fs *fs, Node *dir) {
+        DirList *list;
+        Found found;
+
+        pthread_rwlock_rdlock(&fs->tree);
+        int r = build(fs, dir, &list);
+        if (r == 0) {
+                r = 1;
+                for (guint i = 0; r == 1 && i < list->entries->len; i++) {
+                        const Entry *e = &g_array_index(list->entries, Entry, i);
+                        int there = lookup_name(fs, dir, list->names->str + e->name, 0, &found);
+                        if (there == 0)
+                                found_clear(&found);
+                        if (there != -ENOENT)
+                                r = there < 0 ? there : 0;
+                }
+                dir_list_free(list);
+        }
+        pthread_rwlock_unlock(&fs->tree);
+        return r;
+}
+
+static void put_dirent(struct fuse_dirent *d, uint64_t ino, uint64_t place, const char *name, size_t len, uint8_t type) {
+        *d = (struct fuse_dirent){ .ino = ino, .off = place, .namelen = (uint32_t) len, .type = type };
+        memcpy((char *) d + FUSE_NAME_OFFSET, name, len);
+        memset((char *) d + FUSE_NAME_OFFSET + len, 0, FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + len) - (FUSE_NAME_OFFSET + len));
+}
+
+/* One entry at the answer's end. 1: there was room, 0: there was none, -ENOENT: no such name after all. */
+static int put_entry(Request *r, const DirList *list, const Entry *e, bool fresh, bool plus) {
+        const char *name = list->names->str + e->name;
+        size_t len = strlen(name), size = (plus ? FUSE_NAME_OFFSET_DIRENTPLUS : FUSE_NAME_OFFSET) + len;
+        unsigned from = fresh ? e->layer : 0;
+        char *at = (char *) r->out + r->out_len;
+        struct stat st;
+
+        size = FUSE_DIRENT_ALIGN(size);
+        if (r->out_len + size > r->out_size)
+                return 0;
+        if (plus) {
+                struct fuse_direntplus *d = (struct fuse_direntplus *) at;
+                Node *node;
+                int n = entry_lookup(r->fs, r->node, name, from, &node, &st);
+                if (n < 0)
+                        return -ENOENT;
+                reply_entry(r, node, &st, &d->entry_out);
+                put_dirent(&d->dirent, node->ino, e->place, name, len, (uint8_t) IFTODT(st.st_mode));
+        } else {
+                Found found;
+                pthread_rwlock_rdlock(&r->fs->tree);
+                int n = lookup_name(r->fs, r->node, name, from, &found);
+                pthread_rwlock_unlock(&r->fs->tree);
+                if (n < 0)
+                        return -ENOENT;
+                put_dirent((struct fuse_dirent *) at, found.ino, e->place, name, len, (uint8_t) IFTODT(found.st.st_mode));
+                found_clear(&found);
+        }
+        r->out_len += size;
+        return 1;
+}
+
+static bool put_dot(Request *r, uint64_t ino, uint64_t place, const char *name, bool plus) {
+        size_t head = plus ? FUSE_NAME_OFFSET_DIRENTPLUS : FUSE_NAME_OFFSET, size = FUSE_DIRENT_ALIGN(head + strlen(name));
+        char *at = (char *) r->out + r->out_len;
+
+        if (r->out_len + size > r->out_size)
+                return false;
+        if (plus) {
+                memset(at, 0, FUSE_NAME_OFFSET_DIRENTPLUS);
+                at += FUSE_NAME_OFFSET_DIRENTPLUS - FUSE_NAME_OFFSET;
+        }
+        put_dirent((struct fuse_dirent *) at, ino, place, name, strlen(name), DT_DIR);
+        r->out_len += size;
+        return true;
+}
+
+/* The first entry behind a place. */
+static guint entry_after(const DirList *list, uint64_t place) {
+        guint low = 0, high = list->entries->len;
+        while (low < high) {
+                guint middle = (low + high) / 2;
+                if (g_array_index(list->entries, Entry, middle).place <= place)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return low;
+}
+
+static int list_dir(Request *r, bool plus) {
+        const struct fuse_read_in *in = r->in;
+        Fs *fs = r->fs;
+        DirList *list;
+        uint64_t place = in->offset;
+
+        r->out_size = MIN(r->out_size, (size_t) in->size);
+        int n = get_list(fs, r->node, place == 0, &list);
+        if (n < 0)
+                return n;
+        if (place == 0 && fs->journal) {
+                pthread_rwlock_rdlock(&fs->tree);
+                g_autofree char *path = node_path(fs, r->node, NULL);
+                pthread_rwlock_unlock(&fs->tree);
+                if (path)
+                        journal_event(fs->journal, "list", path);
+        }
+        pthread_rwlock_rdlock(&fs->tree);
+        uint64_t up = r->node->parent ? r->node->parent->ino : r->node->ino;
+        pthread_rwlock_unlock(&fs->tree);
+        bool room = true;
+        if (place < PLACE_DOT)
+                room = put_dot(r, r->node->ino, PLACE_DOT, ".", plus);
+        if (room && place < PLACE_DOTDOT)
+                room = put_dot(r, up, PLACE_DOTDOT, "..", plus);
+        bool fresh = !fs->strict && list->version == atomic_load(&r->node->dir->version);
+        guint i = place > PLACE_DOTDOT ? entry_after(list, place) : 0;
+        for (; room && i < list->entries->len; i++)
+                room = put_entry(r, list, &g_array_index(list->entries, Entry, i), fresh, plus) != 0;
+        if (r->out_len == 0)
+                forget_list(fs, r->node, list);
+        dir_list_free(list);
+        return 0;
+}
+
+int op_readdir(Request *r) {
+        return list_dir(r, false);
+}
+
+int op_readdirplus(Request *r) {
+        return list_dir(r, true);
+}

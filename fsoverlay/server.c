@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The FUSE protocol (linux/fuse.h, include/uapi): requests are read from /dev/fuse, carried out, answered.
+ *
+ * Role: usbox-fs. Privileges: none needed. Threads: this starts them; each reads, works and answers by itself.
+ *
+ * Spoken directly and not through libfuse: its 3.14 knows neither FUSE_TMPFILE (O_TMPFILE) nor FUSE_HANDLE_KILLPRIV_V2 (without which
+ * every first write of a file asks for its capabilities), and opens what its threads need when they start, which a confined
+ * process cannot.
+ *
+ * Requests come from the kernel, not from the box: their form can be trusted, names in them cannot. Sizes are checked all the same.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "fsoverlay/ops.h"
+#include "fsoverlay/server.h"
+
+#define MAX_PAGES 256u /* of a request: 1 MiB, the kernel's own most (FUSE_MAX_MAX_PAGES) */
+#define MAX_WRITE (MAX_PAGES * 4096u)
+#define BUFFER_SIZE (MAX_WRITE + 8192u)
+
+struct Server {
+        Fs *fs;
+        pthread_t *threads;
+        unsigned n_threads;
+        int end_fd;
+        _Atomic bool inited;
+};
+
+typedef struct {
+        int (*handle)(Request *);
+        size_t min_in;
+        const char *name;
+} Operation;
+
+static int op_init(Request *r);
+static int op_nothing(Request *r);
+
+static const Operation operations[] = {
+        [FUSE_LOOKUP] = { op_lookup, 1, "LOOKUP" },
+        [FUSE_FORGET] = { op_forget, sizeof(struct fuse_forget_in), "FORGET" },
+        [FUSE_GETATTR] = { op_getattr, 0, "GETATTR" },
+        [FUSE_SETATTR] = { op_setattr, sizeof(struct fuse_setattr_in), "SETATTR" },
+        [FUSE_READLINK] = { op_readlink, 0, "READLINK" },
+        [FUSE_SYMLINK] = { op_symlink, 2, "SYMLINK" },
+        [FUSE_MKNOD] = { op_mknod, sizeof(struct fuse_mknod_in), "MKNOD" },
+        [FUSE_MKDIR] = { op_mkdir, sizeof(struct fuse_mkdir_in), "MKDIR" },
+        [FUSE_UNLINK] = { op_unlink, 1, "UNLINK" },
+        [FUSE_RMDIR] = { op_rmdir, 1, "RMDIR" },
+        [FUSE_RENAME] = { op_rename, sizeof(struct fuse_rename_in), "RENAME" },
+        [FUSE_LINK] = { op_link, sizeof(struct fuse_link_in), "LINK" },
+        [FUSE_OPEN] = { op_open, sizeof(struct fuse_open_in), "OPEN" },
+        [FUSE_READ] = { op_read, sizeof(struct fuse_read_in), "READ" },
+        [FUSE_WRITE] = { op_write, sizeof(struct fuse_write_in), "WRITE" },
+        [FUSE_STATFS] = { op_statfs, 0, "STATFS" },
+        [FUSE_RELEASE] = { op_nothing, 0, "RELEASE" },
+        [FUSE_FSYNC] = { op_fsync, sizeof(struct fuse_fsync_in), "FSYNC" },
+        [FUSE_SETXATTR] = { op_setxattr, FUSE_COMPAT_SETXATTR_IN_SIZE, "SETXATTR" },
+        [FUSE_GETXATTR] = { op_getxattr, sizeof(struct fuse_getxattr_in), "GETXATTR" },
+        [FUSE_LISTXATTR] = { op_listxattr, sizeof(struct fuse_getxattr_in), "LISTXATTR" },
+        [FUSE_REMOVEXATTR] = { op_removexattr, 1, "REMOVEXATTR" },
+        [FUSE_INIT] = { op_init, offsetof(struct fuse_init_in, flags2), "INIT" },
+        [FUSE_OPENDIR] = { op_opendir, 0, "OPENDIR" },
+        [FUSE_READDIR] = { op_readdir, sizeof(struct fuse_read_in), "READDIR" },
+        [FUSE_RELEASEDIR] = { op_nothing, 0, "RELEASEDIR" },
+        [FUSE_FSYNCDIR] = { op_fsyncdir, sizeof(struct fuse_fsync_in), "FSYNCDIR" },
+        [FUSE_CREATE] = { op_create, sizeof(struct fuse_create_in), "CREATE" },
+        [FUSE_DESTROY] = { op_nothing, 0, "DESTROY" },
+        [FUSE_BATCH_FORGET] = { op_batch_forget, sizeof(struct fuse_batch_forget_in), "BATCH_FORGET" },
+        [FUSE_FALLOCATE] = { op_fallocate, sizeof(struct fuse_fallocate_in), "FALLOCATE" },
+        [FUSE_READDIRPLUS] = { op_readdirplus, sizeof(struct fuse_read_in), "READDIRPLUS" },
+        [FUSE_RENAME2] = { op_rename2, sizeof(struct fuse_rename2_in), "RENAME2" },
+        [FUSE_LSEEK] = { op_lseek, sizeof(struct fuse_lseek_in), "LSEEK" },
+        [FUSE_COPY_FILE_RANGE] = { op_copy_file_range, sizeof(struct fuse_copy_file_range_in), "COPY_FILE_RANGE" },
+        [FUSE_TMPFILE] = { op_tmpfile, sizeof(struct fuse_create_in), "TMPFILE" },
+        /* Answered by ENOSYS, which the kernel remembers; in the table for their names. */
+        [FUSE_FLUSH] = { NULL, 0, "FLUSH" },
+        [FUSE_ACCESS] = { NULL, 0, "ACCESS" },
+        [FUSE_INTERRUPT] = { NULL, 0, "INTERRUPT" },
+        [FUSE_IOCTL] = { NULL, 0, "IOCTL" },
+        [FUSE_POLL] = { NULL, 0, "POLL" },
+        [FUSE_BMAP] = { NULL, 0, "BMAP" },
+        [FUSE_SYNCFS] = { NULL, 0, "SYNCFS" },
+};
+
+const char *request_string(const Request *r, size_t offset) {
+        if (offset >= r->in_len)
+                return NULL;
+        const char *s = (const char *) r->in + offset;
+        return memchr(s, '\0', r->in_len - offset) ? s : NULL;
+}
+
+const char *request_name(const Request *r, size_t offset) {
+        const char *s = request_string(r, offset);
+
+        if (!s || !*s || strlen(s) > NAME_LEN_MAX || strchr(s, '/') || strcmp(s, ".") == 0 || strcmp(s, "..") == 0)
+                return NULL;
+        return s;
+}
+
+int reply_xattr_size(Request *r, uint32_t size) {
+        struct fuse_getxattr_out *out = r->out;
+        *out = (struct fuse_getxattr_out){ .size = size };
+        r->out_len = sizeof *out;
+        return 0;
+}
+
+static int op_nothing(Request *r) {
+        (void) r;
+        return 0;
+}
+
+static int op_init(Request *r) {
+        const struct fuse_init_in *in = r->in;
+        struct fuse_init_out *out = r->out;
+        Fs *fs = r->fs;
+        uint32_t want = FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_MAX_PAGES | FUSE_PARALLEL_DIROPS | FUSE_DO_READDIRPLUS |
+                        FUSE_CACHE_SYMLINKS | FUSE_DONT_MASK | FUSE_HANDLE_KILLPRIV_V2 | FUSE_ASYNC_DIO | FUSE_NO_OPENDIR_SUPPORT;
+
+        *out = (struct fuse_init_out){ .major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION };
+        r->out_len = sizeof *out;
+        if (in->major < 7)
+                return -EPROTO;
+        if (in->major > 7) /* it asks again with ours */
+                return 0;
+        if (!fs->journal)
+                want |= FUSE_NO_OPEN_SUPPORT;
+        if (fs->writeback)
+                want |= FUSE_WRITEBACK_CACHE;
+        if (fs->acl)
+                want |= FUSE_POSIX_ACL;
+        want |= fs->strict ? FUSE_AUTO_INVAL_DATA : FUSE_EXPLICIT_INVAL_DATA;
+        out->flags = in->flags & want;
+        out->max_readahead = in->max_readahead;
+        out->max_background = 64;
+        out->congestion_threshold = 48;
+        out->max_write = MAX_WRITE;
+        out->max_pages = MAX_PAGES;
+        out->time_gran = 1;
+        fs->acl = fs->acl && (out->flags & FUSE_POSIX_ACL);
+        log_step("kernel speaks FUSE %u.%u, flags %#x of %#x", in->major, in->minor, out->flags, in->flags);
+        return 0;
+}
+
+static void reply(Request *r, int result) {
+        struct fuse_out_header head = { .unique = r->head->unique };
+        struct iovec iov[2] = { { &head, sizeof head }, { r->out, r->out_len } };
+        int n = 1;
+
+        if (result < 0)
+                head.error = result;
+        else if (r->out_len > 0)
+                n = 2;
+        head.len = (uint32_t) (sizeof head + (n == 2 ? r->out_len : 0));
+        /* ENOENT: nobody waits for it any more (interrupted). */
+        if (writev(r->fs->dev, iov, n) < 0 && errno != ENOENT && errno != ENODEV)
+                log_step("answer to request %u: %s", r->head->opcode, g_strerror(errno));
+}
+
+static void handle(Request *r) {
+        uint32_t opcode = r->head->opcode;
+        const Operation *op = opcode < G_N_ELEMENTS(operations) ? &operations[opcode] : NULL;
+        int result = -ENOSYS;
+
+        if (opcode < G_N_ELEMENTS(operations))
+                atomic_fetch_add_explicit(&r->fs->counts[opcode], 1, memory_order_relaxed);
+        if (opcode == FUSE_INTERRUPT)
+                return;
+        if (op && op->handle) {
+                r->node = r->head->nodeid ? node_of_id(r->fs, r->head->nodeid) : NULL;
+                result = r->in_len < op->min_in ? -EINVAL : op->handle(r);
+        }
+        if (!r->no_reply)
+                reply(r, result);
+}
+
+static void *map_buffer(void) {
+        void *p = mmap(NULL, BUFFER_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        return p == MAP_FAILED ? NULL : p;
+}
+
+/* The thread that fills in: what it uses. */
+typedef struct {
+        Server *server;
+        void *in, *out;
+} Worker;
+
+static void *worker_main(void *arg) {
+        g_autofree Worker *w = arg;
+        Fs *fs = w->server->fs;
+        mode_t mask = umask(0);
+
+        umask(mask);
+        /* The umask is a thread's own then: that of the request's maker is set before something is made. */
+        bool own_umask = unshare(CLONE_FS) == 0;
+        if (!own_umask)
+                log_step("unshare(CLONE_FS): %s", g_strerror(errno));
+        for (;;) {
+                ssize_t n = read(fs->dev, w->in, BUFFER_SIZE);
+                if (n < 0) {
+                        if (errno == EINTR || errno == EAGAIN || errno == ENOENT)
+                                continue;
+                        if (errno != ENODEV)
+                                log_note("read from /dev/fuse: %s", g_strerror(errno));
+                        break;
+                }
+                if ((size_t) n < sizeof(struct fuse_in_header))
+                        continue;
+                Request r = { .fs = fs,
+                              .head = w->in,
+                              .in = (char *) w->in + sizeof(struct fuse_in_header),
+                              .in_len = (size_t) n - sizeof(struct fuse_in_header),
+                              .out = w->out,
+                              .out_size = BUFFER_SIZE,
+                              .umask = &mask };
+                handle(&r);
+        }
+        uint64_t one = 1;
+        (void) !write(w->server->end_fd, &one, sizeof one);
+        munmap(w->in, BUFFER_SIZE);
+        munmap(w->out, BUFFER_SIZE);
+        return NULL;
+}
+
+static bool start_thread(Server *s, GError **error) {
+        Worker *w = g_new0(Worker, 1);
+        pthread_attr_t attr;
+
+        w->server = s;
+        w->in = map_buffer();
+        w->out = map_buffer();
+        pthread_attr_init(&attr);
+        pthread_attr_setstacksize(&attr, 512 * 1024);
+        int r = w->in && w->out ? pthread_create(&s->threads[s->n_threads], &attr, worker_main, w) : ENOMEM;
+        pthread_attr_destroy(&attr);
+        if (r != 0) {
+                g_free(w);
+                return err_set(error, r, "start a thread");
+        }
+        s->n_threads++;
+        return true;
+}
+
+Server *server_start(Fs *fs, unsigned threads, GError **error) {
+        Server *s = g_new0(Server, 1);
+
+        s->fs = fs;
+        s->threads = g_new0(pthread_t, threads);
+        s->end_fd = eventfd(0, EFD_CLOEXEC);
+        fs->counts = calloc(G_N_ELEMENTS(operations), sizeof *fs->counts);
+        for (unsigned i = 0; i < threads; i++)
+                if (!start_thread(s, error)) {
+                        if (s->n_threads == 0)
+                                return NULL;
+                        g_clear_error(error); /* fewer will do */
+                        break;
+                }
+        return s;
+}
+
+int server_end_fd(const Server *server) {
+        return server->end_fd;
+}
+
+void server_join(Server *s) {
+        for (unsigned i = 0; i < s->n_threads; i++)
+                pthread_join(s->threads[i], NULL);
+        close(s->end_fd);
+        g_free(s->threads);
+        g_free(s);
+}
+
+char *server_stats(Fs *fs) {
+        GString *text = g_string_new("{");
+
+        for (size_t i = 0; i < G_N_ELEMENTS(operations); i++)
+                if (operations[i].name && fs->counts[i] > 0)
+                        g_string_append_printf(text, "\"%s\": %" PRIu64 ", ", operations[i].name, (uint64_t) fs->counts[i]);
+        g_string_append_printf(text, "\"nodes\": %" PRIu64 ", \"fds\": %u}\n", nodes_count(fs), fs->n_fds);
+        return g_string_free(text, FALSE);
+}

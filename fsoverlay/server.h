@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "fsoverlay/fs.h"
+
+/* Threads that answer requests on fs->dev; server_start() returns when they run. A negative errno. */
+typedef struct Server Server;
+Server *server_start(Fs *fs, unsigned threads, GError **error);
+/* Until the file system is unmounted (or the connection was aborted). Frees. */
+void server_join(Server *server);
+/* True once the kernel has said that the file system is gone; a descriptor that becomes readable then. */
+int server_end_fd(const Server *server);
+/* Requests by name of opcode, and what is held, as one JSON object on a line; the caller's. */
+char *server_stats(Fs *fs);

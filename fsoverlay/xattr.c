@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Extended attributes, ACLs among them.
+ *
+ * Role: usbox-fs. Privileges: the caller's, the agent's on the upper. Threads: any.
+ *
+ * The calls that take a directory and a name are new (Linux 6.13); before them the way is /proc/self/fd. An ACL's ids are numbers of
+ * the one who asks: what comes from the kernel has the box's, what the upper gets the host's (acl(5), fs/posix_acl.c).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "fsoverlay/fs.h"
+#include "fsoverlay/ops.h"
+
+#define SYS_SETXATTRAT 463
+#define SYS_GETXATTRAT 464
+#define SYS_LISTXATTRAT 465
+#define SYS_REMOVEXATTRAT 466
+
+struct xattr_at_args {
+        uint64_t value;
+        uint32_t size, flags;
+};
+
+static _Atomic bool no_xattrat;
+
+/* name NULL: the descriptor's own. */
+static bool use_at(void) {
+        return !atomic_load_explicit(&no_xattrat, memory_order_relaxed);
+}
+
+static bool at_missing(ssize_t r) {
+        if (r >= 0 || errno != ENOSYS)
+                return false;
+        atomic_store(&no_xattrat, true);
+        return true;
+}
+
+static void proc_path(int dir, const char *name, char *ret, size_t size) {
+        (void) g_snprintf(ret, (gulong) size, name ? "/proc/self/fd/%d/%s" : "/proc/self/fd/%d", dir, name);
+}
+
+static unsigned at_flags(const char *name) {
+        return name ? AT_SYMLINK_NOFOLLOW : AT_EMPTY_PATH;
+}
+
+#define PROC_PATH_MAX (NAME_LEN_MAX + 64)
+
+static ssize_t get_at(int dir, const char *name, const char *xattr, void *value, size_t size) {
+        char path[PROC_PATH_MAX];
+        if (use_at()) {
+                struct xattr_at_args args = { .value = (uintptr_t) value, .size = (uint32_t) size };
+                ssize_t r = syscall(SYS_GETXATTRAT, dir, name ? name : "", at_flags(name), xattr, &args, sizeof args);
+                if (!at_missing(r))
+                        return r;
+        }
+        proc_path(dir, name, path, sizeof path);
+        return name ? lgetxattr(path, xattr, value, size) : getxattr(path, xattr, value, size);
+}
+
+static int set_at(int dir, const char *name, const char *xattr, const void *value, size_t size, int flags) {
+        char path[PROC_PATH_MAX];
+        if (use_at()) {
+                struct xattr_at_args args = { .value = (uintptr_t) value, .size = (uint32_t) size, .flags = (uint32_t) flags };
+                int r = (int) syscall(SYS_SETXATTRAT, dir, name ? name : "", at_flags(name), xattr, &args, sizeof args);
+                if (!at_missing(r))
+                        return r;
+        }
+        proc_path(dir, name, path, sizeof path);
+        return name ? lsetxattr(path, xattr, value, size, flags) : setxattr(path, xattr, value, size, flags);
+}
+
+static ssize_t list_at(int dir, const char *name, char *value, size_t size) {
+        char path[PROC_PATH_MAX];
+        if (use_at()) {
+                ssize_t r = syscall(SYS_LISTXATTRAT, dir, name ? name : "", at_flags(name), value, size);
+                if (!at_missing(r))
+                        return r;
+        }
+        proc_path(dir, name, path, sizeof path);
+        return name ? llistxattr(path, value, size) : listxattr(path, value, size);
+}
+
+static int remove_at(int dir, const char *name, const char *xattr) {
+        char path[PROC_PATH_MAX];
+        if (use_at()) {
+                int r = (int) syscall(SYS_REMOVEXATTRAT, dir, name ? name : "", at_flags(name), xattr);
+                if (!at_missing(r))
+                        return r;
+        }
+        proc_path(dir, name, path, sizeof path);
+        return name ? lremovexattr(path, xattr) : removexattr(path, xattr);
+}
+
+int xattr_get_at(int dir, const char *name, const char *xattr, void *value, size_t size) {
+        ssize_t r = get_at(dir, name, xattr, value, size);
+        return r < 0 ? -errno : (int) r;
+}
+
+int xattr_set_at(int dir, const char *name, const char *xattr, const void *value, size_t size) {
+        return set_at(dir, name, xattr, value, size, 0) < 0 ? -errno : 0;
+}
+
+static int at_dir(const Place *p) {
+        return p->dir >= 0 ? p->dir : p->fd;
+}
+
+static const char *at_name(const Place *p) {
+        return p->dir >= 0 ? p->name : NULL;
+}
+
+static bool for_agent(const Fs *fs, ssize_t r) {
+        return r < 0 && (errno == EACCES || errno == EPERM) && fs->agent;
+}
+
+int xattr_get_place(Fs *fs, const Place *p, const char *xattr, void *value, size_t size) {
+        ssize_t r = get_at(at_dir(p), at_name(p), xattr, value, size);
+        if (for_agent(fs, r) && size > 0)
+                return agent_getxattr(fs->agent, p->dir, at_name(p), p->fd, xattr, value, size);
+        return r < 0 ? -errno : (int) r;
+}
+
+int xattr_set_place(Fs *fs, const Place *p, const char *xattr, const void *value, size_t size, int flags) {
+        int r = set_at(at_dir(p), at_name(p), xattr, value, size, flags);
+        if (for_agent(fs, r))
+                return agent_setxattr(fs->agent, p->dir, at_name(p), p->fd, xattr, value, size, flags);
+        return r < 0 ? -errno : 0;
+}
+
+static bool is_private(const char *name) {
+        return g_str_has_prefix(name, XATTR_PRIVATE) || g_str_has_prefix(name, "user.fuseoverlayfs.") ||
+               g_str_has_prefix(name, "trusted.");
+}
+
+static bool is_acl(const char *name) {
+        return g_str_has_prefix(name, "system.posix_acl_");
+}
+
+/* The binary form of an ACL: a version, then entries of tag, rights and id, all little-endian (linux/posix_acl_xattr.h). */
+typedef struct {
+        uint16_t tag, rights;
+        uint32_t id;
+} AclEntry;
+enum { ACL_TAG_USER_OBJ = 1, ACL_TAG_USER = 2, ACL_TAG_GROUP_OBJ = 4, ACL_TAG_GROUP = 8, ACL_TAG_MASK = 16, ACL_TAG_OTHER = 32 };
+
+static int translate_acl(Fs *fs, void *value, size_t size, bool in) {
+        if (size < 4 || (size - 4) % sizeof(AclEntry) != 0)
+                return -EINVAL;
+        AclEntry *entries = (AclEntry *) ((char *) value + 4);
+        for (size_t i = 0; i < (size - 4) / sizeof *entries; i++) {
+                uint32_t id = GUINT32_FROM_LE(entries[i].id);
+                unsigned tag = GUINT16_FROM_LE(entries[i].tag);
+                if (tag != ACL_TAG_USER && tag != ACL_TAG_GROUP)
+                        continue;
+                if (!in)
+                        id = tag == ACL_TAG_USER ? ids_uid_out(&fs->ids, id) : ids_gid_out(&fs->ids, id);
+                else if (!(tag == ACL_TAG_USER ? ids_uid_in(&fs->ids, id, &id) : ids_gid_in(&fs->ids, id, &id)))
+                        return -EINVAL;
+                entries[i].id = GUINT32_TO_LE(id);
+        }
+        return 0;
+}
+
+int acl_inherit(Fs *fs, const Place *parent, int fd, mode_t mode, bool is_dir) {
+        struct {
+                uint32_t version;
+                AclEntry entries[512];
+        } acl;
+        Place file = { .dir = -1, .fd = fd };
+
+        int n = xattr_get_place(fs, parent, "system.posix_acl_default", &acl, sizeof acl);
+        if (n < 4)
+                return 0;
+        if (is_dir) {
+                int r = xattr_set_place(fs, &file, "system.posix_acl_default", &acl, (size_t) n, 0);
+                if (r < 0)
+                        return r;
+        }
+        /* What posix_acl_create() does: the mode asked for bounds owner, mask (else group) and others. */
+        size_t count = ((size_t) n - 4) / sizeof(AclEntry);
+        bool has_mask = false;
+        for (size_t i = 0; i < count; i++)
+                has_mask |= acl.entries[i].tag == ACL_TAG_MASK;
+        for (size_t i = 0; i < count; i++) {
+                AclEntry *e = &acl.entries[i];
+                if (e->tag == ACL_TAG_USER_OBJ)
+                        e->rights &= (uint16_t) (mode >> 6 & 7);
+                else if (e->tag == ACL_TAG_MASK || (e->tag == ACL_TAG_GROUP_OBJ && !has_mask))
+                        e->rights &= (uint16_t) (mode >> 3 & 7);
+                else if (e->tag == ACL_TAG_OTHER)
+                        e->rights &= (uint16_t) (mode & 7);
+        }
+        int r = xattr_set_place(fs, &file, "system.posix_acl_access", &acl, (size_t) n, 0);
+        return r < 0 ? r : 1;
+}
+
+int op_getxattr(Request *r) {
+        const struct fuse_getxattr_in *in = r->in;
+        const char *name = request_string(r, sizeof *in);
+        Place p;
+
+        if (!name)
+                return -EINVAL;
+        if (is_private(name))
+                return -ENODATA;
+        if (is_acl(name) && !r->fs->acl)
+                return -EOPNOTSUPP;
+        size_t room = MIN((size_t) in->size, (size_t) XATTR_SIZE_MAX);
+        pthread_rwlock_rdlock(&r->fs->tree);
+        int n = place_get(r->fs, r->node, &p);
+        if (n == 0) {
+                n = xattr_get_place(r->fs, &p, name, room ? r->out : NULL, room);
+                place_put(r->fs, &p);
+        }
+        pthread_rwlock_unlock(&r->fs->tree);
+        if (n < 0)
+                return n;
+        if (room == 0)
+                return reply_xattr_size(r, (uint32_t) n);
+        if (is_acl(name) && (n = translate_acl(r->fs, r->out, (size_t) n, false) < 0 ? -EIO : n) < 0)
+                return n;
+        r->out_len = (size_t) n;
+        return 0;
+}
+
+int op_listxattr(Request *r) {
+        const struct fuse_getxattr_in *in = r->in;
+        static _Thread_local char names[XATTR_LIST_MAX];
+        Place p;
+
+        pthread_rwlock_rdlock(&r->fs->tree);
+        int n = place_get(r->fs, r->node, &p);
+        if (n == 0) {
+                ssize_t got = list_at(at_dir(&p), at_name(&p), names, sizeof names);
+                n = for_agent(r->fs, got) ? agent_listxattr(r->fs->agent, p.dir, at_name(&p), p.fd, names, sizeof names)
+                    : got < 0             ? -errno
+                                          : (int) got;
+                place_put(r->fs, &p);
+        }
+        pthread_rwlock_unlock(&r->fs->tree);
+        if (n == -EOPNOTSUPP)
+                n = 0;
+        if (n < 0)
+                return n;
+        size_t len = 0;
+        for (int at = 0; at < n;) {
+                size_t one = strlen(names + at) + 1;
+                if (!is_private(names + at) && (r->fs->acl || !is_acl(names + at))) {
+                        if (in->size > 0 && len + one > MIN((size_t) in->size, r->out_size))
+                                return -ERANGE;
+                        if (in->size > 0)
+                                memcpy((char *) r->out + len, names + at, one);
+                        len += one;
+                }
+                at += (int) one;
+        }
+        if (in->size == 0)
+                return reply_xattr_size(r, (uint32_t) len);
+        r->out_len = len;
+        return 0;
+}
+
+/* After a change of the ACL the mode may be another: the kernel asks by itself. */
+static int change(Request *r, const char *name, void *value, size_t size, int flags, bool remove) {
+        Place p;
+
+        if (is_private(name))
+                return -EPERM;
+        if (is_acl(name) && !r->fs->acl)
+                return -EOPNOTSUPP;
+        int n = copy_up(r->fs, r->node, -1);
+        if (n < 0)
+                return n;
+        if (!remove && is_acl(name) && size > 0 && (n = translate_acl(r->fs, value, size, true)) < 0)
+                return n;
+        pthread_rwlock_rdlock(&r->fs->tree);
+        n = place_get(r->fs, r->node, &p);
+        if (n == 0) {
+                if (remove) {
+                        n = remove_at(at_dir(&p), at_name(&p), name);
+                        n = for_agent(r->fs, n) ? agent_removexattr(r->fs->agent, p.dir, at_name(&p), p.fd, name) : n < 0 ? -errno : 0;
+                } else if (g_str_equal(name, "security.capability") && r->fs->agent) {
+                        /* A capability of the box's root counts in the box's user namespace alone. */
+                        n = agent_setxattr(r->fs->agent, p.dir, at_name(&p), p.fd, name, value, size, flags);
+                } else {
+                        n = xattr_set_place(r->fs, &p, name, value, size, flags);
+                }
+                place_put(r->fs, &p);
+        }
+        pthread_rwlock_unlock(&r->fs->tree);
+        return n;
+}
+
+int op_setxattr(Request *r) {
+        const struct fuse_setxattr_in *in = r->in;
+        const size_t fixed = FUSE_COMPAT_SETXATTR_IN_SIZE; /* FUSE_SETXATTR_EXT is not asked for */
+        const char *name = request_string(r, fixed);
+
+        if (!name)
+                return -EINVAL;
+        size_t at = fixed + strlen(name) + 1;
+        if (in->size > XATTR_SIZE_MAX || at > r->in_len || r->in_len - at < in->size)
+                return -EINVAL;
+        /* The request's own memory: it may be changed in place. */
+        return change(r, name, (char *) (uintptr_t) r->in + at, in->size, (int) in->flags, false);
+}
+
+int op_removexattr(Request *r) {
+        const char *name = request_string(r, 0);
+        return name ? change(r, name, NULL, 0, 0, true) : -EINVAL;
+}
