@@ -304,6 +304,28 @@ static int copy_regular(Fs *fs, Node *node, const struct stat *st, const char *t
         return r;
 }
 
+/* The other names that are known get their place in the upper as well: so the upper says by itself what the box changed. */
+static void put_aliases(Fs *fs, Node *node, const char *key) {
+        char text[32];
+        unsigned lower_left = 0, placed = 0;
+        Place p;
+
+        for (Alias *a = node->aliases; a; a = a->next) {
+                int r = 0;
+                Fd *dir = node_is(a->parent, NODE_UPPER) ? fd_dir(fs, a->parent, LAYER_UPPER, &r) : NULL;
+                placed += dir && up_link(fs, fs->links, key, dir->fd, a->name) == 0;
+                fd_put(fs, dir);
+        }
+        if (placed == 0 || place_get(fs, node, &p) < 0)
+                return;
+        int n = xattr_get_place(fs, &p, XATTR_LINKS, text, sizeof text - 1);
+        text[MAX(n, 0)] = '\0';
+        lower_left = (unsigned) g_ascii_strtoull(text, NULL, 10);
+        (void) g_snprintf(text, sizeof text, "%u", lower_left > placed ? lower_left - placed : 0);
+        (void) xattr_set_place(fs, &p, XATTR_LINKS, text, strlen(text), 0);
+        place_put(fs, &p);
+}
+
 /* A file of several names: one of them copied up stands for all, by an entry of the index. Fs.tree for writing. */
 static int put_in_index(Fs *fs, Node *node, const char *temp) {
         char key[40];
@@ -314,11 +336,13 @@ static int put_in_index(Fs *fs, Node *node, const char *temp) {
                 return r;
         atomic_store(&fs->indexed, true);
         r = put_in_place(fs, node, temp);
-        if (r < 0)
+        if (r < 0) {
                 (void) up_unlink(fs, fs->links, key, 0);
-        else
-                node_set(node, NODE_INDEXED | NODE_LINKS);
-        return r;
+                return r;
+        }
+        node_set(node, NODE_INDEXED | NODE_LINKS);
+        put_aliases(fs, node, key);
+        return 0;
 }
 
 static int copy_up_file(Fs *fs, Node *node, int64_t keep) {
