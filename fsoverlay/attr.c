@@ -43,11 +43,17 @@ uint64_t entry_valid(const Fs *fs, const Node *node) {
         return 0;
 }
 
-static unsigned removed_names(Fs *fs, const Node *node) {
+unsigned removed_names(Fs *fs, uint64_t ino) {
         pthread_mutex_lock(&fs->removed_lock);
-        gpointer n = fs->removed ? g_hash_table_lookup(fs->removed, &node->ino) : NULL;
+        gpointer n = g_hash_table_lookup(fs->removed, &ino);
         pthread_mutex_unlock(&fs->removed_lock);
         return GPOINTER_TO_UINT(n);
+}
+
+void removed_set(Fs *fs, uint64_t ino, unsigned n) {
+        pthread_mutex_lock(&fs->removed_lock);
+        g_hash_table_replace(fs->removed, g_memdup2(&ino, sizeof ino), GUINT_TO_POINTER(n));
+        pthread_mutex_unlock(&fs->removed_lock);
 }
 
 /* st_nlink as the box is to see it. */
@@ -65,7 +71,7 @@ static void count_links(Fs *fs, const Node *node, const Place *p, struct stat *s
                 text[MAX(n, 0)] = '\0';
                 st->st_nlink = st->st_nlink - 1 + (nlink_t) g_ascii_strtoull(text, NULL, 10);
         } else if (!node_is(node, NODE_UPPER)) {
-                unsigned gone = node_is(node, NODE_NAMELESS) && st->st_nlink == 1 ? 1 : st->st_nlink > 1 ? removed_names(fs, node) : 0;
+                unsigned gone = node_is(node, NODE_NAMELESS) && st->st_nlink == 1 ? 1 : st->st_nlink > 1 ? removed_names(fs, node->ino) : 0;
                 st->st_nlink = st->st_nlink > gone ? st->st_nlink - gone : 0;
         }
 }

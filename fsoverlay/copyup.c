@@ -154,14 +154,20 @@ static int own_like(Fs *fs, int dir, const char *name, int fd, const struct stat
         return errno == EPERM && to_uid == (uid_t) -1 ? 0 : -errno;
 }
 
-static int finish_meta(Fs *fs, int fd, const struct stat *st, bool is_dir) {
+/* Set-id bits are of an owner: where the copy has another, it has none. */
+static mode_t mode_like(Fs *fs, const struct stat *st) {
+        uid_t uid;
+        bool same = ids_uid_in(&fs->ids, ids_uid_out(&fs->ids, st->st_uid), &uid) && uid == st->st_uid;
+        return st->st_mode & (same || S_ISDIR(st->st_mode) ? 07777 : 01777);
+}
+
+static int finish_meta(Fs *fs, int fd, const struct stat *st) {
         const struct timespec times[2] = { st->st_atim, st->st_mtim };
 
         int r = own_like(fs, -1, NULL, fd, st);
         if (r < 0)
                 return r;
-        if (fchmod(fd, st->st_mode & (is_dir ? 07777 : 01777)) < 0 &&
-            (!fs->agent || (r = agent_chmod(fs->agent, -1, NULL, fd, st->st_mode & (is_dir ? 07777 : 01777))) < 0))
+        if (fchmod(fd, mode_like(fs, st)) < 0 && (!fs->agent || (r = agent_chmod(fs->agent, -1, NULL, fd, mode_like(fs, st))) < 0))
                 return fs->agent ? r : -errno;
         if (futimens(fd, times) < 0 && (!fs->agent || (r = agent_utimens(fs->agent, -1, NULL, fd, times)) < 0))
                 return fs->agent ? r : -errno;
@@ -211,7 +217,7 @@ static int copy_up_dir(Fs *fs, Node *node) {
         if (r == 0 && from >= 0)
                 r = copy_up_xattrs(fs, from, fd);
         if (r == 0)
-                r = finish_meta(fs, fd, &st, true);
+                r = finish_meta(fs, fd, &st);
         if (r == 0) {
                 pthread_rwlock_wrlock(&fs->tree);
                 r = node->parent ? put_in_place(fs, node, temp) : -ENOENT;
@@ -284,12 +290,12 @@ static int copy_regular(Fs *fs, Node *node, const struct stat *st, const char *t
         if (r == 0 && fsetxattr(fd, XATTR_INO, text, strlen(text), 0) < 0 && errno != EOPNOTSUPP)
                 r = -errno;
         if (r == 0 && st->st_nlink > 1) {
-                (void) g_snprintf(text, sizeof text, "%u", (unsigned) st->st_nlink - 1);
+                (void) g_snprintf(text, sizeof text, "%u", (unsigned) MAX((gint64) st->st_nlink - 1 - removed_names(fs, node->ino), 0));
                 if (fsetxattr(fd, XATTR_LINKS, text, strlen(text), 0) < 0 && errno != EOPNOTSUPP)
                         r = -errno;
         }
         if (r == 0)
-                r = finish_meta(fs, fd, st, false);
+                r = finish_meta(fs, fd, st);
         struct stat now;
         if (fs->quota) {
                 if (r == 0 && fstat(fd, &now) == 0)

@@ -25,19 +25,19 @@ void journal_node(Fs *fs, Node *node, unsigned once, const char *what) {
                 journal_event(fs->journal, what, path);
 }
 
-static Fd *data_fd(Request *r, bool write, int *ret_err) {
-        Fd *f = node_is(r->node, NODE_NAMELESS) ? fd_pinned(r->fs, r->node) : NULL;
+static Fd *data_fd(Fs *fs, Node *node, bool write, int *ret_err) {
+        Fd *f = node_is(node, NODE_NAMELESS) ? fd_pinned(fs, node) : NULL;
 
         if (f && (f->path || (write && !f->writable))) {
-                fd_put(r->fs, f);
+                fd_put(fs, f);
                 *ret_err = write ? -EACCES : -ESTALE;
                 return NULL;
         }
         if (f)
                 return f;
-        f = fd_file(r->fs, r->node, write, ret_err);
+        f = fd_file(fs, node, write, ret_err);
         /* Unlinked between the two questions: then it is pinned now. */
-        return f || !node_is(r->node, NODE_NAMELESS) ? f : fd_pinned(r->fs, r->node);
+        return f || !node_is(node, NODE_NAMELESS) ? f : fd_pinned(fs, node);
 }
 
 /* Somebody changed a lower file in place: what the kernel has of it is no longer to be mixed with what it reads now. */
@@ -55,8 +55,9 @@ static void check_changed(Request *r, Fd *f) {
 
 int op_read(Request *r) {
         const struct fuse_read_in *in = r->in;
+        Fs *fs = r->fs;
         int err = 0;
-        Fd *f = data_fd(r, false, &err);
+        Fd *f = data_fd(fs, r->node, false, &err);
 
         if (!f)
                 return err ? err : -ESTALE;
@@ -107,7 +108,7 @@ int op_write(Request *r) {
         int err = copy_up(fs, r->node, -1);
         if (err < 0)
                 return err;
-        Fd *f = data_fd(r, true, &err);
+        Fd *f = data_fd(fs, r->node, true, &err);
         if (!f)
                 return err ? err : -ESTALE;
         if (fs->quota && fstat(f->fd, &before) == 0)
@@ -141,7 +142,7 @@ int op_fallocate(Request *r) {
         int err = copy_up(fs, r->node, -1);
         if (err < 0)
                 return err;
-        Fd *f = data_fd(r, true, &err);
+        Fd *f = data_fd(fs, r->node, true, &err);
         if (!f)
                 return err ? err : -ESTALE;
         if (fs->quota && fstat(f->fd, &before) == 0 && !(in->mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE)))
@@ -154,38 +155,47 @@ int op_fallocate(Request *r) {
         return err;
 }
 
-int op_lseek(Request *r) {
-        const struct fuse_lseek_in *in = r->in;
-        int err = 0;
-        Fd *f = data_fd(r, false, &err);
+int64_t data_seek(Fs *fs, Node *node, int64_t offset, int whence) {
+        int err = -ESTALE;
+        Fd *f = data_fd(fs, node, false, &err);
 
         if (!f)
-                return err ? err : -ESTALE;
-        off_t at = lseek(f->fd, (off_t) in->offset, (int) in->whence);
+                return err;
+        off_t at = lseek(f->fd, (off_t) offset, whence);
         err = at < 0 ? -errno : 0;
-        fd_put(r->fs, f);
+        fd_put(fs, f);
+        return err < 0 ? err : at;
+}
+
+int op_lseek(Request *r) {
+        const struct fuse_lseek_in *in = r->in;
         struct fuse_lseek_out *out = r->out;
+
+        if (r->fs->writeback) {
+                r->no_reply = true;
+                notify_seek(r->fs, r->node, r->head->unique, (int64_t) in->offset, (int) in->whence);
+                return 0;
+        }
+        int64_t at = data_seek(r->fs, r->node, (int64_t) in->offset, (int) in->whence);
         *out = (struct fuse_lseek_out){ .offset = (uint64_t) at };
         r->out_len = sizeof *out;
-        return err;
+        return at < 0 ? (int) at : 0;
 }
 
 int op_copy_file_range(Request *r) {
         const struct fuse_copy_file_range_in *in = r->in;
         Fs *fs = r->fs;
         Node *target = node_of_id(fs, in->nodeid_out);
-        Request to = *r;
         struct stat before = { 0 };
         guint64 reserved = 0;
 
-        to.node = target;
         int err = copy_up(fs, target, -1);
         if (err < 0)
                 return err;
-        Fd *from = data_fd(r, false, &err);
+        Fd *from = data_fd(fs, r->node, false, &err);
         if (!from)
                 return err ? err : -ESTALE;
-        Fd *f = data_fd(&to, true, &err);
+        Fd *f = data_fd(fs, target, true, &err);
         if (!f) {
                 fd_put(fs, from);
                 return err ? err : -ESTALE;
@@ -271,7 +281,7 @@ int op_fsync(Request *r) {
 
         if (r->fs->fsync_ignored || !node_is(r->node, NODE_UPPER))
                 return 0;
-        Fd *f = data_fd(r, false, &err);
+        Fd *f = data_fd(r->fs, r->node, false, &err);
         if (!f)
                 return err ? err : -ESTALE;
         err = sync_fd(f->fd, in->fsync_flags & FUSE_FSYNC_FDATASYNC);

@@ -40,6 +40,8 @@
 #define XATTR_REDIRECT "user.overlay.redirect"
 #define XATTR_WHITEOUT "user.overlay.whiteout"
 #define XATTR_INO "user.overlay.usbox.ino"     /* the st_ino that a copied-up file keeps */
+/* In links/: a symlink gINO whose text is the number of removed names of a lower file. Others there are INO. */
+#define LINKS_GONE "g"
 #define XATTR_LINKS "user.overlay.usbox.links" /* of an index entry: names that are still the lower's alone */
 
 typedef struct {
@@ -281,6 +283,9 @@ int xattr_set_place(Fs *fs, const Place *p, const char *xattr, const void *value
 /* attr.c */
 struct fuse_attr;
 void attr_fill(Fs *fs, const Node *node, const struct stat *st, struct fuse_attr *ret);
+/* How many of a lower file's names were removed, that is not copied up. */
+unsigned removed_names(Fs *fs, uint64_t ino);
+void removed_set(Fs *fs, uint64_t ino, unsigned n);
 int node_stat(Fs *fs, Node *node, struct stat *ret); /* st_nlink as the box is to see it */
 
 /* data.c: an event of --trace-files, once for each node and kind (NODE_READ, NODE_WRITTEN). Takes Fs.tree. */
@@ -288,3 +293,7 @@ void journal_node(Fs *fs, Node *node, unsigned once, const char *what);
 
 /* notify: what the kernel shall forget of a file, from a thread of its own (asking from a request's thread can deadlock on a page) */
 void notify_changed(Fs *fs, Node *node);
+/* The same, and then the answer to the LSEEK request unique. */
+void notify_seek(Fs *fs, Node *node, uint64_t unique, int64_t offset, int whence);
+/* data.c: lseek(2) with SEEK_DATA or SEEK_HOLE; a negative errno. */
+int64_t data_seek(Fs *fs, Node *node, int64_t offset, int whence);

@@ -339,10 +339,11 @@ int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *re
                         r = 0;
                 if (r != 1 || (found && !S_ISDIR(st.st_mode))) {
                         fd_put(fs, dir);
+                        if (r == 0)
+                                continue;
                         /* A file below a directory is hidden by it, and so is all below a whiteout. */
-                        if (r < 0 || r == 1)
-                                break;
-                        continue;
+                        r = r == 1 ? 0 : r;
+                        break;
                 }
                 if (!found) {
                         found = true;

@@ -59,6 +59,27 @@ static int open_made(int dir, const char *name, GError **error) {
         return fd;
 }
 
+/* What the mount before knew of links: files in links/, and numbers of removed names. */
+static void read_links(Fs *fs) {
+        int fd = openat(fs->links, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
+        char text[16];
+
+        for (struct dirent *d; list && (d = readdir(list));) {
+                if (!g_str_has_prefix(d->d_name, LINKS_GONE)) {
+                        fs->indexed |= d->d_name[0] != '.';
+                        continue;
+                }
+                ssize_t n = readlinkat(dirfd(list), d->d_name, text, sizeof text - 1);
+                text[MAX(n, 0)] = '\0';
+                removed_set(fs, g_ascii_strtoull(d->d_name + strlen(LINKS_GONE), NULL, 16), (unsigned) g_ascii_strtoull(text, NULL, 10));
+        }
+        if (list)
+                closedir(list);
+        else
+                fd_closep(&fd);
+}
+
 static bool open_work(Fs *fs, const FsParts *parts, GError **error) {
         struct stat upper, work;
 
@@ -77,7 +98,7 @@ static bool open_work(Fs *fs, const FsParts *parts, GError **error) {
         int r = work_clean(fs);
         if (r < 0)
                 return err_set(error, -r, "clean the work directory");
-        fs->indexed = !is_empty(fs->links);
+        read_links(fs);
         fs->origins = !is_empty(parts->upper);
         return true;
 }
@@ -139,6 +160,7 @@ Fs *fs_open(const FsParts *parts, int dev, GError **error) {
         /* A limit is to be felt by the write(2) that meets it, not by a page that is written later. */
         fs->writeback = !fs->read_only && config->disk == 0;
         fs->ids = (Ids){ .uidmap = config->uidmap, .gidmap = config->gidmap, .uid = geteuid(), .gid = getegid() };
+        fs->removed = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
         if (!fs->devs || !nodes_init(fs) || getrandom(fs->hash_key, sizeof fs->hash_key, 0) != sizeof fs->hash_key) {
                 err_set(error, ENOMEM, "table of nodes");
                 return NULL;

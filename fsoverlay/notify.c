@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Telling the kernel to forget what it keeps of a file that changed on the host.
+ * Telling the kernel to forget the pages that it keeps of a file: one that changed on the host, and one that is asked for its holes.
  *
  * Role: usbox-fs. Privileges: none. Threads: one of its own. The kernel waits, before it takes the notice, for pages that
- * are being read, and one of those may be what the asking request is about to answer: so no request's thread may wait for it
- * (Documentation of FUSE_NOTIFY_INVAL_INODE in libfuse's fuse_lowlevel.h).
+ * are being read or written, and one of those may be what the asking request is about to answer: so no request's thread may wait
+ * for it (documentation of fuse_lowlevel_notify_inval_inode() in libfuse).
+ *
+ * Holes: SEEK_DATA and SEEK_HOLE come as they are (fuse_lseek(), fs/fuse/file.c) although written pages are still in the kernel
+ * (writeback cache), which would be told as holes, and cp(1) would skip them. Forgetting a file's pages has the kernel write them
+ * first; then the answer is true.
  */
 #include <errno.h>
 #include <linux/fuse.h>
@@ -15,9 +19,17 @@
 #include "fsoverlay/notify.h"
 #include "fsoverlay/ops.h"
 
+/* One thing to do. */
+typedef struct {
+        Node *node;      /* a reference; NULL: end */
+        uint64_t unique; /* of the LSEEK that is answered then; 0: there is none */
+        int64_t offset;
+        int whence;
+} Job;
+
 struct Notifier {
         pthread_t thread;
-        GAsyncQueue *queue; /* of Node, each with a reference; the Notifier itself ends it */
+        GAsyncQueue *queue; /* of Job */
         Fs *fs;
 };
 
@@ -29,19 +41,43 @@ static void invalidate(Fs *fs, Node *node) {
         (void) !writev(fs->dev, iov, 2); /* ENOENT: it is not kept */
 }
 
+static void answer_seek(Fs *fs, const Job *job) {
+        struct fuse_lseek_out body;
+        int64_t at = data_seek(fs, job->node, job->offset, job->whence);
+        struct fuse_out_header head = { .len = sizeof head, .unique = job->unique, .error = at < 0 ? (int32_t) at : 0 };
+        struct iovec iov[2] = { { &head, sizeof head }, { &body, sizeof body } };
+
+        body.offset = (uint64_t) at;
+        if (at >= 0)
+                head.len += sizeof body;
+        (void) !writev(fs->dev, iov, at >= 0 ? 2 : 1);
+}
+
 static void *notifier_main(void *arg) {
         struct Notifier *n = arg;
 
-        for (void *item; (item = g_async_queue_pop(n->queue)) != n;) {
-                invalidate(n->fs, item);
-                node_unref(n->fs, item, 1);
+        for (Job *job; (job = g_async_queue_pop(n->queue))->node;) {
+                invalidate(n->fs, job->node);
+                if (job->unique)
+                        answer_seek(n->fs, job);
+                node_unref(n->fs, job->node, 1);
+                g_free(job);
         }
         return NULL;
 }
 
+static void push(Fs *fs, const Job *job) {
+        if (job->node)
+                node_ref(job->node);
+        g_async_queue_push(fs->notifier->queue, g_memdup2(job, sizeof *job));
+}
+
 void notify_changed(Fs *fs, Node *node) {
-        node_ref(node);
-        g_async_queue_push(fs->notifier->queue, node);
+        push(fs, &(Job){ .node = node });
+}
+
+void notify_seek(Fs *fs, Node *node, uint64_t unique, int64_t offset, int whence) {
+        push(fs, &(Job){ .node = node, .unique = unique, .offset = offset, .whence = whence });
 }
 
 int notifier_start(Fs *fs) {
@@ -55,6 +91,6 @@ int notifier_start(Fs *fs) {
 }
 
 void notifier_stop(Fs *fs) {
-        g_async_queue_push(fs->notifier->queue, fs->notifier);
+        push(fs, &(Job){ 0 });
         pthread_join(fs->notifier->thread, NULL);
 }

@@ -19,14 +19,17 @@
 
 #include "fsoverlay/ops.h"
 
-/* A lower name of a file with several is gone: count what the others show. */
+/* A lower name of a file with several is gone: count what the others show, in the index too, where the next mount finds it. */
 static void count_removed(Fs *fs, const Node *node) {
-        pthread_mutex_lock(&fs->removed_lock);
-        if (!fs->removed)
-                fs->removed = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-        guint n = GPOINTER_TO_UINT(g_hash_table_lookup(fs->removed, &node->ino));
-        g_hash_table_replace(fs->removed, g_memdup2(&node->ino, sizeof node->ino), GUINT_TO_POINTER(n + 1));
-        pthread_mutex_unlock(&fs->removed_lock);
+        char temp[32], text[16], name[40];
+
+        guint n = removed_names(fs, node->ino) + 1;
+        removed_set(fs, node->ino, n);
+        temp_name(fs, temp);
+        (void) g_snprintf(text, sizeof text, "%u", n);
+        (void) g_snprintf(name, sizeof name, LINKS_GONE "%" PRIx64, node->ino);
+        if (symlinkat(text, fs->work, temp) == 0 && renameat(fs->work, temp, fs->links, name) < 0)
+                (void) unlinkat(fs->work, temp, 0);
 }
 
 /* An indexed file has a lower name less (it was removed, or is in the upper now); the last name takes the index entry along. */

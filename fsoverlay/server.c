@@ -157,6 +157,8 @@ static void reply(Request *r, int result) {
         struct iovec iov[2] = { { &head, sizeof head }, { r->out, r->out_len } };
         int n = 1;
 
+        if (result < 0 && result != -ENOENT && result != -ENOSYS && result != -ENODATA)
+                log_step("%s of node %" PRIx64 ": %s", operations[r->head->opcode].name, r->head->nodeid, g_strerror(-result));
         if (result < 0)
                 head.error = result;
         else if (r->out_len > 0)
