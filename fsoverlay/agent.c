@@ -30,6 +30,7 @@
 
 #include "base/confine.h"
 #include "base/error.h"
+#include "base/fd.h"
 #include "fs-agent-seccomp.h" /* made from agent-seccomp.json */
 #include "fsoverlay/fs.h"
 
@@ -121,13 +122,35 @@ static int carry_out(Call *c) {
         }
 }
 
+/* A user namespace of the agent's own, with the caller's ids alone. */
+static bool own_userns(GError **error) {
+        const struct {
+                const char *path;
+                unsigned id;
+        } maps[] = { { "/proc/self/uid_map", geteuid() }, { "/proc/self/gid_map", getegid() } };
+        char text[64];
+
+        if (unshare(CLONE_NEWUSER) < 0)
+                return err_set(error, errno, "make a user namespace");
+        for (guint i = 0; i < G_N_ELEMENTS(maps); i++) {
+                _cleanup_close_ int deny = i == 1 ? open("/proc/self/setgroups", O_WRONLY | O_CLOEXEC) : -1;
+                _cleanup_close_ int fd = open(maps[i].path, O_WRONLY | O_CLOEXEC);
+                int n = g_snprintf(text, sizeof text, "%u %u 1", maps[i].id, maps[i].id);
+                if ((deny >= 0 && write(deny, "deny", 4) != 4) || fd < 0 || write(fd, text, (size_t) n) != n)
+                        return err_set(error, errno, "write %s", maps[i].path);
+        }
+        return true;
+}
+
 static bool confine_agent(int userns, GError **error) {
         const uint32_t keep = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER | 1u << CAP_FSETID | 1u << CAP_SETFCAP;
         struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
         struct __user_cap_data_struct data[2] = { { .effective = keep, .permitted = keep } };
 
         /* setns(2): whoever made a user namespace has every capability in it. */
-        if (setns(userns, CLONE_NEWUSER) < 0)
+        if (userns < 0 && !own_userns(error))
+                return false;
+        if (userns >= 0 && setns(userns, CLONE_NEWUSER) < 0)
                 return err_set(error, errno, "enter the box's user namespace");
         if (syscall(SYS_capset, &header, data) < 0)
                 return err_set(error, errno, "drop capabilities");
@@ -283,132 +306,37 @@ static bool for_agent(const Fs *fs, int r) {
         return r < 0 && (errno == EACCES || errno == EPERM) && fs->agent;
 }
 
-/*
- * Without an agent (stand-alone, not root): a directory of ours that shuts out its own owner is opened for the moment of one call. The box
- * may change what is in it where a copy-up asks for it, although it may not make names there.
- */
-typedef struct {
-        int dir;
-        mode_t mode;
-} Loosened;
-
-static bool loosen(const Fs *fs, int r, int dir, const char *name, mode_t bits, Loosened *ret) {
-        struct stat st;
-
-        *ret = (Loosened){ .dir = -1 };
-        if (r == 0 || errno != EACCES || fs->agent || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_uid != fs->ids.uid ||
-            S_ISLNK(st.st_mode) || (st.st_mode & bits) == bits || fchmodat(dir, name, st.st_mode | bits, 0) < 0)
-                return false;
-        *ret = (Loosened){ .dir = dir, .mode = st.st_mode & 07777 };
-        return true;
-}
-
-static void tighten(const Loosened *l, const char *name) {
-        int saved = errno;
-        if (l->dir >= 0)
-                (void) !fchmodat(l->dir, name, l->mode, 0);
-        errno = saved;
-}
-
-/* CALL once more in directories that let us in. */
-#define WITH_DIR(fs, r, dir, CALL)                                                                                      \
-        do {                                                                                                           \
-                Loosened l_;                                                                                           \
-                if ((r) < 0 && loosen(fs, r, dir, ".", S_IRWXU, &l_)) {                                                \
-                        (r) = (CALL);                                                                                  \
-                        tighten(&l_, ".");                                                                             \
-                }                                                                                                      \
-        } while (0)
-
 int up_open(Fs *fs, int dir, const char *name, int flags, mode_t mode) {
-        Loosened file;
         int r = openat(dir, name, flags, mode);
-
-        if (for_agent(fs, r))
-                return agent_open(fs->agent, dir, name, flags, mode);
-        if (r < 0 && (flags & O_CREAT))
-                WITH_DIR(fs, r, dir, openat(dir, name, flags, mode));
-        else if (r < 0 && loosen(fs, r, dir, name, S_IRUSR | (flags & O_DIRECTORY ? S_IXUSR : S_IWUSR), &file)) {
-                r = openat(dir, name, flags, mode);
-                tighten(&file, name);
-        }
-        return r < 0 ? -errno : r;
+        return for_agent(fs, r) ? agent_open(fs->agent, dir, name, flags, mode) : r < 0 ? -errno : r;
 }
 
 int up_mkdir(Fs *fs, int dir, const char *name, mode_t mode) {
         int r = mkdirat(dir, name, mode);
-        if (for_agent(fs, r))
-                return agent_mkdir(fs->agent, dir, name, mode);
-        WITH_DIR(fs, r, dir, mkdirat(dir, name, mode));
-        return r < 0 ? -errno : 0;
+        return for_agent(fs, r) ? agent_mkdir(fs->agent, dir, name, mode) : r < 0 ? -errno : 0;
 }
 
 int up_mknod(Fs *fs, int dir, const char *name, mode_t mode, dev_t dev) {
         int r = mknodat(dir, name, mode, dev);
-        if (for_agent(fs, r))
-                return agent_mknod(fs->agent, dir, name, mode, dev);
-        WITH_DIR(fs, r, dir, mknodat(dir, name, mode, dev));
-        return r < 0 ? -errno : 0;
+        return for_agent(fs, r) ? agent_mknod(fs->agent, dir, name, mode, dev) : r < 0 ? -errno : 0;
 }
 
 int up_symlink(Fs *fs, const char *target, int dir, const char *name) {
         int r = symlinkat(target, dir, name);
-        if (for_agent(fs, r))
-                return agent_symlink(fs->agent, target, dir, name);
-        WITH_DIR(fs, r, dir, symlinkat(target, dir, name));
-        return r < 0 ? -errno : 0;
+        return for_agent(fs, r) ? agent_symlink(fs->agent, target, dir, name) : r < 0 ? -errno : 0;
 }
 
 int up_link(Fs *fs, int from, const char *from_name, int to, const char *to_name) {
         int r = linkat(from, from_name, to, to_name, 0);
-        if (for_agent(fs, r))
-                return agent_link(fs->agent, from, from_name, to, to_name);
-        WITH_DIR(fs, r, to, linkat(from, from_name, to, to_name, 0));
-        return r < 0 ? -errno : 0;
+        return for_agent(fs, r) ? agent_link(fs->agent, from, from_name, to, to_name) : r < 0 ? -errno : 0;
 }
 
 int up_unlink(Fs *fs, int dir, const char *name, int flags) {
         int r = unlinkat(dir, name, flags);
-        if (for_agent(fs, r))
-                return agent_unlink(fs->agent, dir, name, flags);
-        WITH_DIR(fs, r, dir, unlinkat(dir, name, flags));
-        return r < 0 ? -errno : 0;
-}
-
-/* A directory that gets another parent has ".." written anew, and for that has to be writable itself. */
-static int rename_loosened(Fs *fs, int from, const char *from_name, int to, const char *to_name, unsigned flags) {
-        Loosened a, b, moved, other = { .dir = -1 };
-
-        errno = EACCES;
-        (void) loosen(fs, -1, from, ".", S_IRWXU, &a);
-        errno = EACCES;
-        (void) loosen(fs, -1, to, ".", S_IRWXU, &b);
-        errno = EACCES;
-        (void) loosen(fs, -1, from, from_name, S_IRWXU, &moved);
-        if (flags & RENAME_EXCHANGE) {
-                errno = EACCES;
-                (void) loosen(fs, -1, to, to_name, S_IRWXU, &other);
-        }
-        int r = renameat2(from, from_name, to, to_name, flags);
-        bool done = r == 0;
-        int saved = errno;
-        if (moved.dir >= 0)
-                moved.dir = done ? to : from;
-        tighten(&moved, done ? to_name : from_name);
-        if (other.dir >= 0)
-                other.dir = done ? from : to;
-        tighten(&other, done ? from_name : to_name);
-        tighten(&b, ".");
-        tighten(&a, ".");
-        errno = saved;
-        return r;
+        return for_agent(fs, r) ? agent_unlink(fs->agent, dir, name, flags) : r < 0 ? -errno : 0;
 }
 
 int up_rename(Fs *fs, int from, const char *from_name, int to, const char *to_name, unsigned flags) {
         int r = renameat2(from, from_name, to, to_name, flags);
-        if (for_agent(fs, r))
-                return agent_rename(fs->agent, from, from_name, to, to_name, flags);
-        if (r < 0 && errno == EACCES && !fs->agent)
-                r = rename_loosened(fs, from, from_name, to, to_name, flags);
-        return r < 0 ? -errno : 0;
+        return for_agent(fs, r) ? agent_rename(fs->agent, from, from_name, to, to_name, flags) : r < 0 ? -errno : 0;
 }

@@ -204,8 +204,12 @@ static bool run_standalone(const StandaloneOptions *o, GError **error) {
         fs->ids.squash_gid = o->squash_gid >= 0;
         fs->ids.squash_to_gid = (uint32_t) o->squash_gid;
         int signals = -1;
-        bool ok = (o->foreground || standalone_background(&ready, error)) && (signals = block_signals(error)) >= 0 &&
-                  run(fs, config->threads, -1, signals, &ready, o->stats, error);
+        bool ok = (o->foreground || standalone_background(&ready, error)) && (signals = block_signals(error)) >= 0;
+        /* Modes that shut out the owner: root has the right to pass them, others in a user namespace of their own, where it can be had. */
+        g_autoptr(GError) no_agent = NULL;
+        if (ok && upper >= 0 && geteuid() != 0 && !(fs->agent = agent_start(-1, &no_agent)))
+                log_step("without an agent: %s", no_agent->message);
+        ok = ok && run(fs, config->threads, -1, signals, &ready, o->stats, error);
         standalone_unmount(o, fs->dev);
         return ok;
 }
