@@ -455,7 +455,7 @@ static bool check(StandaloneOptions *o, GError **error) {
         return true;
 }
 
-bool standalone_parse(int argc, char **argv, StandaloneOptions *ret, GError **error) {
+static bool parse(int argc, char **argv, StandaloneOptions *ret, GError **error) {
         bool only_names = false;
 
         *ret = (StandaloneOptions){ .squash_uid = -1, .squash_gid = -1, .timeout = -1 };
@@ -482,9 +482,23 @@ bool standalone_parse(int argc, char **argv, StandaloneOptions *ret, GError **er
                 if (!ok)
                         return false;
                 if (ret->help || ret->version)
-                        return true;
+                        break;
         }
-        return check(ret, error);
+        return true;
+}
+
+bool standalone_parse(int argc, char **argv, StandaloneOptions *ret, GError **error) {
+        return parse(argc, argv, ret, error) && (ret->help || ret->version || check(ret, error));
+}
+
+bool standalone_parse_diff(int argc, char **argv, StandaloneOptions *ret, GError **error) {
+        if (!parse(argc, argv, ret, error))
+                return false;
+        if (ret->help)
+                return true;
+        if (ret->mountpoint || ret->version)
+                return err_usage(error, "takes -o lowerdir=…,upperdir=… alone");
+        return (ret->lowers->len > 0 || err_usage(error, "-o lowerdir=… is missing")) && (ret->upper || err_usage(error, "-o upperdir=… is missing"));
 }
 
 void standalone_clear(StandaloneOptions *o) {

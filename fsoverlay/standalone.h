@@ -38,6 +38,8 @@ typedef struct {
 
 /* Take argv apart, argv[0] left out of it. ret is initialised here and to be cleared in any case. False with error, which names the option. */
 bool standalone_parse(int argc, char **argv, StandaloneOptions *ret, GError **error);
+/* The same for usbox-fs diff: lowerdir and upperdir are needed, other options are taken and mean nothing, a mount point is none of it. */
+bool standalone_parse_diff(int argc, char **argv, StandaloneOptions *ret, GError **error);
 void standalone_clear(StandaloneOptions *options);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(StandaloneOptions, standalone_clear)
 
