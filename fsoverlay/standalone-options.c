@@ -122,7 +122,7 @@ static bool apply_map(StandaloneOptions *o, const char *name, const char *value,
                 if (!parse_digits(parts[i], ids - 1, &from) || !parse_digits(parts[i + 1], ids - 1, &to) || !parse_digits(parts[i + 2], ids, &count) ||
                     count == 0 || from + count > ids || to + count > ids)
                         return bad_value(error, name, value, "a list of FIRST:SHOWN:COUNT");
-                fs_config_add_range(map, (guint32) from, (guint32) to, (guint32) count);
+                fs_config_add_range(map, (guint32) to, (guint32) from, (guint32) count); /* the other way round than in FsConfig */
         }
         return true;
 }

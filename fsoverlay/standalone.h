@@ -24,7 +24,7 @@ typedef struct {
         bool fsync_ignored; /* fsync=0, volatile */
         bool allow_other;   /* asked for; standalone_mount() does it by itself where mount(2) is allowed to us */
         gint64 squash_uid, squash_gid; /* every file is this one's; -1: no */
-        /* Of FsIdRange, as fuse-overlayfs has it: count ids in the layers from box on are shown as those from host on. Empty: as they are. */
+        /* Of FsIdRange: count ids on the disk from host on are shown as those from box on. fuse-overlayfs's order in uidmapping= is the disk's id first. */
         GArray *uidmap, *gidmap;
         GPtrArray *hide;      /* of char *: paths and patterns, each of them a valid rule */
         char *trace, *stats;  /* files to write, absolute; NULL: none */

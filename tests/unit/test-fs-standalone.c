@@ -83,7 +83,7 @@ static void test_all(void) {
         g_assert_true(g_path_is_absolute(o.stats) && g_str_has_suffix(o.stats, "/s"));
         g_assert_cmpuint(o.uidmap->len, ==, 2);
         const FsIdRange *range = &g_array_index(o.uidmap, FsIdRange, 1);
-        g_assert_true(range->box == 1 && range->host == 100000 && range->count == 65536);
+        g_assert_true(range->host == 1 && range->box == 100000 && range->count == 65536);
         g_assert_cmpuint(o.gidmap->len, ==, 1);
         g_assert_cmpuint(o.set_flags, ==, MS_NODIRATIME);
         g_assert_cmpuint(o.clear_flags, ==, MS_NOSUID | MS_NOEXEC);
