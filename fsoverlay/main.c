@@ -35,6 +35,7 @@
 #include "base/log.h"
 #include "base/wire.h"
 #include "fsoverlay/confinement.h"
+#include "fsoverlay/diff.h"
 #include "fsoverlay/mountfs.h"
 #include "fsoverlay/notify.h"
 #include "fsoverlay/server.h"
@@ -264,6 +265,8 @@ int main(int argc, char **argv) {
 
         if (argc > 1 && g_str_equal(argv[1], "--wire"))
                 return main_helper(argc, argv);
+        if (argc > 1 && g_str_equal(argv[1], "diff"))
+                return diff_main(argc - 1, argv + 1);
         log_init("usbox-fs", false);
         if (!standalone_parse(argc, argv, &options, &error)) {
                 print_error(error);
