@@ -159,13 +159,13 @@ static bool apply_cache(StandaloneOptions *o, const char *name, const char *valu
         return o->strict || g_str_equal(value, "fast") || bad_value(error, name, value, "fast or strict");
 }
 
+/* fuse-overlayfs's word for what cache= is here: what is trusted at all is trusted for good. */
 static bool apply_timeout(StandaloneOptions *o, const char *name, const char *value, GError **error) {
         char *end;
+        double seconds = g_ascii_strtod(value, &end);
 
-        o->timeout = g_ascii_strtod(value, &end);
-        if (!g_ascii_isdigit(*value) || *end || !(o->timeout <= 1e12))
-                return bad_value(error, name, value, "a number of seconds");
-        return true;
+        o->strict = seconds == 0;
+        return (g_ascii_isdigit(*value) && !*end) || bad_value(error, name, value, "a number of seconds");
 }
 
 static bool apply_threads(StandaloneOptions *o, const char *name, const char *value, GError **error) {
@@ -458,7 +458,7 @@ static bool check(StandaloneOptions *o, GError **error) {
 static bool parse(int argc, char **argv, StandaloneOptions *ret, GError **error) {
         bool only_names = false;
 
-        *ret = (StandaloneOptions){ .squash_uid = -1, .squash_gid = -1, .timeout = -1 };
+        *ret = (StandaloneOptions){ .squash_uid = -1, .squash_gid = -1 };
         ret->lowers = g_ptr_array_new_with_free_func(g_free);
         ret->hide = g_ptr_array_new_with_free_func(g_free);
         ret->uidmap = g_array_new(FALSE, FALSE, sizeof(FsIdRange));
@@ -556,7 +556,7 @@ const char *standalone_help(void) {
                "  trace=FILE            write what is read, written, listed and found absent, as lines of JSON\n"
                "  stats=FILE            write how many requests there were, at the end and on SIGUSR1\n"
                "  cache=fast|strict     trust what is known of the lower (default), or ask again each time\n"
-               "  timeout=SECONDS       how long the kernel may trust names and attributes\n"
+               "  timeout=SECONDS       0: as cache=strict; else as cache=fast\n"
                "  threads=N             that many serve requests\n"
                "  fsync=0, volatile     let programs' fsync be without effect\n"
                "  noacl                 no POSIX ACLs\n"

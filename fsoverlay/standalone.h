@@ -19,7 +19,7 @@ typedef struct {
         bool foreground;    /* -f, or -d */
         bool debug;         /* -d, --debug */
         bool read_only;     /* ro, or no upper */
-        bool strict;        /* cache=strict */
+        bool strict;        /* cache=strict, timeout=0 */
         bool noacl;
         bool fsync_ignored; /* fsync=0, volatile */
         bool allow_other;   /* asked for; standalone_mount() does it by itself where mount(2) is allowed to us */
@@ -28,7 +28,6 @@ typedef struct {
         GArray *uidmap, *gidmap;
         GPtrArray *hide;      /* of char *: paths and patterns, each of them a valid rule */
         char *trace, *stats;  /* files to write, absolute; NULL: none */
-        double timeout;       /* seconds; negative: not given */
         guint64 disk;         /* bytes; 0: no limit */
         guint threads;        /* 0: not given */
         char *fsname;         /* as mount tables show it */

@@ -41,7 +41,7 @@ static void test_usual(void) {
         g_assert_cmpstr(o.fsname, ==, "usbox-fs");
         g_assert_true(o.foreground);
         g_assert_true(!o.debug && !o.strict && !o.noacl && !o.read_only && !o.fsync_ignored && !o.allow_other && !o.help && !o.version);
-        g_assert_true(o.squash_uid == -1 && o.squash_gid == -1 && o.timeout < 0 && o.disk == 0 && o.threads == 0);
+        g_assert_true(o.squash_uid == -1 && o.squash_gid == -1 && o.disk == 0 && o.threads == 0);
         g_assert_true(!o.trace && !o.stats && !o.context && o.uidmap->len == 0 && o.gidmap->len == 0 && o.hide->len == 0);
 }
 
@@ -70,11 +70,10 @@ static void test_all(void) {
         g_auto(StandaloneOptions) o = { 0 };
         g_autoptr(GError) error = NULL;
 
-        g_assert_true(parse("-s -o lowerdir=/a,cache=strict,timeout=1.5,disk=2G,noacl,fsync=0,allow_other,uidmapping=0:1000:1:1:100000:65536 "
+        g_assert_true(parse("-s -o lowerdir=/a,timeout=1e9,cache=strict,disk=2G,noacl,fsync=0,allow_other,uidmapping=0:1000:1:1:100000:65536 "
                             "-o gidmapping=0:7:1,squash_to_gid=5,squash_to_root,stats=s,fsname=x=y,suid,noexec,exec,nodiratime /tmp", &o, &error));
         g_assert_no_error(error);
         g_assert_true(o.strict && o.noacl && o.fsync_ignored && o.allow_other && o.read_only && !o.foreground);
-        g_assert_cmpfloat(o.timeout, ==, 1.5);
         g_assert_cmpuint(o.disk, ==, G_GUINT64_CONSTANT(2) << 30);
         g_assert_cmpuint(o.threads, ==, 1);
         g_assert_cmpint(o.squash_uid, ==, 0);
@@ -117,6 +116,19 @@ static void test_asked(void) {
                 g_assert_true(o.help == (i < 2) && o.version == (i >= 2));
         }
         g_assert_nonnull(strstr(standalone_help(), "lowerdir="));
+}
+
+static void test_cache(void) {
+        static const struct {
+                const char *option;
+                bool strict;
+        } rows[] = { { "cache=strict", true }, { "timeout=0", true }, { "timeout=0.0", true }, { "timeout=1.5", false }, { "timeout=0,cache=fast", false } };
+        for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
+                g_auto(StandaloneOptions) o = { 0 };
+                g_autofree char *words = g_strdup_printf("-o lowerdir=/a,%s /tmp", rows[i].option);
+                g_assert_true(parse(words, &o, NULL));
+                g_assert_cmpint(o.strict, ==, rows[i].strict);
+        }
 }
 
 static void test_hide(void) {
@@ -167,6 +179,7 @@ static void test_refused(void) {
                 { "-o squash_to_uid= /tmp", "-o squash_to_uid: '' is not an id", NULL },
                 { "-o cache=off /tmp", "-o cache: 'off' is not fast or strict", NULL },
                 { "-o timeout=-1 /tmp", "-o timeout: '-1' is not*", NULL },
+                { "-o timeout= /tmp", "-o timeout: '' is not*", NULL },
                 { "-o timeout=1s /tmp", "-o timeout: '1s' is not*", NULL },
                 { "-o threads=0 /tmp", "-o threads: '0' is not a number from 1 to 64", NULL },
                 { "-o threads=65 /tmp", "-o threads: '65' is not a number from 1 to 64", NULL },
@@ -378,6 +391,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/fs/standalone/all", test_all);
         g_test_add_func("/fs/standalone/passed-around", test_passed_around);
         g_test_add_func("/fs/standalone/asked", test_asked);
+        g_test_add_func("/fs/standalone/cache", test_cache);
         g_test_add_func("/fs/standalone/hide", test_hide);
         g_test_add_func("/fs/standalone/refused", test_refused);
         g_test_add_func("/fs/standalone/mount-namespace", test_mount_namespace);
