@@ -28,26 +28,44 @@ static char *unescape(const char *s, size_t len) {
         return out;
 }
 
-GPtrArray *mountinfo_points(const char *text) {
+/* The field n (from 0) of the line that ends at end; NULL where there are fewer. *ret_stop: where it ends. */
+static const char *line_field(const char *line, const char *end, int n, const char **ret_stop) {
+        for (; n > 0; n--) {
+                const char *space = memchr(line, ' ', (size_t) (end - line));
+                if (!space)
+                        return NULL;
+                line = space + 1;
+        }
+        const char *stop = memchr(line, ' ', (size_t) (end - line));
+        *ret_stop = stop;
+        return stop ? line : NULL;
+}
+
+/* The type of file system: the field after the one that is "-" and nothing else. Fields before it have no blanks in them. */
+static bool line_is_of(const char *line, const char *end, const char *const *types) {
+        static const char dash[] = " - ";
+        const char *at = memmem(line, (size_t) (end - line), dash, sizeof dash - 1), *stop;
+        const char *type = at ? line_field(at + sizeof dash - 1, end, 0, &stop) : NULL;
+        g_autofree char *name = type ? g_strndup(type, (size_t) (stop - type)) : NULL;
+
+        return name && g_strv_contains(types, name);
+}
+
+GPtrArray *mountinfo_points_of(const char *text, const char *const *types) {
         GPtrArray *points = g_ptr_array_new_with_free_func(g_free);
 
         for (const char *line = text; *line;) {
-                const char *end = strchrnul(line, '\n');
-                const char *field = line;
-                int skipped = 0;
-                while (skipped < 4 && field < end) {
-                        const char *space = memchr(field, ' ', (size_t) (end - field));
-                        if (!space)
-                                break;
-                        field = space + 1;
-                        skipped++;
-                }
-                const char *stop = skipped == 4 ? memchr(field, ' ', (size_t) (end - field)) : NULL;
-                if (stop && *field == '/')
-                        g_ptr_array_add(points, unescape(field, (size_t) (stop - field)));
+                const char *end = strchrnul(line, '\n'), *stop;
+                const char *point = line_field(line, end, 4, &stop);
+                if (point && *point == '/' && (!types || line_is_of(line, end, types)))
+                        g_ptr_array_add(points, unescape(point, (size_t) (stop - point)));
                 line = *end ? end + 1 : end;
         }
         return points;
+}
+
+GPtrArray *mountinfo_points(const char *text) {
+        return mountinfo_points_of(text, NULL);
 }
 
 bool path_is_below(const char *path, const char *dir) {

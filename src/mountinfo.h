@@ -8,6 +8,9 @@
  * Lines that are not of that form are passed over. The array of char * is the caller's. */
 GPtrArray *mountinfo_points(const char *text);
 
+/* Those of file systems whose type is in types (NULL-terminated; NULL: any). */
+GPtrArray *mountinfo_points_of(const char *text, const char *const *types);
+
 /* path is dir itself / lies strictly below dir. Both absolute and normal; dir may be "/". */
 bool path_is_below(const char *path, const char *dir);
 bool path_is_at_or_below(const char *path, const char *dir);

@@ -79,6 +79,26 @@ static void test_own_mounts(void) {
         g_assert_cmpuint(found, >, points->len / 2);
 }
 
+/* By the type of their file system, wherever the kernel put optional fields, and whatever the names look like. */
+static void test_mounts_of(void) {
+        static const char *const types[] = { "proc", "cgroup2", NULL }, *const none[] = { NULL };
+        static const char text[] = "1 2 0:3 / /p rw - proc proc rw\n"
+                                   "1 2 0:3 / /q\\040- rw shared:1 master:2 - cgroup2 x rw\n"
+                                   "1 2 0:3 / /proc rw - ext4 proc rw\n"
+                                   "1 2 0:3 / /x rw - procfs - proc - rw\n"
+                                   "1 2 0:3 / /cut rw - proc\n"
+                                   "1 2 0:3 / /cut rw -\n"
+                                   "1 2 0:3 / /cut rw\n";
+        g_autoptr(GPtrArray) some = mountinfo_points_of(text, types), no = mountinfo_points_of(text, none),
+                             all = mountinfo_points_of(text, NULL);
+
+        g_assert_cmpuint(some->len, ==, 2);
+        g_assert_cmpstr(some->pdata[0], ==, "/p");
+        g_assert_cmpstr(some->pdata[1], ==, "/q -");
+        g_assert_cmpuint(no->len, ==, 0);
+        g_assert_cmpuint(all->len, ==, 7);
+}
+
 static void test_below(void) {
         static const struct {
                 const char *path, *dir;
@@ -233,6 +253,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/mountinfo/points", test_points);
         g_test_add_func("/mountinfo/hostile-lines", test_hostile_lines);
         g_test_add_func("/mountinfo/own", test_own_mounts);
+        g_test_add_func("/mountinfo/of-type", test_mounts_of);
         g_test_add_func("/mountinfo/below", test_below);
         g_test_add_func("/account/find", test_accounts);
         g_test_add_func("/account/hostile-lines", test_hostile_accounts);
