@@ -24,7 +24,7 @@
 static _Noreturn void finish(const InitContext *c) {
         /* --pid=host: no namespace whose end would kill what is left. */
         if (c->pid_host)
-                proc_kill_children(0);
+                proc_kill_children(NULL, 0);
         _exit(0);
 }
 

@@ -255,7 +255,7 @@ static void end_processes(Sandbox *s) {
         }
         net_helper_clear(&s->net);
         if (s->spec->namespaces.pid_host)
-                proc_kill_children(s->janitor.pid);
+                proc_kill_children(&s->janitor.pid, 1);
         release_kernel_objects(s);
 }
 

@@ -97,7 +97,7 @@ char *proc_status_text(int status) {
 }
 
 /* One round of kills; false where there was nobody. */
-static bool kill_round(pid_t except) {
+static bool kill_round(const pid_t *except, size_t n_except) {
         g_autofree char *list = NULL;
         char path[64];
         bool any = false;
@@ -108,7 +108,10 @@ static bool kill_round(pid_t except) {
         char *rest = list;
         for (char *word; (word = strsep(&rest, " "));) {
                 pid_t pid = (pid_t) g_ascii_strtoll(word, NULL, 10);
-                if (pid <= 0 || pid == except)
+                bool spared = pid <= 0;
+                for (size_t i = 0; i < n_except; i++)
+                        spared = spared || pid == except[i];
+                if (spared)
                         continue;
                 any = true;
                 kill(pid, SIGKILL);
@@ -117,8 +120,8 @@ static bool kill_round(pid_t except) {
         return any;
 }
 
-void proc_kill_children(pid_t except) {
-        while (kill_round(except))
+void proc_kill_children(const pid_t *except, size_t n_except) {
+        while (kill_round(except, n_except))
                 (void) poll(NULL, 0, 1);
 }
 

@@ -25,9 +25,9 @@ bool proc_wait(pid_t pid, int *ret_status);
 /* How it ended, for an error message: "exit status 3" or "killed by signal 9 (SIGKILL)"; the caller's. */
 char *proc_status_text(int status);
 
-/* Kill all children of this process but one (0: all), and theirs as they become ours: for a PR_SET_CHILD_SUBREAPER, where no pid
+/* Kill all children of this process but those of except, and theirs as they become ours: for a PR_SET_CHILD_SUBREAPER, where no pid
  * namespace does it. Returns when none is left. */
-void proc_kill_children(pid_t except);
+void proc_kill_children(const pid_t *except, size_t n_except);
 
 /* The path of an installed helper program: $USBOX_LIBEXECDIR (in-tree tests; ignored when this process runs with more
  * rights than its caller), else LIBEXECDIR found relative to this binary. The caller's; NULL with error (with its hint)
