@@ -226,7 +226,7 @@ static bool child_setup(ChildState *s, GError **error) {
         log_step("  box: network set up");
         if (!set_names(spec, error) || !set_sysctls(spec, error) || !set_quotas(spec, error))
                 return err_step(error, "namespaces");
-        if (!root_build_finish(s->build, error))
+        if (!root_build_finish(s->build, c->wire, error))
                 return err_step(error, "mount");
         log_step("  box: root built");
         if (s->pty >= 0 && !wire_send(c->wire, WIRE_PTY, NULL, &s->pty, 1, error))

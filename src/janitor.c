@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -20,7 +21,20 @@
 /* The kernel kills a box at once; what takes longer is a machine that hardly runs. */
 #define BOX_END_MS 10000
 
-static _Noreturn void janitor_main(const BoxDir *dir, const Spec *spec, int life, int child_pidfd) {
+/* Until the process has ended, but not for ever; where it is a helper's, that is then ended. */
+static void await(int pidfd, bool helper) {
+        struct pollfd fd = { .fd = pidfd, .events = POLLIN };
+        int r;
+
+        while ((r = poll(&fd, 1, BOX_END_MS)) < 0 && errno == EINTR)
+                ;
+        if (r == 0 && helper) {
+                (void) pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+                (void) poll(&fd, 1, BOX_END_MS);
+        }
+}
+
+static _Noreturn void janitor_main(const BoxDir *dir, const Spec *spec, int life, const int pidfds[2]) {
         struct pollfd fd = { .fd = life, .events = POLLIN };
         sigset_t all;
 
@@ -30,26 +44,30 @@ static _Noreturn void janitor_main(const BoxDir *dir, const Spec *spec, int life
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
         for (int i = 0; null >= 0 && i < 3; i++)
                 (void) dup2(null, i);
-        int keep[] = { life, child_pidfd, dir->boxes_fd, dir->fd };
-        if (null < 0 || !fd_keep_only(keep, G_N_ELEMENTS(keep)))
+        int keep[5] = { life, dir->boxes_fd, dir->fd };
+        size_t n = 3;
+        for (int i = 0; i < 2; i++)
+                if (pidfds[i] >= 0)
+                        keep[n++] = pidfds[i];
+        if (null < 0 || !fd_keep_only(keep, n))
                 _exit(1);
 
         BoxDir mine = *dir;
-        mine.boxes_fd = keep[2];
-        mine.fd = keep[3];
+        mine.boxes_fd = keep[1];
+        mine.fd = keep[2];
         fd.fd = keep[0];
         while (poll(&fd, 1, -1) < 0 && errno == EINTR)
                 ;
-        struct pollfd box = { .fd = keep[1], .events = POLLIN };
-        while (poll(&box, 1, BOX_END_MS) < 0 && errno == EINTR)
-                ;
+        /* The box, and then usbox-fs, which writes into the directory: both end with the launcher. */
+        for (size_t i = 3; i < n; i++)
+                await(keep[i], i > 3);
         /* The run was over, and its changes are kept: only its launcher was not done. */
         if (faccessat(mine.fd, "kept", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
                 _exit(0);
         _exit(box_dir_remove(&mine, spec, NULL) ? 0 : 1);
 }
 
-bool janitor_start(const BoxDir *dir, const Spec *spec, int child_pidfd, Janitor *ret, GError **error) {
+bool janitor_start(const BoxDir *dir, const Spec *spec, const int pidfds[2], Janitor *ret, GError **error) {
         int ends[2];
 
         *ret = (Janitor){ .life = -1 };
@@ -58,7 +76,7 @@ bool janitor_start(const BoxDir *dir, const Spec *spec, int child_pidfd, Janitor
         pid_t pid = fork();
         if (pid == 0) {
                 close(ends[1]);
-                janitor_main(dir, spec, ends[0], child_pidfd);
+                janitor_main(dir, spec, ends[0], pidfds);
         }
         close(ends[0]);
         if (pid < 0) {

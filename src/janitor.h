@@ -17,7 +17,8 @@ typedef struct {
         int life;  /* the launcher's end of a pipe: its closing is the launcher's death */
 } Janitor;
 
-bool janitor_start(const BoxDir *dir, const Spec *spec, int child_pidfd, Janitor *ret, GError **error);
+/* pidfds (borrowed): the box's init; usbox-fs, or -1. The directory is removed when both have ended. */
+bool janitor_start(const BoxDir *dir, const Spec *spec, const int pidfds[2], Janitor *ret, GError **error);
 
 /* The directory has been seen to. */
 void janitor_dismiss(Janitor *j);

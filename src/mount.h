@@ -7,7 +7,11 @@
 
 #include "option.h"
 
-typedef enum { OVERLAY_KERNEL, OVERLAY_NONE } OverlayDriver;
+typedef enum { OVERLAY_FUSE, OVERLAY_KERNEL, OVERLAY_NONE } OverlayDriver;
+#define OVERLAY_DRIVERS "fuse|kernel|none" /* in that order */
+#define OVERLAY_DEFAULT OVERLAY_KERNEL
+#define OVERLAY_DEFAULT_NAME "kernel"
+
 typedef enum { HOME_TOOLS, HOME_EMPTY, HOME_ALL } HomeMode;
 
 typedef struct {
@@ -16,6 +20,9 @@ typedef struct {
         bool read_only;
         HomeMode home;
         GPtrArray *hide;   /* of char *: --hide, absolute paths as typed (leading ~/ expanded) */
+        GPtrArray *hide_globs; /* of char *: --hide, patterns as fsoverlay/config.h has them */
+        guint64 disk;          /* --disk: bytes that the copy may take; 0: no limit */
+        char *trace_file;      /* --trace-files, absolute; NULL: none */
         char *workdir;     /* --workdir, an absolute path in the box; NULL: the caller's */
         bool workdir_given;
 } RootSpec;
@@ -57,10 +64,13 @@ extern const Option mount_options[];
 /* The defaults; and free what it owns. */
 void root_init(RootSpec *s);
 void root_clear(RootSpec *s);
+
+/* "fuse", "kernel", "none"; static. */
+const char *root_overlay_name(OverlayDriver overlay);
 void mount_init(MountSpec *s);
 void mount_clear(MountSpec *s);
 
-/* A root without an overlay is a read-only one. */
+/* A root without an overlay is a read-only one; what only usbox-fs can do is refused with another. */
 bool root_check(Spec *draft, GError **error);
 
 /* hooks_cow settled; a --rw of the home, or of what it is in, is refused. */

@@ -212,6 +212,12 @@ bool user_wants_subids(const Spec *draft) {
         return s->uid != draft->caller.uid || (s->gid_given && s->gid != draft->caller.gid);
 }
 
+/* Whether auto takes subordinate ids where they can be had: usbox-fs shows files of the system's ids as theirs, for which the box
+ * must have such ids, and keeps what the box gives away to one of them. */
+static bool gains_by_subids(const Spec *draft) {
+        return draft->user.mode == USERNS_AUTO && draft->root.overlay == OVERLAY_FUSE;
+}
+
 /* What newuidmap and newgidmap would refuse: each line must be the caller's own id or lie in its ranges. */
 static bool check_asked_map(const Spec *draft, const char *option, const GArray *map, guint32 self,
                             const GArray *ranges, const char *file, GError **error) {
@@ -271,7 +277,8 @@ bool user_build_maps(Spec *draft, const GArray *subuids, const GArray *subgids, 
         } else if (!s->gid_given)
                 s->gid = s->uid == caller->uid && s->uid != 0 ? caller->gid : s->uid;
 
-        s->subids = user_wants_subids(draft);
+        s->subids = user_wants_subids(draft) ||
+                    (gains_by_subids(draft) && subuids && subuids->len > 0 && subgids && subgids->len > 0);
         s->mode = s->subids ? USERNS_SUBIDS : USERNS_SELF;
         if (!s->subids)
                 return self_alone(draft, error);
@@ -317,6 +324,16 @@ static bool needs_ranges(const Spec *draft, const GArray *asked) {
         return asked->len == 0 || draft->caller.uid != 0;
 }
 
+/* Ranges and the programs that map them; where one of them is missing auto goes without. */
+static void read_useful(const Caller *caller, GArray **ret_subuids, GArray **ret_subgids) {
+        g_autofree char *newuidmap = g_find_program_in_path("newuidmap"), *newgidmap = g_find_program_in_path("newgidmap");
+
+        if (caller->uid != 0 && (!newuidmap || !newgidmap))
+                return;
+        *ret_subuids = subid_read(SUBUID, caller->name, caller->uid, NULL);
+        *ret_subgids = subid_read(SUBGID, caller->name, caller->uid, NULL);
+}
+
 bool user_check(Spec *draft, GError **error) {
         const Caller *caller = &draft->caller;
         g_autoptr(GArray) subuids = NULL, subgids = NULL;
@@ -332,6 +349,8 @@ bool user_check(Spec *draft, GError **error) {
                         no_ranges(draft, no_uids, no_gids, error);
                         return err_step(error, "user");
                 }
+        } else if (gains_by_subids(draft)) {
+                read_useful(caller, &subuids, &subgids);
         }
         return user_build_maps(draft, subuids, subgids, error);
 }

@@ -155,6 +155,23 @@ static bool make_whiteout(int dir, const char *path) {
         return make_parents(dir, path) && (mknodat(dir, path, S_IFCHR, makedev(0, 0)) == 0 || errno == EEXIST);
 }
 
+/*
+ * What the box's own layer adds to a root that shows true owners is the system's: root's, where the box has such an id. And what
+ * it has in common with the host is whose it is there: an id that the box has not shows as this one here, and is the system's
+ * by the same rule.
+ */
+#define OVERFLOW_ID 65534u
+
+static bool has_root_id(const RootBuild *b) {
+        guint32 host;
+        return b->plan->fs && user_map_to_host(b->spec->user.uidmap, 0, &host) && user_map_to_host(b->spec->user.gidmap, 0, &host);
+}
+
+static bool give_to(const RootBuild *b, int layer, const char *path, uid_t uid, gid_t gid) {
+        return !has_root_id(b) || fchownat(layer, path, uid == OVERFLOW_ID ? 0 : uid, gid == OVERFLOW_ID ? 0 : gid,
+                                           AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 /* The part of a box path below a node. */
 static const char *below_node(const RootNode *node, const char *path) {
         const char *rest = path + strlen(node->path);
@@ -169,17 +186,27 @@ static void layer_name(const RootNode *node, char name[16]) {
 }
 
 /* Directories that a layer has in common with the host look like the host's: the top one gives mode to the merged one. */
-static bool copy_modes(const RootNode *node, int layer, const char *rest) {
+static bool copy_modes(const RootBuild *b, const RootNode *node, int layer, const char *rest) {
         if (!node->host.path)
                 return true;
         for (const char *slash = strchr(rest, '/'); slash; slash = strchr(slash + 1, '/')) {
                 g_autofree char *part = g_strndup(rest, (size_t) (slash - rest));
                 g_autofree char *host = g_strconcat(node->host.path, "/", part, NULL);
                 struct stat st;
-                if (stat(host, &st) == 0 && S_ISDIR(st.st_mode) && fchmodat(layer, part, st.st_mode & 0777, 0) < 0)
+                if (stat(host, &st) == 0 && S_ISDIR(st.st_mode) &&
+                    (!give_to(b, layer, part, st.st_uid, st.st_gid) || fchmodat(layer, part, st.st_mode & 0777, 0) < 0))
                         return false;
         }
         return true;
+}
+
+/* The top of the layer over a root that is one whole. */
+static bool dress_root(const RootBuild *b, const RootNode *root, int layer) {
+        struct stat st;
+        _cleanup_close_ int dir = openat(layer, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        return dir >= 0 && fstat(b->host_fds[root->index], &st) == 0 && give_to(b, dir, "", st.st_uid, st.st_gid) &&
+               fchmod(dir, st.st_mode & 0777) == 0;
 }
 
 /* The directory of a carrier's layer, made when it is first needed. b->layer_fds[0] is the skeleton's. */
@@ -202,7 +229,7 @@ static bool make_place(RootBuild *b, const RootNode *node) {
         g_autofree char *parent = g_strndup(node->path, slash ? (size_t) (slash - node->path) : 0);
         const RootNode *above = root_plan_carrier(b->plan, parent);
 
-        if (above->kind == ROOT_OVERLAY && !above->has_layer)
+        if ((above->kind == ROOT_OVERLAY && !above->has_layer) || node->kind == ROOT_PART)
                 return true; /* the host's directory has it */
         int layer = layer_dir(b, above);
         const char *rest = below_node(above, node->path);
@@ -213,7 +240,7 @@ static bool make_place(RootBuild *b, const RootNode *node) {
                 ok = ok && make_file(layer, rest, NULL, 0, node->mode);
         else
                 ok = ok && make_dirs(layer, rest, node->mode);
-        return ok && copy_modes(above, layer, rest);
+        return ok && copy_modes(b, above, layer, rest);
 }
 
 static bool make_entry(RootBuild *b, const LayerEntry *entry) {
@@ -228,13 +255,19 @@ static bool make_entry(RootBuild *b, const LayerEntry *entry) {
                 ok = ok && make_file(layer, rest, entry->data, entry->len, entry->mode);
         else
                 ok = ok && make_whiteout(layer, rest);
-        return ok && copy_modes(carrier, layer, rest);
+        return ok && copy_modes(b, carrier, layer, rest) && (entry->kind != LAYER_FILE || give_to(b, layer, rest, 0, 0));
 }
 
 /* The box's own layers: the skeleton in stage/root, and what lies over the host's files in stage/lN. */
 static bool build_layers(RootBuild *b, GError **error) {
         const RootPlan *plan = b->plan;
 
+        if (plan->fs) {
+                const RootNode *root = g_ptr_array_index(plan->nodes, 0);
+                int layer = layer_dir(b, root);
+                if (layer < 0 || !dress_root(b, root, layer))
+                        return err_set(error, errno, "layer of /");
+        }
         for (guint i = 1; i < plan->nodes->len; i++) {
                 const RootNode *node = g_ptr_array_index(plan->nodes, i);
                 if (!make_place(b, node))
@@ -349,11 +382,13 @@ static bool mount_nodes(RootBuild *b, bool in_own, GError **error) {
                 const RootNode *node = g_ptr_array_index(b->plan->nodes, i);
                 _cleanup_close_ int mnt = -1;
 
-                if ((node->kind != ROOT_FILE && node->kind != ROOT_OVERLAY) || root_plan_is_own(node->path) != in_own)
+                if (node->kind == ROOT_DIR || node->kind == ROOT_SYMLINK || root_plan_is_own(node->path) != in_own)
                         continue;
-                if (in_own && !root_make_place(b, node->path, node->kind == ROOT_OVERLAY, error))
+                if (in_own && !root_make_place(b, node->path, node->kind != ROOT_FILE, error))
                         return false;
-                if (node->kind == ROOT_FILE)
+                if (node->kind == ROOT_PART)
+                        mnt = root_clone(b->file_fds[i], false, 0, error);
+                else if (node->kind == ROOT_FILE)
                         mnt = root_clone(b->file_fds[i], false, PLAIN_ATTRS | MOUNT_ATTR_RDONLY, error);
                 else
                         mnt = overlay_or_bind(b, node, error);
@@ -392,7 +427,7 @@ static bool open_host(RootBuild *b, GError **error) {
         }
         if (b->plan->box_dir.path && (b->box = root_open_host(&b->plan->box_dir, error)) < 0)
                 return false;
-        return root_mounts_open(b, error);
+        return (!b->plan->fs || root_fuse_open(b, error)) && root_mounts_open(b, error);
 }
 
 /*
@@ -408,8 +443,11 @@ static bool make_stage(RootBuild *b, GError **error) {
 
         /* Attached on a host directory of this mount namespace, which nobody else sees: all that is needed of the host is
          * open already. overlayfs takes no layer from a mount that is attached nowhere (before 6.15). */
-        static const char *const places[] = { "/tmp", "/mnt", "/sys", "/dev", NULL };
-        const char *const *place = places;
+        static const char *const usual[] = { "/tmp", "/mnt", "/sys", "/dev", NULL };
+        /* usbox-fs sees this tree, and must not meet what is there until the old root is detached and then is not: in directories
+         * that are the box's own it looks at nothing. */
+        static const char *const unseen[] = { "/dev/pts", "/sys/kernel", "/dev/mqueue", "/proc/fs", NULL };
+        const char *const *place = b->plan->fs ? unseen : usual;
         while (*place && move_mount(b->stage, "", AT_FDCWD, *place, MOVE_MOUNT_F_EMPTY_PATH) < 0)
                 place++;
         if (!*place)
@@ -427,13 +465,15 @@ static bool mount_root(RootBuild *b, GError **error) {
 
         if (place < 0)
                 return err_set(error, errno, "stage/root");
-        b->root = overlay_node(b, node, error);
+        b->root = b->plan->fs ? root_fuse_mount(b, b->host_fds[node->index], layer_dir(b, node), error) : overlay_node(b, node, error);
         return b->root >= 0 && root_attach(b->root, place, "/", error);
 }
 
 static bool pivot(RootBuild *b, GError **error) {
         if (fchdir(b->root) < 0 || sys_pivot_root(".", ".") < 0)
                 return err_set(error, errno, "pivot_root");
+        if (b->plan->fs && !root_fuse_seal_lower(b, error))
+                return false;
         if (umount2(".", MNT_DETACH) < 0)
                 return err_set(error, errno, "detach the host's root");
         if (chdir("/") < 0)
@@ -446,7 +486,8 @@ RootBuild *root_build_begin(const Spec *spec, const RootPlan *plan, int *ret_pro
         RootBuild *b = g_new(RootBuild, 1);
 
         *b = (RootBuild){
-                .spec = spec, .plan = plan, .proc = -1, .pts = -1, .stage = -1, .root = -1, .box = -1, .host_sys = -1
+                .spec = spec, .plan = plan, .proc = -1, .pts = -1, .stage = -1, .root = -1, .box = -1, .host_sys = -1,
+                .wire = -1, .fuse = -1, .old_root = -1
         };
         b->read_only = spec->root.read_only || spec->root.overlay == OVERLAY_NONE;
         /* Nothing from the host arrives later, and nothing of ours goes there. */
@@ -460,13 +501,14 @@ RootBuild *root_build_begin(const Spec *spec, const RootPlan *plan, int *ret_pro
         return NULL;
 }
 
-bool root_build_finish(RootBuild *b, GError **error) {
+bool root_build_finish(RootBuild *b, int wire, GError **error) {
+        b->wire = wire;
         if (!open_host(b, error) || !make_stage(b, error) || !build_layers(b, error) || !mount_root(b, error))
                 return false;
         log_step("  box: layers made");
-        if (!mount_nodes(b, false, error))
+        if (b->plan->fs ? !root_fuse_open_parts(b, error) : !mount_nodes(b, false, error))
                 return false;
-        log_step("  box: overlays mounted");
+        log_step("  box: root mounted");
         if (!root_mounts_own(b, error))
                 return false;
         log_step("  box: /proc, /sys, /dev mounted");

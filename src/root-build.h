@@ -12,6 +12,9 @@ struct RootBuild {
         const Spec *spec;
         const RootPlan *plan;
         bool read_only;
+        int wire;        /* to the launcher; borrowed */
+        int fuse;        /* /dev/fuse until usbox-fs has it; -1 with another driver */
+        int old_root;    /* the host's "/", likewise */
         int proc;        /* the box's /proc, not attached yet */
         int pts;         /* the box's /dev/pts, likewise */
         int stage;       /* tmpfs: the layers, attached in the old root, and what the box's /tmp, /run, /dev, ... are */
@@ -37,6 +40,15 @@ int root_mount_overlay(int *lower, size_t n_lower, int upper, int work, bool rea
 int root_clone(int fd, bool recursive, unsigned attrs, GError **error);
 bool root_attach(int mnt, int target, const char *name, GError **error);
 bool root_attach_at(RootBuild *b, int mnt, const char *path, GError **error);
+
+/* root-fuse.c, in the order of their use; with --overlay=fuse alone */
+bool root_fuse_open(RootBuild *b, GError **error);
+/* Mount it, attached nowhere, and have usbox-fs told of it; lower and layer (borrowed) are what it serves. -1 with error. */
+int root_fuse_mount(RootBuild *b, int lower, int layer, GError **error);
+/* Open what of the root is bound once more, before anything covers it. */
+bool root_fuse_open_parts(RootBuild *b, GError **error);
+/* After pivot_root, before the old root is detached. */
+bool root_fuse_seal_lower(const RootBuild *b, GError **error);
 
 /* root-mounts.c, in the order of their use */
 bool root_mounts_open(RootBuild *b, GError **error);

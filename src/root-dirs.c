@@ -34,7 +34,7 @@ bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error) {
         for (const char *const *dir = (const char *const[]){ "upper", "work", "tmp", NULL }; *dir; dir++)
                 if (!root_dirs_make(box_fd, *dir, g_str_equal(*dir, "tmp") ? 01777 : 0755, error))
                         return false;
-        for (guint i = 0; i < plan->nodes->len; i++) {
+        for (guint i = 0; !plan->fs && i < plan->nodes->len; i++) {
                 const RootNode *node = g_ptr_array_index(plan->nodes, i);
                 if ((i > 0 && node->kind != ROOT_OVERLAY) || node->read_only)
                         continue;
@@ -50,10 +50,8 @@ bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error) {
 /* A directory that we made and the box left empty; what it changed of mode or owner goes with it. */
 void root_dirs_trim(int box_fd, const char *path) {
         g_autofree char *at = g_strdup(path);
-        while (strlen(at) > strlen("upper") && unlinkat(box_fd, at, AT_REMOVEDIR) == 0) {
-                char *slash = strrchr(at, '/');
+        for (char *slash; (slash = strrchr(at, '/')) && unlinkat(box_fd, at, AT_REMOVEDIR) == 0;)
                 *slash = '\0';
-        }
 }
 
 void root_plan_trim_dirs(const RootPlan *plan, int box_fd) {

@@ -38,7 +38,7 @@ static void list_home(Planner *p) {
 }
 
 /* Whether a name of home.c's lists, relative to the home, can exist: most are ruled out by their first part. */
-static bool home_may_have(const Planner *p, const char *name) {
+bool plan_home_may_have(const Planner *p, const char *name) {
         guint bit = first_part_hash(name);
         return p->home_filter[bit / 64] >> bit % 64 & 1;
 }
@@ -84,7 +84,7 @@ static bool plan_home_tool(Planner *p, const char *path, GError **error) {
 /* Names of a list that lie below dir (NULL: anywhere in the home), but not above or at unless_inside (NULL: nothing is excepted). */
 static void hide_below_home(Planner *p, const char *const *names, const char *dir, const char *unless_inside) {
         for (const char *const *name = names; *name; name++) {
-                if (dir && !home_may_have(p, *name))
+                if (dir && !plan_home_may_have(p, *name))
                         continue;
                 /* Whether it is there is asked of the few that an overlay would show: plan_whiteouts(). */
                 g_autofree char *path = plan_join(p->spec->caller.home, *name);
@@ -113,31 +113,35 @@ static void hide_link_targets(Planner *p) {
         }
 }
 
-/* The same for what the overlays planned so far would show of the home: the tools. */
-static void hide_below_tools(Planner *p, const char *const *names) {
+/* The same for what is planned so far to be shown of the home: the tools. */
+void plan_hide_shown(Planner *p, const char *const *names) {
         for (const char *const *name = names; *name; name++) {
-                if (!home_may_have(p, *name))
+                if (!plan_home_may_have(p, *name))
                         continue;
                 g_autofree char *path = plan_join(p->spec->caller.home, *name);
-                if (root_plan_node_for(p->plan, path + 1)->host.path && !path_is_at_or_below(p->spec->caller.cwd, path))
+                bool shown = p->rules ? plan_fuse_shows(p, path) : root_plan_node_for(p->plan, path + 1)->host.path != NULL;
+                if (shown && !path_is_at_or_below(p->spec->caller.cwd, path))
                         g_hash_table_add(p->hidden, g_steal_pointer(&path));
         }
 }
 
-/* The working directory, where nothing planned so far shows it and it is not one of the box's own places itself. */
-static bool plan_cwd(Planner *p, GError **error) {
-        const char *cwd = p->spec->caller.cwd, *home = p->spec->caller.home;
-
-        if (p->spec->root.workdir_given || path_is_at_or_below(home, cwd))
-                return true;
-        const RootNode *node = root_plan_node_for(p->plan, cwd + 1);
-        if (node->host.path)
-                return true;
+bool plan_cwd_is_shown(const Planner *p) {
         static const char *const never[] = { "/proc", "/sys", "/dev", "/run", NULL };
+        const char *cwd = p->spec->caller.cwd;
+
+        if (p->spec->root.workdir_given || path_is_at_or_below(p->spec->caller.home, cwd))
+                return false;
         for (const char *const *dir = never; *dir; dir++)
                 if (path_is_at_or_below(cwd, *dir) && !path_is_below(cwd, "/dev/shm"))
-                        return true;
-        if (g_strv_contains(root_own_dirs, cwd) || g_str_equal(cwd, "/dev/shm") || plan_is_hidden(p, cwd))
+                        return false;
+        return !g_strv_contains(root_own_dirs, cwd) && !g_str_equal(cwd, "/dev/shm") && !plan_is_hidden(p, cwd);
+}
+
+/* The working directory, where nothing planned so far shows it and it is not one of the box's own places itself. */
+static bool plan_cwd(Planner *p, GError **error) {
+        const char *cwd = p->spec->caller.cwd;
+
+        if (!plan_cwd_is_shown(p) || root_plan_node_for(p->plan, cwd + 1)->host.path)
                 return true;
         plan_parents(p, cwd);
         return plan_tree(p, cwd, cwd, false, 0, error);
@@ -165,14 +169,14 @@ bool plan_home(Planner *p, GError **error) {
         if (root->home == HOME_EMPTY)
                 return true;
         for (const char *const *tool = home_tools; *tool; tool++) {
-                if (!home_may_have(p, *tool))
+                if (!plan_home_may_have(p, *tool))
                         continue;
                 g_autofree char *path = plan_join(home, *tool);
                 if (!plan_home_tool(p, path, error))
                         return false;
         }
-        hide_below_tools(p, home_tool_secrets);
-        hide_below_tools(p, home_hidden);
+        plan_hide_shown(p, home_tool_secrets);
+        plan_hide_shown(p, home_hidden);
         return true;
 }
 

@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/sys.h"
 #include "root-hooks.h"
 
@@ -96,7 +97,17 @@ bool root_hooks_plan(Planner *p, MountSource *source, GError **error) {
         return true;
 }
 
-typedef void (*HookVisit)(const Hook *hook, int box_fd, void *data);
+/* Where the copies of hooks are while the box runs. In a root that usbox-fs serves upper/ and work/ are its own: the directories on
+ * the way there would be taken for changes of the box's. */
+static char *copy_path(const RootPlan *plan, const Hook *hook) {
+        return g_strconcat(plan->fs ? "hooks/" : "upper/", hook->path, NULL);
+}
+
+static char *work_path(const RootPlan *plan, const Hook *hook) {
+        return g_strdup_printf("%s/%u", plan->fs ? "hooks-work" : "work", hook->index);
+}
+
+typedef void (*HookVisit)(const RootPlan *plan, const Hook *hook, int box_fd, void *data);
 
 /* Every hook of the plan that was there. */
 static void for_each_hook(const RootPlan *plan, int box_fd, HookVisit visit, void *data) {
@@ -105,15 +116,14 @@ static void for_each_hook(const RootPlan *plan, int box_fd, HookVisit visit, voi
                 for (guint j = 0; source->hooks && j < source->hooks->len; j++) {
                         const Hook *hook = g_ptr_array_index(source->hooks, j);
                         if (hook->host.path)
-                                visit(hook, box_fd, data);
+                                visit(plan, hook, box_fd, data);
                 }
         }
 }
 
-static void make_one(const Hook *hook, int box_fd, void *data) {
+static void make_one(const RootPlan *plan, const Hook *hook, int box_fd, void *data) {
         GError **error = *(GError ***) data;
-        g_autofree char *upper = g_strconcat("upper/", hook->path, NULL),
-                        *work = g_strdup_printf("work/%u", hook->index);
+        g_autofree char *upper = copy_path(plan, hook), *work = work_path(plan, hook);
         g_autofree char *parent = g_path_get_dirname(upper);
 
         if (*error)
@@ -141,8 +151,8 @@ bool root_hooks_make(const RootPlan *plan, int box_fd, GError **error) {
         return false;
 }
 
-static void trim_one(const Hook *hook, int box_fd, void *data) {
-        g_autofree char *upper = g_strconcat("upper/", hook->path, NULL), *now = NULL;
+static void trim_one(const RootPlan *plan, const Hook *hook, int box_fd, void *data) {
+        g_autofree char *upper = copy_path(plan, hook), *now = NULL;
         size_t len;
 
         (void) data;
@@ -157,8 +167,22 @@ static void trim_one(const Hook *hook, int box_fd, void *data) {
         root_dirs_trim(box_fd, upper);
 }
 
+/* What changed goes where all other changes are. */
+static void settle_one(const RootPlan *plan, const Hook *hook, int box_fd, void *data) {
+        g_autofree char *copy = copy_path(plan, hook), *upper = g_strconcat("upper/", hook->path, NULL),
+                        *parent = g_path_get_dirname(upper);
+        struct stat st;
+
+        (void) data;
+        if (fstatat(box_fd, copy, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            (!root_dirs_make(box_fd, parent, 0755, NULL) || renameat2(box_fd, copy, box_fd, upper, RENAME_NOREPLACE) < 0))
+                log_note("what the box made of %s could not be kept: %s", hook->name, g_strerror(errno));
+}
+
 void root_hooks_trim(const RootPlan *plan, int box_fd) {
         for_each_hook(plan, box_fd, trim_one, NULL);
+        if (plan->fs)
+                for_each_hook(plan, box_fd, settle_one, NULL);
 }
 
 /* By descriptors and without following anything: the box wrote this tree. */
@@ -227,7 +251,7 @@ static int cover(RootBuild *b, const Hook *hook, int host, GError **error) {
 
         if (b->box < 0)
                 return root_clone(host, false, attrs | MOUNT_ATTR_RDONLY, error);
-        g_autofree char *up = g_strconcat("upper/", hook->path, NULL), *wk = g_strdup_printf("work/%u", hook->index);
+        g_autofree char *up = copy_path(b->plan, hook), *wk = work_path(b->plan, hook);
         _cleanup_close_ int upper = openat(b->box, up, O_PATH | O_NOFOLLOW | O_CLOEXEC);
         _cleanup_close_ int work =
                 hook->is_dir ? openat(b->box, wk, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;

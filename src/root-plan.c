@@ -49,6 +49,7 @@ void root_plan_free(RootPlan *plan) {
         g_ptr_array_unref(plan->nodes);
         g_ptr_array_unref(plan->entries);
         g_ptr_array_unref(plan->sources);
+        fs_config_free(plan->fs);
         g_free(plan->box_dir.path);
         g_free(plan->workdir);
         g_free(plan);
@@ -212,6 +213,10 @@ static void mark_layers(RootPlan *plan) {
         }
 }
 
+/* File systems that are windows on the kernel and no files: the box has its own, or none. is_kernel_fs() of root-tree.c by name. */
+static const char *const kernel_types[] = { "proc",       "sysfs",       "cgroup",    "cgroup2",  "devpts", "debugfs",   "tracefs", "bpf",
+                                            "securityfs", "binfmt_misc", "configfs",  "efivarfs", "pstore", "selinuxfs", "mqueue",  NULL };
+
 static bool host_has_only_cgroup2(void) {
         struct stat st;
         return stat("/sys/fs/cgroup/cgroup.controllers", &st) == 0;
@@ -264,6 +269,16 @@ RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error) {
         }
         p.root_dev = root.st_dev;
         plan_collect_hidden(&p);
+        if (spec->root.overlay == OVERLAY_FUSE) {
+                g_autoptr(GPtrArray) kernel_mounts = mountinfo_points_of(text, kernel_types);
+                g_autoptr(GHashTable) rules = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+                p.kernel_mounts = kernel_mounts;
+                p.rules = rules;
+                if (!plan_fuse(&p, error) || !plan_sources(&p, error))
+                        return NULL;
+                plan_fuse_finish(&p);
+                return g_steal_pointer(&plan);
+        }
         if (!(spec->root.rootfs ? plan_rootfs(&p, error) : plan_host_root(&p, error)))
                 return NULL;
         plan_own_dirs(&p);

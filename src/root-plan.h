@@ -17,6 +17,8 @@ typedef struct {
         RootPlan *plan;
         GPtrArray *mounts;  /* of char *: the host's mount points */
         GHashTable *hidden; /* set of char *: absolute host paths that do not exist in the box */
+        GPtrArray *kernel_mounts; /* of char *: mount points of file systems that are windows on the kernel; --overlay=fuse alone */
+        GHashTable *rules;        /* char * to FsRuleKind: likewise */
         guint64 home_filter
                 [HOME_FILTER_WORDS]; /* Bloom filter of what the caller's home has: the lists of home.c are long */
         dev_t root_dev;              /* the host's "/": what differs is another mount */
@@ -37,6 +39,7 @@ char *plan_join(const char *dir, const char *name); /* the caller's */
 HostPath plan_host_path(const char *path, const struct stat *st);
 bool plan_is_hidden(const Planner *p, const char *path);
 bool plan_has_mount_below(const Planner *p, const char *path);
+bool plan_closed_to_others(const Planner *p, const struct stat *st); /* the caller's own, or its groups', and no one else's */
 bool plan_caller_may_write(const Planner *p, const struct stat *st);
 /* The host's host shall appear as box. others_eyes: with what any other user of the machine could see. */
 bool plan_tree(Planner *p, const char *host, const char *box, bool others_eyes, int depth, GError **error);
@@ -49,6 +52,15 @@ void plan_parents(Planner *p, const char *box_path);
 /* root-home.c */
 void plan_collect_hidden(Planner *p);
 bool plan_home(Planner *p, GError **error);
+bool plan_home_may_have(const Planner *p, const char *name); /* relative to the home; false: it surely has it not */
+bool plan_cwd_is_shown(const Planner *p); /* the working directory is to be in the box by itself */
+void plan_hide_shown(Planner *p, const char *const *names); /* names of home.c that the tools would show */
+
+/* root-rules.c: the same host as rules of usbox-fs */
+bool plan_fuse(Planner *p, GError **error);
+bool plan_fuse_shows(const Planner *p, const char *box_path); /* with the caller's own eyes */
+bool plan_fuse_has(const Planner *p, const char *box_path); /* it is there; false where that is not certain */
+void plan_fuse_finish(Planner *p);
 
 /* root-sources.c */
 bool plan_overlay_has(const RootNode *node, const char *box_path); /* the host's side of it has this path of the box */

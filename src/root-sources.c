@@ -89,18 +89,20 @@ static bool plan_target(Planner *p, MountSource *source, GError **error) {
 
         const RootNode *node = root_plan_node_for(p->plan, target + 1);
         bool hidden = plan_is_hidden(p, target);
+        bool there = p->rules ? plan_fuse_has(p, target) : !hidden && plan_overlay_has(node, target + 1);
         if (source->op->kind == MOUNT_SYMLINK) {
                 /* The last part of a symlink's own name is not followed. */
-                if (!hidden && plan_overlay_has(node, target + 1))
+                if (there)
                         return err_set(error, EEXIST, "%s", source->op->option);
                 plan_parents(p, target);
                 plan_add_node(p, ROOT_SYMLINK, target, 0777)->target = g_strdup(source->op->src);
                 source->planned = true;
                 return true;
         }
-        if (g_str_equal(node->path, target + 1) || (!hidden && plan_overlay_has(node, target + 1)))
+        if (g_str_equal(node->path, target + 1) || there)
                 return true;
-        g_hash_table_remove(p->hidden, target);
+        if (!p->rules) /* the box's own layer lies above what rules speak of */
+                g_hash_table_remove(p->hidden, target);
         plan_parents(p, target);
         if (source->is_dir && node->kind != ROOT_OVERLAY)
                 plan_add_node(p, ROOT_DIR, target, 0755);

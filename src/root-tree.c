@@ -47,7 +47,7 @@ static bool in_group(const Planner *p, gid_t gid) {
 }
 
 /* "The eyes of any other user": what is the caller's own and closed to others stays out of the box. */
-static bool closed_to_others(const Planner *p, const struct stat *st) {
+bool plan_closed_to_others(const Planner *p, const struct stat *st) {
         if (st->st_uid != p->spec->caller.uid && !in_group(p, st->st_gid))
                 return false;
         mode_t need = S_ISDIR(st->st_mode) ? S_IROTH | S_IXOTH : S_IROTH;
@@ -159,7 +159,7 @@ static void scan_tree(Planner *p, int dirfd, const char *name, const char *host,
                 g_autofree char *child = plan_join(host, d->d_name);
                 if (g_strv_contains(root_own_dirs, child))
                         continue;
-                if (closed_to_others(p, &st) && !path_is_at_or_below(p->spec->caller.cwd, child) &&
+                if (plan_closed_to_others(p, &st) && !path_is_at_or_below(p->spec->caller.cwd, child) &&
                     !path_is_at_or_below(p->spec->caller.home, child))
                         g_hash_table_add(p->hidden, g_strdup(child));
                 else if (plan_caller_may_write(p, &st))
@@ -221,7 +221,7 @@ bool plan_tree(Planner *p, const char *host, const char *box, bool others_eyes, 
         }
         if (S_ISLNK(st.st_mode))
                 return plan_symlink(p, host, box, error);
-        if (others_eyes && closed_to_others(p, &st))
+        if (others_eyes && plan_closed_to_others(p, &st))
                 return true;
         if (S_ISREG(st.st_mode)) {
                 if (access(host, R_OK) == 0)
@@ -266,7 +266,7 @@ void plan_parents(Planner *p, const char *box_path) {
         for (const char *slash = strchr(box_path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
                 g_autofree char *parent = g_strndup(box_path, (size_t) (slash - box_path));
                 const RootNode *node = root_plan_node_for(p->plan, parent + 1);
-                if (g_str_equal(node->path, parent + 1))
+                if (g_str_equal(node->path, parent + 1) || (p->rules && plan_fuse_has(p, parent)))
                         continue;
                 if (node->kind == ROOT_OVERLAY)
                         plan_add_entry(p, LAYER_DIR, parent)->mode = 0755;

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "fsoverlay/config.h"
 #include "spec.h"
 
 /* Which inode a host path was when the launcher opened it: the child, in its own mount namespace, must find the same. */
@@ -19,6 +20,7 @@ typedef enum {
         ROOT_SYMLINK, /* a symlink of the skeleton, as on the host */
         ROOT_FILE,    /* a host file, bound read-only */
         ROOT_OVERLAY, /* a directory shown copy-on-write: a box layer, then (host.path set) the host's directory */
+        ROOT_PART,    /* a directory of the root that usbox-fs serves, bound once more over one of the box's own mounts */
 } RootNodeKind;
 
 /* What stands at one path of the box's root before the user's own mounts. Parents come before children. */
@@ -67,6 +69,7 @@ typedef struct {
         GPtrArray *nodes;   /* of RootNode */
         GPtrArray *entries; /* of LayerEntry */
         GPtrArray *sources; /* of MountSource, in the order of the options */
+        FsConfig *fs;       /* --overlay=fuse: what usbox-fs is told; NULL: another driver */
         HostPath box_dir;   /* upper/, work/ and tmp/ of this box; path NULL with --overlay=none */
         char *workdir;      /* in the box */
         bool sysfs_of_host; /* --network=host: a sysfs of one's own needs a network namespace of one's own */
@@ -84,10 +87,14 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(RootPlan, root_plan_free)
 /* Put a file of the box's own into it ("etc/hosts"). data is copied. */
 void root_plan_add_file(RootPlan *plan, const char *path, const char *data, mode_t mode);
 
-/* Launcher: the directories that the plan's overlays need below box_fd: upper/..., work/N, tmp. With the second
- * function those that stayed empty are removed again after the run, so that what is left in upper/ are changes. */
+/*
+ * Launcher: the directories that the plan's overlays need below box_fd: upper/..., work/N, tmp. With the second
+ * function those that stayed empty are removed again after the run, so that what is left in upper/ are changes. What usbox-fs
+ * serves needs upper/ and work/ alone; project hooks, which then have kernel overlays of their own, are kept out of both
+ * (hooks/, hooks-work/) until the run is over.
+ */
 bool root_dirs_make(int box_fd, const char *path, mode_t mode, GError **error); /* mkdir -p */
-void root_dirs_trim(int box_fd, const char *path); /* rmdir upwards to upper/ while empty */
+void root_dirs_trim(int box_fd, const char *path); /* rmdir upwards while empty, but for the first name of path */
 bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error);
 void root_plan_trim_dirs(const RootPlan *plan, int box_fd);
 
@@ -98,7 +105,7 @@ void root_plan_trim_dirs(const RootPlan *plan, int box_fd);
  */
 typedef struct RootBuild RootBuild;
 RootBuild *root_build_begin(const Spec *spec, const RootPlan *plan, int *ret_proc, int *ret_pty_master, GError **error);
-bool root_build_finish(RootBuild *build, GError **error);
+bool root_build_finish(RootBuild *build, int wire, GError **error); /* wire: where FS_FDS goes; borrowed */
 
 /* The node that is responsible for a path of the box (longest prefix); never NULL: the root is a node. */
 const RootNode *root_plan_node_for(const RootPlan *plan, const char *path);

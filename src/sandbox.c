@@ -6,6 +6,7 @@
  * second one makes CLONE_NEWUSER fail). Order: sandbox_run() is the list of steps; supervise.c is the loop in the middle.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -120,14 +121,18 @@ static bool prepare(Sandbox *s, GError **error) {
                 return err_step(error, "state");
         if (spec->net.mode == NET_USER && !net_helper_start(spec, &s->net, error))
                 return err_step(error, "network");
-        if (spec->root.overlay == OVERLAY_KERNEL && !(s->dir = box_dir_new(s->id, &spec->caller, error)))
+        if (spec->root.overlay != OVERLAY_NONE && !(s->dir = box_dir_new(s->id, &spec->caller, error)))
                 return err_step(error, "state");
+        if (spec->root.overlay == OVERLAY_FUSE && !fs_helper_start(spec, spec->root.read_only ? -1 : s->dir->fd, &s->fs, error))
+                return false;
         s->plan = root_plan_new(spec, s->dir ? s->dir->path : NULL, error);
         if (!s->plan || !add_etc_files(s, error))
                 return err_step(error, "mount");
         s->plan->pty = s->stdio.pty_wanted;
         if (s->dir && !root_plan_make_dirs(s->plan, s->dir->fd, error))
                 return err_step(error, "state");
+        if (s->plan->fs && !fs_helper_configure(&s->fs, spec, s->plan->fs, error))
+                return false;
 
         g_autofree char *id = g_strconcat("USBOX_BOX=", s->id, NULL);
         g_autoptr(GStrvBuilder) envp = g_strv_builder_new();
@@ -194,7 +199,7 @@ static bool start(Sandbox *s, GError **error) {
                 return err_step(error, "namespaces");
         /* While the child builds: somebody for the case that we are killed, and what earlier boxes left whose launcher was. */
         if (s->dir) {
-                if (!janitor_start(s->dir, s->spec, s->child_pidfd, &s->janitor, error))
+                if (!janitor_start(s->dir, s->spec, (int[]){ s->child_pidfd, s->fs.helper.pidfd }, &s->janitor, error))
                         return err_step(error, "state");
                 box_dir_sweep(s->dir, s->spec);
         }
@@ -242,20 +247,31 @@ static void release_kernel_objects(Sandbox *s) {
         fd_closep(&s->tap);
 }
 
-/* Kill what is left, wait until the kernel has taken it all down. */
-static void end_processes(Sandbox *s) {
+/* A process of the box may wait for an answer of usbox-fs, where no signal reaches it: for one that hangs, the box is ended by its end. */
+static void await_child(Sandbox *s) {
+        struct pollfd fd = { .fd = s->child_pidfd, .events = POLLIN };
+
+        if (s->fs.helper.pid > 0 && poll(&fd, 1, FS_HELPER_FLUSH_MS) == 0)
+                helper_kill(&s->fs.helper);
+        (void) wait4(s->child, NULL, 0, &s->usage);
+        s->child = 0;
+}
+
+/* Kill what is left, wait until the kernel has taken it all down. Where nothing of the box is kept, usbox-fs has nothing to write. */
+static void end_processes(Sandbox *s, bool keep) {
         helper_kill(&s->net.helper);
+        if (!keep)
+                helper_clear(&s->fs.helper);
         if (s->child > 0) {
                 /* Without a pid namespace init itself has to kill the rest: it does so when the wire closes. */
                 if (!s->spec->namespaces.pid_host)
                         (void) pidfd_send_signal(s->child_pidfd, SIGKILL, NULL, 0);
                 fd_closep(&s->child_wire);
-                (void) wait4(s->child, NULL, 0, &s->usage);
-                s->child = 0;
+                await_child(s);
         }
         net_helper_clear(&s->net);
         if (s->spec->namespaces.pid_host)
-                proc_kill_children(&s->janitor.pid, 1);
+                proc_kill_children((pid_t[]){ s->janitor.pid, s->fs.helper.pid }, 2);
         release_kernel_objects(s);
 }
 
@@ -333,7 +349,8 @@ int sandbox_run(const Spec *spec, GError **error) {
                       .tap = -1,
                       .signals = -1,
                       .stdio = { .tty = -1, .pipe_ends = { -1, -1, -1 } },
-                      .net = { .helper = HELPER_NONE } };
+                      .net = { .helper = HELPER_NONE },
+                      .fs = { .helper = HELPER_NONE } };
         g_autoptr(GError) failure = NULL, late = NULL;
 
         /* With --pid=host what init leaves becomes ours, if it is killed. */
@@ -344,13 +361,17 @@ int sandbox_run(const Spec *spec, GError **error) {
         bool ok = s.signals >= 0 && prepare(&s, &failure) && start(&s, &failure) && supervise(&s, &failure);
         /* The payload's output is out before anything of usbox's own is said. */
         g_clear_pointer(&s.term, term_free);
-        end_processes(&s);
+        end_processes(&s, ok && (!spec->box.rm || spec->root.trace_file));
+        if (!fs_helper_finish(&s.fs, &late) && ok)
+                g_propagate_error(&failure, g_steal_pointer(&late));
+        helper_clear(&s.fs.helper);
+        g_clear_error(&late);
         log_step("ended");
 
         end_hooks(&s);
         if (s.interrupted)
                 g_clear_error(&failure);
-        if (!end_box_dir(&s, !ok, &late) && ok)
+        if (!end_box_dir(&s, !ok, &late) && !failure && ok)
                 g_propagate_error(&failure, g_steal_pointer(&late));
         /* Told after the payload has had its say, and no reason to throw away what it changed. */
         if (!failure && s.stdio.lost_output)

@@ -139,13 +139,22 @@ static void describe_namespaces(Sheet *s, const Spec *spec) {
 static void describe_root(Sheet *s, const Spec *spec) {
         static const char *const homes[] = { [HOME_TOOLS] = "tools", [HOME_EMPTY] = "empty", [HOME_ALL] = "all" };
         const RootSpec *root = &spec->root;
+        g_autoptr(GPtrArray) hide = strings_new();
 
+        for (guint i = 0; i < root->hide->len; i++)
+                g_ptr_array_add(hide, g_strdup(g_ptr_array_index(root->hide, i)));
+        for (guint i = 0; i < root->hide_globs->len; i++)
+                g_ptr_array_add(hide, g_strdup(g_ptr_array_index(root->hide_globs, i)));
         sheet_group(s, "root", "Root file system");
         sheet_string(s, "rootfs", root->rootfs ? root->rootfs : "/");
-        sheet_string(s, "overlay", root->overlay == OVERLAY_KERNEL ? "kernel" : "none");
+        sheet_string(s, "overlay", root_overlay_name(root->overlay));
         sheet_bool(s, "read_only", root->read_only);
         sheet_string(s, "home", homes[root->home]);
-        sheet_array(s, "hide", root->hide);
+        sheet_array(s, "hide", hide);
+        if (root->disk)
+                sheet_int(s, "disk", (gint64) root->disk);
+        if (root->trace_file)
+                sheet_string(s, "trace_files", root->trace_file);
         sheet_string(s, "workdir", root->workdir ? root->workdir : spec->caller.cwd);
 }
 

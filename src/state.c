@@ -212,7 +212,7 @@ static int remove_tree_mapped(int dirfd, const char *name, const Spec *spec) {
 /* The lock last: until then the directory is recognised for what it is. What is moved on the way stays in the box's own directory. */
 static int remove_box(int boxes_fd, const char *id, const Spec *spec) {
         _cleanup_close_ int box = openat(boxes_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        static const char *const parts[] = { "upper", "work", "tmp", NULL };
+        static const char *const parts[] = { "upper", "work", "tmp", "hooks", "hooks-work", NULL };
 
         for (const char *const *part = parts; box >= 0 && *part; part++) {
                 int r = remove_tree(box, *part);
@@ -262,12 +262,15 @@ void box_dir_forget(const BoxDir *dir, const Spec *spec) {
 }
 
 bool box_dir_keep(BoxDir *dir, const Spec *spec, GError **error) {
-        (void) remove_tree(dir->fd, "tmp");
-        int r = remove_tree(dir->fd, "work");
-        if (r != 0 && spec->user.subids)
-                r = remove_tree_mapped(dir->fd, "work", spec);
-        if (r != 0)
-                log_step("%s/work could not be removed: %s", dir->path, g_strerror(r));
+        static const char *const done[] = { "tmp", "work", "hooks", "hooks-work", NULL };
+
+        for (const char *const *part = done; *part; part++) {
+                int r = remove_tree(dir->fd, *part);
+                if (r != 0 && spec->user.subids)
+                        r = remove_tree_mapped(dir->fd, *part, spec);
+                if (r != 0)
+                        log_step("%s/%s could not be removed: %s", dir->path, *part, g_strerror(r));
+        }
         _cleanup_close_ int kept = openat(dir->fd, "kept", O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (kept < 0)
                 return err_set(error, errno, "keep %s", dir->path);

@@ -15,8 +15,9 @@
 bool state_random_hex(char *ret, size_t n_digits, GError **error);
 
 /*
- * A box's directory on the host, $XDG_DATA_HOME/usbox/boxes/ID: upper/ (what the box changed), work/ (overlayfs's), tmp/ (its
- * /var/tmp), lock (held while the launcher lives) and, once the run has ended and left changes, kept.
+ * A box's directory on the host, $XDG_DATA_HOME/usbox/boxes/ID: upper/ (what the box changed), work/ (the overlay's), tmp/ (its
+ * /var/tmp), hooks/ and hooks-work/ (with --overlay=fuse: project hooks while the box runs), lock (held while the launcher lives)
+ * and, once the run has ended and left changes, kept.
  */
 typedef struct {
         char *boxes; /* real path of .../usbox/boxes */

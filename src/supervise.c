@@ -90,7 +90,7 @@ static bool start_term(Sandbox *s, int master_take, GError **error) {
 
 /* All is there: the payload may go, as soon as its root stands. */
 static bool maybe_go(Sandbox *s, GError **error) {
-        if (s->go_sent || (s->net.helper.pid > 0 && !s->net.ports) || (s->plan->pty && !s->term) ||
+        if (s->go_sent || (s->net.helper.pid > 0 && !s->net.ports) || (s->fs.helper.pid > 0 && !s->fs.ready) || (s->plan->pty && !s->term) ||
             (s->spec->box.pidfile && s->payload_pidfd < 0))
                 return true;
         if (!status_write_pidfile(s->status, s->payload, error))
@@ -118,6 +118,16 @@ static void suspend(Sandbox *s) {
         (void) wire_send(s->child_wire, WIRE_RESUME, NULL, NULL, 0, NULL);
 }
 
+/* An error of somebody in the box; where usbox-fs has gone, that is the reason for it. */
+static bool take_error(Sandbox *s, const WireMessage *m, GError **error) {
+        g_autoptr(GError) failure = NULL;
+
+        wire_error_to_gerror(m, &failure);
+        if (!fs_helper_is_the_reason(&s->fs, err_get_errno(failure), error))
+                g_propagate_error(error, g_steal_pointer(&failure));
+        return false;
+}
+
 static bool on_child_message(Sandbox *s, GError **error) {
         g_auto(WireMessage) m = { 0 };
 
@@ -131,12 +141,15 @@ static bool on_child_message(Sandbox *s, GError **error) {
         }
         switch (m.type) {
         case WIRE_ERROR:
-                return wire_error_to_gerror(&m, error);
+                return take_error(s, &m, error);
         case WIRE_NET_FDS:
                 log_step("TAP made");
                 fd_closep(&s->tap);
                 s->tap = wire_message_take_fd(&m, 0);
                 return net_helper_give_tap(&s->net, s->tap, error);
+        case WIRE_FS_FDS:
+                log_step("root mounted");
+                return fs_helper_mount(&s->fs, &m, error);
         case WIRE_PTY:
                 return start_term(s, wire_message_take_fd(&m, 0), error) && maybe_go(s, error);
         case WIRE_ROOTED:
@@ -175,7 +188,7 @@ static bool on_payload_message(Sandbox *s, GError **error) {
         if (r < 0)
                 return false;
         if (r > 0)
-                return m.type == WIRE_ERROR ? wire_error_to_gerror(&m, error)
+                return m.type == WIRE_ERROR ? take_error(s, &m, error)
                                             : err_set(error, EPROTO, "the payload said %s", wire_type_name(m.type));
         fd_closep(&s->payload_wire);
         if (!s->go_sent)
@@ -254,6 +267,7 @@ enum {
         POLL_CHILD,
         POLL_CHILD_END,
         POLL_NET,
+        POLL_FS,
         POLL_TERM,
         POLL_RELAY = POLL_TERM + TERM_N_FDS,
         POLL_N = POLL_RELAY + 3 * RELAY_N_FDS
@@ -261,7 +275,7 @@ enum {
 
 static void fill_poll(const Sandbox *s, struct pollfd fds[static POLL_N]) {
         int plain[] = { s->signals, s->payload_wire, s->child_wire, s->child_ended ? -1 : s->child_pidfd,
-                        s->exited ? -1 : s->net.helper.wire };
+                        s->exited ? -1 : s->net.helper.wire, s->exited ? -1 : s->fs.helper.wire };
 
         for (int i = 0; i < POLL_N; i++)
                 fds[i] = (struct pollfd){ .fd = i < POLL_TERM ? plain[i] : -1, .events = POLLIN };
@@ -343,6 +357,8 @@ static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError 
         if (!rooted && fds[POLL_PAYLOAD].revents && !on_payload_message(s, error))
                 return false;
         if (fds[POLL_NET].revents && !s->exited && (!net_helper_dispatch(&s->net, error) || !maybe_go(s, error)))
+                return false;
+        if (fds[POLL_FS].revents && !s->exited && (!fs_helper_dispatch(&s->fs, error) || !maybe_go(s, error)))
                 return false;
         if (fds[POLL_SIGNALS].revents)
                 read_signals(s);

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
+#include "fs-helper.h"
 #include "janitor.h"
 #include "net-helper.h"
 #include "root.h"
@@ -26,6 +27,7 @@ typedef struct {
         Status *status;
         Term *term;
         NetHelper net;
+        FsHelper fs; /* none but with --overlay=fuse */
         Janitor janitor; /* none with --overlay=none */
         mode_t umask;    /* the caller's */
         int signals;     /* signalfd */

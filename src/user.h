@@ -44,7 +44,8 @@ bool user_check(Spec *draft, GError **error);
  * needed. */
 bool user_build_maps(Spec *draft, const GArray *subuids, const GArray *subgids, GError **error);
 
-/* Whether maps come from subordinate ids: what was asked decides (before user_check(), too). */
+/* Whether what was asked needs subordinate ids (before user_check(), too). auto also takes them for --overlay=fuse, where the
+ * caller has some: after user_check() `subids` says what came out. */
 bool user_wants_subids(const Spec *draft);
 
 /* The host's id for a box id, false where it is not in the map (an array of IdRange). */

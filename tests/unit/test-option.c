@@ -95,7 +95,10 @@ static void test_bad_words(void) {
         assert_refused(WORDS("--netwrok", "none", "cmd"), "unknown option '--netwrok'", "--network?");
         assert_refused(WORDS("--hom=all", "cmd"), "unknown option '--hom'", "--home");
         assert_refused(WORDS("--memory", "1G", "cmd"), "unknown option '--memory'", "usbox help run");
-        assert_refused(WORDS("--disk", "1G", "cmd"), "unknown option", NULL);
+        assert_refused(WORDS("--disk", "0", "cmd"), "--disk: a copy of no bytes", "--read-only");
+        assert_refused(WORDS("--disk", "1X", "cmd"), "--disk: '1X' is not a size", NULL);
+        assert_refused(WORDS("--disk", "-1", "cmd"), "--disk: '-1' is not a size", NULL);
+        assert_refused(WORDS("--disk", "1e3", "cmd"), "--disk: '1e3' is not a size", NULL);
         assert_refused(WORDS("--name", "x", "cmd"), "unknown option", NULL);
         assert_refused(WORDS("-d", "cmd"), "unknown option '-d'", NULL);
         assert_refused(WORDS("-iZt", "cmd"), "unknown option '-Z'", NULL);
@@ -110,8 +113,9 @@ static void test_bad_words(void) {
         assert_refused(WORDS("--symlink", "", "/l", "cmd"), "--symlink: the value is empty", NULL);
         assert_refused(WORDS("--rm=maybe", "cmd"), "--rm: 'maybe' is not true or false", NULL);
         assert_refused(WORDS("--rm=json", "cmd"), "--rm: 'json'", NULL);
-        assert_refused(WORDS("--overlay", "fuse", "cmd"), "'fuse' is not in this version", "--overlay=kernel");
-        assert_refused(WORDS("--hide", "**/.env", "cmd"), "is a pattern", NULL);
+        assert_refused(WORDS("--overlay", "fsue", "cmd"), "not one of fuse, kernel, none", "did you mean fuse?");
+        assert_refused(WORDS("--hide", "a/../*", "cmd"), "--hide: \"a/../*\" has \".\" or \"..\" in it", NULL);
+        assert_refused(WORDS("--hide", "*.x/", "cmd"), "--hide: \"*.x/\" has an empty name in it", NULL);
         assert_refused(WORDS("--network", "usre", "cmd"), "not one of user, none, host", "did you mean user?");
 }
 

@@ -53,6 +53,9 @@ static void test_maps(void) {
         assert_maps(WORDS("-u", "1", "cmd"), 1, 1, true, AROUND_UID, AROUND_GID);
         assert_maps(WORDS("-u", "1000:5", "cmd"), 1000, 5, true, AROUND_UID, AROUND_GID);
         assert_maps(WORDS("--userns", "subids", "cmd"), 1000, 1001, true, AROUND_UID, AROUND_GID);
+        assert_maps(WORDS("--overlay", "fuse", "cmd"), 1000, 1001, true, AROUND_UID, AROUND_GID);
+        assert_maps(WORDS("--overlay", "kernel", "cmd"), 1000, 1001, false, "1000=1000", "1001=1001");
+        assert_maps(WORDS("--overlay", "fuse", "--userns", "self", "cmd"), 1000, 1001, false, "1000=1000", "1001=1001");
         assert_maps(WORDS("--uidmap", "0:1000:1", "--uidmap", "1:100000:10", "-u", "3:4", "cmd"), 3, 4, true,
                     "0=1000 1-10=100000-100009", AROUND_GID);
         /* The last --user counts, all of it. */
@@ -516,6 +519,70 @@ static void test_build(void) {
         g_assert_nonnull(spec->process.envp);
 }
 
+/* With usbox-fs auto takes ranges where the caller has some of both kinds; who has none keeps its own id, without an error. */
+static void test_auto_subids(void) {
+        static const struct {
+                const char *subuid, *subgid;
+                bool subids;
+        } rows[] = { { RANGES, RANGES, true }, { "", RANGES, false }, { RANGES, "bob:1:1\n", false }, { "", "", false } };
+
+        for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+                g_autoptr(Spec) draft = draft_of(WORDS("--overlay", "fuse", "cmd"));
+                g_autoptr(GError) error = NULL;
+                g_assert_true(build_maps(draft, rows[i].subuid, rows[i].subgid, &error));
+                g_assert_no_error(error);
+                g_assert_cmpint(draft->user.subids, ==, rows[i].subids);
+                g_assert_cmpuint(draft->user.uid, ==, 1000);
+        }
+}
+
+/* What only usbox-fs can do, with each of the others; and how it comes out with usbox-fs. */
+static void test_fuse_only(void) {
+        static const struct {
+                const char *words[3], *needle;
+        } rows[] = {
+                { { "--hide", "**/.env", NULL }, "--hide: '**/.env' is a pattern" },
+                { { "--disk", "1.5G", NULL }, "--disk is for --overlay=fuse" },
+                { { "--trace-files", "t.json", NULL }, "--trace-files is for --overlay=fuse" },
+        };
+
+        for (gsize i = 0; i < G_N_ELEMENTS(rows); i++)
+                for (gsize j = 0; j < 3; j++) {
+                        static const char *const drivers[] = { "fuse", "kernel", "none" };
+                        g_autoptr(Spec) draft =
+                                draft_of(WORDS("--overlay", drivers[j], rows[i].words[0], rows[i].words[1], "cmd"));
+                        g_autoptr(GError) error = NULL;
+                        if (root_check(draft, &error))
+                                g_assert_cmpint(j, ==, 0);
+                        else
+                                assert_usage(error, rows[i].needle, "add --overlay=fuse");
+                        g_assert_cmpint(!error, ==, j == 0);
+                }
+
+        g_autoptr(Spec) draft = draft_of(WORDS("--overlay=fuse", "--hide", "*.pem", "--hide", "./a/../b*", "--hide", "~/x?",
+                                               "--hide", "sub/[ab]", "--hide", "plain", "--disk", "1.5G", "--trace-files", "t.json"));
+        const GPtrArray *globs = draft->root.hide_globs;
+        g_assert_cmpuint(globs->len, ==, 4);
+        g_assert_cmpstr(globs->pdata[0], ==, "*.pem");
+        g_assert_cmpstr(globs->pdata[1], ==, "/home/ann/project/b*");
+        g_assert_cmpstr(globs->pdata[2], ==, "/home/ann/x?");
+        g_assert_cmpstr(globs->pdata[3], ==, "sub/[ab]");
+        g_assert_cmpuint(draft->root.hide->len, ==, 1);
+        g_assert_cmpstr(draft->root.hide->pdata[0], ==, "/home/ann/project/plain");
+        g_assert_cmpuint(draft->root.disk, ==, G_GUINT64_CONSTANT(3) << 29);
+        g_assert_cmpstr(draft->root.trace_file, ==, "/home/ann/project/t.json");
+}
+
+static void test_overlay_names(void) {
+        g_autoptr(Spec) draft = draft_of(WORDS("cmd"));
+        g_auto(GStrv) names = g_strsplit(OVERLAY_DRIVERS, "|", -1);
+
+        g_assert_cmpint(draft->root.overlay, ==, OVERLAY_DEFAULT);
+        g_assert_cmpstr(root_overlay_name(OVERLAY_DEFAULT), ==, OVERLAY_DEFAULT_NAME);
+        for (int i = 0; names[i]; i++)
+                g_assert_cmpstr(root_overlay_name((OverlayDriver) i), ==, names[i]);
+}
+
 /* Whatever bytes come in, --dry-run=json is JSON, and its text has no control characters but line ends. */
 static void test_describe(void) {
         static const char *const words[] = {
@@ -523,6 +590,7 @@ static void test_describe(void) {
         };
         g_autoptr(Spec) draft = draft_of(words);
         g_autoptr(GError) error = NULL;
+        draft->user.mode = USERNS_SELF;
         const Spec *spec = spec_build(draft, (char *[]){ (char *) "c\nm\377d", NULL }, &error);
         g_assert_no_error(error);
 
@@ -587,6 +655,9 @@ int main(int argc, char **argv) {
         g_test_add_func("/spec/caps", test_caps);
         g_test_add_func("/spec/environment", test_environment);
         g_test_add_func("/spec/env-file", test_env_file);
+        g_test_add_func("/spec/auto-subids", test_auto_subids);
+        g_test_add_func("/spec/fuse-only", test_fuse_only);
+        g_test_add_func("/spec/overlay-names", test_overlay_names);
         g_test_add_func("/spec/build", test_build);
         g_test_add_func("/spec/describe", test_describe);
         g_test_add_func("/spec/home-lists", test_home_lists);

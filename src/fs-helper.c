@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The launcher's side of usbox-fs.
+ *
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: steps 3, 6 and 11.
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/proc.h"
+#include "fs-helper.h"
+
+/* Between the end of usbox-fs and what others see of it. */
+#define REASON_MS 1000
+
+static const HelperKind kind = { .program = "usbox-fs", .step = "file system", .lost = "root" };
+
+static int open_trace(const Spec *spec, GError **error) {
+        g_autofree char *shown = err_quote(spec->root.trace_file);
+        struct stat st;
+
+        /* Nobody may be at the other end of a FIFO: without O_NONBLOCK this would wait for him. */
+        _cleanup_close_ int fd = open(spec->root.trace_file, O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0600);
+        if (fd < 0 || fstat(fd, &st) < 0) {
+                err_set(error, errno, "--trace-files %s", shown);
+                return -1;
+        }
+        if (!S_ISREG(st.st_mode)) {
+                err_set(error, 0, "--trace-files %s: not a regular file", shown);
+                return -1;
+        }
+        return fd_steal(&fd);
+}
+
+bool fs_helper_start(const Spec *spec, int box_fd, FsHelper *ret, GError **error) {
+        char *argv[8] = { (char *) "usbox-fs", (char *) "--wire", (char *) "3" };
+        int n = 3, fds[2];
+        size_t n_fds = 0;
+        _cleanup_close_ int trace = -1;
+
+        *ret = (FsHelper){ .helper = HELPER_NONE };
+        if (spec->root.trace_file && (trace = open_trace(spec, error)) < 0)
+                return err_step(error, kind.step);
+        if (box_fd >= 0) {
+                argv[n++] = (char *) "--box";
+                argv[n++] = (char *) "4";
+                fds[n_fds++] = box_fd;
+        }
+        if (trace >= 0) {
+                argv[n++] = (char *) "--trace";
+                argv[n++] = (char *) (n_fds > 0 ? "5" : "4");
+                fds[n_fds++] = trace;
+        }
+        if (spec->box.verbose)
+                argv[n++] = (char *) "--verbose";
+        return helper_start(&ret->helper, &kind, argv, fds, n_fds, error);
+}
+
+static void copy_map(const GArray *from, GArray *to) {
+        for (guint i = 0; i < from->len; i++) {
+                const IdRange *r = &g_array_index(from, IdRange, i);
+                fs_config_add_range(to, r->box, r->host, r->count);
+        }
+}
+
+bool fs_helper_configure(FsHelper *h, const Spec *spec, FsConfig *config, GError **error) {
+        config->verbose = spec->box.verbose;
+        config->best_effort_confine = spec->box.best_effort & BEST_EFFORT_CONFINE;
+        copy_map(spec->user.uidmap, config->uidmap);
+        copy_map(spec->user.gidmap, config->gidmap);
+        if (config->rules->len > FS_RULES_MAX) {
+                err_set(error, E2BIG, "%u rules about names", config->rules->len);
+                return err_step(error, kind.step);
+        }
+        return helper_send(&h->helper, WIRE_FS_CONFIG, fs_config_pack(config), NULL, 0, error);
+}
+
+bool fs_helper_mount(FsHelper *h, const WireMessage *fds, GError **error) {
+        if (h->helper.pid == 0 || h->mounted) {
+                err_set(error, EPROTO, "init said %s", wire_type_name(fds->type));
+                return err_step(error, kind.step);
+        }
+        h->mounted = true;
+        return helper_send(&h->helper, WIRE_FS_MOUNT, NULL, fds->fds, fds->n_fds, error);
+}
+
+bool fs_helper_dispatch(FsHelper *h, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+
+        if (!helper_receive(&h->helper, WIRE_FS_READY, &m, error))
+                return false;
+        if (!h->mounted || h->ready) {
+                err_set(error, EPROTO, "usbox-fs said %s out of turn", wire_type_name(m.type));
+                return err_step(error, kind.step);
+        }
+        h->ready = true;
+        return true;
+}
+
+bool fs_helper_is_the_reason(FsHelper *h, int errnum, GError **error) {
+        /* What a FUSE mount says whose server is gone (fs/fuse/dev.c). */
+        bool gone = errnum == ENOTCONN || errnum == ECONNABORTED;
+        struct pollfd fd = { .fd = h->helper.wire, .events = POLLIN };
+
+        while (h->helper.pid > 0 && poll(&fd, 1, gone ? REASON_MS : 0) > 0)
+                if (!fs_helper_dispatch(h, error))
+                        return true;
+        return false;
+}
+
+bool fs_helper_finish(FsHelper *h, GError **error) {
+        Helper *helper = &h->helper;
+        struct pollfd fd = { .fd = helper->pidfd, .events = POLLIN };
+        int status;
+
+        if (helper->pid == 0)
+                return true;
+        if (TEMP_FAILURE_RETRY(poll(&fd, 1, FS_HELPER_FLUSH_MS)) <= 0) {
+                err_set(error, ETIMEDOUT, "wait for usbox-fs to write what is left");
+                err_hint(error, "what the box wrote last may be missing in its directory");
+                return err_step(error, kind.step);
+        }
+        if (!proc_wait(helper->pid, &status))
+                return err_set(error, errno, "wait for usbox-fs");
+        helper->pid = 0;
+        if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+                return true;
+        g_autofree char *how = proc_status_text(status);
+        err_set(error, 0, "the helper usbox-fs ended: %s", how);
+        err_hint(error, "what the box wrote last may be missing in its directory");
+        return err_step(error, kind.step);
+}
