@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "doctor-check.h"
+#include "mount.h"
 #include "mountinfo.h"
 
 #define SPACE_LOW (G_GUINT64_CONSTANT(1) << 30)
@@ -115,17 +116,32 @@ static void check_overlay(const DoctorHost *host, GPtrArray *checks) {
 }
 
 static void check_fuse(const DoctorHost *host, GPtrArray *checks) {
-        int result = host->trial[TRIAL_FUSE];
-        if (result == 0) {
-                doctor_add(checks, "fuse", "/dev/fuse", DOCTOR_OK, "opens");
+        static const char without[] = "usbox run --overlay=kernel";
+        /* What the default needs is needed; what an option needs is that option's loss. */
+        const DoctorState lost = OVERLAY_DEFAULT == OVERLAY_FUSE ? DOCTOR_MISSING : DOCTOR_DEGRADED;
+        int opened = host->trial[TRIAL_FUSE], mounted = host->trial[TRIAL_FUSE_MOUNT];
+        DoctorCheck *check;
+
+        if (opened != 0) {
+                check = doctor_add(checks, "fuse", "/dev/fuse", lost, "%s", g_strerror(MAX(opened, 0)));
+                if (opened == EACCES || opened == EPERM)
+                        doctor_mend(check, "sudo chmod 0666 /dev/fuse; or %s", without);
+                else
+                        doctor_mend(check, "echo fuse | sudo tee /etc/modules-load.d/usbox-fuse.conf && sudo modprobe fuse; or %s", without);
+        } else if (mounted == TRIAL_NOT_RUN) {
+                doctor_add(checks, "fuse", "/dev/fuse", DOCTOR_INFO, NOT_TRIED);
+                return;
+        } else if (mounted != 0) {
+                check = doctor_add(checks, "fuse", "/dev/fuse", lost, "opens, but cannot be mounted in a user namespace: %s",
+                                   g_strerror(mounted));
+                g_autofree char *container = doctor_container(host);
+                const char *mend = doctor_container_mend(container);
+                doctor_mend(check, "%s%s%s", mend ? mend : "", mend ? "; or " : "", without);
+        } else {
+                doctor_add(checks, "fuse", "/dev/fuse", DOCTOR_OK, "opens, and can be mounted in a user namespace");
                 return;
         }
-        DoctorCheck *check = doctor_add(checks, "fuse", "/dev/fuse", DOCTOR_INFO, "%s", g_strerror(MAX(result, 0)));
-        doctor_means(check, "only a FUSE root needs it");
-        if (result == EACCES || result == EPERM)
-                doctor_mend(check, "sudo chmod 0666 /dev/fuse");
-        else
-                doctor_mend(check, "echo fuse | sudo tee /etc/modules-load.d/usbox-fuse.conf && sudo modprobe fuse");
+        doctor_means(check, "no --overlay=fuse, and so no patterns for --hide, no --disk, no --trace-files");
 }
 
 void doctor_check_files(const DoctorHost *host, GPtrArray *checks) {

@@ -10,7 +10,7 @@
 
 #define RANGE_WANTED 65536u
 
-static const char lost[] = "no --user root, no --userns=subids, no ids but your own in a box";
+static const char lost[] = "no --user root, no --userns=subids, no ids but your own in a box: what belongs to root or anyone else shows as nobody's";
 
 static guint64 count_ids(const GArray *ranges) {
         guint64 count = 0;

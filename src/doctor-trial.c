@@ -152,6 +152,23 @@ static void try_overlay(const Trials *t, const char *merged) {
         TRY(t, TRIAL_OVERLAY_EDIT, chdir(merged) == 0 && touch("edited") && unlink("removed") == 0 && touch("removed"));
 }
 
+/* As the child does it for a root by FUSE: opened and mounted in one user namespace. Nobody serves it, so nobody looks into it. */
+static bool mount_fuse(void) {
+        _cleanup_close_ int device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+        _cleanup_close_ int fs = device < 0 ? -1 : fsopen("fuse", FSOPEN_CLOEXEC);
+        g_autofree char *fd = g_strdup_printf("%d", device), *uid = g_strdup_printf("%u", geteuid()),
+                        *gid = g_strdup_printf("%u", getegid());
+        const char *const options[][2] = { { "fd", fd }, { "rootmode", "40000" }, { "user_id", uid }, { "group_id", gid } };
+
+        for (size_t i = 0; fs >= 0 && i < G_N_ELEMENTS(options); i++)
+                if (fsconfig(fs, FSCONFIG_SET_STRING, options[i][0], options[i][1], 0) < 0)
+                        return false;
+        if (fs < 0 || fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+                return false;
+        _cleanup_close_ int made = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+        return made >= 0;
+}
+
 /* Pid 1 of a pid namespace, with every namespace that a box has. */
 static void try_inside(const Trials *t) {
         const char *base = t->dir ? t->dir : "/tmp";
@@ -170,6 +187,8 @@ static void try_inside(const Trials *t) {
                 if (t->dir)
                         try_overlay(t, merged);
         }
+        if (t->results->result[TRIAL_FUSE] == 0)
+                TRY(t, TRIAL_FUSE_MOUNT, mount_fuse());
         TRY(t, TRIAL_USERNS_INNER, unshare(CLONE_NEWUSER) == 0);
 }
 

@@ -52,6 +52,7 @@ typedef enum {
         TRIAL_SYSFS,        /* a new /sys */
         TRIAL_OVERLAY,      /* overlayfs with userxattr over the data directory */
         TRIAL_OVERLAY_EDIT, /* copy-up and whiteout in it */
+        TRIAL_FUSE_MOUNT,   /* a FUSE mount in the user namespace */
         TRIAL_TUN_OPEN,     /* /dev/net/tun opens */
         TRIAL_TUN_TAP,      /* and makes a TAP in a network namespace of one's own */
         TRIAL_USERNS_INNER, /* a user namespace in the user namespace */

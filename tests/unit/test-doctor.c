@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #include "doctor.h"
+#include "mount.h"
 
 typedef struct {
         DoctorHost *host;
@@ -356,14 +357,39 @@ static void test_network(Fixture *f, gconstpointer unused) {
 static void test_soft_losses(Fixture *f, gconstpointer unused) {
         f->host->landlock_abi = 0;
         f->host->runtime_dir_ok = false;
-        fail(f, TRIAL_FUSE, ENOENT);
         fail(f, TRIAL_BUS, ECONNREFUSED);
         put(f, "/sys/kernel/security/lsm", "lockdown,yama,apparmor\n");
         assert_missing(f, "");
         assert_mend(f, "landlock", "lsm=landlock,lockdown,yama,apparmor");
-        assert_state(f, "fuse", DOCTOR_INFO);
         assert_state(f, "bus", DOCTOR_DEGRADED);
         assert_state(f, "runtime-dir", DOCTOR_DEGRADED);
+}
+
+/* What the default root needs is missing without it, what an option needs is degraded. */
+static void test_fuse(Fixture *f, gconstpointer unused) {
+        const DoctorState lost = OVERLAY_DEFAULT == OVERLAY_FUSE ? DOCTOR_MISSING : DOCTOR_DEGRADED;
+        const char *missing = OVERLAY_DEFAULT == OVERLAY_FUSE ? "fuse" : "";
+
+        assert_missing(f, "");
+        assert_state(f, "fuse", DOCTOR_OK);
+        g_clear_pointer(&f->checks, g_ptr_array_unref);
+        fail(f, TRIAL_FUSE_MOUNT, EPERM);
+        assert_missing(f, missing);
+        assert_state(f, "fuse", lost);
+        assert_mend(f, "fuse", "usbox run --overlay=kernel");
+        g_clear_pointer(&f->checks, g_ptr_array_unref);
+        fail(f, TRIAL_FUSE, EACCES);
+        f->host->trial[TRIAL_FUSE_MOUNT] = TRIAL_NOT_RUN;
+        assert_missing(f, missing);
+        assert_mend(f, "fuse", "sudo chmod 0666 /dev/fuse");
+        g_clear_pointer(&f->checks, g_ptr_array_unref);
+        fail(f, TRIAL_FUSE, ENOENT);
+        assert_missing(f, missing);
+        assert_mend(f, "fuse", "modprobe fuse");
+        g_clear_pointer(&f->checks, g_ptr_array_unref);
+        f->host->trial[TRIAL_FUSE] = 0; /* it opens, but the namespaces to try the mount in are not to be had */
+        assert_missing(f, "");
+        assert_state(f, "fuse", DOCTOR_INFO);
 }
 
 /* Names from outside reach neither the terminal nor a shell as they are. */
@@ -439,6 +465,7 @@ int main(int argc, char **argv) {
         ADD("delegation", test_delegation);
         ADD("data", test_data);
         ADD("overlay", test_overlay);
+        ADD("fuse", test_fuse);
         ADD("network", test_network);
         ADD("soft-losses", test_soft_losses);
         ADD("hostile-names", test_hostile_names);
