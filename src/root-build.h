@@ -23,9 +23,9 @@ struct RootBuild {
         int *host_fds;   /* by RootNode.index */
         int *file_fds;   /* by place in plan->nodes */
         int *layer_fds;  /* by RootNode.index, 0: the skeleton; -1: not made */
-        int *source_fds; /* by place in plan->sources; -1: none */
+        int *source_fds; /* by place in plan->sources: mounts, attached nowhere yet; -1: none */
         int *device_fds; /* of root-mounts.c's device table; -1: the host has it not */
-        int host_sys;    /* with --network=host */
+        int host_sys;    /* with --network=host: a mount likewise */
         GArray *own_devs; /* of dev_t: file systems that are the box's own: places for mounts may be made in them */
 };
 

@@ -66,6 +66,17 @@ static const char *const masked[] = {
 static const char *const proc_read_only[] = { "proc/bus",           "proc/fs",     "proc/irq", "proc/sys",
                                               "proc/sysrq-trigger", "proc/driver", "proc/mtrr" };
 
+/* The mount of a user's source. */
+static int clone_source(const MountSource *source, GError **error) {
+        const MountOp *op = source->op;
+        unsigned attrs = op->kind == MOUNT_DEVICE ? DEVICE_ATTRS : MOUNT_ATTR_NOSUID | (op->devices ? 0 : MOUNT_ATTR_NODEV);
+
+        _cleanup_close_ int fd = root_open_host(&source->host, error);
+        return fd < 0 ? -1 : root_clone(fd, true, attrs | (op->read_only ? MOUNT_ATTR_RDONLY : 0), error);
+}
+
+/* Clones are made here, of the host's tree as it is: a little later the stage stands in it, and a clone of what it is attached to would
+ * have it in it. */
 bool root_mounts_open(RootBuild *b, GError **error) {
         b->source_fds = g_new(int, b->plan->sources->len + 1);
         b->device_fds = g_new(int, G_N_ELEMENTS(devices));
@@ -75,9 +86,10 @@ bool root_mounts_open(RootBuild *b, GError **error) {
                 b->source_fds[i] = -1;
                 if (source->skip || !source->host.path)
                         continue;
-                b->source_fds[i] = root_open_host(&source->host, error);
+                b->source_fds[i] = clone_source(source, error);
                 if (b->source_fds[i] < 0) {
-                        g_prefix_error(error, "%s: ", source->op->option);
+                        g_autofree char *shown = err_quote(source->op->option);
+                        g_prefix_error(error, "%s: ", shown);
                         return false;
                 }
         }
@@ -87,9 +99,13 @@ bool root_mounts_open(RootBuild *b, GError **error) {
                 if (b->device_fds[i] < 0)
                         return err_set(error, errno, "%s of the host", path);
         }
-        if (b->plan->sysfs_of_host && (b->host_sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+        if (!b->plan->sysfs_of_host)
+                return true;
+        _cleanup_close_ int sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (sys < 0)
                 return err_set(error, errno, "/sys of the host");
-        return true;
+        b->host_sys = root_clone(sys, true, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
+        return b->host_sys >= 0;
 }
 
 /* A directory of the own tmpfs becomes path of the box. */
@@ -184,10 +200,8 @@ bool root_mounts_begin(RootBuild *b, int *ret_pty_master, GError **error) {
 static bool mount_sys(RootBuild *b, GError **error) {
         _cleanup_close_ int sys = -1;
 
-        if (b->plan->sysfs_of_host) {
-                sys = root_clone(b->host_sys, true, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
-                return sys >= 0 && root_attach_at(b, sys, "sys", error);
-        }
+        if (b->plan->sysfs_of_host)
+                return root_attach_at(b, b->host_sys, "sys", error);
         sys = root_mount_new("sysfs", NULL, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
         if (sys < 0) {
                 if (b->spec->box.best_effort & BEST_EFFORT_SYSFS) {
@@ -403,18 +417,6 @@ static bool user_symlink(RootBuild *b, const MountOp *op, GError **error) {
         return true;
 }
 
-static int user_bind(RootBuild *b, const MountSource *source, guint index, GError **error) {
-        const MountOp *op = source->op;
-        unsigned attrs = MOUNT_ATTR_NOSUID;
-        if (op->kind == MOUNT_DEVICE)
-                attrs = DEVICE_ATTRS;
-        else if (!op->devices)
-                attrs |= MOUNT_ATTR_NODEV;
-        if (op->read_only)
-                attrs |= MOUNT_ATTR_RDONLY;
-        return root_clone(b->source_fds[index], true, attrs, error);
-}
-
 static bool mount_one(RootBuild *b, const MountSource *source, guint index, GError **error) {
         const MountOp *op = source->op;
         _cleanup_close_ int mnt = -1;
@@ -422,7 +424,7 @@ static bool mount_one(RootBuild *b, const MountSource *source, guint index, GErr
         switch (op->kind) {
         case MOUNT_BIND:
         case MOUNT_DEVICE:
-                mnt = user_bind(b, source, index, error);
+                mnt = fd_steal(&b->source_fds[index]);
                 break;
         case MOUNT_TMPFS:
                 mnt = user_tmpfs(op, error);

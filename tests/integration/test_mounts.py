@@ -215,3 +215,18 @@ def test_a_later_run_does_not_follow_what_a_box_left(box):
     before = set(os.listdir("/etc"))
     box.run("-v", f"{box.dir}/src2:{box.dir}/target/new", "--", "true")
     assert set(os.listdir("/etc")) == before
+
+
+@pytest.mark.parametrize("source", ["/tmp", "/dev/pts", "/sys/kernel", "/"])
+def test_sources_are_the_host_s_alone(box, source):
+    """While the box is built, a file system of its own stands somewhere in the host's tree: no source may have it in it."""
+    marker = f"usbox-test-{os.getpid()}"
+    if source == "/tmp":
+        os.mkdir(f"/tmp/{marker}")
+    try:
+        names = set(box.sh("ls -A /mnt", "-v", f"{source}:/mnt").lines())
+    finally:
+        if source == "/tmp":
+            os.rmdir(f"/tmp/{marker}")
+    assert not {"root", "empty", "l1"} <= names and not {"mask", "vartmp"} & names, names
+    assert source != "/tmp" or marker in names, names
