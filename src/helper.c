@@ -51,8 +51,9 @@ bool helper_send(Helper *h, WireType type, GVariant *body, const int *fds, unsig
 
         if (wire_send(h->wire, type, body, fds, n_fds, &failure))
                 return true;
-        /* It ended before it could be told anything: what it said last is the reason. */
-        if (err_get_errno(failure) == EPIPE)
+        /* It ended before it could be told anything (ECONNRESET: or without having read what it was told): what it said last
+         * is the reason. */
+        if (err_get_errno(failure) == EPIPE || err_get_errno(failure) == ECONNRESET)
                 return helper_receive(h, WIRE_ERROR, &last, error);
         g_propagate_error(error, g_steal_pointer(&failure));
         return err_step(error, h->kind->step);
