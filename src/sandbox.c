@@ -240,8 +240,9 @@ static void release_kernel_objects(Sandbox *s) {
                 (void) sendmsg(ends[0], &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
                 fd_closep(&s->mount_ns);
                 fd_closep(&s->tap);
-                close(ends[0]);
+                /* In this order: it is the end of the second that has the collector look, and by then nobody holds the first. */
                 close(ends[1]);
+                close(ends[0]);
         }
         fd_closep(&s->mount_ns);
         fd_closep(&s->tap);
