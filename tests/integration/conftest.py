@@ -171,8 +171,13 @@ class Env:
                 self.env[key] = os.environ[key]
         self.boxes = self.data / "usbox" / "boxes"
         self.probe_path = self.dir / "probe"
+        self.options = []  # of every run of this test, before its own
+
+    def with_options(self, argv):
+        return [*argv[:1], *self.options, *argv[1:]] if argv and argv[0] == "run" else argv
 
     def popen(self, *argv, env=None, cwd=None, **kw):
+        argv = self.with_options(argv)
         for stream in ("stdin", "stdout", "stderr"):
             kw.setdefault(stream, subprocess.DEVNULL if stream == "stdin" else subprocess.PIPE)
         return subprocess.Popen([USBOX, *map(os.fspath, argv)], env={**self.env, **(env or {})}, cwd=cwd or self.dir, **kw)
@@ -212,7 +217,7 @@ class Env:
 
     def pty(self, *argv, **kw):
         """usbox on a terminal of its own: a Pty."""
-        return Pty([USBOX, *map(os.fspath, argv)], env={**self.env, **kw.pop("env", {})}, cwd=kw.pop("cwd", self.dir), **kw)
+        return Pty([USBOX, *map(os.fspath, self.with_options(argv))], env={**self.env, **kw.pop("env", {})}, cwd=kw.pop("cwd", self.dir), **kw)
 
     def write(self, name, text="", mode=0o644, where=None):
         path = (where or self.dir) / name
@@ -290,6 +295,13 @@ def no_kept(box):
     """For tests after which no box directory may be left at all."""
     box.kept = 0
     return box
+
+
+@pytest.fixture(params=["fuse", "kernel"])
+def both_overlays(request, box):
+    """Every run of the test with either driver of the root, unless it names one itself."""
+    box.options = [f"--overlay={request.param}"]
+    return request.param
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import pytest
 
 from conftest import HOME, own_processes, wait_until
 
+pytestmark = pytest.mark.usefixtures("both_overlays")
+
 
 def test_no_setid_file_in_a_written_host_directory(no_kept, subids):
     """The box's root is the caller there: a set-id file would let every other user who can come to it be the caller."""

@@ -6,6 +6,8 @@ import pytest
 
 from conftest import assert_refused
 
+pytestmark = pytest.mark.usefixtures("both_overlays")
+
 HOOKS = {".git/hooks/pre-commit": "old hook\n", ".git/config": "[core]\n\tbare = false\n", ".envrc": "old\n", ".vscode/tasks.json": "{}\n",
          ".idea/workspace.xml": "<x/>\n"}
 ATTACK = """

@@ -6,6 +6,8 @@ import pytest
 
 from conftest import assert_refused, snapshot
 
+pytestmark = pytest.mark.usefixtures("both_overlays")
+
 
 @pytest.fixture
 def src(box):

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What only a root by FUSE has, and what happens when usbox-fs is not there any more."""
+import json
+import os
+import pathlib
+import signal
+import stat
+import subprocess
+import time
+
+import pytest
+
+from conftest import SLOW, USBOX, assert_refused, cannot, own_processes, snapshot, wait_until
+
+
+@pytest.fixture(autouse=True)
+def fuse(box):
+    box.options = ["--overlay=fuse"]
+
+
+def in_namespace(box, setup, *argv, timeout=60):
+    """usbox as this user, on a machine to which its own root did something first (setup, a shell script): no more than one
+    uid, and mounts of its own."""
+    me = [f"--map-user={os.getuid()}", f"--map-group={os.getgid()}"]
+    if subprocess.run(["unshare", "-Urm", "unshare", "-U", *me, "true"], check=False, capture_output=True).returncode != 0:
+        cannot("make a namespace to change things in")
+    script = f'set -e\n{setup}\nexec unshare -U {" ".join(me)} "$@"'
+    argv = [a for word in argv for a in ([word, "--overlay=fuse", "--userns=self"] if word == "run" else [word])]
+    return subprocess.run(["unshare", "-Urm", "sh", "-c", script, "sh", USBOX, *argv], env=box.env, cwd=box.dir, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=timeout * SLOW, check=False)
+
+
+HIDDEN = ["key.pem", "a/b/other.pem", ".env", "deep/er/.env", "sub/x.key", "far/sub/x.key", "top/secret.txt"]
+SEEN = ["key.pem.txt", "env", "deep/er/.envrc", "sub/deeper/x.key", "top/public.txt", "far/top/secret.txt"]
+
+
+@pytest.mark.slice
+def test_hide_by_pattern(box):
+    for name in HIDDEN + SEEN:
+        box.write(name, f"{name}\n")
+    before = snapshot(box.dir)
+    patterns = ["*.pem", "**/.env", "sub/*.key", "./top/secr*"]
+    script = "find . -type f | sort; for f in " + " ".join(HIDDEN) + "; do test -e $f && echo SEEN $f; cat $f 2>/dev/null; done; echo end"
+    lines = box.sh(script, *[f"--hide={p}" for p in patterns]).lines()
+    assert lines == sorted(f"./{name}" for name in SEEN) + ["end"]
+    assert snapshot(box.dir) == before
+
+
+def test_a_name_that_a_pattern_hides_can_be_made(box):
+    box.write(".env", "secret\n")
+    assert box.sh("cat .env 2>/dev/null; echo mine >.env; cat .env; ls -A", "--hide=**/.env").lines() == ["mine", ".env"]
+    assert (box.dir / ".env").read_text(encoding="ascii") == "secret\n"
+
+
+def test_hidden_while_it_is_made(no_kept):
+    """What a pattern hides is hidden whenever it comes to be."""
+    proc = no_kept.popen("run", "--rm", "--hide=*.key", "--", "sh", "-c", "echo ready; read line; cat new.key || echo hidden", stdin=subprocess.PIPE)
+    assert proc.stdout.readline() == b"ready\n"
+    no_kept.write("new.key", "secret\n")
+    assert proc.communicate(b"go\n", timeout=20 * SLOW)[0] == b"hidden\n"
+
+
+def test_the_eyes_of_others_deep_in_a_tree(no_kept):
+    """The caller's private files outside of home and working directory are not there, wherever they lie."""
+    setup = """
+        mount -t tmpfs none /srv; mkdir -p /srv/a/b/c/open /srv/a/b/c/closed; cd /srv/a/b/c
+        echo public >open/public; echo secret >open/private; echo secret >closed/inside; chmod 600 open/private; chmod 700 closed; cd /"""
+    script = "find /srv | sort; cat /srv/a/b/c/open/* /srv/a/b/c/closed/inside 2>/dev/null; echo end"
+    result = in_namespace(no_kept, setup, "run", "--rm", "--", "sh", "-c", script)
+    assert result.returncode == 0, result
+    assert result.stdout.split() == ["/srv", "/srv/a", "/srv/a/b", "/srv/a/b/c", "/srv/a/b/c/open", "/srv/a/b/c/open/public", "public", "end"]
+
+
+def test_mounts_below_the_root_are_there(no_kept):
+    setup = """mount -t tmpfs none /srv; mkdir -p /srv/one/two /srv/kernel; mount -t tmpfs none /srv/one/two; echo deep >/srv/one/two/file
+        mount --rbind /proc /srv/kernel"""
+    script = "cat /srv/one/two/file; echo x >/srv/one/two/new && cat /srv/one/two/new; ls /srv/kernel"
+    result = in_namespace(no_kept, setup, "run", "--rm", "--", "sh", "-c", script)
+    assert result.returncode == 0 and result.stdout == "deep\nx\n", result
+
+
+OWNERS = "stat -c %u:%g /usr /etc /etc/passwd /usr/bin/env / /etc/hosts; stat -c %u:%g ."
+
+
+@pytest.mark.slice
+def test_owners_are_shown(box, subids):
+    me = f"{os.getuid()}:{os.getgid()}"
+    assert box.sh(OWNERS).lines() == ["0:0"] * 6 + [me]
+    # The box's root is the caller: what is root's is its, as it would be on a machine of its own.
+    assert box.sh(OWNERS, "--user=root").lines() == ["0:0"] * 7
+
+
+def test_owners_without_subids_are_nobody(box):
+    lines = box.sh(OWNERS, "--userns=self").lines()
+    assert lines[:4] == ["65534:65534"] * 4 and lines[-1] == f"{os.getuid()}:{os.getgid()}"
+
+
+def test_owners_that_the_box_gives_stay(box, subids):
+    box.write("mine", "x")
+    lines = box.sh("touch f; mkdir d; chown 5:6 f mine; chown 7 d; touch d/g; stat -c %u:%g f mine d d/g", "--user=root").lines()
+    assert lines == ["5:6", "5:6", "7:0", "0:0"]
+    assert os.stat(box.dir / "mine").st_uid == os.getuid()
+
+
+def test_files_of_others_are_removed_with_the_box(no_kept, subids):
+    no_kept.sh("mkdir d; touch d/f; chown -R 5:6 d; chmod 700 d; mkdir -p e/f; chown 9 e/f; chmod 0 e/f", "--user=root").ok()
+    no_kept.run("--user=root", "--", "sh", "-c", "mkdir d; touch d/f; chown -R 5:6 d; chmod 700 d").ok()
+    assert len(list(no_kept.boxes.iterdir())) == 1
+    no_kept.run("--", "true").ok()
+    assert not list(no_kept.boxes.iterdir())
+
+
+def test_root_of_the_box_writes_system_files(box, subids):
+    before = os.stat("/etc/passwd")
+    lines = box.sh("echo x:x:0:0::/: >>/etc/passwd; tail -1 /etc/passwd; rm /etc/shells; test -e /etc/shells || echo gone; echo m >/usr/bin/made; cat /usr/bin/made",
+                   "--user=root").lines()
+    assert lines == ["x:x:0:0::/:", "gone", "m"]
+    after = os.stat("/etc/passwd")
+    assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino) and not os.path.exists("/usr/bin/made")
+
+
+def test_system_files_are_root_s_for_others(box, subids):
+    out = box.sh("(echo x >>/etc/passwd) 2>&1; touch /usr/bin/x 2>&1; rm -f /etc/shells 2>&1; test -e /etc/shells && echo there", "--user=self").out
+    assert out.count("ermission denied") == 3 and out.endswith("there\n"), out
+
+
+def test_working_directory_in_tmp(box):
+    """It is shown in the box's own /tmp, copy-on-write, and nothing else of the host's is."""
+    top = pathlib.Path("/tmp") / f"usbox-test-{os.getpid()}"
+    (top / "work").mkdir(parents=True)
+    try:
+        (top / "work" / "file").write_text("old\n", encoding="ascii")
+        (top / "other").write_text("other\n", encoding="ascii")
+        result = box.run("--", "sh", "-c", "cat file; echo new >file; echo made >made; cat file; ls -A /tmp ..; touch /tmp/x ../y", cwd=top / "work").ok()
+        assert result.out == f"old\nnew\n..:\nwork\n\n/tmp:\n{top.name}\n", result
+        assert (top / "work" / "file").read_text(encoding="ascii") == "old\n" and os.listdir(top / "work") == ["file"]
+        (kept,) = list(box.boxes.iterdir())
+        assert sorted(os.listdir(kept / "upper" / str(top / "work").lstrip("/"))) == ["file", "made"]
+        assert "changed 2" in result.err, result
+    finally:
+        subprocess.run(["rm", "-rf", str(top)], check=True)
+
+
+def test_changes_are_counted_as_they_are(box):
+    box.write("a/b/old", "x")
+    box.write("gone", "x")
+    result = box.run("--", "sh", "-c", "echo y >>a/b/old; rm gone; mkdir -p new/dir; touch new/dir/file").ok()
+    assert "changed 4, removed 1 " in result.err, result
+
+
+def test_boxes_are_not_in_view(box):
+    """With all of the home to be seen, what boxes keep, this one's own upper among it, is not."""
+    out = box.sh(f"test -e {box.data}/usbox/boxes && echo SEEN; test -e {box.data} && echo data", "--home=all").ok().out
+    assert out == "data\n"
+
+
+def test_disk(no_kept):
+    script = """
+        head -c 300000 /dev/zero >small && echo small written
+        head -c 5000000 /dev/zero >large 2>err || grep -o -E 'No space left|Disk quota exceeded' err | head -1
+        rm -f large; head -c 200000 /dev/zero >again && echo again
+        echo $(($(stat -f -c '%b * %S' .))) $(($(stat -f -c '%a * %S' .)))"""
+    lines = no_kept.sh(script, "--disk=1M").lines()
+    assert lines[0] == "small written" and lines[1] in ("No space left", "Disk quota exceeded") and lines[2] == "again", lines
+    total, free = map(int, lines[3].split())
+    assert total == 1 << 20 and free <= total - 500000, lines
+
+
+def journal(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_trace_files(box):
+    box.write("input", "x")
+    trace = box.top / "trace.json"
+    box.sh("cat input; cat absent 2>/dev/null; echo y >output", f"--trace-files={trace}").ok()
+    assert stat.S_IMODE(trace.stat().st_mode) == 0o600
+    first = journal(trace)
+    assert first and all(isinstance(line, dict) for line in first)
+    for name in ("input", "absent", "output"):
+        assert [line for line in first if str(box.dir / name) in line.values()], (name, first)
+    box.sh("cat input", f"--trace-files={trace}").ok()
+    assert journal(trace)[:len(first)] == first and len(journal(trace)) > len(first)
+
+
+def test_trace_file_that_cannot_be(no_kept):
+    os.mkfifo(no_kept.top / "fifo")
+    assert_refused(no_kept.run(f"--trace-files={no_kept.top}/fifo", "--", "true"), "fifo", hint=False)
+    assert_refused(no_kept.run(f"--trace-files={no_kept.top}/no/such", "--", "true"), "No such file", hint=False)
+    assert_refused(no_kept.run(f"--trace-files={no_kept.top}", "--", "true"), "--trace-files", hint=False)
+
+
+@pytest.mark.parametrize("options", [["--hide=*.pem"], ["--disk=1G"], ["--trace-files=t"]])
+@pytest.mark.parametrize("driver", ["kernel", "none"])
+def test_what_only_fuse_has(no_kept, options, driver):
+    assert_refused(no_kept.run(f"--overlay={driver}", *options, "--", "true"), options[0].split("=")[0], "--overlay=fuse")
+    assert not (no_kept.dir / "t").exists()
+
+
+# ---- usbox-fs gone ----
+
+def helper_of(proc):
+    children = pathlib.Path(f"/proc/{proc.pid}/task/{proc.pid}/children")
+
+    def find():
+        for pid in children.read_text(encoding="ascii").split():
+            with open(f"/proc/{pid}/comm", encoding="ascii") as f:
+                if f.read() == "usbox-fs\n":
+                    return int(pid)
+        return None
+    return wait_until(find)
+
+
+@pytest.mark.slice
+@pytest.mark.parametrize("script", ["sleep 100", "while :; do echo x >>f; done", "while :; do /bin/true; done", "cat /dev/zero >f"])
+def test_killed_usbox_fs_ends_the_box_and_is_named(no_kept, script):
+    proc = no_kept.popen("run", "--", "sh", "-c", f"echo ready; {script}")
+    assert proc.stdout.readline() == b"ready\n"
+    time.sleep(0.2)
+    os.kill(helper_of(proc), signal.SIGKILL)
+    _out, err = proc.communicate(timeout=20 * SLOW)
+    assert proc.returncode == 125, err
+    assert b"usbox-fs" in err and b"signal 9" in err, err
+
+
+REPLACEMENTS = {
+    "ends at once": "sys.exit(3)",
+    "ends after its configuration": "wire.recv(65536); sys.exit(3)",
+    "ends with the mount in its hands": "wire.recv(65536); socket.recv_fds(wire, 65536, 4); sys.exit(3)",
+    "ends after the first request": "wire.recv(65536); os.read(socket.recv_fds(wire, 65536, 4)[1][0], 1 << 17); sys.exit(3)",
+}
+
+
+def replace_helper(box, body):
+    """A program in the place of usbox-fs."""
+    path = box.libexec / "usbox-fs"
+    path.unlink()
+    path.write_text("#!/usr/bin/python3 -I\nimport os, socket, sys, time\nwire = socket.socket(fileno=3)\n" + body + "\n", encoding="ascii")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("what", REPLACEMENTS)
+def test_usbox_fs_that_gives_up_is_named(no_kept, what):
+    replace_helper(no_kept, REPLACEMENTS[what])
+    result = no_kept.run("--", "true")
+    assert_refused(result, "usbox-fs", "exit status 3")
+    assert result.err.startswith("usbox: file system: ")
+
+
+def test_usbox_fs_that_makes_no_sense(no_kept):
+    replace_helper(no_kept, "wire.recv(65536); wire.send(b'c' * 9); time.sleep(100)")
+    assert_refused(no_kept.run("--", "true"), "file system", "receive", hint=False)
+
+
+def test_a_hanging_usbox_fs_can_be_interrupted(no_kept):
+    replace_helper(no_kept, "wire.recv(65536); fds = socket.recv_fds(wire, 65536, 4)[1]; print(os.read(fds[0], 1 << 17)[:0]); time.sleep(1000)")
+    proc = no_kept.popen("run", "--", "true")
+    time.sleep(0.5)
+    proc.send_signal(signal.SIGINT)
+    _out, err = proc.communicate(timeout=20 * SLOW)
+    assert proc.returncode == 130, err
+
+
+def test_missing_usbox_fs(no_kept):
+    (no_kept.libexec / "usbox-fs").unlink()
+    assert_refused(no_kept.run("--", "true"), "usbox-fs", "install")
+
+
+@pytest.mark.parametrize("setup,word", [("mount --bind /dev/null /dev/fuse", "mount fuse"), ("mount --bind /proc/kmsg /dev/fuse", "/dev/fuse")])
+def test_no_dev_fuse(no_kept, setup, word):
+    result = in_namespace(no_kept, setup, "run", "--rm", "--", "true")
+    assert result.returncode == 125 and word in result.stderr and "--overlay=kernel" in result.stderr, result
+    doctor = in_namespace(no_kept, setup, "doctor", "--json")
+    check = next(c for c in json.loads(doctor.stdout) if c["id"] == "fuse")
+    assert check["state"] in ("degraded", "missing") and "--overlay=kernel" in check["mend"], check
+
+
+def test_killed_launcher_leaves_nothing(no_kept):
+    before = set(own_processes())
+    proc = no_kept.popen("run", "--", "sh", "-c", "echo ready; while :; do echo x >>f; done")
+    assert proc.stdout.readline() == b"ready\n"
+    proc.kill()
+    proc.wait()
+    assert wait_until(lambda: not set(own_processes()) - before, 15)
+    assert wait_until(lambda: not os.listdir(no_kept.boxes), 5)
+
+
+def test_what_was_written_last_is_kept(box):
+    """Pages that the kernel still holds when the box ends are written before its directory is counted."""
+    result = box.run("--", "/usr/bin/python3", "-c", "f = open('f', 'wb'); f.write(b'x' * 30_000_000); f.flush(); import os; os._exit(0)").ok()
+    (made,) = list(box.boxes.rglob("f"))
+    assert made.stat().st_size == 30_000_000 and made.read_bytes() == b"x" * 30_000_000
+    assert "changed 1" in result.err and "28.6" in result.err, result
