@@ -259,6 +259,12 @@ Server *server_start(Fs *fs, unsigned threads, GError **error) {
         s->fs = fs;
         s->threads = g_new0(pthread_t, threads);
         s->end_fd = eventfd(0, EFD_CLOEXEC);
+        if (s->end_fd < 0) {
+                err_set(error, errno, "eventfd");
+                g_free(s->threads);
+                g_free(s);
+                return NULL;
+        }
         fs->counts = calloc(G_N_ELEMENTS(operations), sizeof *fs->counts);
         for (unsigned i = 0; i < threads; i++)
                 if (!start_thread(s, error)) {
