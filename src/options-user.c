@@ -24,6 +24,7 @@
 #define ID_END G_GUINT64_CONSTANT(4294967295)
 #define MAP_LINES_MAX 340 /* UID_GID_MAP_MAX_EXTENTS of the kernel */
 #define SUBID_FILE_MAX (64 * 1024 * 1024)
+#define MAP_FILE_MAX 65536 /* 340 lines */
 
 static bool apply_user(Spec *draft, const char *const *values, GError **error) {
         UserSpec *s = &draft->user;
@@ -324,14 +325,28 @@ static bool needs_ranges(const Spec *draft, const GArray *asked) {
         return asked->len == 0 || draft->caller.uid != 0;
 }
 
-/* Ranges and the programs that map them; where one of them is missing auto goes without. */
+/* The caller's ranges in file, if all of them are ids of this user namespace: in a container they may be none. */
+static GArray *read_mappable(const Caller *caller, const char *file, const char *own_map) {
+        g_autofree char *text = NULL;
+        g_autoptr(GArray) ranges = subid_read(file, caller->name, caller->uid, NULL);
+        g_autoptr(GArray) own = fd_read_file(AT_FDCWD, own_map, MAP_FILE_MAX, &text, NULL) ? subid_parse_map(text) : NULL;
+
+        for (guint i = 0; ranges && own && i < ranges->len; i++) {
+                const SubidRange *r = &g_array_index(ranges, SubidRange, i);
+                if (!subid_contains(own, r->start, r->count))
+                        return NULL;
+        }
+        return own ? g_steal_pointer(&ranges) : NULL;
+}
+
+/* Ranges that can be mapped, and the programs that do it; where one of them is missing auto goes without. */
 static void read_useful(const Caller *caller, GArray **ret_subuids, GArray **ret_subgids) {
         g_autofree char *newuidmap = g_find_program_in_path("newuidmap"), *newgidmap = g_find_program_in_path("newgidmap");
 
         if (caller->uid != 0 && (!newuidmap || !newgidmap))
                 return;
-        *ret_subuids = subid_read(SUBUID, caller->name, caller->uid, NULL);
-        *ret_subgids = subid_read(SUBGID, caller->name, caller->uid, NULL);
+        *ret_subuids = read_mappable(caller, SUBUID, "/proc/self/uid_map");
+        *ret_subgids = read_mappable(caller, SUBGID, "/proc/self/gid_map");
 }
 
 bool user_check(Spec *draft, GError **error) {

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -66,6 +67,25 @@ GArray *subid_read(const char *path, const char *name, uid_t uid, GError **error
                 text = g_strdup("");
         }
         return subid_parse(text, name, uid);
+}
+
+GArray *subid_parse_map(const char *text) {
+        GArray *ranges = g_array_new(FALSE, FALSE, sizeof(SubidRange));
+
+        for (const char *line = text; *line;) {
+                const char *end = strchrnul(line, '\n');
+                g_autofree char *copy = g_strndup(line, (gsize) (end - line));
+                SubidRange range;
+                guint32 outside;
+                char rest;
+
+                /* The kernel's own: three numbers in columns. */
+                if (sscanf(copy, "%10" G_GUINT32_FORMAT " %10" G_GUINT32_FORMAT " %10" G_GUINT32_FORMAT " %c", &range.start, &outside,
+                           &range.count, &rest) == 3)
+                        g_array_append_val(ranges, range);
+                line = *end ? end + 1 : end;
+        }
+        return ranges;
 }
 
 static bool overlaps(const GArray *ranges, guint64 start, guint64 count) {

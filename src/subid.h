@@ -20,6 +20,9 @@ GArray *subid_parse(const char *text, const char *name, uid_t uid);
 /* subid_parse() of the file path; a missing file is an empty one. NULL with error. */
 GArray *subid_read(const char *path, const char *name, uid_t uid, GError **error);
 
+/* The ids that a user namespace has, from the text of its uid_map or gid_map (user_namespaces(7)). The caller's. */
+GArray *subid_parse_map(const char *text);
+
 /* A start for 65536 new ids that overlaps no range in text_uid or text_gid (contents of the two files): the usual
  * 100000 + n * 65536; 0 where nothing is free. */
 guint32 subid_propose(const char *text_uid, const char *text_gid);

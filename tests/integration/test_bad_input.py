@@ -183,6 +183,9 @@ def test_helper_missing(box):
 def test_helper_that_fails_at_once(box, body):
     fake = box.top / "fake-libexec"
     fake.mkdir()
+    for helper in box.libexec.iterdir():
+        (fake / helper.name).symlink_to(helper.resolve())
+    (fake / "usbox-net").unlink()
     box.write("usbox-net", f"#!/bin/sh\n{body}\n", 0o755, where=fake)
     result = box.run("--", "true", env={"USBOX_LIBEXECDIR": str(fake)}, timeout=45)
     assert_refused(result, "usbox-net", hint=False)

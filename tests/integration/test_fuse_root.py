@@ -19,13 +19,13 @@ def fuse(box):
 
 
 def in_namespace(box, setup, *argv, timeout=60):
-    """usbox as this user, on a machine to which its own root did something first (setup, a shell script): no more than one
-    uid, and mounts of its own."""
+    """usbox as this user, on a machine to which its own root did something first (setup, a shell script): mounts of its own, and no
+    more than one uid, so that the ranges of /etc/subuid are none here, which --userns=auto must see."""
     me = [f"--map-user={os.getuid()}", f"--map-group={os.getgid()}"]
     if subprocess.run(["unshare", "-Urm", "unshare", "-U", *me, "true"], check=False, capture_output=True).returncode != 0:
         cannot("make a namespace to change things in")
     script = f'set -e\n{setup}\nexec unshare -U {" ".join(me)} "$@"'
-    argv = [a for word in argv for a in ([word, "--overlay=fuse", "--userns=self"] if word == "run" else [word])]
+    argv = [a for word in argv for a in ([word, "--overlay=fuse"] if word == "run" else [word])]
     return subprocess.run(["unshare", "-Urm", "sh", "-c", script, "sh", USBOX, *argv], env=box.env, cwd=box.dir, stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=timeout * SLOW, check=False)
 

@@ -519,6 +519,21 @@ static void test_build(void) {
         g_assert_nonnull(spec->process.envp);
 }
 
+/* What the kernel writes, and a container's. */
+static void test_own_map(void) {
+        g_autoptr(GArray) all = subid_parse_map("         0          0 4294967295\n"),
+                          some = subid_parse_map("         0       1000          1\n         1     100000      65536\nbad\n1 2\n1 2 3 4\n"),
+                          none = subid_parse_map("");
+
+        g_assert_cmpuint(all->len, ==, 1);
+        g_assert_true(subid_contains(all, 100000, 65536));
+        g_assert_cmpuint(some->len, ==, 2);
+        g_assert_true(subid_contains(some, 0, 65537));
+        g_assert_false(subid_contains(some, 0, 65538));
+        g_assert_false(subid_contains(some, 100000, 65536));
+        g_assert_cmpuint(none->len, ==, 0);
+}
+
 /* With usbox-fs auto takes ranges where the caller has some of both kinds; who has none keeps its own id, without an error. */
 static void test_auto_subids(void) {
         static const struct {
@@ -655,6 +670,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/spec/caps", test_caps);
         g_test_add_func("/spec/environment", test_environment);
         g_test_add_func("/spec/env-file", test_env_file);
+        g_test_add_func("/spec/own-map", test_own_map);
         g_test_add_func("/spec/auto-subids", test_auto_subids);
         g_test_add_func("/spec/fuse-only", test_fuse_only);
         g_test_add_func("/spec/overlay-names", test_overlay_names);
