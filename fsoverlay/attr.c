@@ -76,6 +76,15 @@ static void count_links(Fs *fs, const Node *node, const Place *p, struct stat *s
         }
 }
 
+static void root_owner(Fs *fs, struct stat *st) {
+        struct stat host;
+        if (fstat(fs->layers[fs->n_layers - 1].root, &host) < 0)
+                return;
+        st->st_uid = host.st_uid;
+        st->st_gid = host.st_gid;
+        st->st_mode = host.st_mode;
+}
+
 int node_stat(Fs *fs, Node *node, struct stat *ret) {
         Place p;
         int r = place_get(fs, node, &p);
@@ -85,8 +94,13 @@ int node_stat(Fs *fs, Node *node, struct stat *ret) {
         r = place_stat(fs, &p, ret);
         if (r == 0 && (ret->st_mode & S_IFMT) != node->type)
                 r = -ESTALE; /* another file there now */
-        if (r == 0)
+        if (r == 0) {
                 count_links(fs, node, &p, ret);
+                if (node == fs->root && fs->root_like_lower)
+                        root_owner(fs, ret);
+                else if (node_is(node, NODE_UPPER))
+                        stat_owner(fs, &p, ret);
+        }
         place_put(fs, &p);
         return r == -ENOENT || r == -ENOTDIR ? -ESTALE : r;
 }
@@ -141,6 +155,23 @@ static int set_owner(Fs *fs, const Place *p, const struct fuse_setattr_in *in) {
         return -errno;
 }
 
+/* From here on it is the upper's own that counts. */
+static void own_is_real(Request *r, const Place *p) {
+        if (r->node == r->fs->root && r->fs->root_like_lower) {
+                struct stat st;
+                if (place_stat(r->fs, p, &st) < 0)
+                        return;
+                mode_t mode = st.st_mode;
+                root_owner(r->fs, &st);
+                if (mode != st.st_mode)
+                        (void) !fchmodat(p->dir, p->name, st.st_mode & 07777, 0);
+                r->fs->root_like_lower = false;
+                (void) xattr_set_place(r->fs, p, XATTR_ROOT, "y", 1, 0);
+        }
+        if (atomic_load(&r->fs->owners))
+                (void) xattr_remove_place(r->fs, p, XATTR_OWNER);
+}
+
 static int set_mode(Fs *fs, const Place *p, mode_t mode) {
         int n = p->dir < 0 ? fchmod(p->fd, mode) : fchmodat(p->dir, p->name, mode, 0);
         if (n < 0 && fs->agent && (errno == EPERM || errno == EACCES))
@@ -185,8 +216,12 @@ int op_setattr(Request *r) {
         pthread_rwlock_rdlock(&fs->tree);
         n = place_get(fs, r->node, &p);
         if (n == 0) {
-                if (in->valid & (FATTR_UID | FATTR_GID))
+                if (in->valid & (FATTR_UID | FATTR_GID | FATTR_MODE) && r->node == fs->root && fs->root_like_lower)
+                        own_is_real(r, &p);
+                if (in->valid & (FATTR_UID | FATTR_GID)) {
+                        own_is_real(r, &p);
                         n = set_owner(fs, &p, in);
+                }
                 if (n == 0 && (in->valid & FATTR_MODE))
                         n = set_mode(fs, &p, in->mode & 07777);
                 else if (n == 0 && (in->valid & FATTR_KILL_SUIDGID) && place_stat(fs, &p, &st) == 0 && without_setid(st.st_mode) != st.st_mode)

@@ -129,35 +129,61 @@ int copy_up_xattrs(Fs *fs, int from, int to) {
         return 0;
 }
 
-/* The owner that a lower file shows, for its copy. dir/name, or fd where dir is -1. */
-static int own_like(Fs *fs, int dir, const char *name, int fd, const struct stat *st) {
-        uid_t uid;
-        gid_t gid;
-        uint32_t box_uid = ids_uid_out(&fs->ids, st->st_uid), box_gid = ids_gid_out(&fs->ids, st->st_gid);
-
-        if (!ids_uid_in(&fs->ids, box_uid, &uid) || !ids_gid_in(&fs->ids, box_gid, &gid)) {
-                /* overlayfs says the same of an owner that is no id of its user namespace. A group alone is not worth it. */
-                if (!ids_uid_in(&fs->ids, box_uid, &uid))
-                        return -EOVERFLOW;
-                gid = fs->ids.gid;
-                box_gid = (uint32_t) -1;
+/* Is id one that the box's user namespace has for itself, and not just a number that it happens to know? */
+static bool is_mapped(const GArray *map, uint32_t host) {
+        for (guint i = 0; map && i < map->len; i++) {
+                const FsIdRange *r = &g_array_index(map, FsIdRange, i);
+                if (host >= r->host && host - r->host < r->count)
+                        return true;
         }
-        if (uid == fs->ids.uid && gid == fs->ids.gid)
+        return !map || map->len == 0;
+}
+
+/* It cannot be given away: the copy is ours, and says whose it is to be. Symlinks have no such attributes; nobody asks whose they are. */
+static int note_owner(Fs *fs, int dir, const char *name, int fd, const struct stat *st) {
+        char text[32];
+        Place p = { .dir = dir, .fd = fd };
+
+        if (S_ISLNK(st->st_mode))
                 return 0;
-        uid_t to_uid = uid == fs->ids.uid ? (uid_t) -1 : uid;
-        gid_t to_gid = gid == fs->ids.gid ? (gid_t) -1 : gid;
-        int r = dir < 0 ? fchown(fd, to_uid, to_gid) : fchownat(dir, name, to_uid, to_gid, AT_SYMLINK_NOFOLLOW);
+        if (name)
+                g_strlcpy(p.name, name, sizeof p.name);
+        (void) g_snprintf(text, sizeof text, "%u:%u", st->st_uid, st->st_gid);
+        int r = xattr_set_place(fs, &p, XATTR_OWNER, text, strlen(text), 0);
         if (r == 0)
+                atomic_store(&fs->owners, true);
+        /* Neither do sockets and the like. */
+        return r == -EPERM && !S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode) ? 0 : r;
+}
+
+/*
+ * Whose the copy is: the same id where the box has that one for itself; the caller's where both show as the same (the host's root,
+ * for a root payload); else the caller's with a note. So an upper is nearly always the caller's own.
+ */
+int own_like(Fs *fs, int dir, const char *name, int fd, const struct stat *st) {
+        uid_t shown;
+        bool uid_mapped = is_mapped(fs->ids.uidmap, st->st_uid), gid_mapped = is_mapped(fs->ids.gidmap, st->st_gid);
+
+        if (st->st_uid == fs->ids.uid && st->st_gid == fs->ids.gid)
                 return 0;
-        if (fs->agent)
-                return agent_chown(fs->agent, dir, dir < 0 ? NULL : name, fd, box_uid, box_gid);
-        return errno == EPERM && to_uid == (uid_t) -1 ? 0 : -errno;
+        if (!uid_mapped && ids_uid_in(&fs->ids, ids_uid_out(&fs->ids, st->st_uid), &shown) && shown == fs->ids.uid)
+                return 0;
+        uid_t uid = st->st_uid == fs->ids.uid ? (uid_t) -1 : st->st_uid;
+        gid_t gid = st->st_gid == fs->ids.gid ? (gid_t) -1 : st->st_gid;
+        if (uid_mapped || uid == (uid_t) -1) {
+                int r = dir < 0 ? fchown(fd, uid, gid) : fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW);
+                if (r == 0)
+                        return 0;
+                if (uid_mapped && gid_mapped && fs->agent && agent_chown(fs->agent, dir, dir < 0 ? NULL : name, fd, uid == (uid_t) -1 ? uid : ids_uid_out(&fs->ids, uid),
+                                                                         gid == (gid_t) -1 ? gid : ids_gid_out(&fs->ids, gid)) == 0)
+                        return 0;
+        }
+        return note_owner(fs, dir, name, fd, st);
 }
 
 /* Set-id bits are of an owner: where the copy has another, it has none. */
 static mode_t mode_like(Fs *fs, const struct stat *st) {
-        uid_t uid;
-        bool same = ids_uid_in(&fs->ids, ids_uid_out(&fs->ids, st->st_uid), &uid) && uid == st->st_uid;
+        bool same = is_mapped(fs->ids.uidmap, st->st_uid) && (st->st_uid == fs->ids.uid || fs->agent || fs->ids.uid == 0);
         return st->st_mode & (same || S_ISDIR(st->st_mode) ? 07777 : 01777);
 }
 
@@ -174,7 +200,14 @@ static int finish_meta(Fs *fs, int fd, const struct stat *st) {
         return 0;
 }
 
-/* Into place, under the name that it has; the directory keeps its times, since for the box nothing happened in it. Fs.tree for writing. */
+/* For the box nothing happened in this directory of the upper. */
+static void keep_times(Fs *fs, int dir, const struct stat *before) {
+        const struct timespec times[2] = { before->st_atim, before->st_mtim };
+        if (utimensat(dir, ".", times, 0) < 0 && fs->agent)
+                (void) agent_utimens(fs->agent, dir, ".", -1, times);
+}
+
+/* Into place, under the name that it has; the directory keeps its times. Fs.tree for writing. */
 static int put_in_place(Fs *fs, Node *node, const char *temp) {
         struct stat before;
         int r = 0;
@@ -184,11 +217,8 @@ static int put_in_place(Fs *fs, Node *node, const char *temp) {
                 return r;
         bool timed = fstat(dir->fd, &before) == 0;
         r = up_rename(fs, fs->work, temp, dir->fd, node->name, RENAME_NOREPLACE);
-        if (r == 0 && timed) {
-                const struct timespec times[2] = { before.st_atim, before.st_mtim };
-                if (utimensat(dir->fd, ".", times, 0) < 0 && fs->agent)
-                        (void) agent_utimens(fs->agent, dir->fd, ".", -1, times);
-        }
+        if (r == 0 && timed)
+                keep_times(fs, dir->fd, &before);
         fd_put(fs, dir);
         return r;
 }
@@ -319,7 +349,11 @@ static void put_aliases(Fs *fs, Node *node, const char *key) {
         for (Alias *a = node->aliases; a; a = a->next) {
                 int r = 0;
                 Fd *dir = node_is(a->parent, NODE_UPPER) ? fd_dir(fs, a->parent, LAYER_UPPER, &r) : NULL;
-                placed += dir && up_link(fs, fs->links, key, dir->fd, a->name) == 0;
+                struct stat before;
+                if (dir && fstat(dir->fd, &before) == 0 && up_link(fs, fs->links, key, dir->fd, a->name) == 0) {
+                        placed++;
+                        keep_times(fs, dir->fd, &before);
+                }
                 fd_put(fs, dir);
         }
         if (placed == 0 || place_get(fs, node, &p) < 0)

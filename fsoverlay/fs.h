@@ -39,6 +39,8 @@
 #define XATTR_OPAQUE "user.overlay.opaque"
 #define XATTR_REDIRECT "user.overlay.redirect"
 #define XATTR_WHITEOUT "user.overlay.whiteout"
+#define XATTR_OWNER "user.overlay.usbox.owner" /* UID:GID of the host that a copy shows, where it could not be given to them */
+#define XATTR_ROOT "user.overlay.usbox.root" /* the root's owner and mode are the upper's own */
 #define XATTR_INO "user.overlay.usbox.ino"     /* the st_ino that a copied-up file keeps */
 /* In links/: a symlink gINO whose text is the number of removed names of a lower file. Others there are INO. */
 #define LINKS_GONE "g"
@@ -48,6 +50,7 @@ typedef struct {
         int root;   /* O_PATH directory; -1: there is none (a mount without upper) */
         bool host;  /* a live host tree: no overlay marks are read in it, rules and others_eyes are asked */
         bool dot_wh; /* marks of the form .wh.NAME may be in it */
+        bool places; /* the box's own layer: its directories are there for what is in them, and look like those below */
 } Layer;
 
 typedef struct Node Node;
@@ -157,6 +160,8 @@ typedef struct Fs {
         dev_t *devs; /* st_dev of each number; only grows */
         _Atomic unsigned n_devs;
 
+        bool root_like_lower; /* the root shows the lower's owner and mode until they are changed */
+        _Atomic bool owners;  /* the upper may hold files with XATTR_OWNER */
         _Atomic bool origins; /* the upper may hold files with XATTR_INO */
         _Atomic bool indexed; /* links/ is not empty */
         _Atomic uint64_t temp; /* names in work/ */
@@ -258,6 +263,13 @@ typedef struct {
 int place_get(Fs *fs, Node *node, Place *ret);
 void place_put(Fs *fs, Place *place);
 int place_stat(Fs *fs, const Place *place, struct stat *ret);
+/* The owner that a file of the upper shows instead of its own. */
+void stat_owner(Fs *fs, const Place *place, struct stat *st);
+/* The layer whose directory gives node its owner, mode and times. */
+unsigned dir_attr_layer(const Fs *fs, const Node *node);
+
+/* ids of the upper: who the copy of a lower file belongs to. dir/name, or fd where dir is -1. */
+int own_like(Fs *fs, int dir, const char *name, int fd, const struct stat *st);
 
 /* readdir.c */
 void dir_list_free(DirList *list);
@@ -278,6 +290,7 @@ int work_clean(Fs *fs);
 int xattr_get_at(int dir, const char *name, const char *xattr, void *value, size_t size);
 int xattr_set_at(int dir, const char *name, const char *xattr, const void *value, size_t size);
 int xattr_get_place(Fs *fs, const Place *p, const char *xattr, void *value, size_t size);
+int xattr_remove_place(Fs *fs, const Place *p, const char *xattr);
 int xattr_set_place(Fs *fs, const Place *p, const char *xattr, const void *value, size_t size, int flags);
 
 /* attr.c */

@@ -405,6 +405,15 @@ uint64_t links_key(const Node *node) {
         return node->ino;
 }
 
+unsigned dir_attr_layer(const Fs *fs, const Node *node) {
+        if (node_is(node, NODE_UPPER))
+                return LAYER_UPPER;
+        unsigned i = 0;
+        while (i + 1u < node->dir->n && fs->layers[node->dir->lower[i].layer].places)
+                i++;
+        return node->dir->lower[i].layer;
+}
+
 int place_get(Fs *fs, Node *node, Place *ret) {
         int r = 0;
 
@@ -417,8 +426,7 @@ int place_get(Fs *fs, Node *node, Place *ret) {
                 return 0;
         }
         if (node == fs->root) {
-                unsigned layer = node_is(node, NODE_UPPER) ? LAYER_UPPER : node->dir->lower[0].layer;
-                ret->dir = fs->layers[layer].root;
+                ret->dir = fs->layers[dir_attr_layer(fs, node)].root;
                 strcpy(ret->name, ".");
                 return 0;
         }
@@ -430,9 +438,7 @@ int place_get(Fs *fs, Node *node, Place *ret) {
         unsigned layer = node_layer(node);
         if (S_ISDIR(node->type)) {
                 /* Its name here may be another below: the directory itself. */
-                if (layer != LAYER_UPPER)
-                        layer = node->dir->lower[0].layer;
-                ret->held = fd_dir(fs, node, layer, &r);
+                ret->held = fd_dir(fs, node, dir_attr_layer(fs, node), &r);
                 if (!ret->held)
                         return r;
                 ret->dir = ret->held->fd;
@@ -445,6 +451,26 @@ int place_get(Fs *fs, Node *node, Place *ret) {
         ret->dir = ret->held->fd;
         g_strlcpy(ret->name, node->name, sizeof ret->name);
         return 0;
+}
+
+void stat_owner(Fs *fs, const Place *place, struct stat *st) {
+        char text[32];
+
+        if (!atomic_load_explicit(&fs->owners, memory_order_relaxed) || st->st_uid != fs->ids.uid || S_ISLNK(st->st_mode))
+                return;
+        int n = xattr_get_place(fs, place, XATTR_OWNER, text, sizeof text - 1);
+        if (n <= 0)
+                return;
+        text[n] = '\0';
+        char *end;
+        guint64 uid = g_ascii_strtoull(text, &end, 10);
+        if (*end != ':' || uid >= UINT32_MAX)
+                return;
+        guint64 gid = g_ascii_strtoull(end + 1, &end, 10);
+        if (*end == '\0' && gid < UINT32_MAX) {
+                st->st_uid = (uid_t) uid;
+                st->st_gid = (gid_t) gid;
+        }
 }
 
 void place_put(Fs *fs, Place *place) {

@@ -99,7 +99,7 @@ static bool open_work(Fs *fs, const FsParts *parts, GError **error) {
         if (r < 0)
                 return err_set(error, -r, "clean the work directory");
         read_links(fs);
-        fs->origins = !is_empty(parts->upper);
+        fs->origins = fs->owners = !is_empty(parts->upper);
         return true;
 }
 
@@ -152,6 +152,7 @@ Fs *fs_open(const FsParts *parts, int dev, GError **error) {
         for (unsigned i = 0; i < parts->n_lowers; i++)
                 fs->layers[i + 1] = (Layer){ .root = parts->lowers[i],
                                              .host = parts->last_is_host && i + 1 == parts->n_lowers,
+                                             .places = parts->last_is_host && i + 1 < parts->n_lowers,
                                              .dot_wh = parts->dot_wh && !(parts->last_is_host && i + 1 == parts->n_lowers) };
         fs->read_only = parts->upper < 0 || config->read_only;
         fs->strict = config->strict;
@@ -169,6 +170,8 @@ Fs *fs_open(const FsParts *parts, int dev, GError **error) {
                 fs->rules = rules_new(config);
         if (!read_groups(fs, error) || !open_work(fs, parts, error) || !make_root(fs, error))
                 return NULL;
+        /* The box's upper is a directory like any other: what it looks like says nothing of "/". */
+        fs->root_like_lower = parts->last_is_host && parts->upper >= 0 && xattr_get_at(parts->upper, ".", XATTR_ROOT, NULL, 0) < 0;
         if (config->disk > 0 && parts->upper >= 0 && !(fs->quota = quota_new(config->disk, parts->upper, error)))
                 return NULL;
         if (parts->trace >= 0)

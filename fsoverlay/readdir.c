@@ -157,6 +157,16 @@ static void add(Merge *m, const char *name, uint8_t type) {
         g_array_append_val(list->entries, e);
 }
 
+/* A directory that shows named children alone is not read: it may be one of the kernel's, or not be there. */
+static void add_named(Merge *m, const Fd *dir) {
+        guint n;
+        const char *const *names = rules_named(m->dir->dir->rule, &n);
+
+        m->fd = dir->fd;
+        for (guint i = 0; i < n; i++)
+                add(m, names[i], DT_UNKNOWN);
+}
+
 static int read_layer(Merge *m) {
         char buffer[32768] __attribute__((aligned(8)));
         int r = 0;
@@ -164,13 +174,18 @@ static int read_layer(Merge *m) {
 
         if (!dir)
                 return r == -ENOENT && m->layer != LAYER_UPPER ? 0 : r;
+        if (m->fs->layers[m->layer].host && m->fs->rules && rules_filters(m->dir->dir->rule)) {
+                add_named(m, dir);
+                fd_put(m->fs, dir);
+                return 0;
+        }
         m->fd = m->layer == LAYER_UPPER ? up_open(m->fs, dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
                                         : openat(dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (m->fd < 0)
                 r = m->layer == LAYER_UPPER ? m->fd : -errno;
         fd_put(m->fs, dir);
         if (r < 0)
-                return r;
+                return r == -EACCES && m->layer != LAYER_UPPER ? 0 : r; /* a directory that only its owner lists: what is above it shows */
         for (;;) {
                 ssize_t n = syscall(SYS_getdents64, m->fd, buffer, sizeof buffer);
                 if (n <= 0) {

@@ -28,7 +28,7 @@ static void count_removed(Fs *fs, const Node *node) {
         temp_name(fs, temp);
         (void) g_snprintf(text, sizeof text, "%u", n);
         (void) g_snprintf(name, sizeof name, LINKS_GONE "%" PRIx64, node->ino);
-        if (symlinkat(text, fs->work, temp) == 0 && renameat(fs->work, temp, fs->links, name) < 0)
+        if (symlinkat(text, fs->work, temp) == 0 && renameat2(fs->work, temp, fs->links, name, 0) < 0)
                 (void) unlinkat(fs->work, temp, 0);
 }
 

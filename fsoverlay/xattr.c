@@ -133,6 +133,13 @@ int xattr_set_place(Fs *fs, const Place *p, const char *xattr, const void *value
         return r < 0 ? -errno : 0;
 }
 
+int xattr_remove_place(Fs *fs, const Place *p, const char *xattr) {
+        int r = remove_at(at_dir(p), at_name(p), xattr);
+        if (for_agent(fs, r))
+                return agent_removexattr(fs->agent, p->dir, at_name(p), p->fd, xattr);
+        return r < 0 ? -errno : 0;
+}
+
 static bool is_private(const char *name) {
         return g_str_has_prefix(name, XATTR_PRIVATE) || g_str_has_prefix(name, "user.fuseoverlayfs.") ||
                g_str_has_prefix(name, "trusted.");
@@ -219,6 +226,9 @@ int op_getxattr(Request *r) {
                 place_put(r->fs, &p);
         }
         pthread_rwlock_unlock(&r->fs->tree);
+        /* A layer that has no ACLs has none: the kernel, which asks before it lets somebody in, would give up (fuse_get_acl()). */
+        if (n == -EOPNOTSUPP && is_acl(name))
+                n = -ENODATA;
         if (n < 0)
                 return n;
         if (room == 0)
@@ -283,8 +293,7 @@ static int change(Request *r, const char *name, void *value, size_t size, int fl
         n = place_get(r->fs, r->node, &p);
         if (n == 0) {
                 if (remove) {
-                        n = remove_at(at_dir(&p), at_name(&p), name);
-                        n = for_agent(r->fs, n) ? agent_removexattr(r->fs->agent, p.dir, at_name(&p), p.fd, name) : n < 0 ? -errno : 0;
+                        n = xattr_remove_place(r->fs, &p, name);
                 } else if (g_str_equal(name, "security.capability") && r->fs->agent) {
                         /* A capability of the box's root counts in the box's user namespace alone. */
                         n = agent_setxattr(r->fs->agent, p.dir, at_name(&p), p.fd, name, value, size, flags);

@@ -157,7 +157,7 @@ def test_boxes_are_not_in_view(box):
 def test_disk(no_kept):
     script = """
         head -c 300000 /dev/zero >small && echo small written
-        head -c 5000000 /dev/zero >large 2>err || grep -o -E 'No space left|Disk quota exceeded' err | head -1
+        head -c 5000000 /dev/zero >large 2>/tmp/err || grep -o -E "No space left|Disk quota exceeded" /tmp/err | head -1
         rm -f large; head -c 200000 /dev/zero >again && echo again
         echo $(($(stat -f -c '%b * %S' .))) $(($(stat -f -c '%a * %S' .)))"""
     lines = no_kept.sh(script, "--disk=1M").lines()
