@@ -57,7 +57,7 @@ void removed_set(Fs *fs, uint64_t ino, unsigned n) {
 }
 
 /* st_nlink as the box is to see it. */
-static void count_links(Fs *fs, const Node *node, const Place *p, struct stat *st) {
+static void count_links(Fs *fs, const Node *node, struct stat *st) {
         if (S_ISDIR(node->type)) {
                 if (dir_has_lower(node))
                         st->st_nlink = 1; /* nobody counts: what find(1) and others expect of such file systems */
@@ -66,10 +66,7 @@ static void count_links(Fs *fs, const Node *node, const Place *p, struct stat *s
                 return;
         }
         if (node_is(node, NODE_INDEXED)) {
-                char text[16];
-                int n = xattr_get_place(fs, p, XATTR_LINKS, text, sizeof text - 1);
-                text[MAX(n, 0)] = '\0';
-                st->st_nlink = st->st_nlink - 1 + (nlink_t) g_ascii_strtoull(text, NULL, 10);
+                st->st_nlink = st->st_nlink - 1 + (nlink_t) links_number(fs, LINKS_LEFT, links_key(node));
         } else if (!node_is(node, NODE_UPPER)) {
                 unsigned gone = node_is(node, NODE_NAMELESS) && st->st_nlink == 1 ? 1 : st->st_nlink > 1 ? removed_names(fs, node->ino) : 0;
                 st->st_nlink = st->st_nlink > gone ? st->st_nlink - gone : 0;
@@ -95,7 +92,7 @@ int node_stat(Fs *fs, Node *node, struct stat *ret) {
         if (r == 0 && (ret->st_mode & S_IFMT) != node->type)
                 r = -ESTALE; /* another file there now */
         if (r == 0) {
-                count_links(fs, node, &p, ret);
+                count_links(fs, node, ret);
                 if (node == fs->root && fs->root_like_lower)
                         root_owner(fs, ret);
                 else if (node_is(node, NODE_UPPER))
@@ -172,8 +169,15 @@ static void own_is_real(Request *r, const Place *p) {
                 (void) xattr_remove_place(r->fs, p, XATTR_OWNER);
 }
 
+/* A nameless file's descriptor may be one of O_PATH, which takes no changes but by its name in /proc. */
+static const char *fd_path(const Place *p, char ret[32]) {
+        (void) g_snprintf(ret, 32, "/proc/self/fd/%d", p->fd);
+        return ret;
+}
+
 static int set_mode(Fs *fs, const Place *p, mode_t mode) {
-        int n = p->dir < 0 ? fchmod(p->fd, mode) : fchmodat(p->dir, p->name, mode, 0);
+        char path[32];
+        int n = p->dir < 0 ? fchmodat(AT_FDCWD, fd_path(p, path), mode, 0) : fchmodat(p->dir, p->name, mode, 0);
         if (n < 0 && fs->agent && (errno == EPERM || errno == EACCES))
                 return agent_chmod(fs->agent, p->dir, p->dir < 0 ? NULL : p->name, p->fd, mode);
         return n < 0 ? -errno : 0;
@@ -190,7 +194,8 @@ static int set_times(Fs *fs, const Place *p, const struct fuse_setattr_in *in) {
                 times[1].tv_nsec = UTIME_NOW;
         else if (in->valid & FATTR_MTIME)
                 times[1] = (struct timespec){ (time_t) in->mtime, in->mtimensec };
-        int n = p->dir < 0 ? futimens(p->fd, times) : utimensat(p->dir, p->name, times, AT_SYMLINK_NOFOLLOW);
+        char path[32];
+        int n = p->dir < 0 ? utimensat(AT_FDCWD, fd_path(p, path), times, 0) : utimensat(p->dir, p->name, times, AT_SYMLINK_NOFOLLOW);
         if (n < 0 && fs->agent && (errno == EPERM || errno == EACCES))
                 return agent_utimens(fs->agent, p->dir, p->dir < 0 ? NULL : p->name, p->fd, times);
         return n < 0 ? -errno : 0;
@@ -226,8 +231,13 @@ int op_setattr(Request *r) {
                         n = set_mode(fs, &p, in->mode & 07777);
                 else if (n == 0 && (in->valid & FATTR_KILL_SUIDGID) && place_stat(fs, &p, &st) == 0 && without_setid(st.st_mode) != st.st_mode)
                         n = set_mode(fs, &p, without_setid(st.st_mode) & 07777);
-                if (n == 0 && (in->valid & (FATTR_ATIME | FATTR_MTIME)))
+                if (n == 0 && (in->valid & (FATTR_ATIME | FATTR_MTIME))) {
                         n = set_times(fs, &p, in);
+                } else if (n == 0 && (in->valid & FATTR_SIZE)) {
+                        /* Of a copy that was made as short as it is to be nothing was cut off, and so its time would be the old one. */
+                        struct fuse_setattr_in now = { .valid = FATTR_MTIME_NOW | FATTR_MTIME };
+                        n = set_times(fs, &p, &now);
+                }
                 place_put(fs, &p);
         }
         if (n == 0)

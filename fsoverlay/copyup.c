@@ -29,6 +29,29 @@ void temp_name(Fs *fs, char ret[32]) {
         (void) g_snprintf(ret, 32, "t%" PRIx64, atomic_fetch_add(&fs->temp, 1));
 }
 
+uint64_t links_number(Fs *fs, const char *kind, uint64_t ino) {
+        char name[40], text[24];
+
+        (void) g_snprintf(name, sizeof name, "%s%" PRIx64, kind, ino);
+        ssize_t n = readlinkat(fs->links, name, text, sizeof text - 1);
+        text[MAX(n, 0)] = '\0';
+        return g_ascii_strtoull(text, NULL, 10);
+}
+
+void links_set_number(Fs *fs, const char *kind, uint64_t ino, uint64_t number) {
+        char name[40], text[24], temp[32];
+
+        (void) g_snprintf(name, sizeof name, "%s%" PRIx64, kind, ino);
+        if (number == 0) {
+                (void) unlinkat(fs->links, name, 0);
+                return;
+        }
+        (void) g_snprintf(text, sizeof text, "%" PRIu64, number);
+        temp_name(fs, temp);
+        if (symlinkat(text, fs->work, temp) == 0 && renameat2(fs->work, temp, fs->links, name, 0) < 0)
+                (void) unlinkat(fs->work, temp, 0);
+}
+
 static _Atomic bool no_reflink;
 
 static int copy_range(int from, int to, off_t offset, off_t end) {
@@ -319,11 +342,6 @@ static int copy_regular(Fs *fs, Node *node, const struct stat *st, const char *t
         (void) g_snprintf(text, sizeof text, "%" PRIu64, node->ino);
         if (r == 0 && fsetxattr(fd, XATTR_INO, text, strlen(text), 0) < 0 && errno != EOPNOTSUPP)
                 r = -errno;
-        if (r == 0 && st->st_nlink > 1) {
-                (void) g_snprintf(text, sizeof text, "%u", (unsigned) MAX((gint64) st->st_nlink - 1 - removed_names(fs, node->ino), 0));
-                if (fsetxattr(fd, XATTR_LINKS, text, strlen(text), 0) < 0 && errno != EOPNOTSUPP)
-                        r = -errno;
-        }
         if (r == 0)
                 r = finish_meta(fs, fd, st);
         struct stat now;
@@ -342,9 +360,7 @@ static int copy_regular(Fs *fs, Node *node, const struct stat *st, const char *t
 
 /* The other names that are known get their place in the upper as well: so the upper says by itself what the box changed. */
 static void put_aliases(Fs *fs, Node *node, const char *key) {
-        char text[32];
-        unsigned lower_left = 0, placed = 0;
-        Place p;
+        unsigned placed = 0;
 
         for (Alias *a = node->aliases; a; a = a->next) {
                 int r = 0;
@@ -356,18 +372,12 @@ static void put_aliases(Fs *fs, Node *node, const char *key) {
                 }
                 fd_put(fs, dir);
         }
-        if (placed == 0 || place_get(fs, node, &p) < 0)
-                return;
-        int n = xattr_get_place(fs, &p, XATTR_LINKS, text, sizeof text - 1);
-        text[MAX(n, 0)] = '\0';
-        lower_left = (unsigned) g_ascii_strtoull(text, NULL, 10);
-        (void) g_snprintf(text, sizeof text, "%u", lower_left > placed ? lower_left - placed : 0);
-        (void) xattr_set_place(fs, &p, XATTR_LINKS, text, strlen(text), 0);
-        place_put(fs, &p);
+        uint64_t left = links_number(fs, LINKS_LEFT, links_key(node));
+        links_set_number(fs, LINKS_LEFT, links_key(node), left > placed ? left - placed : 0);
 }
 
 /* A file of several names: one of them copied up stands for all, by an entry of the index. Fs.tree for writing. */
-static int put_in_index(Fs *fs, Node *node, const char *temp) {
+static int put_in_index(Fs *fs, Node *node, const char *temp, nlink_t names) {
         char key[40];
 
         (void) g_snprintf(key, sizeof key, "%" PRIx64, links_key(node));
@@ -380,6 +390,9 @@ static int put_in_index(Fs *fs, Node *node, const char *temp) {
                 (void) up_unlink(fs, fs->links, key, 0);
                 return r;
         }
+        /* This one is in the upper now, those that were removed are nowhere. */
+        nlink_t others = removed_names(fs, node->ino) + 1;
+        links_set_number(fs, LINKS_LEFT, links_key(node), names > others ? names - others : 0);
         node_set(node, NODE_INDEXED | NODE_LINKS);
         put_aliases(fs, node, key);
         return 0;
@@ -416,7 +429,9 @@ static int copy_up_file(Fs *fs, Node *node, int64_t keep) {
                 if (nameless)
                         r = fd < 0 ? -ESTALE : up_unlink(fs, fs->work, temp, 0);
                 else
-                        r = S_ISREG(st.st_mode) && st.st_nlink > 1 ? put_in_index(fs, node, temp) : put_in_place(fs, node, temp);
+                        r = st.st_nlink > 1 ? put_in_index(fs, node, temp, st.st_nlink) : put_in_place(fs, node, temp);
+                if (r == 0 && !S_ISREG(st.st_mode))
+                        links_set_number(fs, LINKS_ORIGIN, now.st_ino, node->ino);
                 if (r == 0) {
                         unsigned old = node->layer;
                         node_rekey(fs, node, &now);

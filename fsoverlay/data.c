@@ -111,7 +111,8 @@ int op_write(Request *r) {
         Fd *f = data_fd(fs, r->node, true, &err);
         if (!f)
                 return err ? err : -ESTALE;
-        if (fs->quota && fstat(f->fd, &before) == 0)
+        bool known = fstat(f->fd, &before) == 0;
+        if (fs->quota && known)
                 err = reserve(fs, f->fd, (off_t) in->offset, in->size, &before, &reserved);
         while (err == 0 && done < in->size) {
                 ssize_t n = pwrite(f->fd, data + done, in->size - done, (off_t) (in->offset + done));
@@ -122,6 +123,9 @@ int op_write(Request *r) {
         }
         if (fs->quota)
                 settle(fs, f->fd, reserved, &before);
+        /* A write(2) of ours takes set-id bits away; a page that mmap(2) made dirty does not, and the kernel says which it was. */
+        if (known && (before.st_mode & (S_ISUID | S_ISGID)) && !(in->write_flags & FUSE_WRITE_KILL_SUIDGID))
+                (void) !fchmod(f->fd, before.st_mode & 07777);
         fd_put(fs, f);
         if (done == 0 && err < 0)
                 return err;

@@ -42,9 +42,13 @@
 #define XATTR_OWNER "user.overlay.usbox.owner" /* UID:GID of the host that a copy shows, where it could not be given to them */
 #define XATTR_ROOT "user.overlay.usbox.root" /* the root's owner and mode are the upper's own */
 #define XATTR_INO "user.overlay.usbox.ino"     /* the st_ino that a copied-up file keeps */
-/* In links/: a symlink gINO whose text is the number of removed names of a lower file. Others there are INO. */
-#define LINKS_GONE "g"
-#define XATTR_LINKS "user.overlay.usbox.links" /* of an index entry: names that are still the lower's alone */
+/*
+ * links/ of the work directory. INO (hexadecimal): a file with several lower names that was copied up, INO its lower inode. The
+ * rest are symlinks whose text is a number, since symlinks and the like have no attributes to write it to:
+ */
+#define LINKS_GONE "g"   /* gINO: how many names of a lower file were removed that is not copied up */
+#define LINKS_LEFT "l"   /* lINO: how many names of INO are the lower's alone */
+#define LINKS_ORIGIN "o" /* oINO: the inode number that INO of the upper, no regular file, shows */
 
 typedef struct {
         int root;   /* O_PATH directory; -1: there is none (a mount without upper) */
@@ -296,6 +300,9 @@ int xattr_set_place(Fs *fs, const Place *p, const char *xattr, const void *value
 /* attr.c */
 struct fuse_attr;
 void attr_fill(Fs *fs, const Node *node, const struct stat *st, struct fuse_attr *ret);
+/* Numbers of links/: 0 where there is none, or where it is 0. */
+uint64_t links_number(Fs *fs, const char *kind, uint64_t ino);
+void links_set_number(Fs *fs, const char *kind, uint64_t ino, uint64_t number);
 /* How many of a lower file's names were removed, that is not copied up. */
 unsigned removed_names(Fs *fs, uint64_t ino);
 void removed_set(Fs *fs, uint64_t ino, unsigned n);

@@ -155,20 +155,30 @@ static bool has_dot_wh(int dir, const char *name) {
         return faccessat(dir, wh, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-static bool xattr_says_yes(int dir, const char *name, const char *xattr) {
+/* A mark of an entry of a layer. Attributes of the kind user.* are for those who may read the file: in the upper the agent may. */
+static int get_mark(Fs *fs, const Layer *layer, int dir, const char *name, const char *xattr, char *value, size_t size) {
+        int n = xattr_get_at(dir, name, xattr, value, size);
+        if (n == -EACCES && layer == &fs->layers[LAYER_UPPER] && fs->agent)
+                return agent_getxattr(fs->agent, dir, name, -1, xattr, value, size);
+        return n;
+}
+
+static bool says_yes(Fs *fs, const Layer *layer, int dir, const char *name, const char *xattr) {
         char value[2];
-        return xattr_get_at(dir, name, xattr, value, sizeof value) == 1 && value[0] == 'y';
+        return get_mark(fs, layer, dir, name, xattr, value, sizeof value) == 1 && value[0] == 'y';
 }
 
 /* A directory of an overlay layer that hides what is below it. */
-static bool is_opaque(const Layer *layer, int dir, const char *name) {
+static bool is_opaque(Fs *fs, const Layer *layer, int dir, const char *name) {
         if (layer->host)
                 return false;
-        if (xattr_says_yes(dir, name, XATTR_OPAQUE) || xattr_says_yes(dir, name, "user.fuseoverlayfs.opaque") ||
-            xattr_says_yes(dir, name, "trusted.overlay.opaque"))
+        if (says_yes(fs, layer, dir, name, XATTR_OPAQUE))
                 return true;
         if (!layer->dot_wh)
                 return false;
+        /* Others' ways of saying it. */
+        if (says_yes(fs, layer, dir, name, "user.fuseoverlayfs.opaque") || says_yes(fs, layer, dir, name, "trusted.overlay.opaque"))
+                return true;
         int fd = openat(dir, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         bool opaque = fd >= 0 && faccessat(fd, ".wh..wh..opq", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
         if (fd >= 0)
@@ -182,11 +192,14 @@ static char *read_redirect(Fs *fs, const Layer *layer, int dir, const char *name
 
         if (layer->host)
                 return NULL;
-        ssize_t n = xattr_get_at(dir, name, XATTR_REDIRECT, value, sizeof value - 1);
+        ssize_t n = get_mark(fs, layer, dir, name, XATTR_REDIRECT, value, sizeof value - 1);
         if (n <= 0)
                 return NULL;
         value[n] = '\0';
         if (strlen(value) != (size_t) n)
+                return NULL;
+        g_auto(GStrv) parts = g_strsplit(value, "/", -1);
+        if (g_strv_contains((const char *const *) parts, "..") || g_strv_contains((const char *const *) parts, "."))
                 return NULL;
         if (value[0] == '/')
                 return strdup(value + 1);
@@ -238,6 +251,28 @@ static int ask_layer(Fs *fs, unsigned number, int dir, const char *name, struct 
         return 1;
 }
 
+/* What rules and others' eyes say of the path where a directory was still holds. *rule: its state. */
+static bool old_path_shows(Fs *fs, const Layer *layer, const char *path, RuleState *rule) {
+        g_auto(GStrv) parts = g_strsplit(path, "/", -1);
+        g_autoptr(GString) at = g_string_new("/");
+        RuleState state = rules_root(fs->rules);
+
+        for (char **part = parts; *part; part++) {
+                struct stat st;
+                if (!rules_enter(fs->rules, state, at->str, *part, true, &state))
+                        return false;
+                g_string_append_printf(at, "%s%s", at->len > 1 ? "/" : "", *part);
+                int fd = open_beneath(layer->root, at->str + 1, O_PATH | O_DIRECTORY);
+                bool seen = fd >= 0 && fstat(fd, &st) == 0;
+                if (fd >= 0)
+                        close(fd);
+                if (!seen || (rules_others_eyes(state) && closed_to_others(fs, &st) && !rules_close(&state)))
+                        return false;
+        }
+        *rule = state;
+        return true;
+}
+
 /* The lower parts of a directory that was renamed: at a path of their own, in all layers from `from` on. */
 static int follow_redirect(Fs *fs, unsigned from, const char *path, Found *f) {
         for (unsigned i = from; i < fs->n_layers; i++) {
@@ -249,24 +284,12 @@ static int follow_redirect(Fs *fs, unsigned from, const char *path, Found *f) {
                         return -errno;
                 }
                 struct stat st;
-                bool ok = fstat(fd, &st) == 0, opaque = ok && is_opaque(layer, fd, ".");
+                bool ok = fstat(fd, &st) == 0, opaque = ok && is_opaque(fs, layer, fd, ".");
                 close(fd);
                 if (!ok)
                         return -EIO;
-                if (layer->host && fs->rules) {
-                        /* What rules say of the old path still holds. */
-                        RuleState rule = rules_root(fs->rules);
-                        g_auto(GStrv) parts = g_strsplit(path, "/", -1);
-                        g_autoptr(GString) at = g_string_new("/");
-                        bool shown = true;
-                        for (char **part = parts; shown && *part; part++) {
-                                shown = rules_enter(fs->rules, rule, at->str, *part, true, &rule);
-                                g_string_append_printf(at, "%s%s", at->len > 1 ? "/" : "", *part);
-                        }
-                        if (!shown)
-                                continue;
-                        f->rule = rule;
-                }
+                if (layer->host && fs->rules && !old_path_shows(fs, layer, path, &f->rule))
+                        continue;
                 if (f->n_lower == 0 && f->upper)
                         f->ino = fs_shown_ino(fs, st.st_dev, st.st_ino);
                 if (!add_lower(f, i, path))
@@ -299,11 +322,9 @@ static void ask_origin(Fs *fs, int dir, const char *name, Found *f) {
 
         if (!atomic_load(&fs->origins) || S_ISDIR(f->st.st_mode))
                 return;
-        ssize_t n = xattr_get_at(dir, name, XATTR_INO, value, sizeof value - 1);
-        if (n <= 0)
-                return;
-        value[n] = '\0';
-        guint64 ino = g_ascii_strtoull(value, NULL, 10);
+        ssize_t n = S_ISREG(f->st.st_mode) ? get_mark(fs, &fs->layers[LAYER_UPPER], dir, name, XATTR_INO, value, sizeof value - 1) : 0;
+        value[MAX(n, 0)] = '\0';
+        uint64_t ino = S_ISREG(f->st.st_mode) ? g_ascii_strtoull(value, NULL, 10) : links_number(fs, LINKS_ORIGIN, f->st.st_ino);
         if (ino == 0)
                 return;
         f->ino = ino;
@@ -368,7 +389,7 @@ int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *re
                         r = -ENOMEM;
                         break;
                 }
-                bool last = is_opaque(layer, dir->fd, name);
+                bool last = is_opaque(fs, layer, dir->fd, name);
                 char *redirect = last ? NULL : read_redirect(fs, layer, dir->fd, name, parent, number);
                 fd_put(fs, dir);
                 r = 0;
@@ -418,6 +439,11 @@ int place_get(Fs *fs, Node *node, Place *ret) {
         int r = 0;
 
         *ret = (Place){ .dir = -1, .fd = -1 };
+        if (node_is(node, NODE_INDEXED)) {
+                ret->dir = fs->links;
+                (void) g_snprintf(ret->name, sizeof ret->name, "%" PRIx64, links_key(node));
+                return 0;
+        }
         if (node_is(node, NODE_NAMELESS)) {
                 ret->held = fd_pinned(fs, node);
                 if (!ret->held)
@@ -428,11 +454,6 @@ int place_get(Fs *fs, Node *node, Place *ret) {
         if (node == fs->root) {
                 ret->dir = fs->layers[dir_attr_layer(fs, node)].root;
                 strcpy(ret->name, ".");
-                return 0;
-        }
-        if (node_is(node, NODE_INDEXED)) {
-                ret->dir = fs->links;
-                (void) g_snprintf(ret->name, sizeof ret->name, "%" PRIx64, links_key(node));
                 return 0;
         }
         unsigned layer = node_layer(node);

@@ -67,7 +67,7 @@ static void read_links(Fs *fs) {
 
         for (struct dirent *d; list && (d = readdir(list));) {
                 if (!g_str_has_prefix(d->d_name, LINKS_GONE)) {
-                        fs->indexed |= d->d_name[0] != '.';
+                        fs->indexed |= g_ascii_isxdigit(d->d_name[0]);
                         continue;
                 }
                 ssize_t n = readlinkat(dirfd(list), d->d_name, text, sizeof text - 1);

@@ -53,8 +53,11 @@ int entry_lookup(Fs *fs, Node *parent, const char *name, unsigned from, Node **r
         pthread_rwlock_unlock(&fs->tree);
         if (r == 0 && new_name) {
                 pthread_rwlock_wrlock(&fs->tree);
+                bool was_nameless = node_is(node, NODE_NAMELESS);
                 if (!node_add_name(fs, node, parent, name))
                         r = -ENOMEM;
+                else if (was_nameless)
+                        fd_unpin(fs, node);
                 pthread_rwlock_unlock(&fs->tree);
         }
         if (r < 0 && node)
@@ -198,9 +201,12 @@ static int make_apart(Request *r, const Place *parent, const struct stat *dir_st
                 gid = ids_gid_out(&fs->ids, dir_st->st_gid);
         mode_t mode = new->mode & 07777;
         n = at >= 0 && fs->acl ? acl_inherit(fs, parent, at, mode, S_ISDIR(new->mode)) : 0;
+        struct stat inherited;
         if (n == 0 || n == -EOPNOTSUPP) {
                 mode &= ~new->umask;
                 n = 0;
+        } else if (n > 0 && fstat(at, &inherited) == 0) {
+                mode = (mode & ~(mode_t) 0777) | (inherited.st_mode & 0777); /* what the ACL made of it */
         }
         if (S_ISDIR(new->mode) && (dir_st->st_mode & S_ISGID))
                 mode |= S_ISGID;

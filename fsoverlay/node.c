@@ -174,8 +174,7 @@ static bool has_name(const Node *node, const Node *parent, const char *name) {
  */
 static Node *find(Shard *s, uint32_t dev, uint64_t ino, const Node *parent, const char *name, const struct stat *st) {
         for (Node *node = s->slots[slot_of(s, dev, ino)]; node; node = node->inext) {
-                if (node->key_ino != ino || node->key_dev != dev || node->type != (st->st_mode & S_IFMT) ||
-                    node_is(node, NODE_NAMELESS))
+                if (node->key_ino != ino || node->key_dev != dev || node->type != (st->st_mode & S_IFMT))
                         continue;
                 if (has_name(node, parent, name) || (!S_ISDIR(node->type) && node_is(node, NODE_LINKS)))
                         return node;

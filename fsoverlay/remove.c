@@ -21,32 +21,23 @@
 
 /* A lower name of a file with several is gone: count what the others show, in the index too, where the next mount finds it. */
 static void count_removed(Fs *fs, const Node *node) {
-        char temp[32], text[16], name[40];
+        unsigned n = removed_names(fs, node->ino) + 1;
 
-        guint n = removed_names(fs, node->ino) + 1;
         removed_set(fs, node->ino, n);
-        temp_name(fs, temp);
-        (void) g_snprintf(text, sizeof text, "%u", n);
-        (void) g_snprintf(name, sizeof name, LINKS_GONE "%" PRIx64, node->ino);
-        if (symlinkat(text, fs->work, temp) == 0 && renameat2(fs->work, temp, fs->links, name, 0) < 0)
-                (void) unlinkat(fs->work, temp, 0);
+        links_set_number(fs, LINKS_GONE, node->ino, n);
 }
 
 /* An indexed file has a lower name less (it was removed, or is in the upper now); the last name takes the index entry along. */
 static void index_name_gone(Fs *fs, Node *node, bool was_lower) {
-        char key[40], text[16];
+        char key[40];
         struct stat st;
         Place p;
 
         if (place_get(fs, node, &p) < 0)
                 return;
-        int n = xattr_get_place(fs, &p, XATTR_LINKS, text, sizeof text - 1);
-        text[MAX(n, 0)] = '\0';
-        guint64 left = g_ascii_strtoull(text, NULL, 10);
-        if (was_lower && left > 0) {
-                (void) g_snprintf(text, sizeof text, "%" PRIu64, --left);
-                (void) xattr_set_place(fs, &p, XATTR_LINKS, text, strlen(text), 0);
-        }
+        uint64_t left = links_number(fs, LINKS_LEFT, links_key(node));
+        if (was_lower && left > 0)
+                links_set_number(fs, LINKS_LEFT, links_key(node), --left);
         bool last = left == 0 && place_stat(fs, &p, &st) == 0 && st.st_nlink <= 1;
         place_put(fs, &p);
         if (last && fd_pin(fs, node) == 0) {
@@ -79,6 +70,9 @@ static bool upper_has(Fs *fs, Node *parent, const char *name) {
 static void name_gone(Fs *fs, Node *node, Node *parent, const char *name, bool was_lower) {
         if (!node)
                 return;
+        /* The number of its inode may be another file's soon. */
+        if (node_is(node, NODE_UPPER) && !S_ISREG(node->type) && !S_ISDIR(node->type) && !node->aliases && atomic_load(&fs->origins))
+                links_set_number(fs, LINKS_ORIGIN, node->key_ino, 0);
         if (node_is(node, NODE_INDEXED))
                 index_name_gone(fs, node, was_lower);
         else if (was_lower && !node_is(node, NODE_UPPER) && node_is(node, NODE_LINKS))

@@ -35,10 +35,12 @@ static bool use_at(void) {
         return !atomic_load_explicit(&no_xattrat, memory_order_relaxed);
 }
 
+/* Not there; or given a descriptor of O_PATH by itself (EBADF): then the other way. */
 static bool at_missing(ssize_t r) {
-        if (r >= 0 || errno != ENOSYS)
+        if (r >= 0 || (errno != ENOSYS && errno != EBADF))
                 return false;
-        atomic_store(&no_xattrat, true);
+        if (errno == ENOSYS)
+                atomic_store(&no_xattrat, true);
         return true;
 }
 
