@@ -27,7 +27,6 @@
 #include "child.h"
 #include "init-seccomp.h"
 #include "init.h"
-#include "net-setup.h"
 #include "payload.h"
 #include "user-map.h"
 
@@ -146,8 +145,9 @@ typedef struct {
 } ChildState;
 
 /*
- * The payload's process, in a user namespace of its own; its maps are the box's ids, each as itself. Forked before the root is
- * built, so that it can give up its rights and have its filter compiled by the kernel meanwhile; pivot_root(2) takes it along.
+ * The payload's process. Forked before the root is built: it makes the box's network namespace, which takes the kernel as long as the
+ * root does, then a user namespace of its own, gives up its rights and has its filter compiled by the kernel meanwhile;
+ * pivot_root(2) takes it along.
  */
 static bool fork_payload(ChildState *s, GError **error) {
         const ChildContext *c = s->context;
@@ -155,12 +155,12 @@ static bool fork_payload(ChildState *s, GError **error) {
 
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, gates) < 0)
                 return err_set(error, errno, "socketpair");
-        struct clone_args args = { .flags = CLONE_NEWUSER | CLONE_PIDFD,
+        struct clone_args args = { .flags = CLONE_PIDFD,
                                    .pidfd = (uintptr_t) &s->payload_pidfd,
                                    .exit_signal = SIGCHLD };
         s->payload = sys_clone3(&args);
         if (s->payload < 0)
-                return err_set(error, errno, "clone the payload into its user namespace");
+                return err_set(error, errno, "fork the payload");
         if (s->payload == 0) {
                 close(gates[0]);
                 payload_main(&(PayloadContext){ .child = c, .gate = gates[1], .pty_slave = s->slave });
@@ -170,35 +170,44 @@ static bool fork_payload(ChildState *s, GError **error) {
         /* The payload's alone from here on: its exec is seen by the end of this wire. */
         close(c->payload_wire);
         fd_closep(&s->slave);
-        if (!user_map_payload(c->spec, s->proc, s->payload, error))
-                return false;
-        if (send(s->gate, "M", 1, MSG_NOSIGNAL) != 1)
-                return err_set(error, errno, "tell the payload of its maps");
+        log_step("  box: payload forked");
         return true;
 }
 
-/* A new network namespace lets nobody have ICMP sockets (icmp(7), ping_group_range "1 0"): ping is for the payload's group. */
-static bool allow_ping(const Spec *spec, GError **error) {
-        g_autofree char *range = g_strdup_printf("%u %u", spec->user.gid, spec->user.gid);
-        if (spec->net.mode == NET_HOST || fd_write_file(AT_FDCWD, "/proc/sys/net/ipv4/ping_group_range", range))
-                return true;
-        return err_set(error, errno, "write ping_group_range");
+static bool tell_payload(const ChildState *s, const char *byte, GError **error) {
+        return send(s->gate, byte, 1, MSG_NOSIGNAL) == 1 || err_set(error, errno, "tell the payload %s", byte);
 }
 
-static bool set_network(ChildState *s, GError **error) {
+/* Into the network namespace that the payload has made, before anything is mounted that shows it. */
+static bool join_payload(ChildState *s, GError **error) {
         const ChildContext *c = s->context;
-        _cleanup_close_ int tap = -1;
+        g_auto(WireMessage) unshared = { 0 };
+        char pid[16];
 
-        if (!net_setup_child(c->spec, &tap, error) || !allow_ping(c->spec, error))
-                return err_step(error, "network");
-        return tap < 0 || wire_send(c->wire, WIRE_NET_FDS, NULL, &tap, 1, error);
+        int r = wire_receive(s->gate, &unshared, error);
+        if (r == 0) /* it has failed, and said why */
+                _exit(125);
+        if (r < 0 || unshared.type != WIRE_UNSHARED)
+                return r < 0 ? false : err_set(error, EPROTO, "the payload said %s", wire_type_name(unshared.type));
+        if (c->spec->net.mode != NET_HOST && setns(unshared.fds[0], CLONE_NEWNET) < 0)
+                return err_set(error, errno, "enter the network namespace");
+        log_step("  box: network set up");
+        g_snprintf(pid, sizeof pid, "%d", (int) s->payload);
+        return user_maps_itself(c->spec) ||
+               (user_map_payload(c->spec, s->proc, pid, error) && tell_payload(s, "M", error));
 }
 
 static bool child_setup(ChildState *s, GError **error) {
         const ChildContext *c = s->context;
         const Spec *spec = c->spec;
         g_auto(WireMessage) mapped = { 0 };
+        bool pty = c->root->pty;
 
+        if (!set_time(spec, error))
+                return err_step(error, "namespaces");
+        /* With a pty later: the controlling terminal is inherited. */
+        if (!pty && !fork_payload(s, error))
+                return err_step(error, "user");
         if (user_maps_itself(spec)) {
                 if (!user_map_self(spec, error))
                         return err_step(error, "user");
@@ -211,20 +220,20 @@ static bool child_setup(ChildState *s, GError **error) {
         s->mount_ns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
         if (s->mount_ns < 0)
                 return err_set(error, errno, "/proc/self/ns/mnt");
-        if (!set_time(spec, error))
-                return err_step(error, "namespaces");
         s->build = root_build_begin(spec, c->root, &s->proc, &s->pty, error);
         if (!s->build)
                 return err_step(error, "mount");
         if (s->pty >= 0 && (s->slave = take_terminal(s->pty, error)) < 0)
                 return err_step(error, "terminal");
-        if (!fork_payload(s, error))
+        if ((pty && !fork_payload(s, error)) || !tell_payload(s, "O", error))
                 return err_step(error, "user");
-        log_step("  box: payload forked");
-        if (!set_network(s, error))
-                return false;
-        log_step("  box: network set up");
-        if (!set_names(spec, error) || !set_sysctls(spec, error) || !set_quotas(spec, error))
+        if (!set_names(spec, error) || !set_quotas(spec, error))
+                return err_step(error, "namespaces");
+        if (!root_build_tree(s->build, error))
+                return err_step(error, "mount");
+        if (!join_payload(s, error))
+                return err_step(error, "user");
+        if (!set_sysctls(spec, error))
                 return err_step(error, "namespaces");
         if (!root_build_finish(s->build, error))
                 return err_step(error, "mount");
@@ -234,7 +243,7 @@ static bool child_setup(ChildState *s, GError **error) {
         if (!wire_send(c->wire, WIRE_ROOTED, NULL, (int[]){ s->payload_pidfd, s->mount_ns }, 2, error))
                 return false;
         /* After ROOTED, so that the launcher has the payload's pidfd before it can see its exec. */
-        return send(s->gate, "R", 1, MSG_NOSIGNAL) == 1 ? true : err_set(error, errno, "tell the payload of its root");
+        return tell_payload(s, "R", error);
 }
 
 /* Nothing of the setup's rights and descriptors stays: what is left is a reaper behind a

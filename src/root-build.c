@@ -460,13 +460,17 @@ RootBuild *root_build_begin(const Spec *spec, const RootPlan *plan, int *ret_pro
         return NULL;
 }
 
-bool root_build_finish(RootBuild *b, GError **error) {
+bool root_build_tree(RootBuild *b, GError **error) {
         if (!open_host(b, error) || !make_stage(b, error) || !build_layers(b, error) || !mount_root(b, error))
                 return false;
         log_step("  box: layers made");
         if (!mount_nodes(b, false, error))
                 return false;
         log_step("  box: overlays mounted");
+        return true;
+}
+
+bool root_build_finish(RootBuild *b, GError **error) {
         if (!root_mounts_own(b, error))
                 return false;
         log_step("  box: /proc, /sys, /dev mounted");

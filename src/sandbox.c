@@ -33,7 +33,8 @@
 #include "supervise.h"
 #include "user-map.h"
 
-/* The user namespace of the box, and one that the payload gets inside it, owns the rest. */
+/* The user namespace of the box, and one that the payload gets inside it, owns the rest. The network namespace comes later: it takes
+ * the kernel as long as all others and the mounts together, so the payload's process makes it meanwhile (make_namespaces()). */
 #define BOX_NAMESPACES (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME)
 
 static guint64 namespaces_of(const Spec *spec) {
@@ -46,8 +47,6 @@ static guint64 namespaces_of(const Spec *spec) {
                 flags |= CLONE_NEWUTS;
         if (!spec->namespaces.cgroup_host)
                 flags |= CLONE_NEWCGROUP;
-        if (spec->net.mode != NET_HOST)
-                flags |= CLONE_NEWNET;
         return flags;
 }
 

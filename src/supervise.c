@@ -132,11 +132,6 @@ static bool on_child_message(Sandbox *s, GError **error) {
         switch (m.type) {
         case WIRE_ERROR:
                 return wire_error_to_gerror(&m, error);
-        case WIRE_NET_FDS:
-                log_step("TAP made");
-                fd_closep(&s->tap);
-                s->tap = wire_message_take_fd(&m, 0);
-                return net_helper_give_tap(&s->net, s->tap, error);
         case WIRE_PTY:
                 return start_term(s, wire_message_take_fd(&m, 0), error) && maybe_go(s, error);
         case WIRE_ROOTED:
@@ -167,13 +162,19 @@ static bool on_child_message(Sandbox *s, GError **error) {
         }
 }
 
-/* The payload's own wire: an error before its exec, or its end, which is the exec. */
+/* The payload's own wire: the TAP it has made, an error before its exec, or its end, which is the exec. */
 static bool on_payload_message(Sandbox *s, GError **error) {
         g_auto(WireMessage) m = { 0 };
 
         int r = wire_receive(s->payload_wire, &m, error);
         if (r < 0)
                 return false;
+        if (r > 0 && m.type == WIRE_NET_FDS) {
+                log_step("TAP made");
+                fd_closep(&s->tap);
+                s->tap = wire_message_take_fd(&m, 0);
+                return net_helper_give_tap(&s->net, s->tap, error);
+        }
         if (r > 0)
                 return m.type == WIRE_ERROR ? wire_error_to_gerror(&m, error)
                                             : err_set(error, EPROTO, "the payload said %s", wire_type_name(m.type));
@@ -354,7 +355,11 @@ static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError 
 
 static bool init_died(Sandbox *s, GError **error) {
         siginfo_t info = { 0 };
+        struct pollfd wire = { .fd = s->payload_wire, .events = POLLIN };
 
+        /* It ends without a word where the payload failed first, whose word may have come since the loop looked. */
+        if (poll(&wire, 1, 0) == 1 && !on_payload_message(s, error))
+                return false;
         if (s->timed_out && s->started) {
                 s->wait_status = SIGKILL;
                 return true;
