@@ -8,7 +8,7 @@
  * Every host path is opened again here, because a mount may only be made of what lies in one's own mount namespace, and is
  * compared with the inode that the launcher opened. Every path in the box is resolved beneath the new root
  * (openat2(2) RESOLVE_IN_ROOT), so no symlink of the host, of a rootfs or of an earlier box leads out of it. Layers reach
- * overlayfs as /proc/self/fd/N: no name is resolved twice, and no name needs escaping.
+ * overlayfs as names in /proc/self/fd: no name is resolved twice, and no name needs escaping.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -253,10 +253,12 @@ static bool build_layers(RootBuild *b, GError **error) {
         return true;
 }
 
+/* Names of descriptors, in /proc/self/fd, where this process stands (root_build_tree()). FSCONFIG_SET_FD would be a little cheaper, but
+ * has the host's paths shown in the box's /proc/self/mountinfo. */
 static bool set_layer(int fs, const char *key, int *fds, size_t n, GError **error) {
         g_autoptr(GString) value = g_string_new(NULL);
         for (size_t i = 0; i < n; i++)
-                g_string_append_printf(value, "%s/proc/self/fd/%d", i ? ":" : "", fds[i]);
+                g_string_append_printf(value, "%s%d", i ? ":" : "", fds[i]);
         if (fsconfig(fs, FSCONFIG_SET_STRING, key, value->str, 0) < 0)
                 return err_set(error, errno, "overlay %s", key);
         return true;
@@ -461,6 +463,8 @@ RootBuild *root_build_begin(const Spec *spec, const RootPlan *plan, int *ret_pro
 }
 
 bool root_build_tree(RootBuild *b, GError **error) {
+        if (chdir("/proc/self/fd") < 0)
+                return err_set(error, errno, "/proc/self/fd");
         if (!open_host(b, error) || !make_stage(b, error) || !build_layers(b, error) || !mount_root(b, error))
                 return false;
         log_step("  box: layers made");
