@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "base/fd.h"
 #include "spec.h"
 
 /* Which inode a host path was when the launcher opened it: the child, in its own mount namespace, must find the same. */
@@ -87,9 +88,9 @@ void root_plan_add_file(RootPlan *plan, const char *path, const char *data, mode
 /* Launcher: the directories that the plan's overlays need below box_fd: upper/..., work/N, tmp. With the second
  * function those that stayed empty are removed again after the run, so that what is left in upper/ are changes. */
 bool root_dirs_make(int box_fd, const char *path, mode_t mode, GError **error); /* mkdir -p */
-void root_dirs_trim(int box_fd, const char *path); /* rmdir upwards to upper/ while empty */
+void root_dirs_trim(int box_fd, const char *path, FdLater *later); /* rmdir upwards to upper/ while empty */
 bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error);
-void root_plan_trim_dirs(const RootPlan *plan, int box_fd);
+void root_plan_trim_dirs(const RootPlan *plan, int box_fd, FdLater *later);
 
 /*
  * Child, in the box's namespaces: build the root, pivot into it, detach the old one. In three parts: root_build_begin() makes what

@@ -14,7 +14,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -203,42 +202,14 @@ static bool start(Sandbox *s, GError **error) {
 /*
  * Let go of the box's mounts and of its TAP without waiting for it. Taking an overlay down has the kernel wait for all its
  * processors (synchronize_rcu_expedited() in kern_unmount_array(), fs/namespace.c), once for each; a TAP likewise, for
- * longer. Whoever drops the last reference waits, be it by exiting. So the last one is given to a socket that holds only
- * itself, which the kernel collects in a worker of its own (unix_gc(), net/unix/garbage.c), as it does with network
- * namespaces. No process is in the namespaces any more. Where that is not to be had, closing is all there is to do.
+ * longer. Whoever drops the last reference waits, be it by exiting. No process is in the namespaces any more.
  */
 static void release_kernel_objects(Sandbox *s) {
-        int ends[2], fds[3];
-        size_t n = 0;
+        FdLater later = { .n = 0 };
 
-        if (s->mount_ns >= 0)
-                fds[n++] = s->mount_ns;
-        if (s->tap >= 0)
-                fds[n++] = s->tap;
-        if (n > 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0) {
-                union {
-                        struct cmsghdr align;
-                        char space[CMSG_SPACE(sizeof fds)];
-                } control = { 0 };
-                char byte = 0;
-                struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
-                struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control };
-                struct cmsghdr *c = &control.align;
-
-                fds[n++] = ends[1];
-                msg.msg_controllen = CMSG_SPACE(n * sizeof(int));
-                c->cmsg_level = SOL_SOCKET;
-                c->cmsg_type = SCM_RIGHTS;
-                c->cmsg_len = CMSG_LEN(n * sizeof(int));
-                memcpy(CMSG_DATA(c), fds, n * sizeof(int));
-                (void) sendmsg(ends[0], &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-                fd_closep(&s->mount_ns);
-                fd_closep(&s->tap);
-                close(ends[0]);
-                close(ends[1]);
-        }
-        fd_closep(&s->mount_ns);
-        fd_closep(&s->tap);
+        fd_later_take(&later, &s->mount_ns);
+        fd_later_take(&later, &s->tap);
+        fd_later_release(&later);
 }
 
 /* Kill what is left, wait until the kernel has taken it all down. */
@@ -282,7 +253,7 @@ static bool end_box_dir(Sandbox *s, bool failed, GError **error) {
         if (!s->dir)
                 return true;
         if (s->plan)
-                root_plan_trim_dirs(s->plan, s->dir->fd);
+                root_plan_trim_dirs(s->plan, s->dir->fd, &s->dir->later);
         /* "Until the next run ends": this is it. A run that usbox itself failed is none. */
         if (!failed)
                 box_dir_forget(s->dir, s->spec);
