@@ -19,5 +19,6 @@ typedef struct {
 
 bool janitor_start(const BoxDir *dir, const Spec *spec, int child_pidfd, Janitor *ret, GError **error);
 
-/* The directory has been seen to. */
-void janitor_dismiss(Janitor *j);
+/* The directory has been seen to: end it; and wait for its end. */
+void janitor_dismiss(const Janitor *j);
+void janitor_clear(Janitor *j);

@@ -353,12 +353,21 @@ static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError 
         return dispatch_bytes(s, fds, error);
 }
 
-static bool init_died(Sandbox *s, GError **error) {
-        siginfo_t info = { 0 };
+/* What the payload said may have come since the loop looked: it is dead, and its wire has all of it. */
+static bool read_payload_wire(Sandbox *s, GError **error) {
         struct pollfd wire = { .fd = s->payload_wire, .events = POLLIN };
 
-        /* It ends without a word where the payload failed first, whose word may have come since the loop looked. */
-        if (poll(&wire, 1, 0) == 1 && !on_payload_message(s, error))
+        while (s->payload_wire >= 0 && poll(&wire, 1, 0) == 1)
+                if (!on_payload_message(s, error))
+                        return false;
+        return true;
+}
+
+static bool init_died(Sandbox *s, GError **error) {
+        siginfo_t info = { 0 };
+
+        /* It ends without a word where the payload failed first. */
+        if (!read_payload_wire(s, error))
                 return false;
         if (s->timed_out && s->started) {
                 s->wait_status = SIGKILL;
@@ -375,7 +384,8 @@ static bool init_died(Sandbox *s, GError **error) {
 bool supervise(Sandbox *s, GError **error) {
         if (!maybe_go(s, error))
                 return false;
-        while (!s->child_ended || output_pending(s)) {
+        /* After EXITED init has nothing more to say, and sandbox.c waits for its end. */
+        while ((!s->child_ended && !s->exited) || output_pending(s)) {
                 struct pollfd fds[POLL_N];
                 fill_poll(s, fds);
                 if (poll(fds, POLL_N, poll_timeout(s)) < 0 && errno != EINTR)
@@ -392,5 +402,5 @@ bool supervise(Sandbox *s, GError **error) {
         }
         if (s->stdio.relays[STDIN_FILENO])
                 relay_give_back(s->stdio.relays[STDIN_FILENO]);
-        return true;
+        return read_payload_wire(s, error);
 }
