@@ -174,8 +174,11 @@ static bool fork_payload(ChildState *s, GError **error) {
         return true;
 }
 
-static bool tell_payload(const ChildState *s, const char *byte, GError **error) {
-        return send(s->gate, byte, 1, MSG_NOSIGNAL) == 1 || err_set(error, errno, "tell the payload %s", byte);
+/* By sendmsg(2), which init's filter allows. */
+static bool tell_payload(int gate, char byte, GError **error) {
+        struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+        return sendmsg(gate, &msg, MSG_NOSIGNAL) == 1 || err_set(error, errno, "tell the payload %c", byte);
 }
 
 /* Into the network namespace that the payload has made, before anything is mounted that shows it. */
@@ -194,13 +197,13 @@ static bool join_payload(ChildState *s, GError **error) {
         log_step("  box: network set up");
         g_snprintf(pid, sizeof pid, "%d", (int) s->payload);
         return user_maps_itself(c->spec) ||
-               (user_map_payload(c->spec, s->proc, pid, error) && tell_payload(s, "M", error));
+               (user_map_payload(c->spec, s->proc, pid, error) && tell_payload(s->gate, 'M', error));
 }
 
 static bool child_setup(ChildState *s, GError **error) {
         const ChildContext *c = s->context;
         const Spec *spec = c->spec;
-        g_auto(WireMessage) mapped = { 0 };
+        g_auto(WireMessage) mapped = { 0 }, dirs = { 0 };
         bool pty = c->root->pty;
 
         if (!set_time(spec, error))
@@ -225,10 +228,14 @@ static bool child_setup(ChildState *s, GError **error) {
                 return err_step(error, "mount");
         if (s->pty >= 0 && (s->slave = take_terminal(s->pty, error)) < 0)
                 return err_step(error, "terminal");
-        if ((pty && !fork_payload(s, error)) || !tell_payload(s, "O", error))
+        if ((pty && !fork_payload(s, error)) || !tell_payload(s->gate, 'O', error))
                 return err_step(error, "user");
         if (!set_names(spec, error) || !set_quotas(spec, error))
                 return err_step(error, "namespaces");
+        if (!root_build_layers(s->build, error))
+                return err_step(error, "mount");
+        if (c->root->box_dir.path && !wire_expect(c->wire, "launcher", WIRE_DIRS, &dirs, error))
+                return false;
         if (!root_build_tree(s->build, error))
                 return err_step(error, "mount");
         if (!join_payload(s, error))
@@ -240,10 +247,7 @@ static bool child_setup(ChildState *s, GError **error) {
         log_step("  box: root built");
         if (s->pty >= 0 && !wire_send(c->wire, WIRE_PTY, NULL, &s->pty, 1, error))
                 return false;
-        if (!wire_send(c->wire, WIRE_ROOTED, NULL, (int[]){ s->payload_pidfd, s->mount_ns }, 2, error))
-                return false;
-        /* After ROOTED, so that the launcher has the payload's pidfd before it can see its exec. */
-        return tell_payload(s, "R", error);
+        return wire_send(c->wire, WIRE_ROOTED, NULL, (int[]){ s->payload_pidfd, s->mount_ns }, 2, error);
 }
 
 /* Nothing of the setup's rights and descriptors stays: what is left is a reaper behind a
@@ -281,14 +285,17 @@ _Noreturn void child_main(const ChildContext *context) {
 
         bool ok = child_setup(&state, &error);
         if (ok) {
-                /* The payload has its own copies of stdio, gate and wire. */
-                int keep[2] = { wire, state.pty };
-                ok = become_init(keep, state.pty >= 0 ? 2 : 1, &error);
-                if (ok)
+                /* The payload has its own copies of stdio, gate and wire. It may start when there is nothing left of our rights to
+                 * meet, and after ROOTED, so that the launcher has its pidfd before it can see its exec. */
+                int keep[3] = { wire, state.gate, state.pty };
+                ok = become_init(keep, state.pty >= 0 ? 3 : 2, &error) && tell_payload(keep[1], 'R', &error);
+                if (ok) {
+                        close(keep[1]);
                         init_main(&(InitContext){ .wire = keep[0],
-                                                  .pty = state.pty >= 0 ? keep[1] : -1,
+                                                  .pty = state.pty >= 0 ? keep[2] : -1,
                                                   .payload = state.payload,
                                                   .pid_host = context->spec->namespaces.pid_host });
+                }
                 err_step(&error, "init");
                 wire = keep[0];
         }

@@ -253,7 +253,7 @@ static bool build_layers(RootBuild *b, GError **error) {
         return true;
 }
 
-/* Names of descriptors, in /proc/self/fd, where this process stands (root_build_tree()). FSCONFIG_SET_FD would be a little cheaper, but
+/* Names of descriptors, in /proc/self/fd, where this process stands (root_build_layers()). FSCONFIG_SET_FD would be a little cheaper, but
  * has the host's paths shown in the box's /proc/self/mountinfo. */
 static bool set_layer(int fs, const char *key, int *fds, size_t n, GError **error) {
         g_autoptr(GString) value = g_string_new(NULL);
@@ -462,13 +462,17 @@ RootBuild *root_build_begin(const Spec *spec, const RootPlan *plan, int *ret_pro
         return NULL;
 }
 
-bool root_build_tree(RootBuild *b, GError **error) {
+bool root_build_layers(RootBuild *b, GError **error) {
         if (chdir("/proc/self/fd") < 0)
                 return err_set(error, errno, "/proc/self/fd");
-        if (!open_host(b, error) || !make_stage(b, error) || !build_layers(b, error) || !mount_root(b, error))
+        if (!open_host(b, error) || !make_stage(b, error) || !build_layers(b, error))
                 return false;
         log_step("  box: layers made");
-        if (!mount_nodes(b, false, error))
+        return true;
+}
+
+bool root_build_tree(RootBuild *b, GError **error) {
+        if (!mount_root(b, error) || !mount_nodes(b, false, error))
                 return false;
         log_step("  box: overlays mounted");
         return true;

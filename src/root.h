@@ -93,13 +93,15 @@ bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error);
 void root_plan_trim_dirs(const RootPlan *plan, int box_fd, FdLater *later);
 
 /*
- * Child, in the box's namespaces: build the root, pivot into it, detach the old one. In three parts: root_build_begin() makes what
+ * Child, in the box's namespaces: build the root, pivot into it, detach the old one. In four parts: root_build_begin() makes what
  * the payload's process may need, the box's /proc (*ret_proc, for the payload's id maps; borrowed) and where plan->pty asks for
- * one the box's pty (*ret_pty_master, else -1); root_build_tree() all that comes from the host; root_build_finish(), in the box's
- * network namespace, whose devices /sys shows, the rest.
+ * one the box's pty (*ret_pty_master, else -1); root_build_layers() opens all that comes from the host and makes the box's own layers;
+ * root_build_tree() mounts that, once the box's directory is filled; root_build_finish(), in the box's network namespace, whose
+ * devices /sys shows, the rest.
  */
 typedef struct RootBuild RootBuild;
 RootBuild *root_build_begin(const Spec *spec, const RootPlan *plan, int *ret_proc, int *ret_pty_master, GError **error);
+bool root_build_layers(RootBuild *build, GError **error);
 bool root_build_tree(RootBuild *build, GError **error);
 bool root_build_finish(RootBuild *build, GError **error);
 

@@ -124,8 +124,6 @@ static bool prepare(Sandbox *s, GError **error) {
         if (!s->plan || !add_etc_files(s, error))
                 return err_step(error, "mount");
         s->plan->pty = s->stdio.pty_wanted;
-        if (s->dir && !root_plan_make_dirs(s->plan, s->dir->fd, error))
-                return err_step(error, "state");
 
         g_autofree char *id = g_strconcat("USBOX_BOX=", s->id, NULL);
         g_autoptr(GStrvBuilder) envp = g_strv_builder_new();
@@ -190,8 +188,12 @@ static bool start(Sandbox *s, GError **error) {
                 return err_step(error, "user");
         if (!user_maps_itself(s->spec) && !wire_send(s->child_wire, WIRE_MAPPED, NULL, NULL, 0, error))
                 return err_step(error, "namespaces");
-        /* While the child builds: somebody for the case that we are killed, and what earlier boxes left whose launcher was. */
+        /* While the child builds: its directories on disk, somebody for the case that we are killed, and what earlier boxes left
+         * whose launcher was. */
         if (s->dir) {
+                if (!root_plan_make_dirs(s->plan, s->dir->fd, error) ||
+                    !wire_send(s->child_wire, WIRE_DIRS, NULL, NULL, 0, error))
+                        return err_step(error, "state");
                 if (!janitor_start(s->dir, s->spec, s->child_pidfd, &s->janitor, error))
                         return err_step(error, "state");
                 box_dir_sweep(s->dir, s->spec);
@@ -223,7 +225,6 @@ static void end_processes(Sandbox *s) {
                 (void) wait4(s->child, NULL, 0, &s->usage);
                 s->child = 0;
         }
-        net_helper_clear(&s->net);
         if (s->spec->namespaces.pid_host)
                 proc_kill_children(s->janitor.pid);
         release_kernel_objects(s);
@@ -322,6 +323,9 @@ int sandbox_run(const Spec *spec, GError **error) {
                 g_clear_error(&failure);
         if (!end_box_dir(&s, !ok, &late) && ok)
                 g_propagate_error(&failure, g_steal_pointer(&late));
+        janitor_dismiss(&s.janitor);
+        /* Killed long ago, but its mounts take the kernel a while: long enough to wait for them last. */
+        net_helper_clear(&s.net);
         /* Told after the payload has had its say, and no reason to throw away what it changed. */
         if (!failure && s.stdio.lost_output)
                 failure = g_steal_pointer(&s.stdio.lost_output);
@@ -334,7 +338,7 @@ int sandbox_run(const Spec *spec, GError **error) {
                                              .signal = WIFSIGNALED(s.wait_status) ? WTERMSIG(s.wait_status) : 0,
                                              .timeout = s.timed_out,
                                              .usage = &s.usage });
-        janitor_dismiss(&s.janitor);
+        janitor_clear(&s.janitor);
         sandbox_clear(&s);
         log_step("cleaned up");
         if (failure) {
