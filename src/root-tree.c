@@ -146,7 +146,7 @@ static int scan_depth(const Planner *p, const char *box) {
         static const char *const unscanned[] = { "/usr", "/etc", "/boot", NULL }, *const by_name[] = { "/opt", "/srv",
                                                                                                        NULL };
         if (p->spec->caller.uid == 0 && g_str_equal(box, "/etc")) /* /etc/shadow and its kin are this caller's own */
-                return 2;
+                return EXPLODE_DEPTH;
         return g_strv_contains(unscanned, box) ? 0 : g_strv_contains(by_name, box) ? 2 : 1;
 }
 

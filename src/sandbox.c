@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "account.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -31,6 +32,8 @@
 #include "stdfds.h"
 #include "supervise.h"
 #include "user-map.h"
+
+#define ACCOUNTS_MAX (16 * 1024 * 1024)
 
 /* The user namespace of the box, and one that the payload gets inside it, owns the rest. The network namespace comes later: it takes
  * the kernel as long as all others and the mounts together, so the payload's process makes it meanwhile (make_namespaces()). */
@@ -68,7 +71,16 @@ static bool add_etc_files(Sandbox *s, GError **error) {
         return true;
 }
 
-/* No other user of the machine can come to path: a directory on the way is closed to all but its owner and the caller's own group. */
+/* The caller's group has nobody else in it: what is open to that alone is closed to others. */
+static bool group_is_own(const Spec *spec) {
+        g_autofree char *passwd = NULL, *group = NULL;
+
+        return fd_read_file(AT_FDCWD, "/etc/passwd", ACCOUNTS_MAX, &passwd, NULL) &&
+               fd_read_file(AT_FDCWD, "/etc/group", ACCOUNTS_MAX, &group, NULL) &&
+               account_group_is_own(passwd, group, spec->caller.name, spec->caller.gid);
+}
+
+/* No other user of the machine can come to path: a directory on the way is closed to all but its owner and a group of his own. */
 static bool out_of_others_reach(const Spec *spec, const char *path) {
         char *real = realpath(path, NULL);
         bool closed = false;
@@ -78,7 +90,7 @@ static bool out_of_others_reach(const Spec *spec, const char *path) {
                 if (end)
                         *end = '\0';
                 closed = stat(real, &st) == 0 && !(st.st_mode & S_IXOTH) &&
-                         (!(st.st_mode & S_IXGRP) || st.st_gid == spec->caller.gid);
+                         (!(st.st_mode & S_IXGRP) || (st.st_gid == spec->caller.gid && group_is_own(spec)));
                 if (!end)
                         break;
                 *end = '/';
@@ -251,8 +263,11 @@ static void end_hooks(const Sandbox *s) {
 static bool end_box_dir(Sandbox *s, bool failed, GError **error) {
         UpperCount count = { 0 };
 
-        if (!s->dir)
+        if (!s->dir) {
+                if (!failed)
+                        box_dir_forget_without(s->spec);
                 return true;
+        }
         if (s->plan)
                 root_plan_trim_dirs(s->plan, s->dir->fd, &s->dir->later);
         /* "Until the next run ends": this is it. A run that usbox itself failed is none. */

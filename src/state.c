@@ -45,13 +45,13 @@ static bool is_id(const char *name) {
 }
 
 /* $XDG_DATA_HOME is the caller's to choose; usbox's part of it must be the caller's own and closed to others. */
-static int open_boxes(const Caller *caller, char **ret_path, GError **error) {
+static int open_boxes(const Caller *caller, bool make, char **ret_path, GError **error) {
         g_autofree char *data = account_data_dir(caller->home);
         g_autofree char *boxes = g_build_filename(data, "usbox", "boxes", NULL);
         struct stat st;
 
         _cleanup_close_ int fd = open(boxes, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0 && errno == ENOENT && g_mkdir_with_parents(boxes, 0700) == 0)
+        if (fd < 0 && errno == ENOENT && make && g_mkdir_with_parents(boxes, 0700) == 0)
                 fd = open(boxes, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0 || fstat(fd, &st) < 0) {
                 err_set(error, errno, "%s", boxes);
@@ -78,7 +78,7 @@ BoxDir *box_dir_new(const char *id, const Caller *caller, GError **error) {
 
         dir->boxes_fd = dir->fd = dir->lock_fd = -1;
         g_strlcpy(dir->id, id, sizeof dir->id);
-        dir->boxes_fd = open_boxes(caller, &dir->boxes, error);
+        dir->boxes_fd = open_boxes(caller, true, &dir->boxes, error);
         if (dir->boxes_fd < 0)
                 return NULL;
         dir->path = g_build_filename(dir->boxes, id, NULL);
@@ -267,6 +267,15 @@ void box_dir_sweep(BoxDir *dir, const Spec *spec) {
 
 void box_dir_forget(BoxDir *dir, const Spec *spec) {
         remove_dead(dir, spec, true);
+}
+
+void box_dir_forget_without(const Spec *spec) {
+        g_autoptr(BoxDir) dir = g_new0(BoxDir, 1);
+
+        dir->fd = dir->lock_fd = -1;
+        dir->boxes_fd = open_boxes(&spec->caller, false, &dir->boxes, NULL);
+        if (dir->boxes_fd >= 0)
+                remove_dead(dir, spec, true);
 }
 
 bool box_dir_keep(BoxDir *dir, const Spec *spec, GError **error) {

@@ -39,6 +39,7 @@ void box_dir_sweep(BoxDir *dir, const Spec *spec);
 
 /* The run is over: forget what the one before it left (all that is kept), keep the directory (only its upper/), or remove it. */
 void box_dir_forget(BoxDir *dir, const Spec *spec);
+void box_dir_forget_without(const Spec *spec); /* the same for a run that has no directory: where there are none, none is made */
 bool box_dir_keep(BoxDir *dir, const Spec *spec, GError **error);
 bool box_dir_remove(BoxDir *dir, const Spec *spec, GError **error);
 
