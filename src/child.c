@@ -54,14 +54,6 @@ static void forget_argv(void) {
         (void) prctl(PR_SET_NAME, title, 0, 0, 0);
 }
 
-static bool set_names(const Spec *spec, GError **error) {
-        if (spec->namespaces.uts_host)
-                return true;
-        if (sethostname(spec->namespaces.hostname, strlen(spec->namespaces.hostname)) < 0)
-                return err_set(error, errno, "sethostname");
-        return true;
-}
-
 /* time_namespaces(7): offsets can be set only before the first process is in the namespace, so it is a second one, which the
  * payload enters by being forked. */
 static bool set_time(const Spec *spec, GError **error) {
@@ -90,33 +82,6 @@ static bool set_sysctls(const Spec *spec, GError **error) {
                         return err_set(error, errno, "--sysctl %s", shown);
                 }
         }
-        return true;
-}
-
-/* Halve what of the caller's per-user quotas the box may take: the counts of a user namespace add up in its parents
- * (kernel/ucount.c), and the caller's other programs need some too. */
-static bool set_quotas(const Spec *spec, GError **error) {
-        static const struct {
-                const char *host,
-                        *box; /* the host's limit for each user, and the box's own, which knows none at first */
-        } halved[] = {
-                { "/proc/sys/fs/inotify/max_user_instances", "/proc/sys/user/max_inotify_instances" },
-                { "/proc/sys/fs/inotify/max_user_watches", "/proc/sys/user/max_inotify_watches" },
-        };
-
-        for (size_t i = 0; i < G_N_ELEMENTS(halved); i++) {
-                g_autofree char *old = NULL;
-                if (!fd_read_file(AT_FDCWD, halved[i].host, 64, &old, NULL))
-                        return err_set(error, errno, "read %s", halved[i].host);
-                gint64 value = g_ascii_strtoll(old, NULL, 10);
-                g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, MAX(value / 2, 1));
-                if (!fd_write_file(AT_FDCWD, halved[i].box, text))
-                        return err_set(error, errno, "write %s", halved[i].box);
-        }
-        /* One is the payload's own. */
-        const char *namespaces = spec->caps.nested ? "256" : "1";
-        if (!fd_write_file(AT_FDCWD, "/proc/sys/user/max_user_namespaces", namespaces))
-                return err_set(error, errno, "write max_user_namespaces");
         return true;
 }
 
@@ -230,8 +195,6 @@ static bool child_setup(ChildState *s, GError **error) {
                 return err_step(error, "terminal");
         if ((pty && !fork_payload(s, error)) || !tell_payload(s->gate, 'O', error))
                 return err_step(error, "user");
-        if (!set_names(spec, error) || !set_quotas(spec, error))
-                return err_step(error, "namespaces");
         if (!root_build_layers(s->build, error))
                 return err_step(error, "mount");
         if (c->root->box_dir.path && !wire_expect(c->wire, "launcher", WIRE_DIRS, &dirs, error))

@@ -42,9 +42,45 @@ static void wait_for(int gate, char wanted) {
                 _exit(125);
 }
 
+static bool set_names(const Spec *spec, GError **error) {
+        if (spec->namespaces.uts_host)
+                return true;
+        if (sethostname(spec->namespaces.hostname, strlen(spec->namespaces.hostname)) < 0)
+                return err_set(error, errno, "sethostname");
+        return true;
+}
+
+/* Halve what of the caller's per-user quotas the box may take: the counts of a user namespace add up in its parents
+ * (kernel/ucount.c), and the caller's other programs need some too. */
+static bool set_quotas(const Spec *spec, GError **error) {
+        static const struct {
+                const char *host,
+                        *box; /* the host's limit for each user, and the box's own, which knows none at first */
+        } halved[] = {
+                { "/proc/sys/fs/inotify/max_user_instances", "/proc/sys/user/max_inotify_instances" },
+                { "/proc/sys/fs/inotify/max_user_watches", "/proc/sys/user/max_inotify_watches" },
+        };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(halved); i++) {
+                g_autofree char *old = NULL;
+                if (!fd_read_file(AT_FDCWD, halved[i].host, 64, &old, NULL))
+                        return err_set(error, errno, "read %s", halved[i].host);
+                gint64 value = g_ascii_strtoll(old, NULL, 10);
+                g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, MAX(value / 2, 1));
+                if (!fd_write_file(AT_FDCWD, halved[i].box, text))
+                        return err_set(error, errno, "write %s", halved[i].box);
+        }
+        /* One is the payload's own. */
+        const char *namespaces = spec->caps.nested ? "256" : "1";
+        if (!fd_write_file(AT_FDCWD, "/proc/sys/user/max_user_namespaces", namespaces))
+                return err_set(error, errno, "write max_user_namespaces");
+        return true;
+}
+
 /*
  * The box's network namespace, and the inner user namespace. The first belongs to the outer one, as all others of the box do, so the
- * order of the two is what keeps the payload from its routes. init follows into it (join_payload()).
+ * order of the two is what keeps the payload from its routes. init follows into it (join_payload()). Name and quotas belong to the outer one, too:
+ * they are set here because init is busy with the root.
  */
 static bool make_namespaces(const PayloadContext *c, GError **error) {
         const Spec *spec = c->child->spec;
@@ -56,6 +92,8 @@ static bool make_namespaces(const PayloadContext *c, GError **error) {
                 return limit ? err_hint(error, "sudo sysctl user.max_net_namespaces=15000") : false;
         }
         wait_for(c->gate, 'O');
+        if (!set_names(spec, error) || !set_quotas(spec, error))
+                return err_step(error, "namespaces");
         if (spec->net.mode != NET_HOST && !net_setup_payload(spec, &tap, error))
                 return false;
         if (tap >= 0 && !wire_send(c->child->payload_wire, WIRE_NET_FDS, NULL, &tap, 1, error))

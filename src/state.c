@@ -64,6 +64,8 @@ static int open_boxes(const Caller *caller, bool make, char **ret_path, GError *
                 err_hint(error, "chmod go-w %s, or set XDG_DATA_HOME to a directory of your own", boxes);
                 return -1;
         }
+        if (!ret_path)
+                return fd_steal(&fd);
         g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
         *ret_path = g_file_read_link(link, NULL);
         if (!*ret_path) {
@@ -256,7 +258,7 @@ static void remove_dead(BoxDir *dir, const Spec *spec, bool kept) {
                         continue;
                 int r = remove_box(&dir->later, dir->boxes_fd, e->d_name, spec);
                 if (r != 0)
-                        log_step("%s/%s could not be removed: %s", dir->boxes, e->d_name, g_strerror(r));
+                        log_step("box %s could not be removed: %s", e->d_name, g_strerror(r));
         }
         closedir(d);
 }
@@ -273,7 +275,7 @@ void box_dir_forget_without(const Spec *spec) {
         g_autoptr(BoxDir) dir = g_new0(BoxDir, 1);
 
         dir->fd = dir->lock_fd = -1;
-        dir->boxes_fd = open_boxes(&spec->caller, false, &dir->boxes, NULL);
+        dir->boxes_fd = open_boxes(&spec->caller, false, NULL, NULL);
         if (dir->boxes_fd >= 0)
                 remove_dead(dir, spec, true);
 }
