@@ -200,13 +200,12 @@ static bool start(Sandbox *s, GError **error) {
                 return err_step(error, "user");
         if (!user_maps_itself(s->spec) && !wire_send(s->child_wire, WIRE_MAPPED, NULL, NULL, 0, error))
                 return err_step(error, "namespaces");
-        /* While the child builds: its directories on disk, somebody for the case that we are killed, and what earlier boxes left
+        /* While the child builds: somebody for the case that we are killed, its directories on disk, and what earlier boxes left
          * whose launcher was. */
         if (s->dir) {
-                if (!root_plan_make_dirs(s->plan, s->dir->fd, error) ||
+                if (!janitor_start(s->dir, s->spec, s->child_pidfd, &s->janitor, error) ||
+                    !root_plan_make_dirs(s->plan, s->dir->fd, error) ||
                     !wire_send(s->child_wire, WIRE_DIRS, NULL, NULL, 0, error))
-                        return err_step(error, "state");
-                if (!janitor_start(s->dir, s->spec, s->child_pidfd, &s->janitor, error))
                         return err_step(error, "state");
                 box_dir_sweep(s->dir, s->spec);
         }
