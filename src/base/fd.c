@@ -154,6 +154,7 @@ void fd_later_release(FdLater *later) {
         for (size_t i = 0; i < later->n; i++)
                 close(later->fds[i]);
         later->n = 0;
-        fd_closep(&ends[0]);
+        /* In this order: it is the end of the first that has the kernel look for such sockets, and by then nobody holds the second. */
         fd_closep(&ends[1]);
+        fd_closep(&ends[0]);
 }
