@@ -410,7 +410,7 @@ static bool make_stage(RootBuild *b, GError **error) {
 
         /* Attached on a host directory of this mount namespace, which nobody else sees: all that is needed of the host is
          * open already. overlayfs takes no layer from a mount that is attached nowhere (before 6.15). */
-        static const char *const places[] = { "/tmp", "/mnt", "/sys", "/dev", NULL };
+        static const char *const places[] = { "/tmp", "/mnt", "/sys", "/usr", NULL }; /* not what the payload's process needs */
         const char *const *place = places;
         while (*place && move_mount(b->stage, "", AT_FDCWD, *place, MOVE_MOUNT_F_EMPTY_PATH) < 0)
                 place++;
