@@ -139,11 +139,16 @@ static bool fork_payload(ChildState *s, GError **error) {
         return true;
 }
 
-/* By sendmsg(2), which init's filter allows. */
+/* By sendmsg(2), which init's filter allows. Where there is nobody to tell the payload has failed, and said why: then we say nothing. */
 static bool tell_payload(int gate, char byte, GError **error) {
         struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
         struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-        return sendmsg(gate, &msg, MSG_NOSIGNAL) == 1 || err_set(error, errno, "tell the payload %c", byte);
+
+        if (sendmsg(gate, &msg, MSG_NOSIGNAL) == 1)
+                return true;
+        if (errno == EPIPE || errno == ECONNRESET)
+                _exit(125);
+        return err_set(error, errno, "tell the payload %c", byte);
 }
 
 /* Into the network namespace that the payload has made, before anything is mounted that shows it. */
@@ -153,7 +158,7 @@ static bool join_payload(ChildState *s, GError **error) {
         char pid[16];
 
         int r = wire_receive(s->gate, &unshared, error);
-        if (r == 0) /* it has failed, and said why */
+        if (r == 0) /* likewise */
                 _exit(125);
         if (r < 0 || unshared.type != WIRE_UNSHARED)
                 return r < 0 ? false : err_set(error, EPROTO, "the payload said %s", wire_type_name(unshared.type));

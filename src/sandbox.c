@@ -213,15 +213,14 @@ static bool start(Sandbox *s, GError **error) {
 }
 
 /*
- * Let go of the box's mounts and of its TAP without waiting for it. Taking an overlay down has the kernel wait for all its
+ * Let go of the box's mounts, or of its TAP, without waiting for it. Taking an overlay down has the kernel wait for all its
  * processors (synchronize_rcu_expedited() in kern_unmount_array(), fs/namespace.c), once for each; a TAP likewise, for
- * longer. Whoever drops the last reference waits, be it by exiting. No process is in the namespaces any more.
+ * much longer. Whoever drops the last reference waits, be it by exiting: so none of the processes that had one is left then.
  */
-static void release_kernel_objects(Sandbox *s) {
+static void release_kernel_object(int *fd) {
         FdLater later = { .n = 0 };
 
-        fd_later_take(&later, &s->mount_ns);
-        fd_later_take(&later, &s->tap);
+        fd_later_take(&later, fd);
         fd_later_release(&later);
 }
 
@@ -238,7 +237,7 @@ static void end_processes(Sandbox *s) {
         }
         if (s->spec->namespaces.pid_host)
                 proc_kill_children(s->janitor.pid);
-        release_kernel_objects(s);
+        release_kernel_object(&s->mount_ns);
 }
 
 static char *size_text(guint64 bytes) {
@@ -340,6 +339,7 @@ int sandbox_run(const Spec *spec, GError **error) {
         janitor_dismiss(&s.janitor);
         /* Killed long ago, but its mounts take the kernel a while: long enough to wait for them last. */
         net_helper_clear(&s.net);
+        release_kernel_object(&s.tap);
         /* Told after the payload has had its say, and no reason to throw away what it changed. */
         if (!failure && s.stdio.lost_output)
                 failure = g_steal_pointer(&s.stdio.lost_output);

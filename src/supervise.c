@@ -88,16 +88,26 @@ static bool start_term(Sandbox *s, int master_take, GError **error) {
         return true;
 }
 
+static bool read_payload_wire(Sandbox *s, GError **error);
+
 /* All is there: the payload may go, as soon as its root stands. */
 static bool maybe_go(Sandbox *s, GError **error) {
-        if (s->go_sent || (s->net.helper.pid > 0 && !s->net.ports) || (s->plan->pty && !s->term) ||
+        g_autoptr(GError) failure = NULL;
+
+        if (s->go_sent || s->payload_wire < 0 || (s->net.helper.pid > 0 && !s->net.ports) || (s->plan->pty && !s->term) ||
             (s->spec->box.pidfile && s->payload_pidfd < 0))
                 return true;
         if (!status_write_pidfile(s->status, s->payload, error))
                 return err_step(error, "status");
-        s->go_sent = true;
         log_step("go");
-        return wire_send(s->payload_wire, WIRE_GO, NULL, NULL, 0, error);
+        s->go_sent = wire_send(s->payload_wire, WIRE_GO, NULL, NULL, 0, &failure);
+        if (s->go_sent)
+                return true;
+        /* It has failed, and what it said of that is on its wire. */
+        if (err_get_errno(failure) == EPIPE)
+                return read_payload_wire(s, error);
+        g_propagate_error(error, g_steal_pointer(&failure));
+        return false;
 }
 
 /* ^Z inside: the payload's group has stopped. The same happens to us, so that the caller's shell gets its terminal. */
