@@ -193,19 +193,29 @@ static bool clone_child(Sandbox *s, GError **error) {
         return false;
 }
 
+/* Where it has gone, the loop finds out why. */
+static bool tell_child(const Sandbox *s, WireType type, GError **error) {
+        g_autoptr(GError) failure = NULL;
+
+        if (wire_send(s->child_wire, type, NULL, NULL, 0, &failure) || err_get_errno(failure) == EPIPE)
+                return true;
+        g_propagate_error(error, g_steal_pointer(&failure));
+        return false;
+}
+
 static bool start(Sandbox *s, GError **error) {
         if (!clone_child(s, error))
                 return err_step(error, "namespaces");
         if (!user_setup_parent(s->spec, s->child, error))
                 return err_step(error, "user");
-        if (!user_maps_itself(s->spec) && !wire_send(s->child_wire, WIRE_MAPPED, NULL, NULL, 0, error))
+        if (!user_maps_itself(s->spec) && !tell_child(s, WIRE_MAPPED, error))
                 return err_step(error, "namespaces");
         /* While the child builds: somebody for the case that we are killed, its directories on disk, and what earlier boxes left
          * whose launcher was. */
         if (s->dir) {
                 if (!janitor_start(s->dir, s->spec, s->child_pidfd, &s->janitor, error) ||
                     !root_plan_make_dirs(s->plan, s->dir->fd, error) ||
-                    !wire_send(s->child_wire, WIRE_DIRS, NULL, NULL, 0, error))
+                    !tell_child(s, WIRE_DIRS, error))
                         return err_step(error, "state");
                 box_dir_sweep(s->dir, s->spec);
         }
