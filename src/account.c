@@ -73,6 +73,46 @@ bool account_lookup(uid_t uid, Account *ret) {
         return (fd_read_file(AT_FDCWD, "/etc/passwd", PASSWD_MAX, &text, NULL) && account_find(text, uid, ret)) || ask_getent(uid, ret);
 }
 
+/* The fields of the next line of a file like passwd(5), at least n; *text goes on. Other lines are passed over. NULL at the end. */
+static char **next_fields(const char **text, guint n) {
+        while (**text) {
+                const char *end = strchrnul(*text, '\n');
+                g_autofree char *line = g_strndup(*text, (size_t) (end - *text));
+                g_auto(GStrv) fields = g_strsplit(line, ":", -1);
+                *text = *end ? end + 1 : end;
+                if (!strchr("#+-", *line) && g_strv_length(fields) >= n)
+                        return g_steal_pointer(&fields);
+        }
+        return NULL;
+}
+
+static bool is_number(const char *field, guint64 number) {
+        guint64 value;
+        return g_ascii_string_to_unsigned(field, 10, 0, G_MAXUINT32, &value, NULL) && value == number;
+}
+
+bool account_group_is_own(const char *passwd, const char *group, const char *name, gid_t gid) {
+        bool known = false;
+
+        if (!passwd || !group || !name)
+                return false;
+        for (char **f; (f = next_fields(&passwd, 4)); g_strfreev(f))
+                if (is_number(f[3], gid) && !g_str_equal(f[0], name)) {
+                        g_strfreev(f);
+                        return false;
+                }
+        for (char **f; (f = next_fields(&group, 4)); g_strfreev(f)) {
+                if (!is_number(f[2], gid))
+                        continue;
+                known = true;
+                if (*f[3] && !g_str_equal(f[3], name)) {
+                        g_strfreev(f);
+                        return false;
+                }
+        }
+        return known;
+}
+
 char *account_data_dir(const char *home) {
         const char *xdg = g_getenv("XDG_DATA_HOME");
         return xdg && *xdg == '/' ? g_strdup(xdg) : g_build_filename(home, ".local/share", NULL);

@@ -22,5 +22,11 @@ bool account_lookup(uid_t uid, Account *ret);
 /* The first entry of uid in a text of passwd(5)'s form. Lines that are not of it are passed over, and so are those of NIS. */
 bool account_find(const char *text, uid_t uid, Account *ret);
 
+/*
+ * The group is name's alone: in a text of passwd(5)'s form (NULL: unreadable) no other account has it as its own, and group(5) lists
+ * nobody else in it. A group that is not in there is taken for shared: who is in it only a directory service knows.
+ */
+bool account_group_is_own(const char *passwd, const char *group, const char *name, gid_t gid);
+
 /* $XDG_DATA_HOME if it is absolute, else home/.local/share; the caller's. */
 char *account_data_dir(const char *home);

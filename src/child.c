@@ -27,7 +27,6 @@
 #include "child.h"
 #include "init-seccomp.h"
 #include "init.h"
-#include "net-setup.h"
 #include "payload.h"
 #include "user-map.h"
 
@@ -53,14 +52,6 @@ static void forget_argv(void) {
         if ((size_t) (argv_end - argv_start) >= sizeof title)
                 memcpy(argv_start, title, sizeof title);
         (void) prctl(PR_SET_NAME, title, 0, 0, 0);
-}
-
-static bool set_names(const Spec *spec, GError **error) {
-        if (spec->namespaces.uts_host)
-                return true;
-        if (sethostname(spec->namespaces.hostname, strlen(spec->namespaces.hostname)) < 0)
-                return err_set(error, errno, "sethostname");
-        return true;
 }
 
 /* time_namespaces(7): offsets can be set only before the first process is in the namespace, so it is a second one, which the
@@ -94,33 +85,6 @@ static bool set_sysctls(const Spec *spec, GError **error) {
         return true;
 }
 
-/* Halve what of the caller's per-user quotas the box may take: the counts of a user namespace add up in its parents
- * (kernel/ucount.c), and the caller's other programs need some too. */
-static bool set_quotas(const Spec *spec, GError **error) {
-        static const struct {
-                const char *host,
-                        *box; /* the host's limit for each user, and the box's own, which knows none at first */
-        } halved[] = {
-                { "/proc/sys/fs/inotify/max_user_instances", "/proc/sys/user/max_inotify_instances" },
-                { "/proc/sys/fs/inotify/max_user_watches", "/proc/sys/user/max_inotify_watches" },
-        };
-
-        for (size_t i = 0; i < G_N_ELEMENTS(halved); i++) {
-                g_autofree char *old = NULL;
-                if (!fd_read_file(AT_FDCWD, halved[i].host, 64, &old, NULL))
-                        return err_set(error, errno, "read %s", halved[i].host);
-                gint64 value = g_ascii_strtoll(old, NULL, 10);
-                g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, MAX(value / 2, 1));
-                if (!fd_write_file(AT_FDCWD, halved[i].box, text))
-                        return err_set(error, errno, "write %s", halved[i].box);
-        }
-        /* One is the payload's own. */
-        const char *namespaces = spec->caps.nested ? "256" : "1";
-        if (!fd_write_file(AT_FDCWD, "/proc/sys/user/max_user_namespaces", namespaces))
-                return err_set(error, errno, "write max_user_namespaces");
-        return true;
-}
-
 /* The slave side of the box's pty becomes init's controlling terminal, so that the payload's process group is not an
  * orphan one: ^Z would have no effect on it (setpgid(2)). */
 static int take_terminal(int master, GError **error) {
@@ -146,8 +110,9 @@ typedef struct {
 } ChildState;
 
 /*
- * The payload's process, in a user namespace of its own; its maps are the box's ids, each as itself. Forked before the root is
- * built, so that it can give up its rights and have its filter compiled by the kernel meanwhile; pivot_root(2) takes it along.
+ * The payload's process. Forked before the root is built: it makes the box's network namespace, which takes the kernel as long as the
+ * root does, then a user namespace of its own, gives up its rights and has its filter compiled by the kernel meanwhile;
+ * pivot_root(2) takes it along.
  */
 static bool fork_payload(ChildState *s, GError **error) {
         const ChildContext *c = s->context;
@@ -155,12 +120,12 @@ static bool fork_payload(ChildState *s, GError **error) {
 
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, gates) < 0)
                 return err_set(error, errno, "socketpair");
-        struct clone_args args = { .flags = CLONE_NEWUSER | CLONE_PIDFD,
+        struct clone_args args = { .flags = CLONE_PIDFD,
                                    .pidfd = (uintptr_t) &s->payload_pidfd,
                                    .exit_signal = SIGCHLD };
         s->payload = sys_clone3(&args);
         if (s->payload < 0)
-                return err_set(error, errno, "clone the payload into its user namespace");
+                return err_set(error, errno, "fork the payload");
         if (s->payload == 0) {
                 close(gates[0]);
                 payload_main(&(PayloadContext){ .child = c, .gate = gates[1], .pty_slave = s->slave });
@@ -170,35 +135,52 @@ static bool fork_payload(ChildState *s, GError **error) {
         /* The payload's alone from here on: its exec is seen by the end of this wire. */
         close(c->payload_wire);
         fd_closep(&s->slave);
-        if (!user_map_payload(c->spec, s->proc, s->payload, error))
-                return false;
-        if (send(s->gate, "M", 1, MSG_NOSIGNAL) != 1)
-                return err_set(error, errno, "tell the payload of its maps");
+        log_step("  box: payload forked");
         return true;
 }
 
-/* A new network namespace lets nobody have ICMP sockets (icmp(7), ping_group_range "1 0"): ping is for the payload's group. */
-static bool allow_ping(const Spec *spec, GError **error) {
-        g_autofree char *range = g_strdup_printf("%u %u", spec->user.gid, spec->user.gid);
-        if (spec->net.mode == NET_HOST || fd_write_file(AT_FDCWD, "/proc/sys/net/ipv4/ping_group_range", range))
+/* By sendmsg(2), which init's filter allows. Where there is nobody to tell the payload has failed, and said why: then we say nothing. */
+static bool tell_payload(int gate, char byte, GError **error) {
+        struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+        if (sendmsg(gate, &msg, MSG_NOSIGNAL) == 1)
                 return true;
-        return err_set(error, errno, "write ping_group_range");
+        if (errno == EPIPE || errno == ECONNRESET)
+                _exit(125);
+        return err_set(error, errno, "tell the payload %c", byte);
 }
 
-static bool set_network(ChildState *s, GError **error) {
+/* Into the network namespace that the payload has made, before anything is mounted that shows it. */
+static bool join_payload(ChildState *s, GError **error) {
         const ChildContext *c = s->context;
-        _cleanup_close_ int tap = -1;
+        g_auto(WireMessage) unshared = { 0 };
+        char pid[16];
 
-        if (!net_setup_child(c->spec, &tap, error) || !allow_ping(c->spec, error))
-                return err_step(error, "network");
-        return tap < 0 || wire_send(c->wire, WIRE_NET_FDS, NULL, &tap, 1, error);
+        int r = wire_receive(s->gate, &unshared, error);
+        if (r == 0) /* likewise */
+                _exit(125);
+        if (r < 0 || unshared.type != WIRE_UNSHARED)
+                return r < 0 ? false : err_set(error, EPROTO, "the payload said %s", wire_type_name(unshared.type));
+        if (c->spec->net.mode != NET_HOST && setns(unshared.fds[0], CLONE_NEWNET) < 0)
+                return err_set(error, errno, "enter the network namespace");
+        log_step("  box: network set up");
+        g_snprintf(pid, sizeof pid, "%d", (int) s->payload);
+        return user_maps_itself(c->spec) ||
+               (user_map_payload(c->spec, s->proc, pid, error) && tell_payload(s->gate, 'M', error));
 }
 
 static bool child_setup(ChildState *s, GError **error) {
         const ChildContext *c = s->context;
         const Spec *spec = c->spec;
-        g_auto(WireMessage) mapped = { 0 };
+        g_auto(WireMessage) mapped = { 0 }, dirs = { 0 };
+        bool pty = c->root->pty;
 
+        if (!set_time(spec, error))
+                return err_step(error, "namespaces");
+        /* With a pty later: the controlling terminal is inherited. */
+        if (!pty && !fork_payload(s, error))
+                return err_step(error, "user");
         if (user_maps_itself(spec)) {
                 if (!user_map_self(spec, error))
                         return err_step(error, "user");
@@ -211,30 +193,29 @@ static bool child_setup(ChildState *s, GError **error) {
         s->mount_ns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
         if (s->mount_ns < 0)
                 return err_set(error, errno, "/proc/self/ns/mnt");
-        if (!set_time(spec, error))
-                return err_step(error, "namespaces");
         s->build = root_build_begin(spec, c->root, &s->proc, &s->pty, error);
         if (!s->build)
                 return err_step(error, "mount");
         if (s->pty >= 0 && (s->slave = take_terminal(s->pty, error)) < 0)
                 return err_step(error, "terminal");
-        if (!fork_payload(s, error))
+        if ((pty && !fork_payload(s, error)) || !tell_payload(s->gate, 'O', error))
                 return err_step(error, "user");
-        log_step("  box: payload forked");
-        if (!set_network(s, error))
+        if (!root_build_layers(s->build, error))
+                return err_step(error, "mount");
+        if (c->root->box_dir.path && !wire_expect(c->wire, "launcher", WIRE_DIRS, &dirs, error))
                 return false;
-        log_step("  box: network set up");
-        if (!set_names(spec, error) || !set_sysctls(spec, error) || !set_quotas(spec, error))
+        if (!root_build_tree(s->build, c->wire, error))
+                return err_step(error, "mount");
+        if (!join_payload(s, error))
+                return err_step(error, "user");
+        if (!set_sysctls(spec, error))
                 return err_step(error, "namespaces");
-        if (!root_build_finish(s->build, c->wire, error))
+        if (!root_build_finish(s->build, error))
                 return err_step(error, "mount");
         log_step("  box: root built");
         if (s->pty >= 0 && !wire_send(c->wire, WIRE_PTY, NULL, &s->pty, 1, error))
                 return false;
-        if (!wire_send(c->wire, WIRE_ROOTED, NULL, (int[]){ s->payload_pidfd, s->mount_ns }, 2, error))
-                return false;
-        /* After ROOTED, so that the launcher has the payload's pidfd before it can see its exec. */
-        return send(s->gate, "R", 1, MSG_NOSIGNAL) == 1 ? true : err_set(error, errno, "tell the payload of its root");
+        return wire_send(c->wire, WIRE_ROOTED, NULL, (int[]){ s->payload_pidfd, s->mount_ns }, 2, error);
 }
 
 /* Nothing of the setup's rights and descriptors stays: what is left is a reaper behind a
@@ -272,14 +253,17 @@ _Noreturn void child_main(const ChildContext *context) {
 
         bool ok = child_setup(&state, &error);
         if (ok) {
-                /* The payload has its own copies of stdio, gate and wire. */
-                int keep[2] = { wire, state.pty };
-                ok = become_init(keep, state.pty >= 0 ? 2 : 1, &error);
-                if (ok)
+                /* The payload has its own copies of stdio, gate and wire. It may start when there is nothing left of our rights to
+                 * meet, and after ROOTED, so that the launcher has its pidfd before it can see its exec. */
+                int keep[3] = { wire, state.gate, state.pty };
+                ok = become_init(keep, state.pty >= 0 ? 3 : 2, &error) && tell_payload(keep[1], 'R', &error);
+                if (ok) {
+                        close(keep[1]);
                         init_main(&(InitContext){ .wire = keep[0],
-                                                  .pty = state.pty >= 0 ? keep[1] : -1,
+                                                  .pty = state.pty >= 0 ? keep[2] : -1,
                                                   .payload = state.payload,
                                                   .pid_host = context->spec->namespaces.pid_host });
+                }
                 err_step(&error, "init");
                 wire = keep[0];
         }

@@ -88,9 +88,14 @@ bool janitor_start(const BoxDir *dir, const Spec *spec, const int pidfds[2], Jan
         return true;
 }
 
-void janitor_dismiss(Janitor *j) {
-        if (j->pid > 0) {
+void janitor_dismiss(const Janitor *j) {
+        if (j->pid > 0)
                 (void) kill(j->pid, SIGKILL);
+}
+
+void janitor_clear(Janitor *j) {
+        if (j->pid > 0) {
+                janitor_dismiss(j);
                 (void) proc_wait(j->pid, NULL);
                 fd_closep(&j->life);
         }

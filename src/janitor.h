@@ -20,5 +20,6 @@ typedef struct {
 /* pidfds (borrowed): the box's init; usbox-fs, or -1. The directory is removed when both have ended. */
 bool janitor_start(const BoxDir *dir, const Spec *spec, const int pidfds[2], Janitor *ret, GError **error);
 
-/* The directory has been seen to. */
-void janitor_dismiss(Janitor *j);
+/* The directory has been seen to: end it; and wait for its end. */
+void janitor_dismiss(const Janitor *j);
+void janitor_clear(Janitor *j);

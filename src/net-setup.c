@@ -2,8 +2,8 @@
 /*
  * The box's side of the network: loopback, TAP, addresses, routes.
  *
- * Role: child (init), in the box's network namespace. Privileges: CAP_NET_ADMIN of the outer user namespace. Threads: one.
- * Order: step 5, before the root is built, because /dev/net/tun is the host's.
+ * Role: payload, in the box's network namespace that it has made. Privileges: CAP_NET_ADMIN of the outer user namespace. Threads: one.
+ * Order: step 5, while init builds the root: before that stands, because /dev/net/tun is the host's.
  *
  * The requests go to rtnetlink(7) as one packet and their answers are read together: a handful of fixed messages is less
  * than a library's start would cost each run.
@@ -145,15 +145,19 @@ static int open_tap(int *ret_index, GError **error) {
         return fd_steal(&fd);
 }
 
-bool net_setup_child(const Spec *spec, int *ret_tap, GError **error) {
+/* A new network namespace lets nobody have ICMP sockets (icmp(7), ping_group_range "1 0"): ping is for the payload's group. */
+static bool allow_ping(const Spec *spec, GError **error) {
+        g_autofree char *range = g_strdup_printf("%u %u", spec->user.gid, spec->user.gid);
+        return fd_write_file(AT_FDCWD, "/proc/sys/net/ipv4/ping_group_range", range) ||
+               err_set(error, errno, "write ping_group_range");
+}
+
+bool net_setup_payload(const Spec *spec, int *ret_tap, GError **error) {
         Batch batch = { .n = 0 };
         _cleanup_close_ int tap = -1;
         int index;
 
         *ret_tap = -1;
-        if (spec->net.mode == NET_HOST)
-                return true;
-
         _cleanup_close_ int nl = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
         if (nl < 0)
                 return err_set(error, errno, "rtnetlink");
@@ -177,7 +181,7 @@ bool net_setup_child(const Spec *spec, int *ret_tap, GError **error) {
                         return err_hint(error, "this kernel has IPv6 off: --no-ipv6 or --best-effort=ipv6");
                 }
         }
-        if (!batch_run(&batch, nl, error))
+        if (!batch_run(&batch, nl, error) || !allow_ping(spec, error))
                 return false;
         *ret_tap = fd_steal(&tap);
         return true;

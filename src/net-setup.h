@@ -4,7 +4,7 @@
 #include "spec.h"
 
 /*
- * Child: set up the box's own network namespace: lo up and, with --network=user, a TAP with its addresses and routes.
- * *ret_tap is the TAP's fd for usbox-net, or -1. Does nothing with --network=host.
+ * Payload: set up the network namespace that it has just made: lo up and, with --network=user, a TAP with its addresses and routes.
+ * *ret_tap is the TAP's fd for usbox-net, or -1. Not for --network=host.
  */
-bool net_setup_child(const Spec *spec, int *ret_tap, GError **error);
+bool net_setup_payload(const Spec *spec, int *ret_tap, GError **error);

@@ -2,13 +2,15 @@
 /*
  * The payload's process before it is the payload: give up everything, then exec.
  *
- * Role: payload, in the inner user namespace. Privileges: that namespace's capabilities until caps_setup; they reach
- * nothing of the box's mounts, network or hostname, which the outer one owns. Threads: one. Order: beside steps 5 to 8, exec in step 9.
+ * Role: payload. Privileges: the outer user namespace's capabilities until it has made the box's network namespace and entered the
+ * inner user namespace, then that one's until caps_setup; those reach nothing of the box's mounts, network or hostname, which the
+ * outer one owns. Threads: one. Order: beside steps 5 to 8, exec in step 9.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/keyctl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +27,9 @@
 #include "base/sys.h"
 #include "base/wire.h"
 #include "caps-setup.h"
+#include "net-setup.h"
 #include "payload.h"
+#include "user-map.h"
 
 /* init's byte. Its end instead: init has failed and said why. */
 static void wait_for(int gate, char wanted) {
@@ -36,6 +40,76 @@ static void wait_for(int gate, char wanted) {
         while (n < 0 && errno == EINTR);
         if (n != 1 || byte != wanted)
                 _exit(125);
+}
+
+static bool set_names(const Spec *spec, GError **error) {
+        if (spec->namespaces.uts_host)
+                return true;
+        if (sethostname(spec->namespaces.hostname, strlen(spec->namespaces.hostname)) < 0)
+                return err_set(error, errno, "sethostname");
+        return true;
+}
+
+/* Halve what of the caller's per-user quotas the box may take: the counts of a user namespace add up in its parents
+ * (kernel/ucount.c), and the caller's other programs need some too. */
+static bool set_quotas(const Spec *spec, GError **error) {
+        static const struct {
+                const char *host,
+                        *box; /* the host's limit for each user, and the box's own, which knows none at first */
+        } halved[] = {
+                { "/proc/sys/fs/inotify/max_user_instances", "/proc/sys/user/max_inotify_instances" },
+                { "/proc/sys/fs/inotify/max_user_watches", "/proc/sys/user/max_inotify_watches" },
+        };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(halved); i++) {
+                g_autofree char *old = NULL;
+                if (!fd_read_file(AT_FDCWD, halved[i].host, 64, &old, NULL))
+                        return err_set(error, errno, "read %s", halved[i].host);
+                gint64 value = g_ascii_strtoll(old, NULL, 10);
+                g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, MAX(value / 2, 1));
+                if (!fd_write_file(AT_FDCWD, halved[i].box, text))
+                        return err_set(error, errno, "write %s", halved[i].box);
+        }
+        /* One is the payload's own. */
+        const char *namespaces = spec->caps.nested ? "256" : "1";
+        if (!fd_write_file(AT_FDCWD, "/proc/sys/user/max_user_namespaces", namespaces))
+                return err_set(error, errno, "write max_user_namespaces");
+        return true;
+}
+
+/*
+ * The box's network namespace, and the inner user namespace. The first belongs to the outer one, as all others of the box do, so the
+ * order of the two is what keeps the payload from its routes. init follows into it (join_payload()). Name and quotas belong to the outer one, too:
+ * they are set here because init is busy with the root.
+ */
+static bool make_namespaces(const PayloadContext *c, GError **error) {
+        const Spec *spec = c->child->spec;
+        _cleanup_close_ int tap = -1, ns = -1;
+
+        if (spec->net.mode != NET_HOST && unshare(CLONE_NEWNET) < 0) {
+                bool limit = errno == ENOSPC;
+                err_set(error, errno, "make a network namespace");
+                return limit ? err_hint(error, "sudo sysctl user.max_net_namespaces=15000") : false;
+        }
+        wait_for(c->gate, 'O');
+        if (!set_names(spec, error) || !set_quotas(spec, error))
+                return err_step(error, "namespaces");
+        if (spec->net.mode != NET_HOST && !net_setup_payload(spec, &tap, error))
+                return false;
+        if (tap >= 0 && !wire_send(c->child->payload_wire, WIRE_NET_FDS, NULL, &tap, 1, error))
+                return false;
+        ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+        if (ns < 0)
+                return err_set(error, errno, "/proc/self/ns/net");
+        if (unshare(CLONE_NEWUSER) < 0)
+                return err_set(error, errno, "make the payload's user namespace");
+        if (user_maps_itself(spec) && !user_map_payload(spec, AT_FDCWD, "/proc/self", error))
+                return false;
+        if (!wire_send(c->gate, WIRE_UNSHARED, NULL, &ns, 1, error))
+                return false;
+        if (!user_maps_itself(spec))
+                wait_for(c->gate, 'M');
+        return true;
 }
 
 static bool set_ids(const Spec *spec, GError **error) {
@@ -149,7 +223,8 @@ static bool payload_setup(const PayloadContext *c, int keep[2], GError **error) 
         bool filter_last = spec->seccomp.mode == SECCOMP_FILE;
         g_auto(WireMessage) go = { 0 };
 
-        wait_for(c->gate, 'M');
+        if (!make_namespaces(c, error))
+                return err_step(error, "network");
         if (!set_terminal(c, error) || !set_stdio(c, error))
                 return err_step(error, "terminal");
         if (!fd_keep_only(keep, 2))

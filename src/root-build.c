@@ -8,7 +8,7 @@
  * Every host path is opened again here, because a mount may only be made of what lies in one's own mount namespace, and is
  * compared with the inode that the launcher opened. Every path in the box is resolved beneath the new root
  * (openat2(2) RESOLVE_IN_ROOT), so no symlink of the host, of a rootfs or of an earlier box leads out of it. Layers reach
- * overlayfs as /proc/self/fd/N: no name is resolved twice, and no name needs escaping.
+ * overlayfs as names in /proc/self/fd: no name is resolved twice, and no name needs escaping.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -286,10 +286,12 @@ static bool build_layers(RootBuild *b, GError **error) {
         return true;
 }
 
+/* Names of descriptors, in /proc/self/fd, where this process stands (root_build_layers()). FSCONFIG_SET_FD would be a little cheaper, but
+ * has the host's paths shown in the box's /proc/self/mountinfo. */
 static bool set_layer(int fs, const char *key, int *fds, size_t n, GError **error) {
         g_autoptr(GString) value = g_string_new(NULL);
         for (size_t i = 0; i < n; i++)
-                g_string_append_printf(value, "%s/proc/self/fd/%d", i ? ":" : "", fds[i]);
+                g_string_append_printf(value, "%s%d", i ? ":" : "", fds[i]);
         if (fsconfig(fs, FSCONFIG_SET_STRING, key, value->str, 0) < 0)
                 return err_set(error, errno, "overlay %s", key);
         return true;
@@ -443,7 +445,7 @@ static bool make_stage(RootBuild *b, GError **error) {
 
         /* Attached on a host directory of this mount namespace, which nobody else sees: all that is needed of the host is
          * open already. overlayfs takes no layer from a mount that is attached nowhere (before 6.15). */
-        static const char *const usual[] = { "/tmp", "/mnt", "/sys", "/dev", NULL };
+        static const char *const usual[] = { "/tmp", "/mnt", "/sys", "/usr", NULL }; /* not what the payload's process needs */
         /* usbox-fs sees this tree, and must not meet what is there until the old root is detached and then is not: in directories
          * that are the box's own it looks at nothing. */
         static const char *const unseen[] = { "/dev/pts", "/sys/kernel", "/dev/mqueue", "/proc/fs", NULL };
@@ -501,14 +503,24 @@ RootBuild *root_build_begin(const Spec *spec, const RootPlan *plan, int *ret_pro
         return NULL;
 }
 
-bool root_build_finish(RootBuild *b, int wire, GError **error) {
-        b->wire = wire;
-        if (!open_host(b, error) || !make_stage(b, error) || !build_layers(b, error) || !mount_root(b, error))
+bool root_build_layers(RootBuild *b, GError **error) {
+        if (chdir("/proc/self/fd") < 0)
+                return err_set(error, errno, "/proc/self/fd");
+        if (!open_host(b, error) || !make_stage(b, error) || !build_layers(b, error))
                 return false;
         log_step("  box: layers made");
-        if (b->plan->fs ? !root_fuse_open_parts(b, error) : !mount_nodes(b, false, error))
+        return true;
+}
+
+bool root_build_tree(RootBuild *b, int wire, GError **error) {
+        b->wire = wire;
+        if (!mount_root(b, error) || (b->plan->fs ? !root_fuse_open_parts(b, error) : !mount_nodes(b, false, error)))
                 return false;
         log_step("  box: root mounted");
+        return true;
+}
+
+bool root_build_finish(RootBuild *b, GError **error) {
         if (!root_mounts_own(b, error))
                 return false;
         log_step("  box: /proc, /sys, /dev mounted");

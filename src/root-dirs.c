@@ -48,19 +48,19 @@ bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error) {
 }
 
 /* A directory that we made and the box left empty; what it changed of mode or owner goes with it. */
-void root_dirs_trim(int box_fd, const char *path) {
+void root_dirs_trim(int box_fd, const char *path, FdLater *later) {
         g_autofree char *at = g_strdup(path);
-        for (char *slash; (slash = strrchr(at, '/')) && unlinkat(box_fd, at, AT_REMOVEDIR) == 0;)
+        for (char *slash; (slash = strrchr(at, '/')) && fd_later_unlink(later, box_fd, at, AT_REMOVEDIR) == 0;)
                 *slash = '\0';
 }
 
-void root_plan_trim_dirs(const RootPlan *plan, int box_fd) {
-        root_hooks_trim(plan, box_fd);
+void root_plan_trim_dirs(const RootPlan *plan, int box_fd, FdLater *later) {
+        root_hooks_trim(plan, box_fd, later);
         for (guint i = plan->nodes->len; i-- > 0;) {
                 const RootNode *node = g_ptr_array_index(plan->nodes, i);
                 if (node->kind != ROOT_OVERLAY || !*node->path || node->read_only)
                         continue;
                 g_autofree char *upper = g_strconcat("upper/", node->path, NULL);
-                root_dirs_trim(box_fd, upper);
+                root_dirs_trim(box_fd, upper, later);
         }
 }

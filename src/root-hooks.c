@@ -155,7 +155,6 @@ static void trim_one(const RootPlan *plan, const Hook *hook, int box_fd, void *d
         g_autofree char *upper = copy_path(plan, hook), *now = NULL;
         size_t len;
 
-        (void) data;
         if (!hook->is_dir) {
                 _cleanup_close_ int fd = openat(box_fd, upper, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
                 if (fd < 0 || !fd_read_all(fd, HOOK_FILE_MAX, &now, &len) || len != hook->len ||
@@ -164,7 +163,7 @@ static void trim_one(const RootPlan *plan, const Hook *hook, int box_fd, void *d
                 (void) unlinkat(box_fd, upper, 0);
                 *strrchr(upper, '/') = '\0';
         }
-        root_dirs_trim(box_fd, upper);
+        root_dirs_trim(box_fd, upper, data);
 }
 
 /* What changed goes where all other changes are. */
@@ -179,8 +178,8 @@ static void settle_one(const RootPlan *plan, const Hook *hook, int box_fd, void 
                 log_note("what the box made of %s could not be kept: %s", hook->name, g_strerror(errno));
 }
 
-void root_hooks_trim(const RootPlan *plan, int box_fd) {
-        for_each_hook(plan, box_fd, trim_one, NULL);
+void root_hooks_trim(const RootPlan *plan, int box_fd, FdLater *later) {
+        for_each_hook(plan, box_fd, trim_one, later);
         if (plan->fs)
                 for_each_hook(plan, box_fd, settle_one, NULL);
 }
@@ -189,6 +188,7 @@ void root_hooks_trim(const RootPlan *plan, int box_fd) {
 static void take_back(const MountSource *source, const Hook *hook, int box_fd) {
         g_autofree char *parent = g_path_get_dirname(hook->name), *name = g_path_get_basename(hook->name);
         g_autofree char *upper = g_strconcat("upper/", hook->path, NULL), *upper_parent = g_path_get_dirname(upper);
+        FdLater later = { .n = 0 };
         struct stat st;
 
         _cleanup_close_ int dir = open(source->host.path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -203,7 +203,8 @@ static void take_back(const MountSource *source, const Hook *hook, int box_fd) {
         if (to >= 0)
                 (void) renameat2(from, name, to, name,
                                  RENAME_NOREPLACE); /* root_hooks_appeared() tells of what stays */
-        root_dirs_trim(box_fd, upper_parent);
+        root_dirs_trim(box_fd, upper_parent, &later);
+        fd_later_release(&later);
 }
 
 void root_hooks_take_back(const RootPlan *plan, int box_fd) {

@@ -30,7 +30,7 @@ bool root_hooks_plan(Planner *p, MountSource *source, GError **error);
 
 /* Launcher: what they need in the box's directory; and afterwards, remove what stayed as it was. */
 bool root_hooks_make(const RootPlan *plan, int box_fd, GError **error);
-void root_hooks_trim(const RootPlan *plan, int box_fd);
+void root_hooks_trim(const RootPlan *plan, int box_fd, FdLater *later);
 
 /*
  * Launcher, after the run: hooks that were not there before. The kernel's overlay cannot keep a name from being made in a tree

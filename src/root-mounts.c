@@ -108,23 +108,36 @@ bool root_mounts_open(RootBuild *b, GError **error) {
         return b->host_sys >= 0;
 }
 
-/* A directory of the own tmpfs becomes path of the box. */
-static bool mount_own_dir(RootBuild *b, const char *name, const char *path, mode_t mode, GError **error) {
-        if (mkdirat(b->stage, name, mode) < 0 || fchmodat(b->stage, name, mode, 0) < 0)
-                return err_set(error, errno, "make %s", path);
-        _cleanup_close_ int dir = openat(b->stage, name, O_PATH | O_CLOEXEC);
-        _cleanup_close_ int mnt = dir < 0 ? -1 : root_clone(dir, false, 0, error);
-        if (dir < 0)
-                return err_set(error, errno, "open %s", path);
-        return mnt >= 0 && root_attach_at(b, mnt, path, error);
+/* A directory of the own tmpfs becomes path of the box; its mount, or -1. */
+static int mount_own_dir(RootBuild *b, const char *name, const char *path, mode_t mode, GError **error) {
+        if (mkdirat(b->stage, name, mode) < 0 || (mode & S_ISVTX && fchmodat(b->stage, name, mode, 0) < 0)) {
+                err_set(error, errno, "make %s", path);
+                return -1;
+        }
+        _cleanup_close_ int mnt = open_tree(b->stage, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        if (mnt < 0) {
+                err_set(error, errno, "open %s", path);
+                return -1;
+        }
+        return root_attach_at(b, mnt, path, error) ? fd_steal(&mnt) : -1;
 }
 
+static bool add_own_dir(RootBuild *b, const char *name, const char *path, mode_t mode, GError **error) {
+        _cleanup_close_ int mnt = mount_own_dir(b, name, path, mode, error);
+        return mnt >= 0;
+}
+
+static bool attach_below(int mnt, int dir, const char *name, const char *path, GError **error) {
+        if (move_mount(mnt, "", dir, name, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+                return err_set(error, errno, "attach at %s", path);
+        return true;
+}
+
+/* Everything in it is made by us just now, so a name is as good as a descriptor. */
 static bool mount_dev(RootBuild *b, GError **error) {
-        if (!mount_own_dir(b, "dev", "dev", 0755, error))
-                return false;
-        _cleanup_close_ int dev = openat(b->stage, "dev", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_close_ int dev = mount_own_dir(b, "dev", "dev", 0755, error);
         if (dev < 0)
-                return err_set(error, errno, "/dev");
+                return false;
 
         static const struct {
                 const char *name, *target;
@@ -140,25 +153,20 @@ static bool mount_dev(RootBuild *b, GError **error) {
                         return err_set(error, errno, "/dev/%s", *dir);
 
         for (size_t i = 0; i < G_N_ELEMENTS(devices); i++) {
-                _cleanup_close_ int place = openat(dev, devices[i], O_CREAT | O_EXCL | O_RDONLY | O_CLOEXEC, 0444);
-                _cleanup_close_ int mnt = place < 0 ? -1 : root_clone(b->device_fds[i], false, DEVICE_ATTRS, error);
-                g_autofree char *name = g_strconcat("dev/", devices[i], NULL);
-                if (place < 0)
-                        return err_set(error, errno, "/%s", name);
-                if (mnt < 0 || !root_attach_at(b, mnt, name, error))
+                if (mknodat(dev, devices[i], S_IFREG | 0444, 0) < 0)
+                        return err_set(error, errno, "/dev/%s", devices[i]);
+                _cleanup_close_ int mnt = root_clone(b->device_fds[i], false, DEVICE_ATTRS, error);
+                if (mnt < 0 || !attach_below(mnt, dev, devices[i], devices[i], error))
                         return false;
         }
 
-        if (!root_attach_at(b, b->pts, "dev/pts", error))
-                return false;
-        if (!mount_own_dir(b, "shm", "dev/shm", 01777, error))
+        if (!attach_below(b->pts, dev, "pts", "dev/pts", error) || !add_own_dir(b, "shm", "dev/shm", 01777, error))
                 return false;
         if (!b->spec->namespaces.ipc_host) {
                 _cleanup_close_ int mqueue = root_mount_new("mqueue", NULL, KERNEL_ATTRS, error);
-                if (mqueue < 0 || !root_attach_at(b, mqueue, "dev/mqueue", error))
+                if (mqueue < 0 || !attach_below(mqueue, dev, "mqueue", "dev/mqueue", error))
                         return false;
         }
-
         return true;
 }
 
@@ -263,56 +271,88 @@ static bool out_of_reach(const RootBuild *b, const struct stat *st, mode_t other
                (st->st_mode & (others | others << 3)) == 0;
 }
 
-static bool mask_paths(RootBuild *b, GError **error) {
-        /* Clones of a read-only mount are read-only: one mount_setattr(2) for all masks. */
-        if (mkdirat(b->stage, "mask", 0755) < 0 || mkdirat(b->stage, "mask/dir", 0555) < 0)
-                return err_set(error, errno, "masks");
-        _cleanup_close_ int file = openat(b->stage, "mask/file", O_CREAT | O_EXCL | O_RDONLY | O_CLOEXEC, 0444);
-        _cleanup_close_ int dir = openat(b->stage, "mask/dir", O_PATH | O_CLOEXEC);
-        if (file < 0 || dir < 0)
-                return err_set(error, errno, "masks");
+/* The file systems that masks lie in. Every name in them is the kernel's own, so a name is as good as a descriptor of it. */
+typedef struct {
+        int proc, sys;
+} KernelDirs;
 
+static int kernel_dir(const KernelDirs *dirs, const char *path, const char **ret_name) {
+        *ret_name = strchr(path, '/') + 1;
+        return g_str_has_prefix(path, "proc/") ? dirs->proc : dirs->sys;
+}
+
+static bool mask(const RootBuild *b, const KernelDirs *dirs, const char *path, GError **error) {
+        struct stat st;
+        const char *name;
+        int dir = kernel_dir(dirs, path, &name);
+
+        if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+                if (errno == ENOENT || errno == EACCES || errno == ENOTDIR)
+                        return true;
+                return err_set(error, errno, "mask /%s", path);
+        }
+        if (out_of_reach(b, &st, S_IROTH | S_IWOTH | S_IXOTH))
+                return true;
+        _cleanup_close_ int mnt =
+                open_tree(b->stage, S_ISDIR(st.st_mode) ? "mask/dir" : "mask/file", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        if (mnt < 0)
+                return err_set(error, errno, "mask /%s", path);
+        return attach_below(mnt, dir, name, path, error);
+}
+
+static bool make_read_only(const RootBuild *b, const KernelDirs *dirs, const char *path, GError **error) {
+        struct stat st;
+        const char *name;
+        int dir = kernel_dir(dirs, path, &name);
+
+        if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+                if (errno == ENOENT || errno == EACCES)
+                        return true;
+                return err_set(error, errno, "read-only /%s", path);
+        }
+        if (S_ISREG(st.st_mode) && out_of_reach(b, &st, S_IWOTH))
+                return true;
+        _cleanup_close_ int target = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        if (target < 0)
+                return err_set(error, errno, "read-only /%s", path);
+        _cleanup_close_ int mnt = root_clone(target, b->plan->proc_of_host, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
+        return mnt >= 0 && attach_below(mnt, dir, name, path, error);
+}
+
+/* Masks are clones of one mount, which hands its attributes on. */
+static bool make_mask(const RootBuild *b, GError **error) {
+        if (mkdirat(b->stage, "mask", 0755) < 0 || mkdirat(b->stage, "mask/dir", 0555) < 0 ||
+            mknodat(b->stage, "mask/file", S_IFREG | 0444, 0) < 0)
+                return err_set(error, errno, "masks");
+        _cleanup_close_ int dir = openat(b->stage, "mask", O_PATH | O_CLOEXEC);
+        if (dir < 0)
+                return err_set(error, errno, "masks");
+        _cleanup_close_ int mnt = root_clone(dir, false, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
+        return mnt >= 0 && root_attach(mnt, dir, "mask", error);
+}
+
+static bool mask_paths(RootBuild *b, GError **error) {
+        _cleanup_close_ int sys = root_open_in(b->root, "sys", O_PATH | O_DIRECTORY);
+        KernelDirs dirs = { .proc = b->proc, .sys = sys };
+
+        if (sys < 0)
+                return err_set(error, errno, "/sys in the box");
+        if (!make_mask(b, error))
+                return false;
         size_t n = G_N_ELEMENTS(masked) - (b->plan->sysfs_of_host ? 0 : MASKED_OF_HOST_SYS);
-        for (size_t i = 0; i < n; i++) {
-                struct stat st;
-                _cleanup_close_ int target = root_open_in(b->root, masked[i], O_PATH | O_NOFOLLOW);
-                if (target < 0) {
-                        if (errno == ENOENT || errno == EACCES || errno == ENOTDIR)
-                                continue;
-                        return err_set(error, errno, "mask /%s", masked[i]);
-                }
-                if (fstat(target, &st) < 0)
-                        return err_set(error, errno, "mask /%s", masked[i]);
-                if (out_of_reach(b, &st, S_IROTH | S_IWOTH | S_IXOTH))
-                        continue;
-                _cleanup_close_ int mnt =
-                        root_clone(S_ISDIR(st.st_mode) ? dir : file, false, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
-                if (mnt < 0 || !root_attach(mnt, target, masked[i], error))
+        for (size_t i = 0; i < n; i++)
+                if (!mask(b, &dirs, masked[i], error))
                         return false;
-        }
-        for (size_t i = 0; i < G_N_ELEMENTS(proc_read_only); i++) {
-                _cleanup_close_ int target = root_open_in(b->root, proc_read_only[i], O_PATH | O_NOFOLLOW);
-                if (target < 0) {
-                        if (errno == ENOENT || errno == EACCES)
-                                continue;
-                        return err_set(error, errno, "read-only /%s", proc_read_only[i]);
-                }
-                struct stat st;
-                if (!g_str_equal(proc_read_only[i], "proc/sys") && fstat(target, &st) == 0 && S_ISREG(st.st_mode) &&
-                    out_of_reach(b, &st, S_IWOTH))
-                        continue;
-                _cleanup_close_ int mnt =
-                        root_clone(target, b->plan->proc_of_host, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
-                if (mnt < 0 || !root_attach(mnt, target, proc_read_only[i], error))
+        for (size_t i = 0; i < G_N_ELEMENTS(proc_read_only); i++)
+                if (!make_read_only(b, &dirs, proc_read_only[i], error))
                         return false;
-        }
         return true;
 }
 
 /* /var/tmp is for what is large or outlives a boot: on disk, in the box's directory, where there is one. */
 static bool mount_var_tmp(RootBuild *b, GError **error) {
         if (b->box < 0)
-                return mount_own_dir(b, "vartmp", "var/tmp", 01777, error);
+                return add_own_dir(b, "vartmp", "var/tmp", 01777, error);
         _cleanup_close_ int dir = openat(b->box, "tmp", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (dir < 0)
                 return err_set(error, errno, "/var/tmp of the box");
@@ -326,7 +366,7 @@ bool root_mounts_own(RootBuild *b, GError **error) {
                 return false;
         if (b->spec->caps.nested && !b->plan->proc_of_host && !mount_hidden_proc(b, error))
                 return false;
-        return mount_own_dir(b, "tmp", "tmp", 01777, error) && mount_own_dir(b, "run", "run", 0755, error) &&
+        return add_own_dir(b, "tmp", "tmp", 01777, error) && add_own_dir(b, "run", "run", 0755, error) &&
                mount_var_tmp(b, error);
 }
 

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -63,21 +64,47 @@ bool plan_caller_may_write(const Planner *p, const struct stat *st) {
         return (st->st_mode & S_IWGRP) && in_group(p, st->st_gid);
 }
 
+/* A directory that is being listed. A run lists some dozens: readdir(3) would take four system calls and 32 KiB more for each. */
+typedef struct {
+        int fd;
+        size_t pos, len;
+        alignas(struct dirent64) char buf[4096];
+} Listing;
+
+static bool listing_open(Listing *l, int dirfd, const char *name) {
+        l->pos = l->len = 0;
+        l->fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return l->fd >= 0;
+}
+
+/* The next entry but "." and ".."; NULL at the end, and where the rest cannot be read. Valid until the next call. */
+static const struct dirent64 *listing_next(Listing *l) {
+        for (;;) {
+                if (l->pos >= l->len) {
+                        ssize_t n = getdents64(l->fd, l->buf, sizeof l->buf);
+                        if (n <= 0)
+                                return NULL;
+                        l->pos = 0;
+                        l->len = (size_t) n;
+                }
+                const struct dirent64 *d = (const struct dirent64 *) (l->buf + l->pos);
+                l->pos += d->d_reclen;
+                if (!g_str_equal(d->d_name, ".") && !g_str_equal(d->d_name, ".."))
+                        return d;
+        }
+}
+
+static void listing_close(Listing *l) {
+        fd_closep(&l->fd);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Listing, listing_close)
+
 static bool is_empty_dir(int fd, const struct stat *st) {
+        g_auto(Listing) l = { .fd = -1 };
+
         if (st->st_nlink > 2) /* it has directories (btrfs says 1 of all: then the listing tells) */
                 return false;
-        int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
-        bool empty = true;
-
-        if (!dir) {
-                fd_closep(&copy);
-                return false;
-        }
-        for (struct dirent *d; empty && (d = readdir(dir));)
-                empty = g_str_equal(d->d_name, ".") || g_str_equal(d->d_name, "..");
-        closedir(dir);
-        return empty;
+        return listing_open(&l, fd, ".") && !listing_next(&l);
 }
 
 /*
@@ -103,7 +130,9 @@ static bool is_kernel_fs(int fd) {
                 0x19800202 /* mqueue */,
         };
         struct statfs fs;
-        for (size_t i = 0; fstatfs(fd, &fs) == 0 && i < G_N_ELEMENTS(magics); i++)
+        if (fstatfs(fd, &fs) < 0)
+                return false;
+        for (size_t i = 0; i < G_N_ELEMENTS(magics); i++)
                 if ((long) fs.f_type == magics[i])
                         return true;
         return false;
@@ -117,7 +146,7 @@ static int scan_depth(const Planner *p, const char *box) {
         static const char *const unscanned[] = { "/usr", "/etc", "/boot", NULL }, *const by_name[] = { "/opt", "/srv",
                                                                                                        NULL };
         if (p->spec->caller.uid == 0 && g_str_equal(box, "/etc")) /* /etc/shadow and its kin are this caller's own */
-                return 2;
+                return EXPLODE_DEPTH;
         return g_strv_contains(unscanned, box) ? 0 : g_strv_contains(by_name, box) ? 2 : 1;
 }
 
@@ -139,22 +168,18 @@ typedef struct {
 } TreeScan;
 
 static void scan_tree(Planner *p, int dirfd, const char *name, const char *host, int depth, TreeScan *scan) {
-        if (depth == 0)
+        g_auto(Listing) dir = { .fd = -1 };
+
+        if (depth == 0 || !listing_open(&dir, dirfd, name))
                 return;
-        int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-        if (!dir) {
-                fd_closep(&fd);
-                return;
-        }
-        for (struct dirent *d; (d = readdir(dir));) {
+        for (const struct dirent64 *d; (d = listing_next(&dir));) {
                 struct stat st;
-                if (d->d_type == DT_LNK || g_str_equal(d->d_name, ".") || g_str_equal(d->d_name, ".."))
+                if (d->d_type == DT_LNK)
                         continue;
                 if (scan->budget-- <= 0)
                         scan->writable =
                                 true; /* and on: what is private is hidden, wherever it stands in the listing */
-                if (fstatat(fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0 || S_ISLNK(st.st_mode))
+                if (fstatat(dir.fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0 || S_ISLNK(st.st_mode))
                         continue;
                 g_autofree char *child = plan_join(host, d->d_name);
                 if (g_strv_contains(root_own_dirs, child))
@@ -165,34 +190,26 @@ static void scan_tree(Planner *p, int dirfd, const char *name, const char *host,
                 else if (plan_caller_may_write(p, &st))
                         scan->writable = true;
                 if (S_ISDIR(st.st_mode))
-                        scan_tree(p, fd, d->d_name, child, depth - 1, scan);
+                        scan_tree(p, dir.fd, d->d_name, child, depth - 1, scan);
         }
-        closedir(dir);
 }
 
 /* A directory with a mount below it: a directory of the skeleton, each entry planned by itself. */
 bool plan_apart(Planner *p, int fd, const char *host, const char *box, bool others_eyes, int depth, GError **error) {
+        g_auto(Listing) dir = { .fd = -1 };
+        bool ok = true;
+
         if (depth >= EXPLODE_DEPTH)
                 return err_set(error, ELOOP, "%s: mounts nested too deeply", host);
-
-        int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
-        if (!dir) {
-                fd_closep(&copy);
+        if (!listing_open(&dir, fd, "."))
                 return err_set(error, errno, "list %s", host);
-        }
-
-        bool ok = true;
-        for (struct dirent *d; ok && (d = readdir(dir));) {
-                if (g_str_equal(d->d_name, ".") || g_str_equal(d->d_name, ".."))
-                        continue;
+        for (const struct dirent64 *d; ok && (d = listing_next(&dir));) {
                 g_autofree char *child = plan_join(host, d->d_name);
                 g_autofree char *box_child = plan_join(box, d->d_name);
                 if (g_strv_contains(root_own_dirs, box_child) || g_str_equal(d->d_name, "lost+found"))
                         continue;
                 ok = plan_tree(p, child, box_child, others_eyes, depth + 1, error);
         }
-        closedir(dir);
         return ok;
 }
 

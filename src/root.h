@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "base/fd.h"
 #include "fsoverlay/config.h"
 #include "spec.h"
 
@@ -94,18 +95,22 @@ void root_plan_add_file(RootPlan *plan, const char *path, const char *data, mode
  * (hooks/, hooks-work/) until the run is over.
  */
 bool root_dirs_make(int box_fd, const char *path, mode_t mode, GError **error); /* mkdir -p */
-void root_dirs_trim(int box_fd, const char *path); /* rmdir upwards while empty, but for the first name of path */
+void root_dirs_trim(int box_fd, const char *path, FdLater *later); /* rmdir upwards while empty, but for the first name of path */
 bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error);
-void root_plan_trim_dirs(const RootPlan *plan, int box_fd);
+void root_plan_trim_dirs(const RootPlan *plan, int box_fd, FdLater *later);
 
 /*
- * Child, in the box's namespaces: build the root, pivot into it, detach the old one. In two parts, so that the payload can be
- * forked between them and prepare itself meanwhile: root_build_begin() makes what the fork needs, the box's /proc
- * (*ret_proc, for the payload's id maps; borrowed) and where plan->pty asks for one the box's pty (*ret_pty_master, else -1).
+ * Child, in the box's namespaces: build the root, pivot into it, detach the old one. In four parts: root_build_begin() makes what
+ * the payload's process may need, the box's /proc (*ret_proc, for the payload's id maps; borrowed) and where plan->pty asks for
+ * one the box's pty (*ret_pty_master, else -1); root_build_layers() opens all that comes from the host and makes the box's own layers;
+ * root_build_tree() mounts that, once the box's directory is filled; root_build_finish(), in the box's network namespace, whose
+ * devices /sys shows, the rest.
  */
 typedef struct RootBuild RootBuild;
 RootBuild *root_build_begin(const Spec *spec, const RootPlan *plan, int *ret_proc, int *ret_pty_master, GError **error);
-bool root_build_finish(RootBuild *build, int wire, GError **error); /* wire: where FS_FDS goes; borrowed */
+bool root_build_layers(RootBuild *build, GError **error);
+bool root_build_tree(RootBuild *build, int wire, GError **error); /* wire: where FS_FDS goes; borrowed */
+bool root_build_finish(RootBuild *build, GError **error);
 
 /* The node that is responsible for a path of the box (longest prefix); never NULL: the root is a node. */
 const RootNode *root_plan_node_for(const RootPlan *plan, const char *path);

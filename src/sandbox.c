@@ -15,10 +15,10 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "account.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -34,7 +34,10 @@
 #include "supervise.h"
 #include "user-map.h"
 
-/* The user namespace of the box, and one that the payload gets inside it, owns the rest. */
+#define ACCOUNTS_MAX (16 * 1024 * 1024)
+
+/* The user namespace of the box, and one that the payload gets inside it, owns the rest. The network namespace comes later: it takes
+ * the kernel as long as all others and the mounts together, so the payload's process makes it meanwhile (make_namespaces()). */
 #define BOX_NAMESPACES (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME)
 
 static guint64 namespaces_of(const Spec *spec) {
@@ -47,8 +50,6 @@ static guint64 namespaces_of(const Spec *spec) {
                 flags |= CLONE_NEWUTS;
         if (!spec->namespaces.cgroup_host)
                 flags |= CLONE_NEWCGROUP;
-        if (spec->net.mode != NET_HOST)
-                flags |= CLONE_NEWNET;
         return flags;
 }
 
@@ -71,7 +72,16 @@ static bool add_etc_files(Sandbox *s, GError **error) {
         return true;
 }
 
-/* No other user of the machine can come to path: a directory on the way is closed to all but its owner and the caller's own group. */
+/* The caller's group has nobody else in it: what is open to that alone is closed to others. */
+static bool group_is_own(const Spec *spec) {
+        g_autofree char *passwd = NULL, *group = NULL;
+
+        return fd_read_file(AT_FDCWD, "/etc/passwd", ACCOUNTS_MAX, &passwd, NULL) &&
+               fd_read_file(AT_FDCWD, "/etc/group", ACCOUNTS_MAX, &group, NULL) &&
+               account_group_is_own(passwd, group, spec->caller.name, spec->caller.gid);
+}
+
+/* No other user of the machine can come to path: a directory on the way is closed to all but its owner and a group of his own. */
 static bool out_of_others_reach(const Spec *spec, const char *path) {
         char *real = realpath(path, NULL);
         bool closed = false;
@@ -81,7 +91,7 @@ static bool out_of_others_reach(const Spec *spec, const char *path) {
                 if (end)
                         *end = '\0';
                 closed = stat(real, &st) == 0 && !(st.st_mode & S_IXOTH) &&
-                         (!(st.st_mode & S_IXGRP) || st.st_gid == spec->caller.gid);
+                         (!(st.st_mode & S_IXGRP) || (st.st_gid == spec->caller.gid && group_is_own(spec)));
                 if (!end)
                         break;
                 *end = '/';
@@ -129,10 +139,9 @@ static bool prepare(Sandbox *s, GError **error) {
         if (!s->plan || !add_etc_files(s, error))
                 return err_step(error, "mount");
         s->plan->pty = s->stdio.pty_wanted;
-        if (s->dir && !root_plan_make_dirs(s->plan, s->dir->fd, error))
+        /* usbox-fs opens them at once; the kernel's overlays do later, so theirs are made when the child is at work. */
+        if (s->plan->fs && (!root_plan_make_dirs(s->plan, s->dir->fd, error) || !fs_helper_configure(&s->fs, spec, s->plan->fs, error)))
                 return err_step(error, "state");
-        if (s->plan->fs && !fs_helper_configure(&s->fs, spec, s->plan->fs, error))
-                return false;
 
         g_autofree char *id = g_strconcat("USBOX_BOX=", s->id, NULL);
         g_autoptr(GStrvBuilder) envp = g_strv_builder_new();
@@ -190,16 +199,28 @@ static bool clone_child(Sandbox *s, GError **error) {
         return false;
 }
 
+/* Where it has gone, the loop finds out why. */
+static bool tell_child(const Sandbox *s, WireType type, GError **error) {
+        g_autoptr(GError) failure = NULL;
+
+        if (wire_send(s->child_wire, type, NULL, NULL, 0, &failure) || err_get_errno(failure) == EPIPE)
+                return true;
+        g_propagate_error(error, g_steal_pointer(&failure));
+        return false;
+}
+
 static bool start(Sandbox *s, GError **error) {
         if (!clone_child(s, error))
                 return err_step(error, "namespaces");
         if (!user_setup_parent(s->spec, s->child, error))
                 return err_step(error, "user");
-        if (!user_maps_itself(s->spec) && !wire_send(s->child_wire, WIRE_MAPPED, NULL, NULL, 0, error))
+        if (!user_maps_itself(s->spec) && !tell_child(s, WIRE_MAPPED, error))
                 return err_step(error, "namespaces");
-        /* While the child builds: somebody for the case that we are killed, and what earlier boxes left whose launcher was. */
+        /* While the child builds: somebody for the case that we are killed, its directories on disk, and what earlier boxes left
+         * whose launcher was. */
         if (s->dir) {
-                if (!janitor_start(s->dir, s->spec, (int[]){ s->child_pidfd, s->fs.helper.pidfd }, &s->janitor, error))
+                if (!janitor_start(s->dir, s->spec, (int[]){ s->child_pidfd, s->fs.helper.pidfd }, &s->janitor, error) ||
+                    (!s->plan->fs && !root_plan_make_dirs(s->plan, s->dir->fd, error)) || !tell_child(s, WIRE_DIRS, error))
                         return err_step(error, "state");
                 box_dir_sweep(s->dir, s->spec);
         }
@@ -207,45 +228,15 @@ static bool start(Sandbox *s, GError **error) {
 }
 
 /*
- * Let go of the box's mounts and of its TAP without waiting for it. Taking an overlay down has the kernel wait for all its
+ * Let go of the box's mounts, or of its TAP, without waiting for it. Taking an overlay down has the kernel wait for all its
  * processors (synchronize_rcu_expedited() in kern_unmount_array(), fs/namespace.c), once for each; a TAP likewise, for
- * longer. Whoever drops the last reference waits, be it by exiting. So the last one is given to a socket that holds only
- * itself, which the kernel collects in a worker of its own (unix_gc(), net/unix/garbage.c), as it does with network
- * namespaces. No process is in the namespaces any more. Where that is not to be had, closing is all there is to do.
+ * much longer. Whoever drops the last reference waits, be it by exiting: so none of the processes that had one is left then.
  */
-static void release_kernel_objects(Sandbox *s) {
-        int ends[2], fds[3];
-        size_t n = 0;
+static void release_kernel_object(int *fd) {
+        FdLater later = { .n = 0 };
 
-        if (s->mount_ns >= 0)
-                fds[n++] = s->mount_ns;
-        if (s->tap >= 0)
-                fds[n++] = s->tap;
-        if (n > 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0) {
-                union {
-                        struct cmsghdr align;
-                        char space[CMSG_SPACE(sizeof fds)];
-                } control = { 0 };
-                char byte = 0;
-                struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
-                struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control };
-                struct cmsghdr *c = &control.align;
-
-                fds[n++] = ends[1];
-                msg.msg_controllen = CMSG_SPACE(n * sizeof(int));
-                c->cmsg_level = SOL_SOCKET;
-                c->cmsg_type = SCM_RIGHTS;
-                c->cmsg_len = CMSG_LEN(n * sizeof(int));
-                memcpy(CMSG_DATA(c), fds, n * sizeof(int));
-                (void) sendmsg(ends[0], &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-                fd_closep(&s->mount_ns);
-                fd_closep(&s->tap);
-                /* In this order: it is the end of the second that has the collector look, and by then nobody holds the first. */
-                close(ends[1]);
-                close(ends[0]);
-        }
-        fd_closep(&s->mount_ns);
-        fd_closep(&s->tap);
+        fd_later_take(&later, fd);
+        fd_later_release(&later);
 }
 
 /* A process of the box may wait for an answer of usbox-fs, where no signal reaches it: for one that hangs, the box is ended by its end. */
@@ -270,10 +261,9 @@ static void end_processes(Sandbox *s, bool keep) {
                 fd_closep(&s->child_wire);
                 await_child(s);
         }
-        net_helper_clear(&s->net);
         if (s->spec->namespaces.pid_host)
                 proc_kill_children((pid_t[]){ s->janitor.pid, s->fs.helper.pid }, 2);
-        release_kernel_objects(s);
+        release_kernel_object(&s->mount_ns);
 }
 
 static char *size_text(guint64 bytes) {
@@ -297,10 +287,13 @@ static void end_hooks(const Sandbox *s) {
 static bool end_box_dir(Sandbox *s, bool failed, GError **error) {
         UpperCount count = { 0 };
 
-        if (!s->dir)
+        if (!s->dir) {
+                if (!failed)
+                        box_dir_forget_without(s->spec);
                 return true;
+        }
         if (s->plan)
-                root_plan_trim_dirs(s->plan, s->dir->fd);
+                root_plan_trim_dirs(s->plan, s->dir->fd, &s->dir->later);
         /* "Until the next run ends": this is it. A run that usbox itself failed is none. */
         if (!failed)
                 box_dir_forget(s->dir, s->spec);
@@ -374,6 +367,10 @@ int sandbox_run(const Spec *spec, GError **error) {
                 g_clear_error(&failure);
         if (!end_box_dir(&s, !ok, &late) && !failure && ok)
                 g_propagate_error(&failure, g_steal_pointer(&late));
+        janitor_dismiss(&s.janitor);
+        /* Killed long ago, but its mounts take the kernel a while: long enough to wait for them last. */
+        net_helper_clear(&s.net);
+        release_kernel_object(&s.tap);
         /* Told after the payload has had its say, and no reason to throw away what it changed. */
         if (!failure && s.stdio.lost_output)
                 failure = g_steal_pointer(&s.stdio.lost_output);
@@ -386,7 +383,7 @@ int sandbox_run(const Spec *spec, GError **error) {
                                              .signal = WIFSIGNALED(s.wait_status) ? WTERMSIG(s.wait_status) : 0,
                                              .timeout = s.timed_out,
                                              .usage = &s.usage });
-        janitor_dismiss(&s.janitor);
+        janitor_clear(&s.janitor);
         sandbox_clear(&s);
         log_step("cleaned up");
         if (failure) {

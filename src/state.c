@@ -45,13 +45,13 @@ static bool is_id(const char *name) {
 }
 
 /* $XDG_DATA_HOME is the caller's to choose; usbox's part of it must be the caller's own and closed to others. */
-static int open_boxes(const Caller *caller, char **ret_path, GError **error) {
+static int open_boxes(const Caller *caller, bool make, char **ret_path, GError **error) {
         g_autofree char *data = account_data_dir(caller->home);
         g_autofree char *boxes = g_build_filename(data, "usbox", "boxes", NULL);
         struct stat st;
 
         _cleanup_close_ int fd = open(boxes, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0 && errno == ENOENT && g_mkdir_with_parents(boxes, 0700) == 0)
+        if (fd < 0 && errno == ENOENT && make && g_mkdir_with_parents(boxes, 0700) == 0)
                 fd = open(boxes, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0 || fstat(fd, &st) < 0) {
                 err_set(error, errno, "%s", boxes);
@@ -64,6 +64,8 @@ static int open_boxes(const Caller *caller, char **ret_path, GError **error) {
                 err_hint(error, "chmod go-w %s, or set XDG_DATA_HOME to a directory of your own", boxes);
                 return -1;
         }
+        if (!ret_path)
+                return fd_steal(&fd);
         g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
         *ret_path = g_file_read_link(link, NULL);
         if (!*ret_path) {
@@ -78,7 +80,7 @@ BoxDir *box_dir_new(const char *id, const Caller *caller, GError **error) {
 
         dir->boxes_fd = dir->fd = dir->lock_fd = -1;
         g_strlcpy(dir->id, id, sizeof dir->id);
-        dir->boxes_fd = open_boxes(caller, &dir->boxes, error);
+        dir->boxes_fd = open_boxes(caller, true, &dir->boxes, error);
         if (dir->boxes_fd < 0)
                 return NULL;
         dir->path = g_build_filename(dir->boxes, id, NULL);
@@ -89,10 +91,10 @@ BoxDir *box_dir_new(const char *id, const Caller *caller, GError **error) {
                 err_hint(error, "is the disk full, or the directory read-only? XDG_DATA_HOME chooses another");
                 return NULL;
         }
-        dir->lock_fd = openat(dir->fd, "lock", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (dir->lock_fd < 0 || flock(dir->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+        /* Another launcher's is_dead() may hold it for a moment, and then let go of it, since it is new. */
+        dir->lock_fd = openat(dir->boxes_fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        if (dir->lock_fd < 0 || flock(dir->lock_fd, LOCK_EX) < 0) {
                 err_set(error, errno, "lock %s", dir->path);
-                (void) unlinkat(dir->fd, "lock", 0);
                 (void) unlinkat(dir->boxes_fd, id, AT_REMOVEDIR);
                 return NULL;
         }
@@ -100,6 +102,7 @@ BoxDir *box_dir_new(const char *id, const Caller *caller, GError **error) {
 }
 
 void box_dir_free(BoxDir *dir) {
+        fd_later_release(&dir->later);
         fd_closep(&dir->lock_fd);
         fd_closep(&dir->fd);
         fd_closep(&dir->boxes_fd);
@@ -115,15 +118,18 @@ void box_dir_free(BoxDir *dir) {
 typedef struct {
         int top;
         unsigned moved;
+        FdLater *later;
 } Removal;
 
 /* rm -rf of name below dirfd. 0, or the errno of the first thing that could not be removed (the rest is tried). */
-static int remove_below(Removal *r, int dirfd, const char *name, int depth) {
-        if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
-                return 0;
-        if (errno != EISDIR && errno != EPERM)
-                return errno;
-        if (unlinkat(dirfd, name, AT_REMOVEDIR) == 0)
+static int remove_below(Removal *r, int dirfd, const char *name, unsigned char type, int depth) {
+        if (type != DT_DIR) {
+                if (fd_later_unlink(r->later, dirfd, name, 0) == 0 || errno == ENOENT)
+                        return 0;
+                if (errno != EISDIR && errno != EPERM)
+                        return errno;
+        }
+        if (fd_later_unlink(r->later, dirfd, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
                 return 0;
         if (errno != ENOTEMPTY && errno != EEXIST)
                 return errno;
@@ -153,25 +159,25 @@ static int remove_below(Removal *r, int dirfd, const char *name, int depth) {
         for (struct dirent *e; (e = readdir(d));) {
                 if (g_str_equal(e->d_name, ".") || g_str_equal(e->d_name, ".."))
                         continue;
-                int error = remove_below(r, fd, e->d_name, depth + 1);
+                int error = remove_below(r, fd, e->d_name, e->d_type, depth + 1);
                 if (error != 0 && first == 0)
                         first = error;
         }
         closedir(d);
-        if (unlinkat(dirfd, name, AT_REMOVEDIR) == 0)
+        if (fd_later_unlink(r->later, dirfd, name, AT_REMOVEDIR) == 0)
                 return 0;
         return first ? first : errno;
 }
 
 /* name below dirfd, with what of it was moved into the directory name itself, or beside it. */
-static int remove_tree(int dirfd, const char *name) {
-        Removal r = { .top = dirfd };
-        int error = remove_below(&r, dirfd, name, 0);
+static int remove_tree(FdLater *later, int dirfd, const char *name) {
+        Removal r = { .top = dirfd, .later = later };
+        int error = remove_below(&r, dirfd, name, DT_DIR, 0);
 
         for (unsigned i = 0; i < r.moved && error == 0; i++) {
                 char place[32];
                 g_snprintf(place, sizeof place, ".deep-%u", i);
-                error = remove_below(&r, dirfd, place, 0);
+                error = remove_below(&r, dirfd, place, DT_DIR, 0);
         }
         return error;
 }
@@ -197,7 +203,7 @@ static int remove_tree_mapped(int dirfd, const char *name, const Spec *spec) {
                 (void) prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
                 if (read(gate[1], &byte, 1) != 1)
                         _exit(EIO & 0x7f);
-                _exit(remove_tree(dirfd, name) & 0x7f);
+                _exit(remove_tree(&(FdLater){ .n = FD_LATER_MAX }, dirfd, name) & 0x7f);
         }
         close(gate[1]);
         go = gate[0];
@@ -209,23 +215,34 @@ static int remove_tree_mapped(int dirfd, const char *name, const Spec *spec) {
         return result;
 }
 
-/* The lock last: until then the directory is recognised for what it is. What is moved on the way stays in the box's own directory. */
-static int remove_box(int boxes_fd, const char *id, const Spec *spec) {
+/* upper/ last: until then the directory is recognised for what it is. What is moved on the way stays in the box's own directory. */
+static int remove_box(FdLater *later, int boxes_fd, const char *id, const Spec *spec) {
         _cleanup_close_ int box = openat(boxes_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        static const char *const parts[] = { "upper", "work", "tmp", "hooks", "hooks-work", NULL };
+        static const char *const parts[] = { "work", "tmp", "hooks", "hooks-work", "upper", NULL };
 
         for (const char *const *part = parts; box >= 0 && *part; part++) {
-                int r = remove_tree(box, *part);
+                int r = remove_tree(later, box, *part);
                 if ((r == EACCES || r == EPERM) && spec->user.subids)
                         r = remove_tree_mapped(box, *part, spec);
                 if (r != 0)
                         return r;
         }
-        return remove_tree(boxes_fd, id);
+        return remove_tree(later, boxes_fd, id);
 }
 
-/* Call f for every other box of the directory that no launcher holds. */
-static void for_each_dead(const BoxDir *dir, const Spec *spec, bool kept) {
+/* No launcher holds the box, and its run ended as kept says. */
+static bool is_dead(int box, bool kept) {
+        struct stat st;
+
+        if (flock(box, LOCK_EX | LOCK_NB) < 0)
+                return false;
+        /* Empty: its launcher is between mkdir and lock, or was killed there: a minute tells. */
+        if (faccessat(box, "upper", F_OK, 0) < 0 && (fstat(box, &st) < 0 || time(NULL) - st.st_mtime < 60))
+                return false;
+        return (faccessat(box, "kept", F_OK, 0) == 0) == kept;
+}
+
+static void remove_dead(BoxDir *dir, const Spec *spec, bool kept) {
         int copy = openat(dir->boxes_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         DIR *d = copy >= 0 ? fdopendir(copy) : NULL;
         if (!d) {
@@ -236,36 +253,38 @@ static void for_each_dead(const BoxDir *dir, const Spec *spec, bool kept) {
                 if (!is_id(e->d_name) || g_str_equal(e->d_name, dir->id))
                         continue;
                 _cleanup_close_ int box =
-                        openat(dir->boxes_fd, e->d_name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-                _cleanup_close_ int lock = box < 0 ? -1 : openat(box, "lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-                if (box < 0 || (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) < 0))
+                        openat(dir->boxes_fd, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                if (box < 0 || !is_dead(box, kept))
                         continue;
-                /* No lock file: its launcher is between mkdir and lock, or was killed there: a minute tells. */
-                struct stat st;
-                if (lock < 0 && (fstat(box, &st) < 0 || time(NULL) - st.st_mtime < 60))
-                        continue;
-                if ((faccessat(box, "kept", F_OK, 0) == 0) != kept)
-                        continue;
-                int r = remove_box(dir->boxes_fd, e->d_name, spec);
+                int r = remove_box(&dir->later, dir->boxes_fd, e->d_name, spec);
                 if (r != 0)
-                        log_step("%s/%s could not be removed: %s", dir->boxes, e->d_name, g_strerror(r));
+                        log_step("box %s could not be removed: %s", e->d_name, g_strerror(r));
         }
         closedir(d);
 }
 
-void box_dir_sweep(const BoxDir *dir, const Spec *spec) {
-        for_each_dead(dir, spec, false);
+void box_dir_sweep(BoxDir *dir, const Spec *spec) {
+        remove_dead(dir, spec, false);
 }
 
-void box_dir_forget(const BoxDir *dir, const Spec *spec) {
-        for_each_dead(dir, spec, true);
+void box_dir_forget(BoxDir *dir, const Spec *spec) {
+        remove_dead(dir, spec, true);
+}
+
+void box_dir_forget_without(const Spec *spec) {
+        g_autoptr(BoxDir) dir = g_new0(BoxDir, 1);
+
+        dir->fd = dir->lock_fd = -1;
+        dir->boxes_fd = open_boxes(&spec->caller, false, NULL, NULL);
+        if (dir->boxes_fd >= 0)
+                remove_dead(dir, spec, true);
 }
 
 bool box_dir_keep(BoxDir *dir, const Spec *spec, GError **error) {
         static const char *const done[] = { "tmp", "work", "hooks", "hooks-work", NULL };
 
         for (const char *const *part = done; *part; part++) {
-                int r = remove_tree(dir->fd, *part);
+                int r = remove_tree(&dir->later, dir->fd, *part);
                 if (r != 0 && spec->user.subids)
                         r = remove_tree_mapped(dir->fd, *part, spec);
                 if (r != 0)
@@ -278,7 +297,7 @@ bool box_dir_keep(BoxDir *dir, const Spec *spec, GError **error) {
 }
 
 bool box_dir_remove(BoxDir *dir, const Spec *spec, GError **error) {
-        int r = remove_box(dir->boxes_fd, dir->id, spec);
+        int r = remove_box(&dir->later, dir->boxes_fd, dir->id, spec);
         if (r == 0)
                 return true;
         err_set(error, r, "remove %s", dir->path);

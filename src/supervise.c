@@ -88,16 +88,27 @@ static bool start_term(Sandbox *s, int master_take, GError **error) {
         return true;
 }
 
+static bool read_payload_wire(Sandbox *s, GError **error);
+
 /* All is there: the payload may go, as soon as its root stands. */
 static bool maybe_go(Sandbox *s, GError **error) {
-        if (s->go_sent || (s->net.helper.pid > 0 && !s->net.ports) || (s->fs.helper.pid > 0 && !s->fs.ready) || (s->plan->pty && !s->term) ||
+        g_autoptr(GError) failure = NULL;
+
+        if (s->go_sent || s->payload_wire < 0 || (s->net.helper.pid > 0 && !s->net.ports) ||
+            (s->fs.helper.pid > 0 && !s->fs.ready) || (s->plan->pty && !s->term) ||
             (s->spec->box.pidfile && s->payload_pidfd < 0))
                 return true;
         if (!status_write_pidfile(s->status, s->payload, error))
                 return err_step(error, "status");
-        s->go_sent = true;
         log_step("go");
-        return wire_send(s->payload_wire, WIRE_GO, NULL, NULL, 0, error);
+        s->go_sent = wire_send(s->payload_wire, WIRE_GO, NULL, NULL, 0, &failure);
+        if (s->go_sent)
+                return true;
+        /* It has failed, and what it said of that is on its wire. */
+        if (err_get_errno(failure) == EPIPE)
+                return read_payload_wire(s, error);
+        g_propagate_error(error, g_steal_pointer(&failure));
+        return false;
 }
 
 /* ^Z inside: the payload's group has stopped. The same happens to us, so that the caller's shell gets its terminal. */
@@ -142,11 +153,6 @@ static bool on_child_message(Sandbox *s, GError **error) {
         switch (m.type) {
         case WIRE_ERROR:
                 return take_error(s, &m, error);
-        case WIRE_NET_FDS:
-                log_step("TAP made");
-                fd_closep(&s->tap);
-                s->tap = wire_message_take_fd(&m, 0);
-                return net_helper_give_tap(&s->net, s->tap, error);
         case WIRE_FS_FDS:
                 log_step("root mounted");
                 return fs_helper_mount(&s->fs, &m, error);
@@ -180,13 +186,19 @@ static bool on_child_message(Sandbox *s, GError **error) {
         }
 }
 
-/* The payload's own wire: an error before its exec, or its end, which is the exec. */
+/* The payload's own wire: the TAP it has made, an error before its exec, or its end, which is the exec. */
 static bool on_payload_message(Sandbox *s, GError **error) {
         g_auto(WireMessage) m = { 0 };
 
         int r = wire_receive(s->payload_wire, &m, error);
         if (r < 0)
                 return false;
+        if (r > 0 && m.type == WIRE_NET_FDS) {
+                log_step("TAP made");
+                fd_closep(&s->tap);
+                s->tap = wire_message_take_fd(&m, 0);
+                return net_helper_give_tap(&s->net, s->tap, error);
+        }
         if (r > 0)
                 return m.type == WIRE_ERROR ? take_error(s, &m, error)
                                             : err_set(error, EPROTO, "the payload said %s", wire_type_name(m.type));
@@ -368,9 +380,22 @@ static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError 
         return dispatch_bytes(s, fds, error);
 }
 
+/* What the payload said may have come since the loop looked: it is dead, and its wire has all of it. */
+static bool read_payload_wire(Sandbox *s, GError **error) {
+        struct pollfd wire = { .fd = s->payload_wire, .events = POLLIN };
+
+        while (s->payload_wire >= 0 && poll(&wire, 1, 0) == 1)
+                if (!on_payload_message(s, error))
+                        return false;
+        return true;
+}
+
 static bool init_died(Sandbox *s, GError **error) {
         siginfo_t info = { 0 };
 
+        /* It ends without a word where the payload failed first. */
+        if (!read_payload_wire(s, error))
+                return false;
         if (s->timed_out && s->started) {
                 s->wait_status = SIGKILL;
                 return true;
@@ -386,7 +411,8 @@ static bool init_died(Sandbox *s, GError **error) {
 bool supervise(Sandbox *s, GError **error) {
         if (!maybe_go(s, error))
                 return false;
-        while (!s->child_ended || output_pending(s)) {
+        /* After EXITED init has nothing more to say, and sandbox.c waits for its end. */
+        while ((!s->child_ended && !s->exited) || output_pending(s)) {
                 struct pollfd fds[POLL_N];
                 fill_poll(s, fds);
                 if (poll(fds, POLL_N, poll_timeout(s)) < 0 && errno != EINTR)
@@ -403,5 +429,5 @@ bool supervise(Sandbox *s, GError **error) {
         }
         if (s->stdio.relays[STDIN_FILENO])
                 relay_give_back(s->stdio.relays[STDIN_FILENO]);
-        return true;
+        return read_payload_wire(s, error);
 }

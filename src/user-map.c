@@ -2,8 +2,8 @@
 /*
  * The id maps of both user namespaces.
  *
- * Role: user_setup_parent() launcher, with the caller's rights; user_setup_child() and user_map_payload() init, with the outer
- * user namespace's capabilities. Threads: one. Order: steps 4 and 9.
+ * Role: user_setup_parent() launcher, with the caller's rights; user_setup_child() init, with the outer user namespace's
+ * capabilities; user_map_payload() either init or the payload. Threads: one. Order: steps 4 and 9.
  */
 #include <fcntl.h>
 #include <grp.h>
@@ -178,7 +178,7 @@ bool user_setup_child(const Spec *spec, GError **error) {
         return true;
 }
 
-bool user_map_payload(const Spec *spec, int proc, pid_t payload, GError **error) {
+bool user_map_payload(const Spec *spec, int proc, const char *dir, GError **error) {
         g_autoptr(GArray) uids = g_array_new(FALSE, FALSE, sizeof(IdRange)),
                           gids = g_array_new(FALSE, FALSE, sizeof(IdRange));
         struct {
@@ -193,8 +193,7 @@ bool user_map_payload(const Spec *spec, int proc, pid_t payload, GError **error)
                         g_array_append_val(maps[m].to, range);
                 }
         g_autofree char *uid_text = map_text(uids), *gid_text = map_text(gids);
-        g_autofree char *uid_path = g_strdup_printf("%d/uid_map", (int) payload),
-                        *gid_path = g_strdup_printf("%d/gid_map", (int) payload);
+        g_autofree char *uid_path = g_strconcat(dir, "/uid_map", NULL), *gid_path = g_strconcat(dir, "/gid_map", NULL);
         if (!fd_write_file(proc, uid_path, uid_text))
                 return err_set(error, errno, "write the payload's uid_map");
         if (!fd_write_file(proc, gid_path, gid_text))

@@ -17,5 +17,9 @@ bool user_map_self(const Spec *spec, GError **error);
  * on the host (upper directories) is the caller's. */
 bool user_setup_child(const Spec *spec, GError **error);
 
-/* Init: write the maps of the payload's inner user namespace: the outer's, id by id. proc is an O_PATH fd of the box's /proc. */
-bool user_map_payload(const Spec *spec, int proc, pid_t payload, GError **error);
+/*
+ * The maps of the payload's inner user namespace: the outer's, id by id, written below dir ("/proc/self", or a name relative to the
+ * O_PATH fd proc of the box's /proc). Where user_maps_itself() the payload writes them, which is allowed to who maps its own ids alone
+ * (user_namespaces(7)), else init does.
+ */
+bool user_map_payload(const Spec *spec, int proc, const char *dir, GError **error);

@@ -6,6 +6,7 @@
  */
 #include <fcntl.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/fd.h"
 
@@ -104,4 +105,56 @@ bool fd_set_nonblock(int fd, bool on) {
                 return false;
         int wanted = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
         return wanted == flags || fcntl(fd, F_SETFL, wanted) == 0;
+}
+
+void fd_later_take(FdLater *later, int *fd) {
+        if (*fd >= 0 && later->n < FD_LATER_MAX)
+                later->fds[later->n++] = fd_steal(fd);
+        fd_closep(fd);
+}
+
+int fd_later_unlink(FdLater *later, int dirfd, const char *name, int flags) {
+        _cleanup_close_ int held = later->n < FD_LATER_MAX ? openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
+        int r = unlinkat(dirfd, name, flags);
+
+        if (r == 0)
+                fd_later_take(later, &held);
+        return r;
+}
+
+/* They are given to a socket that holds only itself, which the kernel collects in a worker (unix_gc(), net/unix/garbage.c). */
+void fd_later_release(FdLater *later) {
+        int ends[2];
+
+        if (later->n == 0)
+                return;
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0) {
+                union {
+                        struct cmsghdr align;
+                        char space[CMSG_SPACE(sizeof(int) * (FD_LATER_MAX + 1))];
+                } control = { 0 };
+                char byte = 0;
+                struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+                size_t size = sizeof(int) * later->n;
+                struct msghdr msg = { .msg_iov = &iov,
+                                      .msg_iovlen = 1,
+                                      .msg_control = &control,
+                                      .msg_controllen = CMSG_SPACE(size + sizeof(int)) };
+                struct cmsghdr *c = &control.align;
+
+                c->cmsg_level = SOL_SOCKET;
+                c->cmsg_type = SCM_RIGHTS;
+                c->cmsg_len = CMSG_LEN(size + sizeof(int));
+                memcpy(CMSG_DATA(c), later->fds, size);
+                memcpy(CMSG_DATA(c) + size, &ends[1], sizeof(int));
+                (void) sendmsg(ends[0], &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+        } else {
+                ends[0] = ends[1] = -1;
+        }
+        for (size_t i = 0; i < later->n; i++)
+                close(later->fds[i]);
+        later->n = 0;
+        /* In this order: it is the end of the first that has the kernel look for such sockets, and by then nobody holds the second. */
+        fd_closep(&ends[1]);
+        fd_closep(&ends[0]);
 }

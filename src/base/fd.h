@@ -44,5 +44,19 @@ bool fd_write_file(int dirfd, const char *path, const char *text);
  */
 bool fd_keep_only(int *keep, size_t n);
 
+/*
+ * Descriptors whose last close keeps the kernel busy: closed by a worker of its own instead of by us. Full, or where that is not to
+ * be had, they are closed at once. Start with zeroes.
+ */
+#define FD_LATER_MAX 64
+typedef struct {
+        int fds[FD_LATER_MAX];
+        size_t n;
+} FdLater;
+void fd_later_take(FdLater *later, int *fd); /* sets *fd to -1; what is -1 already is passed over */
+void fd_later_release(FdLater *later);
+/* unlinkat(2), but the inode is let go of later; its space with it. 0, or -1 with errno. */
+int fd_later_unlink(FdLater *later, int dirfd, const char *name, int flags);
+
 /* Set or clear O_NONBLOCK. False with errno set. */
 bool fd_set_nonblock(int fd, bool on);

@@ -23,9 +23,11 @@ static const WireRow wire_table[WIRE_TYPE_MAX] = {
         [WIRE_MAPPED] = { "MAPPED", "()", 0, "launcher", "child" },
         [WIRE_GO] = { "GO", "()", 0, "launcher", "payload" },
         [WIRE_SIGNAL] = { "SIGNAL", "(i)", 0, "launcher", "child" },
+        [WIRE_DIRS] = { "DIRS", "()", 0, "launcher", "child" },
         [WIRE_RESUME] = { "RESUME", "()", 0, "launcher", "child" },
-        [WIRE_NET_FDS] = { "NET_FDS", "()", 1, "child", "launcher" },
         [WIRE_FS_FDS] = { "FS_FDS", "()", 4, "child", "launcher" },
+        [WIRE_NET_FDS] = { "NET_FDS", "()", 1, "payload", "launcher" },
+        [WIRE_UNSHARED] = { "UNSHARED", "()", 1, "payload", "child" },
         [WIRE_PTY] = { "PTY", "()", 1, "child", "launcher" },
         [WIRE_ROOTED] = { "ROOTED", "()", 2, "child", "launcher" },
         [WIRE_STOPPED] = { "STOPPED", "(i)", 0, "child", "launcher" },
@@ -110,7 +112,8 @@ bool wire_send(int fd, WireType type, GVariant *body, const int *fds, unsigned n
         for (;;) {
                 if (sendmsg(fd, &msg, MSG_NOSIGNAL) >= 0)
                         return true;
-                if (errno != EINTR)
+                /* ECONNRESET says, once, that the peer closed without having read all; the next try says EPIPE. */
+                if (errno != EINTR && errno != ECONNRESET)
                         return err_set(error, errno, "send %s", row->name);
         }
 }

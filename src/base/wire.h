@@ -16,10 +16,14 @@ typedef enum {
         WIRE_MAPPED = 1, /* the id maps are written */
         WIRE_SIGNAL,     /* (i) forward this signal to the payload */
         WIRE_RESUME,     /* the launcher was continued: so shall the payload be */
+        WIRE_DIRS,       /* the box's directory has all that overlays need */
         /* launcher → payload */
         WIRE_GO, /* helpers and limits are ready: start */
+        /* payload → launcher */
+        WIRE_NET_FDS, /* + the TAP's fd */
+        /* payload → child */
+        WIRE_UNSHARED, /* + its network namespace: that and the inner user namespace are made */
         /* child → launcher */
-        WIRE_NET_FDS,  /* + the TAP's fd */
         WIRE_FS_FDS,   /* + /dev/fuse, mounted; + the lower root, + the box layer, + the outer user namespace */
         WIRE_PTY,      /* + the pty's master side */
         WIRE_ROOTED,   /* + the payload's pidfd, + the mount namespace: the root stands */

@@ -166,6 +166,12 @@ def test_user_namespaces_disabled(box):
     assert doctor.rc == 1 and "max_user_namespaces" in doctor.out, doctor
 
 
+def test_network_namespaces_disabled(box):
+    """It is the payload's process that makes it, while init builds the root: one error all the same."""
+    result = in_machine("echo 0 >/proc/sys/user/max_net_namespaces", box, "run", "--", "true")
+    assert_refused(result, "network namespace", "max_net_namespaces")
+
+
 @pytest.mark.slice
 def test_tun_missing(box):
     result = in_machine("mount -t tmpfs none /dev/net", box, "run", "--", "true")

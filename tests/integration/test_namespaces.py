@@ -48,6 +48,12 @@ def test_network_host_is_the_hosts(box):
     assert box.sh("readlink /proc/self/ns/net", "--network=host").ok().out.strip() == os.readlink("/proc/self/ns/net")
 
 
+def test_sys_shows_the_boxs_network(box):
+    """init makes /sys, the payload's process the network namespace: init must have entered it by then."""
+    assert box.sh("ls /sys/class/net", "--network=none").lines() == ["lo"]
+    assert box.sh("cd /proc/sys/net/ipv4; cat ping_group_range", "--network=none").lines() == [f"{os.getgid()}\t{os.getgid()}"]
+
+
 def test_caller_keeps_ids_and_name(box):
     me = pwd.getpwuid(os.getuid())
     lines = box.sh("id -u; id -g; id -un; echo $HOME; echo $USER").lines()

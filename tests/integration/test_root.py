@@ -70,6 +70,15 @@ def test_changes_are_kept_until_the_next_run(box):
     assert len(os.listdir(box.boxes)) == 1
 
 
+def test_changes_are_forgotten_by_a_run_without_overlay(no_kept):
+    no_kept.run("--overlay=kernel", "--", "sh", "-c", "echo kept >kept-file").ok()
+    assert len(os.listdir(no_kept.boxes)) == 1
+    assert no_kept.run("--overlay=none", "--", "no-such-command").rc == 127
+    assert len(os.listdir(no_kept.boxes)) == 1, "a run that never was forgets nothing"
+    no_kept.run("--overlay=none", "--", "true").ok()
+    assert os.listdir(no_kept.boxes) == []
+
+
 def test_nothing_is_kept_with_rm(no_kept):
     result = no_kept.run("--rm", "--", "sh", "-c", "echo x >f")
     assert result.rc == 0 and result.err == ""

@@ -144,6 +144,26 @@ static void test_accounts(void) {
         assert_account("", 0, NULL, NULL, NULL);
 }
 
+static void test_groups(void) {
+        static const char passwd[] = "ann:x:1000:1000::/home/ann:/bin/sh\nbob:x:1001:1001::/home/bob:/bin/sh\n"
+                                     "carl:x:1002:100::/home/carl:/bin/sh\ndora:x:1003:100::/home/dora:/bin/sh\n",
+                          group[] = "ann:x:1000:\nbob:x:1001:ann\nusers:x:100:\nself:x:1004:erna\n# ann:x:1000:bob\nshort:x:1000\n";
+        static const struct {
+                const char *name;
+                gid_t gid;
+                bool own;
+        } rows[] = {
+                { "ann", 1000, true },   { "bob", 1001, false } /* ann is in it, too */,
+                { "carl", 100, false } /* and so is dora */, { "erna", 1004, true },
+                { "fred", 1005, false } /* in no file */,
+        };
+        for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
+                g_assert_true(account_group_is_own(passwd, group, rows[i].name, rows[i].gid) == rows[i].own);
+        g_assert_false(account_group_is_own(NULL, group, "ann", 1000));
+        g_assert_false(account_group_is_own(passwd, NULL, "ann", 1000));
+        g_assert_false(account_group_is_own(passwd, group, NULL, 1000));
+}
+
 /* None of these is anybody, and each leaves the line behind it as it is. */
 static void test_hostile_accounts(void) {
         static const char *const lines[] = {
@@ -256,6 +276,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/mountinfo/of-type", test_mounts_of);
         g_test_add_func("/mountinfo/below", test_below);
         g_test_add_func("/account/find", test_accounts);
+        g_test_add_func("/account/groups", test_groups);
         g_test_add_func("/account/hostile-lines", test_hostile_accounts);
         g_test_add_func("/account/lookup", test_lookup);
         g_test_add_func("/account/getent", test_getent);
