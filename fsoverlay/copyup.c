@@ -197,8 +197,9 @@ int own_like(Fs *fs, int dir, const char *name, int fd, const struct stat *st) {
                 int r = dir < 0 ? fchown(fd, uid, gid) : fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW);
                 if (r == 0)
                         return 0;
-                if (uid_mapped && gid_mapped && fs->agent && agent_chown(fs->agent, dir, dir < 0 ? NULL : name, fd, uid == (uid_t) -1 ? uid : ids_uid_out(&fs->ids, uid),
-                                                                         gid == (gid_t) -1 ? gid : ids_gid_out(&fs->ids, gid)) == 0)
+                uint32_t box_uid = uid == (uid_t) -1 ? uid : ids_uid_out(&fs->ids, uid);
+                uint32_t box_gid = gid == (gid_t) -1 ? gid : ids_gid_out(&fs->ids, gid);
+                if (uid_mapped && gid_mapped && fs->agent && agent_chown(fs->agent, dir, dir < 0 ? NULL : name, fd, box_uid, box_gid) == 0)
                         return 0;
         }
         return note_owner(fs, dir, name, fd, st);

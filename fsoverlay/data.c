@@ -25,6 +25,14 @@ void journal_node(Fs *fs, Node *node, unsigned once, const char *what) {
                 journal_event(fs->journal, what, path);
 }
 
+void journal_name(Fs *fs, Node *dir, const char *name, const char *what) {
+        pthread_rwlock_rdlock(&fs->tree);
+        g_autofree char *path = node_path(fs, dir, name);
+        pthread_rwlock_unlock(&fs->tree);
+        if (path)
+                journal_event(fs->journal, what, path);
+}
+
 static Fd *data_fd(Fs *fs, Node *node, bool write, int *ret_err) {
         Fd *f = node_is(node, NODE_NAMELESS) ? fd_pinned(fs, node) : NULL;
 

@@ -53,6 +53,7 @@
 typedef struct {
         int root;   /* O_PATH directory; -1: there is none (a mount without upper) */
         bool host;  /* a live host tree: no overlay marks are read in it, rules and others_eyes are asked */
+        bool ruled;  /* rules are asked of its names */
         bool dot_wh; /* marks of the form .wh.NAME may be in it */
         bool places; /* the box's own layer: its directories are there for what is in them, and look like those below */
 } Layer;
@@ -310,6 +311,8 @@ int node_stat(Fs *fs, Node *node, struct stat *ret); /* st_nlink as the box is t
 
 /* data.c: an event of --trace-files, once for each node and kind (NODE_READ, NODE_WRITTEN). Takes Fs.tree. */
 void journal_node(Fs *fs, Node *node, unsigned once, const char *what);
+/* The same of a name in a directory, or with NULL of the directory; journal_event() sees to it that each is there once. */
+void journal_name(Fs *fs, Node *dir, const char *name, const char *what);
 
 /* notify: what the kernel shall forget of a file, from a thread of its own (asking from a request's thread can deadlock on a page) */
 void notify_changed(Fs *fs, Node *node);

@@ -124,11 +124,13 @@ static bool closed_to_others(const Fs *fs, const struct stat *st) {
         return mine && !S_ISLNK(st->st_mode) && (st->st_mode & need) != need;
 }
 
-/* What rules and others' eyes leave of a name of a host layer; *rule: the parent's, then the name's. */
-static bool host_shows(Fs *fs, Node *parent, const char *name, const struct stat *st, RuleState *rule) {
-        if (!S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode) && !S_ISLNK(st->st_mode))
+/* What rules and others' eyes leave of a lower name; *rule: the parent's, then the name's. */
+static bool layer_shows(Fs *fs, const Layer *layer, Node *parent, const char *name, const struct stat *st, RuleState *rule) {
+        if (layer->host && !S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode) && !S_ISLNK(st->st_mode))
                 return false;
-        if (fs->rules && !rules_trivial(*rule)) {
+        if (!layer->ruled || !fs->rules)
+                return true;
+        if (!rules_trivial(*rule)) {
                 RuleState state = *rule;
                 g_autofree char *path = NULL;
                 if (rules_needs_path(fs->rules)) {
@@ -142,9 +144,7 @@ static bool host_shows(Fs *fs, Node *parent, const char *name, const struct stat
                 if (!rules_enter(fs->rules, state, path, name, S_ISDIR(st->st_mode), rule))
                         return false;
         }
-        if (fs->rules && rules_others_eyes(*rule) && closed_to_others(fs, st))
-                return rules_close(rule);
-        return true;
+        return !rules_others_eyes(*rule) || !closed_to_others(fs, st) || rules_close(rule);
 }
 
 static bool has_dot_wh(int dir, const char *name) {
@@ -288,7 +288,7 @@ static int follow_redirect(Fs *fs, unsigned from, const char *path, Found *f) {
                 close(fd);
                 if (!ok)
                         return -EIO;
-                if (layer->host && fs->rules && !old_path_shows(fs, layer, path, &f->rule))
+                if (layer->ruled && fs->rules && !old_path_shows(fs, layer, path, &f->rule))
                         continue;
                 if (f->n_lower == 0 && f->upper)
                         f->ino = fs_shown_ino(fs, st.st_dev, st.st_ino);
@@ -356,8 +356,11 @@ int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *re
                         break;
                 }
                 r = ask_layer(fs, number, dir->fd, name, &st);
-                if (r == 1 && layer->host && !host_shows(fs, parent, name, &st, &ret->rule))
+                RuleState rule = parent->dir->rule;
+                if (r == 1 && number != LAYER_UPPER && !layer_shows(fs, layer, parent, name, &st, &rule))
                         r = 0;
+                if (r == 1 && layer->ruled)
+                        ret->rule = rule;
                 if (r != 1 || (found && !S_ISDIR(st.st_mode))) {
                         fd_put(fs, dir);
                         if (r == 0)

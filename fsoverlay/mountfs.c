@@ -152,6 +152,7 @@ Fs *fs_open(const FsParts *parts, int dev, GError **error) {
         for (unsigned i = 0; i < parts->n_lowers; i++)
                 fs->layers[i + 1] = (Layer){ .root = parts->lowers[i],
                                              .host = parts->last_is_host && i + 1 == parts->n_lowers,
+                                             .ruled = !parts->last_is_host || i + 1 == parts->n_lowers,
                                              .places = parts->last_is_host && i + 1 < parts->n_lowers,
                                              .dot_wh = parts->dot_wh && !(parts->last_is_host && i + 1 == parts->n_lowers) };
         fs->read_only = parts->upper < 0 || config->read_only;

@@ -80,13 +80,8 @@ int op_lookup(Request *r) {
                 return -EINVAL;
         int n = entry_lookup(r->fs, r->node, name, 0, &node, &st);
         if (n == -ENOENT) {
-                if (r->fs->journal) {
-                        pthread_rwlock_rdlock(&r->fs->tree);
-                        g_autofree char *path = node_path(r->fs, r->node, name);
-                        pthread_rwlock_unlock(&r->fs->tree);
-                        if (path)
-                                journal_event(r->fs->journal, "absent", path);
-                }
+                if (r->fs->journal)
+                        journal_name(r->fs, r->node, name, "absent");
                 /* An absent name is worth remembering, too: node 0. */
                 *out = (struct fuse_entry_out){ .entry_valid = entry_valid(r->fs, dir_has_lower(r->node) ? NULL : r->node) };
                 r->out_len = sizeof *out;
@@ -310,7 +305,7 @@ static int make_new(Request *r, const char *name, const New *new, Node **ret, st
         pthread_rwlock_rdlock(&fs->tree);
         n = make_named(r, name, new, ret, st);
         pthread_rwlock_unlock(&fs->tree);
-        if (n == 0 && fs->journal && !S_ISDIR(new->mode))
+        if (n == 0 && fs->journal)
                 journal_node(fs, *ret, NODE_WRITTEN, "write");
         return n;
 }
@@ -500,6 +495,8 @@ int op_link(Request *r) {
         pthread_rwlock_unlock(&fs->tree);
         if (n < 0)
                 return n;
+        if (fs->journal)
+                journal_name(fs, r->node, name, "write");
         node_ref(node);
         reply_entry(r, node, &st, r->out);
         r->out_len = sizeof(struct fuse_entry_out);

@@ -116,13 +116,13 @@ static bool judge(Merge *m, const char *name, uint8_t *type, bool *gone) {
         *gone = false;
         if (*type == DT_UNKNOWN)
                 *type = fstatat(m->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint8_t) IFTODT(st.st_mode) : DT_UNKNOWN;
-        if (layer->host) {
-                if (*type != DT_REG && *type != DT_DIR && *type != DT_LNK)
-                        return false;
-                RuleState rule = m->dir->dir->rule;
-                return !m->fs->rules || rules_trivial(rule) ||
-                       rules_enter(m->fs->rules, rule, m->path, name, *type == DT_DIR, &rule);
-        }
+        if (layer->host && *type != DT_REG && *type != DT_DIR && *type != DT_LNK)
+                return false;
+        RuleState rule = m->dir->dir->rule;
+        if (layer->ruled && m->fs->rules && !rules_trivial(rule) && !rules_enter(m->fs->rules, rule, m->path, name, *type == DT_DIR, &rule))
+                return false;
+        if (layer->host)
+                return true;
         if (*type == DT_CHR && fstatat(m->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && stat_is_whiteout(&st))
                 *gone = true;
         return true;
@@ -223,7 +223,7 @@ static int build(Fs *fs, Node *dir, DirList **ret) {
                 if (i < 0 && !node_is(dir, NODE_UPPER))
                         continue;
                 m.layer = i < 0 ? LAYER_UPPER : dir->dir->lower[i].layer;
-                if (fs->layers[m.layer].host && fs->rules && rules_needs_path(fs->rules)) {
+                if (fs->layers[m.layer].ruled && fs->rules && rules_needs_path(fs->rules)) {
                         g_autofree char *path = dir_path(fs, dir, m.layer);
                         g_free(below);
                         m.path = below = path ? g_strconcat("/", path, NULL) : NULL;
@@ -380,13 +380,8 @@ static int list_dir(Request *r, bool plus) {
         int n = get_list(fs, r->node, place == 0, &list);
         if (n < 0)
                 return n;
-        if (place == 0 && fs->journal) {
-                pthread_rwlock_rdlock(&fs->tree);
-                g_autofree char *path = node_path(fs, r->node, NULL);
-                pthread_rwlock_unlock(&fs->tree);
-                if (path)
-                        journal_event(fs->journal, "list", path);
-        }
+        if (place == 0 && fs->journal)
+                journal_name(fs, r->node, NULL, "list");
         pthread_rwlock_rdlock(&fs->tree);
         uint64_t up = r->node->parent ? r->node->parent->ino : r->node->ino;
         pthread_rwlock_unlock(&fs->tree);

@@ -138,6 +138,8 @@ int op_unlink(Request *r) {
         pthread_rwlock_unlock(&fs->tree);
         if (n == 0 && freed)
                 quota_release(fs->quota, freed);
+        if (n == 0 && fs->journal)
+                journal_name(fs, r->node, name, "write");
         return n;
 }
 
@@ -195,6 +197,8 @@ int op_rmdir(Request *r) {
                 n = -ENOTEMPTY;
         }
         node_unref(fs, node, 1);
+        if (n == 0 && fs->journal)
+                journal_name(fs, r->node, name, "write");
         return n;
 }
 
@@ -403,6 +407,10 @@ static int do_rename(Request *r, uint64_t newdir, unsigned flags, size_t offset)
                 pthread_rwlock_unlock(&fs->tree);
                 if (n == 0 && freed)
                         quota_release(fs->quota, freed);
+                if (n == 0 && fs->journal) {
+                        journal_name(fs, r->node, old_name, "write");
+                        journal_name(fs, parent, name, "write");
+                }
         }
         if (from.node)
                 node_unref(fs, from.node, 1);

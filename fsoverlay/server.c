@@ -8,6 +8,10 @@
  * every first write of a file asks for its capabilities), and opens what its threads need when they start, which a confined
  * process cannot.
  *
+ * What the kernel cannot be kept from: to ask for a new file's capabilities before its first write (cap_inode_need_killpriv(),
+ * security/commoncap.c), for a directory's attributes after a name was made in it (fuse_dir_changed(), fs/fuse/dir.c), and for those
+ * of a file after it was read, whose atime may be another.
+ *
  * Requests come from the kernel, not from the box: their form can be trusted, names in them cannot. Sizes are checked all the same.
  */
 #include <errno.h>
