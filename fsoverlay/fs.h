@@ -173,6 +173,8 @@ typedef struct Fs {
         pthread_mutex_t whiteout_lock;
         pthread_mutex_t removed_lock;
         GHashTable *removed; /* st_ino of lower files with several names → how many were removed */
+        _Atomic unsigned n_freed; /* nodes, of all time */
+        _Atomic bool trim;        /* memory is to be given back after this request */
         uint64_t hash_key[2];
 
         struct Notifier *notifier;
@@ -200,6 +202,7 @@ bool node_rename(Fs *fs, Node *node, Node *old_parent, const char *old_name, Nod
 /* The node that is known under a name, or NULL. A reference more. Under Fs.tree. */
 Node *node_known(Fs *fs, Node *parent, const char *name, const Found *found);
 uint64_t nodes_count(Fs *fs);
+void nodes_trim(Fs *fs); /* give memory back, if many nodes went since the last time */
 
 static inline pthread_mutex_t *node_lock(Fs *fs, const Node *node) {
         return &fs->stripes[((uintptr_t) node >> 5) * 2654435761u % NODE_STRIPES];

@@ -19,6 +19,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -106,6 +107,8 @@ static int block_signals(GError **error) {
 
 /* Threads, then *ready or FS_READY; and at the end what is still to be said. */
 static bool run(Fs *fs, unsigned threads, int wire, int signals, int *ready, const char *stats, GError **error) {
+        /* A heap for each thread would be mostly empty ones. */
+        (void) mallopt(M_ARENA_MAX, 2);
         int r = notifier_start(fs);
         if (r < 0)
                 return err_set(error, -r, "start a thread");

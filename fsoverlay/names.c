@@ -99,6 +99,7 @@ int op_forget(Request *r) {
         r->no_reply = true;
         if (r->node != r->fs->root)
                 node_unref(r->fs, r->node, in->nlookup);
+        nodes_trim(r->fs);
         return 0;
 }
 
@@ -110,6 +111,7 @@ int op_batch_forget(Request *r) {
         for (uint32_t i = 0; i < in->count && (i + 1) * sizeof *one + sizeof *in <= r->in_len; i++)
                 if (one[i].nodeid && one[i].nodeid != FUSE_ROOT_ID)
                         node_unref(r->fs, node_of_id(r->fs, one[i].nodeid), one[i].nlookup);
+        nodes_trim(r->fs);
         return 0;
 }
 

@@ -8,6 +8,7 @@
  * what the kernel remembers. Names are not hashed: a lookup asks the real directory anyway, and finds the node by device and inode number.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -111,7 +112,12 @@ void node_ref(Node *node) {
         atomic_fetch_add_explicit(&node->refs, 1, memory_order_relaxed);
 }
 
+/* So many nodes forgotten: a good time to give their pages back, which free(3) by itself does only at the heap's end. */
+#define TRIM_AFTER 8192u
+
 static void node_free(Fs *fs, Node *node) {
+        if (atomic_fetch_add_explicit(&fs->n_freed, 1, memory_order_relaxed) % TRIM_AFTER == TRIM_AFTER - 1)
+                atomic_store(&fs->trim, true);
         fd_drop_all(fs, node);
         if (S_ISDIR(node->type)) {
                 for (unsigned i = 0; i < node->dir->n; i++)
@@ -359,6 +365,11 @@ bool node_rename(Fs *fs, Node *node, Node *old_parent, const char *old_name, Nod
                 return false;
         node_drop_name(fs, node, old_parent, old_name);
         return true;
+}
+
+void nodes_trim(Fs *fs) {
+        if (atomic_load_explicit(&fs->trim, memory_order_relaxed) && atomic_exchange(&fs->trim, false))
+                (void) malloc_trim(0);
 }
 
 uint64_t nodes_count(Fs *fs) {
