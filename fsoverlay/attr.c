@@ -112,7 +112,7 @@ static int reply_attr(Request *r, const struct stat *st) {
 }
 
 int op_getattr(Request *r) {
-        struct stat st;
+        struct stat st = { 0 };
 
         pthread_rwlock_rdlock(&r->fs->tree);
         int n = node_stat(r->fs, r->node, &st);
@@ -210,7 +210,7 @@ static mode_t without_setid(mode_t mode) {
 int op_setattr(Request *r) {
         const struct fuse_setattr_in *in = r->in;
         Fs *fs = r->fs;
-        struct stat st;
+        struct stat st = { 0 };
         Place p;
 
         int n = copy_up(fs, r->node, in->valid & FATTR_SIZE ? (int64_t) in->size : -1);

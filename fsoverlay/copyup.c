@@ -123,7 +123,8 @@ int copy_up_xattrs(Fs *fs, int from, int to) {
 
         ssize_t n = flistxattr(from, names, sizeof names);
         if (n < 0 && errno == ERANGE) {
-                list = more_names = g_malloc(XATTR_LIST_MAX);
+                more_names = g_malloc(XATTR_LIST_MAX);
+                list = more_names;
                 n = flistxattr(from, list, XATTR_LIST_MAX);
         }
         if (n < 0)
@@ -249,7 +250,7 @@ static int put_in_place(Fs *fs, Node *node, const char *temp) {
 
 static int copy_up_dir(Fs *fs, Node *node) {
         char temp[32];
-        struct stat st;
+        struct stat st = { 0 };
         Place p;
 
         pthread_rwlock_rdlock(&fs->tree);
@@ -401,7 +402,7 @@ static int put_in_index(Fs *fs, Node *node, const char *temp, nlink_t names) {
 
 static int copy_up_file(Fs *fs, Node *node, int64_t keep) {
         char temp[32];
-        struct stat st, now;
+        struct stat st = { 0 }, now;
         Place p;
         int fd = -1;
 

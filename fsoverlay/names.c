@@ -69,7 +69,7 @@ int entry_lookup(Fs *fs, Node *parent, const char *name, unsigned from, Node **r
 int op_lookup(Request *r) {
         const char *name = r->in_len > 0 && memchr(r->in, '\0', r->in_len) ? r->in : NULL;
         struct fuse_entry_out *out = r->out;
-        struct stat st;
+        struct stat st = { 0 };
         Node *node;
 
         if (!name)
@@ -314,7 +314,7 @@ static int make_new(Request *r, const char *name, const New *new, Node **ret, st
 
 static int reply_new(Request *r, const char *name, const New *new) {
         Node *node;
-        struct stat st;
+        struct stat st = { 0 };
 
         int n = make_new(r, name, new, &node, &st);
         if (n < 0)
@@ -355,7 +355,7 @@ int op_create(Request *r) {
         } *out = r->out;
         New new = { .mode = S_IFREG | (in->mode & 07777), .umask = in->umask };
         Node *node;
-        struct stat st;
+        struct stat st = { 0 };
 
         int n = make_new(r, request_name(r, sizeof *in), &new, &node, &st);
         if (n < 0)
@@ -375,7 +375,7 @@ int op_tmpfile(Request *r) {
         } *out = r->out;
         Fs *fs = r->fs;
         uint32_t uid, gid;
-        struct stat st, dir_st;
+        struct stat st = { 0 }, dir_st = { 0 };
         Place parent;
 
         int n = copy_up(fs, r->node, -1);
@@ -469,7 +469,7 @@ int op_link(Request *r) {
         const char *name = request_name(r, sizeof *in);
         Fs *fs = r->fs;
         Node *node = node_of_id(fs, in->oldnodeid);
-        struct stat st;
+        struct stat st = { 0 };
 
         if (!name)
                 return -EINVAL;

@@ -160,7 +160,7 @@ Quota *quota_new_used(guint64 limit, guint64 used) {
 }
 
 Quota *quota_new(guint64 limit, int upper_fd, GError **error) {
-        guint64 used;
+        guint64 used = 0;
         return quota_count(upper_fd, &used, error) ? quota_new_used(limit, used) : NULL;
 }
 

@@ -315,7 +315,7 @@ static int put_entry(Request *r, const DirList *list, const Entry *e, bool fresh
         size_t len = strlen(name), size = (plus ? FUSE_NAME_OFFSET_DIRENTPLUS : FUSE_NAME_OFFSET) + len;
         unsigned from = fresh ? e->layer : 0;
         char *at = (char *) r->out + r->out_len;
-        struct stat st;
+        struct stat st = { 0 };
 
         size = FUSE_DIRENT_ALIGN(size);
         if (r->out_len + size > r->out_size)

@@ -235,12 +235,12 @@ bool standalone_background(int *ret_ready, GError **error) {
 void standalone_serving(int *ready) {
         if (*ready < 0)
                 return;
-        _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        int null = open("/dev/null", O_RDWR | O_CLOEXEC);
         for (int fd = 0; null >= 0 && fd < 3; fd++)
                 if (null != fd && dup2(null, fd) < 0)
                         log_note("descriptor %d: %s", fd, g_strerror(errno));
-        if (null >= 0 && null < 3)
-                null = -1; /* it was closed, and is the place of one of them now */
+        if (null > 2) /* else one of them was closed, and this is it now */
+                close(null);
         (void) fd_write_all(*ready, "", 1); /* a parent that is gone needs no telling */
         fd_closep(ready);
 }

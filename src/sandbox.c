@@ -133,7 +133,7 @@ static bool prepare(Sandbox *s, GError **error) {
                 return err_step(error, "network");
         if (spec->root.overlay != OVERLAY_NONE && !(s->dir = box_dir_new(s->id, &spec->caller, error)))
                 return err_step(error, "state");
-        if (spec->root.overlay == OVERLAY_FUSE && !fs_helper_start(spec, spec->root.read_only ? -1 : s->dir->fd, &s->fs, error))
+        if (spec->root.overlay == OVERLAY_FUSE && !fs_helper_start(spec, spec->root.read_only || !s->dir ? -1 : s->dir->fd, &s->fs, error))
                 return false;
         s->plan = root_plan_new(spec, s->dir ? s->dir->path : NULL, error);
         if (!s->plan || !add_etc_files(s, error))
