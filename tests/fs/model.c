@@ -709,7 +709,7 @@ static long slot_put(World *w, int slot, int side, int fd) {
 static long do_path_op(World *w, int side, const Op *op, Result *r) {
         int dir = w->dir[side];
         struct timespec times[2] = { { op->m, 1 }, { op->n, (long)op->flags } };
-        char text[TEXT];
+        char text[TEXT + 64];
         ssize_t n;
         Names names;
 
@@ -1106,8 +1106,9 @@ static void settle(World *w, int dirfd, const char *name) {
 
         if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISLNK(st.st_mode))
                 return;
-        if ((st.st_mode & 0600) != 0600 || (S_ISDIR(st.st_mode) && (st.st_mode & 0100) == 0))
-                fchmodat(dirfd, name, (st.st_mode & 07777) | (S_ISDIR(st.st_mode) ? 0700 : 0600), 0);
+        if (((st.st_mode & 0600) != 0600 || (S_ISDIR(st.st_mode) && (st.st_mode & 0100) == 0)) &&
+                fchmodat(dirfd, name, (st.st_mode & 07777) | (S_ISDIR(st.st_mode) ? 0700 : 0600), 0) < 0)
+                return; /* a difference shows in the comparison */
         fd = S_ISDIR(st.st_mode) ? openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
         if (fd < 0)
                 return;
