@@ -45,7 +45,7 @@ static const int64_t CLOCK_TIMES = 1600000000;
         X(append, 3, "") X(truncate, 4, "") X(read, 6, "") X(chmod, 4, "") X(utimens, 3, "") X(setx, 3, "xattr")                   \
         X(remx, 2, "xattr") X(lsx, 2, "xattr") X(acl, 1, "acl") X(stat, 6, "") X(readlink, 1, "") X(readdir, 4, "")                \
         X(access, 1, "") X(open, 8, "") X(close, 3, "") X(pread, 5, "") X(pwrite, 6, "") X(ftruncate, 3, "")                       \
-        X(fallocate, 3, "fallocate") X(fchmod, 2, "") X(fstat, 4, "") X(fsync, 1, "") X(seekdata, 2, "") X(mmapw, 2, "mmap")       \
+        X(fallocate, 3, "fallocate") X(fchmod, 2, "") X(fstat, 4, "") X(fsync, 1, "") X(seekdata, 2, "seek") X(mmapw, 2, "mmap")       \
         X(mmapr, 2, "mmap") X(cfr, 3, "cfr") X(tmpfile, 1, "tmpfile") X(linkfd, 2, "tmpfile") X(fsetx, 1, "xattr")                 \
         X(freaddir, 2, "") X(createat, 3, "") X(unlinkat, 1, "") X(statat, 2, "") X(futimens, 1, "")
 
@@ -1241,7 +1241,7 @@ int main(int argc, char **argv) {
                 fprintf(stderr,
                         "usage: model [--seed N] [--ops N] [--threads N] [--compare EACH] [--remount EACH] [--kill EACH] [--without FEATURE,...]\n"
                         "             [--log FILE] [--replay FILE] MOUNT ORACLE\n"
-                        "FEATURE: link exchange xattr acl fallocate mmap cfr tmpfile number dirtime redirect\n");
+                        "FEATURE: link exchange xattr acl fallocate mmap cfr tmpfile number dirtime redirect seek\n");
                 return 2;
         }
         top[MOUNT] = argv[i];
