@@ -2,7 +2,7 @@
 """The model checker (model.c) on random layers: one lower and several, with remounts, with kills, with threads, with an upper that becomes a lower.
 
 Seeds are fixed, so that a run is the same each time. MODEL_SEED=N MODEL_OPS=N -k long tries others; a failing sequence is cut down and written to
-$USBOX_TEST_WORK/model-*.txt, which MODEL_REPLAY=FILE -k replay runs again (with the MODEL_SEED that the file's name has)."""
+$USBOX_TEST_WORK/model-*.txt (MODEL_SHRINK=SECONDS, 60), which MODEL_REPLAY=FILE -k replay runs again (with the MODEL_SEED that the file's name has)."""
 import os
 import pathlib
 import re
@@ -34,7 +34,6 @@ def run_model(overlay, oracle, *options, without=(), timeout=300):
             elif line == "kill\n":
                 overlay.crash()
             else:
-                print(line, end="")
                 continue
             try:
                 proc.stdin.write("ok\n")
@@ -81,7 +80,7 @@ def what_failed(error):
     return re.sub(r"^\s*\S.*?: (?=its |it |stat|open|read|lacks|has|byte|directory)", "", re.sub(r"\d+", "N", last))
 
 
-def shrink(scene, lines, error, seconds=60):
+def shrink(scene, lines, error, seconds=int(os.environ.get("MODEL_SHRINK", "60"))):
     """Delta debugging, within that time: the shortest sequence found that fails the same way."""
     end = time.monotonic() + seconds
     kind = what_failed(error)
