@@ -295,7 +295,7 @@ def make_overlay(request):
                 overlay.server.send_signal(signal.SIGABRT)
     marker = request.node.get_closest_marker("limit")
     limit = (marker.args[0] if marker else 60) * SLOW
-    watchdog = threading.Timer(limit, too_long)
+    watchdog = threading.Timer(min(limit, 1 << 22), too_long)
     watchdog.daemon = True
     watchdog.start()
     yield make
