@@ -120,7 +120,11 @@ def snapshot(top, times=True, contents=True):
     for root, dirs, files in os.walk(top):
         for name in dirs + files:
             path = os.path.join(root, name)
-            st = os.lstat(path)
+            try:
+                st = os.lstat(path)
+            except PermissionError as e:
+                found[os.path.relpath(path, top)] = [errno.errorcode[e.errno], None, None]
+                continue
             what = [stat.filemode(st.st_mode), st.st_uid, st.st_gid]
             if times:
                 what.append(st.st_mtime_ns)
@@ -205,7 +209,7 @@ class Overlay:
     def messages(self):
         try:
             return (self.top / "server.log").read_text(encoding="utf-8", errors="replace")[-3000:]
-        except FileNotFoundError:
+        except OSError:
             return ""
 
     def umount(self):

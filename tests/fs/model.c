@@ -859,6 +859,19 @@ static void apply(World *w) {
                 fprintf(w->log, "%s\n", w->doing);
         if (on_slot(op->kind) && (w->slot[op->slot][ORACLE] < 0 || (op->kind == OP_cfr && w->slot[op->slot2][ORACLE] < 0)))
                 return; /* in a sequence that was cut down, what opened it may be gone */
+        if (strstr(without, "dirrename") != NULL && (op->kind == OP_rename || op->kind == OP_noreplace || op->kind == OP_exchange)) {
+                struct statx x;
+
+                if ((attributes(w->dir[ORACLE], op->a, &x) == 0 && S_ISDIR(x.stx_mode)) || (attributes(w->dir[ORACLE], op->b, &x) == 0 && S_ISDIR(x.stx_mode)))
+                        return;
+        }
+        if (op->kind == OP_mmapw) {
+                /* What is written through a mapping reaches the server's own file by write(2), which takes set-id bits away. */
+                struct statx x;
+
+                if (attributes(w->slot[op->slot][ORACLE], "", &x) == 0 && (x.stx_mode & 06000) != 0)
+                        return;
+        }
         if (op->kind == OP_truncate || op->kind == OP_ftruncate) {
                 /* Where the size stays the same, POSIX leaves it open whether the times change. */
                 struct statx x;
@@ -999,7 +1012,7 @@ again:
         op->a[0] = op->b[0] = '\0';
         while (at >= op_info[op->kind].weight)
                 at -= op_info[op->kind++].weight;
-        if (*op_info[op->kind].feature != '\0' && strstr(without, op_info[op->kind].feature) != NULL)
+        if ((*op_info[op->kind].feature != '\0' && strstr(without, op_info[op->kind].feature) != NULL) || (on_slot(op->kind) && strstr(without, "slots") != NULL))
                 goto again;
         op->slot = on_slot(op->kind) ? pick_slot(w) : (int)below(w, SLOTS);
         op->n = pick_offset(w);
@@ -1253,7 +1266,7 @@ int main(int argc, char **argv) {
                 fprintf(stderr,
                         "usage: model [--seed N] [--ops N] [--threads N] [--compare EACH] [--remount EACH] [--kill EACH] [--without FEATURE,...]\n"
                         "             [--log FILE] [--replay FILE] MOUNT ORACLE\n"
-                        "FEATURE: link exchange xattr acl fallocate mmap cfr tmpfile number dirtime redirect seek\n");
+                        "FEATURE: link exchange xattr acl fallocate mmap cfr tmpfile number dirtime redirect dirrename seek slots\n");
                 return 2;
         }
         top[MOUNT] = argv[i];

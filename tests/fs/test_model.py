@@ -84,7 +84,7 @@ def shrink(scene, lines, error, seconds=int(os.environ.get("MODEL_SHRINK", "60")
     """Delta debugging, within that time: the shortest sequence found that fails the same way."""
     end = time.monotonic() + seconds
     kind = what_failed(error)
-    path = WORK / "shrink.txt"
+    path = WORK / f"shrink-{os.getpid()}.txt"
 
     def fails(sequence):
         path.write_text("".join(sequence), encoding="ascii")
