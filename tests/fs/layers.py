@@ -54,7 +54,7 @@ def _new_file(rng, path):
     _stamp(rng, path)
 
 
-def _populate(rng, top, entries, links):
+def populate(rng, top, entries, links):
     dirs, files = [top], []
     for _ in range(entries):
         where = rng.choice(dirs)
@@ -147,7 +147,7 @@ def build(overlay, oracle, seed, entries=250, links=True):
     group when an upper layer hides one of its names, no overlay can tell from stat alone."""
     rng = random.Random(seed)
     base = overlay.lowers[-1]
-    _populate(rng, base, entries, links and len(overlay.lowers) == 1)
+    populate(rng, base, entries, links and len(overlay.lowers) == 1)
     copy_tree(base, oracle)
     for layer in reversed(overlay.lowers[:-1]):
         _make_writable(oracle)

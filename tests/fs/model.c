@@ -356,17 +356,22 @@ static uint64_t content_hash(int fd, int *err) {
         return hash;
 }
 
-static uint64_t xattr_hash(const char *path, int *err) {
+/* shown: with room for text, gets "NAME=VALUE..." of each, or NULL. */
+static uint64_t xattr_hash(const char *path, int *err, char *shown) {
         char list[8192], value[4096];
         ssize_t size = llistxattr(path, list, sizeof list);
         uint64_t sum = 0;
 
         *err = size < 0 ? errno : 0;
+        if (shown != NULL)
+                *shown = '\0';
         for (char *name = list; size > 0 && name < list + size; name += strlen(name) + 1) {
                 ssize_t n = lgetxattr(path, name, value, sizeof value);
 
                 /* of any order: sum up */
                 sum += hash_of(hash_of(strlen(name), name, strlen(name)), value, n < 0 ? 0 : (size_t)n) + (n < 0 ? (uint64_t)errno : 0);
+                for (ssize_t i = -1; shown != NULL && i < n && i < 48 && strlen(shown) < TEXT - 300; i++)
+                        (void)(i < 0 ? sprintf(shown + strlen(shown), " %.200s=", name) : sprintf(shown + strlen(shown), "%02x", (unsigned char)value[i]));
         }
         return sum;
 }
@@ -422,7 +427,7 @@ static void compare_tree(Walk *walk, const int dir[SIDES], const char *path);
 static void compare_entry(Walk *walk, const int dir[SIDES], const char *name, const char *path) {
         World *w = walk->w;
         struct statx x[SIDES];
-        char text[SIDES][TEXT + 64];
+        char text[SIDES][TEXT + 64], path_text[TEXT + 64];
         int fd[SIDES], err[SIDES];
         uint64_t hash[SIDES];
 
@@ -436,9 +441,9 @@ static void compare_entry(Walk *walk, const int dir[SIDES], const char *name, co
                 walk->pair = realloc(walk->pair, (walk->room = walk->room * 2 + 256) * sizeof *walk->pair);
         walk->pair[walk->n++] = (Pair){ x[MOUNT].stx_ino, x[ORACLE].stx_ino };
         for (int s = 0; s < SIDES && strstr(without, "xattr") == NULL; s++)
-                hash[s] = xattr_hash(via(text[s], dir[s], name), &err[s]);
+                hash[s] = xattr_hash(via(path_text, dir[s], name), &err[s], text[s]);
         if (strstr(without, "xattr") == NULL && (hash[MOUNT] != hash[ORACLE] || err[MOUNT] != err[ORACLE]))
-                fail(w, "%s: its extended attributes differ (%s, %s)", path, errno_name(err[MOUNT]), errno_name(err[ORACLE]));
+                fail(w, "%s: its extended attributes are%s (%s), not%s (%s)", path, text[MOUNT], errno_name(err[MOUNT]), text[ORACLE], errno_name(err[ORACLE]));
         if (S_ISLNK(x[ORACLE].stx_mode)) {
                 for (int s = 0; s < SIDES; s++) {
                         ssize_t n = readlinkat(dir[s], name, text[s], TEXT);
@@ -660,7 +665,7 @@ static long with_xattr(World *w, int side, const Op *op, Result *r) {
         default: {
                 int err;
 
-                r->hash = xattr_hash(path, &err);
+                r->hash = xattr_hash(path, &err, NULL);
                 errno = err;
                 return err != 0 ? -1 : 0;
         }
