@@ -309,6 +309,25 @@ static int copy_special(Fs *fs, const Place *p, const struct stat *st, const cha
         return r;
 }
 
+/*
+ * A lower file that is closed to us, of which nothing is to be copied: it is empty (dpkg's and apt's locks are), or is about to be.
+ * One with an ACL is not taken for its mode alone.
+ */
+static bool nothing_to_read(Fs *fs, Node *node, off_t size) {
+        Place p;
+
+        if (size > 0)
+                return false;
+        pthread_rwlock_rdlock(&fs->tree);
+        int r = place_get(fs, node, &p);
+        if (r == 0) {
+                r = xattr_get_place(fs, &p, "system.posix_acl_access", NULL, 0);
+                place_put(fs, &p);
+        }
+        pthread_rwlock_unlock(&fs->tree);
+        return r == -ENODATA || r == -EOPNOTSUPP;
+}
+
 static int copy_regular(Fs *fs, Node *node, const struct stat *st, const char *temp, int64_t keep, int *ret_fd) {
         char text[32];
         int r = 0;
@@ -321,14 +340,14 @@ static int copy_regular(Fs *fs, Node *node, const struct stat *st, const char *t
         } else {
                 from = fd_file(fs, node, false, &r);
         }
-        if (!from)
+        off_t size = keep >= 0 && keep < st->st_size ? keep : st->st_size;
+        if (!from && (r != -EACCES || !nothing_to_read(fs, node, size)))
                 return r;
-        if (from->path) {
+        if (from && from->path) {
                 fd_put(fs, from);
                 return -EACCES;
         }
         r = 0;
-        off_t size = keep >= 0 && keep < st->st_size ? keep : st->st_size;
         if (fs->quota && !quota_reserve(fs->quota, (guint64) size)) {
                 fd_put(fs, from);
                 return -ENOSPC;
@@ -336,9 +355,9 @@ static int copy_regular(Fs *fs, Node *node, const struct stat *st, const char *t
         int fd = openat(fs->work, temp, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
                 r = -errno;
-        if (r == 0)
+        if (r == 0 && from)
                 r = copy_data(from->fd, fd, size, size == st->st_size);
-        if (r == 0)
+        if (r == 0 && from)
                 r = copy_up_xattrs(fs, from->fd, fd);
         fd_put(fs, from);
         (void) g_snprintf(text, sizeof text, "%" PRIu64, node->ino);

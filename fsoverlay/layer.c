@@ -232,6 +232,10 @@ static int ask_layer(Fs *fs, unsigned number, int dir, const char *name, struct 
                                 return r == -ENOENT ? 0 : r;
                 } else if (errno == ENOENT || errno == ENOTDIR) {
                         return layer->dot_wh && has_dot_wh(dir, name) ? -ENOENT : 0;
+                } else if (errno == EACCES && number != LAYER_UPPER) {
+                        /* A directory that is closed to us shows nothing, as where it is listed (read_layer()): whom the kernel lets
+                         * into it, the box's root, can make names there. */
+                        return 0;
                 } else if (errno == ENAMETOOLONG) {
                         return -ENAMETOOLONG;
                 } else {
@@ -503,7 +507,10 @@ void place_put(Fs *fs, Place *place) {
 }
 
 int place_stat(Fs *fs, const Place *place, struct stat *ret) {
-        int r = place->dir < 0 ? fstat(place->fd, ret) : fstatat(place->dir, place->name, ret, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT);
+        /* "." wants the right to search the directory, its descriptor does not. */
+        bool itself = place->dir < 0 || strcmp(place->name, ".") == 0;
+        int r = itself ? fstat(place->dir < 0 ? place->fd : place->dir, ret)
+                       : fstatat(place->dir, place->name, ret, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT);
         if (r < 0 && errno == EACCES && fs->agent && place->dir >= 0)
                 return agent_stat(fs->agent, place->dir, place->name, ret);
         return r < 0 ? -errno : 0;

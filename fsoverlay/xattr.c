@@ -121,8 +121,23 @@ static bool for_agent(const Fs *fs, ssize_t r) {
         return r < 0 && (errno == EACCES || errno == EPERM) && fs->agent;
 }
 
-int xattr_get_place(Fs *fs, const Place *p, const char *xattr, void *value, size_t size) {
+/* "." wants the right to search the directory; its descriptor, by /proc, does not. */
+static bool closed_itself(const Place *p, ssize_t r) {
+        return r < 0 && errno == EACCES && p->dir >= 0 && strcmp(p->name, ".") == 0;
+}
+
+static ssize_t get_place(const Place *p, const char *xattr, void *value, size_t size) {
         ssize_t r = get_at(at_dir(p), at_name(p), xattr, value, size);
+        return closed_itself(p, r) ? get_at(p->dir, NULL, xattr, value, size) : r;
+}
+
+static ssize_t list_place(const Place *p, char *names, size_t size) {
+        ssize_t r = list_at(at_dir(p), at_name(p), names, size);
+        return closed_itself(p, r) ? list_at(p->dir, NULL, names, size) : r;
+}
+
+int xattr_get_place(Fs *fs, const Place *p, const char *xattr, void *value, size_t size) {
+        ssize_t r = get_place(p, xattr, value, size);
         if (for_agent(fs, r) && size > 0)
                 return agent_getxattr(fs->agent, p->dir, at_name(p), p->fd, xattr, value, size);
         return r < 0 ? -errno : (int) r;
@@ -249,7 +264,7 @@ int op_listxattr(Request *r) {
         pthread_rwlock_rdlock(&r->fs->tree);
         int n = place_get(r->fs, r->node, &p);
         if (n == 0) {
-                ssize_t got = list_at(at_dir(&p), at_name(&p), names, sizeof names);
+                ssize_t got = list_place(&p, names, sizeof names);
                 n = for_agent(r->fs, got) ? agent_listxattr(r->fs->agent, p.dir, at_name(&p), p.fd, names, sizeof names)
                     : got < 0             ? -errno
                                           : (int) got;
