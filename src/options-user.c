@@ -349,6 +349,18 @@ static void read_useful(const Caller *caller, GArray **ret_subuids, GArray **ret
         *ret_subgids = read_mappable(caller, SUBGID, "/proc/self/gid_map");
 }
 
+bool user_all_ids(const Spec *spec, GArray *uidmap, GArray *gidmap) {
+        const Caller *caller = &spec->caller;
+        g_autoptr(GArray) subuids = NULL, subgids = NULL;
+
+        read_useful(caller, &subuids, &subgids);
+        if (!subuids || !subgids || (subuids->len == 0 && subgids->len == 0))
+                return false;
+        lay_out(uidmap, 0, caller->uid, subuids);
+        lay_out(gidmap, 0, caller->gid, subgids);
+        return true;
+}
+
 bool user_check(Spec *draft, GError **error) {
         const Caller *caller = &draft->caller;
         g_autoptr(GArray) subuids = NULL, subgids = NULL;

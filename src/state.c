@@ -182,9 +182,12 @@ static int remove_tree(FdLater *later, int dirfd, const char *name) {
         return error;
 }
 
-/* The same inside a user namespace that maps the box's ids: files of subordinate ids are removed by its root. */
+/*
+ * The same inside a user namespace with all of the caller's ids: files of subordinate ids are removed by its root. Not this run's maps:
+ * the box may be an earlier one's, which had others.
+ */
 static int remove_tree_mapped(int dirfd, const char *name, const Spec *spec) {
-        int gate[2], result = EIO;
+        int gate[2], result = EACCES; /* as without them */
         _cleanup_close_ int go = -1, answer = -1;
 
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, gate) < 0)
@@ -207,12 +210,17 @@ static int remove_tree_mapped(int dirfd, const char *name, const Spec *spec) {
         }
         close(gate[1]);
         go = gate[0];
-        if (!user_setup_parent(spec, pid, NULL) || write(go, "M", 1) != 1)
+        if (!user_map_all_ids(spec, pid, NULL) || write(go, "M", 1) != 1)
                 kill(pid, SIGKILL);
         int status;
         if (proc_wait(pid, &status) && WIFEXITED(status))
                 result = WEXITSTATUS(status);
         return result;
+}
+
+/* The errno of a removal: one that the rights of the caller's other ids may help against (real root has them all). */
+static bool wants_other_ids(int errnum, const Spec *spec) {
+        return (errnum == EACCES || errnum == EPERM) && spec->caller.uid != 0;
 }
 
 /* upper/ last: until then the directory is recognised for what it is. What is moved on the way stays in the box's own directory. */
@@ -222,7 +230,7 @@ static int remove_box(FdLater *later, int boxes_fd, const char *id, const Spec *
 
         for (const char *const *part = parts; box >= 0 && *part; part++) {
                 int r = remove_tree(later, box, *part);
-                if ((r == EACCES || r == EPERM) && spec->user.subids)
+                if (wants_other_ids(r, spec))
                         r = remove_tree_mapped(box, *part, spec);
                 if (r != 0)
                         return r;
@@ -285,7 +293,7 @@ bool box_dir_keep(BoxDir *dir, const Spec *spec, GError **error) {
 
         for (const char *const *part = done; *part; part++) {
                 int r = remove_tree(&dir->later, dir->fd, *part);
-                if (r != 0 && spec->user.subids)
+                if (wants_other_ids(r, spec))
                         r = remove_tree_mapped(dir->fd, *part, spec);
                 if (r != 0)
                         log_step("%s/%s could not be removed: %s", dir->path, *part, g_strerror(r));

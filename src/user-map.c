@@ -115,10 +115,10 @@ static bool finish_map_helper(MapHelper *h, GError **error) {
         return false;
 }
 
-static bool write_maps_by_helpers(const Spec *spec, pid_t child_pid, GError **error) {
+static bool write_maps_by_helpers(const GArray *uidmap, const GArray *gidmap, pid_t child_pid, GError **error) {
         MapHelper helpers[] = {
-                { .program = "newuidmap", .capability = "cap_setuid", .map = spec->user.uidmap, .output = -1 },
-                { .program = "newgidmap", .capability = "cap_setgid", .map = spec->user.gidmap, .output = -1 },
+                { .program = "newuidmap", .capability = "cap_setuid", .map = uidmap, .output = -1 },
+                { .program = "newgidmap", .capability = "cap_setgid", .map = gidmap, .output = -1 },
         };
         bool ok = true;
 
@@ -144,13 +144,21 @@ bool user_setup_parent(const Spec *spec, pid_t child_pid, GError **error) {
         if (user_maps_itself(spec))
                 return true;
         if (spec->user.subids && spec->caller.uid != 0)
-                return write_maps_by_helpers(spec, child_pid, error);
+                return write_maps_by_helpers(spec->user.uidmap, spec->user.gidmap, child_pid, error);
 
         g_autofree char *dir = g_strdup_printf("/proc/%d", (int) child_pid);
         _cleanup_close_ int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0)
                 return err_set(error, errno, "%s", dir);
         return write_maps_directly(spec, fd, error);
+}
+
+bool user_map_all_ids(const Spec *spec, pid_t pid, GError **error) {
+        g_autoptr(GArray) uids = g_array_new(FALSE, FALSE, sizeof(IdRange)), gids = g_array_new(FALSE, FALSE, sizeof(IdRange));
+
+        if (!user_all_ids(spec, uids, gids))
+                return err_set(error, 0, "no ids but the caller's own");
+        return write_maps_by_helpers(uids, gids, pid, error);
 }
 
 /* The box id of a host id; false where it is not mapped. */

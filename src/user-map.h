@@ -9,6 +9,9 @@
  */
 bool user_setup_parent(const Spec *spec, pid_t child_pid, GError **error);
 
+/* Launcher: the same of all ids that the caller may use (user_all_ids()), for what is removed of boxes with other maps than this run's. */
+bool user_map_all_ids(const Spec *spec, pid_t pid, GError **error);
+
 /* A map of the caller's own ids alone is the child's to write: no message has to be waited for. */
 bool user_maps_itself(const Spec *spec);
 bool user_map_self(const Spec *spec, GError **error);

@@ -104,10 +104,12 @@ def test_owners_that_the_box_gives_stay(box, subids):
 
 def test_files_of_others_are_removed_with_the_box(no_kept, subids):
     no_kept.sh("mkdir d; touch d/f; chown -R 5:6 d; chmod 700 d; mkdir -p e/f; chown 9 e/f; chmod 0 e/f", "--user=root").ok()
-    no_kept.run("--user=root", "--", "sh", "-c", "mkdir d; touch d/f; chown -R 5:6 d; chmod 700 d").ok()
-    assert len(list(no_kept.boxes.iterdir())) == 1
-    no_kept.run("--", "true").ok()
-    assert not list(no_kept.boxes.iterdir())
+    # Whatever ids the run after it has.
+    for options in ([], ["--userns=self"], ["--overlay=kernel"], ["--overlay=none"]):
+        no_kept.run("--user=root", "--", "sh", "-c", "mkdir d; touch d/f; chown -R 5:6 d; chmod 700 d").ok()
+        assert len(list(no_kept.boxes.iterdir())) == 1
+        no_kept.run(*options, "--", "true").ok()
+        assert not list(no_kept.boxes.iterdir()), options
 
 
 def test_root_of_the_box_writes_system_files(box, subids):
