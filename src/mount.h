@@ -9,8 +9,8 @@
 
 typedef enum { OVERLAY_FUSE, OVERLAY_KERNEL, OVERLAY_NONE } OverlayDriver;
 #define OVERLAY_DRIVERS "fuse|kernel|none" /* in that order */
-#define OVERLAY_DEFAULT OVERLAY_KERNEL
-#define OVERLAY_DEFAULT_NAME "kernel"
+#define OVERLAY_DEFAULT OVERLAY_FUSE
+#define OVERLAY_DEFAULT_NAME "fuse"
 
 typedef enum { HOME_TOOLS, HOME_EMPTY, HOME_ALL } HomeMode;
 

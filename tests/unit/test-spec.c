@@ -41,9 +41,11 @@ static void assert_maps(const char *const *words, uid_t uid, gid_t gid, bool sub
 #define ROOT_GID "0=1001 1-65536=100000-165535"
 
 static void test_maps(void) {
-        assert_maps(WORDS("cmd"), 1000, 1001, false, "1000=1000", "1001=1001");
-        assert_maps(WORDS("-u", "self", "cmd"), 1000, 1001, false, "1000=1000", "1001=1001");
-        assert_maps(WORDS("-u", "1000", "cmd"), 1000, 1001, false, "1000=1000", "1001=1001");
+        assert_maps(WORDS("cmd"), 1000, 1001, true, AROUND_UID, AROUND_GID);
+        assert_maps(WORDS("-u", "self", "cmd"), 1000, 1001, true, AROUND_UID, AROUND_GID);
+        assert_maps(WORDS("-u", "self", "--overlay", "kernel", "cmd"), 1000, 1001, false, "1000=1000", "1001=1001");
+        assert_maps(WORDS("-u", "1000", "cmd"), 1000, 1001, true, AROUND_UID, AROUND_GID);
+        assert_maps(WORDS("-u", "1000", "--overlay", "kernel", "cmd"), 1000, 1001, false, "1000=1000", "1001=1001");
         assert_maps(WORDS("-u", "root", "--userns", "self", "cmd"), 0, 0, false, "0=1000", "0=1001");
         assert_maps(WORDS("-u", "7:8", "--userns", "self", "cmd"), 7, 8, false, "7=1000", "8=1001");
         assert_maps(WORDS("-u", "root", "cmd"), 0, 0, true, ROOT_UID, ROOT_GID);
@@ -59,7 +61,8 @@ static void test_maps(void) {
         assert_maps(WORDS("--uidmap", "0:1000:1", "--uidmap", "1:100000:10", "-u", "3:4", "cmd"), 3, 4, true,
                     "0=1000 1-10=100000-100009", AROUND_GID);
         /* The last --user counts, all of it. */
-        assert_maps(WORDS("-u", "7:8", "-u", "self", "cmd"), 1000, 1001, false, "1000=1000", "1001=1001");
+        assert_maps(WORDS("-u", "7:8", "-u", "self", "cmd"), 1000, 1001, true, AROUND_UID, AROUND_GID);
+        assert_maps(WORDS("-u", "7:8", "-u", "self", "--overlay", "kernel", "cmd"), 1000, 1001, false, "1000=1000", "1001=1001");
         assert_maps(WORDS("-u", "7:8", "-u", "9", "--userns=self", "cmd"), 9, 9, false, "9=1000", "9=1001");
 }
 
@@ -100,7 +103,8 @@ static void test_bad_maps(void) {
         assert_maps_refused(WORDS("--uidmap", "0:165535:2", "cmd"), "165535-165536");
         assert_maps_refused(WORDS("--uidmap", "0:100000:5", "cmd"), "your own id 1000 is not among");
         assert_maps_refused(WORDS("--userns=self", "--uidmap", "0:1000:1", "cmd"), "--userns=self and --uidmap");
-        assert_maps_refused(WORDS("--groups", "none", "cmd"), "--groups=none");
+        assert_maps_refused(WORDS("--userns", "self", "--groups", "none", "cmd"), "--groups=none");
+        assert_maps_refused(WORDS("--overlay", "kernel", "--groups", "none", "cmd"), "--groups=none");
 }
 
 /* Files that somebody else wrote badly: no range beyond the last id, no id twice in a map, none of the caller's own
