@@ -87,7 +87,9 @@ static void check_data(const DoctorHost *host, GPtrArray *checks) {
 }
 
 static void check_overlay(const DoctorHost *host, GPtrArray *checks) {
-        static const char without[] = "usbox run --overlay=none";
+        const char *without = OVERLAY_DEFAULT == OVERLAY_KERNEL ? "usbox run --overlay=none" : "usbox run --overlay=fuse";
+        /* The kernel's overlay is the root only where it is the default, else it is for an option, and over project hooks. */
+        const DoctorState lost = OVERLAY_DEFAULT == OVERLAY_KERNEL ? DOCTOR_MISSING : DOCTOR_DEGRADED;
         int mounted = host->trial[TRIAL_OVERLAY], edited = host->trial[TRIAL_OVERLAY_EDIT], xattr = host->trial[TRIAL_XATTR];
         DoctorCheck *check;
 
@@ -100,19 +102,20 @@ static void check_overlay(const DoctorHost *host, GPtrArray *checks) {
                 return;
         }
         if (mounted == ENODEV) {
-                check = doctor_add(checks, "overlay", "overlayfs", DOCTOR_MISSING, "this kernel has not loaded it");
+                check = doctor_add(checks, "overlay", "overlayfs", lost, "this kernel has not loaded it");
                 doctor_mend(check, "echo overlay | sudo tee /etc/modules-load.d/usbox-overlay.conf && sudo modprobe overlay");
         } else if (xattr > 0) {
                 check = doctor_add(checks, "overlay", "overlayfs", DOCTOR_MISSING, "no user.* attributes in the place for boxes: %s",
                                    g_strerror(xattr));
-                doctor_mend(check, "export XDG_DATA_HOME=DIR, a directory on ext4, xfs or btrfs (tmpfs from Linux 6.6); or %s", without);
+                doctor_mend(check, "export XDG_DATA_HOME=DIR, a directory on ext4, xfs or btrfs (tmpfs from Linux 6.6); or usbox run --overlay=none");
         } else {
-                check = doctor_add(checks, "overlay", "overlayfs", DOCTOR_MISSING, "%s: %s",
+                check = doctor_add(checks, "overlay", "overlayfs", lost, "%s: %s",
                                    mounted > 0 ? "cannot be mounted over the place for boxes" : "cannot be written to",
                                    g_strerror(MAX(mounted > 0 ? mounted : edited, 0)));
                 doctor_mend(check, "export XDG_DATA_HOME=DIR, a directory on a local ext4, xfs or btrfs; or %s", without);
         }
-        doctor_means(check, "the box cannot see the machine's files copy-on-write");
+        doctor_means(check, check->state == DOCTOR_MISSING ? "the box cannot see the machine's files copy-on-write" :
+                                                             "no --overlay=kernel; no --rw of a tree with project hooks but with --rw-hooks");
 }
 
 static void check_fuse(const DoctorHost *host, GPtrArray *checks) {

@@ -335,7 +335,8 @@ static void test_data(Fixture *f, gconstpointer unused) {
 static void test_overlay(Fixture *f, gconstpointer unused) {
         fail(f, TRIAL_OVERLAY, ENODEV);
         f->host->trial[TRIAL_OVERLAY_EDIT] = TRIAL_NOT_RUN;
-        assert_missing(f, "overlay");
+        assert_missing(f, OVERLAY_DEFAULT == OVERLAY_KERNEL ? "overlay" : "");
+        assert_state(f, "overlay", OVERLAY_DEFAULT == OVERLAY_KERNEL ? DOCTOR_MISSING : DOCTOR_DEGRADED);
         assert_mend(f, "overlay", "modprobe overlay");
         g_clear_pointer(&f->checks, g_ptr_array_unref);
         f->host->trial[TRIAL_OVERLAY] = f->host->trial[TRIAL_OVERLAY_EDIT] = 0;
