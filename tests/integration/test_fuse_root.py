@@ -121,6 +121,30 @@ def test_root_of_the_box_writes_system_files(box, subids):
     assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino) and not os.path.exists("/usr/bin/made")
 
 
+def test_what_is_closed_to_the_caller_is_empty_for_the_boxes_root(box, subids):
+    """apt's and dpkg's places: the box's root works in them and reads nothing that the caller may not."""
+    if os.access("/root", os.X_OK) or os.access("/etc/shadow", os.R_OK):
+        cannot("show a directory and a file that are closed to this user")
+    out = box.sh("ls -A /root; ls -la /root >/dev/null && echo listed; stat -c %a:%u /root; test -e /root/.bashrc || echo none; echo x >/root/new && cat /root/new; "
+                 "mkdir /root/d && mv /root/new /root/d/new && rm -r /root/d && ls -A /root; cat /etc/shadow 2>&1", "--user=root").out.splitlines()
+    mode = f"{stat.S_IMODE(os.stat('/root').st_mode):o}:0"
+    assert out == ["listed", mode, "none", "x", "cat: /etc/shadow: Permission denied"], out
+    lock = pathlib.Path("/var/lib/dpkg/lock")
+    if not lock.exists() or lock.stat().st_size > 0 or os.access(lock, os.R_OK):
+        cannot("show an empty file that is closed to this user")
+    assert box.sh(f"flock {lock} echo locked; echo x >>{lock}; cat {lock}; stat -c %U:%a {lock}", "--user=root").lines() == ["locked", "x", "root:640"]
+
+
+def test_rename_over_a_file(box):
+    """Of the box's own, of the host's, and back: glibc calls renameat(2) for that, whatever the code says."""
+    for name in ("low", "low2"):
+        box.write(name, name)
+    script = ("echo new >a; echo old >b; mv a b; cat b; echo up >c; mv c low; cat low; mv low2 low; cat low; echo; mv low b; cat b; echo; ls; "
+              "git init -q g && git -C g checkout -qb other && git -C g symbolic-ref HEAD")
+    assert box.sh(script).lines() == ["new", "up", "low2", "low2", "b", "refs/heads/other"]
+    assert (box.dir / "low").read_text() == "low"
+
+
 def test_system_files_are_root_s_for_others(box, subids):
     out = box.sh("(echo x >>/etc/passwd) 2>&1; touch /usr/bin/x 2>&1; rm -f /etc/shells 2>&1; test -e /etc/shells && echo there", "--user=self").out
     assert out.count("ermission denied") == 3 and out.endswith("there\n"), out
