@@ -64,7 +64,9 @@ def test_fio_verifies_what_it_wrote(fs, engine):
     job = ["--name=fio", f"--directory={fs.mnt}", f"--ioengine={engine}", "--size=8m", "--numjobs=2", "--bsrange=512-64k", "--rw=randrw", "--verify=crc32c",
            "--verify_fatal=1", "--verify_state_save=0", "--fsync=200", "--fallocate=none", "--randseed=7", "--group_reporting", "--minimal", "--thread"]
     if engine == "libaio":
-        job += ["--direct=1", "--iodepth=8", "--bsrange=4k-64k"]
+        job += ["--direct=1", "--iodepth=8"]
+    if engine != "psync":
+        job[job.index("--bsrange=512-64k")] = "--bsrange=4k-64k"
     run("fio", *job)
     fs.remount()
     run("fio", *[j.replace("--rw=randrw", "--rw=read") for j in job if "verify" not in j and "fsync" not in j])
@@ -87,7 +89,7 @@ def test_dbench(fs):
     needs("dbench")
     fs.mount()
     out = run("dbench", "-t", "5", "-D", fs.mnt, "-c", "/usr/share/dbench/client.txt", "3")
-    assert "Throughput" in out and not re.search(r"failed|ERROR", out), out
+    assert "Throughput" in out and not re.search(r"^\[\d+\]|ERROR", out, re.M), out
     shutil.rmtree(fs.mnt / "clients")
 
 
@@ -159,7 +161,9 @@ def test_postgresql_under_load_and_through_a_crash(fs):
         ctl("stop", "-m", "immediate")
         ctl("start")
         assert sql("select sum(abalance) from pgbench_accounts") == total == sql("select sum(delta) from pgbench_history")
-        sql("create table big as select g, md5(g::text) from generate_series(1, 20000) g; create index on big(md5); vacuum full; checkpoint")
+        sql("create table big as select g, md5(g::text) from generate_series(1, 20000) g; create index on big(md5)")
+        sql("vacuum full big")
+        sql("checkpoint")
         ctl("stop", "-m", "fast")
         fs.remount()
         ctl("start")
@@ -218,7 +222,7 @@ def sources():
         apt = ["apt-get", "-q", "-o", f"Dir::Etc::sourcelist={top}/etc/sources.list", "-o", f"Dir::Etc::sourceparts={top}/etc/parts",
                "-o", f"Dir::State={top}/state", "-o", f"Dir::Cache={top}/cache", "-o", "APT::Sandbox::User=", "-o", "Dir::State::status=/var/lib/dpkg/status"]
         subprocess.run([*apt, "update"], check=True, timeout=180)
-        subprocess.run([*apt, "source", "zlib", "bzip2", "patch"], check=True, timeout=180, cwd=top / "unpacked")
+        subprocess.run([*apt, "source", "zlib", "bzip2", "hello"], check=True, timeout=180, cwd=top / "unpacked")
         (top / "done").touch()
     return top / "unpacked"
 
@@ -226,13 +230,13 @@ def sources():
 @pytest.mark.limit(180)
 @pytest.mark.parametrize("package, script", [
     ("zlib", "./configure >/dev/null && make -j2 >/dev/null 2>&1 && make check"), ("bzip2", "make -j2 >/dev/null 2>&1 && make check"),
-    ("patch", "./configure --quiet >/dev/null 2>&1 && make -j2 >/dev/null 2>&1 && make check")])
+    ("hello", "./configure --quiet --disable-nls >/dev/null 2>&1 && make -j2 >/dev/null 2>&1 && make check")])
 def test_a_source_package_builds_and_checks_itself(fs, sources, package, script):
     found = [d for d in sources.iterdir() if d.is_dir() and d.name.startswith(package + "-")]
     shutil.copytree(found[0], fs.lower / "tree", symlinks=True)
     fs.mount()
     out = run("sh", "-c", f"exec 2>&1; cd {fs.mnt}/tree && {script}", timeout=170)
-    assert {"zlib": "*** zlib test OK ***", "bzip2": "you should be up-n-running", "patch": "# FAIL:  0"}[package] in out, out[-2000:]
+    assert {"zlib": "*** zlib test OK ***", "bzip2": "you're in business", "hello": "# FAIL:  0"}[package] in out, out[-2000:]
     run("make", "-C", fs.mnt / "tree", "clean")
 
 
@@ -254,10 +258,9 @@ def make_all_kinds(top):
     for words in (["-m", f"u:{os.getuid()}:rwx"], ["-m", "g::r"]):
         subprocess.run(["setfacl", *words, str(top / "special/acl")], check=True)
     subprocess.run(["setfacl", "-d", "-m", f"u:{os.getuid()}:rx", str(top / "special")], check=True)
-    for i, path in enumerate(sorted(top.rglob("*"))):
-        if path.is_dir() and not path.is_symlink():
-            os.setxattr(path, "user.number", str(i).encode())
-            os.utime(path, ns=(i, 10**18 + i * 1_000_000_007))
+    for i, (root, _dirs, _files) in enumerate(os.walk(top)):
+        os.setxattr(root, "user.number", str(i).encode())
+        os.utime(root, ns=(i, 10**18 + i * 1_000_000_007))
     os.utime(top / "special", ns=(1, 2))
 
 
@@ -281,12 +284,12 @@ def test_rsync_round_trip(fs):
     (fs.top / "source").mkdir()
     make_all_kinds(fs.top / "source")
     fs.mount()
-    run("rsync", "-aHAXS", f"{fs.top}/source/", f"{fs.mnt}/copy/")
+    run("rsync", "-aHAXS", "--modify-window=-1", f"{fs.top}/source/", f"{fs.mnt}/copy/")
     same(fs.mnt / "copy", fs.top / "source")
-    assert run("rsync", "-aHAXnic", "--delete", f"{fs.top}/source/", f"{fs.mnt}/copy/") == ""
+    assert run("rsync", "-aHAXnic", "--modify-window=-1", "--delete", f"{fs.top}/source/", f"{fs.mnt}/copy/") == ""
     assert os.stat(fs.mnt / "copy/special/sparse").st_blocks < 1000
     fs.remount()
-    run("rsync", "-aHAXS", f"{fs.mnt}/copy/", f"{fs.top}/back/")
+    run("rsync", "-aHAXS", "--modify-window=-1", f"{fs.mnt}/copy/", f"{fs.top}/back/")
     same(fs.top / "back", fs.top / "source")
 
 
@@ -296,13 +299,14 @@ def test_rsync_over_a_lower_tree(fs):
     (fs.top / "source").mkdir()
     make_all_kinds(fs.top / "source")
     run("cp", "-a", "-T", fs.top / "source", fs.lower / "copy")
-    for i, path in enumerate(sorted(p for p in (fs.top / "source").rglob("*") if p.is_file() and not p.is_symlink())):
+    found = [pathlib.Path(r, n) for r, _d, f in os.walk(fs.top / "source") for n in f]
+    for i, path in enumerate(sorted(p for p in found if not p.is_symlink() and p.is_file())):
         if i % 7 == 0:
             path.write_bytes(b"changed")
         elif i % 11 == 0:
             path.unlink()
     fs.mount()
-    run("rsync", "-aHAXSc", "--delete", f"{fs.top}/source/", f"{fs.mnt}/copy/")
+    run("rsync", "-aHAXSc", "--modify-window=-1", "--delete", f"{fs.top}/source/", f"{fs.mnt}/copy/")
     same(fs.mnt / "copy", fs.top / "source")
 
 
