@@ -244,6 +244,8 @@ static int put_in_place(Fs *fs, Node *node, const char *temp) {
         r = up_rename(fs, fs->work, temp, dir->fd, node->name, RENAME_NOREPLACE);
         if (r == 0 && timed)
                 keep_times(fs, dir->fd, &before);
+        if (r == 0)
+                dir_changed(node->parent); /* a listing at work knows the name as one of a lower */
         fd_put(fs, dir);
         return r;
 }
@@ -390,6 +392,7 @@ static void put_aliases(Fs *fs, Node *node, const char *key) {
                 if (dir && fstat(dir->fd, &before) == 0 && up_link(fs, fs->links, key, dir->fd, a->name) == 0) {
                         placed++;
                         keep_times(fs, dir->fd, &before);
+                        dir_changed(a->parent);
                 }
                 fd_put(fs, dir);
         }

@@ -281,7 +281,7 @@ int own_like(Fs *fs, int dir, const char *name, int fd, const struct stat *st);
 
 /* readdir.c */
 void dir_list_free(DirList *list);
-void dir_changed(Node *dir); /* names came or went */
+void dir_changed(Node *dir); /* names came or went, or are in another layer now */
 /* A directory has no entries that the box can see: 1, 0, or a negative errno. */
 int dir_is_empty(Fs *fs, Node *dir);
 

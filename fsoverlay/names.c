@@ -34,12 +34,16 @@ void reply_entry(Request *r, Node *node, const struct stat *st, struct fuse_entr
         attr_fill(r->fs, node, st, &ret->attr);
 }
 
-int entry_lookup(Fs *fs, Node *parent, const char *name, unsigned from, Node **ret, struct stat *ret_st) {
+unsigned hint_layer(const Hint *hint, const Node *parent) {
+        return hint && hint->version == atomic_load(&parent->dir->version) ? hint->layer : 0;
+}
+
+int entry_lookup(Fs *fs, Node *parent, const char *name, const Hint *hint, Node **ret, struct stat *ret_st) {
         Found found;
         bool new_name = false;
 
         pthread_rwlock_rdlock(&fs->tree);
-        int r = lookup_name(fs, parent, name, from, &found);
+        int r = lookup_name(fs, parent, name, hint_layer(hint, parent), &found);
         Node *node = r == 0 ? node_get(fs, parent, name, &found, &new_name) : NULL;
         if (r == 0 && !node)
                 r = -ENOMEM;
@@ -78,7 +82,7 @@ int op_lookup(Request *r) {
                 return -ENAMETOOLONG;
         if (!request_name(r, 0))
                 return -EINVAL;
-        int n = entry_lookup(r->fs, r->node, name, 0, &node, &st);
+        int n = entry_lookup(r->fs, r->node, name, NULL, &node, &st);
         if (n == -ENOENT) {
                 if (r->fs->journal)
                         journal_name(r->fs, r->node, name, "absent");

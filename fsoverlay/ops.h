@@ -33,8 +33,16 @@ uint64_t entry_valid(const Fs *fs, const Node *node);
 Node *node_of_id(Fs *fs, uint64_t id);
 uint64_t id_of_node(const Fs *fs, const Node *node);
 
-/* Look up, and make known. A reference more. Takes Fs.tree. */
-int entry_lookup(Fs *fs, Node *parent, const char *name, unsigned from, Node **ret, struct stat *ret_st);
+/* What a listing knows of a name: the first layer that has it, as long as nothing came, went or was copied up in the directory. */
+typedef struct {
+        unsigned layer;
+        uint32_t version;
+} Hint;
+/* The first layer to look in. Under Fs.tree, and only for as long as that is held. */
+unsigned hint_layer(const Hint *hint, const Node *parent);
+
+/* Look up, and make known. A reference more. hint may be NULL. Takes Fs.tree. */
+int entry_lookup(Fs *fs, Node *parent, const char *name, const Hint *hint, Node **ret, struct stat *ret_st);
 
 /* 1 where the parent's default ACL was given to the new file fd (mode then is in it), 0 where there is none, or a negative errno. */
 int acl_inherit(Fs *fs, const Place *parent, int fd, mode_t mode, bool is_dir);

@@ -310,10 +310,10 @@ static void put_dirent(struct fuse_dirent *d, uint64_t ino, uint64_t place, cons
 }
 
 /* One entry at the answer's end. 1: there was room, 0: there was none, -ENOENT: no such name after all. */
-static int put_entry(Request *r, const DirList *list, const Entry *e, bool fresh, bool plus) {
+static int put_entry(Request *r, const DirList *list, const Entry *e, bool plus) {
         const char *name = list->names->str + e->name;
         size_t len = strlen(name), size = (plus ? FUSE_NAME_OFFSET_DIRENTPLUS : FUSE_NAME_OFFSET) + len;
-        unsigned from = fresh ? e->layer : 0;
+        Hint hint = { .layer = r->fs->strict ? 0 : e->layer, .version = list->version };
         char *at = (char *) r->out + r->out_len;
         struct stat st = { 0 };
 
@@ -323,7 +323,7 @@ static int put_entry(Request *r, const DirList *list, const Entry *e, bool fresh
         if (plus) {
                 struct fuse_direntplus *d = (struct fuse_direntplus *) at;
                 Node *node;
-                int n = entry_lookup(r->fs, r->node, name, from, &node, &st);
+                int n = entry_lookup(r->fs, r->node, name, &hint, &node, &st);
                 if (n < 0)
                         return -ENOENT;
                 reply_entry(r, node, &st, &d->entry_out);
@@ -331,7 +331,7 @@ static int put_entry(Request *r, const DirList *list, const Entry *e, bool fresh
         } else {
                 Found found;
                 pthread_rwlock_rdlock(&r->fs->tree);
-                int n = lookup_name(r->fs, r->node, name, from, &found);
+                int n = lookup_name(r->fs, r->node, name, hint_layer(&hint, r->node), &found);
                 pthread_rwlock_unlock(&r->fs->tree);
                 if (n < 0)
                         return -ENOENT;
@@ -390,10 +390,9 @@ static int list_dir(Request *r, bool plus) {
                 room = put_dot(r, r->node->ino, PLACE_DOT, ".", plus);
         if (room && place < PLACE_DOTDOT)
                 room = put_dot(r, up, PLACE_DOTDOT, "..", plus);
-        bool fresh = !fs->strict && list->version == atomic_load(&r->node->dir->version);
         guint i = place > PLACE_DOTDOT ? entry_after(list, place) : 0;
         for (; room && i < list->entries->len; i++)
-                room = put_entry(r, list, &g_array_index(list->entries, Entry, i), fresh, plus) != 0;
+                room = put_entry(r, list, &g_array_index(list->entries, Entry, i), plus) != 0;
         if (r->out_len == 0)
                 forget_list(fs, r->node, list);
         dir_list_free(list);

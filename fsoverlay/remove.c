@@ -182,7 +182,7 @@ int op_rmdir(Request *r) {
 
         if (!name)
                 return -EINVAL;
-        int n = entry_lookup(fs, r->node, name, 0, &node, &st);
+        int n = entry_lookup(fs, r->node, name, NULL, &node, &st);
         if (n < 0)
                 return n;
         n = !S_ISDIR(node->type) ? -ENOTDIR : dir_is_empty(fs, node);
@@ -215,7 +215,7 @@ static int side_open(Fs *fs, Node *parent, const char *name, Side *ret) {
         struct stat st;
 
         *ret = (Side){ .parent = parent, .name = name };
-        int r = entry_lookup(fs, parent, name, 0, &ret->node, &st);
+        int r = entry_lookup(fs, parent, name, NULL, &ret->node, &st);
         return r == -ENOENT ? 0 : r;
 }
 
