@@ -213,6 +213,9 @@ int op_setattr(Request *r) {
         struct stat st = { 0 };
         Place p;
 
+        /* chmod(2) has no form that stops at a symlink before Linux 6.6, and what this one points to is the host's. Nor is there such a mode. */
+        if (in->valid & FATTR_MODE && S_ISLNK(r->node->type))
+                return -EOPNOTSUPP;
         int n = copy_up(fs, r->node, in->valid & FATTR_SIZE ? (int64_t) in->size : -1);
         if (n < 0)
                 return n;
@@ -229,7 +232,7 @@ int op_setattr(Request *r) {
                 }
                 if (n == 0 && (in->valid & FATTR_MODE))
                         n = set_mode(fs, &p, in->mode & 07777);
-                else if (n == 0 && (in->valid & FATTR_KILL_SUIDGID) && place_stat(fs, &p, &st) == 0 && without_setid(st.st_mode) != st.st_mode)
+                else if (n == 0 && (in->valid & FATTR_KILL_SUIDGID) && !S_ISLNK(r->node->type) && place_stat(fs, &p, &st) == 0 && without_setid(st.st_mode) != st.st_mode)
                         n = set_mode(fs, &p, without_setid(st.st_mode) & 07777);
                 if (n == 0 && (in->valid & (FATTR_ATIME | FATTR_MTIME))) {
                         n = set_times(fs, &p, in);
