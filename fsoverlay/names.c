@@ -50,8 +50,9 @@ int entry_lookup(Fs *fs, Node *parent, const char *name, const Hint *hint, Node 
         if (r == 0) {
                 *ret_st = found.st;
                 found_clear(&found);
-                /* What was found is what it is, but for numbers of links. */
-                if (S_ISDIR(node->type) ? dir_has_lower(node) : ret_st->st_nlink > 1 || node_is(node, NODE_INDEXED))
+                /* What was found is what it is, but for numbers of links and owners that are noted. */
+                if ((S_ISDIR(node->type) ? dir_has_lower(node) : ret_st->st_nlink > 1 || node_is(node, NODE_INDEXED)) ||
+                    (node_is(node, NODE_UPPER) && atomic_load_explicit(&fs->owners, memory_order_relaxed)))
                         r = node_stat(fs, node, ret_st);
         }
         pthread_rwlock_unlock(&fs->tree);
