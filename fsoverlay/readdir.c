@@ -237,7 +237,8 @@ static int build(Fs *fs, Node *dir, DirList **ret) {
                 dir_list_free(list);
                 return r;
         }
-        qsort(list->entries->data, list->entries->len, sizeof(Entry), by_place);
+        if (list->entries->len > 0)
+                qsort(list->entries->data, list->entries->len, sizeof(Entry), by_place);
         *ret = list;
         return 0;
 }
