@@ -115,9 +115,21 @@ void node_ref(Node *node) {
 /* So many nodes forgotten: a good time to give their pages back, which free(3) by itself does only at the heap's end. */
 #define TRIM_AFTER 8192u
 
-static void node_free(Fs *fs, Node *node) {
+/* What a file of the upper without a name took of the limit is free again when nobody has it open any more. */
+static void quota_nameless(Fs *fs, Node *node) {
+        struct stat st;
+        Fd *f = fs->quota && node_is(node, NODE_UPPER) ? fd_pinned(fs, node) : NULL;
+
+        if (f && f->layer == LAYER_UPPER && fstat(f->fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 0)
+                quota_release(fs->quota, (guint64) st.st_blocks * 512);
+        fd_put(fs, f);
+}
+
+/* Returns the parent, whose reference goes to the caller: a tree as deep as the box likes is no recursion. */
+static Node *node_free(Fs *fs, Node *node) {
         if (atomic_fetch_add_explicit(&fs->n_freed, 1, memory_order_relaxed) % TRIM_AFTER == TRIM_AFTER - 1)
                 atomic_store(&fs->trim, true);
+        quota_nameless(fs, node);
         fd_drop_all(fs, node);
         if (S_ISDIR(node->type)) {
                 for (unsigned i = 0; i < node->dir->n; i++)
@@ -135,16 +147,16 @@ static void node_free(Fs *fs, Node *node) {
                 free(node->name);
         Node *parent = node->parent;
         free(node);
-        if (parent)
-                node_unref(fs, parent, 1);
+        return parent;
 }
 
-void node_unref(Fs *fs, Node *node, uint64_t n) {
+/* Returns the parent of one that is gone, with its reference, or NULL. */
+static Node *unref(Fs *fs, Node *node, uint64_t n) {
         uint64_t refs = atomic_load_explicit(&node->refs, memory_order_relaxed);
         while (refs > n)
                 if (atomic_compare_exchange_weak_explicit(&node->refs, &refs, refs - n, memory_order_release,
                                                           memory_order_relaxed))
-                        return;
+                        return NULL;
         /* The last ones go under the shard's lock: a lookup may be about to find it. Its key may change until it is held. */
         for (;;) {
                 Shard *s = shard_of(fs, node->key_dev, node->key_ino);
@@ -157,10 +169,13 @@ void node_unref(Fs *fs, Node *node, uint64_t n) {
                 if (gone)
                         shard_remove(s, node);
                 pthread_mutex_unlock(&s->lock);
-                if (gone)
-                        node_free(fs, node);
-                return;
+                return gone ? node_free(fs, node) : NULL;
         }
+}
+
+void node_unref(Fs *fs, Node *node, uint64_t n) {
+        for (; node; n = 1)
+                node = unref(fs, node, n);
 }
 
 static bool has_name(const Node *node, const Node *parent, const char *name) {

@@ -80,6 +80,16 @@ static void name_gone(Fs *fs, Node *node, Node *parent, const char *name, bool w
         node_drop_name(fs, node, parent, name);
 }
 
+/* Allocated bytes that go with a name of the upper, where the kernel does not know the file: it is told of those that it knows (node.c). */
+static guint64 freed_bytes(Fs *fs, Node *parent, const char *name) {
+        struct stat st;
+        int r = 0;
+        Fd *dir = fs->quota && node_is(parent, NODE_UPPER) ? fd_dir(fs, parent, LAYER_UPPER, &r) : NULL;
+        bool counts = dir && fstatat(dir->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1;
+        fd_put(fs, dir);
+        return counts ? (guint64) st.st_blocks * 512 : 0;
+}
+
 static int unlink_name(Fs *fs, Node *parent, const char *name) {
         Found found;
         Node *node = NULL;
@@ -94,6 +104,7 @@ static int unlink_name(Fs *fs, Node *parent, const char *name) {
         if (r == 0 && node && !node_is(node, NODE_INDEXED))
                 r = fd_pin(fs, node);
         bool in_upper = upper_has(fs, parent, name);
+        guint64 freed = node ? 0 : freed_bytes(fs, parent, name);
         Fd *dir = r == 0 ? fd_dir(fs, parent, LAYER_UPPER, &r) : NULL;
         if (dir) {
                 if (!in_upper)
@@ -105,22 +116,13 @@ static int unlink_name(Fs *fs, Node *parent, const char *name) {
         if (r == 0) {
                 name_gone(fs, node, parent, name, !in_upper);
                 dir_changed(parent);
+                quota_release(fs->quota, freed);
         } else if (node && node->parent) {
                 fd_unpin(fs, node);
         }
         if (node)
                 node_unref(fs, node, 1);
         return r;
-}
-
-/* Allocated bytes that go when a file of the upper does. */
-static guint64 freed_bytes(Fs *fs, Node *parent, const char *name) {
-        struct stat st;
-        int r = 0;
-        Fd *dir = fs->quota && node_is(parent, NODE_UPPER) ? fd_dir(fs, parent, LAYER_UPPER, &r) : NULL;
-        bool counts = dir && fstatat(dir->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1;
-        fd_put(fs, dir);
-        return counts ? (guint64) st.st_blocks * 512 : 0;
 }
 
 int op_unlink(Request *r) {
@@ -133,11 +135,8 @@ int op_unlink(Request *r) {
         if (n < 0)
                 return n;
         pthread_rwlock_wrlock(&fs->tree);
-        guint64 freed = freed_bytes(fs, r->node, name);
         n = unlink_name(fs, r->node, name);
         pthread_rwlock_unlock(&fs->tree);
-        if (n == 0 && freed)
-                quota_release(fs->quota, freed);
         if (n == 0 && fs->journal)
                 journal_name(fs, r->node, name, "write");
         return n;
@@ -402,11 +401,8 @@ static int do_rename(Request *r, uint64_t newdir, unsigned flags, size_t offset)
                 n = copy_up(fs, parent, -1);
         if (n == 0) {
                 pthread_rwlock_wrlock(&fs->tree);
-                guint64 freed = over ? freed_bytes(fs, parent, name) : 0;
                 n = rename_sides(fs, &from, &to, flags);
                 pthread_rwlock_unlock(&fs->tree);
-                if (n == 0 && freed)
-                        quota_release(fs->quota, freed);
                 if (n == 0 && fs->journal) {
                         journal_name(fs, r->node, old_name, "write");
                         journal_name(fs, parent, name, "write");
