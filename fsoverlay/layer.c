@@ -115,17 +115,24 @@ char *node_path(Fs *fs, Node *node, const char *name) {
         return name ? g_strconcat(*path ? "/" : "", path, "/", name, NULL) : g_strconcat("/", path, NULL);
 }
 
-/* "The eyes of any other user": what is the caller's own and closed to others. */
-static bool closed_to_others(const Fs *fs, const struct stat *st) {
+/*
+ * "The eyes of any other user": what is the caller's own, by owner or group, and closed to others. The same of what an ACL opens to the caller: that
+ * is asked of the few that are closed to others and not the caller's, and mostly nobody's to read.
+ */
+static bool closed_to_others(const Fs *fs, int dir, const char *name, const struct stat *st) {
+        mode_t closed = (S_ISDIR(st->st_mode) ? S_IROTH | S_IXOTH : S_IROTH) & ~st->st_mode;
+
+        if (S_ISLNK(st->st_mode) || !closed)
+                return false;
         bool mine = st->st_uid == fs->ids.uid || st->st_gid == fs->ids.gid;
         for (int i = 0; !mine && i < fs->n_groups; i++)
                 mine = st->st_gid == fs->groups[i];
-        mode_t need = S_ISDIR(st->st_mode) ? S_IROTH | S_IXOTH : S_IROTH;
-        return mine && !S_ISLNK(st->st_mode) && (st->st_mode & need) != need;
+        return mine || (closed & S_IROTH && faccessat(dir, name, R_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW) == 0) ||
+               (closed & S_IXOTH && faccessat(dir, name, X_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW) == 0);
 }
 
 /* What rules and others' eyes leave of a lower name; *rule: the parent's, then the name's. */
-static bool layer_shows(Fs *fs, const Layer *layer, Node *parent, const char *name, const struct stat *st, RuleState *rule) {
+static bool layer_shows(Fs *fs, const Layer *layer, Node *parent, int dir, const char *name, const struct stat *st, RuleState *rule) {
         if (layer->host && !S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode) && !S_ISLNK(st->st_mode))
                 return false;
         if (!layer->ruled || !fs->rules)
@@ -144,7 +151,7 @@ static bool layer_shows(Fs *fs, const Layer *layer, Node *parent, const char *na
                 if (!rules_enter(fs->rules, state, path, name, S_ISDIR(st->st_mode), rule))
                         return false;
         }
-        return !rules_others_eyes(*rule) || !closed_to_others(fs, st) || rules_close(rule);
+        return !rules_others_eyes(*rule) || !closed_to_others(fs, dir, name, st) || rules_close(rule);
 }
 
 static bool has_dot_wh(int dir, const char *name) {
@@ -267,10 +274,11 @@ static bool old_path_shows(Fs *fs, const Layer *layer, const char *path, RuleSta
                         return false;
                 g_string_append_printf(at, "%s%s", at->len > 1 ? "/" : "", *part);
                 int fd = open_beneath(layer->root, at->str + 1, O_PATH | O_DIRECTORY);
-                bool seen = fd >= 0 && fstat(fd, &st) == 0;
+                bool shows = fd >= 0 && fstat(fd, &st) == 0 &&
+                             (!rules_others_eyes(state) || !closed_to_others(fs, fd, ".", &st) || rules_close(&state));
                 if (fd >= 0)
                         close(fd);
-                if (!seen || (rules_others_eyes(state) && closed_to_others(fs, &st) && !rules_close(&state)))
+                if (!shows)
                         return false;
         }
         *rule = state;
@@ -361,7 +369,7 @@ int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *re
                 }
                 r = ask_layer(fs, number, dir->fd, name, &st);
                 RuleState rule = parent->dir->rule;
-                if (r == 1 && number != LAYER_UPPER && !layer_shows(fs, layer, parent, name, &st, &rule))
+                if (r == 1 && number != LAYER_UPPER && !layer_shows(fs, layer, parent, dir->fd, name, &st, &rule))
                         r = 0;
                 if (r == 1 && layer->ruled)
                         ret->rule = rule;
