@@ -5,7 +5,8 @@
  * Role: usbox-fs. Privileges: the caller's, the agent's on the upper. Threads: any.
  *
  * The calls that take a directory and a name are new (Linux 6.13); before them the way is /proc/self/fd. An ACL's ids are numbers of
- * the one who asks: what comes from the kernel has the box's, what the upper gets the host's (acl(5), fs/posix_acl.c).
+ * the one who asks: what comes from the kernel has the box's, what the upper gets the host's (acl(5), fs/posix_acl.c); and
+ * what goes by the agent, who is in the box's user namespace, the box's again.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -136,32 +137,6 @@ static ssize_t list_place(const Place *p, char *names, size_t size) {
         return closed_itself(p, r) ? list_at(p->dir, NULL, names, size) : r;
 }
 
-int xattr_get_place(Fs *fs, const Place *p, const char *xattr, void *value, size_t size) {
-        ssize_t r = get_place(p, xattr, value, size);
-        if (for_agent(fs, r) && size > 0)
-                return agent_getxattr(fs->agent, p->dir, at_name(p), p->fd, xattr, value, size);
-        return r < 0 ? -errno : (int) r;
-}
-
-int xattr_set_place(Fs *fs, const Place *p, const char *xattr, const void *value, size_t size, int flags) {
-        int r = set_at(at_dir(p), at_name(p), xattr, value, size, flags);
-        if (for_agent(fs, r))
-                return agent_setxattr(fs->agent, p->dir, at_name(p), p->fd, xattr, value, size, flags);
-        return r < 0 ? -errno : 0;
-}
-
-int xattr_remove_place(Fs *fs, const Place *p, const char *xattr) {
-        int r = remove_at(at_dir(p), at_name(p), xattr);
-        if (for_agent(fs, r))
-                return agent_removexattr(fs->agent, p->dir, at_name(p), p->fd, xattr);
-        return r < 0 ? -errno : 0;
-}
-
-static bool is_private(const char *name) {
-        return g_str_has_prefix(name, XATTR_PRIVATE) || g_str_has_prefix(name, "user.fuseoverlayfs.") ||
-               g_str_has_prefix(name, "trusted.");
-}
-
 static bool is_acl(const char *name) {
         return g_str_has_prefix(name, "system.posix_acl_");
 }
@@ -189,6 +164,37 @@ static int translate_acl(Fs *fs, void *value, size_t size, bool in) {
                 entries[i].id = GUINT32_TO_LE(id);
         }
         return 0;
+}
+
+int xattr_get_place(Fs *fs, const Place *p, const char *xattr, void *value, size_t size) {
+        ssize_t r = get_place(p, xattr, value, size);
+        if (for_agent(fs, r) && size > 0) {
+                int n = agent_getxattr(fs->agent, p->dir, at_name(p), p->fd, xattr, value, size);
+                return n >= 0 && is_acl(xattr) && translate_acl(fs, value, (size_t) n, true) < 0 ? -EIO : n;
+        }
+        return r < 0 ? -errno : (int) r;
+}
+
+int xattr_set_place(Fs *fs, const Place *p, const char *xattr, const void *value, size_t size, int flags) {
+        int r = set_at(at_dir(p), at_name(p), xattr, value, size, flags);
+        if (!for_agent(fs, r))
+                return r < 0 ? -errno : 0;
+        g_autofree void *acl = is_acl(xattr) && size > 0 ? g_memdup2(value, size) : NULL;
+        if (acl && (r = translate_acl(fs, acl, size, false)) < 0)
+                return r;
+        return agent_setxattr(fs->agent, p->dir, at_name(p), p->fd, xattr, acl ? acl : value, size, flags);
+}
+
+int xattr_remove_place(Fs *fs, const Place *p, const char *xattr) {
+        int r = remove_at(at_dir(p), at_name(p), xattr);
+        if (for_agent(fs, r))
+                return agent_removexattr(fs->agent, p->dir, at_name(p), p->fd, xattr);
+        return r < 0 ? -errno : 0;
+}
+
+static bool is_private(const char *name) {
+        return g_str_has_prefix(name, XATTR_PRIVATE) || g_str_has_prefix(name, "user.fuseoverlayfs.") ||
+               g_str_has_prefix(name, "trusted.");
 }
 
 int acl_inherit(Fs *fs, const Place *parent, int fd, mode_t mode, bool is_dir) {
