@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -54,9 +55,30 @@ static int open_made(int dir, const char *name, GError **error) {
                 return -1;
         }
         int fd = openat(dir, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0)
+        if (fd < 0) {
                 err_set(error, errno, "%s in the work directory", name);
+                return -1;
+        }
+        /* The kernel's overlayfs leaves it without any rights. */
+        struct stat st;
+        if (fstat(fd, &st) == 0 && (st.st_mode & S_IRWXU) != S_IRWXU)
+                (void) !fchmodat(dir, name, 0700, 0);
         return fd;
+}
+
+/* Two that change one upper, each with its own idea of it, would spoil it. The lock is held by an open descriptor, and so ends with us. */
+static bool lock_work(Fs *fs, GError **error) {
+        int fd = openat(fs->work, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return err_set(error, errno, "work directory");
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+                return true; /* it stays open */
+        int saved = errno;
+        close(fd);
+        if (saved != EWOULDBLOCK)
+                return true; /* a file system without locks */
+        err_set(error, EBUSY, "the work directory is in use by another usbox-fs");
+        return err_hint(error, "unmount that one first, or take another upper and work directory");
 }
 
 /* What the mount before knew of links: files in links/, and numbers of removed names. */
@@ -92,7 +114,7 @@ static bool open_work(Fs *fs, const FsParts *parts, GError **error) {
                 return err_set(error, EXDEV, "the work directory has to be on the file system of the upper");
         fs->work = open_made(parts->work, "work", error);
         fs->links = fs->work >= 0 ? open_made(parts->work, "links", error) : -1;
-        if (fs->links < 0)
+        if (fs->links < 0 || !lock_work(fs, error))
                 return false;
         /* What a killed one left unfinished. */
         int r = work_clean(fs);
@@ -100,6 +122,8 @@ static bool open_work(Fs *fs, const FsParts *parts, GError **error) {
                 return err_set(error, -r, "clean the work directory");
         read_links(fs);
         fs->origins = fs->owners = !is_empty(parts->upper);
+        /* What fuse-overlayfs made of it may be marked in its own way. */
+        fs->layers[LAYER_UPPER].dot_wh = parts->dot_wh && fs->origins;
         return true;
 }
 

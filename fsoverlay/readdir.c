@@ -105,6 +105,7 @@ typedef struct {
         unsigned layer;
         int fd;
         char *path; /* for rules */
+        GArray *hidden; /* of places that a layer's .wh. names hide below it */
         bool opaque_seen;
 } Merge;
 
@@ -136,12 +137,14 @@ static void add(Merge *m, const char *name, uint8_t type) {
         if (m->fs->layers[m->layer].dot_wh && strncmp(name, ".wh.", 4) == 0) {
                 if (strcmp(name, ".wh..wh..opq") == 0) {
                         m->opaque_seen = true;
-                        return;
+                } else if (m->seen) {
+                        /* It hides the name in the layers below, not in its own, where it may have been made anew. */
+                        uint64_t hidden = place_of(m->fs, name + 4, len - 4);
+                        g_array_append_val(m->hidden, hidden);
                 }
-                name += 4;
-                len -= 4;
-                gone = true;
-        } else if (!judge(m, name, &type, &gone)) {
+                return;
+        }
+        if (!judge(m, name, &type, &gone)) {
                 return;
         }
         uint64_t place = place_of(m->fs, name, len);
@@ -217,7 +220,8 @@ static int build(Fs *fs, Node *dir, DirList **ret) {
         unsigned n_layers = dir->dir->n + (node_is(dir, NODE_UPPER) ? 1u : 0u);
         g_autoptr(GHashTable) seen = n_layers > 1 ? g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL) : NULL;
         g_autofree char *below = NULL;
-        Merge m = { .fs = fs, .dir = dir, .list = list, .seen = seen };
+        g_autoptr(GArray) hidden = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+        Merge m = { .fs = fs, .dir = dir, .list = list, .seen = seen, .hidden = hidden };
 
         for (int i = -1; r == 0 && i < (int) dir->dir->n && !m.opaque_seen; i++) {
                 if (i < 0 && !node_is(dir, NODE_UPPER))
@@ -232,6 +236,9 @@ static int build(Fs *fs, Node *dir, DirList **ret) {
                 }
                 if (r == 0)
                         r = node_is(dir, NODE_NAMELESS) ? 0 : read_layer(&m);
+                for (guint h = 0; h < hidden->len; h++)
+                        g_hash_table_add(seen, g_memdup2(&g_array_index(hidden, uint64_t, h), sizeof(uint64_t)));
+                g_array_set_size(hidden, 0);
         }
         if (r < 0) {
                 dir_list_free(list);
