@@ -20,6 +20,9 @@
  * What of the lower is there. Rules speak of names of the lower alone: what the box makes itself is always there. Between
  * paths the longest wins.
  */
+/* Below the mount's root, for the launcher's mount alone: the root once more, by an id whose ACL the kernel keeps. */
+#define FS_ROOT_NAME ".usbox-root"
+
 typedef enum {
         FS_RULE_HIDE = 'h',   /* this path and all below do not exist in the lower */
         FS_RULE_GLOB = 'g',   /* nor do names that match, see below; what a SHOW says does not count against it */

@@ -156,6 +156,8 @@ typedef struct Fs {
         pthread_mutex_t copy_locks[NODE_SHARDS];
         Shard shards[NODE_SHARDS];
         Node *root;
+        bool second_root;          /* the root can be looked up by FS_ROOT_NAME, too */
+        _Atomic bool root_has_id;  /* and was: the kernel's id for it is then that of any node */
 
         pthread_mutex_t clock_lock;
         Fd *clock; /* the hand */

@@ -160,6 +160,7 @@ static bool run_helper(int wire, int box, int trace, bool verbose, GError **erro
         Fs *fs = fs_open(&parts, dev, error);
         if (!fs)
                 return false;
+        fs->second_root = true;
         if (upper >= 0 && !(fs->agent = agent_start(userns, error)))
                 return false;
         /* A caller without CAP_CHOWN over the host's ids: chown is the agent's. */

@@ -25,7 +25,7 @@ Node *node_of_id(Fs *fs, uint64_t id) {
 }
 
 uint64_t id_of_node(const Fs *fs, const Node *node) {
-        return node == fs->root ? FUSE_ROOT_ID : (uint64_t) (uintptr_t) node;
+        return node == fs->root && !atomic_load_explicit(&fs->root_has_id, memory_order_relaxed) ? FUSE_ROOT_ID : (uint64_t) (uintptr_t) node;
 }
 
 void reply_entry(Request *r, Node *node, const struct stat *st, struct fuse_entry_out *ret) {
@@ -71,6 +71,24 @@ int entry_lookup(Fs *fs, Node *parent, const char *name, const Hint *hint, Node 
         return r;
 }
 
+/*
+ * The root by its second id (FS_ROOT_NAME). The kernel makes the inode of FUSE_ROOT_ID before it has heard of FUSE_POSIX_ACL, and keeps
+ * no ACL of that one (fuse_init_inode(): ACL_DONT_CACHE): each path from "/" would ask for it. This one's is kept like any other.
+ */
+static int lookup_root(Request *r) {
+        struct stat st;
+
+        pthread_rwlock_rdlock(&r->fs->tree);
+        int n = node_stat(r->fs, r->fs->root, &st);
+        pthread_rwlock_unlock(&r->fs->tree);
+        if (n < 0)
+                return n;
+        atomic_store(&r->fs->root_has_id, true);
+        reply_entry(r, r->fs->root, &st, r->out);
+        r->out_len = sizeof(struct fuse_entry_out);
+        return 0;
+}
+
 int op_lookup(Request *r) {
         const char *name = r->in_len > 0 && memchr(r->in, '\0', r->in_len) ? r->in : NULL;
         struct fuse_entry_out *out = r->out;
@@ -83,6 +101,8 @@ int op_lookup(Request *r) {
                 return -ENAMETOOLONG;
         if (!request_name(r, 0))
                 return -EINVAL;
+        if (r->fs->second_root && r->head->nodeid == FUSE_ROOT_ID && g_str_equal(name, FS_ROOT_NAME))
+                return lookup_root(r);
         int n = entry_lookup(r->fs, r->node, name, NULL, &node, &st);
         if (n == -ENOENT) {
                 if (r->fs->journal)
@@ -114,7 +134,7 @@ int op_batch_forget(Request *r) {
 
         r->no_reply = true;
         for (uint32_t i = 0; i < in->count && (i + 1) * sizeof *one + sizeof *in <= r->in_len; i++)
-                if (one[i].nodeid && one[i].nodeid != FUSE_ROOT_ID)
+                if (one[i].nodeid && node_of_id(r->fs, one[i].nodeid) != r->fs->root)
                         node_unref(r->fs, node_of_id(r->fs, one[i].nodeid), one[i].nlookup);
         nodes_trim(r->fs);
         return 0;

@@ -468,7 +468,9 @@ static bool mount_root(RootBuild *b, GError **error) {
         if (place < 0)
                 return err_set(error, errno, "stage/root");
         b->root = b->plan->fs ? root_fuse_mount(b, b->host_fds[node->index], layer_dir(b, node), error) : overlay_node(b, node, error);
-        return b->root >= 0 && root_attach(b->root, place, "/", error);
+        if (b->root < 0 || !root_attach(b->root, place, "/", error))
+                return false;
+        return !b->plan->fs || root_fuse_second_root(b, place, error);
 }
 
 static bool pivot(RootBuild *b, GError **error) {

@@ -48,6 +48,7 @@ int root_fuse_mount(RootBuild *b, int lower, int layer, GError **error);
 /* Open what of the root is bound once more, before anything covers it. */
 bool root_fuse_open_parts(RootBuild *b, GError **error);
 /* After pivot_root, before the old root is detached. */
+bool root_fuse_second_root(RootBuild *b, int place, GError **error); /* b->root becomes one that is attached over itself */
 bool root_fuse_seal_lower(const RootBuild *b, GError **error);
 
 /* root-mounts.c, in the order of their use */

@@ -75,6 +75,17 @@ int root_fuse_mount(RootBuild *b, int lower, int layer, GError **error) {
         return fd_steal(&mnt);
 }
 
+/* The box's root is not the mount's own, but the same directory by another inode, whose ACL the kernel keeps (lookup_root() in
+ * fsoverlay/names.c): else each path from "/" on would be a request. */
+bool root_fuse_second_root(RootBuild *b, int place, GError **error) {
+        int root = open_tree(b->root, FS_ROOT_NAME, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        if (root < 0)
+                return err_set(error, errno, "the root of usbox-fs");
+        fd_closep(&b->root);
+        b->root = root;
+        return root_attach(b->root, place, "/", error);
+}
+
 bool root_fuse_open_parts(RootBuild *b, GError **error) {
         for (guint i = 0; i < b->plan->nodes->len; i++) {
                 const RootNode *node = g_ptr_array_index(b->plan->nodes, i);
