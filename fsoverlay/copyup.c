@@ -232,10 +232,13 @@ static void keep_times(Fs *fs, int dir, const struct stat *before) {
                 (void) agent_utimens(fs->agent, dir, ".", -1, times);
 }
 
-/* Into place, under the name that it has; the directory keeps its times. Fs.tree for writing. */
+/* Into place, under the name that it has; the directory keeps its times. Fs.tree for writing. -ERESTART: that is another name by now. */
 static int put_in_place(Fs *fs, Node *node, const char *temp) {
         struct stat before;
         int r = 0;
+
+        if (!node_is(node->parent, NODE_UPPER))
+                return -ERESTART;
         Fd *dir = fd_dir(fs, node->parent, LAYER_UPPER, &r);
 
         if (!dir)
@@ -475,30 +478,32 @@ static int copy_up_file(Fs *fs, Node *node, int64_t keep) {
         return r;
 }
 
+/* The topmost of node and those above it that is not in the upper: its parent is, so that it has a place there. A reference more. */
+static Node *first_below_upper(Fs *fs, Node *node) {
+        pthread_rwlock_rdlock(&fs->tree);
+        while (node->parent && !node_is(node->parent, NODE_UPPER))
+                node = node->parent;
+        node_ref(node);
+        pthread_rwlock_unlock(&fs->tree);
+        return node;
+}
+
 int copy_up(Fs *fs, Node *node, int64_t keep_size) {
-        if (node_is(node, NODE_UPPER))
-                return fs->read_only ? -EROFS : 0;
         if (fs->read_only)
                 return -EROFS;
-
-        pthread_rwlock_rdlock(&fs->tree);
-        Node *parent = node->parent;
-        if (parent)
-                node_ref(parent);
-        pthread_rwlock_unlock(&fs->tree);
-        int r = 0;
-        if (parent) {
-                r = copy_up(fs, parent, -1);
-                node_unref(fs, parent, 1);
+        /* No recursion: the lower may be deep. */
+        while (!node_is(node, NODE_UPPER)) {
+                Node *at = first_below_upper(fs, node);
+                int r = 0;
+                pthread_mutex_lock(node_copy_lock(fs, at));
+                if (!node_is(at, NODE_UPPER))
+                        r = S_ISDIR(at->type) ? copy_up_dir(fs, at) : copy_up_file(fs, at, at == node ? keep_size : -1);
+                pthread_mutex_unlock(node_copy_lock(fs, at));
+                node_unref(fs, at, 1);
+                if (r < 0 && r != -ERESTART)
+                        return r;
         }
-        if (r < 0)
-                return r;
-
-        pthread_mutex_lock(node_copy_lock(fs, node));
-        if (!node_is(node, NODE_UPPER))
-                r = S_ISDIR(node->type) ? copy_up_dir(fs, node) : copy_up_file(fs, node, keep_size);
-        pthread_mutex_unlock(node_copy_lock(fs, node));
-        return r;
+        return 0;
 }
 
 /* overlayfs's mark for "nothing here": device 0:0, which everybody may make (since Linux 5.8). All of them are links to one. */
