@@ -99,6 +99,7 @@ def test_acl_of_files_of_other_ids_of_the_box(no_kept):
     """Such a file's ACL is set by the agent, who is in the box's user namespace and so takes the box's numbers."""
     if not shutil.which("setfacl"):
         cannot("set an ACL")
-    script = "cd /opt && touch f && chown 5:6 f && setfacl -m u:7:r f && getfacl -cn f && mkdir -m 0 d && chown 9 d && setfacl -m u:8:rx d && getfacl -cn d"
+    script = ("cd /opt && touch f && chown 5:6 f && setfacl -m u:7:r f && getfacl -cn f && "
+              "mkdir -m 0 d && chown 9 d && setfacl -m u:8:rx d && getfacl -cn d")
     lines = no_kept.sh(script, "--rm", "--user=root", "--userns=auto").lines()
     assert [line for line in lines if line.startswith("user:") and "::" not in line] == ["user:7:r--", "user:8:r-x"], lines
