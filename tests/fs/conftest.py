@@ -229,7 +229,7 @@ class Overlay:
         if not wait_until(unmounted, 5, 0.1):
             pytest.fail(f"cannot unmount: {last.stderr} {self.messages()}")
         try:
-            rc = self.server.wait(20 * SLOW)
+            rc = self.server.wait(40 * SLOW)  # others who copied the mount table meanwhile hold it, too
         except subprocess.TimeoutExpired:
             self.server.send_signal(signal.SIGABRT)
             self.server.wait()
