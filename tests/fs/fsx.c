@@ -30,11 +30,12 @@ static size_t below(size_t n) {
         rng ^= rng << 13;
         rng ^= rng >> 7;
         rng ^= rng << 17;
-        return n > 0 ? (size_t)((rng * 0x2545F4914F6CDD1Dull >> 20) % n) : 0;
+        return n > 0 ? (size_t) ((rng * 0x2545F4914F6CDD1Dull >> 20) % n) : 0;
 }
 
 __attribute__((noreturn)) static void fail(const char *what, size_t at, size_t n) {
-        fprintf(stderr, "operation %ld: %s at %zu, %zu bytes, of %zu: %s\n", step, what, at, n, size, errno != 0 ? strerror(errno) : "wrong");
+        fprintf(stderr, "operation %ld: %s at %zu, %zu bytes, of %zu: %s\n", step, what, at, n, size,
+                errno != 0 ? strerror(errno) : "wrong");
         exit(1);
 }
 
@@ -65,7 +66,7 @@ static void open_anew(int more) {
 static void read_some(void) {
         size_t at = below(size), n = below(size - at + 1);
 
-        if (pread(fd, seen, n, (off_t)at) != (ssize_t)n)
+        if (pread(fd, seen, n, (off_t) at) != (ssize_t) n)
                 fail("read", at, n);
         compare("read", seen, at, n);
 }
@@ -80,10 +81,10 @@ static void read_directly(void) {
                         fail("open directly", 0, 0);
                 return;
         }
-        r = pread(direct, seen, n, (off_t)at);
-        if (r != (ssize_t)(size - at < n ? size - at : n))
+        r = pread(direct, seen, n, (off_t) at);
+        if (r != (ssize_t) (size - at < n ? size - at : n))
                 fail("read directly", at, n);
-        compare("read directly", seen, at, (size_t)r);
+        compare("read directly", seen, at, (size_t) r);
         close(direct);
 }
 
@@ -91,8 +92,8 @@ static void write_some(void) {
         size_t at = below(MAX * 3 / 4), n = below(below(3) == 0 ? 100000 : 5000);
 
         for (size_t i = 0; i < n; i++)
-                seen[i] = (unsigned char)(step * 31 + (long)i * 7);
-        if (pwrite(fd, seen, n, (off_t)at) != (ssize_t)n)
+                seen[i] = (unsigned char) (step * 31 + (long) i * 7);
+        if (pwrite(fd, seen, n, (off_t) at) != (ssize_t) n)
                 fail("write", at, n);
         if (n > 0)
                 grown(at + n);
@@ -109,8 +110,8 @@ static void through_a_mapping(int writing) {
         if (map == MAP_FAILED)
                 fail("mmap", 0, size);
         if (writing) {
-                memset(map + at, (int)step, n);
-                memset(good + at, (int)step, n);
+                memset(map + at, (int) step, n);
+                memset(good + at, (int) step, n);
                 if (below(4) == 0)
                         msync(map, size, MS_SYNC);
         } else
@@ -121,7 +122,7 @@ static void through_a_mapping(int writing) {
 static void truncate_it(void) {
         size_t to = below(MAX * 3 / 4);
 
-        if (ftruncate(fd, (off_t)to) < 0)
+        if (ftruncate(fd, (off_t) to) < 0)
                 fail("truncate", to, 0);
         if (to < size)
                 size = to;
@@ -129,11 +130,12 @@ static void truncate_it(void) {
 }
 
 static void allocate(void) {
-        static const int modes[] = { 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
+        static const int modes[] = { 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                     FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
         int mode = modes[below(5)];
         size_t at = below(MAX / 2), n = 1 + below(MAX / 8), end = at + n;
 
-        if (fallocate(fd, mode, (off_t)at, (off_t)n) < 0)
+        if (fallocate(fd, mode, (off_t) at, (off_t) n) < 0)
                 fail("fallocate", at, n);
         if ((mode & FALLOC_FL_KEEP_SIZE) == 0)
                 grown(end);
@@ -143,7 +145,7 @@ static void allocate(void) {
 
 static void copy_within(void) {
         size_t n = below(30000), from = below(size / 2), to = size / 2 + below(MAX / 4);
-        loff_t in = (loff_t)from, out = (loff_t)to;
+        loff_t in = (loff_t) from, out = (loff_t) to;
         ssize_t r;
 
         if (from + n > to || from + n > size)
@@ -152,19 +154,19 @@ static void copy_within(void) {
         if (r < 0)
                 fail("copy_file_range", from, n);
         if (r > 0)
-                grown(to + (size_t)r);
-        memcpy(good + to, good + from, (size_t)r);
+                grown(to + (size_t) r);
+        memcpy(good + to, good + from, (size_t) r);
 }
 
 static void holes(void) {
-        off_t at = (off_t)below(size), data;
+        off_t at = (off_t) below(size), data;
 
         if (size == 0)
                 return;
         data = lseek(fd, at, SEEK_DATA);
         if (data < 0 && errno != ENXIO)
-                fail("SEEK_DATA", (size_t)at, 0);
-        for (size_t i = (size_t)at; i < (data < 0 ? size : (size_t)data); i++)
+                fail("SEEK_DATA", (size_t) at, 0);
+        for (size_t i = (size_t) at; i < (data < 0 ? size : (size_t) data); i++)
                 if (good[i] != 0) {
                         errno = 0;
                         fail("a hole where data is", i, 1);
@@ -180,25 +182,45 @@ int main(int argc, char **argv) {
                 return 2;
         }
         path = argv[1];
-        rng = (uint64_t)atol(argv[2]) * 0x9E3779B97F4A7C15ull + 1;
-        if (posix_memalign((void **)&seen, BLOCK, MAX) != 0)
+        rng = (uint64_t) atol(argv[2]) * 0x9E3779B97F4A7C15ull + 1;
+        if (posix_memalign((void **) &seen, BLOCK, MAX) != 0)
                 return 2;
         fd = -1;
         open_anew(0);
         if (fstat(fd, &st) < 0 || st.st_size > MAX || pread(fd, good, MAX, 0) != st.st_size)
                 fail("the start", 0, 0);
-        size = (size_t)st.st_size;
+        size = (size_t) st.st_size;
         for (step = 0; step < steps; step++) {
                 errno = 0;
                 switch (below(14)) {
-                case 0: case 1: case 2: read_some(); break;
-                case 3: case 4: case 5: write_some(); break;
-                case 6: through_a_mapping(0); break;
-                case 7: through_a_mapping(1); break;
-                case 8: truncate_it(); break;
-                case 9: allocate(); break;
-                case 10: copy_within(); break;
-                case 11: holes(); break;
+                case 0:
+                case 1:
+                case 2:
+                        read_some();
+                        break;
+                case 3:
+                case 4:
+                case 5:
+                        write_some();
+                        break;
+                case 6:
+                        through_a_mapping(0);
+                        break;
+                case 7:
+                        through_a_mapping(1);
+                        break;
+                case 8:
+                        truncate_it();
+                        break;
+                case 9:
+                        allocate();
+                        break;
+                case 10:
+                        copy_within();
+                        break;
+                case 11:
+                        holes();
+                        break;
                 case 12:
                         if (below(4) == 0)
                                 open_anew(0);
@@ -208,13 +230,13 @@ int main(int argc, char **argv) {
                 default:
                         read_directly();
                 }
-                if (fstat(fd, &st) < 0 || (size_t)st.st_size != size) {
+                if (fstat(fd, &st) < 0 || (size_t) st.st_size != size) {
                         errno = 0;
-                        fail("the size", (size_t)st.st_size, 0);
+                        fail("the size", (size_t) st.st_size, 0);
                 }
         }
         open_anew(0);
-        if (pread(fd, seen, MAX, 0) != (ssize_t)size)
+        if (pread(fd, seen, MAX, 0) != (ssize_t) size)
                 fail("the end", 0, size);
         compare("the end", seen, 0, size);
         if (fwrite(good, 1, size, stdout) != size) /* for whoever compares after a remount */

@@ -39,21 +39,29 @@ enum { SLOTS = 12, KNOWN = 400, DEPTH = 6, CHUNK = 16384, FAR = 1 << 20, TEXT = 
 /* Times before it were set by hand, and must be the very same on both sides; later ones are the clock's. */
 static const int64_t CLOCK_TIMES = 1600000000;
 
-#define OPS(X)                                                                                                                     \
-        X(create, 10, "") X(mkdir, 7, "") X(fifo, 1, "") X(sock, 1, "") X(symlink, 3, "") X(link, 4, "link") X(unlink, 5, "")       \
-        X(rmdir, 3, "") X(rename, 7, "") X(noreplace, 2, "") X(exchange, 2, "exchange") X(rmtree, 1, "") X(write, 6, "")           \
-        X(append, 3, "") X(truncate, 4, "") X(read, 6, "") X(chmod, 4, "") X(utimens, 3, "") X(setx, 3, "xattr")                   \
-        X(remx, 2, "xattr") X(lsx, 2, "xattr") X(acl, 1, "acl") X(stat, 6, "") X(readlink, 1, "") X(readdir, 4, "")                \
-        X(access, 1, "") X(open, 8, "") X(close, 3, "") X(pread, 5, "") X(pwrite, 6, "") X(ftruncate, 3, "")                       \
-        X(fallocate, 3, "fallocate") X(fchmod, 2, "") X(fstat, 4, "") X(fsync, 1, "") X(seekdata, 2, "seek") X(mmapw, 2, "mmap")       \
-        X(mmapr, 2, "mmap") X(cfr, 3, "cfr") X(tmpfile, 1, "tmpfile") X(linkfd, 2, "tmpfile") X(fsetx, 1, "xattr")                 \
-        X(freaddir, 2, "") X(createat, 3, "") X(unlinkat, 1, "") X(statat, 2, "") X(futimens, 1, "")
+#define OPS(X)                                                                                                         \
+        X(create, 10, "")                                                                                              \
+        X(mkdir, 7, "") X(fifo, 1, "") X(sock, 1, "") X(symlink, 3, "") X(link, 4, "link") X(unlink, 5, "") X(         \
+                rmdir, 3, "") X(rename, 7, "") X(noreplace, 2, "") X(exchange, 2, "exchange") X(rmtree, 1, "")         \
+                X(write, 6, "") X(append, 3, "") X(truncate, 4, "") X(read, 6, "") X(chmod, 4, "") X(utimens, 3, "")   \
+                        X(setx, 3, "xattr") X(remx, 2, "xattr") X(lsx, 2, "xattr") X(acl, 1, "acl") X(stat, 6, "")     \
+                                X(readlink, 1, "") X(readdir, 4, "") X(access, 1, "") X(open, 8, "") X(close, 3, "")   \
+                                        X(pread, 5,                                                                    \
+                                          "") X(pwrite, 6, "") X(ftruncate, 3, "") X(fallocate, 3, "fallocate")        \
+                                                X(fchmod, 2, "") X(fstat, 4, "") X(fsync, 1, "")                       \
+                                                        X(seekdata, 2, "seek") X(mmapw, 2, "mmap") X(mmapr, 2, "mmap") \
+                                                                X(cfr, 3, "cfr") X(tmpfile, 1, "tmpfile")              \
+                                                                        X(linkfd, 2, "tmpfile") X(fsetx, 1, "xattr")   \
+                                                                                X(freaddir, 2, "") X(createat, 3, "")  \
+                                                                                        X(unlinkat, 1, "") X(statat,   \
+                                                                                                             2, "")    \
+                                                                                                X(futimens, 1, "")
 
 enum {
 #define X(name, weight, feature) OP_##name,
         OPS(X)
 #undef X
-        N_OPS
+                N_OPS
 };
 
 typedef struct {
@@ -122,7 +130,7 @@ static uint64_t next(World *w) {
 }
 
 static int64_t below(World *w, int64_t n) {
-        return n > 0 ? (int64_t)(next(w) % (uint64_t)n) : 0;
+        return n > 0 ? (int64_t) (next(w) % (uint64_t) n) : 0;
 }
 
 static uint64_t hash_of(uint64_t hash, const void *data, size_t size) {
@@ -146,7 +154,7 @@ static void fill(char *buffer, size_t size, uint64_t key) {
         for (size_t i = 0; i < size; i++) {
                 if (i % 8 == 0)
                         x = x * 6364136223846793005ull + 1442695040888963407ull;
-                buffer[i] = (char)(x >> (i % 8 * 8));
+                buffer[i] = (char) (x >> (i % 8 * 8));
         }
 }
 
@@ -154,10 +162,10 @@ static void encode(char *to, const char *from) {
         if (*from == '\0')
                 *to++ = '%';
         for (; *from != '\0'; from++) {
-                unsigned char c = (unsigned char)*from;
+                unsigned char c = (unsigned char) *from;
 
                 if (c > ' ' && c < 0x7f && c != '%')
-                        *to++ = (char)c;
+                        *to++ = (char) c;
                 else
                         to += sprintf(to, "%%%02x", c);
         }
@@ -169,7 +177,7 @@ static void decode(char *to, const char *from) {
                 unsigned c;
 
                 if (*from == '%' && sscanf(from + 1, "%2x", &c) == 1) {
-                        *to++ = (char)c;
+                        *to++ = (char) c;
                         from += 2;
                 } else if (*from != '%')
                         *to++ = *from;
@@ -182,8 +190,8 @@ static void op_print(char *to, const Op *op) {
 
         encode(a, op->a);
         encode(b, op->b);
-        snprintf(to, 3 * TEXT, "%s %d %d %#x %lld %lld %.1800s %.1800s", op_info[op->kind].name, op->slot, op->slot2, op->flags, (long long)op->n,
-                (long long)op->m, a, b);
+        snprintf(to, 3 * TEXT, "%s %d %d %#x %lld %lld %.1800s %.1800s", op_info[op->kind].name, op->slot, op->slot2,
+                 op->flags, (long long) op->n, (long long) op->m, a, b);
 }
 
 __attribute__((format(printf, 2, 3), noreturn)) static void fail(World *w, const char *format, ...) {
@@ -193,7 +201,8 @@ __attribute__((format(printf, 2, 3), noreturn)) static void fail(World *w, const
         pthread_mutex_lock(&lock); /* for good: the process ends here */
         if (w->log != NULL)
                 fflush(w->log);
-        fprintf(stderr, "FAILED seed %llu thread %d operation %ld\n  %s\n  ", (unsigned long long)seed, w->number, w->done, w->doing);
+        fprintf(stderr, "FAILED seed %llu thread %d operation %ld\n  %s\n  ", (unsigned long long) seed, w->number,
+                w->done, w->doing);
         va_start(args, format);
         vfprintf(stderr, format, args);
         va_end(args);
@@ -209,12 +218,15 @@ static const char *errno_name(int err) {
 /* Attributes */
 
 static int attributes(int dirfd, const char *path, struct statx *x) {
-        return statx(dirfd, path, AT_SYMLINK_NOFOLLOW | (*path == '\0' ? AT_EMPTY_PATH : 0), STATX_BASIC_STATS | STATX_BTIME, x) < 0 ? errno : 0;
+        return statx(dirfd, path, AT_SYMLINK_NOFOLLOW | (*path == '\0' ? AT_EMPTY_PATH : 0),
+                     STATX_BASIC_STATS | STATX_BTIME, x) < 0
+                       ? errno
+                       : 0;
 }
 
 /* The same file of the oracle has the same number on the mount for as long as it is mounted. */
 static void check_number(World *w, const char *path, const struct statx *m, const struct statx *o) {
-        uint64_t btime = (uint64_t)o->stx_btime.tv_sec * 1000000000u + o->stx_btime.tv_nsec;
+        uint64_t btime = (uint64_t) o->stx_btime.tv_sec * 1000000000u + o->stx_btime.tv_nsec;
         uint64_t at = (o->stx_ino * 0x9E3779B97F4A7C15ull ^ btime * 0xC2B2AE3D27D4EB4Full) >> 40;
 
         if (!inode_numbers)
@@ -228,7 +240,8 @@ static void check_number(World *w, const char *path, const struct statx *m, cons
 
                 if (i->ino == o->stx_ino && i->btime == btime) {
                         if (i->mount_ino != m->stx_ino)
-                                fail(w, "%s: its inode number was %llu and is %llu", path, (unsigned long long)i->mount_ino, (unsigned long long)m->stx_ino);
+                                fail(w, "%s: its inode number was %llu and is %llu", path,
+                                     (unsigned long long) i->mount_ino, (unsigned long long) m->stx_ino);
                         return;
                 }
                 if (i->ino == 0) {
@@ -242,18 +255,19 @@ static void check_number(World *w, const char *path, const struct statx *m, cons
 static void check_time(World *w, const char *path, const struct statx *m, const struct statx *o) {
         if (S_ISDIR(o->stx_mode) && !dir_times)
                 return;
-        if (S_ISFIFO(o->stx_mode) && o->stx_mtime.tv_sec >= CLOCK_TIMES) /* what goes through a pipe, no file system above another hears of */
+        if (S_ISFIFO(o->stx_mode) &&
+            o->stx_mtime.tv_sec >= CLOCK_TIMES) /* what goes through a pipe, no file system above another hears of */
                 return;
         if (o->stx_mtime.tv_sec < CLOCK_TIMES || m->stx_mtime.tv_sec < CLOCK_TIMES) {
                 if (m->stx_mtime.tv_sec != o->stx_mtime.tv_sec || m->stx_mtime.tv_nsec != o->stx_mtime.tv_nsec)
-                        fail(w, "%s: its mtime is %lld.%09u, not %lld.%09u", path, (long long)m->stx_mtime.tv_sec, m->stx_mtime.tv_nsec,
-                                (long long)o->stx_mtime.tv_sec, o->stx_mtime.tv_nsec);
+                        fail(w, "%s: its mtime is %lld.%09u, not %lld.%09u", path, (long long) m->stx_mtime.tv_sec,
+                             m->stx_mtime.tv_nsec, (long long) o->stx_mtime.tv_sec, o->stx_mtime.tv_nsec);
         } else {
                 int64_t apart = m->stx_mtime.tv_sec - o->stx_mtime.tv_sec;
 
                 /* both are the clock's at nearly the same moment */
                 if (apart > 5 || apart < -5)
-                        fail(w, "%s: its mtime is %lld s away from what it should be", path, (long long)apart);
+                        fail(w, "%s: its mtime is %lld s away from what it should be", path, (long long) apart);
         }
 }
 
@@ -264,10 +278,12 @@ static void check_attributes(World *w, const char *path, const struct statx *m, 
                 fail(w, "%s: its owner is %u:%u, not %u:%u", path, m->stx_uid, m->stx_gid, o->stx_uid, o->stx_gid);
         if (!S_ISDIR(o->stx_mode)) {
                 if (m->stx_size != o->stx_size)
-                        fail(w, "%s: its size is %llu, not %llu", path, (unsigned long long)m->stx_size, (unsigned long long)o->stx_size);
+                        fail(w, "%s: its size is %llu, not %llu", path, (unsigned long long) m->stx_size,
+                             (unsigned long long) o->stx_size);
                 if (strstr(without, "link") == NULL && m->stx_nlink != o->stx_nlink)
                         fail(w, "%s: it has %u links, not %u", path, m->stx_nlink, o->stx_nlink);
-        } else if (o->stx_nlink != 0 && m->stx_nlink != 1 && m->stx_nlink != o->stx_nlink) /* 1: "not counted", as btrfs and overlayfs say */
+        } else if (o->stx_nlink != 0 && m->stx_nlink != 1 &&
+                   m->stx_nlink != o->stx_nlink) /* 1: "not counted", as btrfs and overlayfs say */
                 fail(w, "%s: directory with %u links, not 1 or %u", path, m->stx_nlink, o->stx_nlink);
         check_time(w, path, m, o);
         check_number(w, path, m, o);
@@ -297,7 +313,7 @@ typedef struct {
 } Names;
 
 static int by_name(const void *a, const void *b) {
-        return strcmp(*(char *const *)a, *(char *const *)b);
+        return strcmp(*(char *const *) a, *(char *const *) b);
 }
 
 /* Takes the descriptor. */
@@ -350,7 +366,7 @@ static uint64_t content_hash(int fd, int *err) {
 
         *err = 0;
         for (off_t at = 0; (n = pread(fd, buffer, sizeof buffer, at)) > 0; at += n)
-                hash = hash_of(hash, buffer, (size_t)n);
+                hash = hash_of(hash, buffer, (size_t) n);
         if (n < 0)
                 *err = errno;
         return hash;
@@ -369,9 +385,11 @@ static uint64_t xattr_hash(const char *path, int *err, char *shown) {
                 ssize_t n = lgetxattr(path, name, value, sizeof value);
 
                 /* of any order: sum up */
-                sum += hash_of(hash_of(strlen(name), name, strlen(name)), value, n < 0 ? 0 : (size_t)n) + (n < 0 ? (uint64_t)errno : 0);
+                sum += hash_of(hash_of(strlen(name), name, strlen(name)), value, n < 0 ? 0 : (size_t) n) +
+                       (n < 0 ? (uint64_t) errno : 0);
                 for (ssize_t i = -1; shown != NULL && i < n && i < 48 && strlen(shown) < TEXT - 300; i++)
-                        (void)(i < 0 ? sprintf(shown + strlen(shown), " %.200s=", name) : sprintf(shown + strlen(shown), "%02x", (unsigned char)value[i]));
+                        (void) (i < 0 ? sprintf(shown + strlen(shown), " %.200s=", name)
+                                      : sprintf(shown + strlen(shown), "%02x", (unsigned char) value[i]));
         }
         return sum;
 }
@@ -412,10 +430,13 @@ static void compare_content(World *w, const int fd[SIDES], const char *path) {
                 for (int s = 0; s < SIDES; s++)
                         n[s] = pread(fd[s], buffer[s], sizeof buffer[s], at);
                 if (n[MOUNT] != n[ORACLE])
-                        fail(w, "%s: read at %lld gives %zd, not %zd", path, (long long)at, n[MOUNT], n[ORACLE]);
-                for (ssize_t i = 0; n[ORACLE] > 0 && memcmp(buffer[MOUNT], buffer[ORACLE], (size_t)n[ORACLE]) != 0 && i < n[ORACLE]; i++)
+                        fail(w, "%s: read at %lld gives %zd, not %zd", path, (long long) at, n[MOUNT], n[ORACLE]);
+                for (ssize_t i = 0;
+                     n[ORACLE] > 0 && memcmp(buffer[MOUNT], buffer[ORACLE], (size_t) n[ORACLE]) != 0 && i < n[ORACLE];
+                     i++)
                         if (buffer[MOUNT][i] != buffer[ORACLE][i])
-                                fail(w, "%s: byte %lld is %#x, not %#x", path, (long long)(at + i), buffer[MOUNT][i] & 0xff, buffer[ORACLE][i] & 0xff);
+                                fail(w, "%s: byte %lld is %#x, not %#x", path, (long long) (at + i),
+                                     buffer[MOUNT][i] & 0xff, buffer[ORACLE][i] & 0xff);
                 if (n[ORACLE] <= 0)
                         return;
                 at += n[ORACLE];
@@ -443,7 +464,8 @@ static void compare_entry(Walk *walk, const int dir[SIDES], const char *name, co
         for (int s = 0; s < SIDES && strstr(without, "xattr") == NULL; s++)
                 hash[s] = xattr_hash(via(path_text, dir[s], name), &err[s], text[s]);
         if (strstr(without, "xattr") == NULL && (hash[MOUNT] != hash[ORACLE] || err[MOUNT] != err[ORACLE]))
-                fail(w, "%s: its extended attributes are%s (%s), not%s (%s)", path, text[MOUNT], errno_name(err[MOUNT]), text[ORACLE], errno_name(err[ORACLE]));
+                fail(w, "%s: its extended attributes are%s (%s), not%s (%s)", path, text[MOUNT], errno_name(err[MOUNT]),
+                     text[ORACLE], errno_name(err[ORACLE]));
         if (S_ISLNK(x[ORACLE].stx_mode)) {
                 for (int s = 0; s < SIDES; s++) {
                         ssize_t n = readlinkat(dir[s], name, text[s], TEXT);
@@ -489,7 +511,8 @@ static void compare_tree(Walk *walk, const int dir[SIDES], const char *path) {
         if (err[MOUNT] != err[ORACLE])
                 fail(w, "%s: readdir says %s, not %s", path, errno_name(err[MOUNT]), errno_name(err[ORACLE]));
         for (size_t i = 0; i < names[MOUNT].n || i < names[ORACLE].n; i++) {
-                const char *m = i < names[MOUNT].n ? names[MOUNT].name[i] : NULL, *o = i < names[ORACLE].n ? names[ORACLE].name[i] : NULL;
+                const char *m = i < names[MOUNT].n ? names[MOUNT].name[i] : NULL,
+                           *o = i < names[ORACLE].n ? names[ORACLE].name[i] : NULL;
 
                 if (o == NULL || (m != NULL && strcmp(m, o) < 0))
                         fail(w, "%s: has '%s', which should not be there", path, m);
@@ -513,7 +536,9 @@ static void compare_tree(Walk *walk, const int dir[SIDES], const char *path) {
 static int by_mount(const void *a, const void *b) {
         const Pair *x = a, *y = b;
 
-        return x->mount != y->mount ? (x->mount < y->mount ? -1 : 1) : x->oracle < y->oracle ? -1 : x->oracle > y->oracle;
+        return x->mount != y->mount    ? (x->mount < y->mount ? -1 : 1)
+               : x->oracle < y->oracle ? -1
+                                       : x->oracle > y->oracle;
 }
 
 static size_t compare(World *w, bool collect) {
@@ -537,7 +562,7 @@ static size_t compare(World *w, bool collect) {
         /* one number, two files */
         for (size_t i = 1; i < walk.n && strstr(without, "link") == NULL && inode_numbers; i++)
                 if (walk.pair[i].mount == walk.pair[i - 1].mount && walk.pair[i].oracle != walk.pair[i - 1].oracle)
-                        fail(w, "two files have the inode number %llu", (unsigned long long)walk.pair[i].mount);
+                        fail(w, "two files have the inode number %llu", (unsigned long long) walk.pair[i].mount);
         free(walk.pair);
         return walk.entries;
 }
@@ -585,9 +610,9 @@ static int remove_tree(int dirfd, const char *name) {
 
 static long write_at(int fd, const Op *op, int64_t at) {
         char buffer[CHUNK];
-        size_t size = (size_t)(op->m < CHUNK ? op->m : CHUNK);
+        size_t size = (size_t) (op->m < CHUNK ? op->m : CHUNK);
 
-        fill(buffer, size, (uint64_t)op->flags + (uint64_t)op->n);
+        fill(buffer, size, (uint64_t) op->flags + (uint64_t) op->n);
         return at < 0 ? write(fd, buffer, size) : pwrite(fd, buffer, size, at);
 }
 
@@ -623,13 +648,13 @@ static long with_map(int fd, const Op *op, Result *r) {
                 return -1;
         if (!S_ISREG(st.st_mode) || st.st_size == 0)
                 return 0;
-        size = (size_t)st.st_size;
-        map = mmap(NULL, size, op->kind == OP_mmapw ? PROT_READ | PROT_WRITE : PROT_READ, op->flags & 1 && op->kind == OP_mmapr ? MAP_PRIVATE : MAP_SHARED,
-                fd, 0);
+        size = (size_t) st.st_size;
+        map = mmap(NULL, size, op->kind == OP_mmapw ? PROT_READ | PROT_WRITE : PROT_READ,
+                   op->flags & 1 && op->kind == OP_mmapr ? MAP_PRIVATE : MAP_SHARED, fd, 0);
         if (map == MAP_FAILED)
                 return -1;
         if (op->kind == OP_mmapw) {
-                size_t at = (size_t)op->n % size, n = (size_t)op->m < size - at ? (size_t)op->m : size - at;
+                size_t at = (size_t) op->n % size, n = (size_t) op->m < size - at ? (size_t) op->m : size - at;
 
                 fill(map + at, n, op->flags);
                 if (op->flags & 2)
@@ -648,19 +673,21 @@ static long with_xattr(World *w, int side, const Op *op, Result *r) {
         via(path, w->dir[side], op->a);
         switch (op->kind) {
         case OP_setx:
-                fill(value, (size_t)op->m, op->flags);
-                return lsetxattr(path, name, value, (size_t)op->m, (int)op->n);
+                fill(value, (size_t) op->m, op->flags);
+                return lsetxattr(path, name, value, (size_t) op->m, (int) op->n);
         case OP_fsetx:
-                fill(value, (size_t)op->m, op->flags);
-                return fsetxattr(fd, name, value, (size_t)op->m, (int)op->n);
+                fill(value, (size_t) op->m, op->flags);
+                return fsetxattr(fd, name, value, (size_t) op->m, (int) op->n);
         case OP_remx:
                 return lremovexattr(path, name);
         case OP_acl: {
                 struct stat st;
 
-                if (lstat(path, &st) < 0 || S_ISLNK(st.st_mode)) /* on a link ext4 and FUSE refuse with errors of their own */
+                if (lstat(path, &st) < 0 ||
+                    S_ISLNK(st.st_mode)) /* on a link ext4 and FUSE refuse with errors of their own */
                         return 0;
-                return lsetxattr(path, op->n == 0 ? "system.posix_acl_access" : "system.posix_acl_default", value, acl_value(value, op->flags), 0);
+                return lsetxattr(path, op->n == 0 ? "system.posix_acl_access" : "system.posix_acl_default", value,
+                                 acl_value(value, op->flags), 0);
         }
         default: {
                 int err;
@@ -687,11 +714,13 @@ static void check_holes(World *w, const int fd[SIDES]) {
                 if (data < 0 && errno != ENXIO)
                         fail(w, "lseek SEEK_DATA says %s", errno_name(errno));
                 for (off_t p = at; p < end;) {
-                        ssize_t n = pread(fd[ORACLE], buffer, end - p < (off_t)sizeof buffer ? (size_t)(end - p) : sizeof buffer, p);
+                        ssize_t n = pread(fd[ORACLE], buffer,
+                                          end - p < (off_t) sizeof buffer ? (size_t) (end - p) : sizeof buffer, p);
 
                         for (ssize_t i = 0; i < n; i++)
                                 if (buffer[i] != 0)
-                                        fail(w, "SEEK_DATA from %lld gives %lld, but there is data at %lld", (long long)at, (long long)data, (long long)(p + i));
+                                        fail(w, "SEEK_DATA from %lld gives %lld, but there is data at %lld",
+                                             (long long) at, (long long) data, (long long) (p + i));
                         if (n <= 0)
                                 break;
                         p += n;
@@ -700,7 +729,8 @@ static void check_holes(World *w, const int fd[SIDES]) {
                         break;
                 at = lseek(fd[MOUNT], data, SEEK_HOLE);
                 if (at <= data)
-                        fail(w, "lseek SEEK_HOLE from %lld gives %lld (%s)", (long long)data, (long long)at, at < 0 ? errno_name(errno) : "");
+                        fail(w, "lseek SEEK_HOLE from %lld gives %lld (%s)", (long long) data, (long long) at,
+                             at < 0 ? errno_name(errno) : "");
         }
         for (int s = 0; s < SIDES; s++)
                 lseek(fd[s], 0, SEEK_SET);
@@ -717,20 +747,21 @@ static long slot_put(World *w, int slot, int side, int fd) {
 
 static long do_path_op(World *w, int side, const Op *op, Result *r) {
         int dir = w->dir[side];
-        struct timespec times[2] = { { op->m, 1 }, { op->n, (long)op->flags } };
+        struct timespec times[2] = { { op->m, 1 }, { op->n, (long) op->flags } };
         char text[TEXT + 64];
         ssize_t n;
         Names names;
 
         switch (op->kind) {
         case OP_create:
-                return with_file(dir, op, O_CREAT | O_WRONLY | (int)(op->flags & (O_EXCL | O_TRUNC)), (mode_t)op->slot2, r);
+                return with_file(dir, op, O_CREAT | O_WRONLY | (int) (op->flags & (O_EXCL | O_TRUNC)),
+                                 (mode_t) op->slot2, r);
         case OP_mkdir:
-                return mkdirat(dir, op->a, (mode_t)op->n);
+                return mkdirat(dir, op->a, (mode_t) op->n);
         case OP_fifo:
-                return mknodat(dir, op->a, S_IFIFO | (mode_t)op->n, 0);
+                return mknodat(dir, op->a, S_IFIFO | (mode_t) op->n, 0);
         case OP_sock:
-                return mknodat(dir, op->a, S_IFSOCK | (mode_t)op->n, 0);
+                return mknodat(dir, op->a, S_IFSOCK | (mode_t) op->n, 0);
         case OP_symlink:
                 return symlinkat(op->b, dir, op->a);
         case OP_link:
@@ -746,10 +777,10 @@ static long do_path_op(World *w, int side, const Op *op, Result *r) {
         case OP_exchange:
                 return renameat2(dir, op->a, dir, op->b, RENAME_EXCHANGE);
         case OP_rmtree:
-                r->hash = (uint64_t)remove_tree(dir, op->a);
+                r->hash = (uint64_t) remove_tree(dir, op->a);
                 return 0;
         case OP_write:
-                return with_file(dir, op, O_WRONLY | (int)(op->flags & O_TRUNC), 0, r);
+                return with_file(dir, op, O_WRONLY | (int) (op->flags & O_TRUNC), 0, r);
         case OP_append:
                 return with_file(dir, op, O_WRONLY | O_APPEND, 0, r);
         case OP_read:
@@ -757,27 +788,30 @@ static long do_path_op(World *w, int side, const Op *op, Result *r) {
         case OP_truncate:
                 return truncate(via(text, dir, op->a), op->n);
         case OP_chmod:
-                return fchmodat(dir, op->a, (mode_t)op->n, 0);
+                return fchmodat(dir, op->a, (mode_t) op->n, 0);
         case OP_utimens:
                 return utimensat(dir, op->a, times, AT_SYMLINK_NOFOLLOW);
         case OP_stat:
                 return 0; /* the check after it is all there is to it */
         case OP_access:
-                return faccessat(dir, op->a, (int)op->n, 0);
+                return faccessat(dir, op->a, (int) op->n, 0);
         case OP_readlink:
                 n = readlinkat(dir, op->a, text, sizeof text);
-                r->hash = n > 0 ? hash_of(1, text, (size_t)n) : 0;
+                r->hash = n > 0 ? hash_of(1, text, (size_t) n) : 0;
                 return n;
         case OP_readdir:
                 n = names_read(openat(dir, op->a, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW), &names);
                 r->hash = names_hash(&names);
                 names_free(&names);
-                errno = (int)n;
+                errno = (int) n;
                 return n != 0 ? -1 : 0;
         case OP_open:
-                return slot_put(w, op->slot, side, openat(dir, op->a, (int)op->flags | O_NONBLOCK | O_CLOEXEC, (mode_t)op->n));
+                return slot_put(w, op->slot, side,
+                                openat(dir, op->a, (int) op->flags | O_NONBLOCK | O_CLOEXEC, (mode_t) op->n));
         case OP_tmpfile:
-                return slot_put(w, op->slot, side, openat(dir, op->a, O_TMPFILE | O_RDWR | O_CLOEXEC | (int)(op->flags & O_EXCL), (mode_t)op->n));
+                return slot_put(w, op->slot, side,
+                                openat(dir, op->a, O_TMPFILE | O_RDWR | O_CLOEXEC | (int) (op->flags & O_EXCL),
+                                       (mode_t) op->n));
         default:
                 return with_xattr(w, side, op, r);
         }
@@ -785,7 +819,7 @@ static long do_path_op(World *w, int side, const Op *op, Result *r) {
 
 static long do_slot_op(World *w, int side, const Op *op, Result *r) {
         int fd = w->slot[op->slot][side], other = w->slot[op->slot2][side];
-        struct timespec times[2] = { { op->m, 1 }, { op->n, (long)op->flags } };
+        struct timespec times[2] = { { op->m, 1 }, { op->n, (long) op->flags } };
         char buffer[CHUNK];
         loff_t from = op->n, to = op->flags;
         ssize_t n;
@@ -796,17 +830,17 @@ static long do_slot_op(World *w, int side, const Op *op, Result *r) {
                 w->slot[op->slot][side] = -1;
                 return close(fd);
         case OP_pread:
-                n = pread(fd, buffer, (size_t)op->m, op->n);
-                r->hash = n > 0 ? hash_of(1, buffer, (size_t)n) : 0;
+                n = pread(fd, buffer, (size_t) op->m, op->n);
+                r->hash = n > 0 ? hash_of(1, buffer, (size_t) n) : 0;
                 return n;
         case OP_pwrite:
                 return write_at(fd, op, op->flags & 1 ? op->n : -1);
         case OP_ftruncate:
                 return ftruncate(fd, op->n);
         case OP_fallocate:
-                return fallocate(fd, (int)op->flags, op->n, op->m);
+                return fallocate(fd, (int) op->flags, op->n, op->m);
         case OP_fchmod:
-                return fchmod(fd, (mode_t)op->n);
+                return fchmod(fd, (mode_t) op->n);
         case OP_futimens:
                 return futimens(fd, times);
         case OP_fstat:
@@ -818,7 +852,7 @@ static long do_slot_op(World *w, int side, const Op *op, Result *r) {
         case OP_mmapr:
                 return with_map(fd, op, r);
         case OP_cfr:
-                return copy_file_range(fd, &from, other, &to, (size_t)op->m, 0);
+                return copy_file_range(fd, &from, other, &to, (size_t) op->m, 0);
         case OP_linkfd: {
                 char self[64];
 
@@ -829,7 +863,7 @@ static long do_slot_op(World *w, int side, const Op *op, Result *r) {
                 n = names_read(openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), &names);
                 r->hash = names_hash(&names);
                 names_free(&names);
-                errno = (int)n;
+                errno = (int) n;
                 return n != 0 ? -1 : 0;
         case OP_createat:
                 return with_file(fd, op, O_CREAT | O_WRONLY, 0644, r);
@@ -846,9 +880,11 @@ static long do_slot_op(World *w, int side, const Op *op, Result *r) {
 }
 
 static bool on_slot(int kind) {
-        return kind == OP_close || kind == OP_pread || kind == OP_pwrite || kind == OP_ftruncate || kind == OP_fallocate || kind == OP_fchmod || kind == OP_fstat ||
-                kind == OP_fsync || kind == OP_seekdata || kind == OP_mmapw || kind == OP_mmapr || kind == OP_cfr || kind == OP_linkfd || kind == OP_fsetx ||
-                kind == OP_freaddir || kind == OP_createat || kind == OP_unlinkat || kind == OP_statat || kind == OP_futimens;
+        return kind == OP_close || kind == OP_pread || kind == OP_pwrite || kind == OP_ftruncate ||
+               kind == OP_fallocate || kind == OP_fchmod || kind == OP_fstat || kind == OP_fsync ||
+               kind == OP_seekdata || kind == OP_mmapw || kind == OP_mmapr || kind == OP_cfr || kind == OP_linkfd ||
+               kind == OP_fsetx || kind == OP_freaddir || kind == OP_createat || kind == OP_unlinkat ||
+               kind == OP_statat || kind == OP_futimens;
 }
 
 static bool leaves(const char *path) {
@@ -862,12 +898,15 @@ static void apply(World *w) {
         op_print(w->doing, op);
         if (w->log != NULL)
                 fprintf(w->log, "%s\n", w->doing);
-        if (on_slot(op->kind) && (w->slot[op->slot][ORACLE] < 0 || (op->kind == OP_cfr && w->slot[op->slot2][ORACLE] < 0)))
+        if (on_slot(op->kind) &&
+            (w->slot[op->slot][ORACLE] < 0 || (op->kind == OP_cfr && w->slot[op->slot2][ORACLE] < 0)))
                 return; /* in a sequence that was cut down, what opened it may be gone */
-        if (strstr(without, "dirrename") != NULL && (op->kind == OP_rename || op->kind == OP_noreplace || op->kind == OP_exchange)) {
+        if (strstr(without, "dirrename") != NULL &&
+            (op->kind == OP_rename || op->kind == OP_noreplace || op->kind == OP_exchange)) {
                 struct statx x;
 
-                if ((attributes(w->dir[ORACLE], op->a, &x) == 0 && S_ISDIR(x.stx_mode)) || (attributes(w->dir[ORACLE], op->b, &x) == 0 && S_ISDIR(x.stx_mode)))
+                if ((attributes(w->dir[ORACLE], op->a, &x) == 0 && S_ISDIR(x.stx_mode)) ||
+                    (attributes(w->dir[ORACLE], op->b, &x) == 0 && S_ISDIR(x.stx_mode)))
                         return;
         }
         if (op->kind == OP_mmapw) {
@@ -880,12 +919,14 @@ static void apply(World *w) {
         if (op->kind == OP_truncate || op->kind == OP_ftruncate) {
                 /* Where the size stays the same, POSIX leaves it open whether the times change. */
                 struct statx x;
-                int err = op->kind == OP_truncate ? statx(w->dir[ORACLE], op->a, 0, STATX_SIZE, &x) : attributes(w->slot[op->slot][ORACLE], "", &x);
+                int err = op->kind == OP_truncate ? statx(w->dir[ORACLE], op->a, 0, STATX_SIZE, &x)
+                                                  : attributes(w->slot[op->slot][ORACLE], "", &x);
 
-                if (err == 0 && (int64_t)x.stx_size == op->n)
+                if (err == 0 && (int64_t) x.stx_size == op->n)
                         return;
         }
-        if (strstr(without, "redirect") != NULL && (op->kind == OP_rename || op->kind == OP_noreplace || op->kind == OP_exchange)) {
+        if (strstr(without, "redirect") != NULL &&
+            (op->kind == OP_rename || op->kind == OP_noreplace || op->kind == OP_exchange)) {
                 /* An overlay that moves no directories: try there first. */
                 if (do_path_op(w, MOUNT, op, &r[MOUNT]) < 0 && errno == EXDEV)
                         return;
@@ -921,14 +962,17 @@ static void apply(World *w) {
                 check_path(w, w->dir, op->b);
         if (r[ORACLE].rc >= 0 && (op->kind == OP_rename || op->kind == OP_noreplace || op->kind == OP_link))
                 known_add(w, op->b);
-        else if (r[ORACLE].rc >= 0 && !on_slot(op->kind) && op->kind != OP_unlink && op->kind != OP_rmdir && op->kind != OP_rmtree && below(w, 3) == 0)
+        else if (r[ORACLE].rc >= 0 && !on_slot(op->kind) && op->kind != OP_unlink && op->kind != OP_rmdir &&
+                 op->kind != OP_rmtree && below(w, 3) == 0)
                 known_add(w, op->a);
 }
 
 /* What to do next */
 
 static const char *pick_name(World *w) {
-        static const char *const names[] = { "a", "b", "c", "d", "e", "f", "g", "h", "-dash", "with space", "line\nfeed", "\xff\xfe not utf-8", "..dots", "x" };
+        static const char *const names[] = { "a",      "b", "c",     "d",          "e",          "f",
+                                             "g",      "h", "-dash", "with space", "line\nfeed", "\xff\xfe not utf-8",
+                                             "..dots", "x" };
         static char longest[256];
 
         if (below(w, 40) == 0) {
@@ -978,10 +1022,14 @@ static void pick_path(World *w, char *to, int existing) {
 
 static int64_t pick_offset(World *w) {
         switch (below(w, 8)) {
-        case 0: return 0;
-        case 1: return below(w, FAR);
-        case 2: return below(w, 32) * 4096;
-        default: return below(w, 20000);
+        case 0:
+                return 0;
+        case 1:
+                return below(w, FAR);
+        case 2:
+                return below(w, 32) * 4096;
+        default:
+                return below(w, 20000);
         }
 }
 
@@ -993,45 +1041,64 @@ static int64_t pick_mode(World *w) {
 
 static int pick_slot(World *w) {
         for (int i = 0; i < 6; i++) {
-                int slot = (int)below(w, SLOTS);
+                int slot = (int) below(w, SLOTS);
 
                 if (w->slot[slot][ORACLE] >= 0)
                         return slot;
         }
-        return (int)below(w, SLOTS);
+        return (int) below(w, SLOTS);
 }
 
 static void choose(World *w) {
-        static const unsigned open_flags[] = { O_RDONLY, O_RDWR, O_WRONLY, O_RDWR | O_APPEND, O_RDWR | O_CREAT, O_RDWR | O_TRUNC, O_RDONLY | O_DIRECTORY,
-                O_RDWR | O_CREAT | O_EXCL, O_RDONLY | O_NOFOLLOW, O_RDWR, O_RDONLY | O_DIRECTORY };
-        static const unsigned fallocate_modes[] = { 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE,
-                FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
+        static const unsigned open_flags[] = { O_RDONLY,
+                                               O_RDWR,
+                                               O_WRONLY,
+                                               O_RDWR | O_APPEND,
+                                               O_RDWR | O_CREAT,
+                                               O_RDWR | O_TRUNC,
+                                               O_RDONLY | O_DIRECTORY,
+                                               O_RDWR | O_CREAT | O_EXCL,
+                                               O_RDONLY | O_NOFOLLOW,
+                                               O_RDWR,
+                                               O_RDONLY | O_DIRECTORY };
+        static const unsigned fallocate_modes[] = { 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                                    FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
         Op *op = &w->op;
         int sum = 0, at;
 
         for (int i = 0; i < N_OPS; i++)
                 sum += op_info[i].weight;
 again:
-        at = (int)below(w, sum);
+        at = (int) below(w, sum);
         memset(op, 0, offsetof(Op, a));
         op->a[0] = op->b[0] = '\0';
         while (at >= op_info[op->kind].weight)
                 at -= op_info[op->kind++].weight;
-        if ((*op_info[op->kind].feature != '\0' && strstr(without, op_info[op->kind].feature) != NULL) || (on_slot(op->kind) && strstr(without, "slots") != NULL))
+        if ((*op_info[op->kind].feature != '\0' && strstr(without, op_info[op->kind].feature) != NULL) ||
+            (on_slot(op->kind) && strstr(without, "slots") != NULL))
                 goto again;
-        op->slot = on_slot(op->kind) ? pick_slot(w) : (int)below(w, SLOTS);
+        op->slot = on_slot(op->kind) ? pick_slot(w) : (int) below(w, SLOTS);
         op->n = pick_offset(w);
         op->m = below(w, 4) == 0 ? below(w, CHUNK) : below(w, 300);
-        op->flags = (unsigned)below(w, 1000);
-        pick_path(w, op->a, op->kind == OP_create || op->kind == OP_mkdir || op->kind == OP_symlink || op->kind == OP_tmpfile ? 30 : 85);
+        op->flags = (unsigned) below(w, 1000);
+        pick_path(w, op->a,
+                  op->kind == OP_create || op->kind == OP_mkdir || op->kind == OP_symlink || op->kind == OP_tmpfile
+                          ? 30
+                          : 85);
         if (op->kind == OP_rmtree && strchr(op->a, '/') == NULL && below(w, 10) != 0)
                 goto again; /* or the tree stays a small one */
         switch (op->kind) {
         case OP_create:
                 op->flags = below(w, 2) == 0 ? 0 : below(w, 2) == 0 ? O_EXCL : O_TRUNC;
-                op->slot2 = (int)pick_mode(w);
+                op->slot2 = (int) pick_mode(w);
                 break;
-        case OP_mkdir: case OP_fifo: case OP_sock: case OP_chmod: case OP_fchmod: case OP_open: case OP_tmpfile:
+        case OP_mkdir:
+        case OP_fifo:
+        case OP_sock:
+        case OP_chmod:
+        case OP_fchmod:
+        case OP_open:
+        case OP_tmpfile:
                 op->n = pick_mode(w);
                 if (op->kind == OP_open)
                         op->flags = open_flags[below(w, sizeof open_flags / sizeof *open_flags)];
@@ -1041,19 +1108,25 @@ again:
         case OP_symlink:
                 strcpy(op->b, below(w, 8) == 0 ? "/nowhere/at all" : pick_name(w));
                 break;
-        case OP_link: case OP_rename: case OP_noreplace: case OP_exchange:
+        case OP_link:
+        case OP_rename:
+        case OP_noreplace:
+        case OP_exchange:
                 pick_path(w, op->b, op->kind == OP_exchange ? 90 : 35);
                 break;
         case OP_write:
                 op->flags = below(w, 4) == 0 ? O_TRUNC : 0;
                 break;
-        case OP_utimens: case OP_futimens:
+        case OP_utimens:
+        case OP_futimens:
                 op->n = below(w, CLOCK_TIMES);
                 op->m = below(w, CLOCK_TIMES);
-                op->flags = (unsigned)below(w, 1000000000);
+                op->flags = (unsigned) below(w, 1000000000);
                 break;
-        case OP_setx: case OP_fsetx: case OP_remx:
-                op->slot2 = (int)below(w, 4);
+        case OP_setx:
+        case OP_fsetx:
+        case OP_remx:
+                op->slot2 = (int) below(w, 4);
                 op->n = below(w, 3) == 0 ? 1 + below(w, 2) : 0; /* XATTR_CREATE, XATTR_REPLACE */
                 op->m = below(w, 10) == 0 ? below(w, 1500) : below(w, 40);
                 break;
@@ -1069,9 +1142,11 @@ again:
                 break;
         case OP_cfr:
                 op->slot2 = pick_slot(w);
-                op->flags = (unsigned)pick_offset(w);
+                op->flags = (unsigned) pick_offset(w);
                 break;
-        case OP_createat: case OP_unlinkat: case OP_statat:
+        case OP_createat:
+        case OP_unlinkat:
+        case OP_statat:
                 strcpy(op->a, pick_name(w));
                 break;
         default:
@@ -1137,7 +1212,7 @@ static void settle(World *w, int dirfd, const char *name) {
         if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISLNK(st.st_mode))
                 return;
         if (((st.st_mode & 0600) != 0600 || (S_ISDIR(st.st_mode) && (st.st_mode & 0100) == 0)) &&
-                fchmodat(dirfd, name, (st.st_mode & 07777) | (S_ISDIR(st.st_mode) ? 0700 : 0600), 0) < 0)
+            fchmodat(dirfd, name, (st.st_mode & 07777) | (S_ISDIR(st.st_mode) ? 0700 : 0600), 0) < 0)
                 return; /* a difference shows in the comparison */
         fd = S_ISDIR(st.st_mode) ? openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
         if (fd < 0)
@@ -1247,11 +1322,11 @@ int main(int argc, char **argv) {
                 const char *value = i + 1 < argc ? argv[i + 1] : "";
 
                 if (strcmp(argv[i], "--seed") == 0)
-                        seed = (uint64_t)number(value);
+                        seed = (uint64_t) number(value);
                 else if (strcmp(argv[i], "--ops") == 0)
                         ops = number(value);
                 else if (strcmp(argv[i], "--threads") == 0)
-                        threads = (int)number(value);
+                        threads = (int) number(value);
                 else if (strcmp(argv[i], "--compare") == 0)
                         every = number(value);
                 else if (strcmp(argv[i], "--remount") == 0)
@@ -1268,10 +1343,11 @@ int main(int argc, char **argv) {
                         argc = 0;
         }
         if (argc - i != 2 || threads < 1 || threads > 64 || every < 1) {
-                fprintf(stderr,
-                        "usage: model [--seed N] [--ops N] [--threads N] [--compare EACH] [--remount EACH] [--kill EACH] [--without FEATURE,...]\n"
-                        "             [--log FILE] [--replay FILE] MOUNT ORACLE\n"
-                        "FEATURE: link exchange xattr acl fallocate mmap cfr tmpfile number dirtime redirect dirrename seek slots\n");
+                fprintf(stderr, "usage: model [--seed N] [--ops N] [--threads N] [--compare EACH] [--remount EACH] "
+                                "[--kill EACH] [--without FEATURE,...]\n"
+                                "             [--log FILE] [--replay FILE] MOUNT ORACLE\n"
+                                "FEATURE: link exchange xattr acl fallocate mmap cfr tmpfile number dirtime redirect "
+                                "dirrename seek slots\n");
                 return 2;
         }
         top[MOUNT] = argv[i];
@@ -1284,7 +1360,7 @@ int main(int argc, char **argv) {
                 World *w = &worlds[t];
 
                 w->number = t;
-                w->rng = seed * 0x9E3779B97F4A7C15ull + (uint64_t)t * 0xD1B54A32D192ED03ull + 1;
+                w->rng = seed * 0x9E3779B97F4A7C15ull + (uint64_t) t * 0xD1B54A32D192ED03ull + 1;
                 w->inodes = calloc(INODES, sizeof *w->inodes);
                 memset(w->slot, -1, sizeof w->slot);
                 snprintf(w->base, sizeof w->base, threads > 1 ? "t%d" : ".", t);

@@ -352,6 +352,10 @@ def test_an_open_directory_outlives_its_removal_and_follows_its_rename(fs):
     assert (fs.mnt / "e/new").read_bytes() == b"new" and sorted(os.listdir(d)) == ["f", "new"]
     shutil.rmtree(fs.mnt / "gone")
     assert os.listdir(gone) == []
+    os.fchmod(gone, 0o700)
+    os.utime(gone, ns=(OLD, OLD))
+    os.setxattr(gone, "user.t", b"1")
+    assert os.fstat(gone).st_mtime_ns == OLD and stat.S_IMODE(os.fstat(gone).st_mode) == 0o700 and os.getxattr(gone, "user.t") == b"1"
     raises(errno.ENOENT, os.open, "x", os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=gone)
     os.close(d)
     os.close(gone)
@@ -865,6 +869,73 @@ def test_acls(fs):
     assert stat.S_IMODE(os.stat(fs.mnt / "f").st_mode) == 0o400
 
 
+def test_default_acls_where_something_was_before(fs):
+    """A name that a whiteout holds in the upper is made anew like any other: what the directory bequeaths is inherited, whatever kind it is."""
+    kinds = {
+        "file": lambda p, m: os.close(os.open(p, os.O_CREAT | os.O_EXCL | os.O_WRONLY, m)), "dir": os.mkdir, "fifo": os.mkfifo,
+        "node": lambda p, m: os.mknod(p, stat.S_IFREG | m), "socket": lambda p, m: os.mknod(p, stat.S_IFSOCK | m)}
+    modes = (0o777, 0o644, 0o555, 0)
+    for kind in kinds:
+        for mode in modes:
+            fs.write(f"d/{kind}{mode}", b"")
+    fs.mount()
+    d = fs.mnt / "d"
+    subprocess.run(["setfacl", "-d", "-m", f"u::rwx,g::r-x,o::---,u:{os.getuid()}:rw", str(d)], check=True)
+    for kind, make in kinds.items():
+        for mode in modes:
+            os.unlink(d / f"{kind}{mode}")
+            make(d / f"{kind}{mode}", mode)
+            make(d / f"new-{kind}{mode}", mode)
+
+    def seen(path):
+        return oct(os.stat(path).st_mode), subprocess.run(["getfacl", "-cp", str(path)], check=True, capture_output=True, text=True).stdout
+    for kind in kinds:
+        for mode in modes:
+            assert seen(d / f"{kind}{mode}") == seen(d / f"new-{kind}{mode}"), (kind, oct(mode))
+            assert f"user:{subprocess.check_output(['id', '-un'], text=True).strip()}:rw-" in seen(d / f"{kind}{mode}")[1]
+
+
+def test_a_name_elsewhere_that_cannot_be_reached_is_no_hindrance(fs):
+    """One name of a file is in a directory that nobody may search now: all that is done by the other name goes on."""
+    fs.write("a/f", b"1")
+    (fs.lower / "b/deep").mkdir(parents=True)
+    os.link(fs.lower / "a/f", fs.lower / "b/deep/f")
+    fs.mount()
+    for n in ("new", "sym"):
+        os.symlink("x", fs.mnt / f"b/deep/{n}") if n == "sym" else (fs.mnt / f"b/deep/{n}").write_bytes(b"n")
+        os.link(fs.mnt / f"b/deep/{n}", fs.mnt / f"a/{n}", follow_symlinks=False)
+    assert os.stat(fs.mnt / "b/deep/f").st_nlink == 2
+    (fs.mnt / "b/deep").chmod(0)
+    (fs.mnt / "b").chmod(0o600)
+    for again in (False, True):
+        append(fs.mnt / "a/f", b"2")
+        (fs.mnt / "a/new").chmod(0o640)
+        assert {os.lstat(fs.mnt / f"a/{n}").st_nlink for n in ("f", "new", "sym")} == {2}
+        if not again:
+            fs.remount()
+    for n in ("f", "new", "sym"):
+        os.rename(fs.mnt / f"a/{n}", fs.mnt / n)
+        os.unlink(fs.mnt / n)
+    (fs.mnt / "b").chmod(0o700)
+    (fs.mnt / "b/deep").chmod(0o700)
+    assert (fs.mnt / "b/deep/f").read_bytes() == b"122" and {os.lstat(fs.mnt / f"b/deep/{n}").st_nlink for n in ("f", "new", "sym")} == {1}
+
+
+def test_hard_linked_symlinks_of_the_lower_stay_one(fs):
+    (fs.lower / "d").mkdir()
+    (fs.lower / "s").symlink_to("t")
+    for n in ("s2", "d/s3"):
+        os.link(fs.lower / "s", fs.lower / n, follow_symlinks=False)
+    fs.mount()
+    assert [os.lstat(fs.mnt / n).st_nlink for n in ("s", "s2", "d/s3")] == [3, 3, 3]
+    os.rename(fs.mnt / "s", fs.mnt / "d/x")
+    os.utime(fs.mnt / "s2", ns=(OLD, OLD), follow_symlinks=False)
+    assert {identity(fs.mnt / n) for n in ("d/x", "s2", "d/s3")} == {identity(fs.mnt / "s2")}
+    assert {os.lstat(fs.mnt / n).st_mtime_ns for n in ("d/x", "s2", "d/s3")} == {OLD}
+    os.unlink(fs.mnt / "d/s3")
+    assert [os.lstat(fs.mnt / n).st_nlink for n in ("d/x", "s2")] == [2, 2]
+
+
 # Other kinds of files
 
 def test_sockets(fs):
@@ -999,11 +1070,11 @@ def test_a_hundred_thousand_entries(fs):
     lower = fs.lower / "big"
     lower.mkdir()
     for i in range(50_000):
-        os.close(os.open(lower / f"low{i:06}", os.O_CREAT | os.O_WRONLY))
+        os.mknod(lower / f"low{i:06}")
     fs.mount()
     big = fs.mnt / "big"
     for i in range(50_000):
-        os.close(os.open(big / f"new{i:06}", os.O_CREAT | os.O_WRONLY))
+        os.mknod(big / f"new{i:06}")
     names = os.listdir(big)
     assert len(names) == len(set(names)) == 100_000
     for i in range(0, 50_000, 50):
@@ -1017,7 +1088,7 @@ def test_readdir_is_stable_under_change(fs):
     (fs.lower / "d").mkdir()
     for i in range(3000):
         for kind in ("stay", "go", "turn"):
-            fs.write(f"d/{kind}{i:05}", b"")
+            os.mknod(fs.lower / f"d/{kind}{i:05}")
     fs.mount()
     d = fs.mnt / "d"
     for first in (0, 1500):
