@@ -232,7 +232,8 @@ int op_setattr(Request *r) {
                 }
                 if (n == 0 && (in->valid & FATTR_MODE))
                         n = set_mode(fs, &p, in->mode & 07777);
-                else if (n == 0 && (in->valid & FATTR_KILL_SUIDGID) && !S_ISLNK(r->node->type) && place_stat(fs, &p, &st) == 0 && without_setid(st.st_mode) != st.st_mode)
+                else if (n == 0 && (in->valid & FATTR_KILL_SUIDGID) && !S_ISLNK(r->node->type) && place_stat(fs, &p, &st) == 0 &&
+                         without_setid(st.st_mode) != st.st_mode)
                         n = set_mode(fs, &p, without_setid(st.st_mode) & 07777);
                 if (n == 0 && (in->valid & (FATTR_ATIME | FATTR_MTIME))) {
                         n = set_times(fs, &p, in);

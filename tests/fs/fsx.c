@@ -131,7 +131,8 @@ static void truncate_it(void) {
 
 static void allocate(void) {
         static const int modes[] = { 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                                     FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
+                                     FALLOC_FL_ZERO_RANGE,
+                                     FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
         int mode = modes[below(5)];
         size_t at = below(MAX / 2), n = 1 + below(MAX / 8), end = at + n;
 
