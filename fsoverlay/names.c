@@ -218,22 +218,23 @@ static int make_apart(Request *r, const Place *parent, const struct stat *dir_st
         if (n < 0)
                 return n;
         _cleanup_close_ int fd = S_ISDIR(new->mode) ? openat(fs->work, temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-        int at = *ret_fd >= 0 ? *ret_fd : fd;
+        Place made = { .dir = fs->work };
+        memcpy(made.name, temp, sizeof temp);
         if (dir_st->st_mode & S_ISGID)
                 gid = ids_gid_out(&fs->ids, dir_st->st_gid);
         mode_t mode = new->mode & 07777;
-        n = at >= 0 && fs->acl ? acl_inherit(fs, parent, at, mode, S_ISDIR(new->mode)) : 0;
+        n = fs->acl && !S_ISLNK(new->mode) ? acl_inherit(fs, parent, &made, mode, S_ISDIR(new->mode)) : 0;
         struct stat inherited;
         if (n == 0 || n == -EOPNOTSUPP) {
                 mode &= ~new->umask;
                 n = 0;
-        } else if (n > 0 && fstat(at, &inherited) == 0) {
+        } else if (n > 0 && place_stat(fs, &made, &inherited) == 0) {
                 mode = (mode & ~(mode_t) 0777) | (inherited.st_mode & 0777); /* what the ACL made of it */
         }
         if (S_ISDIR(new->mode) && (dir_st->st_mode & S_ISGID))
                 mode |= S_ISGID;
         if (n >= 0 && S_ISDIR(new->mode) && dir_has_lower(r->node))
-                n = fsetxattr(at, XATTR_OPAQUE, "y", 1, 0) < 0 ? -errno : 0;
+                n = fsetxattr(fd, XATTR_OPAQUE, "y", 1, 0) < 0 ? -errno : 0;
         if (n >= 0 && !S_ISLNK(new->mode) && fchmodat(fs->work, temp, mode, 0) < 0)
                 n = -errno;
         if (n >= 0 && (uid != (uint32_t) -1 || gid != (uint32_t) -1)) {

@@ -44,8 +44,8 @@ unsigned hint_layer(const Hint *hint, const Node *parent);
 /* Look up, and make known. A reference more. hint may be NULL. Takes Fs.tree. */
 int entry_lookup(Fs *fs, Node *parent, const char *name, const Hint *hint, Node **ret, struct stat *ret_st);
 
-/* 1 where the parent's default ACL was given to the new file fd (mode then is in it), 0 where there is none, or a negative errno. */
-int acl_inherit(Fs *fs, const Place *parent, int fd, mode_t mode, bool is_dir);
+/* 1 where the parent's default ACL was given to the new file (mode then is in it), 0 where there is none, or a negative errno. */
+int acl_inherit(Fs *fs, const Place *parent, const Place *file, mode_t mode, bool is_dir);
 
 /* Operations: 0 with r->out_len set, or a negative errno. */
 int op_lookup(Request *r);

@@ -197,18 +197,17 @@ static bool is_private(const char *name) {
                g_str_has_prefix(name, "trusted.");
 }
 
-int acl_inherit(Fs *fs, const Place *parent, int fd, mode_t mode, bool is_dir) {
+int acl_inherit(Fs *fs, const Place *parent, const Place *file, mode_t mode, bool is_dir) {
         struct {
                 uint32_t version;
                 AclEntry entries[512];
         } acl;
-        Place file = { .dir = -1, .fd = fd };
 
         int n = xattr_get_place(fs, parent, "system.posix_acl_default", &acl, sizeof acl);
         if (n < 4)
                 return 0;
         if (is_dir) {
-                int r = xattr_set_place(fs, &file, "system.posix_acl_default", &acl, (size_t) n, 0);
+                int r = xattr_set_place(fs, file, "system.posix_acl_default", &acl, (size_t) n, 0);
                 if (r < 0)
                         return r;
         }
@@ -226,7 +225,7 @@ int acl_inherit(Fs *fs, const Place *parent, int fd, mode_t mode, bool is_dir) {
                 else if (e->tag == ACL_TAG_OTHER)
                         e->rights &= (uint16_t) (mode & 7);
         }
-        int r = xattr_set_place(fs, &file, "system.posix_acl_access", &acl, (size_t) n, 0);
+        int r = xattr_set_place(fs, file, "system.posix_acl_access", &acl, (size_t) n, 0);
         return r < 0 ? r : 1;
 }
 
