@@ -223,6 +223,8 @@ static int make_apart(Request *r, const Place *parent, const struct stat *dir_st
         if (dir_st->st_mode & S_ISGID)
                 gid = ids_gid_out(&fs->ids, dir_st->st_gid);
         mode_t mode = new->mode & 07777;
+        /* While it may be written: attributes of the kind user.* ask for that. */
+        int opaque = S_ISDIR(new->mode) && dir_has_lower(r->node) && fsetxattr(fd, XATTR_OPAQUE, "y", 1, 0) < 0 ? -errno : 0;
         n = fs->acl && !S_ISLNK(new->mode) ? acl_inherit(fs, parent, &made, mode, S_ISDIR(new->mode)) : 0;
         struct stat inherited;
         if (n == 0 || n == -EOPNOTSUPP) {
@@ -233,8 +235,8 @@ static int make_apart(Request *r, const Place *parent, const struct stat *dir_st
         }
         if (S_ISDIR(new->mode) && (dir_st->st_mode & S_ISGID))
                 mode |= S_ISGID;
-        if (n >= 0 && S_ISDIR(new->mode) && dir_has_lower(r->node))
-                n = fsetxattr(fd, XATTR_OPAQUE, "y", 1, 0) < 0 ? -errno : 0;
+        if (n >= 0 && opaque < 0)
+                n = opaque;
         if (n >= 0 && !S_ISLNK(new->mode) && fchmodat(fs->work, temp, mode, 0) < 0)
                 n = -errno;
         if (n >= 0 && (uid != (uint32_t) -1 || gid != (uint32_t) -1)) {
