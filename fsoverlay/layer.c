@@ -193,8 +193,11 @@ static bool is_opaque(Fs *fs, const Layer *layer, int dir, const char *name) {
         return opaque;
 }
 
-/* The path where a renamed directory's lower part is: relative to the root, no slash in front; malloc'ed or NULL. */
-static char *read_redirect(Fs *fs, const Layer *layer, int dir, const char *name, const Node *parent, unsigned number) {
+/*
+ * The path where a renamed directory's lower part is: relative to the root, no slash in front; g_malloc'ed or NULL. above: the path of the
+ * directory that dir is, for the form of a name alone (renamed in its directory: overlayfs writes it so).
+ */
+static char *read_redirect(Fs *fs, const Layer *layer, int dir, const char *name, const char *above) {
         char value[REDIRECT_MAX];
 
         if (layer->host)
@@ -209,13 +212,10 @@ static char *read_redirect(Fs *fs, const Layer *layer, int dir, const char *name
         if (g_strv_contains((const char *const *) parts, "..") || g_strv_contains((const char *const *) parts, "."))
                 return NULL;
         if (value[0] == '/')
-                return strdup(value + 1);
-        if (strchr(value, '/'))
+                return g_strdup(value + 1);
+        if (strchr(value, '/') || !above)
                 return NULL;
-        /* A name alone: renamed in its directory (overlayfs writes it so). */
-        (void) number;
-        g_autofree char *above = join_path(fs, parent, LAYER_UPPER);
-        return above ? g_strconcat(above, *above ? "/" : "", value, NULL) : NULL;
+        return g_strconcat(above, *above ? "/" : "", value, NULL);
 }
 
 static bool add_lower(Found *f, unsigned layer, const char *redirect) {
@@ -285,29 +285,71 @@ static bool old_path_shows(Fs *fs, const Layer *layer, const char *path, RuleSta
         return true;
 }
 
+/* One layer's part of a path that was renamed. */
+typedef struct {
+        int fd;     /* the directory; -1: it is not there */
+        bool ends;  /* nothing of the path shows from further below */
+        char *next; /* where it is in the layers below, if elsewhere */
+} Walked;
+
+/* From the layer's root, name by name: each may be hidden, opaque, or renamed itself. */
+static int walk_layer(Fs *fs, const Layer *layer, const char *path, Walked *ret) {
+        g_auto(GStrv) parts = g_strsplit(path, "/", -1);
+        g_autoptr(GString) above = g_string_new(NULL);
+        int at = fcntl(layer->root, F_DUPFD_CLOEXEC, 3);
+
+        *ret = (Walked){ .fd = -1 };
+        for (char **part = parts; at >= 0 && *part; part++) {
+                int fd = openat(at, *part, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                if (fd < 0) {
+                        bool gone = errno == ENOENT && !(layer->dot_wh && has_dot_wh(at, *part));
+                        int r = errno == ENOENT || errno == ENOTDIR || errno == ELOOP ? 0 : -errno;
+                        ret->ends |= !gone;
+                        close(at);
+                        return r;
+                }
+                ret->ends |= is_opaque(fs, layer, at, *part);
+                char *elsewhere = read_redirect(fs, layer, at, *part, above->str);
+                if (elsewhere) {
+                        g_autofree char *rest = g_strjoinv("/", part + 1);
+                        g_free(ret->next);
+                        ret->next = g_strconcat(elsewhere, *rest ? "/" : "", rest, NULL);
+                        g_free(elsewhere);
+                }
+                g_string_append_printf(above, "%s%s", above->len ? "/" : "", *part);
+                close(at);
+                at = fd;
+        }
+        ret->fd = at;
+        return at < 0 ? -errno : 0;
+}
+
 /* The lower parts of a directory that was renamed: at a path of their own, in all layers from `from` on. */
 static int follow_redirect(Fs *fs, unsigned from, const char *path, Found *f) {
+        g_autofree char *at = g_strdup(path);
+
         for (unsigned i = from; i < fs->n_layers; i++) {
                 const Layer *layer = &fs->layers[i];
-                int fd = open_beneath(layer->root, path, O_PATH | O_DIRECTORY);
-                if (fd < 0) {
-                        if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)
-                                continue;
-                        return -errno;
-                }
+                Walked walked;
                 struct stat st;
-                bool ok = fstat(fd, &st) == 0, opaque = ok && is_opaque(fs, layer, fd, ".");
-                close(fd);
-                if (!ok)
-                        return -EIO;
-                if (layer->ruled && fs->rules && !old_path_shows(fs, layer, path, &f->rule))
-                        continue;
-                if (f->n_lower == 0 && f->upper)
+                int r = walk_layer(fs, layer, at, &walked);
+                if (r == 0 && walked.fd >= 0 && fstat(walked.fd, &st) < 0)
+                        r = -EIO;
+                bool there = r == 0 && walked.fd >= 0;
+                if (walked.fd >= 0)
+                        close(walked.fd);
+                if (there && layer->ruled && fs->rules)
+                        there = old_path_shows(fs, layer, at, &f->rule);
+                if (there && f->n_lower == 0 && f->upper)
                         f->ino = fs_shown_ino(fs, st.st_dev, st.st_ino);
-                if (!add_lower(f, i, path))
-                        return -ENOMEM;
-                if (opaque)
-                        break;
+                if (there && !add_lower(f, i, at))
+                        r = -ENOMEM;
+                if (walked.next) {
+                        g_free(at);
+                        at = walked.next;
+                }
+                if (r < 0 || walked.ends)
+                        return r;
         }
         return 0;
 }
@@ -405,7 +447,8 @@ int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *re
                         break;
                 }
                 bool last = is_opaque(fs, layer, dir->fd, name);
-                char *redirect = last ? NULL : read_redirect(fs, layer, dir->fd, name, parent, number);
+                g_autofree char *above = last ? NULL : dir_path(fs, parent, number);
+                g_autofree char *redirect = last ? NULL : read_redirect(fs, layer, dir->fd, name, above);
                 fd_put(fs, dir);
                 r = 0;
                 if (last) {
@@ -414,7 +457,6 @@ int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *re
                 }
                 if (redirect) {
                         r = follow_redirect(fs, number + 1, redirect, ret);
-                        free(redirect);
                         break;
                 }
         }

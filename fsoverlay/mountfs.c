@@ -71,9 +71,14 @@ static bool lock_work(Fs *fs, GError **error) {
         int fd = openat(fs->work, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0)
                 return err_set(error, errno, "work directory");
-        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-                return true; /* it stays open */
-        int saved = errno;
+        /* One that was killed holds it until its agent is gone, too, which is a moment later. */
+        int saved = EWOULDBLOCK;
+        for (int tries = 0; saved == EWOULDBLOCK && tries < 100; tries++) {
+                if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+                        return true; /* it stays open */
+                saved = errno;
+                g_usleep(20000);
+        }
         close(fd);
         if (saved != EWOULDBLOCK)
                 return true; /* a file system without locks */

@@ -115,13 +115,22 @@ void node_ref(Node *node) {
 /* So many nodes forgotten: a good time to give their pages back, which free(3) by itself does only at the heap's end. */
 #define TRIM_AFTER 8192u
 
-/* What a file of the upper without a name took of the limit is free again when nobody has it open any more. */
-static void quota_nameless(Fs *fs, Node *node) {
+/*
+ * A file of the upper without a name that nobody has open any more: what it took of the limit is free again, and what links/ says of
+ * its inode number, which may be another file's soon, goes.
+ */
+static void nameless_ends(Fs *fs, Node *node) {
         struct stat st;
-        Fd *f = fs->quota && node_is(node, NODE_UPPER) ? fd_pinned(fs, node) : NULL;
+        bool special = !S_ISREG(node->type) && !S_ISDIR(node->type);
+        bool matters = fs->quota || (special && atomic_load(&fs->origins));
+        Fd *f = matters && node_is(node, NODE_UPPER) ? fd_pinned(fs, node) : NULL;
 
-        if (f && f->layer == LAYER_UPPER && fstat(f->fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 0)
-                quota_release(fs->quota, (guint64) st.st_blocks * 512);
+        if (f && f->layer == LAYER_UPPER && fstat(f->fd, &st) == 0 && st.st_nlink == 0) {
+                if (S_ISREG(st.st_mode))
+                        quota_release(fs->quota, (guint64) st.st_blocks * 512);
+                else if (special)
+                        links_set_number(fs, LINKS_ORIGIN, st.st_ino, 0);
+        }
         fd_put(fs, f);
 }
 
@@ -129,7 +138,7 @@ static void quota_nameless(Fs *fs, Node *node) {
 static Node *node_free(Fs *fs, Node *node) {
         if (atomic_fetch_add_explicit(&fs->n_freed, 1, memory_order_relaxed) % TRIM_AFTER == TRIM_AFTER - 1)
                 atomic_store(&fs->trim, true);
-        quota_nameless(fs, node);
+        nameless_ends(fs, node);
         fd_drop_all(fs, node);
         if (S_ISDIR(node->type)) {
                 for (unsigned i = 0; i < node->dir->n; i++)

@@ -70,9 +70,6 @@ static bool upper_has(Fs *fs, Node *parent, const char *name) {
 static void name_gone(Fs *fs, Node *node, Node *parent, const char *name, bool was_lower) {
         if (!node)
                 return;
-        /* The number of its inode may be another file's soon. */
-        if (node_is(node, NODE_UPPER) && !S_ISREG(node->type) && !S_ISDIR(node->type) && !node->aliases && atomic_load(&fs->origins))
-                links_set_number(fs, LINKS_ORIGIN, node->key_ino, 0);
         if (node_is(node, NODE_INDEXED))
                 index_name_gone(fs, node, was_lower);
         else if (was_lower && !node_is(node, NODE_UPPER) && node_is(node, NODE_LINKS))
