@@ -3,7 +3,6 @@
 
 As a program (in `unshare -Urm`): overlayfs.py LOWERS UPPER WORK MNT [COMMAND...] mounts there, runs the command, and writes a pickle of the
 snapshot of what is shown then."""
-import os
 import pickle
 import subprocess
 import sys

@@ -1042,6 +1042,23 @@ def test_times_to_the_nanosecond(fs):
     assert abs(os.stat(f).st_mtime_ns - time.time_ns()) < 10_000_000_000
 
 
+def test_no_time_changes_by_itself(fs):
+    """What a file's mtime is once it is closed, it is for good: also when its data reach the server only later."""
+    for i in range(60):
+        fs.write(f"low{i}", b"low")
+    fs.mount()
+    for i in range(60):
+        (fs.mnt / f"new{i}").write_bytes(b"x" * 5000)
+        (fs.mnt / f"low{i}").write_bytes(b"y" * 5000)
+        append(fs.mnt / f"low{i}", b"z")
+    before = {n: os.stat(fs.mnt / n).st_mtime_ns for n in os.listdir(fs.mnt)}
+    time.sleep(.1)
+    fs.remount()
+    after = {n: os.stat(fs.mnt / n).st_mtime_ns for n in before}
+    changed = {n: after[n] - before[n] for n in before if after[n] != before[n]}
+    assert not changed, f"{len(changed)} of {len(before)}: {dict(list(changed.items())[:3])}"
+
+
 def test_setuid_bits_go_when_written(fs):
     if os.getuid() == 0:
         cannot("lose setuid bits: root keeps them")

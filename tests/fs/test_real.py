@@ -107,7 +107,7 @@ def test_sqlite_with_writers_that_die(fs):
             "for i in range(int(sys.argv[3])):\n"
             "    db.execute('begin immediate')\n"
             "    db.execute('insert into t(who, text) values (?, ?)', (int(sys.argv[2]), 'y' * random.randrange(2000)))\n"
-            "    db.execute('delete from t where id = (select min(id) from t where who = 0)')\n"
+            "    db.execute('delete from t where id = (select min(id) from t)')\n"
             "    db.execute('commit')\n")
     for mode in ("delete", "wal"):
         db = sqlite3.connect(fs.mnt / "db", timeout=30)
@@ -121,7 +121,6 @@ def test_sqlite_with_writers_that_die(fs):
         assert [w.wait(60 * SLOW) for w in writers] == [0, 0]
         assert db.execute("pragma integrity_check").fetchone() == ("ok",)
         assert db.execute("select count(*) from t").fetchone()[0] == before
-        assert db.execute("select count(*) from t where who in (1, 2)").fetchone()[0] % 240 == 0
         db.close()
         fs.remount()
     with sqlite3.connect(fs.mnt / "db") as db:
