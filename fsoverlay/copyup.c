@@ -269,7 +269,10 @@ static int copy_up_dir(Fs *fs, Node *node) {
         if (r < 0)
                 return r;
         temp_name(fs, temp);
+        /* One of the caller's that shuts out its owner: the agent may read it. What else is closed has nothing that could be copied. */
         _cleanup_close_ int from = openat(p.dir, p.name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (from < 0 && errno == EACCES && fs->agent)
+                from = agent_open(fs->agent, p.dir, p.name, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
         _cleanup_close_ int fd = -1;
         if (mkdirat(fs->work, temp, 0700) < 0 || (fd = openat(fs->work, temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
                 r = -errno;
@@ -292,6 +295,19 @@ static int copy_up_dir(Fs *fs, Node *node) {
         return r;
 }
 
+/* The mode, whatever this thread's umask is, and an ACL. */
+static int copy_special_rights(Fs *fs, const Place *p, const struct stat *st, const char *temp) {
+        char acl[4096];
+        Place made = { .dir = fs->work };
+
+        g_strlcpy(made.name, temp, sizeof made.name);
+        if (fchmodat(fs->work, temp, st->st_mode & 01777, 0) < 0 && (!fs->agent || agent_chmod(fs->agent, fs->work, temp, -1, st->st_mode & 01777) < 0))
+                return -EPERM;
+        int n = xattr_get_place(fs, p, "system.posix_acl_access", acl, sizeof acl);
+        int r = n > 0 ? xattr_set_place(fs, &made, "system.posix_acl_access", acl, (size_t) n, 0) : 0;
+        return r == -EOPNOTSUPP ? 0 : r;
+}
+
 /* What is no regular file and no directory. */
 static int copy_special(Fs *fs, const Place *p, const struct stat *st, const char *temp) {
         char target[PATH_MAX];
@@ -309,6 +325,8 @@ static int copy_special(Fs *fs, const Place *p, const struct stat *st, const cha
         }
         if (r == 0)
                 r = own_like(fs, fs->work, temp, -1, st);
+        if (r == 0 && !S_ISLNK(st->st_mode))
+                r = copy_special_rights(fs, p, st, temp);
         if (r == 0 && utimensat(fs->work, temp, times, AT_SYMLINK_NOFOLLOW) < 0)
                 r = fs->agent ? agent_utimens(fs->agent, fs->work, temp, -1, times) : -errno;
         return r;
