@@ -228,10 +228,14 @@ class Overlay:
             return last.returncode == 0
         if not wait_until(unmounted, 5, 0.1):
             pytest.fail(f"cannot unmount: {last.stderr} {self.messages()}")
-        try:
-            rc = self.server.wait(40 * SLOW)  # others who copied the mount table meanwhile hold it, too
-        except subprocess.TimeoutExpired:
-            self.server.send_signal(signal.SIGABRT)
+        # A mount namespace that somebody made meanwhile has a copy of the mount and keeps the server: it is told, then.
+        for patience, number in ((8, signal.SIGTERM), (20, signal.SIGABRT)):
+            try:
+                rc = self.server.wait(patience * SLOW)
+                break
+            except subprocess.TimeoutExpired:
+                self.server.send_signal(number)
+        else:
             self.server.wait()
             pytest.fail(f"unmounted, but the server does not end: {self.messages()}")
         self.server = None

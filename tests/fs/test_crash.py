@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import OURS, SERVER, SLOW, cannot, raises, wait_until
+from conftest import OURS, SERVER, SLOW, cannot, descendants, mounted, raises, reap, wait_until
 
 WORDS = 1 << 16  # of 8 bytes, in each big file
 ROUNDS = 8
@@ -352,3 +352,25 @@ def test_two_servers_on_one_upper_are_refused(fs, needs_ours):
         pytest.fail("both run")
     assert second.returncode != 0 and err
     assert (fs.mnt / "f").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_told_to_end_it_unmounts(fs, needs_ours, number):
+    fs.mount()
+    (fs.mnt / "f").write_bytes(b"data")
+    fs.server.send_signal(number)
+    assert fs.server.wait(10 * SLOW) == 0
+    fs.server = None
+    assert not mounted(fs.mnt) and (fs.upper / "f").read_bytes() == b"data" and left_in_work(fs) == []
+
+
+def test_in_the_background(fs, needs_ours):
+    """Without -f it returns when all is mounted, leaves no descriptor of the caller's open, and ends with the mount."""
+    fs.write("f", b"x")
+    before = descendants()
+    result = subprocess.run([SERVER, "-o", fs.mount_options(), str(fs.mnt)], capture_output=True, text=True, timeout=20 * SLOW, check=False)
+    assert result.returncode == 0 and mounted(fs.mnt) and (fs.mnt / "f").read_bytes() == b"x", result
+    (fs.mnt / "g").write_bytes(b"y")
+    subprocess.run(["umount" if os.getuid() == 0 else "fusermount3", *([] if os.getuid() == 0 else ["-u"]), str(fs.mnt)], check=True)
+    assert wait_until(lambda: reap() or not [p for p in descendants() if p not in before], 30), descendants()
+    assert (fs.upper / "g").read_bytes() == b"y"
