@@ -131,6 +131,12 @@ int op_write(Request *r) {
         }
         if (fs->quota)
                 settle(fs, f->fd, reserved, &before);
+        /* A page that the kernel kept was written when it says so: its mtime follows by a SETATTR, or was the same (one tick of the clock). */
+        if (known && done > 0 && (in->write_flags & FUSE_WRITE_CACHE)) {
+                const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, before.st_mtim };
+                if (futimens(f->fd, times) < 0 && fs->agent)
+                        (void) agent_utimens(fs->agent, -1, NULL, f->fd, times);
+        }
         /* A write(2) of ours takes set-id bits away; a page that mmap(2) made dirty does not, and the kernel says which it was. */
         if (known && (before.st_mode & (S_ISUID | S_ISGID)) && !(in->write_flags & FUSE_WRITE_KILL_SUIDGID))
                 (void) !fchmod(f->fd, before.st_mode & 07777);
