@@ -142,7 +142,7 @@ static bool own_userns(GError **error) {
         return true;
 }
 
-static bool confine_agent(int userns, GError **error) {
+static bool confine_agent(int userns, pid_t parent, GError **error) {
         const uint32_t keep = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER | 1u << CAP_FSETID | 1u << CAP_SETFCAP;
         struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
         struct __user_cap_data_struct data[2] = { { .effective = keep, .permitted = keep } };
@@ -154,16 +154,19 @@ static bool confine_agent(int userns, GError **error) {
                 return err_set(error, errno, "enter the box's user namespace");
         if (syscall(SYS_capset, &header, data) < 0)
                 return err_set(error, errno, "drop capabilities");
+        /* New credentials may have cleared it (commit_creds()); without it the agent would hold our descriptors, /dev/fuse too, for ever. */
+        if (!confine_die_with_parent(parent, error))
+                return false;
         return confine_self(error) && confine_seccomp(fs_agent_seccomp, G_N_ELEMENTS(fs_agent_seccomp), error);
 }
 
-static _Noreturn void agent_main(Agent *a, int userns) {
+static _Noreturn void agent_main(Agent *a, int userns, pid_t parent) {
         g_autoptr(GError) error = NULL;
         char byte = 0;
 
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
         (void) prctl(PR_SET_NAME, "usbox-fs-agent", 0, 0, 0);
-        if (!confine_agent(userns, &error)) {
+        if (!confine_agent(userns, parent, &error)) {
                 a->call->result = -(err_get_errno(error) ? err_get_errno(error) : EPERM);
                 g_strlcpy(a->call->data, error->message, sizeof a->call->data);
         } else {
@@ -189,11 +192,12 @@ Agent *agent_start(int userns_fd, GError **error) {
                 g_free(a);
                 return NULL;
         }
+        pid_t self = getpid();
         /* A fork, but for the table of descriptors. */
         a->pid = (pid_t) syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
         if (a->pid == 0) {
                 a->wire = ends[1];
-                agent_main(a, userns_fd);
+                agent_main(a, userns_fd, self);
         }
         a->wire = ends[0];
         pthread_mutex_init(&a->lock, NULL);

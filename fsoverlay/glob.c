@@ -173,7 +173,7 @@ Glob *glob_new(const char *pattern) {
         if (glob->segments->len > 0 && g_array_index(glob->segments, Segment, glob->segments->len - 1).any)
                 add_segment(glob, "*", 1);
 
-        const Segment *segments = &g_array_index(glob->segments, Segment, 0);
+        const Segment *segments = (const Segment *) (const void *) glob->segments->data; /* NULL where there is none */
         glob->of_names = glob->segments->len == 2 && segments[0].any;
         if (glob->of_names && !strpbrk(segments[1].text, "*?[\\"))
                 glob->literal = g_strndup(segments[1].text, segments[1].len);

@@ -341,7 +341,7 @@ static int make_new(Request *r, const char *name, const New *new, Node **ret, st
 }
 
 static int reply_new(Request *r, const char *name, const New *new) {
-        Node *node;
+        Node *node = NULL;
         struct stat st = { 0 };
 
         int n = make_new(r, name, new, &node, &st);
@@ -382,7 +382,7 @@ int op_create(Request *r) {
                 struct fuse_open_out open;
         } *out = r->out;
         New new = { .mode = S_IFREG | (in->mode & 07777), .umask = in->umask };
-        Node *node;
+        Node *node = NULL;
         struct stat st = { 0 };
 
         int n = make_new(r, request_name(r, sizeof *in), &new, &node, &st);

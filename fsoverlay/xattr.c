@@ -151,17 +151,20 @@ enum { ACL_TAG_USER_OBJ = 1, ACL_TAG_USER = 2, ACL_TAG_GROUP_OBJ = 4, ACL_TAG_GR
 static int translate_acl(Fs *fs, void *value, size_t size, bool in) {
         if (size < 4 || (size - 4) % sizeof(AclEntry) != 0)
                 return -EINVAL;
-        AclEntry *entries = (AclEntry *) ((char *) value + 4);
-        for (size_t i = 0; i < (size - 4) / sizeof *entries; i++) {
-                uint32_t id = GUINT32_FROM_LE(entries[i].id);
-                unsigned tag = GUINT16_FROM_LE(entries[i].tag);
+        char *at = (char *) value + 4;
+        for (size_t i = 0; i < (size - 4) / sizeof(AclEntry); i++, at += sizeof(AclEntry)) {
+                AclEntry e;
+                memcpy(&e, at, sizeof e); /* behind a name of any length */
+                uint32_t id = GUINT32_FROM_LE(e.id);
+                unsigned tag = GUINT16_FROM_LE(e.tag);
                 if (tag != ACL_TAG_USER && tag != ACL_TAG_GROUP)
                         continue;
                 if (!in)
                         id = tag == ACL_TAG_USER ? ids_uid_out(&fs->ids, id) : ids_gid_out(&fs->ids, id);
                 else if (!(tag == ACL_TAG_USER ? ids_uid_in(&fs->ids, id, &id) : ids_gid_in(&fs->ids, id, &id)))
                         return -EINVAL;
-                entries[i].id = GUINT32_TO_LE(id);
+                e.id = GUINT32_TO_LE(id);
+                memcpy(at, &e, sizeof e);
         }
         return 0;
 }

@@ -140,7 +140,7 @@ static bool prepare(Sandbox *s, GError **error) {
                 return err_step(error, "mount");
         s->plan->pty = s->stdio.pty_wanted;
         /* usbox-fs opens them at once; the kernel's overlays do later, so theirs are made when the child is at work. */
-        if (s->plan->fs && (!root_plan_make_dirs(s->plan, s->dir->fd, error) || !fs_helper_configure(&s->fs, spec, s->plan->fs, error)))
+        if (s->plan->fs && s->dir && (!root_plan_make_dirs(s->plan, s->dir->fd, error) || !fs_helper_configure(&s->fs, spec, s->plan->fs, error)))
                 return err_step(error, "state");
 
         g_autofree char *id = g_strconcat("USBOX_BOX=", s->id, NULL);

@@ -370,8 +370,14 @@ static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError 
                 return false;
         if (fds[POLL_NET].revents && !s->exited && (!net_helper_dispatch(&s->net, error) || !maybe_go(s, error)))
                 return false;
-        if (fds[POLL_FS].revents && !s->exited && (!fs_helper_dispatch(&s->fs, error) || !maybe_go(s, error)))
-                return false;
+        if (fds[POLL_FS].revents && !s->exited) {
+                /* It ends when its mount does, and so with the child, whose own reason is on its wire by then. */
+                struct pollfd child = { .fd = s->child_wire, .events = POLLIN };
+                if (poll(&child, 1, 0) > 0 && !on_child_message(s, error))
+                        return false;
+                if (!fs_helper_dispatch(&s->fs, error) || !maybe_go(s, error))
+                        return false;
+        }
         if (fds[POLL_SIGNALS].revents)
                 read_signals(s);
         judge_early_signal(s);
