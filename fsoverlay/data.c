@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fsoverlay/ops.h"
@@ -131,8 +132,9 @@ int op_write(Request *r) {
         }
         if (fs->quota)
                 settle(fs, f->fd, reserved, &before);
-        /* A page that the kernel kept was written when it says so: its mtime follows by a SETATTR, or was the same (one tick of the clock). */
-        if (known && done > 0 && (in->write_flags & FUSE_WRITE_CACHE)) {
+        /* A page that the kernel kept was written when it says so. Its SETATTR follows, but not where writing fell into the tick of
+         * the clock that the mtime is of: then the file is as young as that. */
+        if (known && done > 0 && (in->write_flags & FUSE_WRITE_CACHE) && time(NULL) - before.st_mtim.tv_sec <= 1) {
                 const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, before.st_mtim };
                 if (futimens(f->fd, times) < 0 && fs->agent)
                         (void) agent_utimens(fs->agent, -1, NULL, f->fd, times);
