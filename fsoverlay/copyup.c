@@ -115,7 +115,7 @@ static int copy_data(int from, int to, off_t size, bool whole) {
         return ftruncate(to, size) < 0 ? -errno : 0;
 }
 
-int copy_up_xattrs(Fs *fs, int from, int to) {
+static int copy_up_xattrs(Fs *fs, int from, int to) {
         char names[4096], value[4096];
         g_autofree char *more_names = NULL, *more_value = NULL;
         char *list = names;

@@ -91,7 +91,6 @@ enum {
         NODE_READ = 1 << 4,    /* journalled: each once */
         NODE_WRITTEN = 1 << 5,
         NODE_FRESH = 1 << 6, /* its name in the upper was made since the last fsync of that directory */
-        NODE_OPAQUE = 1 << 7, /* a directory of the upper alone */
 };
 
 /* One file of the box. Its address is the kernel's node id. */
@@ -142,7 +141,6 @@ typedef struct Fs {
         int work;      /* work/ of the work directory, for what is not finished; -1 without upper */
         int links;     /* links/: the index of hard links */
         bool read_only, strict, acl, fsync_ignored, writeback, others_eyes;
-        bool self_groups; /* the process may chgrp to its own groups only: another's goes to the agent */
         Ids ids;
         Agent *agent; /* NULL: there is none, and nothing that it could do more */
         Rules *rules;
@@ -289,7 +287,6 @@ int dir_is_empty(Fs *fs, Node *dir);
 
 /* copyup.c */
 int copy_up(Fs *fs, Node *node, int64_t keep_size); /* files: only that many bytes are wanted; -1: all */
-int copy_up_xattrs(Fs *fs, int from, int to);
 void temp_name(Fs *fs, char ret[32]);
 int whiteout_make(Fs *fs, int dir, const char *name);     /* where nothing is */
 int whiteout_replace(Fs *fs, int dir, const char *name);  /* where a file of the upper is */

@@ -225,8 +225,7 @@ static Node *node_new(Fs *fs, Node *parent, const char *name, Found *found) {
         node->key_dev = fs_dev_index(fs, found->st.st_dev);
         node->type = found->st.st_mode & S_IFMT;
         node->layer = (uint16_t) found->layer;
-        node->flags = (uint16_t) ((found->upper ? NODE_UPPER : 0) | (found->indexed ? NODE_INDEXED : 0) |
-                                  (found->opaque ? NODE_OPAQUE : 0));
+        node->flags = (uint16_t) ((found->upper ? NODE_UPPER : 0) | (found->indexed ? NODE_INDEXED : 0));
         if (S_ISDIR(node->type)) {
                 DirInfo *dir = malloc(sizeof *dir + found->n_lower * sizeof(DirLayer));
                 if (!dir) {
