@@ -15,8 +15,8 @@ MS_REMOUNT, MS_NOSUID, MS_NODEV, MS_NOATIME = 32, 2, 4, 1024
 
 def main(server, options, mnt, stats):
     libc = ctypes.CDLL(None, use_errno=True)
-    process = subprocess.Popen([server, "-f", "-o", options, mnt], stdin=subprocess.DEVNULL)
     device = os.stat(mnt).st_dev
+    process = subprocess.Popen([server, "-f", "-o", options, mnt], stdin=subprocess.DEVNULL)
     while os.stat(mnt).st_dev == device and process.poll() is None:
         time.sleep(.01)
 
