@@ -2,7 +2,7 @@
 /*
  * Layers on the disk, and lower ones merged.
  *
- * Role: usbox-fs diff. Privileges: the caller's. Threads: one. Order: under diff.c.
+ * Role: usbox-fs diff, usbox diff and commit. Privileges: the caller's. Threads: one. Order: under changes.c.
  *
  * Names are resolved one component at a time from the descriptor of their directory, and never through a symlink. Extended attributes are read
  * by /proc/self/fd, which works for descriptors that are O_PATH and for what must not be opened (FIFOs, files without r).
@@ -230,6 +230,8 @@ static bool merge_part(Lowers *lowers, const LowerPart *part, char **name, Lower
                 return false;
         }
         add_part(dir, part->layer, fd);
+        if (lowers->live)
+                return true;
         if (layer_is_opaque(fd))
                 return false;
         bool bad;
@@ -244,6 +246,12 @@ static bool merge_part(Lowers *lowers, const LowerPart *part, char **name, Lower
         return false;
 }
 
+static LayerName look(const Lowers *lowers, int dirfd, const char *name, struct stat *ret_st) {
+        if (!lowers->live)
+                return layer_look(dirfd, name, ret_st);
+        return fstatat(dirfd, name, ret_st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0 ? LAYER_NOTHING : LAYER_ENTRY;
+}
+
 bool lowers_lookup(Lowers *lowers, const LowerDir *parent, const char *name, struct stat *ret_st, LowerDir *ret_dir, int *ret_fd) {
         g_autofree char *here = g_strdup(name);
         bool found = false;
@@ -252,7 +260,7 @@ bool lowers_lookup(Lowers *lowers, const LowerDir *parent, const char *name, str
         for (guint i = 0; parent->parts && i < parent->parts->len; i++) {
                 const LowerPart *part = &g_array_index(parent->parts, LowerPart, i);
                 struct stat st;
-                LayerName kind = layer_look(part->fd, here, &st);
+                LayerName kind = look(lowers, part->fd, here, &st);
                 if (kind == LAYER_NOTHING)
                         continue;
                 if (kind == LAYER_WHITEOUT || (found && !S_ISDIR(st.st_mode)))
@@ -279,7 +287,7 @@ void lowers_list(Lowers *lowers, const LowerDir *dir, GPtrArray *names) {
                 }
                 const struct dirent *entry;
                 while (errno = 0, (entry = readdir(stream)))
-                        if (is_plain(entry->d_name) && !layer_is_mark(entry->d_name) && !layer_wh_name(entry->d_name))
+                        if (is_plain(entry->d_name) && (lowers->live || (!layer_is_mark(entry->d_name) && !layer_wh_name(entry->d_name))))
                                 g_ptr_array_add(names, g_strdup(entry->d_name));
                 if (errno != 0)
                         lowers->errnum = errno;

@@ -37,6 +37,7 @@ char *layer_xattr(int dirfd, const char *name, const char *attribute, size_t *re
 /* The lower layers, the topmost first. */
 typedef struct {
         GArray *roots; /* of int */
+        bool live;     /* they are no layers but trees that programs use: marks are not read in them. Set after lowers_open() */
         int errnum;    /* why something was not found that may be there; 0: nothing */
 } Lowers;
 

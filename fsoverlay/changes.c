@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What an upper changes: a walk over it beside the merged lower layers.
+ *
+ * Role: usbox-fs diff; usbox's verbs that review a box. Privileges: the caller's, who must be able to read the upper. Threads: one.
+ *
+ * Each directory is gone through by descriptors. The upper is hostile: nothing in it is opened but directories and regular files, without following
+ * symlinks or crossing mounts; times prove nothing, so files that look alike are compared byte by byte; paths are bounded, and so is
+ * the depth.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/xattr.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/sys.h"
+#include "fsoverlay/changes.h"
+
+#define COMPARE_SIZE 131072u
+#define OWNER_ATTRIBUTE "user.overlay.usbox.owner" /* XATTR_OWNER of fs.h */
+
+typedef struct {
+        char *name;
+        bool whiteout;
+        struct stat st; /* where it is none */
+} Entry;
+
+typedef struct {
+        Lowers *lowers;
+        const ChangesOptions *options;
+        const ChangesVisitor *visitor;
+        GString *path;    /* of the directory at hand, "" for the root */
+        char *buffers[2]; /* of COMPARE_SIZE */
+} Walk;
+
+/* A directory of the upper and what is below it. */
+typedef struct {
+        int fd;
+        const LowerDir *lower;
+        const char *lower_path; /* where that lies, "" for the root */
+        RuleState rule;         /* of that */
+        bool opaque;            /* lower is not to be seen through it: what the upper has not is gone */
+} Place;
+
+/* What the lower has at an entry's place, for the eyes of the box. */
+typedef struct {
+        bool exists, hidden;
+        struct stat st;
+        int dirfd; /* borrowed */
+        RuleState rule;
+        LowerDir dir;
+} Below;
+
+static void complain(Walk *w, const char *name, int errnum) {
+        g_autofree char *full = g_strconcat(w->path->str, name ? "/" : "", name, NULL);
+        w->visitor->complain(w->visitor->data, *full ? full : "/", errnum);
+}
+
+const char *changes_type_name(mode_t mode) {
+        switch (mode & S_IFMT) {
+        case S_IFREG:
+                return "file";
+        case S_IFDIR:
+                return "dir";
+        case S_IFLNK:
+                return "symlink";
+        case S_IFIFO:
+                return "fifo";
+        case S_IFSOCK:
+                return "socket";
+        case S_IFCHR:
+                return "char";
+        default:
+                return "block";
+        }
+}
+
+/* Attributes that are a program's own; the rest are ours, or the machine's (security.selinux). */
+static bool counts(const char *attribute) {
+        static const char *const ours[] = { "user.overlay.", "user.fuseoverlayfs.", "user.containers." };
+
+        for (guint i = 0; i < G_N_ELEMENTS(ours); i++)
+                if (g_str_has_prefix(attribute, ours[i]))
+                        return false;
+        return g_str_has_prefix(attribute, "user.") || g_str_has_prefix(attribute, "system.posix_acl_") || g_str_equal(attribute, "security.capability");
+}
+
+static int compare_names(gconstpointer a, gconstpointer b) {
+        return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+GPtrArray *changes_attributes(int dirfd, const char *name) {
+        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d/%s", dirfd, name), *list = g_malloc(65536);
+        GPtrArray *found = g_ptr_array_new_with_free_func(g_free);
+        ssize_t n = llistxattr(path, list, 65536); /* what has none or cannot be asked has none */
+
+        for (ssize_t i = 0; i < n; i += (ssize_t) strlen(list + i) + 1)
+                if (counts(list + i))
+                        g_ptr_array_add(found, g_strdup(list + i));
+        g_ptr_array_sort(found, compare_names);
+        return found;
+}
+
+static bool same_attributes(int a_dir, int b_dir, const char *a_name, const char *b_name) {
+        g_autoptr(GPtrArray) a = changes_attributes(a_dir, a_name), b = changes_attributes(b_dir, b_name);
+
+        if (a->len != b->len)
+                return false;
+        for (guint i = 0; i < a->len; i++) {
+                if (!g_str_equal(a->pdata[i], b->pdata[i]))
+                        return false;
+                size_t a_len = 0, b_len = 0;
+                g_autofree char *a_value = layer_xattr(a_dir, a_name, a->pdata[i], &a_len), *b_value = layer_xattr(b_dir, b_name, b->pdata[i], &b_len);
+                if (!a_value || !b_value || a_len != b_len || memcmp(a_value, b_value, a_len) != 0)
+                        return false;
+        }
+        return true;
+}
+
+/* As much as there is, or a buffer full. */
+static ssize_t read_full(int fd, char *buffer) {
+        size_t have = 0;
+
+        while (have < COMPARE_SIZE) {
+                ssize_t n = read(fd, buffer + have, COMPARE_SIZE - have);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return -1;
+                if (n == 0)
+                        break;
+                have += (size_t) n;
+        }
+        return (ssize_t) have;
+}
+
+/* Files of one size. What cannot be read is not the same. */
+static bool same_bytes(Walk *w, int a_dir, const char *a_name, int b_dir, const char *b_name) {
+        const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+        _cleanup_close_ int a = openat(a_dir, a_name, flags), b = openat(b_dir, b_name, flags);
+
+        if (a < 0 || b < 0)
+                return false;
+        for (;;) {
+                ssize_t n = read_full(a, w->buffers[0]), m = read_full(b, w->buffers[1]);
+                if (n != m || n < 0 || memcmp(w->buffers[0], w->buffers[1], (size_t) n) != 0)
+                        return false;
+                if (n == 0)
+                        return true;
+        }
+}
+
+/* Not part of visit_directory(), of which there are as many on the stack as a path has names. */
+G_NO_INLINE static bool same_target(int a_dir, const char *a_name, int b_dir, const char *b_name) {
+        char a[PATH_MAX], b[PATH_MAX];
+        ssize_t n = readlinkat(a_dir, a_name, a, sizeof a), m = readlinkat(b_dir, b_name, b, sizeof b);
+        return n >= 0 && n == m && memcmp(a, b, (size_t) n) == 0;
+}
+
+static bool same_id(guint32 upper, guint32 below, guint32 box_root) {
+        return upper == below || (below == 0 && upper == box_root);
+}
+
+/* Whose it is: what it says, where it could not be given to them. */
+static bool same_owner(const Walk *w, int dirfd, const char *name, const struct stat *a, const struct stat *b) {
+        g_autofree char *note = S_ISLNK(a->st_mode) ? NULL : layer_xattr(dirfd, name, OWNER_ATTRIBUTE, NULL);
+        guint64 uid = a->st_uid, gid = a->st_gid;
+        g_auto(GStrv) parts = note ? g_strsplit(note, ":", 3) : NULL;
+
+        if (parts && parts[0] && parts[1] && g_ascii_string_to_unsigned(parts[0], 10, 0, G_MAXUINT32, &uid, NULL))
+                (void) g_ascii_string_to_unsigned(parts[1], 10, 0, G_MAXUINT32, &gid, NULL);
+        return same_id((guint32) uid, b->st_uid, w->options->root_uid) && same_id((guint32) gid, b->st_gid, w->options->root_gid);
+}
+
+/* Of one type: what is not the same? */
+static unsigned differences(Walk *w, const Place *place, const Entry *e, const Below *below) {
+        const struct stat *a = &e->st, *b = &below->st;
+        bool file = S_ISREG(a->st_mode), same_size = a->st_size == b->st_size;
+        unsigned what = 0;
+
+        if (w->options->owners && !same_owner(w, place->fd, e->name, a, b))
+                what |= CHANGE_OWNER;
+        if (S_ISLNK(a->st_mode))
+                return what | (same_target(place->fd, e->name, below->dirfd, e->name) ? 0 : CHANGE_CONTENT);
+        if (a->st_mode != b->st_mode)
+                what |= CHANGE_MODE;
+        if ((S_ISCHR(a->st_mode) || S_ISBLK(a->st_mode)) && a->st_rdev != b->st_rdev)
+                what |= CHANGE_CONTENT;
+        if (file && (a->st_mtim.tv_sec != b->st_mtim.tv_sec || a->st_mtim.tv_nsec != b->st_mtim.tv_nsec))
+                what |= CHANGE_TIME;
+        if (!same_attributes(place->fd, below->dirfd, e->name, e->name))
+                what |= CHANGE_XATTR;
+        if (file && !(same_size && same_bytes(w, place->fd, e->name, below->dirfd, e->name)))
+                what |= CHANGE_CONTENT;
+        return what;
+}
+
+static void entry_clear(gpointer entry) {
+        g_free(((Entry *) entry)->name);
+}
+
+static int compare_entries(gconstpointer a, gconstpointer b) {
+        const Entry *x = a, *y = b;
+        int order = strcmp(x->name, y->name);
+        return order ? order : (int) x->whiteout - (int) y->whiteout;
+}
+
+static void add_entry(GArray *entries, const char *name, bool whiteout, const struct stat *st) {
+        Entry e = { .name = g_strdup(name), .whiteout = whiteout };
+        if (st)
+                e.st = *st;
+        g_array_append_val(entries, e);
+}
+
+/* The names of a directory of the upper, sorted; one that is there and whited out by a file of that name comes first as there. */
+static GArray *read_upper(Walk *w, const Place *place) {
+        GArray *entries = g_array_new(FALSE, FALSE, sizeof(Entry));
+        int fd = openat(place->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+        const struct dirent *dirent;
+        struct stat st;
+
+        g_array_set_clear_func(entries, entry_clear);
+        if (!stream) {
+                complain(w, NULL, errno);
+                fd_closep(&fd);
+                return entries;
+        }
+        while (errno = 0, (dirent = readdir(stream))) {
+                const char *name = dirent->d_name;
+                if (g_str_equal(name, ".") || g_str_equal(name, "..") || layer_is_mark(name))
+                        continue;
+                if (layer_wh_name(name)) {
+                        add_entry(entries, layer_wh_name(name), true, NULL);
+                        continue;
+                }
+                LayerName kind = layer_look(place->fd, name, &st);
+                if (kind == LAYER_NOTHING)
+                        complain(w, name, ENOENT); /* read just now, and gone: somebody is at work there */
+                else
+                        add_entry(entries, name, kind == LAYER_WHITEOUT, &st);
+        }
+        if (errno != 0)
+                complain(w, NULL, errno);
+        closedir(stream);
+        g_array_sort(entries, compare_entries);
+        return entries;
+}
+
+/* What the lower has, and an opaque directory of the upper has not, as whiteouts. */
+static void add_missing(Walk *w, const Place *place, GArray *entries) {
+        g_autoptr(GHashTable) known = g_hash_table_new(g_str_hash, g_str_equal);
+        g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+
+        for (guint i = 0; i < entries->len; i++)
+                g_hash_table_add(known, g_array_index(entries, Entry, i).name);
+        lowers_list(w->lowers, place->lower, names);
+        for (guint i = 0; i < names->len; i++)
+                if (g_hash_table_add(known, names->pdata[i]))
+                        add_entry(entries, names->pdata[i], true, NULL);
+        g_array_sort(entries, compare_entries);
+}
+
+/* What any other user of the machine could not see, as the plan of the root has it, and what is only an ACL's to open. */
+static bool closed_to_others(const ChangesOptions *o, int dirfd, const char *name, const struct stat *st) {
+        mode_t closed = (S_ISDIR(st->st_mode) ? S_IROTH | S_IXOTH : S_IROTH) & ~st->st_mode;
+
+        if (S_ISLNK(st->st_mode) || !closed)
+                return false;
+        bool mine = st->st_uid == o->uid;
+        for (guint i = 0; !mine && i < o->n_groups; i++)
+                mine = st->st_gid == o->groups[i];
+        return mine || (closed & S_IROTH && faccessat(dirfd, name, R_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW) == 0) ||
+               (closed & S_IXOTH && faccessat(dirfd, name, X_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW) == 0);
+}
+
+bool changes_shows(const ChangesOptions *options, int dirfd, const char *parent_path, const char *name, const struct stat *st, RuleState *rule) {
+        if (options->live && !S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode) && !S_ISLNK(st->st_mode))
+                return false;
+        if (!options->rules)
+                return true;
+        RuleState parent = *rule;
+        if (!rules_trivial(parent) && !rules_enter(options->rules, parent, *parent_path ? parent_path : "/", name, S_ISDIR(st->st_mode), rule))
+                return false;
+        return !rules_others_eyes(*rule) || !closed_to_others(options, dirfd, name, st) || rules_close(rule);
+}
+
+static void look_below(Walk *w, const Place *place, const char *name, Below *ret) {
+        *ret = (Below){ .rule = place->rule };
+        ret->exists = lowers_lookup(w->lowers, place->lower, name, &ret->st, &ret->dir, &ret->dirfd);
+        if (!ret->exists)
+                return;
+        bool own = false;
+        if (w->options->own) {
+                g_autofree char *path = g_strconcat(w->path->str, "/", name, NULL);
+                own = g_hash_table_contains(w->options->own, path);
+        }
+        if (!own && changes_shows(w->options, ret->dirfd, place->lower_path, name, &ret->st, &ret->rule))
+                return;
+        ret->exists = false;
+        ret->hidden = true;
+        lower_dir_clear(&ret->dir);
+}
+
+/* Say what became of an entry. True: what is in it is to be looked at. */
+static bool report(Walk *w, const Place *place, const Entry *e, const Below *below, Change *change) {
+        g_autofree char *path = g_strconcat(w->path->str, "/", e->name, NULL);
+        g_autofree char *below_path = g_strconcat(place->lower_path, "/", e->name, NULL);
+
+        change->path = path;
+        change->name = e->name;
+        change->dirfd = place->fd;
+        change->st = change->kind == CHANGE_DELETED ? NULL : &e->st;
+        change->below = below->exists ? &below->st : NULL;
+        change->below_dirfd = below->exists ? below->dirfd : -1;
+        change->below_path = below_path;
+        change->rule = below->rule;
+        change->hidden = below->hidden;
+        return w->visitor->change(w->visitor->data, change);
+}
+
+static void walk(Walk *w, const Place *place);
+
+/* The rules' state of a directory of the lower that is come to by its path and not from its parent. */
+static RuleState rule_of(const Walk *w, const char *path) {
+        g_auto(GStrv) names = g_strsplit(path + 1, "/", -1);
+        g_autoptr(GString) parent = g_string_new("/");
+        RuleState rule = w->options->rules ? rules_root(w->options->rules) : 0;
+
+        for (guint i = 0; w->options->rules && names[i]; i++) {
+                RuleState above = rule;
+                if (!rules_trivial(above) && !rules_enter(w->options->rules, above, parent->str, names[i], true, &rule))
+                        return above; /* hidden: it is not the lower that will be found, see visit_directory() */
+                g_string_append_printf(parent, "%s%s", parent->len > 1 ? "/" : "", names[i]);
+        }
+        return rule;
+}
+
+/* What is below a directory of the upper, by which path, and what of it shows; then into it. */
+static void visit_directory(Walk *w, const Place *place, const Entry *e, const Below *below) {
+        _cleanup_close_ int fd = sys_openat2(place->fd, e->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0,
+                                             RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
+        int errnum = errno;
+        bool own_opaque = fd >= 0 && layer_is_opaque(fd), bad = false, is_dir = below->exists && S_ISDIR(below->st.st_mode);
+        g_autofree char *mark = fd >= 0 && !own_opaque ? layer_redirect(fd, &bad) : NULL;
+        g_autofree char *redirect = mark && mark[0] != '/' ? g_strconcat(place->lower_path, "/", mark, NULL) : g_strdup(mark);
+        Change change = { .kind = !below->exists ? CHANGE_ADDED : is_dir ? CHANGE_NONE : CHANGE_TYPE, .redirect = redirect, .opaque = is_dir && own_opaque };
+
+        if (is_dir && (change.what = differences(w, place, e, below) | (own_opaque || redirect ? CHANGE_PLACE : 0)))
+                change.kind = CHANGE_MODIFIED;
+        bool enter = (change.kind == CHANGE_NONE && !w->options->directories) || report(w, place, e, below, &change);
+        if (fd < 0 || bad) {
+                complain(w, e->name, bad ? EINVAL : errnum);
+                if (fd < 0)
+                        return;
+        }
+        if (!enter)
+                return;
+        if (w->path->len + strlen(e->name) + 2 >= PATH_MAX) {
+                complain(w, e->name, ENAMETOOLONG);
+                return;
+        }
+
+        g_auto(LowerDir) moved = { 0 };
+        if (redirect)
+                lowers_lookup_path(w->lowers, redirect, &moved);
+        g_autofree char *lower_path = redirect ? g_strdup(redirect) : g_strconcat(place->lower_path, "/", e->name, NULL);
+        const Place child = { fd, redirect ? &moved : &below->dir, lower_path, redirect ? rule_of(w, redirect) : below->rule,
+                              !redirect && (own_opaque || place->opaque) };
+        gsize len = w->path->len;
+        g_string_append_printf(w->path, "/%s", e->name);
+        walk(w, &child);
+        g_string_truncate(w->path, len);
+}
+
+static void visit(Walk *w, const Place *place, const Entry *e) {
+        Below below;
+        Change change = { .kind = CHANGE_DELETED };
+
+        look_below(w, place, e->name, &below);
+        if (e->whiteout) {
+                if (below.exists)
+                        report(w, place, e, &below, &change);
+        } else if (S_ISDIR(e->st.st_mode))
+                visit_directory(w, place, e, &below);
+        else {
+                change.kind = !below.exists                                                   ? CHANGE_ADDED
+                              : (e->st.st_mode & S_IFMT) != (below.st.st_mode & S_IFMT) ? CHANGE_TYPE
+                                                                                        : CHANGE_MODIFIED;
+                if (change.kind != CHANGE_MODIFIED || (change.what = differences(w, place, e, &below)))
+                        report(w, place, e, &below, &change);
+        }
+        lower_dir_clear(&below.dir);
+}
+
+static void walk(Walk *w, const Place *place) {
+        g_autoptr(GArray) entries = read_upper(w, place);
+
+        if (place->opaque)
+                add_missing(w, place, entries);
+        for (guint i = 0; i < entries->len; i++) {
+                const Entry *e = &g_array_index(entries, Entry, i);
+                if (i == 0 || !g_str_equal(e->name, g_array_index(entries, Entry, i - 1).name))
+                        visit(w, place, e);
+        }
+}
+
+void changes_raise_nofile(void) {
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+                limit.rlim_cur = limit.rlim_max;
+                (void) setrlimit(RLIMIT_NOFILE, &limit); /* without it, a deep tree ends in an error that says so */
+        }
+}
+
+void changes_walk(int upper, Lowers *lowers, const ChangesOptions *options, const ChangesVisitor *visitor) {
+        g_autoptr(GString) path = g_string_new(NULL);
+        g_autofree char *buffer = g_malloc(2 * COMPARE_SIZE);
+        Walk w = { lowers, options, visitor, path, { buffer, buffer + COMPARE_SIZE } };
+        g_auto(LowerDir) root = { 0 };
+
+        lowers_root(lowers, &root);
+        walk(&w, &(Place){ upper, &root, "", options->rules ? rules_root(options->rules) : 0, layer_is_opaque(upper) });
+}
