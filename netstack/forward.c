@@ -116,7 +116,7 @@ guint16 forward_publish(Forward *forward, const NetPublish *publish, GError **er
 
         Port port = { .fd = fd_steal(&fd), .family = host.ss_family, .box_port = publish->box_port };
         if (port.family == AF_INET)
-                port.box_addr = packet_mapped((uint8_t *) &((struct sockaddr_in *) &box)->sin_addr);
+                port.box_addr = address_mapped((uint8_t *) &((struct sockaddr_in *) &box)->sin_addr);
         else
                 port.box_addr = ((struct sockaddr_in6 *) &box)->sin6_addr;
         g_array_append_val(forward->ports, port);
@@ -140,10 +140,10 @@ static void visible(const struct sockaddr_storage *real, struct in6_addr *ret_ad
         *ret_port = net_sockaddr_port(real);
         if (real->ss_family == AF_INET) {
                 struct in_addr addr = ((const struct sockaddr_in *) real)->sin_addr;
-                *ret_addr = packet_mapped((uint8_t *) &addr);
+                *ret_addr = address_mapped((uint8_t *) &addr);
                 if (ntohl(addr.s_addr) >> 24 == 127 || policy_is_subnet(AF_INET, ret_addr)) {
                         inet_pton(AF_INET, NET_GATEWAY_IPV4, &addr);
-                        *ret_addr = packet_mapped((uint8_t *) &addr);
+                        *ret_addr = address_mapped((uint8_t *) &addr);
                 }
                 return;
         }

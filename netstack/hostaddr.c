@@ -62,13 +62,13 @@ static bool take_route(const struct nlmsghdr *header, GArray *prefixes) {
             route->rtm_dst_len > size * 8)
                 return true;
 
-        PolicyPrefix prefix = { .len = (uint8_t) (route->rtm_dst_len + (size == 4 ? 96 : 0)) };
+        AddressPrefix prefix = { .len = (uint8_t) (route->rtm_dst_len + (size == 4 ? 96 : 0)) };
         uint8_t dst[16] = { 0 };
         for (const struct rtattr *a = RTM_RTA(route); RTA_OK(a, left); a = RTA_NEXT(a, left))
                 if (a->rta_type == RTA_DST && RTA_PAYLOAD(a) == size)
                         memcpy(dst, RTA_DATA(a), size);
         if (size == 4)
-                prefix.addr = packet_mapped(dst);
+                prefix.addr = address_mapped(dst);
         else
                 memcpy(&prefix.addr, dst, size);
         g_array_append_val(prefixes, prefix);
@@ -130,7 +130,7 @@ static bool dump_family(HostAddr *h, int family, GArray *prefixes, bool *ret_cha
 
 static bool dump(HostAddr *h, GError **error) {
         for (int i = 0; i < DUMP_TRIES; i++) {
-                g_autoptr(GArray) prefixes = g_array_new(false, false, sizeof(PolicyPrefix));
+                g_autoptr(GArray) prefixes = g_array_new(false, false, sizeof(AddressPrefix));
                 bool changed = false;
                 if (!dump_family(h, AF_INET, prefixes, &changed, error) ||
                     !dump_family(h, AF_INET6, prefixes, &changed, error))

@@ -8,7 +8,7 @@
 typedef struct {
         int fd;          /* netlink, for poll(2): call hostaddr_update() when it is readable */
         guint32 sequence;
-        GArray *prefixes; /* of PolicyPrefix */
+        GArray *prefixes; /* of AddressPrefix */
 } HostAddr;
 
 /* Open the netlink socket, subscribe to changes, and read the present state. */

@@ -41,9 +41,11 @@ void loop_send(const void *frame, size_t len, void *data) {
 
 static void take_frame(Net *net, const uint8_t *frame, size_t len) {
         uint8_t reply[REPLY_MAX];
+        PolicyDecision decision;
         Packet packet;
+        bool judged;
 
-        PolicyVerdict verdict = policy_frame(&net->policy, frame, len, &packet);
+        PolicyVerdict verdict = policy_frame(&net->policy, frame, len, &packet, &decision, &judged);
         if (verdict == POLICY_DROP)
                 return;
         /* Whom a published port's answer may go to is more than the policy can know: it holds even where that refuses. */
@@ -52,6 +54,7 @@ static void take_frame(Net *net, const uint8_t *frame, size_t len) {
 
         switch (verdict) {
         case POLICY_PASS:
+        case POLICY_DNS:
                 stack_input(net->stack, frame, packet.len);
                 break;
         case POLICY_REFUSE: {

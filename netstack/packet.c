@@ -23,12 +23,6 @@
 /* What stands in the Ethernet header of frames from usbox-net; the form is libslirp's, for the gateway's address. */
 static const uint8_t gateway_mac[6] = { 0x52, 0x55, 10, 0, 2, 2 };
 
-struct in6_addr packet_mapped(const uint8_t ipv4[4]) {
-        struct in6_addr addr = { .s6_addr = { [10] = 0xff, [11] = 0xff } };
-        memcpy(addr.s6_addr + 12, ipv4, 4);
-        return addr;
-}
-
 static bool parse_arp(size_t len, Packet *p) {
         const uint8_t *arp = p->frame + PACKET_ETH_LEN;
 
@@ -94,8 +88,8 @@ static bool parse_ipv4(size_t len, Packet *p) {
         p->family = AF_INET;
         p->hops = ip[8];
         p->protocol = ip[9];
-        p->src = packet_mapped(ip + 12);
-        p->dst = packet_mapped(ip + 16);
+        p->src = address_mapped(ip + 12);
+        p->dst = address_mapped(ip + 16);
         p->len = PACKET_ETH_LEN + total;
         p->l4 = PACKET_ETH_LEN + IPV4_LEN;
         p->l4_len = total - IPV4_LEN;

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "netstack/address.h"
+
 #define PACKET_ETH_LEN 14
 #define PACKET_ETH_ARP 0x0806
 #define PACKET_ETH_IPV4 0x0800
@@ -39,9 +41,6 @@ typedef struct {
  * usbox-net does not speak: such a frame goes nowhere. ret borrows frame.
  */
 bool packet_parse(const uint8_t *frame, size_t len, Packet *ret);
-
-/* The address a.b.c.d (network order) as ::ffff:a.b.c.d, and whether an address is of that form. */
-struct in6_addr packet_mapped(const uint8_t ipv4[4]);
 
 /* Add len bytes to a running ones' complement sum, and end it (RFC 1071). The sums of odd lengths come last. */
 uint32_t packet_sum(uint32_t sum, const void *data, size_t len);

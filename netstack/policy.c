@@ -1,13 +1,21 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The policy: what of the box's frames reaches libslirp.
+ * The policy: which flows the box may open, and what of its frames reaches libslirp.
  *
- * Role: usbox-net. Privileges: none. Threads: any; pure functions. Order: between the TAP and libslirp, for each frame.
+ * Role: usbox-net. Privileges: none. Threads: any; pure functions. Order: between the TAP and libslirp, for each frame; before the connect(2) of
+ * each flow that does not go through frames.
+ *
+ * policy_decide() is asked once for a flow: the user's rules in their order, then the defaults. The host and the metadata addresses are closed
+ * unless a rule names them; the rest is open unless there is an --allow.
+ *
+ * A rule by name speaks of an address if the box's own DNS gave it for that name (names.c). Whoever owns an allowed name decides about its
+ * addresses, so by a name nothing is opened that lies behind the user's own door: an answer with a private address (a
+ * "rebinding") is of no use unless a rule is of that class, or the address is of the user's own giving (--add-host).
  *
  * libslirp opens a flow for whatever it is given, in the host's network namespace and to whatever address the frame names.
  * Its own disable_host_loopback only stops what is addressed to the gateway: a raw frame to 127.0.0.1, 0.0.0.0 or the host's
  * address on its LAN goes through. So what counts as the host is decided here, before libslirp, in every spelling:
- * loopback, the unspecified address, IPv4 inside IPv6, and all that the host's kernel calls local (hostaddr.c).
+ * loopback, the unspecified address, IPv4 inside IPv6 (address.c), and all that the host's kernel calls local (hostaddr.c).
  *
  * Fragments do not pass at all (packet.c): one lone last fragment kills libslirp 4.7. The MTU is large enough that only UDP
  * datagrams near the 64 KiB limit, or of a box with a smaller MTU, are ever cut into any.
@@ -32,101 +40,166 @@
 #define NDP_NEIGHBOUR_SOLICIT 135
 #define NDP_NEIGHBOUR_ADVERT 136
 
-/* ::ffff:a.b.c.d and a spelled-out IPv6 address as initialisers. */
+/* The box's own network: NET_*_IPV4 and NET_*_IPV6 of config.h; a unit test holds the two together. */
 #define V4(a, b, c, d) { .s6_addr = { [10] = 0xff, 0xff, a, b, c, d } }
 #define V6(...) { .s6_addr = { __VA_ARGS__ } }
 
-/* The box's own network: NET_*_IPV4 and NET_*_IPV6 of config.h; a unit test holds the two together. */
-static const PolicyPrefix subnet_ipv4 = { V4(10, 0, 2, 0), 96 + 24 }, subnet_ipv6 = { V6(0xfd), 64 };
+static const AddressPrefix subnet_ipv4 = { V4(10, 0, 2, 0), 96 + 24 }, subnet_ipv6 = { V6(0xfd), 64 };
 static const struct in6_addr gateway_ipv4 = V4(10, 0, 2, 2), dns_ipv4 = V4(10, 0, 2, 3), broadcast_ipv4 = V4(10, 0, 2, 255);
 static const struct in6_addr gateway_ipv6 = V6(0xfd, [15] = 2), dns_ipv6 = V6(0xfd, [15] = 3);
 static const struct in6_addr any_broadcast_ipv4 = V4(255, 255, 255, 255), any_ipv4 = V4(0, 0, 0, 0);
-static const PolicyPrefix link_local_ipv6 = { V6(0xfe, 0x80), 10 }, multicast_ipv6 = { V6(0xff), 8 },
-                          multicast_ipv4 = { V4(224, 0, 0, 0), 96 + 4 };
+static const struct in6_addr loopback_ipv4 = V4(127, 0, 0, 1), loopback_ipv6 = V6([15] = 1);
+static const AddressPrefix link_local_ipv6 = { V6(0xfe, 0x80), 10 }, multicast_ipv6 = { V6(0xff), 8 },
+                           multicast_ipv4 = { V4(224, 0, 0, 0), 96 + 4 };
 
-/* Denied to an IPv4 packet, and to an IPv6 packet that has such an IPv4 address inside its own. */
-static const PolicyPrefix denied_ipv4[] = {
-        { V4(0, 0, 0, 0), 96 + 8 },          /* "this host": connect(2) to 0.0.0.0 is to the loopback */
-        { V4(127, 0, 0, 0), 96 + 8 },        /* loopback */
-        { V4(240, 0, 0, 0), 96 + 4 },        /* reserved, and the broadcast address */
-        { V4(169, 254, 169, 254), 128 },     /* metadata: AWS, GCP, Azure, OpenStack and more */
-        { V4(169, 254, 170, 2), 128 },       /* metadata: credentials of ECS tasks */
-        { V4(169, 254, 170, 23), 128 },      /* metadata: credentials of EKS pods */
-        { V4(100, 100, 100, 200), 128 },     /* metadata: Alibaba */
-        { V4(168, 63, 129, 16), 128 },       /* metadata: Azure's wire server */
-        { V4(192, 0, 0, 192), 128 },         /* metadata: Oracle */
-};
+/* What a name alone never opens. Of the user's own giving, it opens what is not of the machine. */
+#define CLOSED_TO_NAMES (ADDRESS_HOST | ADDRESS_PRIVATE | ADDRESS_LINK_LOCAL | ADDRESS_METADATA)
+#define CLOSED_TO_GIVEN (ADDRESS_HOST | ADDRESS_METADATA)
 
-static const PolicyPrefix denied_ipv6[] = {
-        { V6(0), 96 },                                          /* ::, ::1, and IPv4-compatible ::a.b.c.d */
-        { V6([10] = 0xff, 0xff), 96 },                          /* IPv4-mapped: the kernel makes IPv4 of it */
-        { V6([8] = 0xff, 0xff), 96 },                           /* IPv4-translated (RFC 2765) */
-        { V6(0xfe, 0x80), 10 },                                 /* link-local: there is no link that it would be of */
-        { V6(0xfd, 0, 0x0e, 0xc2, [14] = 0x02, 0x54), 128 },    /* metadata: AWS, fd00:ec2::254 */
-        { V6(0xfd, 0, 0x0e, 0xc2, [15] = 0x23), 128 },          /* metadata: EKS pods, fd00:ec2::23 */
-        { V6(0xfd, 0x20, 0, 0xce, [14] = 0x02, 0x54), 128 },    /* metadata: GCP, fd20:ce::254 */
-};
-
-/* IPv6 addresses with an IPv4 address inside, and the byte where that begins. */
-static const struct {
-        PolicyPrefix prefix;
-        size_t at;
-} embedding_ipv6[] = {
-        { { V6(0x20, 0x02), 16 }, 2 },                  /* 6to4 (RFC 3056) */
-        { { V6(0, 0x64, 0xff, 0x9b), 96 }, 12 },        /* NAT64 (RFC 6052) */
-};
-
-static bool prefix_has(const PolicyPrefix *prefix, const struct in6_addr *addr) {
-        size_t bytes = prefix->len / 8, bits = prefix->len % 8;
-
-        if (memcmp(prefix->addr.s6_addr, addr->s6_addr, bytes) != 0)
-                return false;
-        return bits == 0 || ((prefix->addr.s6_addr[bytes] ^ addr->s6_addr[bytes]) & (0xff << (8 - bits)) & 0xff) == 0;
+bool policy_is_subnet(int family, const struct in6_addr *addr) {
+        return address_prefix_has(family == AF_INET ? &subnet_ipv4 : &subnet_ipv6, addr);
 }
 
-static bool any_prefix_has(const PolicyPrefix *prefixes, size_t n, const struct in6_addr *addr) {
-        for (size_t i = 0; i < n; i++)
-                if (prefix_has(&prefixes[i], addr))
+bool policy_is_gateway(int family, const struct in6_addr *addr) {
+        return address_same(addr, family == AF_INET ? &gateway_ipv4 : &gateway_ipv6);
+}
+
+bool policy_is_resolver(int family, const struct in6_addr *addr) {
+        return address_same(addr, family == AF_INET ? &dns_ipv4 : &dns_ipv6);
+}
+
+static bool is_host(const Policy *policy, const struct in6_addr *addr) {
+        for (guint i = 0; policy->host && i < policy->host->len; i++)
+                if (address_prefix_has(&g_array_index(policy->host, AddressPrefix, i), addr))
                         return true;
         return false;
 }
 
-static bool same(const struct in6_addr *a, const struct in6_addr *b) {
-        return memcmp(a, b, sizeof *a) == 0;
+static unsigned classes_of(const Policy *policy, int family, const struct in6_addr *addr) {
+        unsigned classes = address_classes(family, addr);
+        struct in6_addr inner;
+
+        if (is_host(policy, addr) || (family == AF_INET6 && address_embedded(addr, &inner) && is_host(policy, &inner)))
+                classes |= ADDRESS_HOST;
+        return classes;
 }
 
-bool policy_is_subnet(int family, const struct in6_addr *addr) {
-        return prefix_has(family == AF_INET ? &subnet_ipv4 : &subnet_ipv6, addr);
+static unsigned rule_protocol(uint8_t protocol) {
+        return protocol == IPPROTO_TCP ? RULE_TCP : protocol == IPPROTO_UDP ? RULE_UDP : RULE_ICMP;
 }
 
-bool policy_address(const Policy *policy, int family, const struct in6_addr *addr) {
-        if (policy->host && any_prefix_has((const PolicyPrefix *) (void *) policy->host->data, policy->host->len, addr))
+static RuleTarget target_of(const Policy *policy, uint8_t protocol, int family, const struct in6_addr *addr, uint16_t port) {
+        RuleTarget target = { .protocol = rule_protocol(protocol), .port = port, .addr = *addr };
+
+        /* Before the host's own addresses: the host may have the same ones. */
+        target.gateway = policy_is_gateway(family, addr);
+        if (target.gateway)
+                target.classes = ADDRESS_HOST;
+        else if (policy_is_subnet(family, addr))
+                target.classes = ADDRESS_INVALID;
+        else
+                target.classes = classes_of(policy, family, addr);
+        return target;
+}
+
+/* The name of the address that the rule speaks of and may decide by; NULL: none. *ret_closed: one that may not. */
+static const NameEntry *rule_name(const NetRule *rule, const NameEntry *names, unsigned classes, bool *ret_closed) {
+        for (const NameEntry *e = names; e; e = e->next) {
+                if (!net_rule_has_name(rule, e->name) || (rule->allow && e->source == NAME_ALIAS))
+                        continue;
+                if (!rule->allow || !(classes & (e->source == NAME_GIVEN ? CLOSED_TO_GIVEN : CLOSED_TO_NAMES)))
+                        return e;
+                *ret_closed = true;
+        }
+        return NULL;
+}
+
+/* The first rule that speaks of it, into d. False: none. */
+static bool decide_by_rules(const Policy *policy, const RuleTarget *target, const NameEntry *names, PolicyDecision *d) {
+        for (guint i = 0; policy->rules && i < policy->rules->list->len; i++) {
+                const NetRule *rule = policy->rules->list->pdata[i];
+                bool closed = false;
+                if (!net_rule_has_port(rule, target))
+                        continue;
+                const NameEntry *entry = rule_name(rule, names, target->classes, &closed);
+                if (closed && !d->rule)
+                        d->rule = rule; /* for the reason, if nothing else speaks of it */
+                if (!entry && !net_rule_has_address(rule, target))
+                        continue;
+                d->rule = rule;
+                d->reason = POLICY_BY_RULE;
+                d->verdict = rule->allow ? POLICY_PASS : POLICY_REFUSE;
+                if (entry)
+                        d->name = entry->name;
+                return true;
+        }
+        return false;
+}
+
+static void decide_by_default(const Policy *policy, PolicyDecision *d) {
+        if (d->classes & (ADDRESS_HOST | ADDRESS_METADATA))
+                d->reason = d->rule ? POLICY_BY_REBINDING : POLICY_BY_CLASS;
+        else if (policy->rules && policy->rules->closed)
+                d->reason = d->rule ? POLICY_BY_REBINDING : POLICY_BY_UNMATCHED;
+        else
+                d->reason = POLICY_BY_DEFAULT;
+        d->verdict = d->reason == POLICY_BY_DEFAULT ? POLICY_PASS : POLICY_REFUSE;
+        if (d->reason != POLICY_BY_REBINDING)
+                d->rule = NULL;
+}
+
+PolicyDecision policy_decide(const Policy *policy, uint8_t protocol, int family, const struct in6_addr *addr, uint16_t port) {
+        PolicyDecision d = { .verdict = POLICY_REFUSE, .reason = POLICY_BY_ADDRESS, .to = *addr };
+
+        if (policy_is_resolver(family, addr) && port == PORT_DNS && (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP)) {
+                d.verdict = POLICY_DNS;
+                return d;
+        }
+        RuleTarget target = target_of(policy, protocol, family, addr, port);
+        d.classes = target.classes;
+        if (target.classes & ADDRESS_INVALID || (family == AF_INET6 && !policy->ipv6))
+                return d;
+        const NameEntry *names = policy->names ? names_of(policy->names, addr) : NULL;
+        d.name = names ? names->name : NULL;
+        if (!decide_by_rules(policy, &target, names, &d))
+                decide_by_default(policy, &d);
+        if (target.gateway)
+                d.to = family == AF_INET ? loopback_ipv4 : loopback_ipv6;
+        return d;
+}
+
+bool policy_rule_speaks(const Policy *policy, const NetRule *rule, uint8_t protocol, int family, const struct in6_addr *addr, uint16_t port,
+                        const char *name) {
+        RuleTarget target = target_of(policy, protocol, family, addr, port);
+        bool closed = false;
+
+        if (!net_rule_has_port(rule, &target))
                 return false;
-        if (family == AF_INET)
-                return !any_prefix_has(denied_ipv4, G_N_ELEMENTS(denied_ipv4), addr);
+        const NameEntry *names = policy->names ? names_of(policy->names, addr) : NULL;
+        return net_rule_has_address(rule, &target) || (name && net_rule_has_name(rule, name)) || rule_name(rule, names, target.classes, &closed);
+}
 
-        for (size_t i = 0; i < G_N_ELEMENTS(embedding_ipv6); i++)
-                if (prefix_has(&embedding_ipv6[i].prefix, addr)) {
-                        struct in6_addr inner = packet_mapped(addr->s6_addr + embedding_ipv6[i].at);
-                        if (!policy_address(policy, AF_INET, &inner))
-                                return false;
-                }
-        return !any_prefix_has(denied_ipv6, G_N_ELEMENTS(denied_ipv6), addr);
+bool policy_tls_name(const Policy *policy, int family, const struct in6_addr *addr, uint16_t port, const char *name) {
+        RuleTarget target = target_of(policy, IPPROTO_TCP, family, addr, port);
+        g_autofree char *normal = net_name_normal(name);
+
+        for (guint i = 0; normal && policy->rules && i < policy->rules->list->len; i++) {
+                const NetRule *rule = policy->rules->list->pdata[i];
+                if (net_rule_has_port(rule, &target) && (net_rule_has_name(rule, normal) || net_rule_has_address(rule, &target)))
+                        return rule->allow;
+        }
+        return normal && !(policy->rules && policy->rules->closed);
 }
 
 static bool is_gateway(const Packet *p) {
-        return same(&p->dst, p->family == AF_INET ? &gateway_ipv4 : &gateway_ipv6);
-}
-
-static bool is_dns(const Packet *p) {
-        return same(&p->dst, p->family == AF_INET ? &dns_ipv4 : &dns_ipv6);
+        return policy_is_gateway(p->family, &p->dst);
 }
 
 static bool is_multicast(const Packet *p) {
         if (p->family == AF_INET)
-                return prefix_has(&multicast_ipv4, &p->dst) || same(&p->dst, &any_broadcast_ipv4) ||
-                       same(&p->dst, &broadcast_ipv4);
-        return prefix_has(&multicast_ipv6, &p->dst);
+                return address_prefix_has(&multicast_ipv4, &p->dst) || address_same(&p->dst, &any_broadcast_ipv4) ||
+                       address_same(&p->dst, &broadcast_ipv4);
+        return address_prefix_has(&multicast_ipv6, &p->dst);
 }
 
 /* An address that one of the box's interfaces can have. */
@@ -134,9 +207,9 @@ static bool is_box_source(const Packet *p) {
         if (!policy_is_subnet(p->family, &p->src))
                 return false;
         if (p->family == AF_INET)
-                return !same(&p->src, &subnet_ipv4.addr) && !same(&p->src, &gateway_ipv4) && !same(&p->src, &dns_ipv4) &&
-                       !same(&p->src, &broadcast_ipv4);
-        return !same(&p->src, &subnet_ipv6.addr) && !same(&p->src, &gateway_ipv6) && !same(&p->src, &dns_ipv6);
+                return !address_same(&p->src, &subnet_ipv4.addr) && !address_same(&p->src, &gateway_ipv4) && !address_same(&p->src, &dns_ipv4) &&
+                       !address_same(&p->src, &broadcast_ipv4);
+        return !address_same(&p->src, &subnet_ipv6.addr) && !address_same(&p->src, &gateway_ipv6) && !address_same(&p->src, &dns_ipv6);
 }
 
 /* Neighbour discovery (RFC 4861), the only ICMPv6 besides echo that libslirp needs. Hop limit 255: of this link. */
@@ -147,30 +220,34 @@ static bool is_neighbour_discovery(const Packet *p) {
         return (p->icmp_type == NDP_ROUTER_SOLICIT || p->icmp_type == NDP_NEIGHBOUR_SOLICIT ||
                 p->icmp_type == NDP_NEIGHBOUR_ADVERT) &&
                p->l4_len >= minimum &&
-               (policy_is_subnet(AF_INET6, &p->src) || prefix_has(&link_local_ipv6, &p->src) ||
+               (policy_is_subnet(AF_INET6, &p->src) || address_prefix_has(&link_local_ipv6, &p->src) ||
                 IN6_IS_ADDR_UNSPECIFIED(&p->src));
 }
 
 static bool is_dhcp(const Packet *p) {
         return p->family == AF_INET && p->protocol == IPPROTO_UDP && p->sport == PORT_DHCP_CLIENT &&
-               p->dport == PORT_DHCP_SERVER && (same(&p->src, &any_ipv4) || is_box_source(p)) &&
-               (same(&p->dst, &any_broadcast_ipv4) || is_gateway(p));
+               p->dport == PORT_DHCP_SERVER && (address_same(&p->src, &any_ipv4) || is_box_source(p)) &&
+               (address_same(&p->dst, &any_broadcast_ipv4) || is_gateway(p));
 }
 
-static PolicyVerdict judge_icmp(const Policy *policy, const Packet *p) {
+static PolicyVerdict judge_icmp(const Policy *policy, const Packet *p, PolicyDecision *ret_decision, bool *ret_judged) {
         if (p->icmp_type != (p->protocol == IPPROTO_ICMP ? ICMP_ECHO_REQUEST : ICMPV6_ECHO_REQUEST) || p->icmp_code != 0)
                 return POLICY_DROP;
-        if (is_gateway(p) || is_dns(p))
+        if (is_gateway(p) || policy_is_resolver(p->family, &p->dst))
                 return POLICY_PASS; /* libslirp answers itself */
         /* libslirp has no echo to the outside in IPv6; where ping sockets are forbidden it would send UDP to port 7 instead. */
-        if (p->family == AF_INET6 || !policy->ping || policy_is_subnet(p->family, &p->dst))
+        if (p->family == AF_INET6 || !policy->ping)
                 return POLICY_REFUSE;
-        return policy_address(policy, p->family, &p->dst) ? POLICY_PASS : POLICY_REFUSE;
+        *ret_judged = true;
+        *ret_decision = policy_decide(policy, p->protocol, p->family, &p->dst, 0);
+        return ret_decision->verdict;
 }
 
-PolicyVerdict policy_frame(const Policy *policy, const uint8_t *frame, size_t len, Packet *ret_packet) {
+PolicyVerdict policy_frame(const Policy *policy, const uint8_t *frame, size_t len, Packet *ret_packet, PolicyDecision *ret_decision,
+                           bool *ret_judged) {
         Packet *p = ret_packet;
 
+        *ret_judged = false;
         if (!packet_parse(frame, len, p))
                 return POLICY_DROP;
         if (p->family == AF_UNSPEC)
@@ -182,12 +259,11 @@ PolicyVerdict policy_frame(const Policy *policy, const uint8_t *frame, size_t le
         if (p->hops == 0 || !is_box_source(p) || is_multicast(p))
                 return POLICY_DROP;
         if (p->protocol == IPPROTO_ICMP || p->protocol == IPPROTO_ICMPV6)
-                return judge_icmp(policy, p);
+                return judge_icmp(policy, p, ret_decision, ret_judged);
 
         if (p->protocol == IPPROTO_TCP && (p->tcp_flags & (PACKET_TCP_SYN | PACKET_TCP_ACK)) != PACKET_TCP_SYN)
                 return POLICY_PASS;
-        /* Before the host's own addresses: the host may have the same ones. */
-        if (policy_is_subnet(p->family, &p->dst))
-                return is_dns(p) && p->dport == PORT_DNS ? POLICY_PASS : POLICY_REFUSE;
-        return policy_address(policy, p->family, &p->dst) ? POLICY_PASS : POLICY_REFUSE;
+        *ret_judged = true;
+        *ret_decision = policy_decide(policy, p->protocol, p->family, &p->dst, p->dport);
+        return ret_decision->verdict;
 }

@@ -13,7 +13,7 @@
 #include "netstack/reply.h"
 
 /* What the host answers to: 192.0.2.1, 2001:db8::/64. */
-static const PolicyPrefix host[] = {
+static const AddressPrefix host[] = {
         { { .s6_addr = { [10] = 0xff, 0xff, 192, 0, 2, 1 } }, 128 },
         { { .s6_addr = { 0x20, 0x01, 0x0d, 0xb8 } }, 64 },
 };
@@ -55,18 +55,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (size < 1)
                 return 0;
 
-        g_autoptr(GArray) prefixes = g_array_new(FALSE, FALSE, sizeof(PolicyPrefix));
+        g_autoptr(GArray) prefixes = g_array_new(FALSE, FALSE, sizeof(AddressPrefix));
         g_array_append_vals(prefixes, host, G_N_ELEMENTS(host));
         const Policy policy = { .ipv6 = data[0] & 1, .ping = data[0] & 2, .host = prefixes };
         /* A copy of exactly that size, so that a read beyond its end is seen. */
         uint8_t *frame = g_memdup2(data + 1, size - 1);
         Packet p;
 
-        PolicyVerdict verdict = policy_frame(&policy, frame, size - 1, &p);
+        PolicyDecision decision;
+        bool judged;
+        PolicyVerdict verdict = policy_frame(&policy, frame, size - 1, &p, &decision, &judged);
         if (verdict != POLICY_DROP && p.family == AF_INET6)
                 g_assert_true(policy.ipv6);
         if (verdict == POLICY_PASS && opens_flow(&p) && !is_dhcp(&p))
-                g_assert_true(policy_address(&policy, p.family, &p.dst));
+                g_assert_true(judged && policy_decide(&policy, p.protocol, p.family, &p.dst, p.dport).verdict == POLICY_PASS &&
+                              !(address_classes(p.family, &p.dst) & (ADDRESS_HOST | ADDRESS_METADATA | ADDRESS_INVALID)));
         if (verdict == POLICY_REFUSE)
                 check_answer(&p);
         g_free(frame);

@@ -26,7 +26,7 @@ static struct in6_addr address(const char *text, int *ret_family) {
 
         if (inet_pton(AF_INET, text, v4) == 1) {
                 *ret_family = AF_INET;
-                return packet_mapped(v4);
+                return address_mapped(v4);
         }
         *ret_family = AF_INET6;
         g_assert_cmpint(inet_pton(AF_INET6, text, &addr), ==, 1);
@@ -74,21 +74,23 @@ static Frame make_icmp(const char *src, const char *dst, uint8_t protocol, uint8
 }
 
 static PolicyVerdict judge(const Frame *f) {
-        g_autoptr(GArray) host = g_array_new(false, false, sizeof(PolicyPrefix));
+        g_autoptr(GArray) host = g_array_new(false, false, sizeof(AddressPrefix));
         int family;
         /* As a host would have them that is not on the Internet: its own address, a prefix on lo, IPv6, and the gateway's. */
-        const PolicyPrefix prefixes[] = { { address("192.0.2.2", &family), 128 },
+        const AddressPrefix prefixes[] = { { address("192.0.2.2", &family), 128 },
                                           { address("198.51.100.0", &family), 96 + 24 },
                                           { address("2001:db8::2", &family), 128 },
                                           { address("2001:db8:5::", &family), 61 },
                                           { address("fd00::2", &family), 128 } };
         g_array_append_vals(host, prefixes, G_N_ELEMENTS(prefixes));
         Policy policy = { .ipv6 = true, .ping = true, .host = host };
+        PolicyDecision decision;
+        bool judged;
         Packet packet;
 
         /* A copy of its very size, so that a read beyond it is seen by the sanitizer. */
         g_autofree uint8_t *copy = g_memdup2(f->bytes, f->len);
-        return policy_frame(&policy, copy, f->len, &packet);
+        return policy_frame(&policy, copy, f->len, &packet, &decision, &judged);
 }
 
 #define assert_frame(frame, verdict)                                  \
@@ -166,10 +168,10 @@ static void test_multicast(void) {
 }
 
 static void test_services(void) {
-        assert_frame(make_udp(NET_BOX_IPV4, 40000, NET_DNS_IPV4, 53), PASS);
-        assert_frame(make_udp(NET_BOX_IPV6, 40000, NET_DNS_IPV6, 53), PASS);
-        assert_frame(make_tcp(NET_BOX_IPV4, NET_DNS_IPV4, 53, SYN), PASS);
-        assert_frame(make_tcp(NET_BOX_IPV6, NET_DNS_IPV6, 53, SYN), PASS);
+        assert_frame(make_udp(NET_BOX_IPV4, 40000, NET_DNS_IPV4, 53), DNS);
+        assert_frame(make_udp(NET_BOX_IPV6, 40000, NET_DNS_IPV6, 53), DNS);
+        assert_frame(make_tcp(NET_BOX_IPV4, NET_DNS_IPV4, 53, SYN), DNS);
+        assert_frame(make_tcp(NET_BOX_IPV6, NET_DNS_IPV6, 53, SYN), DNS);
         assert_frame(make_udp(NET_BOX_IPV4, 40000, NET_DNS_IPV4, 54), REFUSE);
         assert_frame(make_tcp(NET_BOX_IPV6, NET_DNS_IPV6, 80, SYN), REFUSE);
         assert_frame(make_udp(NET_BOX_IPV4, 40000, NET_GATEWAY_IPV4, 53), REFUSE);
@@ -327,9 +329,11 @@ static void test_malformed(void) {
 static void test_trailing(void) {
         Frame f = make_udp(NET_BOX_IPV6, 40000, "2606:4700::1111", 53);
         Policy policy = { .ipv6 = true };
+        PolicyDecision decision;
+        bool judged;
         Packet packet;
 
-        g_assert_cmpint(policy_frame(&policy, f.bytes, f.len + 100, &packet), ==, POLICY_PASS);
+        g_assert_cmpint(policy_frame(&policy, f.bytes, f.len + 100, &packet, &decision, &judged), ==, POLICY_PASS);
         g_assert_cmpuint(packet.len, ==, f.len);
 }
 
@@ -347,10 +351,12 @@ static void test_switches(void) {
         Frame f = make_udp(NET_BOX_IPV6, 40000, "2606:4700::1111", 53),
               ping = make_icmp(NET_BOX_IPV4, "1.1.1.1", IPPROTO_ICMP, 8, 64);
         Policy policy = { 0 };
+        PolicyDecision decision;
+        bool judged;
         Packet packet;
 
-        g_assert_cmpint(policy_frame(&policy, f.bytes, f.len, &packet), ==, POLICY_DROP);
-        g_assert_cmpint(policy_frame(&policy, ping.bytes, ping.len, &packet), ==, POLICY_REFUSE);
+        g_assert_cmpint(policy_frame(&policy, f.bytes, f.len, &packet, &decision, &judged), ==, POLICY_DROP);
+        g_assert_cmpint(policy_frame(&policy, ping.bytes, ping.len, &packet, &decision, &judged), ==, POLICY_REFUSE);
 }
 
 /* policy.c spells the box's network out; it must be that of config.h. */
@@ -370,9 +376,11 @@ static void test_constants(void) {
 
 static size_t refuse(const Frame *f, uint8_t *out, Packet *ret) {
         Policy policy = { .ipv6 = true };
+        PolicyDecision decision;
+        bool judged;
         Packet packet;
 
-        g_assert_cmpint(policy_frame(&policy, f->bytes, f->len, &packet), ==, POLICY_REFUSE);
+        g_assert_cmpint(policy_frame(&policy, f->bytes, f->len, &packet, &decision, &judged), ==, POLICY_REFUSE);
         size_t n = reply_refuse(&packet, out);
         g_assert_cmpuint(n, <=, REPLY_MAX);
         g_assert_true(packet_parse(out, n, ret));

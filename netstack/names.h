@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+
+/* What the box was told by its DNS, the other way round: address → names. */
+typedef struct Names Names;
+
+/* How an address came to a name. */
+typedef enum {
+        NAME_GIVEN, /* by the user: --add-host, the host's /etc/hosts. Never forgotten */
+        NAME_ASKED, /* it is the answer to a question for this name */
+        NAME_ALIAS, /* the name stood on the way there, in a CNAME: rules that deny know it, rules that allow do not */
+} NameSource;
+
+/* One name of an address. Names are lower case, without the final dot. */
+typedef struct NameEntry {
+        char *name;
+        NameSource source;
+        gint64 expires; /* ms, of the clock that names_expire() is given */
+        struct NameEntry *next;
+} NameEntry;
+
+Names *names_new(void);
+void names_free(Names *names);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Names, names_free)
+
+/* Learn, or learn again; ttl in s. IPv4 addresses as ::ffff:a.b.c.d. Bounded: where there is no room, what would be forgotten first goes. */
+void names_add(Names *names, const struct in6_addr *addr, const char *name, NameSource source, guint32 ttl, gint64 now_ms);
+
+/* The names of an address, the latest first; NULL: none. Borrowed until the next names_add() or names_expire(). */
+const NameEntry *names_of(const Names *names, const struct in6_addr *addr);
+
+/* Forget what is too old. To be called now and then; what is expired and not yet forgotten is still given by names_of(). */
+void names_expire(Names *names, gint64 now_ms);
