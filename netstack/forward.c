@@ -33,11 +33,13 @@
 #define PORT_TRIES 16
 
 typedef struct {
+        EventSource source;
+        Forward *forward;
         int fd;
         int family;
         struct in6_addr box_addr;
         guint16 box_port;
-        guint poll_index; /* in the turn's fds */
+        guint index; /* in forward->ports */
 } Port;
 
 /* A peer as the box sees it, behind one published port. No padding: it is hashed as bytes. */
@@ -58,7 +60,8 @@ typedef struct {
 struct Forward {
         StackSend send;
         void *send_data;
-        GArray *ports;     /* of Port */
+        Events *events;
+        GPtrArray *ports;  /* of Port * */
         GHashTable *peers; /* PeerKey * → Peer *, which it is part of */
         uint8_t box_mac[6]; /* broadcast until the box has sent something */
         uint8_t *buf;      /* a frame */
@@ -76,16 +79,18 @@ static gboolean peer_equal(gconstpointer a, gconstpointer b) {
         return memcmp(a, b, sizeof(PeerKey)) == 0;
 }
 
-static void port_clear(Port *port) {
+static void port_free(Port *port) {
+        events_remove(port->forward->events, &port->source);
         fd_closep(&port->fd);
+        g_free(port);
 }
 
-Forward *forward_new(StackSend send, void *data) {
+Forward *forward_new(Events *events, StackSend send, void *data) {
         Forward *forward = g_new0(Forward, 1);
         forward->send = send;
         forward->send_data = data;
-        forward->ports = g_array_new(false, false, sizeof(Port));
-        g_array_set_clear_func(forward->ports, (GDestroyNotify) port_clear);
+        forward->events = events;
+        forward->ports = g_ptr_array_new_with_free_func((GDestroyNotify) port_free);
         forward->peers = g_hash_table_new_full(peer_hash, peer_equal, NULL, g_free);
         memset(forward->box_mac, 0xff, sizeof forward->box_mac);
         return forward;
@@ -94,35 +99,10 @@ Forward *forward_new(StackSend send, void *data) {
 void forward_free(Forward *forward) {
         if (!forward)
                 return;
-        g_array_unref(forward->ports);
+        g_ptr_array_unref(forward->ports);
         g_hash_table_unref(forward->peers);
         g_free(forward->buf);
         g_free(forward);
-}
-
-guint16 forward_publish(Forward *forward, const NetPublish *publish, GError **error) {
-        struct sockaddr_storage host, box;
-        socklen_t host_len = net_publish_host(publish, &host);
-        net_publish_box(publish, &box);
-
-        _cleanup_close_ int fd = socket(host.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        int on = 1;
-        if (fd < 0 || (host.ss_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) < 0) ||
-            bind(fd, (struct sockaddr *) &host, host_len) < 0 ||
-            getsockname(fd, (struct sockaddr *) &host, &host_len) < 0) {
-                net_publish_failed(publish, errno, error);
-                return 0;
-        }
-
-        Port port = { .fd = fd_steal(&fd), .family = host.ss_family, .box_port = publish->box_port };
-        if (port.family == AF_INET)
-                port.box_addr = address_mapped((uint8_t *) &((struct sockaddr_in *) &box)->sin_addr);
-        else
-                port.box_addr = ((struct sockaddr_in6 *) &box)->sin6_addr;
-        g_array_append_val(forward->ports, port);
-        if (!forward->buf)
-                forward->buf = g_malloc(PACKET_ETH_LEN + 65536);
-        return net_sockaddr_port(&host);
 }
 
 static int64_t now_s(void) {
@@ -187,7 +167,7 @@ bool forward_input(Forward *forward, const Packet *packet) {
                 return false;
 
         for (guint i = 0; i < forward->ports->len; i++) {
-                const Port *port = &g_array_index(forward->ports, Port, i);
+                const Port *port = forward->ports->pdata[i];
                 if (port->family != packet->family || port->box_port != packet->sport ||
                     memcmp(&port->box_addr, &packet->src, sizeof packet->src) != 0)
                         continue;
@@ -207,8 +187,7 @@ bool forward_input(Forward *forward, const Packet *packet) {
 }
 
 /* One datagram from the socket to the box. False: there is none. */
-static bool take_datagram(Forward *forward, guint index) {
-        const Port *port = &g_array_index(forward->ports, Port, index);
+static bool take_datagram(Forward *forward, const Port *port) {
         struct sockaddr_storage real = { 0 };
         socklen_t real_len = sizeof real;
         size_t headers = PACKET_ETH_LEN + (port->family == AF_INET ? 20 : 40) + UDP_LEN;
@@ -220,7 +199,7 @@ static bool take_datagram(Forward *forward, guint index) {
                 return errno == EINTR;
         if ((size_t) n == room)
                 return true;
-        const Peer *peer = take_peer(forward, index, &real, real_len);
+        const Peer *peer = take_peer(forward, port->index, &real, real_len);
         if (!peer)
                 return true;
 
@@ -237,20 +216,40 @@ static bool take_datagram(Forward *forward, guint index) {
         return true;
 }
 
-void forward_prepare(Forward *forward, GArray *fds) {
-        for (guint i = 0; i < forward->ports->len; i++) {
-                Port *port = &g_array_index(forward->ports, Port, i);
-                struct pollfd p = { .fd = port->fd, .events = POLLIN };
-                port->poll_index = fds->len;
-                g_array_append_val(fds, p);
-        }
+static void on_datagrams(EventSource *source, uint32_t events) {
+        const Port *port = EVENTS_OWNER(source, Port, source);
+        for (int n = 0; n < DATAGRAMS_PER_TURN && take_datagram(port->forward, port); n++)
+                ;
 }
 
-void forward_dispatch(Forward *forward, const GArray *fds) {
-        for (guint i = 0; i < forward->ports->len; i++) {
-                if (!g_array_index(fds, struct pollfd, g_array_index(forward->ports, Port, i).poll_index).revents)
-                        continue;
-                for (int n = 0; n < DATAGRAMS_PER_TURN && take_datagram(forward, i); n++)
-                        ;
+guint16 forward_publish(Forward *forward, const NetPublish *publish, GError **error) {
+        struct sockaddr_storage host, box;
+        socklen_t host_len = net_publish_host(publish, &host);
+        net_publish_box(publish, &box);
+
+        _cleanup_close_ int fd = socket(host.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        int on = 1;
+        if (fd < 0 || (host.ss_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) < 0) ||
+            bind(fd, (struct sockaddr *) &host, host_len) < 0 ||
+            getsockname(fd, (struct sockaddr *) &host, &host_len) < 0) {
+                net_publish_failed(publish, errno, error);
+                return 0;
         }
+
+        Port *port = g_new0(Port, 1);
+        *port = (Port){ .source.fd = -1, .forward = forward, .fd = fd_steal(&fd), .family = host.ss_family, .box_port = publish->box_port,
+                        .index = forward->ports->len };
+        g_ptr_array_add(forward->ports, port);
+        port->source.ready = on_datagrams;
+        if (!events_add(forward->events, &port->source, port->fd, EPOLLIN)) {
+                net_publish_failed(publish, errno, error);
+                return 0;
+        }
+        if (port->family == AF_INET)
+                port->box_addr = address_mapped((uint8_t *) &((struct sockaddr_in *) &box)->sin_addr);
+        else
+                port->box_addr = ((struct sockaddr_in6 *) &box)->sin6_addr;
+        if (!forward->buf)
+                forward->buf = g_malloc(PACKET_ETH_LEN + 65536);
+        return net_sockaddr_port(&host);
 }

@@ -10,8 +10,8 @@
 
 typedef struct Forward Forward;
 
-/* Published UDP ports, none yet; send gets the frames for the box. */
-Forward *forward_new(StackSend send, void *data);
+/* Published UDP ports, none yet, their sockets in events; send gets the frames for the box. */
+Forward *forward_new(Events *events, StackSend send, void *data);
 void forward_free(Forward *forward);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Forward, forward_free)
 
@@ -20,7 +20,3 @@ guint16 forward_publish(Forward *forward, const NetPublish *publish, GError **er
 
 /* A frame from the box, well-formed: an answer to somebody who wrote to a published port is sent there. False: it is none. */
 bool forward_input(Forward *forward, const Packet *packet);
-
-/* Append to fds (of struct pollfd) what is waited for; after poll(2), carry what has come into the box. */
-void forward_prepare(Forward *forward, GArray *fds);
-void forward_dispatch(Forward *forward, const GArray *fds);

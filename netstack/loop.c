@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The loop: one poll(2) over the launcher's wire, the host's address changes, the TAP and libslirp's sockets.
+ * The loop: the launcher's wire, the host's address changes, and the TAP; libslirp's sockets and all others are their modules'.
  *
  * Role: usbox-net. Privileges: none. Threads: one. Order: last, until the end.
- *
- * In each turn a change of the host's addresses is taken in before the frames that it could concern, and libslirp sees
- * its sockets after new frames: only then does it send what had waited for one (an ARP answer). Its clock goes on only
- * then too, so that it stands for as long as poll(2) waits, a second at most, and has to be set before the first frame.
  */
 #include <string.h>
 #include <sys/socket.h>
@@ -23,8 +19,6 @@
 
 /* Frames taken in one turn, so that what comes from the host has its turn too. */
 #define FRAMES_PER_TURN 64
-
-enum { POLL_WIRE, POLL_HOST, POLL_TAP, POLL_OWN };
 
 void loop_send(const void *frame, size_t len, void *data) {
         const Net *net = data;
@@ -69,11 +63,11 @@ static void take_frame(Net *net, const uint8_t *frame, size_t len) {
 }
 
 /* Take what frames there are, a turn's worth at most. */
-static bool take_frames(Net *net, uint8_t *buf, GError **error) {
+static bool take_frames(Net *net, GError **error) {
         for (int i = 0; i < FRAMES_PER_TURN; i++) {
-                ssize_t n = read(net->tap, buf, FRAME_MAX);
+                ssize_t n = read(net->tap, net->frame, FRAME_MAX);
                 if (n >= 0) {
-                        take_frame(net, buf, (size_t) n);
+                        take_frame(net, net->frame, (size_t) n);
                         continue;
                 }
                 if (errno == EAGAIN || errno == EINTR)
@@ -81,6 +75,7 @@ static bool take_frames(Net *net, uint8_t *buf, GError **error) {
                 if (errno == EBADFD || errno == EIO) {
                         /* The interface went with its namespace: the box has ended, and the launcher will say so. */
                         log_step("the box's interface is gone");
+                        events_remove(net->events, &net->on_tap);
                         fd_closep(&net->tap);
                         return true;
                 }
@@ -101,43 +96,45 @@ static int check_wire(const Net *net, GError **error) {
         return r;
 }
 
+static void on_wire(EventSource *source, uint32_t events) {
+        Net *net = EVENTS_OWNER(source, Net, on_wire);
+        int r = check_wire(net, &net->error);
+        net->ended = r <= 0;
+}
+
+static void on_host(EventSource *source, uint32_t events) {
+        Net *net = EVENTS_OWNER(source, Net, on_host);
+
+        if (!hostaddr_update(&net->host, &net->error))
+                net->ended = true;
+        net->policy.host = net->host.prefixes;
+}
+
+static void on_tap(EventSource *source, uint32_t events) {
+        Net *net = EVENTS_OWNER(source, Net, on_tap);
+
+        if (!take_frames(net, &net->error))
+                net->ended = true;
+}
+
+static bool watch(Net *net, EventSource *source, int fd, void (*ready)(EventSource *source, uint32_t events), GError **error) {
+        source->ready = ready;
+        return events_add(net->events, source, fd, EPOLLIN) || err_set(error, errno, "epoll_ctl");
+}
+
 bool loop_run(Net *net, GError **error) {
-        g_autoptr(GArray) fds = g_array_new(false, false, sizeof(struct pollfd));
-        g_autofree uint8_t *buf = g_malloc(FRAME_MAX);
+        net->frame = g_malloc(FRAME_MAX);
+        if (!watch(net, &net->on_wire, net->wire, on_wire, error) || !watch(net, &net->on_host, net->host.fd, on_host, error) ||
+            !watch(net, &net->on_tap, net->tap, on_tap, error))
+                return false;
+        /* Before the first frame, so that libslirp's clock is set. */
+        stack_turn(net->stack);
 
-        stack_prepare(net->stack, fds);
-        stack_dispatch(net->stack, fds);
-
-        for (;;) {
-                const struct pollfd own[POLL_OWN] = {
-                        [POLL_WIRE] = { .fd = net->wire, .events = POLLIN },
-                        [POLL_HOST] = { .fd = net->host.fd, .events = POLLIN },
-                        [POLL_TAP] = { .fd = net->tap, .events = POLLIN },
-                };
-                g_array_set_size(fds, 0);
-                g_array_append_vals(fds, own, POLL_OWN);
-                forward_prepare(net->forward, fds);
-                int timeout = stack_prepare(net->stack, fds);
-
-                if (poll((struct pollfd *) (void *) fds->data, fds->len, timeout) < 0) {
-                        if (errno == EINTR)
-                                continue;
-                        return err_set(error, errno, "poll");
-                }
-
-                if (g_array_index(fds, struct pollfd, POLL_WIRE).revents) {
-                        int r = check_wire(net, error);
-                        if (r <= 0)
-                                return r == 0;
-                }
-                if (g_array_index(fds, struct pollfd, POLL_HOST).revents) {
-                        if (!hostaddr_update(&net->host, error))
-                                return false;
-                        net->policy.host = net->host.prefixes;
-                }
-                if (g_array_index(fds, struct pollfd, POLL_TAP).revents && !take_frames(net, buf, error))
+        while (!net->ended)
+                if (!events_turn(net->events, error))
                         return false;
-                forward_dispatch(net->forward, fds);
-                stack_dispatch(net->stack, fds);
-        }
+        if (!net->error)
+                return true;
+        g_propagate_error(error, g_steal_pointer(&net->error));
+        return false;
 }

@@ -4,6 +4,7 @@
 #include <glib.h>
 #include <stdbool.h>
 
+#include "netstack/events.h"
 #include "netstack/forward.h"
 #include "netstack/hostaddr.h"
 #include "netstack/policy.h"
@@ -11,12 +12,18 @@
 
 /* All that runs: what main() has made and the loop uses. */
 typedef struct {
+        Events *events;
         int wire;        /* the launcher */
         int tap;         /* the box; -1 before it has come, and after its network namespace is gone */
         HostAddr host;
         Policy policy;   /* its host is host.prefixes */
         Stack *stack;
         Forward *forward;
+        /* The loop's own. */
+        EventSource on_wire, on_host, on_tap;
+        uint8_t *frame;  /* the one that is being taken */
+        bool ended;
+        GError *error;   /* why, if not because the launcher has gone */
 } Net;
 
 /* A frame for the box, by way of the TAP; lost where that is full. Fits StackSend, net is a Net *. */

@@ -77,8 +77,11 @@ static bool publish_all(Net *net, const NetConfig *config, GPtrArray *ret, GErro
 /* All that can be done before the TAP is there. */
 static bool prepare(Net *net, const NetConfig *config, pid_t launcher, GPtrArray *ret_published, GError **error) {
         raise_nofile();
-        net->forward = forward_new(loop_send, net);
-        net->stack = stack_new(config, loop_send, net, error);
+        net->events = events_new(error);
+        if (!net->events)
+                return false;
+        net->forward = forward_new(net->events, loop_send, net);
+        net->stack = stack_new(config, net->events, loop_send, net, error);
         if (!net->stack || !publish_all(net, config, ret_published, error) || !hostaddr_open(&net->host, error))
                 return false;
         net->policy = (Policy){ .ipv6 = config->ipv6, .ping = may_ping(), .host = net->host.prefixes };

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * libslirp: its configuration, its callbacks, its sockets' place in the poll set.
+ * libslirp: its configuration, its callbacks, its sockets' place in the loop.
  *
  * Role: usbox-net. Privileges: none. Threads: one. Order: made before the confinement (it reads /dev/urandom, and published
  * ports may need rights that the confinement drops), used by the loop after it.
+ *
+ * libslirp is asked what it waits for, and served, only in turns that concern it: after frames for it, when a socket of its own is ready, and
+ * when a time is over. In such a turn its sockets come after new frames: only then does it send what had waited for one (an ARP
+ * answer). Its clock goes on only then too, and has to be set before the first frame.
  *
  * DNS: libslirp sends what comes to 10.0.2.3:53 and [fd00::3]:53 to the first nameserver of that family in
  * /etc/resolv.conf, which it looks up again when a second has passed; of this file the confinement keeps a copy.
@@ -32,14 +36,27 @@ typedef struct {
         int64_t expires; /* ms of the monotonic clock, -1: not set */
 } StackTimer;
 
+/* One of libslirp's sockets in the loop. */
+typedef struct {
+        EventSource source;
+        Stack *stack;
+        uint32_t mask, revents; /* EPOLLIN, ...: waited for, and come since the last turn */
+        bool wanted;            /* libslirp named it in this turn */
+        int index;              /* in stack->turn_fds */
+} StackFd;
+
 struct Stack {
         Slirp *slirp;
+        Events *events;
         StackSend send;
         void *send_data;
         StackTimer timers[SLIRP_TIMER_NUM];
-        GArray *listeners; /* of int: borrowed from libslirp, which keeps them open as long as it lives */
+        GHashTable *fds;      /* int → StackFd */
+        GPtrArray *turn_fds;  /* of StackFd *: by the number that libslirp got for it; NULL: closed since */
+        EventWork turn;       /* what is to do for libslirp at the end of this turn */
+        EventTimer wake;
+        GArray *listeners;    /* of int: borrowed from libslirp, which keeps them open as long as it lives */
         int64_t listen_after; /* ms of the monotonic clock: until then there were no descriptors for a connection */
-        GArray *fds;       /* during stack_prepare() and stack_dispatch() */
 };
 
 static int64_t now_ns(void) {
@@ -82,10 +99,17 @@ static void on_timer_mod(void *timer, int64_t expires, void *opaque) {
         ((StackTimer *) timer)->expires = expires;
 }
 
-/* The poll set is built anew for each turn of the loop: nothing to register, and no other thread to wake. */
-static void on_poll_fd(int fd, void *opaque) {
+/* What it waits for on a socket it says in each turn anew. */
+static void on_register_poll_fd(int fd, void *opaque) {
 }
 
+/* Just before it closes it: the number may be another module's a moment later. */
+static void on_unregister_poll_fd(int fd, void *opaque) {
+        Stack *stack = opaque;
+        g_hash_table_remove(stack->fds, GINT_TO_POINTER(fd));
+}
+
+/* There is no other thread to wake. */
 static void on_notify(void *opaque) {
 }
 
@@ -96,12 +120,27 @@ static const SlirpCb slirp_callbacks = {
         .timer_new_opaque = on_timer_new_opaque,
         .timer_free = on_timer_free,
         .timer_mod = on_timer_mod,
-        .register_poll_fd = on_poll_fd,
-        .unregister_poll_fd = on_poll_fd,
+        .register_poll_fd = on_register_poll_fd,
+        .unregister_poll_fd = on_unregister_poll_fd,
         .notify = on_notify,
 };
 
-Stack *stack_new(const NetConfig *config, StackSend send, void *data, GError **error) {
+static void stack_fd_free(StackFd *fd) {
+        if (fd->index >= 0)
+                fd->stack->turn_fds->pdata[fd->index] = NULL;
+        events_remove(fd->stack->events, &fd->source);
+        g_free(fd);
+}
+
+static void on_turn(EventWork *work) {
+        stack_turn(EVENTS_OWNER(work, Stack, turn));
+}
+
+static void on_wake(EventTimer *timer) {
+        stack_turn(EVENTS_OWNER(timer, Stack, wake));
+}
+
+Stack *stack_new(const NetConfig *config, Events *events, StackSend send, void *data, GError **error) {
         g_autoptr(Stack) stack = g_new0(Stack, 1);
         SlirpConfig slirp_config = {
                 .version = 4,
@@ -127,6 +166,12 @@ Stack *stack_new(const NetConfig *config, StackSend send, void *data, GError **e
                 stack->timers[i].expires = -1;
         stack->send = send;
         stack->send_data = data;
+        stack->events = events;
+        stack->fds = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify) stack_fd_free);
+        stack->turn_fds = g_ptr_array_new();
+        stack->turn.run = on_turn;
+        stack->wake = (EventTimer){ .fire = on_wake, .at = -1 };
+        events_add_timer(events, &stack->wake);
         stack->listeners = g_array_new(false, false, sizeof(int));
         stack->slirp = slirp_new(&slirp_config, &slirp_callbacks, stack);
         if (!stack->slirp) {
@@ -140,12 +185,15 @@ void stack_free(Stack *stack) {
         if (!stack)
                 return;
         g_clear_pointer(&stack->slirp, slirp_cleanup);
+        g_clear_pointer(&stack->fds, g_hash_table_unref);
+        g_clear_pointer(&stack->turn_fds, g_ptr_array_unref);
         g_clear_pointer(&stack->listeners, g_array_unref);
         g_free(stack);
 }
 
 void stack_input(Stack *stack, const uint8_t *frame, size_t len) {
         slirp_input(stack->slirp, frame, (int) len);
+        events_later(stack->events, &stack->turn);
 }
 
 static bool is_listener(const Stack *stack, int fd) {
@@ -191,20 +239,42 @@ guint16 stack_publish(Stack *stack, const NetPublish *publish, GError **error) {
         return net_sockaddr_port(&bound);
 }
 
-static int add_poll(int fd, int events, void *opaque) {
-        Stack *stack = opaque;
-        struct pollfd p = { .fd = fd };
+static void on_ready(EventSource *source, uint32_t events) {
+        StackFd *fd = EVENTS_OWNER(source, StackFd, source);
+        fd->revents |= events;
+        events_later(fd->stack->events, &fd->stack->turn);
+}
 
-        if (stack->listen_after > 0 && is_listener(stack, fd))
+/* SlirpAddPollCb: watch it; the result is what get_revents() is asked for. -1: it is not watched. */
+static int add_poll(int number, int events, void *opaque) {
+        Stack *stack = opaque;
+        uint32_t mask = 0;
+
+        if (stack->listen_after > 0 && is_listener(stack, number))
                 return -1;
         if (events & SLIRP_POLL_IN)
-                p.events |= POLLIN;
+                mask |= EPOLLIN;
         if (events & SLIRP_POLL_OUT)
-                p.events |= POLLOUT;
+                mask |= EPOLLOUT;
         if (events & SLIRP_POLL_PRI)
-                p.events |= POLLPRI;
-        g_array_append_val(stack->fds, p);
-        return (int) stack->fds->len - 1;
+                mask |= EPOLLPRI;
+
+        StackFd *fd = g_hash_table_lookup(stack->fds, GINT_TO_POINTER(number));
+        if (!fd) {
+                fd = g_new0(StackFd, 1);
+                *fd = (StackFd){ .source.ready = on_ready, .stack = stack, .mask = mask, .index = -1 };
+                if (!events_add(stack->events, &fd->source, number, mask)) {
+                        g_free(fd);
+                        return -1;
+                }
+                g_hash_table_insert(stack->fds, GINT_TO_POINTER(number), fd);
+        } else if (fd->mask != mask && events_change(stack->events, &fd->source, mask)) {
+                fd->mask = mask;
+        }
+        fd->wanted = true;
+        fd->index = (int) stack->turn_fds->len;
+        g_ptr_array_add(stack->turn_fds, fd);
+        return fd->index;
 }
 
 /* Can a connection be accepted? Otherwise the listener would stay readable, and the loop would spin on it. */
@@ -215,39 +285,47 @@ static bool has_descriptor(int listener) {
 
 static int get_revents(int idx, void *opaque) {
         Stack *stack = opaque;
-        if (idx < 0)
-                return 0;
-        const struct pollfd *p = &g_array_index(stack->fds, struct pollfd, idx);
         int revents = 0;
 
-        if (p->revents && is_listener(stack, p->fd) && !has_descriptor(p->fd)) {
+        StackFd *fd = idx >= 0 && idx < (int) stack->turn_fds->len ? stack->turn_fds->pdata[idx] : NULL;
+        if (!fd)
+                return 0;
+        uint32_t events = fd->revents;
+        fd->revents = 0;
+        if (events && is_listener(stack, fd->source.fd) && !has_descriptor(fd->source.fd)) {
                 if (stack->listen_after == 0)
                         log_step("no descriptors left: published ports wait");
                 stack->listen_after = now_ms() + LISTEN_PAUSE;
                 return 0;
         }
-        if (p->revents & POLLIN)
+        if (events & EPOLLIN)
                 revents |= SLIRP_POLL_IN;
-        if (p->revents & POLLOUT)
+        if (events & EPOLLOUT)
                 revents |= SLIRP_POLL_OUT;
-        if (p->revents & POLLPRI)
+        if (events & EPOLLPRI)
                 revents |= SLIRP_POLL_PRI;
-        if (p->revents & POLLERR)
+        if (events & EPOLLERR)
                 revents |= SLIRP_POLL_ERR;
-        if (p->revents & POLLHUP)
+        if (events & EPOLLHUP)
                 revents |= SLIRP_POLL_HUP;
         return revents;
 }
 
-int stack_prepare(Stack *stack, GArray *fds) {
+static gboolean is_unwanted(gpointer key, gpointer value, gpointer data) {
+        return !((StackFd *) value)->wanted;
+}
+
+/* What libslirp waits for from now on, and for how long at most. */
+static void prepare(Stack *stack) {
         uint32_t timeout = UINT32_MAX;
         int64_t now = now_ms();
+        GHashTableIter iter;
+        gpointer value;
 
         if (stack->listen_after <= now)
                 stack->listen_after = 0;
         else
                 timeout = (uint32_t) (stack->listen_after - now);
-
         for (size_t i = 0; i < G_N_ELEMENTS(stack->timers); i++) {
                 const StackTimer *timer = &stack->timers[i];
                 if (timer->expires >= 0) {
@@ -257,16 +335,19 @@ int stack_prepare(Stack *stack, GArray *fds) {
                 }
         }
 
-        stack->fds = fds;
+        g_hash_table_iter_init(&iter, stack->fds);
+        while (g_hash_table_iter_next(&iter, NULL, &value)) {
+                ((StackFd *) value)->wanted = false;
+                ((StackFd *) value)->index = -1;
+        }
+        g_ptr_array_set_size(stack->turn_fds, 0);
         slirp_pollfds_fill(stack->slirp, &timeout, add_poll, stack);
-        stack->fds = NULL;
-        return timeout > G_MAXINT ? -1 : (int) timeout;
+        g_hash_table_foreach_remove(stack->fds, is_unwanted, NULL);
+        stack->wake.at = timeout == UINT32_MAX ? -1 : now + timeout;
 }
 
-void stack_dispatch(Stack *stack, const GArray *fds) {
-        stack->fds = (GArray *) fds;
+void stack_turn(Stack *stack) {
         slirp_pollfds_poll(stack->slirp, 0, get_revents, stack);
-        stack->fds = NULL;
 
         int64_t now = now_ms();
         for (size_t i = 0; i < G_N_ELEMENTS(stack->timers); i++) {
@@ -276,4 +357,5 @@ void stack_dispatch(Stack *stack, const GArray *fds) {
                         slirp_handle_timer(stack->slirp, timer->id, timer->data);
                 }
         }
+        prepare(stack);
 }

@@ -2,19 +2,19 @@
 #pragma once
 
 #include <glib.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "netstack/config.h"
+#include "netstack/events.h"
 
 typedef struct Stack Stack;
 
 /* A frame for the box. Whether it is sent or lost is the callee's affair. */
 typedef void (*StackSend)(const void *frame, size_t len, void *data);
 
-/* libslirp, set up by config. send gets its frames. NULL with error. */
-Stack *stack_new(const NetConfig *config, StackSend send, void *data, GError **error);
+/* libslirp, set up by config, its sockets in events. send gets its frames. NULL with error. */
+Stack *stack_new(const NetConfig *config, Events *events, StackSend send, void *data, GError **error);
 void stack_free(Stack *stack);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Stack, stack_free)
 
@@ -24,8 +24,5 @@ guint16 stack_publish(Stack *stack, const NetPublish *publish, GError **error);
 /* A frame from the box, which the policy has passed. */
 void stack_input(Stack *stack, const uint8_t *frame, size_t len);
 
-/* Append to fds (of struct pollfd) what libslirp waits for; returns how long it may wait at most, in ms, -1: for ever. */
-int stack_prepare(Stack *stack, GArray *fds);
-
-/* After poll(2): let libslirp work on the fds that stack_prepare() appended, timers too. */
-void stack_dispatch(Stack *stack, const GArray *fds);
+/* Let libslirp work on what its sockets have, and on its timers. The loop comes here by itself, but for the first time. */
+void stack_turn(Stack *stack);

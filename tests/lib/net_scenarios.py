@@ -274,7 +274,7 @@ def confinement():
             assert os.readlink(f"/proc/{box.net_pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}"), name
         assert os.readlink(f"/proc/{box.net_pid}/ns/net") == os.readlink("/proc/self/ns/net")
         fds = sorted(os.readlink(f"/proc/{box.net_pid}/fd/{n}").split(":")[0] for n in os.listdir(f"/proc/{box.net_pid}/fd") if int(n) > 2)
-        assert fds.count("/dev/net/tun") == 1 and set(fds) == {"/dev/net/tun", "socket"}, fds
+        assert fds.count("/dev/net/tun") == 1 and set(fds) == {"/dev/net/tun", "socket", "anon_inode"} and fds.count("anon_inode") == 1, fds
 
 
 def no_namespaces():
