@@ -173,13 +173,12 @@ static bool join_payload(ChildState *s, GError **error) {
 static bool child_setup(ChildState *s, GError **error) {
         const ChildContext *c = s->context;
         const Spec *spec = c->spec;
-        g_auto(WireMessage) mapped = { 0 }, dirs = { 0 };
-        bool pty = c->root->pty;
+        g_auto(WireMessage) mapped = { 0 }, planned = { 0 }, dirs = { 0 };
 
         if (!set_time(spec, error))
                 return err_step(error, "namespaces");
         /* With a pty later: the controlling terminal is inherited. */
-        if (!pty && !fork_payload(s, error))
+        if (!c->pty && !fork_payload(s, error))
                 return err_step(error, "user");
         if (user_maps_itself(spec)) {
                 if (!user_map_self(spec, error))
@@ -193,16 +192,20 @@ static bool child_setup(ChildState *s, GError **error) {
         s->mount_ns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
         if (s->mount_ns < 0)
                 return err_set(error, errno, "/proc/self/ns/mnt");
-        s->build = root_build_begin(spec, c->root, &s->proc, &s->pty, error);
+        s->build = root_build_begin(spec, &s->proc, c->pty ? &s->pty : NULL, error);
         if (!s->build)
                 return err_step(error, "mount");
         if (s->pty >= 0 && (s->slave = take_terminal(s->pty, error)) < 0)
                 return err_step(error, "terminal");
-        if ((pty && !fork_payload(s, error)) || !tell_payload(s->gate, 'O', error))
+        if ((c->pty && !fork_payload(s, error)) || !tell_payload(s->gate, 'O', error))
                 return err_step(error, "user");
-        if (!root_build_layers(s->build, error))
+        if (!root_build_own(s->build, error))
                 return err_step(error, "mount");
-        if (c->root->box_dir.path && !wire_expect(c->wire, "launcher", WIRE_DIRS, &dirs, error))
+        if (!wire_expect(c->wire, "launcher", WIRE_PLAN, &planned, error))
+                return false;
+        if (!root_build_layers(s->build, plan_share_get(c->plan), error))
+                return err_step(error, "mount");
+        if (spec->root.overlay != OVERLAY_NONE && !wire_expect(c->wire, "launcher", WIRE_DIRS, &dirs, error))
                 return false;
         if (!root_build_tree(s->build, c->wire, error))
                 return err_step(error, "mount");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include "root.h"
+#include "root-share.h"
 #include "seccomp.h"
 #include "spec.h"
 
@@ -14,7 +14,8 @@ typedef struct {
 /* All that the child needs, made by the launcher before the clone. */
 typedef struct {
         const Spec *spec;
-        const RootPlan *root;
+        const PlanShare *plan; /* has the plan of the root from PLAN on */
+        bool pty;              /* a pty is wanted */
         char **envp;  /* the payload's environment, USBOX_BOX in it */
         mode_t umask; /* the caller's, and the payload's */
         SeccompProgram filter;

@@ -2,7 +2,7 @@
 /*
  * The launcher's side of usbox-net, and the files by which programs find names.
  *
- * Role: launcher. Privileges: the caller's. Threads: one. Order: steps 3, 6 and 11.
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: steps 4, 6 and 11.
  */
 #include <fcntl.h>
 #include <string.h>

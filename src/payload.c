@@ -186,7 +186,8 @@ static bool set_stdio(const PayloadContext *c, GError **error) {
 static bool set_workdir(const PayloadContext *c, GError **error) {
         /* Always: pivot_root(2) moves the directory only of who stood in the old root itself, and the payload, forked before it,
          * stands where the caller stood: in a mount of the host's. */
-        const char *dir = c->child->root->workdir ? c->child->root->workdir : "/";
+        const RootPlan *plan = plan_share_get(c->child->plan);
+        const char *dir = plan->workdir ? plan->workdir : "/";
 
         if (chdir(dir) == 0)
                 return true;

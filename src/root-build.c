@@ -164,7 +164,7 @@ static bool make_whiteout(int dir, const char *path) {
 
 static bool has_root_id(const RootBuild *b) {
         guint32 host;
-        return b->plan->fs && user_map_to_host(b->spec->user.uidmap, 0, &host) && user_map_to_host(b->spec->user.gidmap, 0, &host);
+        return b->plan->served && user_map_to_host(b->spec->user.uidmap, 0, &host) && user_map_to_host(b->spec->user.gidmap, 0, &host);
 }
 
 static bool give_to(const RootBuild *b, int layer, const char *path, uid_t uid, gid_t gid) {
@@ -262,7 +262,7 @@ static bool make_entry(RootBuild *b, const LayerEntry *entry) {
 static bool build_layers(RootBuild *b, GError **error) {
         const RootPlan *plan = b->plan;
 
-        if (plan->fs) {
+        if (plan->served) {
                 const RootNode *root = g_ptr_array_index(plan->nodes, 0);
                 int layer = layer_dir(b, root);
                 if (layer < 0 || !dress_root(b, root, layer))
@@ -429,7 +429,7 @@ static bool open_host(RootBuild *b, GError **error) {
         }
         if (b->plan->box_dir.path && (b->box = root_open_host(&b->plan->box_dir, error)) < 0)
                 return false;
-        return (!b->plan->fs || root_fuse_open(b, error)) && root_mounts_open(b, error);
+        return (!b->plan->served || root_fuse_open(b, error)) && root_mounts_open(b, error);
 }
 
 /*
@@ -443,13 +443,11 @@ static bool make_stage(RootBuild *b, GError **error) {
         if (b->stage < 0 || !root_add_own(b, b->stage, error))
                 return false;
 
-        /* Attached on a host directory of this mount namespace, which nobody else sees: all that is needed of the host is
-         * open already. overlayfs takes no layer from a mount that is attached nowhere (before 6.15). */
-        static const char *const usual[] = { "/tmp", "/mnt", "/sys", "/usr", NULL }; /* not what the payload's process needs */
-        /* usbox-fs sees this tree, and must not meet what is there until the old root is detached and then is not: in directories
-         * that are the box's own it looks at nothing. */
-        static const char *const unseen[] = { "/dev/pts", "/sys/kernel", "/dev/mqueue", "/proc/fs", NULL };
-        const char *const *place = b->plan->fs ? unseen : usual;
+        /* Attached on a host directory of this mount namespace, which nobody else sees; overlayfs takes no layer from a mount that is
+         * attached nowhere (before 6.15). In places that are the box's own, of which nothing is needed from the host: neither by the
+         * plan, nor by the payload's process, nor by usbox-fs, which must not meet what is there until the old root is detached and then is not. */
+        static const char *const places[] = { "/sys/kernel", "/dev/pts", "/dev/mqueue", "/proc/fs", NULL };
+        const char *const *place = places;
         while (*place && move_mount(b->stage, "", AT_FDCWD, *place, MOVE_MOUNT_F_EMPTY_PATH) < 0)
                 place++;
         if (!*place)
@@ -467,16 +465,16 @@ static bool mount_root(RootBuild *b, GError **error) {
 
         if (place < 0)
                 return err_set(error, errno, "stage/root");
-        b->root = b->plan->fs ? root_fuse_mount(b, b->host_fds[node->index], layer_dir(b, node), error) : overlay_node(b, node, error);
+        b->root = b->plan->served ? root_fuse_mount(b, b->host_fds[node->index], layer_dir(b, node), error) : overlay_node(b, node, error);
         if (b->root < 0 || !root_attach(b->root, place, "/", error))
                 return false;
-        return !b->plan->fs || root_fuse_second_root(b, place, error);
+        return !b->plan->served || root_fuse_second_root(b, place, error);
 }
 
 static bool pivot(RootBuild *b, GError **error) {
         if (fchdir(b->root) < 0 || sys_pivot_root(".", ".") < 0)
                 return err_set(error, errno, "pivot_root");
-        if (b->plan->fs && !root_fuse_seal_lower(b, error))
+        if (b->plan->served && !root_fuse_seal_lower(b, error))
                 return false;
         if (umount2(".", MNT_DETACH) < 0)
                 return err_set(error, errno, "detach the host's root");
@@ -485,14 +483,15 @@ static bool pivot(RootBuild *b, GError **error) {
         return true;
 }
 
-RootBuild *root_build_begin(const Spec *spec, const RootPlan *plan, int *ret_proc, int *ret_pty_master,
-                            GError **error) {
+RootBuild *root_build_begin(const Spec *spec, int *ret_proc, int *ret_pty_master, GError **error) {
         RootBuild *b = g_new(RootBuild, 1);
 
         *b = (RootBuild){
-                .spec = spec, .plan = plan, .proc = -1, .pts = -1, .stage = -1, .root = -1, .box = -1, .host_sys = -1,
+                .spec = spec, .proc = -1, .pts = -1, .dev = -1, .stage = -1, .root = -1, .box = -1, .host_sys = -1,
                 .wire = -1, .fuse = -1, .old_root = -1
         };
+        b->sysfs_of_host = spec->net.mode == NET_HOST;
+        b->proc_of_host = spec->namespaces.pid_host;
         b->read_only = spec->root.read_only || spec->root.overlay == OVERLAY_NONE;
         /* Nothing from the host arrives later, and nothing of ours goes there. */
         if (mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0)
@@ -505,10 +504,20 @@ RootBuild *root_build_begin(const Spec *spec, const RootPlan *plan, int *ret_pro
         return NULL;
 }
 
-bool root_build_layers(RootBuild *b, GError **error) {
+/* What is cloned of the host with all that is mounted below must not have the stage in it: then that comes first. */
+static bool clones_host_trees(const RootBuild *b) {
+        return b->sysfs_of_host || b->spec->mount.ops->len > 0;
+}
+
+bool root_build_own(RootBuild *b, GError **error) {
+        return clones_host_trees(b) || (make_stage(b, error) && root_mounts_own(b, error));
+}
+
+bool root_build_layers(RootBuild *b, const RootPlan *plan, GError **error) {
+        b->plan = plan;
         if (chdir("/proc/self/fd") < 0)
                 return err_set(error, errno, "/proc/self/fd");
-        if (!open_host(b, error) || !make_stage(b, error) || !build_layers(b, error))
+        if (!open_host(b, error) || (b->stage < 0 && !(make_stage(b, error) && root_mounts_own(b, error))) || !build_layers(b, error))
                 return false;
         log_step("  box: layers made");
         return true;
@@ -516,14 +525,14 @@ bool root_build_layers(RootBuild *b, GError **error) {
 
 bool root_build_tree(RootBuild *b, int wire, GError **error) {
         b->wire = wire;
-        if (!mount_root(b, error) || (b->plan->fs ? !root_fuse_open_parts(b, error) : !mount_nodes(b, false, error)))
+        if (!mount_root(b, error) || (b->plan->served ? !root_fuse_open_parts(b, error) : !mount_nodes(b, false, error)))
                 return false;
         log_step("  box: root mounted");
         return true;
 }
 
 bool root_build_finish(RootBuild *b, GError **error) {
-        if (!root_mounts_own(b, error))
+        if (!root_mounts_attach_own(b, error))
                 return false;
         log_step("  box: /proc, /sys, /dev mounted");
         if (!mount_nodes(b, true, error) || !root_mounts_user(b, error))

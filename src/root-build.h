@@ -10,13 +10,16 @@
 
 struct RootBuild {
         const Spec *spec;
-        const RootPlan *plan;
+        const RootPlan *plan; /* NULL in root_build_begin() */
         bool read_only;
+        bool sysfs_of_host; /* --network=host: a sysfs of one's own needs a network namespace of one's own */
+        bool proc_of_host;  /* --pid=host */
         int wire;        /* to the launcher; borrowed */
         int fuse;        /* /dev/fuse until usbox-fs has it; -1 with another driver */
         int old_root;    /* the host's "/", likewise */
-        int proc;        /* the box's /proc, not attached yet */
-        int pts;         /* the box's /dev/pts, likewise */
+        int proc;        /* the box's /proc; attached in the stage until there is a root */
+        int dev;         /* the box's /dev, likewise */
+        int pts;         /* the box's /dev/pts, until that is in it */
         int stage;       /* tmpfs: the layers, attached in the old root, and what the box's /tmp, /run, /dev, ... are */
         int root;        /* the new root */
         int box;         /* the box's directory on the host, or -1 with --overlay=none */
@@ -24,7 +27,6 @@ struct RootBuild {
         int *file_fds;   /* by place in plan->nodes */
         int *layer_fds;  /* by RootNode.index, 0: the skeleton; -1: not made */
         int *source_fds; /* by place in plan->sources: mounts, attached nowhere yet; -1: none */
-        int *device_fds; /* of root-mounts.c's device table; -1: the host has it not */
         int host_sys;    /* with --network=host: a mount likewise */
         GArray *own_devs; /* of dev_t: file systems that are the box's own: places for mounts may be made in them */
 };
@@ -52,9 +54,10 @@ bool root_fuse_second_root(RootBuild *b, int place, GError **error); /* b->root 
 bool root_fuse_seal_lower(const RootBuild *b, GError **error);
 
 /* root-mounts.c, in the order of their use */
+bool root_mounts_begin(RootBuild *b, int *ret_pty_master, GError **error); /* ret_pty_master: NULL, none is wanted */
+bool root_mounts_own(RootBuild *b, GError **error); /* in the stage */
 bool root_mounts_open(RootBuild *b, GError **error);
-bool root_mounts_begin(RootBuild *b, int *ret_pty_master, GError **error);
-bool root_mounts_own(RootBuild *b, GError **error);
+bool root_mounts_attach_own(RootBuild *b, GError **error);
 bool root_add_own(RootBuild *b, int fd, GError **error); /* the file system of fd is the box's own */
 bool root_make_place(RootBuild *b, const char *path, bool is_dir, GError **error);
 bool root_mounts_user(RootBuild *b, GError **error);

@@ -34,7 +34,7 @@ bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error) {
         for (const char *const *dir = (const char *const[]){ "upper", "work", "tmp", NULL }; *dir; dir++)
                 if (!root_dirs_make(box_fd, *dir, g_str_equal(*dir, "tmp") ? 01777 : 0755, error))
                         return false;
-        for (guint i = 0; !plan->fs && i < plan->nodes->len; i++) {
+        for (guint i = 0; !plan->served && i < plan->nodes->len; i++) {
                 const RootNode *node = g_ptr_array_index(plan->nodes, i);
                 if ((i > 0 && node->kind != ROOT_OVERLAY) || node->read_only)
                         continue;

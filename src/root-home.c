@@ -2,7 +2,7 @@
 /*
  * The home directory in the box, the working directory, and the names that do not exist in the box.
  *
- * Role: launcher, before the clone. Privileges: the caller's. Threads: one. Order: called by root-plan.c. home.c has the lists.
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: called by root-plan.c. home.c has the lists.
  */
 #include <dirent.h>
 #include <fcntl.h>

@@ -100,11 +100,11 @@ bool root_hooks_plan(Planner *p, MountSource *source, GError **error) {
 /* Where the copies of hooks are while the box runs. In a root that usbox-fs serves upper/ and work/ are its own: the directories on
  * the way there would be taken for changes of the box's. */
 static char *copy_path(const RootPlan *plan, const Hook *hook) {
-        return g_strconcat(plan->fs ? "hooks/" : "upper/", hook->path, NULL);
+        return g_strconcat(plan->served ? "hooks/" : "upper/", hook->path, NULL);
 }
 
 static char *work_path(const RootPlan *plan, const Hook *hook) {
-        return g_strdup_printf("%s/%u", plan->fs ? "hooks-work" : "work", hook->index);
+        return g_strdup_printf("%s/%u", plan->served ? "hooks-work" : "work", hook->index);
 }
 
 typedef void (*HookVisit)(const RootPlan *plan, const Hook *hook, int box_fd, void *data);
@@ -180,7 +180,7 @@ static void settle_one(const RootPlan *plan, const Hook *hook, int box_fd, void 
 
 void root_hooks_trim(const RootPlan *plan, int box_fd, FdLater *later) {
         for_each_hook(plan, box_fd, trim_one, later);
-        if (plan->fs)
+        if (plan->served)
                 for_each_hook(plan, box_fd, settle_one, NULL);
 }
 

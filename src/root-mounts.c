@@ -2,8 +2,8 @@
 /*
  * The mounts over the box's root: its own /proc, /sys, /dev, /tmp, ... and those that the user asked for.
  *
- * Role: child (init). Privileges: all capabilities of the outer user namespace. Threads: one. Order: in the middle of
- * root_build_finish(), before pivot_root.
+ * Role: child (init). Privileges: all capabilities of the outer user namespace. Threads: one. Order: root_mounts_own() before the root is
+ * there, and before its plan is where that is possible; the rest in the middle of root_build_finish(), before pivot_root.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -29,42 +29,43 @@ static const char *const devices[] = { "null", "zero", "full", "random", "urando
 
 /* What OCI runtimes mask, and the rest that tells a box about its host (runtime-spec's config-linux.md, podman's and
  * Docker's lists). Those that this kernel has not are passed over. */
-static const char *const masked[] = {
-        "proc/acpi",
-        "proc/asound",
-        "proc/kcore",
-        "proc/keys",
-        "proc/key-users",
-        "proc/latency_stats",
-        "proc/timer_list",
-        "proc/timer_stats",
-        "proc/sched_debug",
-        "proc/scsi",
-        "proc/kmsg",
-        "proc/kpagecount",
-        "proc/kpageflags",
-        "proc/kpagecgroup",
-        "proc/interrupts",
-        "proc/kallsyms",
-        "proc/slabinfo",
-        "proc/vmallocinfo",
-        "proc/pagetypeinfo",
-        "proc/iomem",
-        "proc/ioports",
-        "proc/config.gz",
-        "sys/firmware",
-        "sys/devices/virtual/powercap",
+static const char *const proc_masked[] = {
+        "acpi",
+        "asound",
+        "kcore",
+        "keys",
+        "key-users",
+        "latency_stats",
+        "timer_list",
+        "timer_stats",
+        "sched_debug",
+        "scsi",
+        "kmsg",
+        "kpagecount",
+        "kpageflags",
+        "kpagecgroup",
+        "interrupts",
+        "kallsyms",
+        "slabinfo",
+        "vmallocinfo",
+        "pagetypeinfo",
+        "iomem",
+        "ioports",
+        "config.gz",
+};
+static const char *const sys_masked[] = {
+        "firmware",
+        "devices/virtual/powercap",
         /* Where other file systems are mounted: with the host's /sys alone is there anything in them. */
-        "sys/fs/selinux",
-        "sys/kernel/debug",
-        "sys/kernel/tracing",
-        "sys/kernel/security",
-        "sys/fs/bpf",
-        "sys/fs/pstore",
+        "fs/selinux",
+        "kernel/debug",
+        "kernel/tracing",
+        "kernel/security",
+        "fs/bpf",
+        "fs/pstore",
 };
 #define MASKED_OF_HOST_SYS 6
-static const char *const proc_read_only[] = { "proc/bus",           "proc/fs",     "proc/irq", "proc/sys",
-                                              "proc/sysrq-trigger", "proc/driver", "proc/mtrr" };
+static const char *const proc_read_only[] = { "bus", "fs", "irq", "sys", "sysrq-trigger", "driver", "mtrr" };
 
 /* The mount of a user's source. */
 static int clone_source(const MountSource *source, GError **error) {
@@ -79,8 +80,6 @@ static int clone_source(const MountSource *source, GError **error) {
  * have it in it. */
 bool root_mounts_open(RootBuild *b, GError **error) {
         b->source_fds = g_new(int, b->plan->sources->len + 1);
-        b->device_fds = g_new(int, G_N_ELEMENTS(devices));
-
         for (guint i = 0; i < b->plan->sources->len; i++) {
                 const MountSource *source = g_ptr_array_index(b->plan->sources, i);
                 b->source_fds[i] = -1;
@@ -93,13 +92,7 @@ bool root_mounts_open(RootBuild *b, GError **error) {
                         return false;
                 }
         }
-        for (size_t i = 0; i < G_N_ELEMENTS(devices); i++) {
-                g_autofree char *path = g_strconcat("/dev/", devices[i], NULL);
-                b->device_fds[i] = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-                if (b->device_fds[i] < 0)
-                        return err_set(error, errno, "%s of the host", path);
-        }
-        if (!b->plan->sysfs_of_host)
+        if (!b->sysfs_of_host)
                 return true;
         _cleanup_close_ int sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (sys < 0)
@@ -108,23 +101,22 @@ bool root_mounts_open(RootBuild *b, GError **error) {
         return b->host_sys >= 0;
 }
 
-/* A directory of the own tmpfs becomes path of the box; its mount, or -1. */
-static int mount_own_dir(RootBuild *b, const char *name, const char *path, mode_t mode, GError **error) {
+/* A new directory of the own tmpfs as a mount, attached nowhere; or -1. */
+static int own_dir(const RootBuild *b, const char *name, mode_t mode, GError **error) {
         if (mkdirat(b->stage, name, mode) < 0 || (mode & S_ISVTX && fchmodat(b->stage, name, mode, 0) < 0)) {
-                err_set(error, errno, "make %s", path);
+                err_set(error, errno, "make %s", name);
                 return -1;
         }
-        _cleanup_close_ int mnt = open_tree(b->stage, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-        if (mnt < 0) {
-                err_set(error, errno, "open %s", path);
-                return -1;
-        }
-        return root_attach_at(b, mnt, path, error) ? fd_steal(&mnt) : -1;
+        int mnt = open_tree(b->stage, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        if (mnt < 0)
+                err_set(error, errno, "open %s", name);
+        return mnt;
 }
 
+/* It becomes path of the box. */
 static bool add_own_dir(RootBuild *b, const char *name, const char *path, mode_t mode, GError **error) {
-        _cleanup_close_ int mnt = mount_own_dir(b, name, path, mode, error);
-        return mnt >= 0;
+        _cleanup_close_ int mnt = own_dir(b, name, mode, error);
+        return mnt >= 0 && root_attach_at(b, mnt, path, error);
 }
 
 static bool attach_below(int mnt, int dir, const char *name, const char *path, GError **error) {
@@ -133,10 +125,22 @@ static bool attach_below(int mnt, int dir, const char *name, const char *path, G
         return true;
 }
 
-/* Everything in it is made by us just now, so a name is as good as a descriptor. */
-static bool mount_dev(RootBuild *b, GError **error) {
-        _cleanup_close_ int dev = mount_own_dir(b, "dev", "dev", 0755, error);
-        if (dev < 0)
+static bool add_device(int dev, const char *name, GError **error) {
+        g_autofree char *path = g_strconcat("/dev/", name, NULL);
+        _cleanup_close_ int device = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+        if (device < 0)
+                return err_set(error, errno, "%s of the host", path);
+        if (mknodat(dev, name, S_IFREG | 0444, 0) < 0)
+                return err_set(error, errno, "%s", path);
+        _cleanup_close_ int mnt = root_clone(device, false, DEVICE_ATTRS, error);
+        return mnt >= 0 && attach_below(mnt, dev, name, path, error);
+}
+
+/* Everything in it is made by us just now, so a name is as good as a descriptor. In the stage it is mounted on the directory that it is of. */
+static bool make_dev(RootBuild *b, GError **error) {
+        int dev = b->dev = own_dir(b, "dev", 0755, error);
+        if (dev < 0 || !attach_below(dev, b->stage, "dev", "dev", error))
                 return false;
 
         static const struct {
@@ -152,15 +156,12 @@ static bool mount_dev(RootBuild *b, GError **error) {
                 if (mkdirat(dev, *dir, 0755) < 0)
                         return err_set(error, errno, "/dev/%s", *dir);
 
-        for (size_t i = 0; i < G_N_ELEMENTS(devices); i++) {
-                if (mknodat(dev, devices[i], S_IFREG | 0444, 0) < 0)
-                        return err_set(error, errno, "/dev/%s", devices[i]);
-                _cleanup_close_ int mnt = root_clone(b->device_fds[i], false, DEVICE_ATTRS, error);
-                if (mnt < 0 || !attach_below(mnt, dev, devices[i], devices[i], error))
+        for (size_t i = 0; i < G_N_ELEMENTS(devices); i++)
+                if (!add_device(dev, devices[i], error))
                         return false;
-        }
 
-        if (!attach_below(b->pts, dev, "pts", "dev/pts", error) || !add_own_dir(b, "shm", "dev/shm", 01777, error))
+        _cleanup_close_ int shm = own_dir(b, "shm", 01777, error);
+        if (shm < 0 || !attach_below(shm, dev, "shm", "dev/shm", error) || !attach_below(b->pts, dev, "pts", "dev/pts", error))
                 return false;
         if (!b->spec->namespaces.ipc_host) {
                 _cleanup_close_ int mqueue = root_mount_new("mqueue", NULL, KERNEL_ATTRS, error);
@@ -171,7 +172,7 @@ static bool mount_dev(RootBuild *b, GError **error) {
 }
 
 static bool make_proc(RootBuild *b, GError **error) {
-        if (b->plan->proc_of_host) {
+        if (b->proc_of_host) {
                 _cleanup_close_ int host = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
                 if (host < 0)
                         return err_set(error, errno, "/proc of the host");
@@ -192,8 +193,7 @@ bool root_mounts_begin(RootBuild *b, int *ret_pty_master, GError **error) {
         b->pts = root_mount_new("devpts", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, error);
         if (b->pts < 0)
                 return false;
-        *ret_pty_master = -1;
-        if (b->plan->pty) {
+        if (ret_pty_master) {
                 /* The mount's own: the host's /dev/ptmx would give a pty of the host's instance. */
                 *ret_pty_master = openat(b->pts, "ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
                 if (*ret_pty_master < 0)
@@ -208,7 +208,7 @@ bool root_mounts_begin(RootBuild *b, int *ret_pty_master, GError **error) {
 static bool mount_sys(RootBuild *b, GError **error) {
         _cleanup_close_ int sys = -1;
 
-        if (b->plan->sysfs_of_host)
+        if (b->sysfs_of_host)
                 return root_attach_at(b, b->host_sys, "sys", error);
         sys = root_mount_new("sysfs", NULL, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
         if (sys < 0) {
@@ -271,52 +271,39 @@ static bool out_of_reach(const RootBuild *b, const struct stat *st, mode_t other
                (st->st_mode & (others | others << 3)) == 0;
 }
 
-/* The file systems that masks lie in. Every name in them is the kernel's own, so a name is as good as a descriptor of it. */
-typedef struct {
-        int proc, sys;
-} KernelDirs;
-
-static int kernel_dir(const KernelDirs *dirs, const char *path, const char **ret_name) {
-        *ret_name = strchr(path, '/') + 1;
-        return g_str_has_prefix(path, "proc/") ? dirs->proc : dirs->sys;
-}
-
-static bool mask(const RootBuild *b, const KernelDirs *dirs, const char *path, GError **error) {
+/* Every name in these file systems is the kernel's own, so a name is as good as a descriptor of it. where: "proc" or "sys", for errors. */
+static bool mask(const RootBuild *b, int dir, const char *where, const char *name, GError **error) {
         struct stat st;
-        const char *name;
-        int dir = kernel_dir(dirs, path, &name);
 
         if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
                 if (errno == ENOENT || errno == EACCES || errno == ENOTDIR)
                         return true;
-                return err_set(error, errno, "mask /%s", path);
+                return err_set(error, errno, "mask /%s/%s", where, name);
         }
         if (out_of_reach(b, &st, S_IROTH | S_IWOTH | S_IXOTH))
                 return true;
         _cleanup_close_ int mnt =
                 open_tree(b->stage, S_ISDIR(st.st_mode) ? "mask/dir" : "mask/file", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
         if (mnt < 0)
-                return err_set(error, errno, "mask /%s", path);
-        return attach_below(mnt, dir, name, path, error);
+                return err_set(error, errno, "mask /%s/%s", where, name);
+        return attach_below(mnt, dir, name, name, error);
 }
 
-static bool make_read_only(const RootBuild *b, const KernelDirs *dirs, const char *path, GError **error) {
+static bool make_proc_read_only(const RootBuild *b, const char *name, GError **error) {
         struct stat st;
-        const char *name;
-        int dir = kernel_dir(dirs, path, &name);
 
-        if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+        if (fstatat(b->proc, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
                 if (errno == ENOENT || errno == EACCES)
                         return true;
-                return err_set(error, errno, "read-only /%s", path);
+                return err_set(error, errno, "read-only /proc/%s", name);
         }
         if (S_ISREG(st.st_mode) && out_of_reach(b, &st, S_IWOTH))
                 return true;
-        _cleanup_close_ int target = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        _cleanup_close_ int target = openat(b->proc, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
         if (target < 0)
-                return err_set(error, errno, "read-only /%s", path);
-        _cleanup_close_ int mnt = root_clone(target, b->plan->proc_of_host, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
-        return mnt >= 0 && attach_below(mnt, dir, name, path, error);
+                return err_set(error, errno, "read-only /proc/%s", name);
+        _cleanup_close_ int mnt = root_clone(target, b->proc_of_host, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
+        return mnt >= 0 && attach_below(mnt, b->proc, name, name, error);
 }
 
 /* Masks are clones of one mount, which hands its attributes on. */
@@ -331,20 +318,28 @@ static bool make_mask(const RootBuild *b, GError **error) {
         return mnt >= 0 && root_attach(mnt, dir, "mask", error);
 }
 
-static bool mask_paths(RootBuild *b, GError **error) {
+static bool cover_proc(const RootBuild *b, GError **error) {
+        if (mkdirat(b->stage, "proc", 0755) < 0)
+                return err_set(error, errno, "place of /proc");
+        if (!attach_below(b->proc, b->stage, "proc", "proc", error))
+                return false;
+        for (size_t i = 0; i < G_N_ELEMENTS(proc_masked); i++)
+                if (!mask(b, b->proc, "proc", proc_masked[i], error))
+                        return false;
+        for (size_t i = 0; i < G_N_ELEMENTS(proc_read_only); i++)
+                if (!make_proc_read_only(b, proc_read_only[i], error))
+                        return false;
+        return true;
+}
+
+static bool cover_sys(const RootBuild *b, GError **error) {
         _cleanup_close_ int sys = root_open_in(b->root, "sys", O_PATH | O_DIRECTORY);
-        KernelDirs dirs = { .proc = b->proc, .sys = sys };
+        size_t n = G_N_ELEMENTS(sys_masked) - (b->sysfs_of_host ? 0 : MASKED_OF_HOST_SYS);
 
         if (sys < 0)
                 return err_set(error, errno, "/sys in the box");
-        if (!make_mask(b, error))
-                return false;
-        size_t n = G_N_ELEMENTS(masked) - (b->plan->sysfs_of_host ? 0 : MASKED_OF_HOST_SYS);
         for (size_t i = 0; i < n; i++)
-                if (!mask(b, &dirs, masked[i], error))
-                        return false;
-        for (size_t i = 0; i < G_N_ELEMENTS(proc_read_only); i++)
-                if (!make_read_only(b, &dirs, proc_read_only[i], error))
+                if (!mask(b, sys, "sys", sys_masked[i], error))
                         return false;
         return true;
 }
@@ -361,10 +356,14 @@ static bool mount_var_tmp(RootBuild *b, GError **error) {
 }
 
 bool root_mounts_own(RootBuild *b, GError **error) {
-        if (!root_attach_at(b, b->proc, "proc", error) || !mount_sys(b, error) || !mask_paths(b, error) ||
-            !mount_dev(b, error))
+        return make_mask(b, error) && cover_proc(b, error) && make_dev(b, error);
+}
+
+bool root_mounts_attach_own(RootBuild *b, GError **error) {
+        if (!root_attach_at(b, b->proc, "proc", error) || !mount_sys(b, error) || !cover_sys(b, error) ||
+            !root_attach_at(b, b->dev, "dev", error))
                 return false;
-        if (b->spec->caps.nested && !b->plan->proc_of_host && !mount_hidden_proc(b, error))
+        if (b->spec->caps.nested && !b->proc_of_host && !mount_hidden_proc(b, error))
                 return false;
         return add_own_dir(b, "tmp", "tmp", 01777, error) && add_own_dir(b, "run", "run", 0755, error) &&
                mount_var_tmp(b, error);

@@ -2,8 +2,8 @@
 /*
  * The plan of the box's root: which host directory is shown where, and what is hidden.
  *
- * Role: launcher, before the clone. Privileges: the caller's, so every error is the caller's own "permission
- * denied". Threads: one. Order: step 3 of sandbox_run(); root-build.c carries it out in the child.
+ * Role: launcher, while the child makes namespaces. Privileges: the caller's, so every error is the caller's own "permission
+ * denied". Threads: one. Order: step 4 of sandbox_run(); root-build.c carries it out in the child.
  *
  * Why one overlay a directory and not one for all: a user namespace may not clone a mount alone that has locked mounts
  * below it (has_locked_children(), fs/namespace.c), and "/" always has some. So the root is a skeleton, and each of the host's
@@ -227,8 +227,7 @@ RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error) {
         plan->nodes = g_ptr_array_new_with_free_func(node_free);
         plan->entries = g_ptr_array_new_with_free_func(entry_free);
         plan->sources = g_ptr_array_new_with_free_func(source_free);
-        plan->sysfs_of_host = spec->net.mode == NET_HOST;
-        plan->proc_of_host = spec->namespaces.pid_host;
+        plan->served = spec->root.overlay == OVERLAY_FUSE;
         plan->cgroup2 = host_has_only_cgroup2();
         plan->workdir = g_strdup(spec->root.workdir_given ? spec->root.workdir
                                  : spec->root.rootfs      ? NULL
@@ -269,7 +268,7 @@ RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error) {
         }
         p.root_dev = root.st_dev;
         plan_collect_hidden(&p);
-        if (spec->root.overlay == OVERLAY_FUSE) {
+        if (plan->served) {
                 g_autoptr(GPtrArray) kernel_mounts = mountinfo_points_of(text, kernel_types);
                 g_autoptr(GHashTable) rules = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
                 p.kernel_mounts = kernel_mounts;

@@ -2,7 +2,7 @@
 /*
  * The plan of a root that usbox-fs serves: the host's "/" (or --rootfs) as a whole, and rules about what of it is there.
  *
- * Role: launcher, before the clone. Privileges: the caller's. Threads: one. Order: called by root-plan.c in place of root-tree.c.
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: called by root-plan.c in place of root-tree.c.
  *
  * What root-tree.c has to find out beforehand by looking through the host, usbox-fs asks about each file when it is looked up: so
  * here are only names, and nothing of the host is listed. A box shows the same as with the kernel's overlay, but that private

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The user's mounts before the clone: their sources are opened, their targets made sure of.
+ * The user's mounts in the plan: their sources are opened, their targets made sure of.
  *
- * Role: launcher, before the clone. Privileges: the caller's. Threads: one. Order: called by root-plan.c; root-mounts.c carries
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: called by root-plan.c; root-mounts.c carries
  * the mounts out in the child.
  */
 #include <dirent.h>

@@ -2,7 +2,7 @@
 /*
  * How a directory of the host appears in the box: as an overlay, taken apart where mounts lie below it, or not at all.
  *
- * Role: launcher, before the clone. Privileges: the caller's. Threads: one. Order: called by root-plan.c and root-home.c.
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: called by root-plan.c and root-home.c.
  */
 #include <dirent.h>
 #include <fcntl.h>

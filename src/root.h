@@ -53,7 +53,7 @@ typedef struct {
         mode_t mode;
 } LayerEntry;
 
-/* A source of a user's mount, opened and identified before the clone. */
+/* A source of a user's mount, opened and identified by the launcher. */
 typedef struct {
         const MountOp *op;
         HostPath host; /* path NULL: nothing to open, or optional and missing */
@@ -65,18 +65,16 @@ typedef struct {
         GPtrArray *hooks; /* of Hook (root-hooks.h); NULL where none are guarded */
 } MountSource;
 
-/* The whole plan of the box's root, made by the launcher before the clone and carried out by the child. */
+/* The whole plan of the box's root, made by the launcher and carried out by the child. */
 typedef struct {
         GPtrArray *nodes;   /* of RootNode */
         GPtrArray *entries; /* of LayerEntry */
         GPtrArray *sources; /* of MountSource, in the order of the options */
-        FsConfig *fs;       /* --overlay=fuse: what usbox-fs is told; NULL: another driver */
+        bool served;        /* --overlay=fuse: by usbox-fs */
+        FsConfig *fs;       /* what that is told; the launcher's alone */
         HostPath box_dir;   /* upper/, work/ and tmp/ of this box; path NULL with --overlay=none */
         char *workdir;      /* in the box */
-        bool sysfs_of_host; /* --network=host: a sysfs of one's own needs a network namespace of one's own */
-        bool proc_of_host;  /* --pid=host */
         bool cgroup2;       /* the host's /sys/fs/cgroup is cgroup v2 alone: mount the box's view of it */
-        bool pty;           /* a pty is wanted */
 } RootPlan;
 
 /* Launcher: look at the host and decide. Opens every source, changes nothing. box_dir is where upper/ and work/ will
@@ -100,15 +98,17 @@ bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error);
 void root_plan_trim_dirs(const RootPlan *plan, int box_fd, FdLater *later);
 
 /*
- * Child, in the box's namespaces: build the root, pivot into it, detach the old one. In four parts: root_build_begin() makes what
- * the payload's process may need, the box's /proc (*ret_proc, for the payload's id maps; borrowed) and where plan->pty asks for
- * one the box's pty (*ret_pty_master, else -1); root_build_layers() opens all that comes from the host and makes the box's own layers;
+ * Child, in the box's namespaces: build the root, pivot into it, detach the old one. In parts: root_build_begin() makes what
+ * the payload's process may need, the box's /proc (*ret_proc, for the payload's id maps; borrowed) and, where ret_pty_master is not
+ * NULL, the box's pty; root_build_own(), where that can be before the plan, what is the same in every box; root_build_layers(), with the plan
+ * (borrowed to the end), opens all that comes from the host and makes the box's own layers;
  * root_build_tree() mounts that, once the box's directory is filled; root_build_finish(), in the box's network namespace, whose
  * devices /sys shows, the rest.
  */
 typedef struct RootBuild RootBuild;
-RootBuild *root_build_begin(const Spec *spec, const RootPlan *plan, int *ret_proc, int *ret_pty_master, GError **error);
-bool root_build_layers(RootBuild *build, GError **error);
+RootBuild *root_build_begin(const Spec *spec, int *ret_proc, int *ret_pty_master, GError **error);
+bool root_build_own(RootBuild *build, GError **error);
+bool root_build_layers(RootBuild *build, const RootPlan *plan, GError **error);
 bool root_build_tree(RootBuild *build, int wire, GError **error); /* wire: where FS_FDS goes; borrowed */
 bool root_build_finish(RootBuild *build, GError **error);
 

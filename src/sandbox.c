@@ -32,7 +32,6 @@
 #include "sandbox.h"
 #include "stdfds.h"
 #include "supervise.h"
-#include "user-map.h"
 
 #define ACCOUNTS_MAX (16 * 1024 * 1024)
 
@@ -117,7 +116,7 @@ static bool own_root(const Spec *spec) {
         return true;
 }
 
-/* Everything that can be known and opened before anything is made. */
+/* What the child is to have from its first moment on. */
 static bool prepare(Sandbox *s, GError **error) {
         const Spec *spec = s->spec;
 
@@ -129,6 +128,19 @@ static bool prepare(Sandbox *s, GError **error) {
                 return err_step(error, "stdio");
         if (!state_random_hex(s->id, BOX_ID_LEN, error))
                 return err_step(error, "state");
+        g_autofree char *id = g_strconcat("USBOX_BOX=", s->id, NULL);
+        g_autoptr(GStrvBuilder) envp = g_strv_builder_new();
+        g_strv_builder_addv(envp, (const char **) spec->process.envp);
+        g_strv_builder_add(envp, id);
+        s->envp = g_strv_builder_end(envp);
+        s->share = plan_share_new(spec, error);
+        return s->share ? true : err_step(error, "mount");
+}
+
+/* While the child makes namespaces and what of the root is the same in every box: helpers, the box's directory, and the plan. */
+static bool plan(Sandbox *s, GError **error) {
+        const Spec *spec = s->spec;
+
         if (spec->net.mode == NET_USER && !net_helper_start(spec, &s->net, error))
                 return err_step(error, "network");
         if (spec->root.overlay != OVERLAY_NONE && !(s->dir = box_dir_new(s->id, &spec->caller, error)))
@@ -136,19 +148,9 @@ static bool prepare(Sandbox *s, GError **error) {
         if (spec->root.overlay == OVERLAY_FUSE && !fs_helper_start(spec, spec->root.read_only || !s->dir ? -1 : s->dir->fd, &s->fs, error))
                 return false;
         s->plan = root_plan_new(spec, s->dir ? s->dir->path : NULL, error);
-        if (!s->plan || !add_etc_files(s, error))
+        if (!s->plan || !add_etc_files(s, error) || !plan_share_put(s->share, s->plan, error))
                 return err_step(error, "mount");
-        s->plan->pty = s->stdio.pty_wanted;
-        /* usbox-fs opens them at once; the kernel's overlays do later, so theirs are made when the child is at work. */
-        if (s->plan->fs && s->dir && (!root_plan_make_dirs(s->plan, s->dir->fd, error) || !fs_helper_configure(&s->fs, spec, s->plan->fs, error)))
-                return err_step(error, "state");
-
-        g_autofree char *id = g_strconcat("USBOX_BOX=", s->id, NULL);
-        g_autoptr(GStrvBuilder) envp = g_strv_builder_new();
-        g_strv_builder_addv(envp, (const char **) spec->process.envp);
-        g_strv_builder_add(envp, id);
-        s->envp = g_strv_builder_end(envp);
-        log_step("prepared");
+        log_step("planned");
         return true;
 }
 
@@ -168,7 +170,8 @@ static bool clone_child(Sandbox *s, GError **error) {
         pid_t pid = sys_clone3(&args);
         if (pid == 0)
                 child_main(&(ChildContext){ .spec = s->spec,
-                                            .root = s->plan,
+                                            .plan = s->share,
+                                            .pty = s->stdio.pty_wanted,
                                             .envp = s->envp,
                                             .filter = s->filter,
                                             .stdio = s->stdio.plan,
@@ -209,22 +212,30 @@ static bool tell_child(const Sandbox *s, WireType type, GError **error) {
         return false;
 }
 
+/* Somebody for the case that we are killed, the directories on disk, and what earlier boxes left whose launcher was. */
+static bool fill_box_dir(Sandbox *s, GError **error) {
+        if (!janitor_start(s->dir, s->spec, (int[]){ s->child_pidfd, s->fs.helper.pidfd }, &s->janitor, error) ||
+            (!s->plan->fs && !root_plan_make_dirs(s->plan, s->dir->fd, error)) || !tell_child(s, WIRE_DIRS, error))
+                return err_step(error, "state");
+        box_dir_sweep(s->dir, s->spec);
+        return true;
+}
+
 static bool start(Sandbox *s, GError **error) {
         if (!clone_child(s, error))
                 return err_step(error, "namespaces");
-        if (!user_setup_parent(s->spec, s->child, error))
+        if (!user_setup_parent(s->spec, s->child, &s->maps, error))
                 return err_step(error, "user");
-        if (!user_maps_itself(s->spec) && !tell_child(s, WIRE_MAPPED, error))
+        if (!plan(s, error))
+                return false;
+        /* usbox-fs opens its directories at once; the kernel's overlays do later, so theirs are made when the child is at work. */
+        if (s->plan->fs && s->dir && (!root_plan_make_dirs(s->plan, s->dir->fd, error) || !fs_helper_configure(&s->fs, s->spec, s->plan->fs, error)))
+                return err_step(error, "state");
+        if (!map_helpers_finish(&s->maps, error))
+                return err_step(error, "user");
+        if ((!user_maps_itself(s->spec) && !tell_child(s, WIRE_MAPPED, error)) || !tell_child(s, WIRE_PLAN, error))
                 return err_step(error, "namespaces");
-        /* While the child builds: somebody for the case that we are killed, its directories on disk, and what earlier boxes left
-         * whose launcher was. */
-        if (s->dir) {
-                if (!janitor_start(s->dir, s->spec, (int[]){ s->child_pidfd, s->fs.helper.pidfd }, &s->janitor, error) ||
-                    (!s->plan->fs && !root_plan_make_dirs(s->plan, s->dir->fd, error)) || !tell_child(s, WIRE_DIRS, error))
-                        return err_step(error, "state");
-                box_dir_sweep(s->dir, s->spec);
-        }
-        return true;
+        return !s->dir || fill_box_dir(s, error);
 }
 
 /*
@@ -252,6 +263,7 @@ static void await_child(Sandbox *s) {
 /* Kill what is left, wait until the kernel has taken it all down. Where nothing of the box is kept, usbox-fs has nothing to write. */
 static void end_processes(Sandbox *s, bool keep) {
         helper_kill(&s->net.helper);
+        (void) map_helpers_finish(&s->maps, NULL);
         if (!keep)
                 helper_clear(&s->fs.helper);
         if (s->child > 0) {
@@ -315,6 +327,7 @@ static void sandbox_clear(Sandbox *s) {
         stdfds_clear(&s->stdio);
         g_clear_pointer(&s->status, status_free);
         g_clear_pointer(&s->plan, root_plan_free);
+        g_clear_pointer(&s->share, plan_share_free);
         g_clear_pointer(&s->dir, box_dir_free);
         seccomp_program_clear(&s->filter);
         g_clear_pointer(&s->envp, g_strfreev);

@@ -95,7 +95,7 @@ static bool maybe_go(Sandbox *s, GError **error) {
         g_autoptr(GError) failure = NULL;
 
         if (s->go_sent || s->payload_wire < 0 || (s->net.helper.pid > 0 && !s->net.ports) ||
-            (s->fs.helper.pid > 0 && !s->fs.ready) || (s->plan->pty && !s->term) ||
+            (s->fs.helper.pid > 0 && !s->fs.ready) || (s->stdio.pty_wanted && !s->term) ||
             (s->spec->box.pidfile && s->payload_pidfd < 0))
                 return true;
         if (!status_write_pidfile(s->status, s->payload, error))

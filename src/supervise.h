@@ -7,13 +7,14 @@
 #include "fs-helper.h"
 #include "janitor.h"
 #include "net-helper.h"
-#include "root.h"
+#include "root-share.h"
 #include "seccomp.h"
 #include "spec.h"
 #include "state.h"
 #include "status.h"
 #include "stdfds.h"
 #include "term.h"
+#include "user-map.h"
 
 /* A box while it runs; of sandbox.c and supervise.c alone. */
 typedef struct {
@@ -21,6 +22,7 @@ typedef struct {
         char id[BOX_ID_LEN + 1];
         char **envp;
         RootPlan *plan;
+        PlanShare *share; /* where the child finds a copy of it */
         BoxDir *dir; /* NULL with --overlay=none */
         SeccompProgram filter;
         Stdio stdio;
@@ -31,6 +33,7 @@ typedef struct {
         Janitor janitor; /* none with --overlay=none */
         mode_t umask;    /* the caller's */
         int signals;     /* signalfd */
+        MapHelpers maps; /* at work from the clone to MAPPED */
         pid_t child;     /* init, as the host sees it; 0 once it is reaped */
         int child_pidfd, child_wire;
         int payload_wire;  /* -1 from the payload's exec on */

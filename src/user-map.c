@@ -46,16 +46,7 @@ static bool write_maps_directly(const Spec *spec, int proc_dir, GError **error) 
         return true;
 }
 
-typedef struct {
-        const char *program;
-        const char *capability;
-        const GArray *map;
-        char *path;
-        pid_t pid;
-        int output; /* read end of its stderr */
-} MapHelper;
-
-static bool start_map_helper(MapHelper *h, pid_t child_pid, GError **error) {
+static bool start_map_helper(MapHelper *h, const GArray *map, pid_t child_pid, GError **error) {
         h->path = g_find_program_in_path(h->program);
         if (!h->path) {
                 err_set(error, ENOENT, "%s", h->program);
@@ -65,8 +56,8 @@ static bool start_map_helper(MapHelper *h, pid_t child_pid, GError **error) {
         g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
         g_ptr_array_add(argv, g_strdup(h->program));
         g_ptr_array_add(argv, g_strdup_printf("%d", (int) child_pid));
-        for (guint i = 0; i < h->map->len; i++) {
-                const IdRange *range = &g_array_index(h->map, IdRange, i);
+        for (guint i = 0; i < map->len; i++) {
+                const IdRange *range = &g_array_index(map, IdRange, i);
                 g_ptr_array_add(argv, g_strdup_printf("%u", range->box));
                 g_ptr_array_add(argv, g_strdup_printf("%u", range->host));
                 g_ptr_array_add(argv, g_strdup_printf("%u", range->count));
@@ -77,8 +68,8 @@ static bool start_map_helper(MapHelper *h, pid_t child_pid, GError **error) {
         if (pipe2(ends, O_CLOEXEC) < 0)
                 return err_set(error, errno, "pipe");
         char *const envp[] = { (char *) "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
-        ProcFd map[] = { { ends[1], 1 }, { ends[1], 2 } };
-        h->pid = proc_spawn(h->path, (char *const *) argv->pdata, envp, map, G_N_ELEMENTS(map), NULL, error);
+        ProcFd fds[] = { { ends[1], 1 }, { ends[1], 2 } };
+        h->pid = proc_spawn(h->path, (char *const *) argv->pdata, envp, fds, G_N_ELEMENTS(fds), NULL, error);
         close(ends[1]);
         h->output = ends[0];
         return h->pid > 0;
@@ -100,8 +91,6 @@ static bool finish_map_helper(MapHelper *h, GError **error) {
         g_autofree char *output = NULL;
         int status;
 
-        if (h->pid <= 0)
-                return false;
         bool read_ok = fd_read_all(h->output, HELPER_OUTPUT_MAX, &output, NULL);
         if (!proc_wait(h->pid, &status))
                 return err_set(error, errno, "wait for %s", h->program);
@@ -115,20 +104,23 @@ static bool finish_map_helper(MapHelper *h, GError **error) {
         return false;
 }
 
-static bool write_maps_by_helpers(const GArray *uidmap, const GArray *gidmap, pid_t child_pid, GError **error) {
-        MapHelper helpers[] = {
-                { .program = "newuidmap", .capability = "cap_setuid", .map = uidmap, .output = -1 },
-                { .program = "newgidmap", .capability = "cap_setgid", .map = gidmap, .output = -1 },
-        };
+static bool start_map_helpers(MapHelpers *ret, const GArray *uidmap, const GArray *gidmap, pid_t child_pid, GError **error) {
+        *ret = (MapHelpers){ .each = { { .program = "newuidmap", .capability = "cap_setuid", .output = -1 },
+                                       { .program = "newgidmap", .capability = "cap_setgid", .output = -1 } } };
+        return start_map_helper(&ret->each[0], uidmap, child_pid, error) && start_map_helper(&ret->each[1], gidmap, child_pid, error);
+}
+
+bool map_helpers_finish(MapHelpers *helpers, GError **error) {
         bool ok = true;
 
-        for (size_t i = 0; ok && i < G_N_ELEMENTS(helpers); i++)
-                ok = start_map_helper(&helpers[i], child_pid, error);
-        for (size_t i = 0; i < G_N_ELEMENTS(helpers); i++) {
-                if (helpers[i].pid > 0 && !finish_map_helper(&helpers[i], ok ? error : NULL))
-                        ok = false;
-                g_free(helpers[i].path);
-                fd_closep(&helpers[i].output);
+        for (size_t i = 0; i < G_N_ELEMENTS(helpers->each); i++) {
+                MapHelper *h = &helpers->each[i];
+                if (!h->path)
+                        continue; /* none was wanted */
+                if (h->pid > 0)
+                        ok = finish_map_helper(h, ok ? error : NULL) && ok;
+                fd_closep(&h->output);
+                g_clear_pointer(&h->path, g_free);
         }
         return ok;
 }
@@ -140,11 +132,12 @@ bool user_map_self(const Spec *spec, GError **error) {
         return write_maps_directly(spec, fd, error);
 }
 
-bool user_setup_parent(const Spec *spec, pid_t child_pid, GError **error) {
+bool user_setup_parent(const Spec *spec, pid_t child_pid, MapHelpers *ret, GError **error) {
+        *ret = (MapHelpers){ 0 };
         if (user_maps_itself(spec))
                 return true;
         if (spec->user.subids && spec->caller.uid != 0)
-                return write_maps_by_helpers(spec->user.uidmap, spec->user.gidmap, child_pid, error);
+                return start_map_helpers(ret, spec->user.uidmap, spec->user.gidmap, child_pid, error);
 
         g_autofree char *dir = g_strdup_printf("/proc/%d", (int) child_pid);
         _cleanup_close_ int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -158,7 +151,9 @@ bool user_map_all_ids(const Spec *spec, pid_t pid, GError **error) {
 
         if (!user_all_ids(spec, uids, gids))
                 return err_set(error, 0, "no ids but the caller's own");
-        return write_maps_by_helpers(uids, gids, pid, error);
+        MapHelpers helpers;
+        bool started = start_map_helpers(&helpers, uids, gids, pid, error);
+        return map_helpers_finish(&helpers, started ? error : NULL) && started;
 }
 
 /* The box id of a host id; false where it is not mapped. */

@@ -3,11 +3,26 @@
 
 #include "spec.h"
 
+/* newuidmap or newgidmap at work. */
+typedef struct {
+        const char *program;
+        const char *capability;
+        char *path; /* NULL: it is not at work */
+        pid_t pid;
+        int output; /* read end of its stderr */
+} MapHelper;
+
+typedef struct {
+        MapHelper each[2];
+} MapHelpers;
+
 /*
  * Launcher: write the id maps of the outer user namespace that child_pid was cloned into, unless the child does (user_maps_itself()).
- * Any map of real root is written directly; others by newuidmap and newgidmap, side by side. False with error and hint.
+ * Any map of real root is written directly; others by newuidmap and newgidmap, side by side. They take a while, so this only starts
+ * them: the maps are written when map_helpers_finish(), which is for every case and to be called once, in failure too, says so. False with error and hint.
  */
-bool user_setup_parent(const Spec *spec, pid_t child_pid, GError **error);
+bool user_setup_parent(const Spec *spec, pid_t child_pid, MapHelpers *ret, GError **error);
+bool map_helpers_finish(MapHelpers *helpers, GError **error);
 
 /* Launcher: the same of all ids that the caller may use (user_all_ids()), for what is removed of boxes with other maps than this run's. */
 bool user_map_all_ids(const Spec *spec, pid_t pid, GError **error);

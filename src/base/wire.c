@@ -23,6 +23,7 @@ static const WireRow wire_table[WIRE_TYPE_MAX] = {
         [WIRE_MAPPED] = { "MAPPED", "()", 0, "launcher", "child" },
         [WIRE_GO] = { "GO", "()", 0, "launcher", "payload" },
         [WIRE_SIGNAL] = { "SIGNAL", "(i)", 0, "launcher", "child" },
+        [WIRE_PLAN] = { "PLAN", "()", 0, "launcher", "child" },
         [WIRE_DIRS] = { "DIRS", "()", 0, "launcher", "child" },
         [WIRE_RESUME] = { "RESUME", "()", 0, "launcher", "child" },
         [WIRE_FS_FDS] = { "FS_FDS", "()", 4, "child", "launcher" },

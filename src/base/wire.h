@@ -16,6 +16,7 @@ typedef enum {
         WIRE_MAPPED = 1, /* the id maps are written */
         WIRE_SIGNAL,     /* (i) forward this signal to the payload */
         WIRE_RESUME,     /* the launcher was continued: so shall the payload be */
+        WIRE_PLAN,       /* the plan of the root is in the shared memory (root-share.h) */
         WIRE_DIRS,       /* the box's directory has all that overlays need */
         /* launcher → payload */
         WIRE_GO, /* helpers and limits are ready: start */

@@ -196,7 +196,7 @@ class Docs(unittest.TestCase):
             self.assertRegex(every, r"\b%s\(" % name)
 
     def test_lists_exist(self):
-        for name in ("home_tools", "home_tool_secrets", "home_hidden", "masked"):
+        for name in ("home_tools", "home_tool_secrets", "home_hidden", "proc_masked", "sys_masked"):
             self.assertIn("`" + name + "`", TEXT["ARCHITECTURE.md"])
             self.assertRegex("\n".join(FILES.values()), r"\b%s\[\] = \{" % name)
 
