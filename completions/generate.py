@@ -139,6 +139,15 @@ _usbox() {
         run)
                 _usbox_run
                 ;;
+        diff)
+                compopt -o filenames
+                COMPREPLY=($(compgen -W "--json --stat --patch" -- "$cur"))
+                if ((COMP_CWORD == 2)); then
+                        COMPREPLY+=($(compgen -W "last" -- "$cur"))
+                else
+                        COMPREPLY+=($(compgen -f -- "$cur"))
+                fi
+                ;;
         profile)
                 if ((COMP_CWORD == 2)); then
                         COMPREPLY=($(compgen -W "list show" -- "$cur"))
@@ -218,6 +227,14 @@ _usbox() {
         case $verb in
         run)
                 _usbox_run
+                ;;
+        diff)
+                compadd -- --json --stat --patch
+                if ((CURRENT == 2)); then
+                        compadd last
+                else
+                        _files
+                fi
                 ;;
         profile)
                 if ((CURRENT == 2)); then
@@ -317,7 +334,11 @@ complete -c usbox -f
 @VERBS@
 complete -c usbox -n '__fish_seen_subcommand_from profile; and not __fish_seen_subcommand_from list show' -a 'list show'
 complete -c usbox -n '__fish_seen_subcommand_from profile; and __fish_seen_subcommand_from show' -a 'default (usbox profile list --quiet)'
-complete -c usbox -n '__fish_seen_subcommand_from profile version help' -l json -d 'for programs'
+complete -c usbox -n '__fish_seen_subcommand_from diff; and test (count (commandline -opc)) -eq 2' -a last
+complete -c usbox -n '__fish_seen_subcommand_from diff; and test (count (commandline -opc)) -gt 2' -F
+complete -c usbox -n '__fish_seen_subcommand_from diff' -l stat -d 'lines per file'
+complete -c usbox -n '__fish_seen_subcommand_from diff' -l patch -d 'a unified diff'
+complete -c usbox -n '__fish_seen_subcommand_from diff profile version help' -l json -d 'for programs'
 complete -c usbox -n '__usbox_command >/dev/null' -a '(__usbox_complete_command)'
 complete -c usbox -n '__usbox_in_options' -a '(__fish_complete_command)'
 @OPTIONS@

@@ -326,16 +326,15 @@ static bool report(Walk *w, const Place *place, const Entry *e, const Below *bel
 
 static void walk(Walk *w, const Place *place);
 
-/* The rules' state of a directory of the lower that is come to by its path and not from its parent. */
-static RuleState rule_of(const Walk *w, const char *path) {
+RuleState changes_rule_of(const ChangesOptions *options, const char *path) {
         g_auto(GStrv) names = g_strsplit(path + 1, "/", -1);
         g_autoptr(GString) parent = g_string_new("/");
-        RuleState rule = w->options->rules ? rules_root(w->options->rules) : 0;
+        RuleState rule = options->rules ? rules_root(options->rules) : 0;
 
-        for (guint i = 0; w->options->rules && names[i]; i++) {
+        for (guint i = 0; options->rules && names[i]; i++) {
                 RuleState above = rule;
-                if (!rules_trivial(above) && !rules_enter(w->options->rules, above, parent->str, names[i], true, &rule))
-                        return above; /* hidden: it is not the lower that will be found, see visit_directory() */
+                if (!rules_trivial(above) && !rules_enter(options->rules, above, parent->str, names[i], true, &rule))
+                        return above;
                 g_string_append_printf(parent, "%s%s", parent->len > 1 ? "/" : "", names[i]);
         }
         return rule;
@@ -370,7 +369,7 @@ static void visit_directory(Walk *w, const Place *place, const Entry *e, const B
         if (redirect)
                 lowers_lookup_path(w->lowers, redirect, &moved);
         g_autofree char *lower_path = redirect ? g_strdup(redirect) : g_strconcat(place->lower_path, "/", e->name, NULL);
-        const Place child = { fd, redirect ? &moved : &below->dir, lower_path, redirect ? rule_of(w, redirect) : below->rule,
+        const Place child = { fd, redirect ? &moved : &below->dir, lower_path, redirect ? changes_rule_of(w->options, redirect) : below->rule,
                               !redirect && (own_opaque || place->opaque) };
         gsize len = w->path->len;
         g_string_append_printf(w->path, "/%s", e->name);

@@ -77,6 +77,9 @@ void changes_walk(int upper, Lowers *lowers, const ChangesOptions *options, cons
 /* Does the lower's name in dirfd exist for the box? *rule: its directory's, then its own. parent_path: that directory's in the lower. */
 bool changes_shows(const ChangesOptions *options, int dirfd, const char *parent_path, const char *name, const struct stat *st, RuleState *rule);
 
+/* The rules' state of a directory of the lower that is come to by its path and not from its parent; a hidden one's is its directory's. */
+RuleState changes_rule_of(const ChangesOptions *options, const char *path);
+
 /* The extended attributes that are a program's own, of name in dirfd, sorted; the caller's. */
 GPtrArray *changes_attributes(int dirfd, const char *name);
 

@@ -45,27 +45,31 @@ static void append_status(GString *out, const struct stat *st) {
                                has_size ? (long long) st->st_size : 0);
 }
 
+void diff_append(GString *out, const Change *change) {
+        g_string_append(out, "{\"path\":");
+        jsonbytes_append(out, change->path);
+        g_string_append_printf(out, ",\"change\":\"%c\"", change->kind);
+        if (change->st) {
+                g_string_append_c(out, ',');
+                append_status(out, change->st);
+        }
+        if (change->below) {
+                g_string_append(out, ",\"lower\":{");
+                append_status(out, change->below);
+                g_string_append_c(out, '}');
+        }
+        if (change->opaque)
+                g_string_append(out, ",\"opaque\":true");
+        if (change->redirect) {
+                g_string_append(out, ",\"redirect\":");
+                jsonbytes_append(out, change->redirect);
+        }
+}
+
 static bool line(void *data, const Change *change) {
         Diff *d = data;
 
-        g_string_append(d->out, "{\"path\":");
-        jsonbytes_append(d->out, change->path);
-        g_string_append_printf(d->out, ",\"change\":\"%c\"", change->kind);
-        if (change->st) {
-                g_string_append_c(d->out, ',');
-                append_status(d->out, change->st);
-        }
-        if (change->below) {
-                g_string_append(d->out, ",\"lower\":{");
-                append_status(d->out, change->below);
-                g_string_append_c(d->out, '}');
-        }
-        if (change->opaque)
-                g_string_append(d->out, ",\"opaque\":true");
-        if (change->redirect) {
-                g_string_append(d->out, ",\"redirect\":");
-                jsonbytes_append(d->out, change->redirect);
-        }
+        diff_append(d->out, change);
         g_string_append(d->out, "}\n");
         if (d->out->len >= OUT_SIZE)
                 flush(d);

@@ -4,6 +4,8 @@
 #include <glib.h>
 #include <stdbool.h>
 
+#include "fsoverlay/changes.h"
+
 /*
  * What an upper changes, without a mount: usbox-fs diff -o lowerdir=A[:B…],upperdir=U. A line of JSON for each change, in the order of a
  * walk with the names of each directory sorted by their bytes, a directory before what is in it:
@@ -24,6 +26,9 @@
  * its target is. Owners are not compared: who serves the box decides what stands on the disk for them. The upper's own root is not an
  * entry. What cannot be read or has a path beyond PATH_MAX is named on stderr, the rest comes out, and the end is false.
  */
+
+/* One change as above, but for the brace at its end: more members may follow. */
+void diff_append(GString *out, const Change *change);
 
 /* argv[0] is "diff". Writes to out_fd. False with error, after all that could be said was. */
 bool diff_run(int argc, char **argv, int out_fd, GError **error);

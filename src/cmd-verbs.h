@@ -18,6 +18,7 @@ typedef struct {
 extern const Verb verbs[];
 
 int cmd_run(int argc, char **argv, GError **error);
+int cmd_diff(int argc, char **argv, GError **error);
 int cmd_doctor(int argc, char **argv, GError **error);
 int cmd_profile(int argc, char **argv, GError **error);
 int cmd_help(int argc, char **argv, GError **error);

@@ -19,6 +19,7 @@
 
 const Verb verbs[] = {
         { "run", "[OPTION...] [--] COMMAND [ARGUMENT...]", "run a command in a new box", cmd_run },
+        { "diff", "BOX [--json|--stat|--patch] [PATH...]", "show what a box changed", cmd_diff },
         { "profile", "list [--json|--quiet] | show [--json] NAME|default", "list profiles, or show what one says",
           cmd_profile },
         { "doctor", "[--json]", "check this machine for all that usbox needs, with the command that mends each thing",

@@ -136,7 +136,7 @@ static void plan_whiteouts(Planner *p) {
                 /* Also a name that is not there yet, if it could come to be: in a directory that exists. */
                 g_autofree char *parent = g_path_get_dirname(host);
                 if (lstat(parent, &st) == 0 && S_ISDIR(st.st_mode))
-                        plan_add_entry(p, LAYER_WHITEOUT, path);
+                        plan_add_entry(p, LAYER_ABSENT, path);
         }
 }
 

@@ -39,7 +39,7 @@ typedef struct {
 } RootNode;
 
 typedef enum {
-        LAYER_WHITEOUT, /* the name does not exist in the box */
+        LAYER_ABSENT, /* the name does not exist in the box */
         LAYER_DIR,      /* a place for a mount */
         LAYER_FILE,     /* a file of the box's own */
 } LayerKind;

@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/wire.h"
 #include "netstack/config.h"
+#include "seen.h"
 #include "supervise.h"
 
 /* From --timeout's signal to SIGKILL, as podman stop has it. */
@@ -101,9 +102,11 @@ static bool maybe_go(Sandbox *s, GError **error) {
         if (!status_write_pidfile(s->status, s->payload, error))
                 return err_step(error, "status");
         log_step("go");
+        struct timespec now;
+        (void) clock_gettime(CLOCK_REALTIME_COARSE, &now);
         s->go_sent = wire_send(s->payload_wire, WIRE_GO, NULL, NULL, 0, &failure);
         if (s->go_sent)
-                return true;
+                return !s->dir || seen_write(s->dir->fd, s->spec, s->plan, &now, error) || err_step(error, "state");
         /* It has failed, and what it said of that is on its wire. */
         if (err_get_errno(failure) == EPIPE)
                 return read_payload_wire(s, error);

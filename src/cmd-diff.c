@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * usbox diff: what a box changed.
+ *
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: after the box's run, or beside it.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "cmd-verbs.h"
+#include "review-list.h"
+#include "review-patch.h"
+
+typedef enum { FORM_LIST, FORM_JSON, FORM_STAT, FORM_PATCH } Form;
+
+#define STAT_BAR 40 /* the longest bar of + and - */
+
+/* Patches of hooks come first: what is printed meanwhile is kept for after them. */
+typedef struct {
+        bool colour;
+        GString *later; /* of files that are no hooks */
+        GPtrArray *files; /* of StatFile *, for --stat */
+        guint64 added, removed;
+} Printer;
+
+typedef struct {
+        char *name;
+        bool binary;
+        guint64 added, removed, old_size, new_size;
+} StatFile;
+
+static void stat_file_free(gpointer p) {
+        g_free(((StatFile *) p)->name);
+        g_free(p);
+}
+
+static const char *colour_of_line(const char *line) {
+        if (g_str_has_prefix(line, "+++") || g_str_has_prefix(line, "---") || g_str_has_prefix(line, "diff --git") || *line == '#')
+                return REVIEW_BOLD;
+        return *line == '+' ? REVIEW_GREEN : *line == '-' ? REVIEW_RED : *line == '@' ? REVIEW_CYAN : "";
+}
+
+/* On a terminal control characters of a file's lines are shown and not obeyed. */
+static void append_coloured(GString *out, const char *text) {
+        for (const char *at = text; *at;) {
+                const char *newline = strchr(at, '\n');
+                g_autofree char *line = g_strndup(at, newline ? (gsize) (newline - at) : strlen(at));
+                g_autofree char *valid = g_utf8_make_valid(line, -1);
+                g_string_append(out, colour_of_line(line));
+                for (const char *p = valid; *p; p = g_utf8_next_char(p)) {
+                        gunichar c = g_utf8_get_char(p);
+                        if (c == '\t' || g_unichar_isprint(c))
+                                g_string_append_unichar(out, c);
+                        else if (c < 0x20)
+                                g_string_append_printf(out, "^%c", (int) c + '@');
+                        else
+                                g_string_append_printf(out, "\\x{%x}", c);
+                }
+                g_string_append(out, REVIEW_PLAIN "\n");
+                at = newline ? newline + 1 : at + strlen(at);
+        }
+}
+
+static void print_patch(void *data, const PatchFile *file) {
+        Printer *p = data;
+        g_autoptr(GString) shown = g_string_new(p->colour ? NULL : file->text);
+
+        if (p->colour)
+                append_coloured(shown, file->text);
+        if (review_is_hook(file->path))
+                fwrite(shown->str, 1, shown->len, stdout);
+        else
+                g_string_append_len(p->later, shown->str, (gssize) shown->len);
+}
+
+static void collect_stat(void *data, const PatchFile *file) {
+        Printer *p = data;
+        StatFile *f = g_new0(StatFile, 1);
+
+        *f = (StatFile){ review_quote("", file->path), file->binary, file->added, file->removed, file->old_size, file->new_size };
+        p->added += file->added;
+        p->removed += file->removed;
+        g_ptr_array_insert(p->files, review_is_hook(file->path) ? 0 : -1, f);
+}
+
+static void repeat(char c, guint64 n) {
+        while (n-- > 0)
+                putchar(c);
+}
+
+static void print_stat(const Printer *p) {
+        int width = 0;
+        guint64 most = 1;
+
+        for (guint i = 0; i < p->files->len; i++) {
+                const StatFile *f = p->files->pdata[i];
+                width = MAX(width, (int) g_utf8_strlen(f->name, -1));
+                most = MAX(most, f->added + f->removed);
+        }
+        for (guint i = 0; i < p->files->len; i++) {
+                const StatFile *f = p->files->pdata[i];
+                guint64 scale = MAX(most, STAT_BAR);
+                printf(" %s%*s | ", f->name, width - (int) g_utf8_strlen(f->name, -1), "");
+                if (f->binary) {
+                        printf("Bin %" G_GUINT64_FORMAT " -> %" G_GUINT64_FORMAT " bytes\n", f->old_size, f->new_size);
+                        continue;
+                }
+                printf("%" G_GUINT64_FORMAT " %s", f->added + f->removed, p->colour ? REVIEW_GREEN : "");
+                repeat('+', (f->added * STAT_BAR + scale - 1) / scale);
+                fputs(p->colour ? REVIEW_RED : "", stdout);
+                repeat('-', (f->removed * STAT_BAR + scale - 1) / scale);
+                puts(p->colour ? REVIEW_PLAIN : "");
+        }
+        printf(" %u files changed, %" G_GUINT64_FORMAT " insertions(+), %" G_GUINT64_FORMAT " deletions(-)\n", p->files->len, p->added, p->removed);
+}
+
+static bool patch_or_stat(const Review *review, const GPtrArray *changes, const char *strip, Form form, GError **error) {
+        g_autoptr(GString) later = g_string_new(NULL);
+        g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(stat_file_free);
+        Printer p = { .colour = review_wants_colour(), .later = later, .files = files };
+        guint unsaid;
+
+        if (!review_patch(review, changes, strip, form == FORM_PATCH ? print_patch : collect_stat, &p, &unsaid, error))
+                return false;
+        if (form == FORM_STAT)
+                print_stat(&p);
+        else
+                fwrite(later->str, 1, later->len, stdout);
+        if (form == FORM_PATCH && unsaid > 0) {
+                fflush(stdout);
+                log_note("%u changes cannot be said in a patch (binary files, attributes, modes, hidden names, .git): usbox diff lists them", unsaid);
+        }
+        return true;
+}
+
+/* Names in a patch are relative to the working directory if all that was asked for lies below it. */
+static const char *strip_for(const char *cwd, char *const *paths) {
+        size_t n = strlen(cwd);
+
+        if (!*paths)
+                return "/";
+        for (; *paths; paths++)
+                if (strncmp(*paths, cwd, n) != 0 || ((*paths)[n] != '\0' && (*paths)[n] != '/'))
+                        return "/";
+        return cwd;
+}
+
+static int usage(GError **error, const char *text) {
+        err_usage(error, "%s", text);
+        err_hint(error, "usbox diff BOX [--json|--stat|--patch] [PATH...]; BOX is an id, a name, or last");
+        err_step(error, "options");
+        return -1;
+}
+
+static bool parse(int argc, char **argv, Form *ret_form, GPtrArray *words, GError **error) {
+        static const char *const names[] = { [FORM_JSON] = "--json", [FORM_STAT] = "--stat", [FORM_PATCH] = "--patch" };
+        bool options = true;
+
+        for (int i = 0; i < argc; i++) {
+                Form form = FORM_LIST;
+                for (Form f = FORM_JSON; options && f <= FORM_PATCH; f++)
+                        if (g_str_equal(argv[i], names[f]) || (f == FORM_PATCH && g_str_equal(argv[i], "-p")))
+                                form = f;
+                if (form != FORM_LIST && *ret_form != FORM_LIST && form != *ret_form)
+                        return usage(error, "diff: one of --json, --stat, --patch") == 0;
+                if (form != FORM_LIST)
+                        *ret_form = form;
+                else if (options && g_str_equal(argv[i], "--"))
+                        options = false;
+                else if (options && argv[i][0] == '-') {
+                        g_autofree char *quoted = err_quote(argv[i]), *text = g_strdup_printf("diff: unknown option '%s'", quoted);
+                        return usage(error, text) == 0;
+                } else
+                        g_ptr_array_add(words, argv[i]);
+        }
+        return words->len > 0 || usage(error, "diff: of which box?") == 0;
+}
+
+int cmd_diff(int argc, char **argv, GError **error) {
+        g_autoptr(GPtrArray) words = g_ptr_array_new();
+        Form form = FORM_LIST;
+        bool complete;
+
+        if (!parse(argc, argv, &form, words, error))
+                return -1;
+        g_autoptr(Spec) draft = spec_new(error);
+        g_autoptr(Review) review = draft ? review_open(&draft->caller, words->pdata[0], error) : NULL;
+        if (!review) {
+                err_step(error, "diff");
+                return -1;
+        }
+        g_auto(GStrv) paths = review_paths(draft->caller.cwd, (char *const *) words->pdata + 1, (int) words->len - 1);
+        g_autoptr(GPtrArray) changes = review_changes(review, (const char *const *) paths, false, &complete);
+        if (form == FORM_LIST)
+                review_print_list(review, changes, review_wants_colour());
+        else if (form == FORM_JSON)
+                review_print_json(changes);
+        else if (!patch_or_stat(review, changes, strip_for(draft->caller.cwd, paths), form, error)) {
+                err_step(error, "diff");
+                return -1;
+        }
+        return complete ? 0 : 1;
+}

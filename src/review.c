@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What a box changed: its upper layer beside the host, as far as the box could see that.
+ *
+ * Role: diff, commit, explore, drop. Privileges: the caller's. Threads: one. Order: after the box's run; diff also while it runs.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "account.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "review.h"
+
+#define WALK_DEPTH_MAX 2048 /* directories in a path of PATH_MAX */
+
+void review_free(Review *review) {
+        if (!review)
+                return;
+        g_clear_pointer(&review->seen, seen_free);
+        g_clear_pointer(&review->rules, rules_free);
+        lowers_clear(&review->lowers);
+        fd_closep(&review->dir_fd);
+        fd_closep(&review->upper);
+        g_free(review->groups);
+        g_free(review->dir);
+        g_free(review);
+}
+
+static bool caller_groups(Review *r, GError **error) {
+        int n = getgroups(0, NULL);
+        r->groups = g_new(gid_t, MAX(n, 0) + 1);
+        n = n < 0 ? n : getgroups(n, r->groups);
+        if (n < 0)
+                return err_set(error, errno, "getgroups");
+        r->groups[n++] = getegid();
+        r->options.groups = r->groups;
+        r->options.n_groups = (guint) n;
+        return true;
+}
+
+static bool open_lower_tree(Review *r, GError **error) {
+        g_autoptr(GPtrArray) paths = g_ptr_array_new();
+
+        g_ptr_array_add(paths, r->seen->lower);
+        if (!lowers_open(paths, &r->lowers, error))
+                return false;
+        r->lowers.live = true;
+        return true;
+}
+
+/* The box's directory is the caller's own, upper/ its first level that the box could write. */
+static bool open_upper(Review *r, GError **error) {
+        r->dir_fd = open(r->dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (r->dir_fd < 0)
+                return err_set(error, errno, "%s", r->dir);
+        r->upper = openat(r->dir_fd, "upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return r->upper >= 0 ? true : err_set(error, errno, "%s/upper", r->dir);
+}
+
+/* Of the boxes that are kept: by id, by a beginning of it, or the last. */
+static char *find_box(const Caller *caller, const char *box, char ret_id[BOX_ID_LEN + 1], GError **error) {
+        g_autofree char *data = account_data_dir(caller->home), *boxes = g_build_filename(data, "usbox", "boxes", NULL);
+        g_autoptr(GDir) dir = g_dir_open(boxes, 0, NULL);
+        char *found = NULL;
+        struct stat st, newest = { 0 };
+
+        for (const char *name; dir && (name = g_dir_read_name(dir));) {
+                g_autofree char *path = g_build_filename(boxes, name, NULL);
+                if (strlen(name) != BOX_ID_LEN || lstat(path, &st) < 0 || (!g_str_has_prefix(name, box) && !g_str_equal(box, "last")))
+                        continue;
+                if (found && st.st_ctim.tv_sec < newest.st_ctim.tv_sec)
+                        continue;
+                newest = st;
+                g_free(found);
+                found = g_steal_pointer(&path);
+                g_strlcpy(ret_id, name, BOX_ID_LEN + 1);
+        }
+        if (!found) {
+                g_autofree char *quoted = err_quote(box);
+                err_set(error, 0, "there is no box %s that left changes", quoted);
+                err_hint(error, "what a run changes is kept until the next one ends, unless by --rm");
+        }
+        return found;
+}
+
+Review *review_open(const Caller *caller, const char *box, GError **error) {
+        g_autoptr(Review) r = g_new0(Review, 1);
+
+        r->dir_fd = r->upper = -1;
+        r->dir = find_box(caller, box, r->id, error);
+        if (!r->dir || !open_upper(r, error) || !(r->seen = seen_read(r->dir_fd, error)) || !open_lower_tree(r, error) || !caller_groups(r, error)) {
+                if (*r->id)
+                        g_prefix_error(error, "box %s: ", r->id);
+                return NULL;
+        }
+        changes_raise_nofile();
+        r->rules = rules_new(r->seen->rules);
+        r->options.live = r->options.owners = true;
+        r->options.rules = r->rules;
+        r->options.own = r->seen->own;
+        r->options.uid = caller->uid;
+        r->options.root_uid = r->seen->root_uid;
+        r->options.root_gid = r->seen->root_gid;
+        return g_steal_pointer(&r);
+}
+
+GStrv review_paths(const char *cwd, char *const *paths, int n) {
+        GStrv absolute = g_new0(char *, n + 1);
+
+        for (int i = 0; i < n; i++)
+                absolute[i] = g_canonicalize_filename(paths[i], cwd);
+        return absolute;
+}
+
+bool review_is_hook(const char *path) {
+        static const char *const hooks[] = { "/.git/hooks", "/.git/config", "/.envrc", "/.vscode", "/.idea" };
+
+        for (guint i = 0; i < G_N_ELEMENTS(hooks); i++)
+                for (const char *at = strstr(path, hooks[i]); at; at = strstr(at + 1, hooks[i])) {
+                        char after = at[strlen(hooks[i])];
+                        if (after == '\0' || after == '/')
+                                return true;
+                }
+        return false;
+}
+
+static bool at_or_below(const char *path, const char *top) {
+        size_t n = strlen(top);
+        return n == 1 || (strncmp(path, top, n) == 0 && (path[n] == '\0' || path[n] == '/'));
+}
+
+typedef struct {
+        const Review *review;
+        const char *const *paths;
+        bool directories, complete;
+        char *moved; /* the last renamed directory that is in no other */
+        GPtrArray *changes;
+} Collector;
+
+static void review_change_free(gpointer p) {
+        ReviewChange *c = p;
+        g_free(c->path);
+        g_free(c->below_path);
+        g_free(c->redirect);
+        g_free(c);
+}
+
+static bool collect(void *data, const Change *change) {
+        Collector *c = data;
+        bool wanted = !c->paths || !*c->paths, leads = wanted;
+
+        for (const char *const *path = c->paths; path && *path && !wanted; path++) {
+                wanted = at_or_below(change->path, *path);
+                leads = leads || wanted || at_or_below(*path, change->path);
+        }
+        if (change->redirect && !(c->moved && at_or_below(change->path, c->moved))) {
+                g_free(c->moved);
+                c->moved = g_strdup(change->path);
+        }
+        ChangeKind kind = change->kind;
+        unsigned what = change->what;
+        /* What stands on the disk of these directories is usbox's own doing. */
+        if (kind == CHANGE_MODIFIED && g_hash_table_contains(c->review->seen->ways, change->path) && !(what & CHANGE_PLACE))
+                kind = CHANGE_NONE;
+        if (!wanted || (kind == CHANGE_NONE && !c->directories))
+                return leads;
+        ReviewChange *kept = g_new0(ReviewChange, 1);
+        *kept = (ReviewChange){ .kind = kind,
+                                .what = what,
+                                .path = g_strdup(change->path),
+                                .below_path = g_strdup(change->below_path),
+                                .redirect = g_strdup(change->redirect),
+                                .opaque = change->opaque,
+                                .hidden = change->hidden,
+                                .hook = review_is_hook(change->path),
+                                .moved = c->moved && at_or_below(change->path, c->moved),
+                                .has_st = change->st != NULL,
+                                .has_below = change->below != NULL,
+                                .rule = change->rule };
+        if (change->st)
+                kept->st = *change->st;
+        if (change->below)
+                kept->below = *change->below;
+        g_ptr_array_add(c->changes, kept);
+        return true;
+}
+
+static void complain(void *data, const char *path, int errnum) {
+        g_autofree char *quoted = err_quote(path);
+
+        log_note("%s in the box's layer: %s", quoted, g_strerror(errnum));
+        ((Collector *) data)->complete = false;
+}
+
+GPtrArray *review_changes(Review *review, const char *const *paths, bool directories, bool *ret_complete) {
+        Collector c = { review, paths, directories, true, NULL, g_ptr_array_new_with_free_func(review_change_free) };
+
+        changes_walk(review->upper, &review->lowers, &review->options, &(ChangesVisitor){ collect, complain, &c });
+        if (review->lowers.errnum != 0 && review->lowers.errnum != EACCES) {
+                log_note("the host's files could not be read in full: %s", g_strerror(review->lowers.errnum));
+                c.complete = false;
+        }
+        g_free(c.moved);
+        *ret_complete = c.complete;
+        return c.changes;
+}
+
+#define BENEATH (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
+
+/* Nothing that is opened there may make us wait or become our terminal; openat2(2) takes no such flags with O_PATH, which does neither. */
+static int open_below(int root, const char *path, int flags, uint64_t resolve) {
+        int careful = flags & O_PATH ? 0 : O_NONBLOCK | O_NOCTTY;
+        return sys_openat2(root, path[1] ? path + 1 : ".", (uint64_t) (flags | careful | O_NOFOLLOW | O_CLOEXEC), 0, BENEATH | resolve);
+}
+
+static int open_upper_as_is(const Review *review, const char *path, int flags) {
+        return open_below(review->upper, path, flags, RESOLVE_NO_XDEV);
+}
+
+/* A file of the caller's own that shuts out its owner, as the box may have left it, is opened for a moment. */
+int review_open_upper(const Review *review, const char *path, int flags) {
+        struct stat st;
+        int fd = open_upper_as_is(review, path, flags);
+
+        if (fd >= 0 || errno != EACCES)
+                return fd;
+        _cleanup_close_ int closed = open_upper_as_is(review, path, O_PATH);
+        if (closed < 0 || fstat(closed, &st) < 0 || st.st_uid != geteuid() || !S_ISREG(st.st_mode)) {
+                errno = EACCES;
+                return -1;
+        }
+        g_autofree char *same = g_strdup_printf("/proc/self/fd/%d", closed);
+        if (chmod(same, (st.st_mode & 07777) | S_IRUSR) < 0)
+                return -1;
+        fd = open_upper_as_is(review, path, flags);
+        int errnum = errno;
+        (void) chmod(same, st.st_mode & 07777);
+        errno = errnum;
+        return fd;
+}
+
+int review_open_lower(const Review *review, const char *path, int flags) {
+        return open_below(g_array_index(review->lowers.roots, int, 0), path, flags, 0);
+}
+
+typedef struct {
+        const Review *review;
+        ReviewVisit visit;
+        void *data;
+        GString *path; /* of the directory at hand */
+} LowerWalk;
+
+static int compare_names(gconstpointer a, gconstpointer b) {
+        return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+/* The names of a directory, sorted; NULL with errno. */
+static GPtrArray *sorted_names(int dirfd) {
+        g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+        int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+        const struct dirent *e;
+
+        if (!dir) {
+                fd_closep(&fd);
+                return NULL;
+        }
+        while (errno = 0, (e = readdir(dir)))
+                if (!g_str_equal(e->d_name, ".") && !g_str_equal(e->d_name, ".."))
+                        g_ptr_array_add(names, g_strdup(e->d_name));
+        int saved = errno;
+        closedir(dir);
+        errno = saved;
+        g_ptr_array_sort(names, compare_names);
+        return saved == 0 ? g_steal_pointer(&names) : NULL;
+}
+
+static bool walk_lower(LowerWalk *w, int dirfd, RuleState rule, unsigned depth);
+
+/* parent: the path of dirfd. */
+static bool visit_lower(LowerWalk *w, int dirfd, const char *parent, const char *name, RuleState rule, unsigned depth) {
+        struct stat st;
+
+        if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0)
+                return errno == ENOENT;
+        bool shown = changes_shows(&w->review->options, dirfd, parent, name, &st, &rule) && !g_hash_table_contains(w->review->seen->own, w->path->str);
+        errno = 0;
+        if (!w->visit(w->data, &(ReviewEntry){ dirfd, name, w->path->str, &st, shown }))
+                return false;
+        if (!shown || !S_ISDIR(st.st_mode))
+                return true;
+        _cleanup_close_ int fd = openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return fd >= 0 && walk_lower(w, fd, rule, depth + 1);
+}
+
+static bool walk_lower(LowerWalk *w, int dirfd, RuleState rule, unsigned depth) {
+        if (depth > WALK_DEPTH_MAX) {
+                errno = ENAMETOOLONG;
+                return false;
+        }
+        g_autoptr(GPtrArray) names = sorted_names(dirfd);
+        g_autofree char *parent = g_strdup(w->path->str);
+        bool ok = names != NULL;
+
+        for (guint i = 0; ok && i < names->len; i++) {
+                g_string_append_printf(w->path, "/%s", (const char *) names->pdata[i]);
+                ok = visit_lower(w, dirfd, parent, names->pdata[i], rule, depth);
+                g_string_truncate(w->path, strlen(parent));
+        }
+        return ok;
+}
+
+bool review_walk_lower(const Review *review, const char *path, RuleState rule, ReviewVisit visit, void *data) {
+        g_autoptr(GString) at = g_string_new(path);
+        LowerWalk w = { review, visit, data, at };
+        _cleanup_close_ int fd = review_open_lower(review, path, O_PATH | O_DIRECTORY);
+
+        return fd >= 0 && walk_lower(&w, fd, rule, 0);
+}
+
+/* How many bytes at p may stand as they are: a printable character. */
+static size_t plain_bytes(const char *p) {
+        gunichar c = g_utf8_get_char_validated(p, -1);
+        if (c >= 0x80000000u || !g_unichar_isprint(c) || c == '"' || c == '\\')
+                return 0;
+        return (size_t) (g_utf8_next_char(p) - p);
+}
+
+char *review_quote(const char *prefix, const char *path) {
+        static const char letters[] = "abtnvfr"; /* of 7 to 13 */
+        g_autoptr(GString) out = g_string_new("\"");
+        bool plain = true;
+
+        g_string_append(out, prefix);
+        for (size_t n; *path; path += MAX(n, 1)) {
+                unsigned char c = (unsigned char) *path;
+                n = plain_bytes(path);
+                if (n > 0) {
+                        g_string_append_len(out, path, (gssize) n);
+                        continue;
+                }
+                plain = false;
+                if (c >= 7 && c <= 13)
+                        g_string_append_printf(out, "\\%c", letters[c - 7]);
+                else if (c == '"' || c == '\\')
+                        g_string_append_printf(out, "\\%c", c);
+                else
+                        g_string_append_printf(out, "\\%03o", c);
+        }
+        if (plain)
+                return g_strdup(out->str + 1);
+        g_string_append_c(out, '"');
+        return g_string_free(g_steal_pointer(&out), FALSE);
+}

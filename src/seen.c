@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What a box could see of the host: written by its launcher, read by the verbs that review it.
+ *
+ * Role: launcher; diff, commit. Privileges: the caller's. Threads: one. Order: right after GO; and when all is over.
+ *
+ * With the kernel's overlays there are no rules for a file system but a plan of nodes, which says the same: so it is written down as the
+ * rules that usbox-fs would have got, and who reads them need not know the difference.
+ */
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "root-hooks.h"
+#include "seen.h"
+#include "user-map.h"
+
+#define SEEN_FILE "seen"
+#define SEEN_MAX (16 * 1024 * 1024)
+#define SEEN_SIGNATURE "(xuaybuuaayaayaaya{sv})" /* since, lower, fuse, root's ids, own, ways, through, FsConfig */
+
+static void add_path(GVariantBuilder *list, const char *path) {
+        g_autofree char *absolute = g_strconcat("/", path, NULL);
+        g_variant_builder_add(list, "^ay", absolute);
+}
+
+/* What stands in the root, in the words of usbox-fs. */
+static GVariant *rules_of_nodes(const RootPlan *plan) {
+        g_autoptr(FsConfig) config = fs_config_new();
+        g_autoptr(GHashTable) known = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+
+        for (guint i = 0; i < plan->entries->len; i++) {
+                const LayerEntry *entry = g_ptr_array_index(plan->entries, i);
+                char *path = g_strconcat("/", entry->path, NULL);
+                if (entry->kind == LAYER_ABSENT)
+                        fs_config_add_rule(config, FS_RULE_HIDE, path);
+                g_hash_table_add(known, path);
+        }
+        for (guint i = 0; i < plan->nodes->len; i++) {
+                const RootNode *node = g_ptr_array_index(plan->nodes, i);
+                char *path = g_strconcat("/", node->path, NULL);
+                if (g_hash_table_add(known, path))
+                        fs_config_add_rule(config, node->kind == ROOT_OVERLAY && node->host.path ? FS_RULE_SHOW : FS_RULE_EMPTY, path);
+        }
+        return fs_config_pack(config);
+}
+
+static GVariant *own_files(const RootPlan *plan) {
+        GVariantBuilder list;
+
+        g_variant_builder_init(&list, G_VARIANT_TYPE("aay"));
+        for (guint i = 0; i < plan->entries->len; i++) {
+                const LayerEntry *entry = g_ptr_array_index(plan->entries, i);
+                if (entry->kind == LAYER_FILE)
+                        add_path(&list, entry->path);
+        }
+        return g_variant_builder_end(&list);
+}
+
+/* path and all above it. */
+static void add_ways(GVariantBuilder *list, const char *path) {
+        g_autofree char *at = g_strdup(path);
+
+        while (*at) {
+                add_path(list, at);
+                char *slash = strrchr(at, '/');
+                *(slash ? slash : at) = '\0';
+        }
+}
+
+static GVariant *made_directories(const RootPlan *plan) {
+        GVariantBuilder list;
+
+        g_variant_builder_init(&list, G_VARIANT_TYPE("aay"));
+        for (guint i = 0; !plan->fs && i < plan->nodes->len; i++) {
+                const RootNode *node = g_ptr_array_index(plan->nodes, i);
+                if (node->kind == ROOT_OVERLAY && !node->read_only)
+                        add_ways(&list, node->path);
+        }
+        for (guint i = 0; i < plan->sources->len; i++) {
+                const MountSource *source = g_ptr_array_index(plan->sources, i);
+                for (guint j = 0; source->hooks && j < source->hooks->len; j++) {
+                        const Hook *hook = g_ptr_array_index(source->hooks, j);
+                        g_autofree char *parent = g_path_get_dirname(hook->path);
+                        add_ways(&list, parent);
+                        if (hook->is_dir)
+                                add_path(&list, hook->path);
+                }
+        }
+        return g_variant_builder_end(&list);
+}
+
+/* Trees that were written through, of which upper/ has the hooks: the rules do not speak of them, since usbox-fs does not serve them. */
+static GVariant *written_through(const RootPlan *plan) {
+        GVariantBuilder list;
+
+        g_variant_builder_init(&list, G_VARIANT_TYPE("aay"));
+        for (guint i = 0; i < plan->sources->len; i++) {
+                const MountSource *source = g_ptr_array_index(plan->sources, i);
+                if (source->hooks)
+                        g_variant_builder_add(&list, "^ay", source->op->dst);
+        }
+        return g_variant_builder_end(&list);
+}
+
+static guint32 box_root(const GArray *map) {
+        guint32 host;
+        return user_map_to_host(map, 0, &host) ? host : G_MAXUINT32;
+}
+
+bool seen_write(int box_fd, const Spec *spec, const RootPlan *plan, const struct timespec *since, GError **error) {
+        _cleanup_close_ int fd = openat(box_fd, SEEN_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd < 0 && errno == EEXIST) /* an earlier run's: what that did is in upper/, too */
+                return true;
+        const char *lower = spec->root.rootfs ? spec->root.rootfs : "/";
+        g_autofree char *real = g_canonicalize_filename(lower, spec->caller.cwd);
+        g_autoptr(GVariant) seen = g_variant_ref_sink(g_variant_new("(xu^aybuu@aay@aay@aay@a{sv})", (gint64) since->tv_sec, (guint32) since->tv_nsec, real,
+                                                                    plan->fs != NULL, box_root(spec->user.uidmap), box_root(spec->user.gidmap),
+                                                                    own_files(plan), made_directories(plan), written_through(plan),
+                                                                    plan->fs ? fs_config_pack(plan->fs) : rules_of_nodes(plan)));
+        if (fd < 0 || !fd_write_all(fd, g_variant_get_data(seen), g_variant_get_size(seen)))
+                return err_set(error, errno, "note what the box sees of the host");
+        return true;
+}
+
+static GHashTable *path_set(GVariant *list) {
+        GHashTable *set = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        gsize n = g_variant_n_children(list);
+
+        for (gsize i = 0; i < n; i++) {
+                g_autoptr(GVariant) path = g_variant_get_child_value(list, i);
+                g_hash_table_add(set, g_strdup(g_variant_get_bytestring(path)));
+        }
+        return set;
+}
+
+Seen *seen_read(int box_fd, GError **error) {
+        g_autofree char *data = NULL;
+        gsize len;
+
+        if (!fd_read_file(box_fd, SEEN_FILE, SEEN_MAX, &data, &len)) {
+                err_set(error, errno, "read what the box saw of the host");
+                err_hint(error, "the box was not started to its end, or its directory is damaged: usbox drop");
+                return NULL;
+        }
+        g_autoptr(GVariant) seen =
+                g_variant_ref_sink(g_variant_new_from_data(G_VARIANT_TYPE(SEEN_SIGNATURE), data, len, false, NULL, NULL));
+        if (!g_variant_is_normal_form(seen)) {
+                err_set(error, 0, "what the box saw of the host cannot be read");
+                err_hint(error, "the box's directory is damaged: usbox drop");
+                return NULL;
+        }
+        g_autoptr(Seen) ret = g_new0(Seen, 1);
+        g_autoptr(GVariant) own = NULL, ways = NULL, through = NULL, rules = NULL;
+        gint64 sec;
+        guint32 nsec;
+        gboolean fuse;
+        g_variant_get(seen, "(xu^aybuu@aay@aay@aay@a{sv})", &sec, &nsec, &ret->lower, &fuse, &ret->root_uid, &ret->root_gid, &own, &ways, &through, &rules);
+        ret->since = (struct timespec){ .tv_sec = sec, .tv_nsec = nsec };
+        ret->fuse = fuse;
+        ret->own = path_set(own);
+        ret->ways = path_set(ways);
+        ret->rules = fs_config_parse(rules, error);
+        if (!ret->rules)
+                return NULL;
+        g_autoptr(GHashTable) shown = path_set(through);
+        for (guint i = ret->rules->rules->len; i-- > 0;)
+                if (g_hash_table_contains(shown, ((FsRule *) ret->rules->rules->pdata[i])->path))
+                        g_ptr_array_remove_index(ret->rules->rules, i);
+        GHashTableIter iter;
+        gpointer path;
+        g_hash_table_iter_init(&iter, shown);
+        while (g_hash_table_iter_next(&iter, &path, NULL))
+                fs_config_add_rule(ret->rules, FS_RULE_SHOW, path);
+        return g_steal_pointer(&ret);
+}
+
+void seen_free(Seen *seen) {
+        if (!seen)
+                return;
+        g_free(seen->lower);
+        g_clear_pointer(&seen->own, g_hash_table_unref);
+        g_clear_pointer(&seen->ways, g_hash_table_unref);
+        g_clear_pointer(&seen->rules, fs_config_free);
+        g_free(seen);
+}

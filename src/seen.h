@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <time.h>
+
+#include "fsoverlay/config.h"
+#include "root.h"
+
+/*
+ * What a box could see of the host, and since when: the file "seen" in the box's directory, where the box itself cannot come to. diff and commit
+ * go by it: what was hidden from the box stays so, and what the host changed later than that is a conflict.
+ */
+typedef struct {
+        struct timespec since; /* just before the command was let go, by the clock that gives files their times */
+        char *lower;           /* the host's directory that was the box's "/" */
+        bool fuse;             /* usbox-fs served it, and not the kernel */
+        FsConfig *rules;       /* which names of it were there */
+        GHashTable *own;       /* set of char *: paths in the box whose files are the box's own, and neither the host's nor a change */
+        GHashTable *ways;      /* set of char *: directories of upper/ that usbox made: their mode is not the box's doing */
+        guint32 root_uid, root_gid; /* the host's ids that were the box's root; G_MAXUINT32: none */
+} Seen;
+
+/* Launcher, for the first run of a box: write it below box_fd. since: as above. False with error. */
+bool seen_write(int box_fd, const Spec *spec, const RootPlan *plan, const struct timespec *since, GError **error);
+
+/* Read it below box_fd. NULL with error. */
+Seen *seen_read(int box_fd, GError **error);
+void seen_free(Seen *seen);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Seen, seen_free)

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""usbox diff: what a box changed, as a list, as JSON, as counts and as a patch."""
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import assert_refused
+
+OVERLAYS = ("fuse", "kernel")
+
+CHANGES = r"""
+set -e
+echo four >>src/a.c
+rm -r old
+ln -sfn other link
+chmod 755 tool
+printf '\0bin2' >bin
+printf 'new\n' >'new
+line'
+printf 'esc\n' >"$(printf 'esc\033[31m')"
+echo x >>'ä b'
+mkdir d
+printf 'no newline' >d/1
+rm kind
+mkdir kind
+touch kind/in
+rm becomes
+ln -s src/a.c becomes
+mkdir .vscode
+echo '{}' >.vscode/tasks.json
+setfattr -n user.note -v hello noted
+"""
+
+
+@pytest.fixture(params=OVERLAYS)
+def tree(box, request):
+    """A box that changed a tree in every way."""
+    box.options = ["--network=none", f"--overlay={request.param}"]
+    box.write("src/a.c", "one\ntwo\nthree\n")
+    for name in ("old/deep/x", "old/k", "tool", "ä b", "kind", "becomes", "noted", "untouched"):
+        box.write(name, f"{name}\n")
+    box.write("bin", b"\0bin")
+    (box.dir / "link").symlink_to("src/a.c")
+    box.write(".git/config", "[core]\n")
+    box.script = CHANGES
+    return box
+
+
+def changed(box, script=None):
+    result = box.run("--", "sh", "-c", script or box.script).ok()
+    assert "nothing of it is on the host" in result.err, result
+    return box
+
+
+def diff(box, *argv, **kw):
+    return box.usbox("diff", "last", *argv, **kw)
+
+
+def by_path(box, *argv):
+    top = str(box.dir) + "/"
+    return {line["path"].removeprefix(top): line for line in map(json.loads, diff(box, "--json", *argv).lines())}
+
+
+def test_list(tree):
+    changed(tree)
+    top = tree.dir
+    assert diff(tree).lines() == [
+        "Project hooks, which other programs run or obey without being asked:",
+        f"A  {top}/.vscode/",
+        f"A  {top}/.vscode/tasks.json",
+        "Other changes:",
+        f"T  {top}/becomes  (symlink, was file, symlink to src/a.c)",
+        f"M  {top}/bin",
+        f"A  {top}/d/",
+        f"A  {top}/d/1",
+        f'A  "{top}/esc\\033[31m"',
+        f"T  {top}/kind/  (dir, was file)",
+        f"A  {top}/kind/in",
+        f"M  {top}/link  (symlink to other)",
+        f'A  "{top}/new\\nline"',
+        f"M  {top}/noted  (xattr)",
+        f"D  {top}/old/",
+        f"M  {top}/src/a.c",
+        f"M  {top}/tool  (mode 0755, was 0644)",
+        f"M  {top}/ä b"]
+    assert diff(tree, "src", "d").lines() == [f"A  {top}/d/", f"A  {top}/d/1", f"M  {top}/src/a.c"]
+    assert diff(tree, "sr").lines() == [] and diff(tree, "--", top / "tool").lines() == [f"M  {top}/tool  (mode 0755, was 0644)"]
+
+
+def test_json(tree):
+    lines = by_path(changed(tree))
+    assert list(lines)[:2] == [".vscode", ".vscode/tasks.json"] and all(lines[n]["hook"] for n in list(lines)[:2])
+    assert {n: line["change"] for n, line in lines.items()} == {
+        ".vscode": "A", ".vscode/tasks.json": "A", "becomes": "T", "bin": "M", "d": "A", "d/1": "A", "esc\x1b[31m": "A", "kind": "T", "kind/in": "A",
+        "link": "M", "new\nline": "A", "noted": "M", "old": "D", "src/a.c": "M", "tool": "M", "ä b": "M"}
+    assert lines["tool"]["what"] == ["mode"] and lines["noted"]["what"] == ["xattr"] and lines["src/a.c"]["what"] == ["content", "time"]
+    assert lines["tool"]["mode"] == "0755" and lines["tool"]["lower"]["mode"] == "0644"
+    assert lines["old"]["lower"]["type"] == "dir" and "type" not in lines["old"]
+
+
+def files_of(top):
+    """path → mode as git knows it and content, of files and symlinks outside of .git."""
+    found = {}
+    for root, dirs, files in os.walk(top):
+        dirs[:] = [d for d in dirs if d != ".git"]
+        for name in files + [d for d in dirs if os.path.islink(os.path.join(root, d))]:
+            path = os.path.join(root, name)
+            if os.path.islink(path):
+                found[os.path.relpath(path, top)] = ("link", os.readlink(path))
+            else:
+                with open(path, "rb") as f:
+                    found[os.path.relpath(path, top)] = (os.stat(path).st_mode & 0o100, f.read())
+    return found
+
+
+def apply(box, patch):
+    copy = box.top / "copy"
+    shutil.copytree(box.dir, copy, symlinks=True)
+    subprocess.run(["git", "apply", "--whitespace=nowarn", "-"], input=patch, cwd=copy, check=True, timeout=60)
+    found = files_of(copy)
+    shutil.rmtree(copy)
+    return found
+
+
+def test_patch_applies(tree):
+    """git apply on the host's tree makes of it what the box has, but for what the patch says to be without."""
+    changed(tree, tree.script + "tar -cf seen.tar --exclude=seen.tar . && echo y >>.git/config")
+    result = diff(tree, "--patch", ".").ok()
+    assert "2 changes cannot be said" not in result.err and "changes cannot be said in a patch" in result.err, result
+    patch = result.stdout
+    assert b"# +y\n" in patch and b"# b/bin: binary, 4 to 5 bytes\n" in patch
+    upper = next(tree.boxes.glob("*/upper")) / str(tree.dir).lstrip("/")
+    box_tree = tree.top / "box"
+    box_tree.mkdir()
+    subprocess.run(["tar", "-xf", upper / "seen.tar", "-C", box_tree], check=True, timeout=60)
+    want = files_of(box_tree)
+    want["bin"] = (0, b"\0bin")
+    assert apply(tree, patch) == want
+    # Without a path names are those of "/".
+    assert f"+++ b{tree.dir}/d/1\n" in diff(tree, "--patch").out
+
+
+def test_patch_of_many_edits(box):
+    """Long files, edits at both ends, files without a newline at the end, empty ones."""
+    box.options = ["--network=none"]
+    lines = [f"line {i}" for i in range(3000)]
+    box.write("long", "\n".join(lines) + "\n")
+    box.write("bare", "a\nb")
+    box.write("empty")
+    box.write("emptied", "x\n")
+    box.write("crlf", "a\r\nb\r\n")
+    script = ("import re; t = open('long').read().split('\\n'); t[0] = 'first'; del t[1500:1510]; t[2500:2500] = ['--- x', '+++ y', '@@ z']; "
+              "open('long', 'w').write('\\n'.join(t)); open('bare', 'a').write('c'); open('empty', 'w').write('now'); open('emptied', 'w'); "
+              "open('crlf', 'ab').write(b'c\\r\\n'); open('-- strange name', 'w').write('x')")
+    box.run("--", "/usr/bin/python3", "-c", script).ok()
+    found = apply(box, diff(box, "-p", box.dir).ok().stdout)
+    upper = next(box.boxes.glob("*/upper")) / str(box.dir).lstrip("/")
+    assert {n: v for n, v in found.items() if n != "untouched"} == files_of(upper)
+    stat = diff(box, "--stat").lines()
+    assert f" {box.dir}/long            | 15 ++++-----------" in stat and f" {box.dir}/emptied         | 1 -" in stat, stat
+    assert stat[-1] == " 6 files changed, 8 insertions(+), 13 deletions(-)"
+
+
+def test_hidden_names_are_not_told(box):
+    """What the host has by a hidden name is neither compared nor shown."""
+    box.options = ["--network=none"]
+    box.write(".env", "SECRET=host\n")
+    box.run("--hide", "**/.env", "--", "sh", "-c", "echo SECRET=box >.env").ok()
+    assert diff(box).lines() == [f"A  {box.dir}/.env  (the host has this name, hidden from the box)"]
+    assert by_path(box)[".env"] == {"path": f"{box.dir}/.env", "change": "A", "type": "file", "mode": "0644", "size": 11, "hidden": True}
+    for form in ("--patch", "--stat"):
+        result = diff(box, form).ok()
+        assert "SECRET" not in result.out and "host" not in result.out
+
+
+def test_the_boxs_own_files(box):
+    box.options = ["--network=none", "--user=root"]
+    box.run("--", "sh", "-c", "echo 1.2.3.4 there >>/etc/hosts; true").ok()
+    lines = [line for line in map(json.loads, diff(box, "--json").lines()) if line["path"] == "/etc/hosts"]
+    assert lines and lines[0]["change"] == "A" and lines[0]["hidden"]
+
+
+def test_colour(box):
+    box.options = ["--network=none"]
+    box.run("--", "sh", "-c", "echo 1 >a").ok()
+
+    def shown(*argv, **env):
+        with box.pty("diff", "last", *argv, env=env) as terminal:
+            assert terminal.wait() == 0
+            return terminal.seen.decode()
+    assert "\x1b[32mA\x1b[0m  " in shown() and "\x1b[" not in shown(NO_COLOR="1")
+    assert "\x1b[32m+1\x1b[0m" in shown("--patch") and "\x1b[" not in shown("--patch", NO_COLOR="1")
+    assert "\x1b" not in diff(box).out
+
+
+HOSTILE = """
+mkdir -p {upper}{dir}/sub; cd {upper}{dir}
+ln -s /etc way; mkfifo fifo; ln -s /etc/passwd file; mkdir closed; echo x >closed/x; chmod 0 closed/x
+rm -rf sub; ln -s /etc sub; touch .wh.keep; mkdir '...'; echo dots >.../x
+setfattr -n user.overlay.redirect -v /../../etc closed
+"""
+
+
+def test_hostile_upper(box):
+    """Nothing in an upper leads out of it, makes diff wait or is taken for what it is not."""
+    box.options = ["--network=none"]
+    box.write("sub/inner", "inner\n")
+    box.write("keep", "kept\n")
+    box.run("--", "sh", "-c", "echo 1 >a; echo 2 >sub/b").ok()
+    upper = next(box.boxes.glob("*/upper"))
+    subprocess.run(["sh", "-ec", HOSTILE.format(upper=upper, dir=box.dir)], check=True, timeout=60)
+    for form in ("--json", "--stat", "--patch"):
+        result = diff(box, form, timeout=20)
+        assert "root:" not in result.out and "daemon" not in result.out, result
+        assert result.rc == 1 and "closed" in result.err, result  # a redirect of no good form
+    lines = {os.path.basename(path): line for path, line in
+             ((line["path"], line) for line in map(json.loads, diff(box, "--json").out.splitlines()))}
+    assert lines["sub"]["change"] == "T" and lines["way"]["type"] == "symlink" and lines["fifo"]["type"] == "fifo"
+    assert lines["x"]["type"] == "file"
+
+
+def test_bad_input(box):
+    assert_refused(box.usbox("diff"), "which box")
+    assert_refused(box.usbox("diff", "last", "--json", "--stat"), "one of")
+    assert_refused(box.usbox("diff", "last", "--color"), "--color")
+    assert_refused(box.usbox("diff", "last"), "last")
+    assert_refused(box.usbox("diff", "no\x1b[31msuch"), "\\x1b")
+    box.run("--network=none", "--", "sh", "-c", "echo 1 >a").ok()
+    seen = next(box.boxes.glob("*/seen"))
+    data = seen.read_bytes()
+    for bad in (b"", data[:40], b"\xff" * len(data)):
+        seen.write_bytes(bad)
+        assert_refused(box.usbox("diff", "last"), "saw of the host")
+    seen.unlink()
+    assert_refused(box.usbox("diff", "last"), "saw of the host")
