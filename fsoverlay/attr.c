@@ -56,8 +56,7 @@ void removed_set(Fs *fs, uint64_t ino, unsigned n) {
         pthread_mutex_unlock(&fs->removed_lock);
 }
 
-/* st_nlink as the box is to see it. */
-static void count_links(Fs *fs, const Node *node, struct stat *st) {
+void count_links(Fs *fs, const Node *node, struct stat *st) {
         if (S_ISDIR(node->type)) {
                 if (dir_has_lower(node))
                         st->st_nlink = 1; /* nobody counts: what find(1) and others expect of such file systems */
@@ -207,6 +206,19 @@ static mode_t without_setid(mode_t mode) {
         return mode & S_IXGRP ? mode & ~(mode_t) S_ISGID : mode;
 }
 
+/*
+ * The kernel keeps times (writeback cache) and writes back those of a file that it unlinked: mostly what is known. Who changes nothing of a file that
+ * nobody will find any more need not copy it up.
+ */
+static bool nothing_to_set(Request *r, const struct fuse_setattr_in *in, struct stat *st) {
+        if (!node_is(r->node, NODE_NAMELESS) || in->valid & ~(uint32_t) (FATTR_MTIME | FATTR_CTIME | FATTR_FH))
+                return false;
+        pthread_rwlock_rdlock(&r->fs->tree);
+        int n = node_stat(r->fs, r->node, st);
+        pthread_rwlock_unlock(&r->fs->tree);
+        return n == 0 && (!(in->valid & FATTR_MTIME) || (st->st_mtim.tv_sec == (time_t) in->mtime && st->st_mtim.tv_nsec == in->mtimensec));
+}
+
 int op_setattr(Request *r) {
         const struct fuse_setattr_in *in = r->in;
         Fs *fs = r->fs;
@@ -216,6 +228,8 @@ int op_setattr(Request *r) {
         /* chmod(2) has no form that stops at a symlink before Linux 6.6, and what this one points to is the host's. Nor is there such a mode. */
         if (in->valid & FATTR_MODE && S_ISLNK(r->node->type))
                 return -EOPNOTSUPP;
+        if (nothing_to_set(r, in, &st))
+                return reply_attr(r, &st);
         int n = copy_up(fs, r->node, in->valid & FATTR_SIZE ? (int64_t) in->size : -1);
         if (n < 0)
                 return n;

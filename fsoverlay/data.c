@@ -322,7 +322,7 @@ int op_fsyncdir(Request *r) {
 int op_open(Request *r) {
         const struct fuse_open_in *in = r->in;
 
-        if (!r->fs->journal)
+        if (r->fs->no_open)
                 return -ENOSYS;
         if ((in->flags & O_ACCMODE) != O_WRONLY)
                 journal_node(r->fs, r->node, NODE_READ, "read");

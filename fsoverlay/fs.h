@@ -42,6 +42,7 @@
 #define XATTR_OWNER "user.overlay.usbox.owner" /* UID:GID of the host that a copy shows, where it could not be given to them */
 #define XATTR_ROOT "user.overlay.usbox.root" /* the root's owner and mode are the upper's own */
 #define XATTR_INO "user.overlay.usbox.ino"     /* the st_ino that a copied-up file keeps */
+#define XATTR_CAPABILITY "security.capability"
 /*
  * links/ of the work directory. INO (hexadecimal): a file with several lower names that was copied up, INO its lower inode. The
  * rest are symlinks whose text is a number, since symlinks and the like have no attributes to write it to:
@@ -91,6 +92,7 @@ enum {
         NODE_READ = 1 << 4,    /* journalled: each once */
         NODE_WRITTEN = 1 << 5,
         NODE_FRESH = 1 << 6, /* its name in the upper was made since the last fsync of that directory */
+        NODE_PLAIN = 1 << 7, /* made by this mount, and nobody gave it attributes: the kernel asks for capabilities before it writes */
 };
 
 /* One file of the box. Its address is the kernel's node id. */
@@ -141,6 +143,7 @@ typedef struct Fs {
         int work;      /* work/ of the work directory, for what is not finished; -1 without upper */
         int links;     /* links/: the index of hard links */
         bool read_only, strict, acl, fsync_ignored, writeback, others_eyes;
+        bool no_open; /* the kernel does not tell of open and close; set by INIT */
         Ids ids;
         Agent *agent; /* NULL: there is none, and nothing that it could do more */
         Rules *rules;
@@ -245,7 +248,6 @@ struct Found {
         uint16_t n_lower;    /* directories: lower layers that have it */
         DirLayer *lower;     /* found_clear() */
         RuleState rule;
-        bool opaque;
 };
 void found_clear(Found *found);
 /* Does name exist in parent? 0 and *ret, or -ENOENT, ... from: the first layer to look in (a listing's hint). */
@@ -310,6 +312,7 @@ void links_set_number(Fs *fs, const char *kind, uint64_t ino, uint64_t number);
 unsigned removed_names(Fs *fs, uint64_t ino);
 void removed_set(Fs *fs, uint64_t ino, unsigned n);
 int node_stat(Fs *fs, Node *node, struct stat *ret); /* st_nlink as the box is to see it */
+void count_links(Fs *fs, const Node *node, struct stat *st); /* only that */
 
 /* data.c: an event of --trace-files, once for each node and kind (NODE_READ, NODE_WRITTEN). Takes Fs.tree. */
 void journal_node(Fs *fs, Node *node, unsigned once, const char *what);

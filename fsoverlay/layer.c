@@ -228,6 +228,11 @@ static bool add_lower(Found *f, unsigned layer, const char *redirect) {
         return true;
 }
 
+/* There is nothing further below that a mark in this layer could hide or lead to. */
+static bool is_bottom(const Fs *fs, unsigned layer) {
+        return layer + 1 >= fs->n_layers;
+}
+
 /* One name of one layer. 1: there (*st), 0: not there, -ENOENT: and nothing below either, or another negative errno. */
 static int ask_layer(Fs *fs, unsigned number, int dir, const char *name, struct stat *st) {
         const Layer *layer = &fs->layers[number];
@@ -238,7 +243,7 @@ static int ask_layer(Fs *fs, unsigned number, int dir, const char *name, struct 
                         if (r < 0)
                                 return r == -ENOENT ? 0 : r;
                 } else if (errno == ENOENT || errno == ENOTDIR) {
-                        return layer->dot_wh && has_dot_wh(dir, name) ? -ENOENT : 0;
+                        return !is_bottom(fs, number) && layer->dot_wh && has_dot_wh(dir, name) ? -ENOENT : 0;
                 } else if (errno == EACCES && number != LAYER_UPPER) {
                         /* A directory that is closed to us shows nothing, as where it is listed (read_layer()): whom the kernel lets
                          * into it, the box's root, can make names there. */
@@ -446,15 +451,13 @@ int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *re
                         r = -ENOMEM;
                         break;
                 }
-                bool last = is_opaque(fs, layer, dir->fd, name);
+                bool last = is_bottom(fs, number) || is_opaque(fs, layer, dir->fd, name);
                 g_autofree char *above = last ? NULL : dir_path(fs, parent, number);
                 g_autofree char *redirect = last ? NULL : read_redirect(fs, layer, dir->fd, name, above);
                 fd_put(fs, dir);
                 r = 0;
-                if (last) {
-                        ret->opaque = ret->upper;
+                if (last)
                         break;
-                }
                 if (redirect) {
                         r = follow_redirect(fs, number + 1, redirect, ret);
                         break;

@@ -51,9 +51,12 @@ int entry_lookup(Fs *fs, Node *parent, const char *name, const Hint *hint, Node 
                 *ret_st = found.st;
                 found_clear(&found);
                 /* What was found is what it is, but for numbers of links and owners that are noted. */
-                if ((S_ISDIR(node->type) ? dir_has_lower(node) : ret_st->st_nlink > 1 || node_is(node, NODE_INDEXED)) ||
+                bool merged = S_ISDIR(node->type) && dir_has_lower(node);
+                if ((merged ? found.layer != dir_attr_layer(fs, node) : !S_ISDIR(node->type) && (ret_st->st_nlink > 1 || node_is(node, NODE_INDEXED))) ||
                     (node_is(node, NODE_UPPER) && atomic_load_explicit(&fs->owners, memory_order_relaxed)))
                         r = node_stat(fs, node, ret_st);
+                else if (merged)
+                        count_links(fs, node, ret_st);
         }
         pthread_rwlock_unlock(&fs->tree);
         if (r == 0 && new_name) {
@@ -156,8 +159,8 @@ static void take_umask(Request *r, mode_t mask) {
         }
 }
 
-/* The maker's ids, where they are not the process's own: (uid_t) -1 and (gid_t) -1 where they are. Box numbers. */
-static void owner_of(const Request *r, bool setgid_dir, uint32_t *ret_uid, uint32_t *ret_gid) {
+/* The maker's ids, where they are not the process's own: (uint32_t) -1 where they are. Box numbers. True: both are. */
+static bool owner_of(const Request *r, bool setgid_dir, uint32_t *ret_uid, uint32_t *ret_gid) {
         uid_t uid;
         gid_t gid;
 
@@ -167,6 +170,7 @@ static void owner_of(const Request *r, bool setgid_dir, uint32_t *ret_uid, uint3
         /* In a set-group-id directory the group is the directory's, which the file system below sees to. */
         if (!setgid_dir && ids_gid_in(&r->fs->ids, r->head->gid, &gid) && gid != r->fs->ids.gid)
                 *ret_gid = r->head->gid;
+        return *ret_uid == (uint32_t) -1 && *ret_gid == (uint32_t) -1;
 }
 
 static int give(Fs *fs, int dir, const char *name, uint32_t uid, uint32_t gid) {
@@ -263,7 +267,7 @@ static int make_apart(Request *r, const Place *parent, const struct stat *dir_st
 /* The new name in the directory r->node, and its node; under Fs.tree. */
 static int make_named(Request *r, const char *name, const New *new, Node **ret, struct stat *st) {
         Fs *fs = r->fs;
-        struct stat dir_st;
+        struct stat dir_st = { 0 };
         uint32_t uid, gid;
         int fd = -1, n = 0;
         Place parent = { .dir = -1, .fd = -1 };
@@ -273,12 +277,7 @@ static int make_named(Request *r, const char *name, const New *new, Node **ret, 
                 return n;
         parent.dir = parent.held->fd;
         strcpy(parent.name, ".");
-        if (fstat(parent.dir, &dir_st) < 0) {
-                n = -errno;
-                goto out;
-        }
-        owner_of(r, dir_st.st_mode & S_ISGID, &uid, &gid);
-        bool own = uid == (uint32_t) -1 && gid == (uint32_t) -1;
+        bool own = owner_of(r, false, &uid, &gid) || (fstat(parent.dir, &dir_st) == 0 && owner_of(r, dir_st.st_mode & S_ISGID, &uid, &gid));
         if (own) {
                 take_umask(r, new->umask);
                 n = make(r, parent.dir, name, new, &fd);
@@ -294,11 +293,15 @@ static int make_named(Request *r, const char *name, const New *new, Node **ret, 
                         n = -EEXIST;
                         goto out;
                 }
+                if (fstat(parent.dir, &dir_st) < 0) {
+                        n = -errno;
+                        goto out;
+                }
                 n = make_apart(r, &parent, &dir_st, name, new, whiteout, uid, gid, &fd);
         }
         if (n < 0)
                 goto out;
-        Found found = { .upper = true, .opaque = true };
+        Found found = { .upper = true };
         if ((fd >= 0 ? fstat(fd, &found.st) : fstatat(parent.dir, name, &found.st, AT_SYMLINK_NOFOLLOW)) < 0) {
                 n = -errno;
                 goto out;
@@ -311,7 +314,7 @@ static int make_named(Request *r, const char *name, const New *new, Node **ret, 
                 n = -ENOMEM;
                 goto out;
         }
-        node_set(*ret, NODE_FRESH);
+        node_set(*ret, NODE_FRESH | NODE_PLAIN);
         if (fd >= 0) {
                 fd_put(fs, fd_add(fs, *ret, fd, LAYER_UPPER, false, true, false));
                 fd = -1;
@@ -375,6 +378,7 @@ int op_symlink(Request *r) {
         return target ? reply_new(r, name, &new) : -EINVAL;
 }
 
+/* Where open is not told either, MKNOD makes the file, and there is nothing to release when it is closed. */
 int op_create(Request *r) {
         const struct fuse_create_in *in = r->in;
         struct {
@@ -385,6 +389,8 @@ int op_create(Request *r) {
         Node *node = NULL;
         struct stat st = { 0 };
 
+        if (r->fs->no_open)
+                return -ENOSYS;
         int n = make_new(r, request_name(r, sizeof *in), &new, &node, &st);
         if (n < 0)
                 return n;
@@ -419,14 +425,14 @@ int op_tmpfile(Request *r) {
         pthread_rwlock_unlock(&fs->tree);
         if (n < 0)
                 return n;
-        owner_of(r, dir_st.st_mode & S_ISGID, &uid, &gid);
+        bool own = owner_of(r, dir_st.st_mode & S_ISGID, &uid, &gid);
         take_umask(r, in->umask);
         /* O_TMPFILE in the directory itself inherits what a named file would. */
         int fd = up_open(fs, parent.dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, in->mode & 07777);
         place_put(fs, &parent);
         if (fd < 0)
                 return fd;
-        if (uid != (uint32_t) -1 || gid != (uint32_t) -1)
+        if (!own)
                 n = fs->agent ? agent_chown(fs->agent, -1, NULL, fd, uid, gid) : -EPERM;
         if (n == 0 && fstat(fd, &st) < 0)
                 n = -errno;

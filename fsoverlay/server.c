@@ -137,7 +137,8 @@ static int op_init(Request *r) {
                 return -EPROTO;
         if (in->major > 7) /* it asks again with ours */
                 return 0;
-        if (!fs->journal)
+        fs->no_open = !fs->journal && in->flags & FUSE_NO_OPEN_SUPPORT;
+        if (fs->no_open)
                 want |= FUSE_NO_OPEN_SUPPORT;
         if (fs->writeback)
                 want |= FUSE_WRITEBACK_CACHE;

@@ -200,6 +200,14 @@ static bool is_private(const char *name) {
                g_str_has_prefix(name, "trusted.");
 }
 
+/*
+ * Labels are the host's, and the box has none. With SELinux the kernel answers for them itself; without it ls(1) and others ask for each file's,
+ * until they hear that there are none in this file system.
+ */
+static bool is_label(const char *name) {
+        return g_str_equal(name, "security.selinux");
+}
+
 int acl_inherit(Fs *fs, const Place *parent, const Place *file, mode_t mode, bool is_dir) {
         struct {
                 uint32_t version;
@@ -241,8 +249,10 @@ int op_getxattr(Request *r) {
                 return -EINVAL;
         if (is_private(name))
                 return -ENODATA;
-        if (is_acl(name) && !r->fs->acl)
+        if (is_label(name) || (is_acl(name) && !r->fs->acl))
                 return -EOPNOTSUPP;
+        if (node_is(r->node, NODE_PLAIN) && g_str_equal(name, XATTR_CAPABILITY))
+                return -ENODATA;
         size_t room = MIN((size_t) in->size, (size_t) XATTR_SIZE_MAX);
         pthread_rwlock_rdlock(&r->fs->tree);
         int n = place_get(r->fs, r->node, &p);
@@ -286,7 +296,7 @@ int op_listxattr(Request *r) {
         size_t len = 0;
         for (int at = 0; at < n;) {
                 size_t one = strlen(names + at) + 1;
-                if (!is_private(names + at) && (r->fs->acl || !is_acl(names + at))) {
+                if (!is_private(names + at) && !is_label(names + at) && (r->fs->acl || !is_acl(names + at))) {
                         if (in->size > 0 && len + one > MIN((size_t) in->size, r->out_size))
                                 return -ERANGE;
                         if (in->size > 0)
@@ -307,8 +317,9 @@ static int change(Request *r, const char *name, void *value, size_t size, int fl
 
         if (is_private(name))
                 return -EPERM;
-        if (is_acl(name) && !r->fs->acl)
+        if (is_label(name) || (is_acl(name) && !r->fs->acl))
                 return -EOPNOTSUPP;
+        node_unset(r->node, NODE_PLAIN);
         int n = copy_up(r->fs, r->node, -1);
         if (n < 0)
                 return n;
@@ -319,7 +330,7 @@ static int change(Request *r, const char *name, void *value, size_t size, int fl
         if (n == 0) {
                 if (remove) {
                         n = xattr_remove_place(r->fs, &p, name);
-                } else if (g_str_equal(name, "security.capability") && r->fs->agent) {
+                } else if (g_str_equal(name, XATTR_CAPABILITY) && r->fs->agent) {
                         /* A capability of the box's root counts in the box's user namespace alone. */
                         n = agent_setxattr(r->fs->agent, p.dir, at_name(&p), p.fd, name, value, size, flags);
                 } else {

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What must not be asked: requests that reach the server, counted exactly, and what it holds in memory."""
+import errno
 import json
 import os
 import pathlib
@@ -76,6 +77,7 @@ def test_a_new_small_file_costs_four(tree):
     # Where the clock ticks between its making and its writing, its time is sent as well.
     assert min(sum(s.values()) for s in seen) <= 4, seen
     assert max(sum(s.values()) for s in seen) <= 5, seen
+    assert not any("RELEASE" in s for s in seen), seen
     assert (tree.upper / "d/new1").read_bytes() == b"y" * 3000
     os.stat(tree.mnt / "d")
     assert requests(tree, lambda: read(tree.mnt / "d/new1")) == {}
@@ -112,6 +114,23 @@ def test_a_listing_with_all_attributes_costs_no_lookups(tree):
     os.stat(tree.mnt / "many")
     found = requests(tree, lambda: [e.stat() for e in os.scandir(tree.mnt / "many")])
     assert found.get("LOOKUP", 0) == 0 and found.get("GETATTR", 0) <= 1 and sum(found.values()) <= 100, found
+
+
+def test_a_long_listing_asks_for_no_labels_and_for_acls_once(tree):
+    def look():
+        for i in range(50):
+            for name in ("security.selinux", "system.posix_acl_access"):
+                try:
+                    os.getxattr(tree.mnt / f"d/f{i}", name)
+                except OSError as e:
+                    seen.add((name, e.errno))
+    seen = set()
+    look()
+    # ls(1) asks no further file for its label once it has heard this.
+    assert seen == {("security.selinux", errno.EOPNOTSUPP), ("system.posix_acl_access", errno.ENODATA)}
+    assert requests(tree, look).get("GETXATTR", 0) == 50
+    assert subprocess.run(["ls", "-l", str(tree.mnt / "d")], check=True, capture_output=True).stdout
+    assert requests(tree, lambda: subprocess.run(["ls", "-l", str(tree.mnt / "d")], check=True, capture_output=True)).get("GETXATTR", 0) <= 1
 
 
 def test_small_writes_are_gathered(tree):
