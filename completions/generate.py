@@ -3,7 +3,7 @@
 """Completions and the man page's list of options, from the tables that usbox itself has.
 
 generate.py USBOX bash|zsh|fish       the completion, on stdout
-generate.py USBOX man TEMPLATE        TEMPLATE (scdoc) with its line @OPTIONS@ replaced
+generate.py USBOX man TEMPLATE        TEMPLATE (scdoc) with its lines @OPTIONS@ and @VERBS@ replaced
 
 Run by the build: `usbox help --json` is the only source, so nothing here knows an option by name.
 """
@@ -52,6 +52,38 @@ _usbox_skip_value() {
 
 _usbox_profiles() {
         usbox profile list --quiet 2>/dev/null
+}
+
+_usbox_boxes() {
+        usbox ps --all --quiet 2>/dev/null
+}
+
+# A verb whose options are $1, that of them which take a value $2, and whose words are boxes if $3 is so. Its command, if it has one
+# ($3 is command), begins behind the first box.
+_usbox_verb() {
+        local i previous=${COMP_WORDS[COMP_CWORD - 1]}
+        if [[ $3 == command ]]; then
+                for ((i = 2; i < COMP_CWORD; i++)); do
+                        if [[ " $2 " == *" ${COMP_WORDS[i]} "* ]]; then
+                                i=$((i + 1))
+                        elif [[ ${COMP_WORDS[i]} != -* ]]; then
+                                [[ ${COMP_WORDS[i + 1]} == -- ]] && i=$((i + 1))
+                                ((i < COMP_CWORD)) && _usbox_command $((i + 1))
+                                return
+                        fi
+                done
+        fi
+        case $previous in
+        -s | --signal)
+                COMPREPLY=($(compgen -A signal -- "$cur"))
+                return
+                ;;
+        esac
+        if [[ $cur == -* ]]; then
+                COMPREPLY=($(compgen -W "$1" -- "$cur"))
+        elif [[ $3 && " $2 " != *" $previous "* ]]; then
+                COMPREPLY=($(compgen -W "$(_usbox_boxes)" -- "$cur"))
+        fi
 }
 
 # What may follow the option $1; the beginning of it is in cur.
@@ -160,7 +192,7 @@ _usbox() {
         help)
                 COMPREPLY=($(compgen -W "--json @VERBS@" -- "$cur"))
                 ;;
-        *)
+@CASES@        *)
                 COMPREPLY=($(compgen -W "--json" -- "$cur"))
                 ;;
         esac
@@ -169,12 +201,27 @@ _usbox() {
 complete -F _usbox usbox
 """
 
+def own_verbs(data):
+    """Those with options of their own, or whose words are boxes."""
+    return [verb for verb in data["verbs"] if verb["options"] or verb["box"]]
+
+
+def verb_words(verb, values=False):
+    """Spellings of its options, or of those that take a value."""
+    return " ".join(s for o in verb["options"] if not values or "arg" in o for s in spellings(o))
+
+
+def words_of(verb):
+    return "command" if "COMMAND" in verb["arguments"] else "box" if verb["box"] else ""
+
+
 BASH_ACTIONS = {
     "file": "compopt -o filenames\n                COMPREPLY=($(compgen -f -- \"$cur\"))",
     "dir": "compopt -o filenames\n                COMPREPLY=($(compgen -d -- \"$cur\"))",
     "profile": "compopt -o filenames\n                COMPREPLY=($(compgen -W \"$(_usbox_profiles)\" -- \"$cur\") "
                "$([[ $cur == */* ]] && compgen -f -- \"$cur\"))",
     "signal": "COMPREPLY=($(compgen -A signal -- \"$cur\"))",
+    "box": "COMPREPLY=($(compgen -W \"$(_usbox_boxes)\" -- \"$cur\"))",
 }
 
 
@@ -189,7 +236,9 @@ def bash(data):
     one = [s for o in data["options"] if takes(o) == 1 for s in spellings(o)]
     two = [s for o in data["options"] if takes(o) == 2 for s in spellings(o)]
     names = [s for o in data["options"] for s in spellings(o)]
-    return (BASH.replace("@VALUES@", values).replace("@ONE@", " | ".join(one)).replace("@TWO@", " | ".join(two))
+    cases = "".join("        %s)\n                _usbox_verb \"%s\" \"%s\" \"%s\"\n                ;;\n"
+                    % (v["name"], verb_words(v), verb_words(v, True), words_of(v)) for v in own_verbs(data))
+    return (BASH.replace("@CASES@", cases).replace("@VALUES@", values).replace("@ONE@", " | ".join(one)).replace("@TWO@", " | ".join(two))
             .replace("@NAMES@", " ".join(names)).replace("@VERBS@", " ".join(v["name"] for v in data["verbs"])))
 
 
@@ -203,6 +252,41 @@ _usbox_profiles() {
         names=(${(f)"$(_call_program profiles usbox profile list --quiet 2>/dev/null)"})
         compadd -a names
         [[ $PREFIX == */* ]] && _files
+}
+
+_usbox_boxes() {
+        local -a boxes
+        boxes=(${(f)"$(_call_program boxes usbox ps --all --quiet 2>/dev/null)"})
+        compadd -a boxes
+}
+
+# As the bash completion's.
+_usbox_verb() {
+        local i
+        if [[ $3 == command ]]; then
+                for ((i = 2; i < CURRENT; i++)); do
+                        if [[ " $2 " == *" $words[i] "* ]]; then
+                                ((i++))
+                        elif [[ $words[i] != -* ]]; then
+                                [[ $words[i+1] == -- ]] && ((i++))
+                                shift $i words
+                                ((CURRENT -= i))
+                                _normal
+                                return
+                        fi
+                done
+        fi
+        case $words[CURRENT-1] in
+        -s | --signal)
+                _signals -s
+                return
+                ;;
+        esac
+        if [[ $PREFIX == -* ]]; then
+                compadd -- ${=1}
+        elif [[ -n $3 && " $2 " != *" $words[CURRENT-1] "* ]]; then
+                _usbox_boxes
+        fi
 }
 
 _usbox_run() {
@@ -250,7 +334,7 @@ _usbox() {
                 compadd -- --json
                 _describe verb verbs
                 ;;
-        *)
+@CASES@        *)
                 compadd -- --json
                 ;;
         esac
@@ -259,7 +343,8 @@ _usbox() {
 _usbox "$@"
 """
 
-ZSH_ACTIONS = {"file": "_files", "dir": "_files -/", "profile": "_usbox_profiles", "signal": "_signals -s"}
+ZSH_ACTIONS = {"file": "_files", "dir": "_files -/", "profile": "_usbox_profiles", "signal": "_signals -s",
+               "box": "_usbox_boxes"}
 
 
 def zsh_quote(text):
@@ -288,7 +373,9 @@ def zsh_spec(option):
 def zsh(data):
     specs = "\n".join(line for option in data["options"] for line in zsh_spec(option))
     verbs = "\n".join("                %s" % zsh_quote(v["name"] + ":" + v["help"]) for v in data["verbs"])
-    return ZSH.replace("@SPECS@", specs).replace("@VERBS@", verbs)
+    cases = "".join("        %s)\n                _usbox_verb %s %s %s\n                ;;\n"
+                    % (v["name"], zsh_quote(verb_words(v)), zsh_quote(verb_words(v, True)), zsh_quote(words_of(v))) for v in own_verbs(data))
+    return ZSH.replace("@CASES@", cases).replace("@SPECS@", specs).replace("@VERBS@", verbs)
 
 
 # ---- fish -------------------------------------------------------------------------------------------------------
@@ -330,6 +417,11 @@ function __usbox_complete_command
         complete -C (string join ' ' -- (string escape -- $words) (commandline -ct))
 end
 
+function __usbox_verb_is
+        set -l words (commandline -opc)
+        test "$words[2]" = $argv[1]
+end
+
 complete -c usbox -f
 @VERBS@
 complete -c usbox -n '__fish_seen_subcommand_from profile; and not __fish_seen_subcommand_from list show' -a 'list show'
@@ -339,6 +431,7 @@ complete -c usbox -n '__fish_seen_subcommand_from diff; and test (count (command
 complete -c usbox -n '__fish_seen_subcommand_from diff' -l stat -d 'lines per file'
 complete -c usbox -n '__fish_seen_subcommand_from diff' -l patch -d 'a unified diff'
 complete -c usbox -n '__fish_seen_subcommand_from diff profile version help' -l json -d 'for programs'
+@CASES@
 complete -c usbox -n '__usbox_command >/dev/null' -a '(__usbox_complete_command)'
 complete -c usbox -n '__usbox_in_options' -a '(__fish_complete_command)'
 @OPTIONS@
@@ -349,6 +442,7 @@ FISH_ACTIONS = {
     "dir": "-x -a '(__fish_complete_directories)'",
     "profile": "-r -F -a '(usbox profile list --quiet)'",
     "signal": "-x -a 'TERM INT HUP QUIT KILL USR1 USR2'",
+    "box": "-x -a '(usbox ps --all --quiet)'",
 }
 
 
@@ -368,11 +462,23 @@ def fish_option(option):
     return line + " -d " + fish_quote(option["help"]) + (" " + action if action else "")
 
 
+def fish_verb(verb):
+    """Lines for one verb: its word comes second, whatever stands in the command of a run."""
+    test = "complete -c usbox -n '__usbox_verb_is %s'" % verb["name"]
+    lines = [test + " -a '(usbox ps --all --quiet)'"] if verb["box"] else []
+    for option in verb["options"]:
+        action = FISH_ACTIONS.get(option["complete"]) or ("-x" if "arg" in option else "")
+        short = " -s " + option["short"] if "short" in option else ""
+        lines.append((test + short + " -l " + option["name"] + " -d " + fish_quote(option["help"]) + " " + action).rstrip())
+    return lines
+
+
 def fish(data):
     one = [fish_quote(s) for o in data["options"] if takes(o) == 1 for s in spellings(o)]
     two = [fish_quote(s) for o in data["options"] if takes(o) == 2 for s in spellings(o)]
     verbs = ["complete -c usbox -n __fish_use_subcommand -a %s -d %s" % (v["name"], fish_quote(v["help"])) for v in data["verbs"]]
     return (FISH.replace("@ONE@", " ".join(one)).replace("@TWO@", " ".join(two)).replace("@VERBS@", "\n".join(verbs))
+            .replace("@CASES@", "\n".join(line for v in own_verbs(data) for line in fish_verb(v)))
             .replace("@OPTIONS@", "\n".join(fish_option(o) for o in data["options"])))
 
 
@@ -399,11 +505,22 @@ def man_options(data):
     return "\n".join(lines)
 
 
+def man_verbs(data):
+    lines = []
+    for verb in own_verbs(data):
+        lines.append("*usbox %s* %s" % (verb["name"], scdoc_escape(verb["arguments"])))
+        lines += ["\t" + scdoc_escape(verb["help"][0].upper() + verb["help"][1:]) + ".", ""]
+        for option in verb["options"]:
+            argument = " _%s_" % scdoc_escape(option["arg"]) if "arg" in option else ""
+            lines += ["\t%s%s: %s." % (", ".join("*%s*" % scdoc_escape(s) for s in spellings(option)), argument, scdoc_escape(option["help"])), ""]
+    return "\n".join(lines)
+
+
 def man(data, template):
     with open(template, encoding="utf-8") as file:
         text = file.read()
-    assert "\n@OPTIONS@\n" in text, template
-    return text.replace("@OPTIONS@\n", man_options(data))
+    assert "\n@OPTIONS@\n" in text and "\n@VERBS@\n" in text, template
+    return text.replace("@OPTIONS@\n", man_options(data)).replace("@VERBS@\n", man_verbs(data))
 
 
 def main():

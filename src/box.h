@@ -16,6 +16,8 @@ typedef enum {
 
 /* The run as a whole. */
 typedef struct {
+        char *name;  /* NULL: none */
+        bool detach;
         bool rm;
         bool tty;           /* -t: a pty even where stdin is no terminal */
         bool help;          /* --help: show it and do nothing */

@@ -66,6 +66,16 @@ static void print_option(const Option *o, unsigned columns) {
         print_entry(head->str, o->help, columns);
 }
 
+static void print_verb_options(const VerbOption *options) {
+        unsigned columns = width();
+
+        for (const VerbOption *o = options; o->name; o++) {
+                const Option row = { .name = o->name, .short_name = o->short_name, .arg = o->arg, .help = o->help };
+                fputs(o == options ? "\n" : "", stdout);
+                print_option(&row, columns);
+        }
+}
+
 static void print_run_options(void) {
         unsigned columns = width();
         int group = -1;
@@ -88,6 +98,10 @@ int cmd_help_verb(const Verb *verb) {
                g_ascii_toupper(verb->help[0]), verb->help + 1);
         if (verb->run == cmd_run)
                 print_run_options();
+        else if (verb->options)
+                print_verb_options(verb->options);
+        if (verb->box)
+                puts("\nBOX is a name, an id, a beginning of an id that no other has, or \"last\".");
         return 0;
 }
 
@@ -113,12 +127,16 @@ static void set_optional(json_t *object, const char *key, const char *value) {
                 json_object_set_new(object, key, json_string(value));
 }
 
-static json_t *option_to_json(const Option *o) {
-        static const char *const completions[] = {
+static const char *completion_name(OptionComplete complete) {
+        static const char *const names[] = {
                 [COMPLETE_NONE] = "none",       [COMPLETE_FILE] = "file",       [COMPLETE_DIR] = "dir",
                 [COMPLETE_CHOICES] = "choices", [COMPLETE_PROFILE] = "profile", [COMPLETE_USER] = "user",
-                [COMPLETE_SIGNAL] = "signal",
+                [COMPLETE_SIGNAL] = "signal",   [COMPLETE_BOX] = "box",
         };
+        return names[complete];
+}
+
+static json_t *option_to_json(const Option *o) {
         char short_name[] = { o->short_name, '\0' };
         json_t *out = json_object();
 
@@ -130,9 +148,24 @@ static json_t *option_to_json(const Option *o) {
         json_object_set_new(out, "list", json_boolean(o->flags & OPTION_LIST));
         json_object_set_new(out, "two", json_boolean(o->flags & OPTION_TWO));
         json_object_set_new(out, "profile", json_boolean(option_in_profile(o)));
-        json_object_set_new(out, "complete", json_string(completions[o->complete]));
+        json_object_set_new(out, "complete", json_string(completion_name(o->complete)));
         set_optional(out, "choices", o->choices);
         json_object_set_new(out, "help", json_string(o->help));
+        return out;
+}
+
+static json_t *verb_to_json(const Verb *verb) {
+        json_t *out = json_pack("{s:s, s:s, s:s, s:b}", "name", verb->name, "arguments", verb->arguments, "help", verb->help, "box", verb->box);
+        json_t *options = json_array();
+
+        for (const VerbOption *o = verb->options; o && o->name; o++) {
+                char short_name[] = { o->short_name, '\0' };
+                json_t *row = json_pack("{s:s, s:s, s:s}", "name", o->name, "complete", completion_name(o->complete), "help", o->help);
+                set_optional(row, "short", o->short_name ? short_name : NULL);
+                set_optional(row, "arg", o->arg);
+                json_array_append_new(options, row);
+        }
+        json_object_set_new(out, "options", options);
         return out;
 }
 
@@ -140,8 +173,7 @@ static void print_json(const Verb *only) {
         json_t *out = json_object(), *list = json_array();
 
         for (const Verb *verb = only ? only : verbs; verb->name; verb++) {
-                json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "name", verb->name, "arguments", verb->arguments, "help",
-                                                      verb->help));
+                json_array_append_new(list, verb_to_json(verb));
                 if (only)
                         break;
         }

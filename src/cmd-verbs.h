@@ -3,6 +3,8 @@
 
 #include <glib.h>
 
+#include "verb-args.h"
+
 /*
  * One verb of usbox. run() gets the arguments after the verb, NULL-terminated, and returns the exit status, or -1 with
  * error, which main.c prints.
@@ -12,15 +14,27 @@ typedef struct {
         const char *arguments; /* for the usage line; "" where it takes none */
         const char *help;      /* one sentence, no capital, no dot */
         int (*run)(int argc, char **argv, GError **error);
+        const VerbOption *options; /* NULL: run's are the big table, others have none or their own way */
+        bool box;                  /* its words are boxes: what completions offer */
 } Verb;
 
 /* Every verb in the order of the help; ends with a row without a name. Static; in main.c. */
 extern const Verb verbs[];
 
+/* The options of each, for help and completions; each in its verb's file. */
+extern const VerbOption ps_options[], inspect_options[], rm_options[], kill_options[], stop_options[], wait_options[], port_options[];
+
 int cmd_run(int argc, char **argv, GError **error);
 int cmd_diff(int argc, char **argv, GError **error);
 int cmd_doctor(int argc, char **argv, GError **error);
 int cmd_profile(int argc, char **argv, GError **error);
+int cmd_ps(int argc, char **argv, GError **error);
+int cmd_inspect(int argc, char **argv, GError **error);
+int cmd_rm(int argc, char **argv, GError **error);
+int cmd_kill(int argc, char **argv, GError **error);
+int cmd_stop(int argc, char **argv, GError **error);
+int cmd_wait(int argc, char **argv, GError **error);
+int cmd_port(int argc, char **argv, GError **error);
 int cmd_help(int argc, char **argv, GError **error);
 int cmd_version(int argc, char **argv, GError **error);
 

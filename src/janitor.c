@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/proc.h"
 #include "janitor.h"
+#include "runtime.h"
 
 /* The kernel kills a box at once; what takes longer is a machine that hardly runs. */
 #define BOX_END_MS 10000
@@ -61,9 +62,15 @@ static _Noreturn void janitor_main(const BoxDir *dir, const Spec *spec, int life
         /* The box, and then usbox-fs, which writes into the directory: both end with the launcher. */
         for (size_t i = 3; i < n; i++)
                 await(keep[i], i > 3);
-        /* The run was over, and its changes are kept: only its launcher was not done. */
-        if (faccessat(mine.fd, "kept", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-                _exit(0);
+        /* The run was over, and its changes are kept: only its launcher was not done. Or the box has a name or was detached: it is shown
+         * as dead, and stays for who wants to know why. */
+        static const char *const marks[] = { "kept", "held", "state.json" };
+        for (size_t i = 0; i < G_N_ELEMENTS(marks); i++)
+                if (faccessat(mine.fd, marks[i], F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+                        _exit(0);
+        int top = runtime_open(false, NULL);
+        if (top >= 0)
+                runtime_remove(top, dir->id);
         _exit(box_dir_remove(&mine, spec, NULL) ? 0 : 1);
 }
 

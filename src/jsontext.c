@@ -21,8 +21,8 @@ json_t *jsontext_list(const char *const *texts) {
         return list;
 }
 
-char *jsontext_line(json_t *value_take) {
-        char *text = json_dumps(value_take, JSON_COMPACT | JSON_ENSURE_ASCII);
+static char *dump(json_t *value_take, size_t flags) {
+        char *text = json_dumps(value_take, flags | JSON_ENSURE_ASCII);
 
         if (!text) /* as GLib does; nothing else can go wrong with values that were made here */
                 g_error("no memory for a line of JSON");
@@ -30,4 +30,12 @@ char *jsontext_line(json_t *value_take) {
         free(text);
         json_decref(value_take);
         return line;
+}
+
+char *jsontext_line(json_t *value_take) {
+        return dump(value_take, JSON_COMPACT);
+}
+
+char *jsontext_pretty(json_t *value_take) {
+        return dump(value_take, JSON_INDENT(2));
 }

@@ -18,3 +18,6 @@ json_t *jsontext_list(const char *const *texts);
 /* One line, newline included: no blanks, ASCII alone, so that nothing in it steers a terminal that it is shown on. Takes
  * value; the text is the caller's, g_free(). */
 char *jsontext_line(json_t *value_take);
+
+/* The same over several lines, for people. */
+char *jsontext_pretty(json_t *value_take);

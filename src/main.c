@@ -19,6 +19,13 @@
 
 const Verb verbs[] = {
         { "run", "[OPTION...] [--] COMMAND [ARGUMENT...]", "run a command in a new box", cmd_run },
+        { "ps", "[-a] [--json|--quiet]", "list the boxes that run, with -a also those that ended", cmd_ps, ps_options },
+        { "inspect", "BOX...", "print all that is known of a box, as JSON", cmd_inspect, inspect_options, true },
+        { "port", "[--json] BOX", "print a box's published ports", cmd_port, port_options, true },
+        { "wait", "[--json] BOX...", "wait until boxes have ended, and print their exit statuses", cmd_wait, wait_options, true },
+        { "kill", "[-s SIGNAL] BOX...", "send a box's command a signal", cmd_kill, kill_options, true },
+        { "stop", "[-t SECONDS] BOX...", "end boxes: their stop signal, and KILL after a while", cmd_stop, stop_options, true },
+        { "rm", "[-f] BOX...", "forget boxes that have ended, and all that they changed", cmd_rm, rm_options, true },
         { "diff", "BOX [--json|--stat|--patch] [PATH...]", "show what a box changed", cmd_diff },
         { "profile", "list [--json|--quiet] | show [--json] NAME|default", "list profiles, or show what one says",
           cmd_profile },

@@ -35,6 +35,7 @@ typedef enum {
         COMPLETE_PROFILE,
         COMPLETE_USER,
         COMPLETE_SIGNAL,
+        COMPLETE_BOX,
 } OptionComplete;
 
 /*

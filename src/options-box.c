@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "profile.h"
+#include "registry.h"
 #include "spec.h"
 
 #define BEST_EFFORT_CHOICES "keyring|sysfs|ipv6|confine"
@@ -18,6 +19,18 @@ static bool apply_help(Spec *draft, const char *const *values, GError **error) {
 
 static bool apply_profile(Spec *draft, const char *const *values, GError **error) {
         return profile_apply(draft, values[0], error);
+}
+
+static bool apply_name(Spec *draft, const char *const *values, GError **error) {
+        if (!registry_name_ok(values[0])) {
+                g_autofree char *quoted = err_quote(values[0]);
+                err_usage(error, "--name: '%s' cannot be the name of a box", quoted);
+                return err_hint(error, "letters, digits, '.', '_' and '-', at most %d; first a letter or digit; not twelve hexadecimal digits, not last",
+                                BOX_NAME_MAX);
+        }
+        g_free(draft->box.name);
+        draft->box.name = g_strdup(values[0]);
+        return true;
 }
 
 static bool apply_rm(Spec *draft, const char *const *values, GError **error) {
@@ -97,6 +110,13 @@ const Option box_options[] = {
           .complete = COMPLETE_PROFILE,
           .help = "take options from a profile; what stands on the command line wins",
           .apply = apply_profile },
+        { .name = "name",
+          .arg = "NAME",
+          .group = OPTION_BOX,
+          .flags = OPTION_NO_PROFILE,
+          .complete = COMPLETE_BOX,
+          .help = "a name for the box, which then keeps its changes until usbox rm; where there is one that has ended: go on with its files",
+          .apply = apply_name },
         { .name = "rm",
           .group = OPTION_BOX,
           .help = "drop what the command changed as soon as it ends",
@@ -184,6 +204,7 @@ void box_init(BoxSpec *s) {
 }
 
 void box_clear(BoxSpec *s) {
+        g_free(s->name);
         g_free(s->pidfile);
         g_clear_pointer(&s->profiles, g_ptr_array_unref);
 }

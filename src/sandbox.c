@@ -28,6 +28,7 @@
 #include "child.h"
 #include "net-helper.h"
 #include "netstack/config.h"
+#include "presence.h"
 #include "root-hooks.h"
 #include "sandbox.h"
 #include "stdfds.h"
@@ -116,6 +117,17 @@ static bool own_root(const Spec *spec) {
         return true;
 }
 
+/* The directory of the box of that name, which has its id already, or a new one's. */
+static bool open_box_dir(Sandbox *s, GError **error) {
+        const Spec *spec = s->spec;
+        char wanted[BOX_ID_LEN + 1];
+
+        g_strlcpy(wanted, s->id, sizeof wanted);
+        s->dir = spec->box.name ? box_dir_named(spec->box.name, s->id, &spec->caller, error) : box_dir_new(s->id, &spec->caller, error);
+        s->continued = s->dir && !g_str_equal(wanted, s->id);
+        return s->dir || err_step(error, "state");
+}
+
 /* What the child is to have from its first moment on. */
 static bool prepare(Sandbox *s, GError **error) {
         const Spec *spec = s->spec;
@@ -128,6 +140,8 @@ static bool prepare(Sandbox *s, GError **error) {
                 return err_step(error, "stdio");
         if (!state_random_hex(s->id, BOX_ID_LEN, error))
                 return err_step(error, "state");
+        if (presence_is_held(spec) && !open_box_dir(s, error))
+                return false;
         g_autofree char *id = g_strconcat("USBOX_BOX=", s->id, NULL);
         g_autoptr(GStrvBuilder) envp = g_strv_builder_new();
         g_strv_builder_addv(envp, (const char **) spec->process.envp);
@@ -143,11 +157,12 @@ static bool plan(Sandbox *s, GError **error) {
 
         if (spec->net.mode == NET_USER && !net_helper_start(spec, &s->net, error))
                 return err_step(error, "network");
-        if (spec->root.overlay != OVERLAY_NONE && !(s->dir = box_dir_new(s->id, &spec->caller, error)))
-                return err_step(error, "state");
+        if (spec->root.overlay != OVERLAY_NONE && !s->dir && !open_box_dir(s, error))
+                return false;
         if (spec->root.overlay == OVERLAY_FUSE && !fs_helper_start(spec, spec->root.read_only || !s->dir ? -1 : s->dir->fd, &s->fs, error))
                 return false;
-        s->plan = root_plan_new(spec, s->dir ? s->dir->path : NULL, error);
+        bool overlaid = s->dir && spec->root.overlay != OVERLAY_NONE;
+        s->plan = root_plan_new(spec, overlaid ? s->dir->path : NULL, error);
         if (!s->plan || !add_etc_files(s, error) || !plan_share_put(s->share, s->plan, error))
                 return err_step(error, "mount");
         log_step("planned");
@@ -212,12 +227,13 @@ static bool tell_child(const Sandbox *s, WireType type, GError **error) {
         return false;
 }
 
-/* Somebody for the case that we are killed, the directories on disk, and what earlier boxes left whose launcher was. */
+/* Somebody for the case that we are killed, and the directories on disk. */
 static bool fill_box_dir(Sandbox *s, GError **error) {
+        bool overlaid = s->spec->root.overlay != OVERLAY_NONE;
+
         if (!janitor_start(s->dir, s->spec, (int[]){ s->child_pidfd, s->fs.helper.pidfd }, &s->janitor, error) ||
-            (!s->plan->fs && !root_plan_make_dirs(s->plan, s->dir->fd, error)) || !tell_child(s, WIRE_DIRS, error))
+            (!s->plan->fs && !root_plan_make_dirs(s->plan, s->dir->fd, error)) || (overlaid && !tell_child(s, WIRE_DIRS, error)))
                 return err_step(error, "state");
-        box_dir_sweep(s->dir, s->spec);
         return true;
 }
 
@@ -295,30 +311,43 @@ static void end_hooks(const Sandbox *s) {
         }
 }
 
+/* Of a box that is held everything stays, changed or not; but not what never started. */
+static bool is_kept(const Sandbox *s, bool failed, const UpperCount *count) {
+        if (presence_is_held(s->spec))
+                return !s->spec->box.rm && (!failed || s->started || s->continued);
+        return count->changed + count->removed > 0;
+}
+
 /* The upper layer after the run: nothing in it, or not wanted: removed; else kept and named. */
 static bool end_box_dir(Sandbox *s, bool failed, GError **error) {
+        bool held = presence_is_held(s->spec), ends_unnamed = !failed && !held;
         UpperCount count = { 0 };
 
         if (!s->dir) {
-                if (!failed)
+                if (ends_unnamed)
                         box_dir_forget_without(s->spec);
                 return true;
         }
         if (s->plan)
                 root_plan_trim_dirs(s->plan, s->dir->fd, &s->dir->later);
         /* "Until the next run ends": this is it. A run that usbox itself failed is none. */
-        if (!failed)
+        if (ends_unnamed)
                 box_dir_forget(s->dir, s->spec);
-        if (!failed && !s->spec->box.rm)
+        if (held || (!failed && !s->spec->box.rm))
                 box_dir_count(s->dir, s->spec, &count);
-        if (count.changed + count.removed == 0)
+        if (!is_kept(s, failed, &count))
                 return box_dir_remove(s->dir, s->spec, error) ? true : err_step(error, "state");
-        if (!box_dir_keep(s->dir, s->spec, error))
+        if (!box_dir_keep(s->dir, s->spec, held, error) || !presence_keep(s, &count, error))
                 return err_step(error, "state");
         g_autofree char *size = size_text(count.bytes);
-        log_note("changed %" G_GUINT64_FORMAT ", removed %" G_GUINT64_FORMAT
-                 " (%s) in the box; nothing of it is on the host. Until the next run ends it is in %s/upper",
-                 count.changed, count.removed, size, s->dir->path);
+        if (!held)
+                log_note("changed %" G_GUINT64_FORMAT ", removed %" G_GUINT64_FORMAT
+                         " (%s) in the box; nothing of it is on the host. Until the next run ends it is in %s/upper",
+                         count.changed, count.removed, size, s->dir->path);
+        else if (count.changed + count.removed > 0)
+                log_note("changed %" G_GUINT64_FORMAT ", removed %" G_GUINT64_FORMAT
+                         " (%s) in the box; nothing of it is on the host. Until usbox rm %s it is in %s/upper",
+                         count.changed, count.removed, size, s->spec->box.name ? s->spec->box.name : s->id, s->dir->path);
         return true;
 }
 
@@ -378,6 +407,12 @@ int sandbox_run(const Spec *spec, GError **error) {
         end_hooks(&s);
         if (s.interrupted)
                 g_clear_error(&failure);
+        int status = s.interrupted ? 128 + s.interrupted : exit_status(&s);
+        StatusExit how = { .status = status,
+                           .signal = WIFSIGNALED(s.wait_status) ? WTERMSIG(s.wait_status) : 0,
+                           .timeout = s.timed_out,
+                           .usage = &s.usage };
+        presence_note_end(&s, &how, failure);
         if (!end_box_dir(&s, !ok, &late) && !failure && ok)
                 g_propagate_error(&failure, g_steal_pointer(&late));
         janitor_dismiss(&s.janitor);
@@ -387,15 +422,11 @@ int sandbox_run(const Spec *spec, GError **error) {
         /* Told after the payload has had its say, and no reason to throw away what it changed. */
         if (!failure && s.stdio.lost_output)
                 failure = g_steal_pointer(&s.stdio.lost_output);
-        int status = s.interrupted ? 128 + s.interrupted : exit_status(&s);
         if (failure)
                 status_failed(s.status, failure);
         else
-                status_exited(s.status, s.id,
-                              &(StatusExit){ .status = status,
-                                             .signal = WIFSIGNALED(s.wait_status) ? WTERMSIG(s.wait_status) : 0,
-                                             .timeout = s.timed_out,
-                                             .usage = &s.usage });
+                status_exited(s.status, s.id, &how);
+        presence_end(&s);
         janitor_clear(&s.janitor);
         sandbox_clear(&s);
         log_step("cleaned up");

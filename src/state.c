@@ -7,27 +7,22 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
-#include <sched.h>
-#include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/prctl.h>
 #include <sys/random.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/wait.h>
 #include <time.h>
 
 #include "account.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "base/proc.h"
-#include "base/sys.h"
+#include "box-remove.h"
+#include "runtime.h"
 #include "state.h"
-#include "user-map.h"
 
 bool state_random_hex(char *ret, size_t n_digits, GError **error) {
         uint8_t bytes[STATE_RANDOM_MAX / 2];
@@ -40,12 +35,20 @@ bool state_random_hex(char *ret, size_t n_digits, GError **error) {
         return true;
 }
 
-static bool is_id(const char *name) {
+bool state_is_id(const char *name) {
         return strlen(name) == BOX_ID_LEN && strspn(name, "0123456789abcdef") == BOX_ID_LEN;
 }
 
+bool state_write(int dirfd, const char *text, GError **error) {
+        _cleanup_close_ int fd = openat(dirfd, ".state.json", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+        if (fd < 0 || !fd_write_all(fd, text, strlen(text)) || renameat(dirfd, ".state.json", dirfd, "state.json") < 0)
+                return err_set(error, errno, "write state.json");
+        return true;
+}
+
 /* $XDG_DATA_HOME is the caller's to choose; usbox's part of it must be the caller's own and closed to others. */
-static int open_boxes(const Caller *caller, bool make, char **ret_path, GError **error) {
+int state_open_boxes(const Caller *caller, bool make, char **ret_path, GError **error) {
         g_autofree char *data = account_data_dir(caller->home);
         g_autofree char *boxes = g_build_filename(data, "usbox", "boxes", NULL);
         struct stat st;
@@ -75,27 +78,140 @@ static int open_boxes(const Caller *caller, bool make, char **ret_path, GError *
         return fd_steal(&fd);
 }
 
-BoxDir *box_dir_new(const char *id, const Caller *caller, GError **error) {
+/* Not yet locked, and no box: all descriptors but that of the directory of boxes are missing. */
+static BoxDir *open_top(const Caller *caller, GError **error) {
         g_autoptr(BoxDir) dir = g_new0(BoxDir, 1);
 
         dir->boxes_fd = dir->fd = dir->lock_fd = -1;
-        g_strlcpy(dir->id, id, sizeof dir->id);
-        dir->boxes_fd = open_boxes(caller, true, &dir->boxes, error);
-        if (dir->boxes_fd < 0)
-                return NULL;
-        dir->path = g_build_filename(dir->boxes, id, NULL);
+        dir->boxes_fd = state_open_boxes(caller, true, &dir->boxes, error);
+        return dir->boxes_fd >= 0 ? g_steal_pointer(&dir) : NULL;
+}
 
+static void set_id(BoxDir *dir, const char *id) {
+        g_strlcpy(dir->id, id, sizeof dir->id);
+        g_free(dir->path);
+        dir->path = g_build_filename(dir->boxes, id, NULL);
+}
+
+static bool make_dir(BoxDir *dir, const char *id, GError **error) {
+        set_id(dir, id);
         if (mkdirat(dir->boxes_fd, id, 0700) < 0 ||
             (dir->fd = openat(dir->boxes_fd, id, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0) {
                 err_set(error, errno, "make %s", dir->path);
-                err_hint(error, "is the disk full, or the directory read-only? XDG_DATA_HOME chooses another");
-                return NULL;
+                return err_hint(error, "is the disk full, or the directory read-only? XDG_DATA_HOME chooses another");
         }
-        /* Another launcher's is_dead() may hold it for a moment, and then let go of it, since it is new. */
+        /* Another launcher's lock_dead() may hold it for a moment, and then let go of it, since it is new. */
         dir->lock_fd = openat(dir->boxes_fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         if (dir->lock_fd < 0 || flock(dir->lock_fd, LOCK_EX) < 0) {
                 err_set(error, errno, "lock %s", dir->path);
                 (void) unlinkat(dir->boxes_fd, id, AT_REMOVEDIR);
+                return false;
+        }
+        return true;
+}
+
+BoxDir *box_dir_new(const char *id, const Caller *caller, GError **error) {
+        g_autoptr(BoxDir) dir = open_top(caller, error);
+
+        return dir && make_dir(dir, id, error) ? g_steal_pointer(&dir) : NULL;
+}
+
+bool box_dir_mark(const BoxDir *dir, const char *name, const char *text, GError **error) {
+        _cleanup_close_ int fd = openat(dir->fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+        if (fd < 0 || !fd_write_all(fd, text, strlen(text)))
+                return err_set(error, errno, "write %s/%s", dir->path, name);
+        return true;
+}
+
+char *state_box_name(int boxes_fd, const char *id) {
+        char path[64], *text = NULL;
+
+        g_snprintf(path, sizeof path, "%s/name", id);
+        return fd_read_file(boxes_fd, path, BOX_NAME_MAX, &text, NULL) ? text : NULL;
+}
+
+/* The box that has this name: its id. */
+static bool find_named(int boxes_fd, const char *wanted, char ret_id[static BOX_ID_LEN + 1]) {
+        int copy = openat(boxes_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *d = copy >= 0 ? fdopendir(copy) : NULL;
+        bool found = false;
+
+        if (!d)
+                fd_closep(&copy);
+        for (struct dirent *e; d && !found && (e = readdir(d));) {
+                g_autofree char *name = state_is_id(e->d_name) ? state_box_name(boxes_fd, e->d_name) : NULL;
+                found = name && g_str_equal(name, wanted);
+                if (found)
+                        g_strlcpy(ret_id, e->d_name, BOX_ID_LEN + 1);
+        }
+        if (d)
+                closedir(d);
+        return found;
+}
+
+/* Whoever looks whether a box is dead holds its lock for a moment; a launcher for as long as it lives. */
+#define LOCK_TRIES 40
+#define LOCK_WAIT_US 25000
+
+int box_dir_lock(int boxes_fd, const char *id, GError **error) {
+        _cleanup_close_ int fd = openat(boxes_fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        struct stat st;
+        int r = -1;
+
+        for (int i = 0; fd >= 0 && i < LOCK_TRIES && (r = flock(fd, LOCK_EX | LOCK_NB)) < 0 && errno == EWOULDBLOCK; i++)
+                g_usleep(LOCK_WAIT_US);
+        if (fd >= 0 && r == 0 && fstat(fd, &st) == 0 && st.st_nlink == 0)
+                errno = ENOENT; /* removed meanwhile */
+        else if (r == 0)
+                return fd_steal(&fd);
+        err_set(error, errno, "lock box %s", id);
+        return -1;
+}
+
+/* The lock on all boxes: two runs must not make the same name. */
+static int lock_boxes(const BoxDir *dir, GError **error) {
+        _cleanup_close_ int fd = openat(dir->boxes_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        if (fd < 0 || flock(fd, LOCK_EX) < 0) {
+                err_set(error, errno, "lock %s", dir->boxes);
+                return -1;
+        }
+        return fd_steal(&fd);
+}
+
+static bool taken(const char *name, const char *id, GError **error) {
+        err_set(error, 0, "box %s (%s) is running", name, id);
+        return err_hint(error, "usbox exec %s -- COMMAND, usbox stop %s, or another --name", name, name);
+}
+
+BoxDir *box_dir_named(const char *name, char id[static BOX_ID_LEN + 1], const Caller *caller, GError **error) {
+        g_autoptr(BoxDir) dir = open_top(caller, error);
+        _cleanup_close_ int all = dir ? lock_boxes(dir, error) : -1;
+        char known[BOX_ID_LEN + 1];
+
+        while (all >= 0 && find_named(dir->boxes_fd, name, known)) {
+                g_autoptr(GError) failure = NULL;
+                if (runtime_box_runs(known)) {
+                        taken(name, known, error);
+                        return NULL;
+                }
+                dir->lock_fd = box_dir_lock(dir->boxes_fd, known, &failure);
+                if (dir->lock_fd < 0 && err_get_errno(failure) == ENOENT)
+                        continue;
+                if (dir->lock_fd < 0) {
+                        taken(name, known, error);
+                        return NULL;
+                }
+                set_id(dir, known);
+                g_strlcpy(id, known, BOX_ID_LEN + 1);
+                dir->fd = openat(dir->boxes_fd, known, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                return dir->fd >= 0 ? g_steal_pointer(&dir) : (err_set(error, errno, "%s", dir->path), NULL);
+        }
+        if (all < 0 || !make_dir(dir, id, error))
+                return NULL;
+        if (!box_dir_mark(dir, "held", "", error) || !box_dir_mark(dir, "name", name, error)) {
+                (void) box_remove_part(&dir->later, dir->boxes_fd, id, NULL);
                 return NULL;
         }
         return g_steal_pointer(&dir);
@@ -111,143 +227,23 @@ void box_dir_free(BoxDir *dir) {
         g_free(dir);
 }
 
-/* Deeper than this a directory is moved up to be removed from there: descriptors and stack are bounded, its depth is not. */
-#define REMOVE_DEPTH 48
-
-/* One removal: where what lies too deep is moved to, and how many were. */
-typedef struct {
-        int top;
-        unsigned moved;
-        FdLater *later;
-} Removal;
-
-/* rm -rf of name below dirfd. 0, or the errno of the first thing that could not be removed (the rest is tried). */
-static int remove_below(Removal *r, int dirfd, const char *name, unsigned char type, int depth) {
-        if (type != DT_DIR) {
-                if (fd_later_unlink(r->later, dirfd, name, 0) == 0 || errno == ENOENT)
-                        return 0;
-                if (errno != EISDIR && errno != EPERM)
-                        return errno;
-        }
-        if (fd_later_unlink(r->later, dirfd, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
-                return 0;
-        if (errno != ENOTEMPTY && errno != EEXIST)
-                return errno;
-        if (depth >= REMOVE_DEPTH) {
-                char place[32];
-                g_snprintf(place, sizeof place, ".deep-%u", r->moved++);
-                /* Moving a directory changes its "..", which needs the right to write it. If this fails, so does that. */
-                int mode_set = fchmodat(dirfd, name, 0700, 0);
-                (void) mode_set;
-                return renameat2(dirfd, name, r->top, place, RENAME_NOREPLACE) == 0 ? 0 : errno;
-        }
-
-        /* The box may have taken the rights on its directories away, and overlayfs does on its workdir. */
-        int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+/* No launcher holds the box, and its run ended as kept says: its lock, so that nobody else takes it. -1: none such. */
+static int lock_dead(int boxes_fd, const char *id, bool kept) {
+        char marker[64];
         struct stat st;
-        if (fd < 0 && errno == EACCES && fchmodat(dirfd, name, 0700, 0) == 0)
-                fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        else if (fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 0700) != 0700 && fchmod(fd, 0700) < 0)
-                log_step("chmod: %s", g_strerror(errno));
-        DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-        if (!d) {
-                int saved = errno;
-                fd_closep(&fd);
-                return saved;
-        }
-        int first = 0;
-        for (struct dirent *e; (e = readdir(d));) {
-                if (g_str_equal(e->d_name, ".") || g_str_equal(e->d_name, ".."))
-                        continue;
-                int error = remove_below(r, fd, e->d_name, e->d_type, depth + 1);
-                if (error != 0 && first == 0)
-                        first = error;
-        }
-        closedir(d);
-        if (fd_later_unlink(r->later, dirfd, name, AT_REMOVEDIR) == 0)
-                return 0;
-        return first ? first : errno;
-}
 
-/* name below dirfd, with what of it was moved into the directory name itself, or beside it. */
-static int remove_tree(FdLater *later, int dirfd, const char *name) {
-        Removal r = { .top = dirfd, .later = later };
-        int error = remove_below(&r, dirfd, name, DT_DIR, 0);
-
-        for (unsigned i = 0; i < r.moved && error == 0; i++) {
-                char place[32];
-                g_snprintf(place, sizeof place, ".deep-%u", i);
-                error = remove_below(&r, dirfd, place, DT_DIR, 0);
-        }
-        return error;
-}
-
-/*
- * The same inside a user namespace with all of the caller's ids: files of subordinate ids are removed by its root. Not this run's maps:
- * the box may be an earlier one's, which had others.
- */
-static int remove_tree_mapped(int dirfd, const char *name, const Spec *spec) {
-        int gate[2], result = EACCES; /* as without them */
-        _cleanup_close_ int go = -1, answer = -1;
-
-        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, gate) < 0)
-                return errno;
-        struct clone_args args = { .flags = CLONE_NEWUSER, .exit_signal = SIGCHLD };
-        pid_t pid = sys_clone3(&args);
-        if (pid < 0) {
-                result = errno;
-                close(gate[0]);
-                close(gate[1]);
-                return result;
-        }
-        if (pid == 0) {
-                char byte;
-                close(gate[0]);
-                (void) prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-                if (read(gate[1], &byte, 1) != 1)
-                        _exit(EIO & 0x7f);
-                _exit(remove_tree(&(FdLater){ .n = FD_LATER_MAX }, dirfd, name) & 0x7f);
-        }
-        close(gate[1]);
-        go = gate[0];
-        if (!user_map_all_ids(spec, pid, NULL) || write(go, "M", 1) != 1)
-                kill(pid, SIGKILL);
-        int status;
-        if (proc_wait(pid, &status) && WIFEXITED(status))
-                result = WEXITSTATUS(status);
-        return result;
-}
-
-/* The errno of a removal: one that the rights of the caller's other ids may help against (real root has them all). */
-static bool wants_other_ids(int errnum, const Spec *spec) {
-        return (errnum == EACCES || errnum == EPERM) && spec->caller.uid != 0;
-}
-
-/* upper/ last: until then the directory is recognised for what it is. What is moved on the way stays in the box's own directory. */
-static int remove_box(FdLater *later, int boxes_fd, const char *id, const Spec *spec) {
+        /* Asked first, and by name: of hundreds of boxes only those that ended are opened. */
+        g_snprintf(marker, sizeof marker, "%s/kept", id);
+        if ((faccessat(boxes_fd, marker, F_OK, 0) == 0) != kept)
+                return -1;
         _cleanup_close_ int box = openat(boxes_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        static const char *const parts[] = { "work", "tmp", "hooks", "hooks-work", "upper", NULL };
-
-        for (const char *const *part = parts; box >= 0 && *part; part++) {
-                int r = remove_tree(later, box, *part);
-                if (wants_other_ids(r, spec))
-                        r = remove_tree_mapped(box, *part, spec);
-                if (r != 0)
-                        return r;
-        }
-        return remove_tree(later, boxes_fd, id);
-}
-
-/* No launcher holds the box, and its run ended as kept says. */
-static bool is_dead(int box, bool kept) {
-        struct stat st;
-
-        if (flock(box, LOCK_EX | LOCK_NB) < 0)
-                return false;
+        if (box < 0 || flock(box, LOCK_EX | LOCK_NB) < 0)
+                return -1;
         /* Empty: its launcher is between mkdir and lock, or was killed there: a minute tells. */
         if (faccessat(box, "upper", F_OK, 0) < 0 && (fstat(box, &st) < 0 || time(NULL) - st.st_mtime < 60))
-                return false;
-        return (faccessat(box, "kept", F_OK, 0) == 0) == kept;
+                return -1;
+        bool dead = faccessat(box, "held", F_OK, 0) < 0 && (faccessat(box, "kept", F_OK, 0) == 0) == kept;
+        return dead ? fd_steal(&box) : -1;
 }
 
 static void remove_dead(BoxDir *dir, const Spec *spec, bool kept) {
@@ -258,13 +254,12 @@ static void remove_dead(BoxDir *dir, const Spec *spec, bool kept) {
                 return;
         }
         for (struct dirent *e; (e = readdir(d));) {
-                if (!is_id(e->d_name) || g_str_equal(e->d_name, dir->id))
+                if (!state_is_id(e->d_name) || g_str_equal(e->d_name, dir->id))
                         continue;
-                _cleanup_close_ int box =
-                        openat(dir->boxes_fd, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-                if (box < 0 || !is_dead(box, kept))
+                _cleanup_close_ int lock = lock_dead(dir->boxes_fd, e->d_name, kept);
+                if (lock < 0)
                         continue;
-                int r = remove_box(&dir->later, dir->boxes_fd, e->d_name, spec);
+                int r = box_remove(&dir->later, dir->boxes_fd, e->d_name, spec);
                 if (r != 0)
                         log_step("box %s could not be removed: %s", e->d_name, g_strerror(r));
         }
@@ -283,29 +278,26 @@ void box_dir_forget_without(const Spec *spec) {
         g_autoptr(BoxDir) dir = g_new0(BoxDir, 1);
 
         dir->fd = dir->lock_fd = -1;
-        dir->boxes_fd = open_boxes(&spec->caller, false, NULL, NULL);
+        dir->boxes_fd = state_open_boxes(&spec->caller, false, NULL, NULL);
         if (dir->boxes_fd >= 0)
                 remove_dead(dir, spec, true);
 }
 
-bool box_dir_keep(BoxDir *dir, const Spec *spec, GError **error) {
-        static const char *const done[] = { "tmp", "work", "hooks", "hooks-work", NULL };
+bool box_dir_keep(BoxDir *dir, const Spec *spec, bool held, GError **error) {
+        /* usbox-fs goes on with its index of hard links when the box is continued; of the kernel's overlay nothing is of use. */
+        bool continued = held && spec->root.overlay == OVERLAY_FUSE;
+        const char *const done[] = { "tmp", "hooks", "hooks-work", continued ? NULL : "work", NULL };
 
         for (const char *const *part = done; *part; part++) {
-                int r = remove_tree(&dir->later, dir->fd, *part);
-                if (wants_other_ids(r, spec))
-                        r = remove_tree_mapped(dir->fd, *part, spec);
+                int r = box_remove_part(&dir->later, dir->fd, *part, spec);
                 if (r != 0)
                         log_step("%s/%s could not be removed: %s", dir->path, *part, g_strerror(r));
         }
-        _cleanup_close_ int kept = openat(dir->fd, "kept", O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (kept < 0)
-                return err_set(error, errno, "keep %s", dir->path);
-        return true;
+        return box_dir_mark(dir, held ? "held" : "kept", "", error);
 }
 
 bool box_dir_remove(BoxDir *dir, const Spec *spec, GError **error) {
-        int r = remove_box(&dir->later, dir->boxes_fd, dir->id, spec);
+        int r = box_remove(&dir->later, dir->boxes_fd, dir->id, spec);
         if (r == 0)
                 return true;
         err_set(error, r, "remove %s", dir->path);

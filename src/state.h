@@ -9,15 +9,32 @@
 
 #define BOX_ID_LEN 12
 
+#define BOX_NAME_MAX 64
+
 #define STATE_RANDOM_MAX 64
 
 /* n_digits (even, at most STATE_RANDOM_MAX) lower-case hexadecimal digits and a NUL: a box's id, a machine's id. */
 bool state_random_hex(char *ret, size_t n_digits, GError **error);
 
+/* It looks like an id. */
+bool state_is_id(const char *name);
+
+/* The directory of all boxes' directories (O_PATH), made where it is missing and make is set; its real path, unless ret_path is NULL. -1 with
+ * error. */
+int state_open_boxes(const Caller *caller, bool make, char **ret_path, GError **error);
+
+/* Write state.json below dirfd, by rename. */
+bool state_write(int dirfd, const char *text, GError **error);
+
+/* The name of box id below boxes_fd, or NULL; the caller's. */
+char *state_box_name(int boxes_fd, const char *id);
+
 /*
  * A box's directory on the host, $XDG_DATA_HOME/usbox/boxes/ID, locked by flock(2) while the launcher lives: upper/ (what the box
- * changed), work/ (the overlay's), tmp/ (its /var/tmp), hooks/ and hooks-work/ (with --overlay=fuse: project hooks while the box runs)
- * and, once the run has ended and left changes, kept.
+ * changed), work/ (the overlay's), tmp/ (its /var/tmp), hooks/ and hooks-work/ (with --overlay=fuse: project hooks while the box runs),
+ * name (where it has one), log (with --detach), state.json (where it is to outlive its launcher). Two marks say that its end is not to remove it: kept,
+ * made at the end of an unnamed run that left changes, until the next one ends; and held, until `usbox rm`: made at the start
+ * of a named one, at the end of a detached one.
  */
 typedef struct {
         char *boxes; /* real path of .../usbox/boxes */
@@ -31,6 +48,15 @@ typedef struct {
 /* Make the directory of a new box and lock it. NULL with error and hint. */
 BoxDir *box_dir_new(const char *id, const Caller *caller, GError **error);
 
+/* The box of that name, or a new one of it: id (in: for a new one) is the box's. An error where it is running. */
+BoxDir *box_dir_named(const char *name, char id[static BOX_ID_LEN + 1], const Caller *caller, GError **error);
+
+/* The lock of box id, waited for a moment. -1 with error: ENOENT in it where there is no such box, EWOULDBLOCK where its launcher has it. */
+int box_dir_lock(int boxes_fd, const char *id, GError **error);
+
+/* Write a small file of the box's directory. */
+bool box_dir_mark(const BoxDir *dir, const char *name, const char *text, GError **error);
+
 /* Removes nothing; releases the lock. */
 void box_dir_free(BoxDir *dir);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BoxDir, box_dir_free)
@@ -38,10 +64,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(BoxDir, box_dir_free)
 /* Remove what boxes left whose launcher was killed: unlocked and not kept. */
 void box_dir_sweep(BoxDir *dir, const Spec *spec);
 
-/* The run is over: forget what the one before it left (all that is kept), keep the directory (only its upper/), or remove it. */
+/* The run is over: forget what the unnamed one before it left (all that is kept), keep the directory (held: until it is removed by hand), or
+ * remove it. */
 void box_dir_forget(BoxDir *dir, const Spec *spec);
 void box_dir_forget_without(const Spec *spec); /* the same for a run that has no directory: where there are none, none is made */
-bool box_dir_keep(BoxDir *dir, const Spec *spec, GError **error);
+bool box_dir_keep(BoxDir *dir, const Spec *spec, bool held, GError **error);
 bool box_dir_remove(BoxDir *dir, const Spec *spec, GError **error);
 
 /* What a run changed: names in upper/ after root_plan_trim_dirs(). */

@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/wire.h"
 #include "netstack/config.h"
+#include "presence.h"
 #include "seen.h"
 #include "supervise.h"
 
@@ -51,7 +52,7 @@ int supervise_signals(GError **error) {
         return fd;
 }
 
-static void send_signal(Sandbox *s, int sig) {
+void supervise_signal(Sandbox *s, int sig) {
         if (s->child_wire >= 0)
                 (void) wire_send(s->child_wire, WIRE_SIGNAL, g_variant_new("(i)", sig), NULL, 0, NULL);
 }
@@ -97,8 +98,10 @@ static bool maybe_go(Sandbox *s, GError **error) {
 
         if (s->go_sent || s->payload_wire < 0 || (s->net.helper.pid > 0 && !s->net.ports) ||
             (s->fs.helper.pid > 0 && !s->fs.ready) || (s->stdio.pty_wanted && !s->term) ||
-            (s->spec->box.pidfile && s->payload_pidfd < 0))
+            ((s->spec->box.pidfile || presence_is_held(s->spec)) && s->payload_pidfd < 0))
                 return true;
+        if (presence_is_held(s->spec) && !presence_begin(s, error))
+                return false;
         if (!status_write_pidfile(s->status, s->payload, error))
                 return err_step(error, "status");
         log_step("go");
@@ -210,6 +213,8 @@ static bool on_payload_message(Sandbox *s, GError **error) {
                 return true; /* it died: init says so */
         s->started = true;
         log_step("started");
+        if (!presence_begin(s, error))
+                return false;
         if (s->spec->box.timeout_ns)
                 s->deadline = g_get_monotonic_time() + (gint64) (s->spec->box.timeout_ns / 1000);
         if (s->status)
@@ -227,19 +232,19 @@ static void on_signal(Sandbox *s, int sig) {
                 break;
         case SIGCONT:
                 if (s->started && !s->stdio.plan.pty[0])
-                        send_signal(s, SIGCONT);
+                        supervise_signal(s, SIGCONT);
                 break;
         case SIGTSTP:
         case SIGTTIN:
         case SIGTTOU:
                 /* With a pty ^Z arrives as a byte; this one is somebody's kill(1), or the terminal's without a pty. */
                 if (!s->stdio.plan.pty[0])
-                        send_signal(s, SIGSTOP);
+                        supervise_signal(s, SIGSTOP);
                 (void) raise(SIGSTOP);
                 break;
         default:
                 if (s->started)
-                        send_signal(s, sig);
+                        supervise_signal(s, sig);
                 else if (!s->early_signal)
                         s->early_signal = sig;
         }
@@ -249,6 +254,14 @@ static void read_signals(Sandbox *s) {
         struct signalfd_siginfo info;
         while (read(s->signals, &info, sizeof info) == sizeof info)
                 on_signal(s, (int) info.ssi_signo);
+}
+
+void supervise_stop(Sandbox *s, gint64 grace) {
+        s->deadline = 0; /* it is no timeout any more */
+        s->stopping = true;
+        s->kill_deadline = MAX(g_get_monotonic_time() + grace, 1);
+        supervise_signal(s, s->spec->box.stop_signal);
+        supervise_signal(s, SIGCONT);
 }
 
 static void check_time(Sandbox *s) {
@@ -261,8 +274,8 @@ static void check_time(Sandbox *s) {
                 s->deadline = 0;
                 s->timed_out = true;
                 s->kill_deadline = now + STOP_GRACE;
-                send_signal(s, s->spec->box.stop_signal);
-                send_signal(s, SIGCONT);
+                supervise_signal(s, s->spec->box.stop_signal);
+                supervise_signal(s, SIGCONT);
         }
 }
 
@@ -285,7 +298,8 @@ enum {
         POLL_FS,
         POLL_TERM,
         POLL_RELAY = POLL_TERM + TERM_N_FDS,
-        POLL_N = POLL_RELAY + 3 * RELAY_N_FDS
+        POLL_CONTROL = POLL_RELAY + 3 * RELAY_N_FDS,
+        POLL_N = POLL_CONTROL + CONTROL_N_FDS
 };
 
 static void fill_poll(const Sandbox *s, struct pollfd fds[static POLL_N]) {
@@ -299,6 +313,8 @@ static void fill_poll(const Sandbox *s, struct pollfd fds[static POLL_N]) {
         for (int i = 0; i < 3; i++)
                 if (s->stdio.relays[i])
                         relay_poll(s->stdio.relays[i], fds + POLL_RELAY + i * RELAY_N_FDS);
+        if (s->control && !s->exited)
+                control_poll(s->control, fds + POLL_CONTROL);
 }
 
 /* Output that the payload wrote before it ended is still on its way. */
@@ -338,7 +354,7 @@ static bool dispatch_bytes(Sandbox *s, const struct pollfd fds[static POLL_N], G
         /* Whoever reads the terminal's output has gone: what a terminal that was unplugged sends. */
         if (s->term && term_output_gone(s->term) && !s->hung_up) {
                 s->hung_up = true;
-                send_signal(s, SIGHUP);
+                supervise_signal(s, SIGHUP);
         }
         return dispatch_relays(s, fds, error);
 }
@@ -354,7 +370,7 @@ static void judge_early_signal(Sandbox *s) {
         if (!s->early_signal)
                 return;
         if (s->started)
-                send_signal(s, s->early_signal);
+                supervise_signal(s, s->early_signal);
         else if (poll(wires, G_N_ELEMENTS(wires), 0) == 0)
                 s->interrupted = s->early_signal;
         else
@@ -386,6 +402,8 @@ static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError 
         judge_early_signal(s);
         if (s->interrupted)
                 return err_set(error, EINTR, "interrupted");
+        if (s->control)
+                control_dispatch(s->control, s, fds + POLL_CONTROL);
         return dispatch_bytes(s, fds, error);
 }
 
@@ -405,7 +423,7 @@ static bool init_died(Sandbox *s, GError **error) {
         /* It ends without a word where the payload failed first. */
         if (!read_payload_wire(s, error))
                 return false;
-        if (s->timed_out && s->started) {
+        if ((s->timed_out || s->stopping) && s->started) {
                 s->wait_status = SIGKILL;
                 return true;
         }

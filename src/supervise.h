@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include <jansson.h>
 #include <sys/resource.h>
 #include <sys/types.h>
 
+#include "control.h"
 #include "fs-helper.h"
 #include "janitor.h"
 #include "net-helper.h"
 #include "root-share.h"
+#include "runtime.h"
 #include "seccomp.h"
 #include "spec.h"
 #include "state.h"
@@ -16,14 +19,15 @@
 #include "term.h"
 #include "user-map.h"
 
-/* A box while it runs; of sandbox.c and supervise.c alone. */
-typedef struct {
+/* A box while it runs; of sandbox.c, supervise.c and what serves its control socket. */
+typedef struct Sandbox {
         const Spec *spec;
         char id[BOX_ID_LEN + 1];
         char **envp;
         RootPlan *plan;
         PlanShare *share; /* where the child finds a copy of it */
-        BoxDir *dir; /* NULL with --overlay=none */
+        BoxDir *dir; /* NULL with --overlay=none, unless the box has a name or is detached */
+        bool continued; /* dir is an earlier run's */
         SeccompProgram filter;
         Stdio stdio;
         Status *status;
@@ -41,12 +45,17 @@ typedef struct {
         pid_t payload;     /* as the host sees it; 0 before ROOTED */
         /* Held only to be let go of last, see release_kernel_object(); -1 before they come. */
         int mount_ns, tap;
-        bool go_sent, started, exited, child_ended, timed_out, hung_up;
+        bool go_sent, started, exited, child_ended, timed_out, stopping, hung_up;
         int wait_status;                /* the payload's */
         int early_signal;               /* came before the payload's exec was seen, or 0 */
         int interrupted;                /* a signal that ended the start, or 0 */
         gint64 deadline, kill_deadline; /* g_get_monotonic_time(); 0: none */
         struct rusage usage;
+        /* presence.c's; NULL before it is shown to others. */
+        json_t *record;
+        RuntimeBox *runtime;
+        Control *control;
+        int end_status; /* for who waits */
 } Sandbox;
 
 /* Block what the launcher reads from a signalfd, ignore SIGPIPE; the signalfd, or -1 with error. */
@@ -54,3 +63,7 @@ int supervise_signals(GError **error);
 
 /* From MAPPED to the end of init: messages, signals, terminal, time limit. False with error if the box failed. */
 bool supervise(Sandbox *s, GError **error);
+
+/* For the control socket: send the command a signal; send the stop signal, and SIGKILL to the box after grace (microseconds). */
+void supervise_signal(Sandbox *s, int sig);
+void supervise_stop(Sandbox *s, gint64 grace);

@@ -39,6 +39,13 @@ static const WireRow wire_table[WIRE_TYPE_MAX] = {
         [WIRE_FS_CONFIG] = { "FS_CONFIG", "a{sv}", 0, "launcher", "usbox-fs" },
         [WIRE_FS_MOUNT] = { "FS_MOUNT", "()", 4, "launcher", "usbox-fs" },
         [WIRE_FS_READY] = { "FS_READY", "()", 0, "usbox-fs", "launcher" },
+        [WIRE_CTL_SIGNAL] = { "CTL_SIGNAL", "(i)", 0, "verb", "launcher" },
+        [WIRE_CTL_STOP] = { "CTL_STOP", "(u)", 0, "verb", "launcher" },
+        [WIRE_CTL_WAIT] = { "CTL_WAIT", "()", 0, "verb", "launcher" },
+        [WIRE_CTL_INSPECT] = { "CTL_INSPECT", "()", 0, "verb", "launcher" },
+        [WIRE_CTL_OK] = { "CTL_OK", "()", 0, "launcher", "verb" },
+        [WIRE_CTL_TEXT] = { "CTL_TEXT", "()", 1, "launcher", "verb" },
+        [WIRE_CTL_EXITED] = { "CTL_EXITED", "(i)", 0, "launcher", "verb" },
         [WIRE_ERROR] = { "ERROR", "(iisss)", 0, "any", "launcher" },
 };
 

@@ -40,7 +40,16 @@ typedef enum {
         WIRE_FS_MOUNT,  /* + what WIRE_FS_FDS had */
         /* usbox-fs → launcher */
         WIRE_FS_READY, /* confined and serving */
-        /* any → launcher */
+        /* a verb → launcher, over the control socket */
+        WIRE_CTL_SIGNAL,  /* (i) to the command */
+        WIRE_CTL_STOP,    /* (u) the stop signal, and SIGKILL so many milliseconds later; EXITED comes */
+        WIRE_CTL_WAIT,    /* EXITED comes when the box has ended */
+        WIRE_CTL_INSPECT, /* TEXT comes */
+        /* launcher → a verb */
+        WIRE_CTL_OK,
+        WIRE_CTL_TEXT,   /* + a sealed memfd */
+        WIRE_CTL_EXITED, /* (i) usbox's exit status for it */
+        /* any → launcher; launcher → a verb */
         WIRE_ERROR, /* (iisss) UsboxErrorCode, errno, step, text, hint */
         WIRE_TYPE_MAX
 } WireType;

@@ -152,7 +152,7 @@ def test_killed_launcher_leaves_no_file(box):
     assert proc.stdout.readline() == b"ready\n"
     proc.kill()
     proc.wait()
-    files = lambda: {p for p in box.state() - before if os.path.basename(p) not in ("usbox", "boxes")}  # noqa: E731
+    files = lambda: {p for p in box.state() - before if os.path.basename(p) not in ("usbox", "boxes", "last", "events")}  # noqa: E731
     wait_until(lambda: not files(), 1.0)
     assert not files()
 

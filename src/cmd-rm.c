@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * usbox rm: forget boxes that have ended, or with -f end them first.
+ *
+ * Role: verb. Privileges: the caller's (newuidmap must work for files of other ids). Threads: one.
+ */
+#include <signal.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "box-remove.h"
+#include "cmd-verbs.h"
+#include "control-client.h"
+#include "runtime.h"
+
+const VerbOption rm_options[] = {
+        { .name = "force", .short_name = 'f', .help = "kill those that run" },
+        { 0 },
+};
+
+/* The launcher then takes down and removes what it removes at any end. */
+static bool end_running(const BoxInfo *box, GError **error) {
+        _cleanup_close_ int fd = control_open(box, error);
+
+        return fd >= 0 && (wire_send(fd, WIRE_CTL_STOP, g_variant_new("(u)", 0), NULL, 0, error) || err_step(error, "box")) &&
+               control_await(fd, error) >= 0;
+}
+
+/* Another rm may be doing the same: what is gone is gone. Its directory's lock keeps `run --name` from going on with it meanwhile. */
+static bool remove_files(const Spec *spec, const BoxInfo *box, GError **error) {
+        g_autoptr(GError) failure = NULL;
+        FdLater later = { .n = 0 };
+
+        _cleanup_close_ int top = runtime_open(false, NULL);
+        _cleanup_close_ int boxes = state_open_boxes(&spec->caller, false, NULL, &failure);
+        _cleanup_close_ int lock = boxes >= 0 ? box_dir_lock(boxes, box->id, &failure) : -1;
+        if (lock < 0 && err_get_errno(failure) != ENOENT) {
+                g_propagate_error(error, g_steal_pointer(&failure));
+                return false;
+        }
+        if (top >= 0 && runtime_is_locked(top, box->id))
+                return err_set(error, EBUSY, "box %s was started again", box->id);
+        if (top >= 0)
+                runtime_remove(top, box->id);
+        int r = lock >= 0 ? box_remove(&later, boxes, box->id, spec) : 0;
+        fd_later_release(&later);
+        return r == 0 || err_set(error, r, "remove box %s", box->id);
+}
+
+static bool remove_one(const Spec *spec, const char *name, bool force, GError **error) {
+        g_autoptr(BoxInfo) box = registry_find(&spec->caller, name, error);
+
+        if (!box)
+                return false;
+        if (box->state == BOX_RUNNING) {
+                if (!force) {
+                        err_set(error, 0, "box %s is running", box->name ? box->name : box->id);
+                        err_hint(error, "usbox stop %s, or usbox rm -f %s", box->name ? box->name : box->id, box->name ? box->name : box->id);
+                        return err_step(error, "box");
+                }
+                if (!end_running(box, error))
+                        return false;
+        }
+        return remove_files(spec, box, error) || err_step(error, "state");
+}
+
+int cmd_rm(int argc, char **argv, GError **error) {
+        g_auto(VerbArgs) args = { 0 };
+
+        if (!verb_args_parse(&args, "rm", rm_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "rm", 1, G_MAXUINT, error))
+                return -1;
+        g_autoptr(Spec) spec = spec_new(error);
+        for (guint i = 0; spec && i < verb_args_n_words(&args); i++)
+                if (!remove_one(spec, verb_args_word(&args, i), verb_args_has(&args, "force"), error))
+                        return -1;
+        return spec ? 0 : -1;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The control socket from a verb's side.
+ *
+ * Role: verbs. Privileges: the caller's. Threads: one.
+ */
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "control-client.h"
+#include "runtime.h"
+
+#define TEXT_MAX (16 * 1024 * 1024)
+
+/* A launcher answers at once, unless it was stopped (^Z). */
+#define ANSWER_S 5
+
+int control_open(const BoxInfo *box, GError **error) {
+        const struct timeval patience = { .tv_sec = ANSWER_S };
+        int fd = runtime_connect(box->id, error);
+
+        if (fd < 0)
+                err_step(error, "box");
+        else
+                (void) setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        return fd;
+}
+
+/* Why it does not answer: in its own words, or that it is stopped. */
+static bool explain(const BoxInfo *box, GError *failure_take, GError **error) {
+        if (err_get_errno(failure_take) == EAGAIN) {
+                err_set(error, 0, "the launcher of box %s does not answer", box->name ? box->name : box->id);
+                err_hint(error, "it may be stopped: kill -CONT %d", (int) json_integer_value(json_object_get(box->facts, "launcher")));
+                g_error_free(failure_take);
+        } else {
+                g_propagate_error(error, failure_take);
+        }
+        return err_step(error, "box");
+}
+
+bool control_ask(const BoxInfo *box, int fd, WireType request, GVariant *body, WireType answer, WireMessage *ret, GError **error) {
+        g_autoptr(GError) failure = NULL;
+
+        return (wire_send(fd, request, body, NULL, 0, &failure) && wire_expect(fd, "the box's launcher", answer, ret, &failure)) ||
+               explain(box, g_steal_pointer(&failure), error);
+}
+
+bool control_do(const BoxInfo *box, WireType request, GVariant *body, GError **error) {
+        g_autoptr(GVariant) held = body ? g_variant_ref_sink(body) : NULL;
+        _cleanup_close_ int fd = control_open(box, error);
+        g_auto(WireMessage) m = { 0 };
+
+        return fd >= 0 && control_ask(box, fd, request, held, WIRE_CTL_OK, &m, error);
+}
+
+char *control_text(const BoxInfo *box, WireType request, GError **error) {
+        _cleanup_close_ int fd = control_open(box, error);
+        g_auto(WireMessage) m = { 0 };
+        char *text = NULL;
+
+        if (fd < 0 || !control_ask(box, fd, request, NULL, WIRE_CTL_TEXT, &m, error))
+                return NULL;
+        if (!fd_read_all(m.fds[0], TEXT_MAX, &text, NULL)) {
+                err_set(error, errno, "read the launcher's answer");
+                err_step(error, "box");
+        }
+        return text;
+}
+
+int control_await(int fd, GError **error) {
+        const struct timeval for_ever = { 0 };
+        g_auto(WireMessage) m = { 0 };
+        int status = -1;
+
+        (void) setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &for_ever, sizeof for_ever);
+        if (wire_expect(fd, "the box's launcher", WIRE_CTL_EXITED, &m, error))
+                g_variant_get(m.body, "(i)", &status);
+        else
+                err_step(error, "box");
+        return status;
+}
+
+int control_ended_status(const BoxInfo *box, GError **error) {
+        json_t *status = json_object_get(box->facts, "status");
+
+        if (box->state == BOX_EXITED && json_is_integer(status))
+                return (int) json_integer_value(status) & 0xff;
+        err_set(error, 0, "how box %s ended is not known: %s", box->name ? box->name : box->id,
+                box->state == BOX_DEAD ? "its launcher was killed" : "its state.json is damaged");
+        err_step(error, "box");
+        return -1;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/wire.h"
+#include "registry.h"
+
+/* A box's control socket from a verb's side. Errors name the box. */
+
+/* Connect to a running box. -1 with error. */
+int control_open(const BoxInfo *box, GError **error);
+
+/* Ask, and wait some seconds for the answer of that type. An ERROR becomes *error, so does the launcher's end. */
+bool control_ask(const BoxInfo *box, int fd, WireType request, GVariant *body, WireType answer, WireMessage *ret, GError **error);
+
+/* control_open() and control_ask() for a request whose answer says no more than that it was done. */
+bool control_do(const BoxInfo *box, WireType request, GVariant *body, GError **error);
+
+/* Ask for a text (INSPECT); the caller's. NULL with error. */
+char *control_text(const BoxInfo *box, WireType request, GError **error);
+
+/* The exit status of a box that has ended, from its EXITED or its state.json. -1 with error where that is not known (a dead box). */
+int control_await(int fd, GError **error);
+int control_ended_status(const BoxInfo *box, GError **error);

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The control socket of a running box.
+ *
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: step 10, in the loop of supervise.c.
+ *
+ * Who may ask: the caller's own processes, by SO_PEERCRED, in the launcher's own user namespace. So a box that was given the runtime
+ * directory by a mount does not get at other boxes, though its processes have the caller's uid. A new verb is a type of message
+ * (base/wire.h), a function and a row of control_verbs.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "control.h"
+#include "jsontext.h"
+#include "record.h"
+
+struct ControlClient {
+        int fd; /* -1: the place is free */
+        bool waits; /* it is told of the box's end */
+        gint64 since; /* when it last asked for something: where all places are taken, the one that has been silent longest goes */
+};
+
+struct Control {
+        int listener;
+        ControlClient clients[CONTROL_CLIENTS];
+};
+
+static void client_clear(ControlClient *client) {
+        fd_closep(&client->fd);
+        *client = (ControlClient){ .fd = -1 };
+}
+
+Control *control_new(int listener_take) {
+        Control *c = g_new0(Control, 1);
+
+        c->listener = listener_take;
+        for (size_t i = 0; i < CONTROL_CLIENTS; i++)
+                c->clients[i].fd = -1;
+        return c;
+}
+
+void control_free(Control *c) {
+        for (size_t i = 0; i < CONTROL_CLIENTS; i++)
+                client_clear(&c->clients[i]);
+        fd_closep(&c->listener);
+        g_free(c);
+}
+
+/* Who does not read its answer has no further business here. */
+void control_answer(ControlClient *client, WireType type, GVariant *body) {
+        g_autoptr(GError) failure = NULL;
+
+        if (wire_send(client->fd, type, body, NULL, 0, &failure))
+                return;
+        log_step("control: %s", failure->message);
+        client_clear(client);
+}
+
+void control_answer_text(ControlClient *client, const char *text) {
+        g_autoptr(GError) failure = NULL;
+        _cleanup_close_ int fd = memfd_create("usbox-answer", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+        if (fd < 0 || !fd_write_all(fd, text, strlen(text)) || lseek(fd, 0, SEEK_SET) < 0 ||
+            fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+                err_set(&failure, errno, "memfd");
+                control_answer_error(client, failure);
+        } else if (!wire_send(client->fd, WIRE_CTL_TEXT, NULL, &fd, 1, &failure)) {
+                log_step("control: %s", failure->message);
+                client_clear(client);
+        }
+}
+
+void control_answer_error(ControlClient *client, const GError *error) {
+        wire_send_error(client->fd, error);
+}
+
+static bool on_signal(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {
+        int sig;
+
+        g_variant_get(m->body, "(i)", &sig);
+        if (sig < 1 || sig > SIGRTMAX)
+                return err_set(error, EINVAL, "signal %d", sig);
+        supervise_signal(s, sig);
+        control_answer(client, WIRE_CTL_OK, NULL);
+        return true;
+}
+
+static bool on_stop(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {
+        guint32 grace_ms;
+
+        g_variant_get(m->body, "(u)", &grace_ms);
+        supervise_stop(s, grace_ms * G_GINT64_CONSTANT(1000));
+        client->waits = true;
+        return true;
+}
+
+static bool on_wait(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {
+        client->waits = true;
+        return true;
+}
+
+/* The Spec is written only when somebody asks for it. */
+static bool on_inspect(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {
+        json_t *out = json_object();
+
+        json_object_set_new(out, "init", json_integer(s->child));
+        json_object_set_new(out, "ports", record_ports(s));
+        json_object_set_new(out, "spec", spec_to_json(s->spec));
+        g_autofree char *text = jsontext_line(out);
+        control_answer_text(client, text);
+        return true;
+}
+
+/* What can be asked for. A function answers, or sets what the answer will come by; false with error is answered by that. */
+static const struct {
+        WireType type;
+        bool (*run)(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error);
+} control_verbs[] = {
+        { WIRE_CTL_SIGNAL, on_signal },
+        { WIRE_CTL_STOP, on_stop },
+        { WIRE_CTL_WAIT, on_wait },
+        { WIRE_CTL_INSPECT, on_inspect },
+};
+
+/* The client is a process of the caller's that is not in a box. */
+static bool is_trusted(int fd) {
+        struct ucred peer;
+        socklen_t len = sizeof peer;
+        struct stat mine, theirs;
+        char path[64];
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || peer.uid != geteuid())
+                return false;
+        g_snprintf(path, sizeof path, "/proc/%d/ns/user", (int) peer.pid);
+        return stat("/proc/self/ns/user", &mine) == 0 && stat(path, &theirs) == 0 && mine.st_dev == theirs.st_dev && mine.st_ino == theirs.st_ino;
+}
+
+/* A free place, or that of the client that has not asked for anything yet for the longest time. NULL: all are being served. */
+static ControlClient *free_place(Control *c) {
+        ControlClient *idle = NULL;
+
+        for (size_t i = 0; i < CONTROL_CLIENTS; i++) {
+                ControlClient *client = &c->clients[i];
+                if (client->fd < 0)
+                        return client;
+                if (!client->waits && (!idle || client->since < idle->since))
+                        idle = client;
+        }
+        if (idle)
+                client_clear(idle);
+        return idle;
+}
+
+static void accept_client(Control *c) {
+        _cleanup_close_ int fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0)
+                return;
+        if (!is_trusted(fd)) {
+                log_step("control: a stranger was turned away");
+                return;
+        }
+        ControlClient *client = free_place(c);
+        if (client)
+                *client = (ControlClient){ .fd = fd_steal(&fd), .since = g_get_monotonic_time() };
+}
+
+static void serve(Sandbox *s, ControlClient *client) {
+        g_autoptr(GError) failure = NULL;
+        g_auto(WireMessage) m = { 0 };
+
+        int r = wire_receive(client->fd, &m, &failure);
+        if (r < 0 && err_get_errno(failure) == EAGAIN)
+                return;
+        if (r == 0) {
+                client_clear(client);
+                return;
+        }
+        client->since = g_get_monotonic_time();
+        for (size_t i = 0; r > 0 && i < G_N_ELEMENTS(control_verbs); i++) {
+                if (control_verbs[i].type != m.type)
+                        continue;
+                if (!control_verbs[i].run(s, client, &m, &failure) && client->fd >= 0)
+                        control_answer_error(client, failure);
+                return;
+        }
+        if (r > 0)
+                err_set(&failure, EPROTO, "%s is nothing that a box can be asked for", wire_type_name(m.type));
+        control_answer_error(client, failure);
+        client_clear(client);
+}
+
+void control_poll(const Control *c, struct pollfd fds[static CONTROL_N_FDS]) {
+        fds[0] = (struct pollfd){ .fd = c->listener, .events = POLLIN };
+        for (size_t i = 0; i < CONTROL_CLIENTS; i++)
+                fds[1 + i] = (struct pollfd){ .fd = c->clients[i].fd, .events = POLLIN };
+}
+
+void control_dispatch(Control *c, Sandbox *s, const struct pollfd fds[static CONTROL_N_FDS]) {
+        for (size_t i = 0; i < CONTROL_CLIENTS; i++)
+                if (fds[1 + i].revents && c->clients[i].fd == fds[1 + i].fd && c->clients[i].fd >= 0)
+                        serve(s, &c->clients[i]);
+        if (fds[0].revents)
+                accept_client(c);
+}
+
+void control_end(Control *c, int status) {
+        for (size_t i = 0; i < CONTROL_CLIENTS; i++)
+                if (c->clients[i].fd >= 0 && c->clients[i].waits)
+                        control_answer(&c->clients[i], WIRE_CTL_EXITED, g_variant_new("(i)", status));
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <poll.h>
+#include <stdbool.h>
+
+#include "base/wire.h"
+
+typedef struct Sandbox Sandbox; /* supervise.h */
+
+/*
+ * The control socket from the launcher's side: requests of the verbs, one at a time on a connection, each answered by OK, TEXT,
+ * EXITED or ERROR. Nobody's silence or garbage holds up the box: everything is non-blocking, and who misbehaves is cut off.
+ */
+typedef struct Control Control;
+typedef struct ControlClient ControlClient;
+
+#define CONTROL_CLIENTS 32
+#define CONTROL_N_FDS (1 + CONTROL_CLIENTS)
+
+/* listener is taken. */
+Control *control_new(int listener_take);
+void control_free(Control *c);
+
+void control_poll(const Control *c, struct pollfd fds[static CONTROL_N_FDS]);
+void control_dispatch(Control *c, Sandbox *s, const struct pollfd fds[static CONTROL_N_FDS]);
+
+/* The box has ended: tell all who wait. */
+void control_end(Control *c, int status);
+
+/* Answers, for those who answer later. text goes in a memfd, so it may be of any size. */
+void control_answer(ControlClient *client, WireType type, GVariant *body);
+void control_answer_text(ControlClient *client, const char *text);
+void control_answer_error(ControlClient *client, const GError *error);

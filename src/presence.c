@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A running box as other processes of the user see it.
+ *
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: step 10, after the command's exec was seen, so that a start waits for
+ * none of it; before GO where the box has a name or is detached. Its end is in step 11.
+ */
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "control.h"
+#include "events.h"
+#include "presence.h"
+#include "record.h"
+#include "registry.h"
+
+bool presence_is_held(const Spec *spec) {
+        return spec->box.name || spec->box.detach;
+}
+
+static bool show(Sandbox *s, GError **error) {
+        g_autofree char *text = record_text(s->record);
+        int listener = -1;
+
+        s->runtime = runtime_box_new(s->id, text, &listener, error);
+        if (!s->runtime)
+                return err_step(error, "state");
+        s->control = control_new(listener);
+        registry_set_last(s->runtime->top_fd, s->id);
+        json_t *fields = json_object();
+        json_object_set(fields, "command", json_object_get(s->record, "command"));
+        events_append(s->runtime->top_fd, "start", s->id, s->spec->box.name, fields);
+        if (presence_is_held(s->spec) && !state_write(s->dir->fd, text, error))
+                return err_step(error, "state");
+        return runtime_box_publish(s->runtime, error) || err_step(error, "state");
+}
+
+bool presence_begin(Sandbox *s, GError **error) {
+        g_autoptr(GError) failure = NULL;
+
+        if (s->record)
+                return true;
+        s->record = record_new(s);
+        if (!show(s, &failure)) {
+                if (presence_is_held(s->spec)) {
+                        g_propagate_error(error, g_steal_pointer(&failure));
+                        return false;
+                }
+                log_note("other usbox verbs cannot reach this box: %s", failure->message);
+        }
+        if (s->runtime)
+                runtime_sweep(s->runtime->top_fd);
+        if (s->dir)
+                box_dir_sweep(s->dir, s->spec);
+        log_step("shown");
+        return true;
+}
+
+void presence_note_end(Sandbox *s, const StatusExit *how, const GError *failure) {
+        if (!s->record)
+                s->record = record_new(s);
+        record_end(s->record, how, failure);
+        s->end_status = failure ? 125 : how->status;
+}
+
+bool presence_keep(Sandbox *s, const UpperCount *count, GError **error) {
+        record_count(s->record, count);
+        g_autofree char *text = record_text(s->record);
+        return state_write(s->dir->fd, text, error);
+}
+
+void presence_end(Sandbox *s) {
+        static const char *const told[] = { "status", "signal", "timeout", "oom", "error" };
+
+        if (s->runtime) {
+                json_t *fields = json_object();
+                for (size_t i = 0; i < G_N_ELEMENTS(told); i++)
+                        if (json_object_get(s->record, told[i]))
+                                json_object_set(fields, told[i], json_object_get(s->record, told[i]));
+                if (json_is_true(json_object_get(s->record, "oom")))
+                        events_append(s->runtime->top_fd, "oom", s->id, s->spec->box.name, NULL);
+                events_append(s->runtime->top_fd, "exit", s->id, s->spec->box.name, fields);
+        }
+        g_clear_pointer(&s->runtime, runtime_box_free);
+        if (s->control)
+                control_end(s->control, s->end_status);
+        g_clear_pointer(&s->control, control_free);
+        g_clear_pointer(&s->record, json_decref);
+}

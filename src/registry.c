@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Which boxes there are.
+ *
+ * Role: verbs; the launcher for set_last. Privileges: the caller's. Threads: one. Takes no lock but for the moment of looking, and
+ * believes what it reads only as far as it parses: a box's state may be cut short by a full disk.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "jsontext.h"
+#include "registry.h"
+#include "runtime.h"
+
+#define FACTS_MAX (1024 * 1024)
+
+typedef struct {
+        int runtime_fd, boxes_fd; /* -1: there is none yet */
+        char *boxes;
+        GPtrArray *found;
+} Look;
+
+void box_info_free(BoxInfo *box) {
+        g_free(box->name);
+        g_free(box->dir);
+        json_decref(box->facts);
+        g_free(box);
+}
+
+const char *box_state_name(BoxState state) {
+        static const char *const names[] = { [BOX_RUNNING] = "running", [BOX_EXITED] = "exited", [BOX_DEAD] = "dead" };
+        return names[state];
+}
+
+bool registry_name_ok(const char *name) {
+        size_t len = strlen(name);
+
+        if (len == 0 || len > BOX_NAME_MAX || !g_ascii_isalnum(*name) || state_is_id(name) || g_str_equal(name, "last"))
+                return false;
+        return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == len;
+}
+
+static json_t *read_facts(int dirfd, const char *id) {
+        char path[64];
+        g_autofree char *text = NULL;
+
+        g_snprintf(path, sizeof path, "%s/state.json", id);
+        json_t *facts = fd_read_file(dirfd, path, FACTS_MAX, &text, NULL) ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
+        if (facts && !json_is_object(facts))
+                g_clear_pointer(&facts, json_decref);
+        return facts;
+}
+
+static bool exists(int dirfd, const char *id, const char *file) {
+        char path[64];
+        g_snprintf(path, sizeof path, "%s/%s", id, file);
+        return faccessat(dirfd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* Its launcher is at work, though it is not to be reached yet, or any more. */
+static bool is_locked(int boxes_fd, const char *id) {
+        _cleanup_close_ int fd = openat(boxes_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0;
+}
+
+/* One that is running, or was when its launcher was killed. */
+static void add_runtime(Look *look, const char *id) {
+        BoxInfo *box = g_new0(BoxInfo, 1);
+
+        g_strlcpy(box->id, id, sizeof box->id);
+        box->state = runtime_is_locked(look->runtime_fd, id) ? BOX_RUNNING : BOX_DEAD;
+        box->facts = read_facts(look->runtime_fd, id);
+        if (look->boxes_fd >= 0 && exists(look->boxes_fd, id, ""))
+                box->dir = g_build_filename(look->boxes, id, NULL);
+        g_ptr_array_add(look->found, box);
+}
+
+/* One that has only its directory: it has ended, or is about to begin or end, which nobody is to look at yet. */
+static void add_kept(Look *look, const char *id) {
+        json_t *facts = read_facts(look->boxes_fd, id);
+        bool ended = exists(look->boxes_fd, id, "kept") || json_object_get(facts, "ended");
+
+        if (is_locked(look->boxes_fd, id)) {
+                json_decref(facts);
+                return;
+        }
+        BoxInfo *box = g_new0(BoxInfo, 1);
+        g_strlcpy(box->id, id, sizeof box->id);
+        box->state = ended ? BOX_EXITED : BOX_DEAD;
+        box->facts = facts;
+        box->dir = g_build_filename(look->boxes, id, NULL);
+        g_ptr_array_add(look->found, box);
+}
+
+static bool known(const Look *look, const char *id) {
+        for (guint i = 0; i < look->found->len; i++)
+                if (g_str_equal(((BoxInfo *) g_ptr_array_index(look->found, i))->id, id))
+                        return true;
+        return false;
+}
+
+static void scan(Look *look, int dirfd, void (*add)(Look *look, const char *id)) {
+        int copy = dirfd >= 0 ? openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+        DIR *d = copy >= 0 ? fdopendir(copy) : NULL;
+
+        if (!d) {
+                fd_closep(&copy);
+                return;
+        }
+        for (struct dirent *e; (e = readdir(d));)
+                if (state_is_id(e->d_name) && !known(look, e->d_name))
+                        add(look, e->d_name);
+        closedir(d);
+}
+
+static const char *created(const BoxInfo *box) {
+        const char *text = json_string_value(json_object_get(box->facts, "created"));
+        return text ? text : "";
+}
+
+static gint newest_first(gconstpointer a, gconstpointer b) {
+        return strcmp(created(*(BoxInfo *const *) b), created(*(BoxInfo *const *) a));
+}
+
+/* Directories that are not there are no error: then there are no boxes. */
+static bool look_open(Look *look, const Caller *caller, GError **error) {
+        g_autoptr(GError) failure = NULL;
+
+        look->runtime_fd = runtime_open(false, &failure);
+        if (look->runtime_fd < 0 && err_get_errno(failure) != ENOENT) {
+                g_propagate_error(error, g_steal_pointer(&failure));
+                return err_step(error, "state");
+        }
+        g_clear_error(&failure);
+        look->boxes_fd = state_open_boxes(caller, false, &look->boxes, &failure);
+        if (look->boxes_fd < 0 && err_get_errno(failure) != ENOENT) {
+                g_propagate_error(error, g_steal_pointer(&failure));
+                return err_step(error, "state");
+        }
+        return true;
+}
+
+GPtrArray *registry_list(const Caller *caller, GError **error) {
+        Look look = { .runtime_fd = -1, .boxes_fd = -1 };
+        g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func((GDestroyNotify) box_info_free);
+
+        look.found = found;
+        bool ok = look_open(&look, caller, error);
+        if (ok) {
+                scan(&look, look.runtime_fd, add_runtime);
+                scan(&look, look.boxes_fd, add_kept);
+        }
+        for (guint i = 0; i < found->len; i++) {
+                BoxInfo *box = g_ptr_array_index(found, i);
+                if (!box->facts && box->dir)
+                        box->facts = read_facts(look.boxes_fd, box->id);
+                if (!box->facts)
+                        box->facts = json_object();
+                box->name = box->dir ? state_box_name(look.boxes_fd, box->id) : NULL;
+                if (box->name && !registry_name_ok(box->name))
+                        g_clear_pointer(&box->name, g_free);
+        }
+        g_ptr_array_sort(found, newest_first);
+        fd_closep(&look.runtime_fd);
+        fd_closep(&look.boxes_fd);
+        g_free(look.boxes);
+        return ok ? g_steal_pointer(&found) : NULL;
+}
+
+void registry_set_last(int runtime_fd, const char *id) {
+        /* Two that are started at once may take the other's for their own: either is the last. */
+        (void) unlinkat(runtime_fd, ".last", 0);
+        if (symlinkat(id, runtime_fd, ".last") < 0 || renameat(runtime_fd, ".last", runtime_fd, "last") < 0)
+                log_step("last: %s", g_strerror(errno));
+}
+
+/* The id that "last" means: after a boot, when that is forgotten, the newest. False: there was none. */
+static bool last_id(const GPtrArray *all, char ret_id[static BOX_ID_LEN + 1]) {
+        _cleanup_close_ int top = runtime_open(false, NULL);
+        ssize_t n = top >= 0 ? readlinkat(top, "last", ret_id, BOX_ID_LEN + 1) : -1;
+
+        if (n == BOX_ID_LEN) {
+                ret_id[n] = '\0';
+                if (state_is_id(ret_id))
+                        return true;
+        }
+        if (all->len > 0)
+                g_strlcpy(ret_id, ((BoxInfo *) g_ptr_array_index(all, 0))->id, BOX_ID_LEN + 1);
+        return all->len > 0;
+}
+
+static BoxInfo *steal(GPtrArray *all, guint at) {
+        return g_ptr_array_steal_index(all, at);
+}
+
+static BoxInfo *find_id(GPtrArray *all, const char *id) {
+        for (guint i = 0; i < all->len; i++)
+                if (g_str_equal(((BoxInfo *) g_ptr_array_index(all, i))->id, id))
+                        return steal(all, i);
+        return NULL;
+}
+
+static BoxInfo *find_last(GPtrArray *all, GError **error) {
+        char id[BOX_ID_LEN + 1];
+        BoxInfo *box = NULL;
+
+        if (!last_id(all, id))
+                err_set(error, 0, "there is no last box");
+        else if (!(box = find_id(all, id)))
+                err_set(error, 0, "the last box (%s) left nothing", id);
+        return box;
+}
+
+static BoxInfo *find_prefix(GPtrArray *all, const char *text, GError **error) {
+        g_autofree char *quoted = err_quote(text);
+        g_autoptr(GString) matches = g_string_new(NULL);
+        guint n = 0, at = 0;
+
+        for (guint i = 0; *text && i < all->len; i++) {
+                const BoxInfo *box = g_ptr_array_index(all, i);
+                if (!g_str_has_prefix(box->id, text))
+                        continue;
+                if (n++ < 4)
+                        g_string_append_printf(matches, "%s%s", n > 1 ? ", " : "", box->id);
+                at = i;
+        }
+        if (n == 1)
+                return steal(all, at);
+        if (n > 1) {
+                err_set(error, 0, "'%s' is ambiguous: %s%s", quoted, matches->str, n > 4 ? ", ..." : "");
+                err_hint(error, "give more of the id");
+        } else {
+                err_set(error, 0, "no box '%s'", quoted);
+        }
+        return NULL;
+}
+
+BoxInfo *registry_find(const Caller *caller, const char *text, GError **error) {
+        g_autoptr(GPtrArray) all = registry_list(caller, error);
+        g_autoptr(BoxInfo) box = NULL;
+
+        if (!all)
+                return NULL;
+        for (guint i = 0; i < all->len && !box; i++)
+                if (g_strcmp0(((BoxInfo *) g_ptr_array_index(all, i))->name, text) == 0)
+                        box = steal(all, i);
+        if (!box)
+                box = g_str_equal(text, "last") ? find_last(all, error) : find_prefix(all, text, error);
+        if (!box) {
+                err_hint(error, "usbox ps -a lists the boxes");
+                err_step(error, "box");
+        }
+        return g_steal_pointer(&box);
+}
+
+BoxInfo *registry_find_running(const Caller *caller, const char *text, GError **error) {
+        g_autoptr(BoxInfo) box = registry_find(caller, text, error);
+
+        if (!box || box->state == BOX_RUNNING)
+                return g_steal_pointer(&box);
+        const char *shown = box->name ? box->name : box->id;
+        err_set(error, 0, box->state == BOX_DEAD ? "box %s is dead: its launcher was killed" : "box %s is not running", shown);
+        if (box->name)
+                err_hint(error, "usbox run --name %s -- COMMAND goes on with its files; usbox rm %s forgets it", shown, shown);
+        else
+                err_hint(error, "usbox rm %s forgets it", shown);
+        err_step(error, "box");
+        return NULL;
+}
+
+json_t *box_info_to_json(const BoxInfo *box) {
+        json_t *out = json_object();
+
+        json_object_set_new(out, "id", json_string(box->id));
+        json_object_set_new(out, "name", box->name ? json_string(box->name) : json_null());
+        json_object_set_new(out, "state", json_string(box_state_name(box->state)));
+        if (box->dir)
+                json_object_set_new(out, "directory", jsontext_string(box->dir));
+        json_object_update_missing(out, box->facts);
+        return out;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "spec.h"
+#include "state.h"
+
+/* The user's boxes, for the verbs: what the runtime directory and the directory of boxes know together. */
+
+typedef enum {
+        BOX_RUNNING, /* its launcher lives */
+        BOX_EXITED,  /* it has ended, and something of it is kept */
+        BOX_DEAD,    /* its launcher was killed, and something of it is left */
+} BoxState;
+
+typedef struct {
+        char id[BOX_ID_LEN + 1];
+        char *name; /* NULL: none */
+        char *dir;  /* its directory on disk, with upper/; NULL: it has none */
+        BoxState state;
+        json_t *facts; /* state.json (record.h); an empty object where that is missing or cut short. Never NULL */
+} BoxInfo;
+
+void box_info_free(BoxInfo *box);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(BoxInfo, box_info_free)
+
+const char *box_state_name(BoxState state);
+
+/* All boxes of the caller, the newest first: an array of BoxInfo *, the caller's. NULL with error. */
+GPtrArray *registry_list(const Caller *caller, GError **error);
+
+/* The box that text names: by its name, its id, a beginning of its id that no other has, or as "last", the one that was started last. NULL
+ * with error, which tells unknown from ambiguous. */
+BoxInfo *registry_find(const Caller *caller, const char *text, GError **error);
+
+/* registry_find(), and the box must be running / must not be. */
+BoxInfo *registry_find_running(const Caller *caller, const char *text, GError **error);
+
+/* What --json says of it: facts, and id, name and state as they are now. A new reference. */
+json_t *box_info_to_json(const BoxInfo *box);
+
+/* Whether it may be the name of a box: safe as a part of a path and on a terminal, no id, not "last". */
+bool registry_name_ok(const char *name);
+
+/* A box is being started: "last" is this one. */
+void registry_set_last(int runtime_fd, const char *id);

@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Boxes as other usbox processes see them: names, ids, ps, inspect, wait, kill, stop, port, rm, the control socket, dead boxes."""
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import threading
+
+import pytest
+
+from conftest import Env, assert_refused, wait_until
+
+# Says that it runs, and sleeps until it is ended.
+READY = "echo ready; exec sleep 1000"
+
+
+class Running:
+    """A box that runs in the foreground of a process of ours."""
+
+    def __init__(self, box, *options, script=READY):
+        self.box = box
+        self.proc = box.popen("run", *options, "--", "sh", "-c", script)
+        assert self.proc.stdout.readline() == b"ready\n", self.proc.stderr.read()
+        # It is shown beside the command's exec.
+        self.id = wait_until(self.find)
+        assert self.id
+
+    def find(self):
+        return next((b["id"] for b in self.box.ps() if b.get("launcher") == self.proc.pid), None)
+
+    def end(self):
+        out, err = self.proc.communicate(timeout=60)
+        return self.proc.returncode, out.decode(), err.decode()
+
+
+@pytest.fixture
+def boxes(box):
+    """box with ps() and start(); what was started and what has a name goes again at the end."""
+    started = []
+
+    def start(*options, **kw):
+        started.append(Running(box, *options, **kw))
+        return started[-1]
+
+    box.ps = lambda *options: box.usbox("ps", "--json", *options).json()
+    box.start = start
+    yield box
+    for one in started:
+        if one.proc.poll() is None:
+            one.proc.kill()
+        one.proc.communicate()
+    names = [b["name"] or b["id"] for b in wait_until(lambda: all(b["state"] != "running" for b in box.ps("-a")) and box.ps("-a")) or []]
+    if names:
+        box.usbox("rm", *names).ok()
+
+
+def test_ps_shows_what_runs_and_what_ended(boxes):
+    one = boxes.start("--name", "web")
+    found = boxes.ps()
+    assert [(b["name"], b["state"], b["command"]) for b in found] == [("web", "running", ["sh", "-c", READY])]
+    assert os.readlink(f"/proc/{found[0]['pid']}/exe").endswith("sleep")
+    table = boxes.usbox("ps").lines()
+    assert len(table) == 2 and one.id in table[1] and "web" in table[1] and "running" in table[1]
+    assert boxes.usbox("ps", "-q").lines() == ["web"]
+    boxes.usbox("kill", "-s", "TERM", "web").ok()
+    assert one.end()[0] == 128 + signal.SIGTERM
+    assert boxes.ps() == []
+    (ended,) = boxes.ps("-a")
+    assert (ended["state"], ended["status"], ended["signal"]) == ("exited", 143, 15) and "pid" not in ended
+    assert "exited (143)" in boxes.usbox("ps", "-a").out
+
+
+def test_box_by_name_id_prefix_and_last(boxes):
+    first, second = boxes.start("--name", "first"), boxes.start("--rm")
+    for name in ("first", first.id, first.id[:6]):
+        assert boxes.usbox("inspect", name).json()[0]["id"] == first.id
+    assert boxes.usbox("inspect", "last").json()[0]["id"] == second.id
+    os.kill(second.proc.pid, signal.SIGTERM)
+    second.end()
+    assert_refused(boxes.usbox("inspect", "last"), "box", "left nothing", second.id)
+    assert_refused(boxes.usbox("inspect", "nonsense"), "no box 'nonsense'", "usbox ps -a")
+    assert_refused(boxes.usbox("inspect", ""), "no box")
+    assert_refused(boxes.usbox("kill", "\x1b[2J"), "no box '\\x1b[2J'")
+
+
+def test_an_ambiguous_prefix(boxes):
+    for i in range(2):
+        (boxes.boxes / f"abcdef00000{i}" / "upper").mkdir(parents=True, mode=0o700)
+        (boxes.boxes / f"abcdef00000{i}" / "held").touch()
+    os.chmod(boxes.boxes, 0o700)
+    assert_refused(boxes.usbox("inspect", "abcdef"), "ambiguous", "abcdef000000", "abcdef000001")
+    assert boxes.usbox("inspect", "abcdef000001").json()[0]["state"] == "dead"
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "-x", ".hidden", "last", "a b", "\x1b[31m", "é", "0123456789ab", "x" * 65, "a\nb"])
+def test_names_that_are_refused(no_kept, name):
+    result = no_kept.run("--name", name, "--", "true")
+    assert_refused(result, "--name", hint=False)
+    assert "\x1b" not in result.err
+    assert not no_kept.boxes.exists()
+
+
+def test_a_name_is_taken_while_its_box_runs_and_continued_after(boxes):
+    one = boxes.start("--name", "web", script="echo one >file; " + READY)
+    assert_refused(boxes.run("--name", "web", "--", "true"), "web", one.id, "is running", "usbox exec web")
+    boxes.usbox("stop", "web").ok()
+    one.end()
+    again = boxes.run("--name", "web", "--", "sh", "-c", "cat file; mkdir -p d; mv file d/moved; echo $USBOX_BOX").ok()
+    assert again.out == f"one\n{one.id}\n"
+    assert boxes.run("--name", "web", "--", "cat", "d/moved").ok().out == "one\n"
+    assert not (boxes.dir / "d").exists()
+    # Neither another unnamed run nor a failed one takes it away.
+    boxes.run("--", "touch", "x").ok()
+    assert boxes.run("--name", "web", "--", "/no/such").rc == 127
+    assert boxes.run("--name", "web", "--", "cat", "d/moved").ok().out == "one\n"
+    boxes.usbox("rm", "web").ok()
+    assert_refused(boxes.usbox("inspect", "web"), "no box")
+    assert boxes.run("--name", "web", "--rm", "--", "cat", "file").rc == 1
+
+
+def test_a_named_run_that_never_started_leaves_nothing(no_kept):
+    assert no_kept.run("--name", "web", "--", "/no/such").rc == 127
+    assert no_kept.usbox("ps", "-a", "--json").json() == []
+
+
+def test_one_name_for_eight_at_once(boxes):
+    procs = [boxes.popen("run", "--name", "race", "--network=none", "--", "sh", "-c", "echo in; read x", stdin=-1) for _ in range(8)]
+    # All but one fail; that one waits for its input.
+    assert wait_until(lambda: sum(p.poll() is not None for p in procs) == 7, 60)
+    (winner,) = [p for p in procs if p.poll() is None]
+    for p in procs:
+        if p is not winner:
+            assert p.returncode == 125 and b"race" in p.communicate()[1]
+    assert len([b for b in boxes.ps("-a") if b["name"] == "race"]) == 1
+    assert winner.communicate(b"\n", timeout=60)[0] == b"in\n"
+
+
+def test_overlay_none_with_a_name(boxes):
+    boxes.run("--name", "plain", "--overlay=none", "--read-only", "--", "true").ok()
+    assert [(b["name"], b["state"], b["status"]) for b in boxes.ps("-a")] == [("plain", "exited", 0)]
+
+
+def test_inspect(boxes):
+    one = boxes.start("--name", "web", "--hostname", "h")
+    (shown,) = boxes.usbox("inspect", "web").json()
+    assert shown["id"] == one.id and shown["state"] == "running" and shown["cwd"] == str(boxes.dir)
+    assert shown["spec"]["box"]["command"] == ["sh", "-c", READY] and shown["ports"] == [] and shown["disk"] > 0
+    assert os.path.isdir(shown["directory"] + "/upper")
+
+
+def test_wait_several(boxes):
+    (boxes.dir / "w").mkdir()
+    script = "echo ready; while ! test -e w/$0; do sleep 0.05; done; exit $0"
+    three, five = (boxes.start("--name", f"n{n}", "--rw", "w", script=script.replace("$0", str(n))) for n in (3, 5))
+    waiting = boxes.popen("wait", "n3", "n5")
+    for n in (5, 3):
+        assert waiting.poll() is None
+        (boxes.dir / "w" / str(n)).touch()
+    assert waiting.communicate(timeout=60)[0] == b"3\n5\n"
+    assert (three.end()[0], five.end()[0]) == (3, 5)
+    # And when they have ended already.
+    assert boxes.usbox("wait", "--json", "n5").json() == [{"id": five.id, "status": 5}]
+
+
+def test_stop_is_kind_first_and_then_is_not(boxes):
+    kind = boxes.start("--name", "kind", script="trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.05; done")
+    deaf = boxes.start("--name", "deaf", script="trap '' TERM; echo ready; while :; do sleep 0.05; done")
+    boxes.usbox("stop", "-t", "0", "deaf").ok()
+    boxes.usbox("stop", "kind").ok()
+    assert kind.end()[:2] == (7, "bye\n") and deaf.end()[0] == 137
+    boxes.usbox("stop", "kind", "deaf").ok()  # they have ended already: that is what was wanted
+    assert_refused(boxes.usbox("kill", "kind"), "not running", "usbox run --name kind")
+
+
+def test_rm_wants_force_for_what_runs(boxes):
+    one = boxes.start("--name", "web")
+    assert_refused(boxes.usbox("rm", "web"), "is running", "usbox rm -f web")
+    boxes.usbox("rm", "-f", "web").ok()
+    assert one.end()[0] in (137, 143) and boxes.ps("-a") == []
+
+
+def test_two_rm_at_once(boxes):
+    boxes.run("--name", "web", "--", "sh", "-c", "mkdir d; cd d; seq 2000 | xargs touch").ok()
+    procs = [boxes.popen("rm", "web") for _ in range(2)]
+    results = [(p.communicate(timeout=60)[1], p.returncode) for p in procs]
+    # The second may come when there is nothing any more; it says so, and nothing else is said.
+    assert sorted(r for _, r in results) in ([0, 0], [0, 125]), results
+    assert all(not err or b"no box 'web'" in err for err, _ in results), results
+    assert boxes.ps("-a") == []
+
+
+def test_port(boxes):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    boxes.start("--name", "web", "-p", f"127.0.0.1:{port}:80")
+    assert boxes.usbox("port", "web").lines() == [f"80/tcp -> 127.0.0.1:{port}"]
+    assert boxes.usbox("port", "--json", "web").json()[0]["host_port"] == port
+
+
+def test_a_killed_launcher_leaves_a_dead_box_only_with_a_name(boxes):
+    named, unnamed = boxes.start("--name", "web", script="echo x >file; " + READY), boxes.start()
+    for one in (named, unnamed):
+        one.proc.kill()
+        one.end()
+    (dead,) = wait_until(lambda: len(boxes.ps("-a")) == 1 and boxes.ps("-a"))
+    assert (dead["name"], dead["state"]) == ("web", "dead")
+    assert_refused(boxes.usbox("kill", "web"), "is dead", "usbox run --name web")
+    assert_refused(boxes.usbox("wait", "web"), "not known", hint=False)
+    # Its part in the runtime directory goes by the next run, its files stay.
+    boxes.run("--rm", "--", "true").ok()
+    assert not (boxes.runtime / "usbox" / named.id).exists()
+    assert boxes.run("--name", "web", "--", "cat", "file").ok().out == "x\n"
+
+
+def test_a_dead_box_without_a_janitor(boxes):
+    one = boxes.start("--overlay=none", "--read-only")
+    one.proc.kill()
+    one.end()
+    assert [(b["id"], b["state"]) for b in boxes.ps("-a")] == [(one.id, "dead")]
+    boxes.run("--rm", "--", "true").ok()
+    assert boxes.ps("-a") == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"created": 5, "command": "x", "status": "y"}', "\0" * 100, '{"a":1,"a":2}'])
+def test_state_json_cut_short(boxes, text):
+    boxes.run("--name", "web", "--", "touch", "file").ok()
+    (path,) = boxes.boxes.glob("*/state.json")
+    path.write_text(text, encoding="utf-8")
+    (one,) = boxes.ps("-a")
+    assert one["name"] == "web" and one["state"] == "dead"
+    boxes.usbox("ps", "-a").ok()
+    boxes.usbox("inspect", "web").ok()
+    assert boxes.run("--name", "web", "--", "ls").ok().out == "file\n"
+
+
+def test_a_directory_of_somebody_else_is_not_used(boxes):
+    (boxes.runtime / "usbox").mkdir(mode=0o700)
+    os.chmod(boxes.runtime / "usbox", 0o755)
+    assert_refused(boxes.usbox("ps"), "open to others", "chmod 700")
+    assert_refused(boxes.run("--name", "web", "--", "true"), "open to others", "chmod 700")
+    # A run that nobody needs to find goes on, and says so.
+    result = boxes.run("--rm", "--", "echo", "x").ok()
+    assert result.out == "x\n" and "other usbox verbs cannot reach this box" in result.err
+    os.chmod(boxes.runtime / "usbox", 0o700)
+
+
+def connect(boxes, box_id, kind=socket.SOCK_SEQPACKET):
+    s = socket.socket(socket.AF_UNIX, kind)
+    fd = os.open(boxes.runtime / "usbox" / box_id, os.O_PATH)
+    try:
+        s.connect(f"/proc/self/fd/{fd}/control")
+    finally:
+        os.close(fd)
+    s.settimeout(30)
+    return s
+
+
+def test_garbage_on_the_control_socket(boxes):
+    one = boxes.start("--name", "web")
+    for garbage in (b"x", b"\0\0\0\0", b"\xff" * 4, struct.pack("<I", 1), b"\1\0\0\0" * 1000, os.urandom(60000), *(struct.pack("<I", t) for t in range(48))):
+        with connect(boxes, one.id) as s:
+            try:
+                s.send(garbage)
+                s.shutdown(socket.SHUT_WR)
+                while s.recv(65536):
+                    pass
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+    # Descriptors that nobody asked for are closed.
+    before = len(os.listdir(f"/proc/{one.proc.pid}/fd"))
+    for _ in range(20):
+        with connect(boxes, one.id) as s:
+            socket.send_fds(s, [b"\1\0\0\0"], [0, 1, 2])
+            s.recv(65536)
+    assert wait_until(lambda: len(os.listdir(f"/proc/{one.proc.pid}/fd")) <= before)
+    assert boxes.ps()[0]["state"] == "running" and one.proc.poll() is None
+
+
+def test_silent_clients_do_not_shut_others_out(boxes):
+    one = boxes.start("--name", "web")
+    silent = [connect(boxes, one.id) for _ in range(100)]
+    try:
+        assert boxes.usbox("inspect", "web").ok()
+        assert one.proc.poll() is None
+    finally:
+        for s in silent:
+            s.close()
+
+
+def test_a_box_cannot_speak_to_launchers(boxes):
+    """Not even one that was given the runtime directory: it has the caller's uid, but is in another user namespace."""
+    one = boxes.start("--name", "web")
+    script = ("import socket, struct, os\n"
+              "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.connect('control')\n"
+              "s.send(struct.pack('<Ii', %d, 9)); print(s.recv(10))" % 1)
+    result = boxes.python(script, "-v", f"{boxes.runtime}/usbox/{one.id}:/mnt:rw", "-w", "/mnt", "--userns=self")
+    assert result.rc == 1 and ("ConnectionResetError" in result.err or "BrokenPipeError" in result.err), result
+    assert one.proc.poll() is None
+
+
+def test_two_runtime_directories_never_meet(boxes, tmp_path_factory):
+    one = boxes.start("--name", "web")
+    other = Env(boxes.top / "other")
+    assert other.usbox("ps", "-a", "--json").json() == []
+    assert_refused(other.usbox("kill", one.id), "no box")
+
+
+def test_verbs_take_what_they_know(boxes):
+    for argv in (["ps", "--nonsense"], ["ps", "x"], ["kill"], ["kill", "-s"], ["kill", "-s", "NOSUCH", "x"], ["stop", "-t", "-1", "x"],
+                 ["rm"], ["port", "a", "b"], ["wait"], ["ps", "--json=1"]):
+        assert boxes.usbox(*argv).rc == 125, argv
+        assert "usbox: options: " in boxes.usbox(*argv).err, argv
+    for verb in ("ps", "inspect", "port", "wait", "kill", "stop", "rm"):
+        assert re.match(rf"usage: usbox {verb} ", boxes.usbox(verb, "--help").ok().out)
+
+
+def test_a_launcher_that_is_stopped_is_named(boxes):
+    one = boxes.start("--name", "web")
+    os.kill(one.proc.pid, signal.SIGSTOP)
+    try:
+        assert_refused(boxes.usbox("inspect", "web"), "does not answer", f"kill -CONT {one.proc.pid}")
+        assert boxes.ps()[0]["state"] == "running"
+    finally:
+        os.kill(one.proc.pid, signal.SIGCONT)
+    boxes.usbox("inspect", "web").ok()
+
+
+def test_many_ask_at_once(boxes):
+    one = boxes.start("--name", "web")
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(boxes.usbox("inspect", "web").rc)) for _ in range(24)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert results == [0] * 24 and one.proc.poll() is None
+
+
+def test_events_are_written(boxes):
+    boxes.run("--rm", "--", "sh", "-c", "exit 3")
+    lines = [json.loads(x) for x in (boxes.runtime / "usbox" / "events").read_text(encoding="utf-8").splitlines()]
+    assert [(x["event"], x.get("status")) for x in lines] == [("start", None), ("exit", 3)]
