@@ -71,13 +71,12 @@ static bool set_time(const Spec *spec, GError **error) {
         return true;
 }
 
-static bool set_sysctls(const Spec *spec, GError **error) {
+static bool set_sysctls(const Spec *spec, int proc_sys, GError **error) {
         for (guint i = 0; i < spec->process.sysctls->len; i++) {
                 const char *item = g_ptr_array_index(spec->process.sysctls, i);
                 const char *equals = strchr(item, '=');
                 g_autofree char *key = g_strndup(item, (size_t) (equals - item));
-                g_autofree char *path = g_strconcat("/proc/sys/", key, NULL);
-                if (!fd_write_file(AT_FDCWD, path, equals + 1)) {
+                if (!fd_write_file(proc_sys, key, equals + 1)) {
                         g_autofree char *shown = err_quote(item);
                         return err_set(error, errno, "--sysctl %s", shown);
                 }
@@ -105,6 +104,9 @@ typedef struct {
         const ChildContext *context;
         RootBuild *build;
         int proc; /* the box's /proc, attached nowhere yet; the build's */
+        /* In it. Not the host's, where each box leaves names, and whoever looks for one goes through all of them (proc_sys_compare(),
+         * fs/proc/proc_sysctl.c). */
+        int proc_sys;
         int pty, slave, gate, payload_pidfd, mount_ns;
         pid_t payload;
 } ChildState;
@@ -151,6 +153,17 @@ static bool tell_payload(int gate, char byte, GError **error) {
         return err_set(error, errno, "tell the payload %c", byte);
 }
 
+static bool tell_outer(const ChildState *s, GError **error) {
+        g_autoptr(GError) failure = NULL;
+
+        if (wire_send(s->gate, WIRE_OUTER, NULL, &s->proc_sys, 1, &failure))
+                return true;
+        if (err_get_errno(failure) == EPIPE) /* likewise */
+                _exit(125);
+        g_propagate_error(error, g_steal_pointer(&failure));
+        return false;
+}
+
 /* Into the network namespace that the payload has made, before anything is mounted that shows it. */
 static bool join_payload(ChildState *s, GError **error) {
         const ChildContext *c = s->context;
@@ -195,9 +208,12 @@ static bool child_setup(ChildState *s, GError **error) {
         s->build = root_build_begin(spec, &s->proc, c->pty ? &s->pty : NULL, error);
         if (!s->build)
                 return err_step(error, "mount");
+        s->proc_sys = openat(s->proc, "sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (s->proc_sys < 0)
+                return err_set(error, errno, "/proc/sys of the box");
         if (s->pty >= 0 && (s->slave = take_terminal(s->pty, error)) < 0)
                 return err_step(error, "terminal");
-        if ((c->pty && !fork_payload(s, error)) || !tell_payload(s->gate, 'O', error))
+        if ((c->pty && !fork_payload(s, error)) || !tell_outer(s, error))
                 return err_step(error, "user");
         if (!root_build_own(s->build, error))
                 return err_step(error, "mount");
@@ -211,7 +227,7 @@ static bool child_setup(ChildState *s, GError **error) {
                 return err_step(error, "mount");
         if (!join_payload(s, error))
                 return err_step(error, "user");
-        if (!set_sysctls(spec, error))
+        if (!set_sysctls(spec, s->proc_sys, error))
                 return err_step(error, "namespaces");
         if (!root_build_finish(s->build, error))
                 return err_step(error, "mount");
@@ -240,7 +256,7 @@ static bool become_init(int keep[], size_t n, GError **error) {
 
 _Noreturn void child_main(const ChildContext *context) {
         ChildState state = {
-                .context = context, .pty = -1, .slave = -1, .gate = -1, .payload_pidfd = -1, .mount_ns = -1
+                .context = context, .proc_sys = -1, .pty = -1, .slave = -1, .gate = -1, .payload_pidfd = -1, .mount_ns = -1
         };
         g_autoptr(GError) error = NULL;
         int wire = context->wire;

@@ -146,13 +146,13 @@ static int open_tap(int *ret_index, GError **error) {
 }
 
 /* A new network namespace lets nobody have ICMP sockets (icmp(7), ping_group_range "1 0"): ping is for the payload's group. */
-static bool allow_ping(const Spec *spec, GError **error) {
+static bool allow_ping(const Spec *spec, int proc_sys, GError **error) {
         g_autofree char *range = g_strdup_printf("%u %u", spec->user.gid, spec->user.gid);
-        return fd_write_file(AT_FDCWD, "/proc/sys/net/ipv4/ping_group_range", range) ||
+        return fd_write_file(proc_sys, "net/ipv4/ping_group_range", range) ||
                err_set(error, errno, "write ping_group_range");
 }
 
-bool net_setup_payload(const Spec *spec, int *ret_tap, GError **error) {
+bool net_setup_payload(const Spec *spec, int proc_sys, int *ret_tap, GError **error) {
         Batch batch = { .n = 0 };
         _cleanup_close_ int tap = -1;
         int index;
@@ -166,9 +166,9 @@ bool net_setup_payload(const Spec *spec, int *ret_tap, GError **error) {
                 tap = open_tap(&index, error);
                 if (tap < 0)
                         return false;
-                bool has_ipv6 = access("/proc/sys/net/ipv6", F_OK) == 0, ipv6 = spec->net.ipv6 && has_ipv6;
+                bool has_ipv6 = faccessat(proc_sys, "net/ipv6", F_OK, 0) == 0, ipv6 = spec->net.ipv6 && has_ipv6;
                 /* Before it is up, when the kernel would give it a link-local address of its own accord. */
-                if (has_ipv6 && !ipv6 && !fd_write_file(AT_FDCWD, "/proc/sys/net/ipv6/conf/" TAP_NAME "/disable_ipv6", "1"))
+                if (has_ipv6 && !ipv6 && !fd_write_file(proc_sys, "net/ipv6/conf/" TAP_NAME "/disable_ipv6", "1"))
                         return err_set(error, errno, "switch IPv6 off");
                 add_link_up(&batch, "set " TAP_NAME " up", index, spec->net.mtu);
                 add_address(&batch, "set the IPv4 address", index, AF_INET, NET_BOX_IPV4, NET_PREFIX_IPV4);
@@ -181,7 +181,7 @@ bool net_setup_payload(const Spec *spec, int *ret_tap, GError **error) {
                         return err_hint(error, "this kernel has IPv6 off: --no-ipv6 or --best-effort=ipv6");
                 }
         }
-        if (!batch_run(&batch, nl, error) || !allow_ping(spec, error))
+        if (!batch_run(&batch, nl, error) || !allow_ping(spec, proc_sys, error))
                 return false;
         *ret_tap = fd_steal(&tap);
         return true;

@@ -5,6 +5,6 @@
 
 /*
  * Payload: set up the network namespace that it has just made: lo up and, with --network=user, a TAP with its addresses and routes.
- * *ret_tap is the TAP's fd for usbox-net, or -1. Not for --network=host.
+ * *ret_tap is the TAP's fd for usbox-net, or -1. proc_sys: /proc/sys of the box. Not for --network=host.
  */
-bool net_setup_payload(const Spec *spec, int *ret_tap, GError **error);
+bool net_setup_payload(const Spec *spec, int proc_sys, int *ret_tap, GError **error);

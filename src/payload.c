@@ -42,6 +42,18 @@ static void wait_for(int gate, char wanted) {
                 _exit(125);
 }
 
+/* The box's own /proc/sys, from init. */
+static int wait_for_outer(int gate, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+
+        int r = wire_receive(gate, &m, error);
+        if (r == 0) /* likewise */
+                _exit(125);
+        if (r > 0 && m.type != WIRE_OUTER)
+                err_set(error, EPROTO, "init said %s", wire_type_name(m.type));
+        return r > 0 && m.type == WIRE_OUTER ? wire_message_take_fd(&m, 0) : -1;
+}
+
 static bool set_names(const Spec *spec, GError **error) {
         if (spec->namespaces.uts_host)
                 return true;
@@ -52,27 +64,27 @@ static bool set_names(const Spec *spec, GError **error) {
 
 /* Halve what of the caller's per-user quotas the box may take: the counts of a user namespace add up in its parents
  * (kernel/ucount.c), and the caller's other programs need some too. */
-static bool set_quotas(const Spec *spec, GError **error) {
+static bool set_quotas(const Spec *spec, int proc_sys, GError **error) {
         static const struct {
                 const char *host,
                         *box; /* the host's limit for each user, and the box's own, which knows none at first */
         } halved[] = {
-                { "/proc/sys/fs/inotify/max_user_instances", "/proc/sys/user/max_inotify_instances" },
-                { "/proc/sys/fs/inotify/max_user_watches", "/proc/sys/user/max_inotify_watches" },
+                { "fs/inotify/max_user_instances", "user/max_inotify_instances" },
+                { "fs/inotify/max_user_watches", "user/max_inotify_watches" },
         };
 
         for (size_t i = 0; i < G_N_ELEMENTS(halved); i++) {
                 g_autofree char *old = NULL;
-                if (!fd_read_file(AT_FDCWD, halved[i].host, 64, &old, NULL))
+                if (!fd_read_file(proc_sys, halved[i].host, 64, &old, NULL))
                         return err_set(error, errno, "read %s", halved[i].host);
                 gint64 value = g_ascii_strtoll(old, NULL, 10);
                 g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, MAX(value / 2, 1));
-                if (!fd_write_file(AT_FDCWD, halved[i].box, text))
+                if (!fd_write_file(proc_sys, halved[i].box, text))
                         return err_set(error, errno, "write %s", halved[i].box);
         }
         /* One is the payload's own. */
         const char *namespaces = spec->caps.nested ? "256" : "1";
-        if (!fd_write_file(AT_FDCWD, "/proc/sys/user/max_user_namespaces", namespaces))
+        if (!fd_write_file(proc_sys, "user/max_user_namespaces", namespaces))
                 return err_set(error, errno, "write max_user_namespaces");
         return true;
 }
@@ -84,17 +96,19 @@ static bool set_quotas(const Spec *spec, GError **error) {
  */
 static bool make_namespaces(const PayloadContext *c, GError **error) {
         const Spec *spec = c->child->spec;
-        _cleanup_close_ int tap = -1, ns = -1;
+        _cleanup_close_ int proc_sys = -1, tap = -1, ns = -1;
 
         if (spec->net.mode != NET_HOST && unshare(CLONE_NEWNET) < 0) {
                 bool limit = errno == ENOSPC;
                 err_set(error, errno, "make a network namespace");
                 return limit ? err_hint(error, "sudo sysctl user.max_net_namespaces=15000") : false;
         }
-        wait_for(c->gate, 'O');
-        if (!set_names(spec, error) || !set_quotas(spec, error))
+        proc_sys = wait_for_outer(c->gate, error);
+        if (proc_sys < 0)
+                return false;
+        if (!set_names(spec, error) || !set_quotas(spec, proc_sys, error))
                 return err_step(error, "namespaces");
-        if (spec->net.mode != NET_HOST && !net_setup_payload(spec, &tap, error))
+        if (spec->net.mode != NET_HOST && !net_setup_payload(spec, proc_sys, &tap, error))
                 return false;
         if (tap >= 0 && !wire_send(c->child->payload_wire, WIRE_NET_FDS, NULL, &tap, 1, error))
                 return false;

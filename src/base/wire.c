@@ -28,6 +28,7 @@ static const WireRow wire_table[WIRE_TYPE_MAX] = {
         [WIRE_RESUME] = { "RESUME", "()", 0, "launcher", "child" },
         [WIRE_FS_FDS] = { "FS_FDS", "()", 4, "child", "launcher" },
         [WIRE_NET_FDS] = { "NET_FDS", "()", 1, "payload", "launcher" },
+        [WIRE_OUTER] = { "OUTER", "()", 1, "child", "payload" },
         [WIRE_UNSHARED] = { "UNSHARED", "()", 1, "payload", "child" },
         [WIRE_PTY] = { "PTY", "()", 1, "child", "launcher" },
         [WIRE_ROOTED] = { "ROOTED", "()", 2, "child", "launcher" },

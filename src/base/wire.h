@@ -22,6 +22,8 @@ typedef enum {
         WIRE_GO, /* helpers and limits are ready: start */
         /* payload → launcher */
         WIRE_NET_FDS, /* + the TAP's fd */
+        /* child → payload */
+        WIRE_OUTER, /* + /proc/sys of the box: the outer user namespace's maps are written */
         /* payload → child */
         WIRE_UNSHARED, /* + its network namespace: that and the inner user namespace are made */
         /* child → launcher */
