@@ -43,19 +43,6 @@ uint64_t entry_valid(const Fs *fs, const Node *node) {
         return 0;
 }
 
-unsigned removed_names(Fs *fs, uint64_t ino) {
-        pthread_mutex_lock(&fs->removed_lock);
-        gpointer n = g_hash_table_lookup(fs->removed, &ino);
-        pthread_mutex_unlock(&fs->removed_lock);
-        return GPOINTER_TO_UINT(n);
-}
-
-void removed_set(Fs *fs, uint64_t ino, unsigned n) {
-        pthread_mutex_lock(&fs->removed_lock);
-        g_hash_table_replace(fs->removed, g_memdup2(&ino, sizeof ino), GUINT_TO_POINTER(n));
-        pthread_mutex_unlock(&fs->removed_lock);
-}
-
 void count_links(Fs *fs, const Node *node, struct stat *st) {
         if (S_ISDIR(node->type)) {
                 if (dir_has_lower(node))
@@ -65,9 +52,9 @@ void count_links(Fs *fs, const Node *node, struct stat *st) {
                 return;
         }
         if (node_is(node, NODE_INDEXED)) {
-                st->st_nlink = st->st_nlink - 1 + (nlink_t) links_number(fs, LINKS_LEFT, links_key(node));
+                st->st_nlink = st->st_nlink - 1 + (nlink_t) links_number(fs, LINKS_LEFT, node->ino);
         } else if (!node_is(node, NODE_UPPER)) {
-                unsigned gone = node_is(node, NODE_NAMELESS) && st->st_nlink == 1 ? 1 : st->st_nlink > 1 ? removed_names(fs, node->ino) : 0;
+                unsigned gone = node_is(node, NODE_NAMELESS) && st->st_nlink == 1 ? 1 : st->st_nlink > 1 ? links_removed(fs, node->ino) : 0;
                 st->st_nlink = st->st_nlink > gone ? st->st_nlink - gone : 0;
         }
 }

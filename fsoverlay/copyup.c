@@ -27,29 +27,6 @@ void temp_name(Fs *fs, char ret[32]) {
         (void) g_snprintf(ret, 32, "t%" PRIx64, atomic_fetch_add(&fs->temp, 1));
 }
 
-uint64_t links_number(Fs *fs, const char *kind, uint64_t ino) {
-        char name[40], text[24];
-
-        (void) g_snprintf(name, sizeof name, "%s%" PRIx64, kind, ino);
-        ssize_t n = readlinkat(fs->links, name, text, sizeof text - 1);
-        text[MAX(n, 0)] = '\0';
-        return g_ascii_strtoull(text, NULL, 10);
-}
-
-void links_set_number(Fs *fs, const char *kind, uint64_t ino, uint64_t number) {
-        char name[40], text[24], temp[32];
-
-        (void) g_snprintf(name, sizeof name, "%s%" PRIx64, kind, ino);
-        if (number == 0) {
-                (void) unlinkat(fs->links, name, 0);
-                return;
-        }
-        (void) g_snprintf(text, sizeof text, "%" PRIu64, number);
-        temp_name(fs, temp);
-        if (symlinkat(text, fs->work, temp) == 0 && renameat2(fs->work, temp, fs->links, name, 0) < 0)
-                (void) unlinkat(fs->work, temp, 0);
-}
-
 static int copy_up_xattrs(Fs *fs, int from, int to) {
         char names[4096], value[4096];
         g_autofree char *more_names = NULL, *more_value = NULL;
@@ -338,9 +315,11 @@ static int copy_regular(Fs *fs, Node *node, const struct stat *st, const char *t
 }
 
 /* The other names that are known get their place in the upper as well: so the upper says by itself what the box changed. */
-static void put_aliases(Fs *fs, Node *node, const char *key) {
+static void put_aliases(Fs *fs, Node *node) {
         unsigned placed = 0;
+        char key[LINKS_NAME_MAX];
 
+        links_name(key, "", node->ino);
         for (Alias *a = node->aliases; a; a = a->next) {
                 int r = 0;
                 Fd *dir = node_is(a->parent, NODE_UPPER) ? fd_dir(fs, a->parent, LAYER_UPPER, &r) : NULL;
@@ -352,29 +331,25 @@ static void put_aliases(Fs *fs, Node *node, const char *key) {
                 }
                 fd_put(fs, dir);
         }
-        uint64_t left = links_number(fs, LINKS_LEFT, links_key(node));
-        links_set_number(fs, LINKS_LEFT, links_key(node), left > placed ? left - placed : 0);
+        uint64_t left = links_number(fs, LINKS_LEFT, node->ino);
+        links_set_number(fs, LINKS_LEFT, node->ino, left > placed ? left - placed : 0);
 }
 
 /* A file of several names: one of them copied up stands for all, by an entry of the index. Fs.tree for writing. */
-static int put_in_index(Fs *fs, Node *node, const char *temp, nlink_t names) {
-        char key[40];
-
-        (void) g_snprintf(key, sizeof key, "%" PRIx64, links_key(node));
-        int r = up_link(fs, fs->work, temp, fs->links, key);
+static int put_in_index(Fs *fs, Node *node, const char *temp, nlink_t names, const char *which) {
+        int r = links_add(fs, node->ino, which, temp);
         if (r < 0)
                 return r;
-        atomic_store(&fs->indexed, true);
         r = put_in_place(fs, node, temp);
         if (r < 0) {
-                (void) up_unlink(fs, fs->links, key, 0);
+                links_drop(fs, node->ino);
                 return r;
         }
         /* This one is in the upper now, those that were removed are nowhere. */
-        nlink_t others = removed_names(fs, node->ino) + 1;
-        links_set_number(fs, LINKS_LEFT, links_key(node), names > others ? names - others : 0);
+        nlink_t others = links_removed(fs, node->ino) + 1;
+        links_set_number(fs, LINKS_LEFT, node->ino, names > others ? names - others : 0);
         node_set(node, NODE_INDEXED | NODE_LINKS);
-        put_aliases(fs, node, key);
+        put_aliases(fs, node);
         return 0;
 }
 
@@ -395,7 +370,12 @@ static int copy_up_file(Fs *fs, Node *node, int64_t keep) {
         if (r < 0)
                 return r;
         temp_name(fs, temp);
-        if (S_ISREG(st.st_mode))
+        /* Its inode number goes with the copy. */
+        r = fs_dev_keep(fs, node->key_dev);
+        g_autofree char *which = st.st_nlink > 1 && p.dir >= 0 ? links_which(p.dir, p.name) : NULL;
+        if (r < 0)
+                ;
+        else if (S_ISREG(st.st_mode))
                 r = copy_regular(fs, node, &st, temp, keep, &fd);
         else
                 r = copy_special(fs, &p, &st, temp);
@@ -409,7 +389,7 @@ static int copy_up_file(Fs *fs, Node *node, int64_t keep) {
                 if (nameless)
                         r = fd < 0 ? -ESTALE : up_unlink(fs, fs->work, temp, 0);
                 else
-                        r = st.st_nlink > 1 ? put_in_index(fs, node, temp, st.st_nlink) : put_in_place(fs, node, temp);
+                        r = st.st_nlink > 1 ? put_in_index(fs, node, temp, st.st_nlink, which) : put_in_place(fs, node, temp);
                 if (r == 0 && !S_ISREG(st.st_mode))
                         links_set_number(fs, LINKS_ORIGIN, now.st_ino, node->ino);
                 if (r == 0) {

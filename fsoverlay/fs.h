@@ -44,12 +44,26 @@
 #define XATTR_INO "user.overlay.usbox.ino"     /* the st_ino that a copied-up file keeps */
 #define XATTR_CAPABILITY "security.capability"
 /*
- * links/ of the work directory. INO (hexadecimal): a file with several lower names that was copied up, INO its lower inode. The
- * rest are symlinks whose text is a number, since symlinks and the like have no attributes to write it to:
+ * links/ of the work directory. INO (hexadecimal): a file with several lower names that was copied up, INO its lower inode number as the box sees it. The
+ * rest are symlinks whose text is what is to be known, since symlinks and the like have no attributes to write it to:
  */
-#define LINKS_GONE "g"   /* gINO: how many names of a lower file were removed that is not copied up */
+#define LINKS_GONE "g"   /* gINO: how many names of a lower file were removed that is not copied up, and which file that is */
+#define LINKS_WHICH "w"  /* wINO: which lower file INO is the copy of (links_which()) */
+#define LINKS_DEVICE "v" /* vN: the file system whose inode numbers show with N above them (devices.c) */
 #define LINKS_LEFT "l"   /* lINO: how many names of INO are the lower's alone */
 #define LINKS_ORIGIN "o" /* oINO: the inode number that INO of the upper, no regular file, shows */
+#define LINKS_NAME_MAX 40
+#define LINKS_TEXT_MAX 512 /* a file handle in hexadecimal and more */
+
+#define DEVICE_SHIFT 48
+
+/* A file system that a layer, or a part of it, lies on. */
+typedef struct {
+        dev_t dev;
+        uint16_t number;   /* over inode numbers that show */
+        _Atomic bool kept; /* links/ has it, or need not */
+        char *id;          /* what it is called at the next mount, too */
+} Device;
 
 typedef struct {
         int root;   /* O_PATH directory; -1: there is none (a mount without upper) */
@@ -165,8 +179,10 @@ typedef struct Fs {
         unsigned n_fds, max_fds;
 
         pthread_mutex_t dev_lock;
-        dev_t *devs; /* st_dev of each number; only grows */
+        Device *devs; /* only grows */
         _Atomic unsigned n_devs;
+        GHashTable *dev_numbers; /* id → number, of those that links/ has. dev_lock */
+        bool *dev_taken;         /* numbers in use, here or in links/. dev_lock */
 
         bool root_like_lower; /* the root shows the lower's owner and mode until they are changed */
         _Atomic bool owners;  /* the upper may hold files with XATTR_OWNER */
@@ -175,7 +191,8 @@ typedef struct Fs {
         _Atomic uint64_t temp; /* names in work/ */
         pthread_mutex_t whiteout_lock;
         pthread_mutex_t removed_lock;
-        GHashTable *removed; /* st_ino of lower files with several names → how many were removed */
+        GHashTable *removed; /* st_ino of lower files with several names → how many were removed, and of which */
+        _Atomic bool any_removed;
         _Atomic unsigned n_freed; /* nodes, of all time */
         _Atomic bool trim;        /* memory is to be given back after this request */
         uint64_t hash_key[2];
@@ -185,10 +202,22 @@ typedef struct Fs {
         int dev;                  /* /dev/fuse */
 } Fs;
 
+/* devices.c */
+bool devices_init(Fs *fs);
+void devices_remember(Fs *fs, unsigned number, const char *id); /* from links/ */
+/* The place in Fs.devs; FS_DEVS_MAX: there is no more room. */
+unsigned fs_dev_index(Fs *fs, dev_t dev);
+/* dev, the file system of dir/name, is about to be asked for. */
+void fs_dev_meet(Fs *fs, dev_t dev, int dir, const char *name);
+/* The same of one that is not there at the next mount: the box's own. */
+void fs_dev_meet_fleeting(Fs *fs, dev_t dev);
+/* st_ino as the box sees it: the first device's as they are; others' apart from them, as far as 64 bits go. */
+uint64_t fs_shown_ino(Fs *fs, dev_t dev, ino_t ino);
+/* An inode number of this device is about to be written down. 0, or a negative errno. */
+int fs_dev_keep(Fs *fs, unsigned index);
+
 /* node.c: the table */
 bool nodes_init(Fs *fs);
-unsigned fs_dev_index(Fs *fs, dev_t dev);
-uint64_t fs_shown_ino(Fs *fs, dev_t dev, ino_t ino);
 /* The node of a name, made where it is not known yet; a reference more. parent is borrowed. NULL: out of memory.
  * *ret_new_name: it is known by other names: node_add_name() is to follow, when Fs.tree can be had for writing. */
 typedef struct Found Found;
@@ -261,7 +290,26 @@ char *dir_path(Fs *fs, const Node *node, unsigned layer);
 char *node_path(Fs *fs, Node *node, const char *name);
 int open_beneath(int root, const char *path, int flags); /* any length; no symlinks, nothing above root; -1 with errno */
 bool dir_has_lower(const Node *dir);
-uint64_t links_key(const Node *node);
+
+/* links.c */
+void links_init(Fs *fs);
+void links_read(Fs *fs); /* what the mount before knew */
+void links_name(char ret[LINKS_NAME_MAX], const char *kind, uint64_t ino);
+/* Numbers of links/: 0 where there is none, or where it is 0. */
+uint64_t links_number(Fs *fs, const char *kind, uint64_t ino);
+void links_set_number(Fs *fs, const char *kind, uint64_t ino, uint64_t number);
+/* What tells the file dir/name from one that gets its inode number when it is gone. g_malloc'ed. */
+char *links_which(int dir, const char *name);
+/* How many of a lower file's names were removed, that is not copied up; one more, node's. */
+unsigned links_removed(Fs *fs, uint64_t ino);
+void links_count_removed(Fs *fs, Node *node);
+/* dir/name, a lower file of several names, was found: another of them may be copied up, and then the entry of links/ stands for it. */
+void links_find(Fs *fs, int dir, const char *name, Found *found);
+/* Is file, of the upper, the entry of links/ for ino? */
+bool links_has(Fs *fs, uint64_t ino, const struct stat *file);
+/* The file temp of work/ becomes the entry for ino, a lower file. 0, or a negative errno. */
+int links_add(Fs *fs, uint64_t ino, const char *which, const char *temp);
+void links_drop(Fs *fs, uint64_t ino);
 
 /* A node's place, for calls that take a directory and a name, or its descriptor. */
 typedef struct {
@@ -305,12 +353,6 @@ int xattr_set_place(Fs *fs, const Place *p, const char *xattr, const void *value
 /* attr.c */
 struct fuse_attr;
 void attr_fill(Fs *fs, const Node *node, const struct stat *st, struct fuse_attr *ret);
-/* Numbers of links/: 0 where there is none, or where it is 0. */
-uint64_t links_number(Fs *fs, const char *kind, uint64_t ino);
-void links_set_number(Fs *fs, const char *kind, uint64_t ino, uint64_t number);
-/* How many of a lower file's names were removed, that is not copied up. */
-unsigned removed_names(Fs *fs, uint64_t ino);
-void removed_set(Fs *fs, uint64_t ino, unsigned n);
 int node_stat(Fs *fs, Node *node, struct stat *ret); /* st_nlink as the box is to see it */
 void count_links(Fs *fs, const Node *node, struct stat *st); /* only that */
 

@@ -341,6 +341,8 @@ static int follow_redirect(Fs *fs, unsigned from, const char *path, Found *f) {
                 if (r == 0 && walked.fd >= 0 && fstat(walked.fd, &st) < 0)
                         r = -EIO;
                 bool there = r == 0 && walked.fd >= 0;
+                if (there)
+                        fs_dev_meet(fs, st.st_dev, walked.fd, ".");
                 if (walked.fd >= 0)
                         close(walked.fd);
                 if (there && layer->ruled && fs->rules)
@@ -359,25 +361,9 @@ static int follow_redirect(Fs *fs, unsigned from, const char *path, Found *f) {
         return 0;
 }
 
-/* A lower file of several names that was copied up by another of them: the entry of the index stands for it. */
-static void ask_index(Fs *fs, Found *f) {
-        char key[40];
-        struct stat st;
-
-        if (f->upper || S_ISDIR(f->st.st_mode) || f->st.st_nlink < 2 || !atomic_load(&fs->indexed))
-                return;
-        (void) g_snprintf(key, sizeof key, "%" PRIx64, f->ino);
-        if (fstatat(fs->links, key, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-                f->st = st;
-                f->upper = f->indexed = true;
-                f->layer = LAYER_UPPER;
-        }
-}
-
 /* A file of the upper may be the copy of a lower one, whose inode number it goes on to show. */
 static void ask_origin(Fs *fs, int dir, const char *name, Found *f) {
-        char value[32], key[40];
-        struct stat st;
+        char value[32];
 
         if (!atomic_load(&fs->origins) || S_ISDIR(f->st.st_mode))
                 return;
@@ -387,10 +373,7 @@ static void ask_origin(Fs *fs, int dir, const char *name, Found *f) {
         if (ino == 0)
                 return;
         f->ino = ino;
-        (void) g_snprintf(key, sizeof key, "%" PRIx64, ino);
-        if (f->st.st_nlink > 1 && atomic_load(&fs->indexed) && fstatat(fs->links, key, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-            st.st_ino == f->st.st_ino && st.st_dev == f->st.st_dev)
-                f->indexed = true;
+        f->indexed = f->st.st_nlink > 1 && links_has(fs, ino, &f->st);
 }
 
 int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *ret) {
@@ -428,6 +411,7 @@ int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *re
                         r = r == 1 ? 0 : r;
                         break;
                 }
+                fs_dev_meet(fs, st.st_dev, dir->fd, name);
                 if (!found) {
                         found = true;
                         ret->st = st;
@@ -441,8 +425,8 @@ int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *re
                         ret->ino = fs_shown_ino(fs, st.st_dev, st.st_ino);
                 }
                 if (!S_ISDIR(st.st_mode)) {
+                        links_find(fs, dir->fd, name, ret);
                         fd_put(fs, dir);
-                        ask_index(fs, ret);
                         r = 0;
                         break;
                 }
@@ -482,10 +466,6 @@ int lookup_lower(Fs *fs, Node *parent, const char *name) {
         return r == -ENOENT ? 0 : r;
 }
 
-uint64_t links_key(const Node *node) {
-        return node->ino;
-}
-
 unsigned dir_attr_layer(const Fs *fs, const Node *node) {
         if (node_is(node, NODE_UPPER))
                 return LAYER_UPPER;
@@ -501,7 +481,7 @@ int place_get(Fs *fs, Node *node, Place *ret) {
         *ret = (Place){ .dir = -1, .fd = -1 };
         if (node_is(node, NODE_INDEXED)) {
                 ret->dir = fs->links;
-                (void) g_snprintf(ret->name, sizeof ret->name, "%" PRIx64, links_key(node));
+                links_name(ret->name, "", node->ino);
                 return 0;
         }
         if (node_is(node, NODE_NAMELESS)) {

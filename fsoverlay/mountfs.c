@@ -86,27 +86,6 @@ static bool lock_work(Fs *fs, GError **error) {
         return err_hint(error, "unmount that one first, or take another upper and work directory");
 }
 
-/* What the mount before knew of links: files in links/, and numbers of removed names. */
-static void read_links(Fs *fs) {
-        int fd = openat(fs->links, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
-        char text[16];
-
-        for (struct dirent *d; list && (d = readdir(list));) {
-                if (!g_str_has_prefix(d->d_name, LINKS_GONE)) {
-                        fs->indexed |= g_ascii_isxdigit(d->d_name[0]);
-                        continue;
-                }
-                ssize_t n = readlinkat(dirfd(list), d->d_name, text, sizeof text - 1);
-                text[MAX(n, 0)] = '\0';
-                removed_set(fs, g_ascii_strtoull(d->d_name + strlen(LINKS_GONE), NULL, 16), (unsigned) g_ascii_strtoull(text, NULL, 10));
-        }
-        if (list)
-                closedir(list);
-        else
-                fd_closep(&fd);
-}
-
 static bool open_work(Fs *fs, const FsParts *parts, GError **error) {
         struct stat upper, work;
 
@@ -125,10 +104,27 @@ static bool open_work(Fs *fs, const FsParts *parts, GError **error) {
         int r = work_clean(fs);
         if (r < 0)
                 return err_set(error, -r, "clean the work directory");
-        read_links(fs);
+        links_read(fs);
         fs->origins = fs->owners = !is_empty(parts->upper);
         /* What fuse-overlayfs made of it may be marked in its own way. */
         fs->layers[LAYER_UPPER].dot_wh = parts->dot_wh && fs->origins;
+        return true;
+}
+
+/* The lowest first: its inode numbers show as they are. The box's own layer is a file system that is made anew each time. */
+static bool meet_devices(Fs *fs) {
+        for (unsigned i = fs->n_layers; i-- > 0;) {
+                const Layer *layer = &fs->layers[i];
+                struct stat st;
+                if (layer->root < 0)
+                        continue;
+                if (fstat(layer->root, &st) < 0)
+                        return false;
+                if (layer->places)
+                        fs_dev_meet_fleeting(fs, st.st_dev);
+                else
+                        fs_dev_meet(fs, st.st_dev, layer->root, ".");
+        }
         return true;
 }
 
@@ -139,11 +135,8 @@ static bool make_root(Fs *fs, GError **error) {
 
         if (fstat(fs->layers[first].root, &top) < 0 || fstat(fs->layers[LAYER_UPPER + 1].root, &below) < 0)
                 return err_set(error, errno, "root directory");
-        /* The first of the table: its inode numbers show as they are. */
-        struct stat host;
-        if (fstat(fs->layers[fs->n_layers - 1].root, &host) < 0)
-                return err_set(error, errno, "root directory");
-        (void) fs_dev_index(fs, host.st_dev);
+        if (!meet_devices(fs))
+                return err_set(error, errno, "root directories of the layers");
         found.st = top;
         found.ino = fs_shown_ino(fs, below.st_dev, below.st_ino);
         found.n_lower = (uint16_t) (fs->n_layers - 1);
@@ -174,7 +167,6 @@ Fs *fs_open(const FsParts *parts, int dev, GError **error) {
 
         fs->dev = dev;
         fs->max_fds = raise_nofile();
-        fs->devs = calloc(FS_DEVS_MAX, sizeof *fs->devs);
         fs->n_layers = parts->n_lowers + 1;
         fs->layers = g_new0(Layer, fs->n_layers);
         fs->layers[LAYER_UPPER] = (Layer){ .root = parts->upper, .dot_wh = false };
@@ -191,8 +183,8 @@ Fs *fs_open(const FsParts *parts, int dev, GError **error) {
         /* A limit is to be felt by the write(2) that meets it, not by a page that is written later. */
         fs->writeback = !fs->read_only && config->disk == 0;
         fs->ids = (Ids){ .uidmap = config->uidmap, .gidmap = config->gidmap, .uid = geteuid(), .gid = getegid() };
-        fs->removed = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-        if (!fs->devs || !nodes_init(fs) || getrandom(fs->hash_key, sizeof fs->hash_key, 0) != sizeof fs->hash_key) {
+        links_init(fs);
+        if (!devices_init(fs) || !nodes_init(fs) || getrandom(fs->hash_key, sizeof fs->hash_key, 0) != sizeof fs->hash_key) {
                 err_set(error, ENOMEM, "table of nodes");
                 return NULL;
         }

@@ -306,6 +306,7 @@ static int make_named(Request *r, const char *name, const New *new, Node **ret, 
                 n = -errno;
                 goto out;
         }
+        fs_dev_meet(fs, found.st.st_dev, parent.dir, name);
         found.ino = fs_shown_ino(fs, found.st.st_dev, found.st.st_ino);
         bool new_name;
         *st = found.st;

@@ -36,9 +36,7 @@ bool nodes_init(Fs *fs) {
         for (unsigned i = 0; i < NODE_SHARDS; i++)
                 pthread_mutex_init(&fs->copy_locks[i], NULL);
         pthread_mutex_init(&fs->clock_lock, NULL);
-        pthread_mutex_init(&fs->dev_lock, NULL);
         pthread_mutex_init(&fs->whiteout_lock, NULL);
-        pthread_mutex_init(&fs->removed_lock, NULL);
         /* A rename that waits shall not be passed by lookups for ever. */
         pthread_rwlockattr_t attr;
         pthread_rwlockattr_init(&attr);
@@ -46,30 +44,6 @@ bool nodes_init(Fs *fs) {
         pthread_rwlock_init(&fs->tree, &attr);
         pthread_rwlockattr_destroy(&attr);
         return true;
-}
-
-unsigned fs_dev_index(Fs *fs, dev_t dev) {
-        unsigned n = atomic_load_explicit(&fs->n_devs, memory_order_acquire);
-        for (unsigned i = 0; i < n; i++)
-                if (fs->devs[i] == dev)
-                        return i;
-
-        pthread_mutex_lock(&fs->dev_lock);
-        unsigned i = 0;
-        n = atomic_load(&fs->n_devs);
-        while (i < n && fs->devs[i] != dev)
-                i++;
-        if (i == n && n < FS_DEVS_MAX) {
-                fs->devs[n] = dev;
-                atomic_store_explicit(&fs->n_devs, n + 1, memory_order_release);
-        }
-        pthread_mutex_unlock(&fs->dev_lock);
-        return i;
-}
-
-/* The first device's numbers as they are; others' apart from them, as far as 64 bits go. */
-uint64_t fs_shown_ino(Fs *fs, dev_t dev, ino_t ino) {
-        return ino ^ (uint64_t) fs_dev_index(fs, dev) << 48;
 }
 
 static void shard_grow(Shard *s) {

@@ -19,30 +19,20 @@
 
 #include "fsoverlay/ops.h"
 
-/* A lower name of a file with several is gone: count what the others show, in the index too, where the next mount finds it. */
-static void count_removed(Fs *fs, const Node *node) {
-        unsigned n = removed_names(fs, node->ino) + 1;
-
-        removed_set(fs, node->ino, n);
-        links_set_number(fs, LINKS_GONE, node->ino, n);
-}
-
 /* An indexed file has a lower name less (it was removed, or is in the upper now); the last name takes the index entry along. */
 static void index_name_gone(Fs *fs, Node *node, bool was_lower) {
-        char key[40];
         struct stat st;
         Place p;
 
         if (place_get(fs, node, &p) < 0)
                 return;
-        uint64_t left = links_number(fs, LINKS_LEFT, links_key(node));
+        uint64_t left = links_number(fs, LINKS_LEFT, node->ino);
         if (was_lower && left > 0)
-                links_set_number(fs, LINKS_LEFT, links_key(node), --left);
+                links_set_number(fs, LINKS_LEFT, node->ino, --left);
         bool last = left == 0 && place_stat(fs, &p, &st) == 0 && st.st_nlink <= 1;
         place_put(fs, &p);
         if (last && fd_pin(fs, node) == 0) {
-                (void) g_snprintf(key, sizeof key, "%" PRIx64, links_key(node));
-                (void) up_unlink(fs, fs->links, key, 0);
+                links_drop(fs, node->ino);
                 node_unset(node, NODE_INDEXED);
         }
 }
@@ -73,7 +63,7 @@ static void name_gone(Fs *fs, Node *node, Node *parent, const char *name, bool w
         if (node_is(node, NODE_INDEXED))
                 index_name_gone(fs, node, was_lower);
         else if (was_lower && !node_is(node, NODE_UPPER) && node_is(node, NODE_LINKS))
-                count_removed(fs, node);
+                links_count_removed(fs, node);
         node_drop_name(fs, node, parent, name);
 }
 
@@ -254,7 +244,7 @@ static int mark_moved_dir(Fs *fs, Node *node) {
 
 /* An indexed file's lower name has to be a real one of the upper before it can be moved. */
 static int name_into_upper(Fs *fs, Side *s) {
-        char key[40];
+        char key[LINKS_NAME_MAX];
         int r = 0;
 
         if (s->in_upper || !node_is(s->node, NODE_INDEXED))
@@ -262,7 +252,7 @@ static int name_into_upper(Fs *fs, Side *s) {
         Fd *dir = fd_dir(fs, s->parent, LAYER_UPPER, &r);
         if (!dir)
                 return r;
-        (void) g_snprintf(key, sizeof key, "%" PRIx64, links_key(s->node));
+        links_name(key, "", s->node->ino);
         r = up_link(fs, fs->links, key, dir->fd, s->name);
         fd_put(fs, dir);
         if (r == 0) {
