@@ -34,6 +34,7 @@ typedef struct {
         Lowers *lowers;
         const ChangesOptions *options;
         const ChangesVisitor *visitor;
+        LayerForm form;   /* of the upper */
         GString *path;    /* of the directory at hand, "" for the root */
         char *buffers[2]; /* of COMPARE_SIZE */
 } Walk;
@@ -233,13 +234,14 @@ static GArray *read_upper(Walk *w, const Place *place) {
         }
         while (errno = 0, (dirent = readdir(stream))) {
                 const char *name = dirent->d_name;
-                if (g_str_equal(name, ".") || g_str_equal(name, "..") || layer_is_mark(name))
+                if (g_str_equal(name, ".") || g_str_equal(name, "..") || layer_is_mark(w->form, name))
                         continue;
-                if (layer_wh_name(name)) {
-                        add_entry(entries, layer_wh_name(name), true, NULL);
+                const char *gone = layer_wh_name(w->form, name);
+                if (gone) {
+                        add_entry(entries, gone, true, NULL);
                         continue;
                 }
-                LayerName kind = layer_look(place->fd, name, &st);
+                LayerName kind = layer_look(w->form, place->fd, name, &st);
                 if (kind == LAYER_NOTHING)
                         complain(w, name, ENOENT); /* read just now, and gone: somebody is at work there */
                 else
@@ -345,8 +347,8 @@ static void visit_directory(Walk *w, const Place *place, const Entry *e, const B
         _cleanup_close_ int fd = sys_openat2(place->fd, e->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0,
                                              RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
         int errnum = errno;
-        bool own_opaque = fd >= 0 && layer_is_opaque(fd), bad = false, is_dir = below->exists && S_ISDIR(below->st.st_mode);
-        g_autofree char *mark = fd >= 0 && !own_opaque ? layer_redirect(fd, &bad) : NULL;
+        bool own_opaque = fd >= 0 && layer_is_opaque(w->form, fd), bad = false, is_dir = below->exists && S_ISDIR(below->st.st_mode);
+        g_autofree char *mark = fd >= 0 && !own_opaque ? layer_redirect(w->form, fd, &bad) : NULL;
         g_autofree char *redirect = mark && mark[0] != '/' ? g_strconcat(place->lower_path, "/", mark, NULL) : g_strdup(mark);
         Change change = { .kind = !below->exists ? CHANGE_ADDED : is_dir ? CHANGE_NONE : CHANGE_TYPE, .redirect = redirect, .opaque = is_dir && own_opaque };
 
@@ -421,9 +423,9 @@ void changes_raise_nofile(void) {
 void changes_walk(int upper, Lowers *lowers, const ChangesOptions *options, const ChangesVisitor *visitor) {
         g_autoptr(GString) path = g_string_new(NULL);
         g_autofree char *buffer = g_malloc(2 * COMPARE_SIZE);
-        Walk w = { lowers, options, visitor, path, { buffer, buffer + COMPARE_SIZE } };
+        Walk w = { lowers, options, visitor, layer_form(upper), path, { buffer, buffer + COMPARE_SIZE } };
         g_auto(LowerDir) root = { 0 };
 
         lowers_root(lowers, &root);
-        walk(&w, &(Place){ upper, &root, "", options->rules ? rules_root(options->rules) : 0, layer_is_opaque(upper) });
+        walk(&w, &(Place){ upper, &root, "", options->rules ? rules_root(options->rules) : 0, layer_is_opaque(w.form, upper) });
 }

@@ -12,6 +12,14 @@
 /* The type of WIRE_FS_CONFIG's body. */
 #define FS_CONFIG_SIGNATURE "a{sv}"
 
+/* Marks in an upper: overlayfs's own, in the form that needs no right (option userxattr), and ours below it. No box can make an attribute of this prefix. */
+#define XATTR_PRIVATE "user.overlay."
+#define XATTR_OPAQUE XATTR_PRIVATE "opaque"
+#define XATTR_REDIRECT XATTR_PRIVATE "redirect"
+#define XATTR_WHITEOUT XATTR_PRIVATE "whiteout"
+/* At the top of an upper that usbox or usbox-fs began, "y": in it no other marks count, such as .wh.NAME, which a box can make. */
+#define XATTR_FORM XATTR_PRIVATE "usbox.form"
+
 #define FS_RULES_MAX 8192
 #define FS_THREADS_MAX 64
 #define FS_MAP_LINES_MAX 340 /* UID_GID_MAP_MAX_EXTENTS of the kernel */

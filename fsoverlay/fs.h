@@ -34,11 +34,7 @@
 #define NODE_STRIPES 256u
 #define FS_DEVS_MAX 65535u
 
-/* Private xattr names: overlayfs's own, in the form that needs no right (option userxattr), and ours below it. */
-#define XATTR_PRIVATE "user.overlay."
-#define XATTR_OPAQUE "user.overlay.opaque"
-#define XATTR_REDIRECT "user.overlay.redirect"
-#define XATTR_WHITEOUT "user.overlay.whiteout"
+/* Ours, beside those of overlayfs (config.h). */
 #define XATTR_OWNER "user.overlay.usbox.owner" /* UID:GID of the host that a copy shows, where it could not be given to them */
 #define XATTR_ROOT "user.overlay.usbox.root" /* the root's owner and mode are the upper's own */
 #define XATTR_INO "user.overlay.usbox.ino"     /* the st_ino that a copied-up file keeps */
@@ -69,7 +65,7 @@ typedef struct {
         int root;   /* O_PATH directory; -1: there is none (a mount without upper) */
         bool host;  /* a live host tree: no overlay marks are read in it, rules and others_eyes are asked */
         bool ruled;  /* rules are asked of its names */
-        bool dot_wh; /* marks of the form .wh.NAME may be in it */
+        bool foreign; /* marks of other drivers may be in it, such as .wh.NAME */
         bool places; /* the box's own layer: its directories are there for what is in them, and look like those below */
 } Layer;
 
@@ -156,6 +152,7 @@ typedef struct Fs {
         unsigned n_layers;
         int work;      /* work/ of the work directory, for what is not finished; -1 without upper */
         int links;     /* links/: the index of hard links */
+        bool foreign; /* a layer is */
         bool read_only, strict, acl, fsync_ignored, writeback, others_eyes;
         bool no_open; /* the kernel does not tell of open and close; set by INIT */
         Ids ids;
@@ -284,6 +281,8 @@ int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *re
 /* A lower layer of parent has a name of this kind that a removed upper one would uncover. 1, 0, or a negative errno. */
 int lookup_lower(Fs *fs, Node *parent, const char *name);
 bool stat_is_whiteout(const struct stat *st);
+/* A name that would be another driver's mark in this upper. */
+bool name_is_mark(const Fs *fs, const char *name);
 /* The path of a directory in a layer, below the layer's root, without leading "/"; under Fs.tree. malloc'ed. */
 char *dir_path(Fs *fs, const Node *node, unsigned layer);
 /* The path in the box ("/a/b"), for rules and the journal. Takes Fs.tree. malloc'ed. */

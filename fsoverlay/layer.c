@@ -33,6 +33,10 @@ bool stat_is_whiteout(const struct stat *st) {
         return S_ISCHR(st->st_mode) && st->st_rdev == makedev(0, 0);
 }
 
+bool name_is_mark(const Fs *fs, const char *name) {
+        return fs->layers[LAYER_UPPER].foreign && strncmp(name, ".wh.", 4) == 0;
+}
+
 bool dir_has_lower(const Node *dir) {
         return dir->dir->n > 0;
 }
@@ -181,7 +185,7 @@ static bool is_opaque(Fs *fs, const Layer *layer, int dir, const char *name) {
                 return false;
         if (says_yes(fs, layer, dir, name, XATTR_OPAQUE))
                 return true;
-        if (!layer->dot_wh)
+        if (!layer->foreign)
                 return false;
         /* Others' ways of saying it. */
         if (says_yes(fs, layer, dir, name, "user.fuseoverlayfs.opaque") || says_yes(fs, layer, dir, name, "trusted.overlay.opaque"))
@@ -243,7 +247,7 @@ static int ask_layer(Fs *fs, unsigned number, int dir, const char *name, struct 
                         if (r < 0)
                                 return r == -ENOENT ? 0 : r;
                 } else if (errno == ENOENT || errno == ENOTDIR) {
-                        return !is_bottom(fs, number) && layer->dot_wh && has_dot_wh(dir, name) ? -ENOENT : 0;
+                        return !is_bottom(fs, number) && layer->foreign && has_dot_wh(dir, name) ? -ENOENT : 0;
                 } else if (errno == EACCES && number != LAYER_UPPER) {
                         /* A directory that is closed to us shows nothing, as where it is listed (read_layer()): whom the kernel lets
                          * into it, the box's root, can make names there. */
@@ -258,7 +262,7 @@ static int ask_layer(Fs *fs, unsigned number, int dir, const char *name, struct 
                 return 1;
         if (stat_is_whiteout(st))
                 return -ENOENT;
-        if (layer->dot_wh && strncmp(name, ".wh.", 4) == 0)
+        if (layer->foreign && strncmp(name, ".wh.", 4) == 0)
                 return 0;
         /* overlayfs's other form (6.7): an empty file with a mark. */
         if (S_ISREG(st->st_mode) && st->st_size == 0 && number != LAYER_UPPER &&
@@ -307,7 +311,7 @@ static int walk_layer(Fs *fs, const Layer *layer, const char *path, Walked *ret)
         for (char **part = parts; at >= 0 && *part; part++) {
                 int fd = openat(at, *part, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
                 if (fd < 0) {
-                        bool gone = errno == ENOENT && !(layer->dot_wh && has_dot_wh(at, *part));
+                        bool gone = errno == ENOENT && !(layer->foreign && has_dot_wh(at, *part));
                         int r = errno == ENOENT || errno == ENOTDIR || errno == ELOOP ? 0 : -errno;
                         ret->ends |= !gone;
                         close(at);

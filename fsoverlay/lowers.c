@@ -17,11 +17,13 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "fsoverlay/config.h"
 #include "fsoverlay/lowers.h"
 
 #define VALUE_MAX 65536u /* XATTR_SIZE_MAX */
 
-static const char *const prefixes[] = { "user.overlay.", "user.fuseoverlayfs.", "trusted.overlay." };
+/* The first is ours. */
+static const char *const prefixes[] = { XATTR_PRIVATE, "user.fuseoverlayfs.", "trusted.overlay." };
 
 char *layer_xattr(int dirfd, const char *name, const char *attribute, size_t *ret_len) {
         g_autofree char *path = g_strdup_printf(name ? "/proc/self/fd/%d/%s" : "/proc/self/fd/%d", dirfd, name);
@@ -44,23 +46,34 @@ char *layer_xattr(int dirfd, const char *name, const char *attribute, size_t *re
         }
 }
 
-/* The attribute by any of its prefixes. */
-static char *mark(int dirfd, const char *name, const char *attribute) {
-        for (guint i = 0; i < G_N_ELEMENTS(prefixes); i++) {
+LayerForm layer_form(int root) {
+        g_autofree char *value = layer_xattr(root, NULL, XATTR_FORM, NULL);
+        return value ? LAYER_OURS : LAYER_FOREIGN;
+}
+
+/* A directory's attribute by any of its prefixes. */
+static char *mark(LayerForm form, int dirfd, const char *attribute) {
+        for (guint i = 0; i < (form == LAYER_OURS ? 1 : G_N_ELEMENTS(prefixes)); i++) {
                 g_autofree char *full = g_strconcat(prefixes[i], attribute, NULL);
-                char *value = layer_xattr(dirfd, name, full, NULL);
+                char *value = layer_xattr(dirfd, NULL, full, NULL);
                 if (value)
                         return value;
         }
         return NULL;
 }
 
-const char *layer_wh_name(const char *name) {
-        return g_str_has_prefix(name, ".wh.") && name[4] && !layer_is_mark(name) ? name + 4 : NULL;
+const char *layer_wh_name(LayerForm form, const char *name) {
+        return form == LAYER_FOREIGN && g_str_has_prefix(name, ".wh.") && name[4] && !layer_is_mark(form, name) ? name + 4 : NULL;
 }
 
-bool layer_is_mark(const char *name) {
-        return g_str_has_prefix(name, ".wh..wh.");
+bool layer_is_mark(LayerForm form, const char *name) {
+        return form == LAYER_FOREIGN && g_str_has_prefix(name, ".wh..wh.");
+}
+
+static bool has_wh_file(LayerForm form, int dirfd, const char *name) {
+        g_autofree char *whiteout = g_strconcat(".wh.", name, NULL);
+        struct stat st;
+        return form == LAYER_FOREIGN && strlen(whiteout) <= NAME_MAX && fstatat(dirfd, whiteout, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 /* "uid:gid:mode[:type]", the mode octal. What is anything else says nothing. */
@@ -84,7 +97,7 @@ static void apply_override(const char *text, struct stat *st) {
 }
 
 static bool has_xattr_whiteouts(int dirfd) {
-        g_autofree char *value = layer_xattr(dirfd, NULL, "user.overlay.opaque", NULL);
+        g_autofree char *value = layer_xattr(dirfd, NULL, XATTR_OPAQUE, NULL);
         return value && g_str_equal(value, "x");
 }
 
@@ -92,38 +105,35 @@ static bool has_xattr_whiteouts(int dirfd) {
 static bool is_xattr_whiteout(int dirfd, const char *name, const struct stat *st) {
         if (!S_ISREG(st->st_mode) || st->st_size != 0)
                 return false;
-        g_autofree char *value = layer_xattr(dirfd, name, "user.overlay.whiteout", NULL);
+        g_autofree char *value = layer_xattr(dirfd, name, XATTR_WHITEOUT, NULL);
         return value && has_xattr_whiteouts(dirfd);
 }
 
-LayerName layer_look(int dirfd, const char *name, struct stat *ret_st) {
-        if (fstatat(dirfd, name, ret_st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0) {
-                g_autofree char *whiteout = g_strconcat(".wh.", name, NULL);
-                struct stat st;
-                return strlen(whiteout) <= NAME_MAX && fstatat(dirfd, whiteout, &st, AT_SYMLINK_NOFOLLOW) == 0 ? LAYER_WHITEOUT : LAYER_NOTHING;
-        }
+LayerName layer_look(LayerForm form, int dirfd, const char *name, struct stat *ret_st) {
+        if (fstatat(dirfd, name, ret_st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0)
+                return has_wh_file(form, dirfd, name) ? LAYER_WHITEOUT : LAYER_NOTHING;
         if (S_ISCHR(ret_st->st_mode) && ret_st->st_rdev == makedev(0, 0))
                 return LAYER_WHITEOUT;
         if (is_xattr_whiteout(dirfd, name, ret_st))
                 return LAYER_WHITEOUT;
-        g_autofree char *override = S_ISLNK(ret_st->st_mode) ? NULL : layer_xattr(dirfd, name, "user.containers.override_stat", NULL);
+        bool may_override = form == LAYER_FOREIGN && !S_ISLNK(ret_st->st_mode);
+        g_autofree char *override = !may_override ? NULL : layer_xattr(dirfd, name, "user.containers.override_stat", NULL);
         if (override)
                 apply_override(override, ret_st);
         return LAYER_ENTRY;
 }
 
-bool layer_is_opaque(int dirfd) {
-        g_autofree char *value = mark(dirfd, NULL, "opaque");
-        struct stat st;
-        return (value && g_str_equal(value, "y")) || fstatat(dirfd, ".wh..wh..opq", &st, AT_SYMLINK_NOFOLLOW) == 0;
+bool layer_is_opaque(LayerForm form, int dirfd) {
+        g_autofree char *value = mark(form, dirfd, "opaque");
+        return (value && g_str_equal(value, "y")) || has_wh_file(form, dirfd, ".wh..opq");
 }
 
 static bool is_plain(const char *name) {
         return *name && !g_str_equal(name, ".") && !g_str_equal(name, "..");
 }
 
-char *layer_redirect(int dirfd, bool *ret_bad) {
-        g_autofree char *value = mark(dirfd, NULL, "redirect");
+char *layer_redirect(LayerForm form, int dirfd, bool *ret_bad) {
+        g_autofree char *value = mark(form, dirfd, "redirect");
 
         *ret_bad = false;
         if (!value)
@@ -147,6 +157,7 @@ static void root_clear(gpointer fd) {
 bool lowers_open(const GPtrArray *paths, Lowers *ret, GError **error) {
         ret->roots = g_array_new(FALSE, FALSE, sizeof(int));
         g_array_set_clear_func(ret->roots, root_clear);
+        ret->forms = g_array_new(FALSE, FALSE, sizeof(LayerForm));
         for (guint i = 0; i < paths->len; i++) {
                 int fd = open(paths->pdata[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
                 if (fd < 0) {
@@ -154,17 +165,24 @@ bool lowers_open(const GPtrArray *paths, Lowers *ret, GError **error) {
                         g_autofree char *quoted = err_quote(paths->pdata[i]);
                         return err_set(error, errnum, "lower directory %s", quoted);
                 }
+                LayerForm form = layer_form(fd);
                 g_array_append_val(ret->roots, fd);
+                g_array_append_val(ret->forms, form);
         }
         return true;
 }
 
 void lowers_clear(Lowers *lowers) {
         g_clear_pointer(&lowers->roots, g_array_unref);
+        g_clear_pointer(&lowers->forms, g_array_unref);
 }
 
 void lower_dir_clear(LowerDir *dir) {
         g_clear_pointer(&dir->parts, g_array_unref);
+}
+
+static LayerForm form_of(const Lowers *lowers, const LowerPart *part) {
+        return g_array_index(lowers->forms, LayerForm, part->layer);
 }
 
 /* Takes the descriptor. */
@@ -224,6 +242,7 @@ static void append_moved(Lowers *lowers, guint layer, const char *redirect, Lowe
 
 /* Add the directory name of this part. False: nothing below it is merged. *name changes where the layers below have it by another one. */
 static bool merge_part(Lowers *lowers, const LowerPart *part, char **name, LowerDir *dir) {
+        const LayerForm form = form_of(lowers, part);
         int fd = openat(part->fd, *name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd < 0) {
                 lowers->errnum = errno;
@@ -232,10 +251,10 @@ static bool merge_part(Lowers *lowers, const LowerPart *part, char **name, Lower
         add_part(dir, part->layer, fd);
         if (lowers->live)
                 return true;
-        if (layer_is_opaque(fd))
+        if (layer_is_opaque(form, fd))
                 return false;
         bool bad;
-        char *redirect = layer_redirect(fd, &bad);
+        char *redirect = layer_redirect(form, fd, &bad);
         if (!redirect)
                 return !bad;
         g_free(*name);
@@ -246,10 +265,10 @@ static bool merge_part(Lowers *lowers, const LowerPart *part, char **name, Lower
         return false;
 }
 
-static LayerName look(const Lowers *lowers, int dirfd, const char *name, struct stat *ret_st) {
+static LayerName look(const Lowers *lowers, const LowerPart *part, const char *name, struct stat *ret_st) {
         if (!lowers->live)
-                return layer_look(dirfd, name, ret_st);
-        return fstatat(dirfd, name, ret_st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0 ? LAYER_NOTHING : LAYER_ENTRY;
+                return layer_look(form_of(lowers, part), part->fd, name, ret_st);
+        return fstatat(part->fd, name, ret_st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0 ? LAYER_NOTHING : LAYER_ENTRY;
 }
 
 bool lowers_lookup(Lowers *lowers, const LowerDir *parent, const char *name, struct stat *ret_st, LowerDir *ret_dir, int *ret_fd) {
@@ -260,7 +279,7 @@ bool lowers_lookup(Lowers *lowers, const LowerDir *parent, const char *name, str
         for (guint i = 0; parent->parts && i < parent->parts->len; i++) {
                 const LowerPart *part = &g_array_index(parent->parts, LowerPart, i);
                 struct stat st;
-                LayerName kind = look(lowers, part->fd, here, &st);
+                LayerName kind = look(lowers, part, here, &st);
                 if (kind == LAYER_NOTHING)
                         continue;
                 if (kind == LAYER_WHITEOUT || (found && !S_ISDIR(st.st_mode)))
@@ -278,7 +297,9 @@ bool lowers_lookup(Lowers *lowers, const LowerDir *parent, const char *name, str
 
 void lowers_list(Lowers *lowers, const LowerDir *dir, GPtrArray *names) {
         for (guint i = 0; dir->parts && i < dir->parts->len; i++) {
-                int fd = openat(g_array_index(dir->parts, LowerPart, i).fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                const LowerPart *part = &g_array_index(dir->parts, LowerPart, i);
+                const LayerForm form = form_of(lowers, part);
+                int fd = openat(part->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
                 DIR *stream = fd < 0 ? NULL : fdopendir(fd);
                 if (!stream) {
                         lowers->errnum = errno;
@@ -287,7 +308,7 @@ void lowers_list(Lowers *lowers, const LowerDir *dir, GPtrArray *names) {
                 }
                 const struct dirent *entry;
                 while (errno = 0, (entry = readdir(stream)))
-                        if (is_plain(entry->d_name) && (lowers->live || (!layer_is_mark(entry->d_name) && !layer_wh_name(entry->d_name))))
+                        if (is_plain(entry->d_name) && (lowers->live || (!layer_is_mark(form, entry->d_name) && !layer_wh_name(form, entry->d_name))))
                                 g_ptr_array_add(names, g_strdup(entry->d_name));
                 if (errno != 0)
                         lowers->errnum = errno;

@@ -13,23 +13,30 @@
  * (user.fuseoverlayfs.*, .wh.NAME, .wh..wh..opq), and the owner and mode that containers keep in user.containers.override_stat.
  */
 
+/*
+ * Who made a layer. In one of OURS (XATTR_FORM at its root) marks are what no box can make: device 0:0 and attributes user.overlay.*. What looks like another
+ * driver's mark there was made by a box, and is a file or an attribute like any other.
+ */
+typedef enum { LAYER_FOREIGN, LAYER_OURS } LayerForm;
+LayerForm layer_form(int root);
+
 /* What a name in a directory of a layer is. */
 typedef enum { LAYER_NOTHING, LAYER_WHITEOUT, LAYER_ENTRY } LayerName;
 
 /* Look at name (one component) in the directory dirfd (O_PATH is enough). *ret_st is set for LAYER_ENTRY: as lstat(2) has it, with the type and mode
  * that an override says. */
-LayerName layer_look(int dirfd, const char *name, struct stat *ret_st);
+LayerName layer_look(LayerForm form, int dirfd, const char *name, struct stat *ret_st);
 
 /* The name that a file name is a whiteout of, as aufs wrote them; NULL: it is none. ".wh..wh.*" are marks, and names of nothing. */
-const char *layer_wh_name(const char *name);
-bool layer_is_mark(const char *name);
+const char *layer_wh_name(LayerForm form, const char *name);
+bool layer_is_mark(LayerForm form, const char *name);
 
 /* Does this directory hide those below it? */
-bool layer_is_opaque(int dirfd);
+bool layer_is_opaque(LayerForm form, int dirfd);
 
 /* Where in the lower layers what is merged with this directory lies: an absolute path without "." and "..", or another name in the same
  * directory. NULL: at the same place. *ret_bad: there is a mark, and it is none of that kind. The caller's. */
-char *layer_redirect(int dirfd, bool *ret_bad);
+char *layer_redirect(LayerForm form, int dirfd, bool *ret_bad);
 
 /* An extended attribute of name in dirfd, symlinks not followed; without name of dirfd itself. NUL-terminated and the caller's; NULL with errno. */
 char *layer_xattr(int dirfd, const char *name, const char *attribute, size_t *ret_len);
@@ -37,6 +44,7 @@ char *layer_xattr(int dirfd, const char *name, const char *attribute, size_t *re
 /* The lower layers, the topmost first. */
 typedef struct {
         GArray *roots; /* of int */
+        GArray *forms; /* of LayerForm */
         bool live;     /* they are no layers but trees that programs use: marks are not read in them. Set after lowers_open() */
         int errnum;    /* why something was not found that may be there; 0: nothing */
 } Lowers;

@@ -196,7 +196,7 @@ static bool run_standalone(const StandaloneOptions *o, GError **error) {
                           .work = work,
                           .lowers = lowers,
                           .n_lowers = o->lowers->len,
-                          .dot_wh = true,
+                          .foreign = true,
                           .config = config,
                           .noacl = o->noacl,
                           .fsync_ignored = o->fsync_ignored,

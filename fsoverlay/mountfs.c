@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "fsoverlay/mountfs.h"
 
 /* Of the descriptors that we may have, half at most, and not more than helps. */
@@ -86,6 +87,21 @@ static bool lock_work(Fs *fs, GError **error) {
         return err_hint(error, "unmount that one first, or take another upper and work directory");
 }
 
+static bool may_be_foreign(const FsParts *parts, int root) {
+        return parts->foreign && xattr_get_at(root, ".", XATTR_FORM, NULL, 0) < 0;
+}
+
+/* An empty upper gets no marks but ours from now on, whatever the box makes look like others'. */
+static bool begin_upper(Fs *fs, const FsParts *parts, GError **error) {
+        int r = fs->read_only ? 0 : xattr_set_at(parts->upper, ".", XATTR_FORM, "y", 1);
+
+        if (r == -EOPNOTSUPP) {
+                log_note("the file system of the upper keeps no attributes (user.*): what is to be marked by one fails there");
+                r = 0;
+        }
+        return r == 0 || err_set(error, -r, "mark the upper directory");
+}
+
 static bool open_work(Fs *fs, const FsParts *parts, GError **error) {
         struct stat upper, work;
 
@@ -106,8 +122,9 @@ static bool open_work(Fs *fs, const FsParts *parts, GError **error) {
                 return err_set(error, -r, "clean the work directory");
         links_read(fs);
         fs->origins = fs->owners = !is_empty(parts->upper);
-        /* What fuse-overlayfs made of it may be marked in its own way. */
-        fs->layers[LAYER_UPPER].dot_wh = parts->dot_wh && fs->origins;
+        if (!fs->origins && !begin_upper(fs, parts, error))
+                return false;
+        fs->layers[LAYER_UPPER].foreign = may_be_foreign(parts, parts->upper);
         return true;
 }
 
@@ -169,13 +186,13 @@ Fs *fs_open(const FsParts *parts, int dev, GError **error) {
         fs->max_fds = raise_nofile();
         fs->n_layers = parts->n_lowers + 1;
         fs->layers = g_new0(Layer, fs->n_layers);
-        fs->layers[LAYER_UPPER] = (Layer){ .root = parts->upper, .dot_wh = false };
+        fs->layers[LAYER_UPPER] = (Layer){ .root = parts->upper };
         for (unsigned i = 0; i < parts->n_lowers; i++)
                 fs->layers[i + 1] = (Layer){ .root = parts->lowers[i],
                                              .host = parts->last_is_host && i + 1 == parts->n_lowers,
                                              .ruled = !parts->last_is_host || i + 1 == parts->n_lowers,
                                              .places = parts->last_is_host && i + 1 < parts->n_lowers,
-                                             .dot_wh = parts->dot_wh && !(parts->last_is_host && i + 1 == parts->n_lowers) };
+                                             .foreign = may_be_foreign(parts, parts->lowers[i]) && !(parts->last_is_host && i + 1 == parts->n_lowers) };
         fs->read_only = parts->upper < 0 || config->read_only;
         fs->strict = config->strict;
         fs->acl = !parts->noacl;
@@ -190,6 +207,8 @@ Fs *fs_open(const FsParts *parts, int dev, GError **error) {
         }
         if (config->rules->len > 0 || config->others_eyes)
                 fs->rules = rules_new(config);
+        for (unsigned i = 1; i < fs->n_layers; i++)
+                fs->foreign |= fs->layers[i].foreign;
         if (!read_groups(fs, error) || !open_work(fs, parts, error) || !make_root(fs, error))
                 return NULL;
         /* The box's upper is a directory like any other: what it looks like says nothing of "/". */

@@ -9,7 +9,7 @@ typedef struct {
         const int *lowers;    /* topmost first */
         unsigned n_lowers;
         bool last_is_host;    /* the last lower is a live host tree: rules and others_eyes are asked of it, and it holds no marks */
-        bool dot_wh;          /* the others may hold marks of the form .wh.NAME */
+        bool foreign;         /* the others, and an upper that usbox-fs has not begun, may hold marks of other drivers */
         const FsConfig *config; /* borrowed for good */
         bool noacl, fsync_ignored;
         int trace;            /* fd, taken; -1: none */

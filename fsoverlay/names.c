@@ -331,7 +331,7 @@ out:
 static int make_new(Request *r, const char *name, const New *new, Node **ret, struct stat *st) {
         Fs *fs = r->fs;
 
-        if (!name)
+        if (!name || name_is_mark(fs, name))
                 return -EINVAL;
         int n = copy_up(fs, r->node, -1);
         if (n < 0)
@@ -506,7 +506,7 @@ int op_link(Request *r) {
         Node *node = node_of_id(fs, in->oldnodeid);
         struct stat st = { 0 };
 
-        if (!name)
+        if (!name || name_is_mark(fs, name))
                 return -EINVAL;
         if (S_ISDIR(node->type))
                 return -EPERM;

@@ -134,7 +134,7 @@ static void add(Merge *m, const char *name, uint8_t type) {
         bool gone = false;
         size_t len = strlen(name);
 
-        if (m->fs->layers[m->layer].dot_wh && strncmp(name, ".wh.", 4) == 0) {
+        if (m->fs->layers[m->layer].foreign && strncmp(name, ".wh.", 4) == 0) {
                 if (strcmp(name, ".wh..wh..opq") == 0) {
                         m->opaque_seen = true;
                 } else if (m->seen) {

@@ -358,7 +358,7 @@ static int do_rename(Request *r, uint64_t newdir, unsigned flags, size_t offset)
         Node *parent = node_of_id(fs, newdir);
         Side from = { 0 }, to = { 0 };
 
-        if (!name)
+        if (!name || name_is_mark(fs, name))
                 return -EINVAL;
         if (flags & ~(unsigned) (RENAME_NOREPLACE | RENAME_EXCHANGE))
                 return -EINVAL;

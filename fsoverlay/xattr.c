@@ -195,9 +195,11 @@ int xattr_remove_place(Fs *fs, const Place *p, const char *xattr) {
         return r < 0 ? -errno : 0;
 }
 
-static bool is_private(const char *name) {
-        return g_str_has_prefix(name, XATTR_PRIVATE) || g_str_has_prefix(name, "user.fuseoverlayfs.") ||
-               g_str_has_prefix(name, "trusted.");
+/* Marks: the box neither sees nor makes them. Others' marks are none where nobody reads them. */
+static bool is_private(const Fs *fs, const char *name) {
+        return g_str_has_prefix(name, XATTR_PRIVATE) || g_str_has_prefix(name, "trusted.") ||
+               (g_str_has_prefix(name, "user.fuseoverlayfs.") && (fs->foreign || fs->layers[LAYER_UPPER].foreign)) ||
+               (g_str_equal(name, "user.containers.override_stat") && fs->layers[LAYER_UPPER].foreign);
 }
 
 /*
@@ -247,7 +249,7 @@ int op_getxattr(Request *r) {
 
         if (!name)
                 return -EINVAL;
-        if (is_private(name))
+        if (is_private(r->fs, name))
                 return -ENODATA;
         if (is_label(name) || (is_acl(name) && !r->fs->acl))
                 return -EOPNOTSUPP;
@@ -296,7 +298,7 @@ int op_listxattr(Request *r) {
         size_t len = 0;
         for (int at = 0; at < n;) {
                 size_t one = strlen(names + at) + 1;
-                if (!is_private(names + at) && !is_label(names + at) && (r->fs->acl || !is_acl(names + at))) {
+                if (!is_private(r->fs, names + at) && !is_label(names + at) && (r->fs->acl || !is_acl(names + at))) {
                         if (in->size > 0 && len + one > MIN((size_t) in->size, r->out_size))
                                 return -ERANGE;
                         if (in->size > 0)
@@ -315,7 +317,7 @@ int op_listxattr(Request *r) {
 static int change(Request *r, const char *name, void *value, size_t size, int flags, bool remove) {
         Place p;
 
-        if (is_private(name))
+        if (is_private(r->fs, name))
                 return -EPERM;
         if (is_label(name) || (is_acl(name) && !r->fs->acl))
                 return -EOPNOTSUPP;

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -30,10 +31,18 @@ bool root_dirs_make(int box_fd, const char *path, mode_t mode, GError **error) {
         return true;
 }
 
+/* Of what the kernel's overlayfs writes there, too, usbox-fs diff is to take nothing for a mark that the command can make itself (fsoverlay/lowers.h). */
+static bool mark_upper(int box_fd, GError **error) {
+        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d/upper", box_fd);
+        return lsetxattr(path, XATTR_FORM, "y", 1, 0) == 0 || errno == EOPNOTSUPP || err_set(error, errno, "mark upper");
+}
+
 bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error) {
         for (const char *const *dir = (const char *const[]){ "upper", "work", "tmp", NULL }; *dir; dir++)
                 if (!root_dirs_make(box_fd, *dir, g_str_equal(*dir, "tmp") ? 01777 : 0755, error))
                         return false;
+        if (!plan->served && !mark_upper(box_fd, error))
+                return false;
         for (guint i = 0; !plan->served && i < plan->nodes->len; i++) {
                 const RootNode *node = g_ptr_array_index(plan->nodes, i);
                 if ((i > 0 && node->kind != ROOT_OVERLAY) || node->read_only)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What somebody inside, or outside in the layers, might do to hurt the server: races, depths, lengths, nonsense. It must answer, and stay alive and right."""
 import errno
+import json
 import os
 import random
 import shutil
@@ -203,6 +204,89 @@ def test_nothing_outside_of_the_layers_is_reached(fs):
     alive(fs)
     for where in ("d", "e/sub"):
         os.unlink(fs.lower / where)
+
+
+# Marks of an upper that a box makes itself
+
+def diff(fs, lowers=None):
+    """path → change, as usbox-fs diff says."""
+    options = f"lowerdir={':'.join(map(str, lowers or fs.lowers))},upperdir={fs.upper}"
+    result = subprocess.run([SERVER, "diff", "-o", options], capture_output=True, text=True, timeout=60, check=True)
+    return {line["path"]: (line["change"], line.get("type"), line.get("mode")) for line in map(json.loads, result.stdout.splitlines())}
+
+
+OVERRIDE = "user.containers.override_stat"
+
+
+def test_no_mark_can_be_forged(fs, needs_ours):
+    """What other drivers take for deletions, types and owners are files and attributes of a box in an upper that usbox-fs began."""
+    for n in ("kept", "d/kept", "e/f", "g"):
+        fs.write(n, n)
+    fs.mount()
+    m = fs.mnt
+    (m / ".wh.kept").write_bytes(b"mine")
+    (m / "d/.wh..wh..opq").write_bytes(b"")
+    (m / "d/.wh..wh.plnk").mkdir()
+    (m / "e/new").write_bytes(b"")
+    os.rename(m / "e/new", m / "e/.wh.f")
+    os.link(m / "e/.wh.f", m / "e/.wh.g")
+    os.setxattr(m / "e", OVERRIDE, b"0:0:0755:dir")
+    os.setxattr(m / "g", OVERRIDE, b"0:0:0644:symlink")
+    os.setxattr(m / ".wh.kept", OVERRIDE, b"0:0:4755:file")
+    for name in ("opaque", "redirect", "whiteout", "usbox.form", "usbox.owner", "usbox.ino", "overlay.opaque"):
+        raises(errno.EPERM, os.setxattr, m / "d", f"user.overlay.{name}", b"y")
+        raises(errno.EPERM, os.removexattr, m, f"user.overlay.{name}")
+    raises(errno.EPERM, os.mknod, m / "w", stat.S_IFCHR | 0o600, os.makedev(0, 0))
+    names = {p: sorted(os.listdir(m / p)) for p in (".", "d", "e")}
+    assert names == {".": [".wh.kept", "d", "e", "g"] + ["kept"], "d": [".wh..wh..opq", ".wh..wh.plnk", "kept"], "e": [".wh.f", ".wh.g", "f"]}
+    before = snapshot(m)
+    fs.remount()
+    assert_same(snapshot(m), before)
+    fs.umount()
+    changes = diff(fs)
+    made = {p: v for p, v in changes.items() if v[0] == "A"}
+    assert made == {"/.wh.kept": ("A", "file", "0644"), "/d/.wh..wh..opq": ("A", "file", "0644"), "/d/.wh..wh.plnk": ("A", "dir", "0755"),
+                    "/e/.wh.f": ("A", "file", "0644"), "/e/.wh.g": ("A", "file", "0644")}, changes
+    assert {p: v[:2] for p, v in changes.items() if p not in made} == {}, changes
+
+
+def test_marks_of_such_an_upper_are_none_below_another(make_overlay, needs_ours):
+    """An upper that becomes a lower goes on to say what it is."""
+    fs = make_overlay()
+    fs.write("kept", "kept")
+    fs.mount()
+    (fs.mnt / ".wh.kept").write_bytes(b"")
+    os.unlink(fs.mnt / "kept")
+    (fs.mnt / "kept").write_bytes(b"again")
+    fs.umount()
+    lowers = [fs.upper, *fs.lowers]
+    fs.lowers, fs.upper, fs.work = lowers, fs.top / "upper2", fs.top / "work2"
+    fs.upper.mkdir()
+    fs.work.mkdir()
+    fs.mount()
+    assert sorted(os.listdir(fs.mnt)) == [".wh.kept", "kept"] and (fs.mnt / "kept").read_bytes() == b"again"
+    (fs.mnt / ".wh.kept").write_bytes(b"changed")
+    (fs.mnt / "kept").chmod(0o600)
+    fs.umount()
+    assert diff(fs) == {"/.wh.kept": ("M", "file", "0644"), "/kept": ("M", "file", "0600")}
+
+
+def test_marks_of_an_upper_of_another_driver_cannot_be_made(fs, needs_ours):
+    """There they count, so there the box makes none."""
+    for n in ("gone", "kept", "d/f"):
+        fs.write(n, n)
+    fs.write(".wh.gone", b"", where=fs.upper)
+    fs.write("own", b"", where=fs.upper)
+    fs.mount()
+    m = fs.mnt
+    assert sorted(os.listdir(m)) == ["d", "kept", "own"]
+    for make in (lambda p: p.write_bytes(b""), os.mkdir, os.mkfifo, lambda p: os.symlink("x", p), lambda p: os.link(m / "own", p), lambda p: os.rename(m / "own", p)):
+        for name in (".wh.kept", "d/.wh..wh..opq"):
+            raises(errno.EINVAL, make, m / name)
+    for name in (OVERRIDE, "user.fuseoverlayfs.opaque", "user.fuseoverlayfs.override_stat"):
+        raises(errno.EPERM, os.setxattr, m / "own", name, b"0:0:0644:symlink")
+    fs.umount()
+    assert diff(fs) == {"/gone": ("D", None, None), "/own": ("A", "file", "0644")}
 
 
 def append(path):

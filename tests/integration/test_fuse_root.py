@@ -174,6 +174,18 @@ def test_changes_are_counted_as_they_are(box):
     assert "changed 4, removed 1 " in result.err, result
 
 
+@pytest.mark.parametrize("driver", ["fuse", "kernel"])
+def test_a_command_cannot_say_that_files_are_gone(box, driver):
+    """In forms that other drivers have for that: usbox-fs diff shows them for what they are."""
+    for name in ("kept", "d/kept", "gone"):
+        box.write(name, name)
+    box.run(f"--overlay={driver}", "--", "sh", "-c", "echo >.wh.kept; echo >d/.wh..wh..opq; rm gone").ok()
+    (kept,) = list(box.boxes.iterdir())
+    result = subprocess.run([box.libexec / "usbox-fs", "diff", "-o", f"lowerdir=/,upperdir={kept}/upper"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    changes = {line["path"].removeprefix(f"{box.dir}/"): line["change"] for line in map(json.loads, result.stdout.splitlines()) if line["change"] != "M"}
+    assert result.returncode == 0 and changes == {".wh.kept": "A", "d/.wh..wh..opq": "A", "gone": "D"}, result
+
+
 def test_boxes_are_not_in_view(box):
     """With all of the home to be seen, what boxes keep, this one's own upper among it, is not."""
     out = box.sh(f"test -e {box.data}/usbox/boxes && echo SEEN; test -e {box.data} && echo data", "--home=all").ok().out
