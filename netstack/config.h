@@ -45,11 +45,12 @@ typedef struct {
         guint16 mtu;              /* "mtu" q */
         bool ipv6;                /* "ipv6" b */
         bool verbose;             /* "verbose" b */
+        bool fast_path;           /* "fast_path" b: TCP by sockets on both sides, where the kernel has what that needs */
         bool best_effort_confine; /* "best_effort_confine" b: go on where own namespaces are not to be had */
         GPtrArray *publish;       /* "publish" a(ssqsq), of NetPublish * */
 } NetConfig;
 
-/* A config with the defaults: MTU 65520, IPv6 on, the rest off and empty. */
+/* A config with the defaults: MTU 65520, IPv6 and the fast path on, the rest off and empty. */
 NetConfig *net_config_new(void);
 void net_config_free(NetConfig *config);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NetConfig, net_config_free)

@@ -48,6 +48,11 @@ static void take_frame(Net *net, const uint8_t *frame, size_t len) {
 
         switch (verdict) {
         case POLICY_PASS:
+                if (net->fast_path && fastpath_wants(&packet)) {
+                        fastpath_syn(net->fast_path, &packet, &decision);
+                        break;
+                }
+                G_GNUC_FALLTHROUGH;
         case POLICY_DNS:
                 stack_input(net->stack, frame, packet.len);
                 break;

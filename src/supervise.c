@@ -203,7 +203,7 @@ static bool on_payload_message(Sandbox *s, GError **error) {
                 log_step("TAP made");
                 fd_closep(&s->tap);
                 s->tap = wire_message_take_fd(&m, 0);
-                return net_helper_give_tap(&s->net, s->tap, error);
+                return net_helper_give_tap(&s->net, s->tap, m.fds[1], error);
         }
         if (r > 0)
                 return m.type == WIRE_ERROR ? take_error(s, &m, error)

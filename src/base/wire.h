@@ -21,7 +21,7 @@ typedef enum {
         /* launcher → payload */
         WIRE_GO, /* helpers and limits are ready: start */
         /* payload → launcher */
-        WIRE_NET_FDS, /* + the TAP's fd */
+        WIRE_NET_FDS, /* + the TAP's fd, + the network namespace */
         /* child → payload */
         WIRE_OUTER, /* + /proc/sys of the box: the outer user namespace's maps are written */
         /* payload → child */
@@ -34,7 +34,7 @@ typedef enum {
         WIRE_EXITED,   /* (i) the payload's wait status */
         /* launcher → usbox-net */
         WIRE_NET_CONFIG, /* see NET_CONFIG_SIGNATURE in netstack/config.h */
-        WIRE_NET_TAP,    /* + the TAP's fd */
+        WIRE_NET_TAP,    /* + what WIRE_NET_FDS had */
         /* usbox-net → launcher */
         WIRE_NET_READY, /* (a(ssqsq)) published ports as they came out: protocol, host address, port, box address, port */
         /* launcher → usbox-fs */
