@@ -40,6 +40,7 @@ static const WireRow wire_table[WIRE_TYPE_MAX] = {
         [WIRE_FS_CONFIG] = { "FS_CONFIG", "a{sv}", 0, "launcher", "usbox-fs" },
         [WIRE_FS_MOUNT] = { "FS_MOUNT", "()", 4, "launcher", "usbox-fs" },
         [WIRE_FS_READY] = { "FS_READY", "()", 0, "usbox-fs", "launcher" },
+        [WIRE_DETACHED] = { "DETACHED", "(s)", 0, "launcher", "caller" },
         [WIRE_CTL_SIGNAL] = { "CTL_SIGNAL", "(i)", 0, "verb", "launcher" },
         [WIRE_CTL_STOP] = { "CTL_STOP", "(u)", 0, "verb", "launcher" },
         [WIRE_CTL_WAIT] = { "CTL_WAIT", "()", 0, "verb", "launcher" },

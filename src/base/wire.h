@@ -42,6 +42,8 @@ typedef enum {
         WIRE_FS_MOUNT,  /* + what WIRE_FS_FDS had */
         /* usbox-fs → launcher */
         WIRE_FS_READY, /* confined and serving */
+        /* supervisor → who called run --detach */
+        WIRE_DETACHED, /* (s) the command runs, in the box of this id */
         /* a verb → launcher, over the control socket */
         WIRE_CTL_SIGNAL,  /* (i) to the command */
         WIRE_CTL_STOP,    /* (u) the stop signal, and SIGKILL so many milliseconds later; EXITED comes */

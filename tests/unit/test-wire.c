@@ -93,6 +93,8 @@ static GVariant *sample_body(WireType type) {
         const char *signature = wire_type_signature(type);
         if (g_str_equal(signature, "(i)"))
                 return g_variant_new("(i)", -7);
+        if (g_str_equal(signature, "(s)"))
+                return g_variant_new("(s)", "text");
         if (g_str_equal(signature, "(u)"))
                 return g_variant_new("(u)", 7);
         if (g_str_equal(signature, "(iisss)"))
