@@ -368,3 +368,48 @@ def test_netlink_shows_the_boxes_own_only(box):
 
 def test_raw_frames_are_out_of_reach(box):
     assert "ok" not in box.probe("socket_packet", "socket_inet_raw", options=["--seccomp=off"]).values()
+
+
+FAST_PATH_ATTACK = """
+import errno, os, socket, struct
+def outcome(f):
+    try:
+        f()
+        return "done"
+    except OSError as e:
+        return errno.errorcode[e.errno]
+def option(*args):
+    with socket.socket(socket.AF_INET6 if args[0] == 41 else socket.AF_INET) as s:
+        s.setsockopt(*args)
+def netlink(protocol, kind, body):
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as s:
+        s.send(struct.pack("=IHHII", 16 + len(body), kind, 5, 1, 0) + body)
+        error = struct.unpack("=i", s.recv(4096)[16:20])[0]
+        if error:
+            raise OSError(-error, "")
+rule = struct.pack("=BBBBBBBBI", 2, 0, 0, 0, 0, 0, 0, 1, 0)
+print(outcome(lambda: option(socket.SOL_SOCKET, 36, 2)))             # SO_MARK
+print(outcome(lambda: option(0, 19, 1)))                             # IP_TRANSPARENT
+print(outcome(lambda: option(41, 75, 1)))                            # IPV6_TRANSPARENT
+print(outcome(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 255).close()))
+print(outcome(lambda: netlink(0, 32, rule)))                         # RTM_NEWRULE
+print(outcome(lambda: netlink(0, 33, rule)))                         # RTM_DELRULE
+print(outcome(lambda: netlink(12, (10 << 8) | 2, bytes(4))))         # NFT_MSG_DELTABLE
+print(outcome(lambda: netlink(12, (3 << 8) | 2, bytes(4))))          # NFQNL_MSG_CONFIG
+print(sorted(open(f"/proc/{p}/comm").read().strip() for p in os.listdir("/proc") if p.isdigit() and p != str(os.getpid())))
+"""
+
+
+@pytest.mark.slice
+@pytest.mark.parametrize("options", [[], ["--user=root", "--cap-add=all"], ["--nested"]], ids=["plain", "root", "nested"])
+def test_fast_path_is_out_of_reach(box, options):
+    """Neither marks, transparent or raw sockets, nor rules and queues are the payload's to have, and it sees nothing of the agent."""
+    out = box.python(FAST_PATH_ATTACK, *options).ok().out.splitlines()
+    assert set(out[:-1]) <= {"EPERM", "EACCES", "EAFNOSUPPORT", "EPROTONOSUPPORT"} and len(out) == 9, out
+    assert out[-1] == "['usbox-init']", out
+
+
+def test_without_fast_path(box, peer):
+    assert fetch(box, f"http://{peer}/hello.txt", "--no-fast-path").ok().out == "hello from the peer\n"
+    assert "no TCP fast path" not in box.usbox("run", "--rm", "--verbose", "--no-fast-path", "--", "true").ok().err
+    assert "TCP fast path made" in box.usbox("run", "--rm", "--verbose", "--", "true").ok().err

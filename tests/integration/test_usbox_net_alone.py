@@ -14,11 +14,25 @@ SCENARIOS = ["tcp", "udp", "dns", "dns_on_loopback", "dns_without_ipv4", "no_ipv
              "killed_launcher", "killed_before_tap", "interface_gone", "no_descriptors", "many_flows"]
 
 
-@pytest.mark.slice
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_usbox_net(scenario):
+# By the TCP fast path, as a program in the box sees it (tests/lib/net_tcp.py).
+TCP = ["errors", "ends", "sockets", "slow_reader", "short", "no_fds", "attacks", "published", "stopped"]
+
+
+def play(module, scenario):
     argv = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable,
-            str(TOP / "tests" / "lib" / "net_scenarios.py"), scenario]
+            str(TOP / "tests" / "lib" / module), scenario]
     result = subprocess.run(argv, env={**os.environ, "USBOX_BUILD": str(BUILD), "PYTHONDONTWRITEBYTECODE": "1"}, stdin=subprocess.DEVNULL,
                             capture_output=True, text=True, timeout=90 * SLOW, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.slice
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_usbox_net(scenario):
+    play("net_scenarios.py", scenario)
+
+
+@pytest.mark.slice
+@pytest.mark.parametrize("scenario", TCP)
+def test_tcp(scenario):
+    play("net_tcp.py", scenario)

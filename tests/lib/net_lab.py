@@ -113,11 +113,11 @@ def peer_main():
 class Lab:
     """The host. Its services write down who came in hits; the other machine is in a network namespace of its own."""
 
-    def __init__(self, nameservers=(PEER4, PEER6)):
+    def __init__(self, nameservers=(PEER4, PEER6), module=__file__):
         self.dir = tempfile.mkdtemp(prefix="net-lab-")
         self.hits = []
         ip("link", "set", "lo", "up")
-        self.peer = subprocess.Popen(["unshare", "--net", sys.executable, __file__, "peer"], stdout=subprocess.PIPE, text=True)
+        self.peer = subprocess.Popen(["unshare", "--net", sys.executable, module, "peer"], stdout=subprocess.PIPE, text=True)
         assert wait_for(lambda: os.readlink(f"/proc/{self.peer.pid}/ns/net") != os.readlink("/proc/self/ns/net"))
         ip("link", "add", "up0", "type", "veth", "peer", "name", "down0")
         ip("link", "set", "down0", "netns", str(self.peer.pid))
@@ -151,13 +151,13 @@ class Lab:
 
 
 class Box:
-    """net-driver with a shell of ours in the box: calls of this module's functions by name."""
+    """net-driver with a shell of ours in the box: calls of a module's functions by name, this one's if no other is said."""
 
-    def __init__(self, *options, publish=(), wrap=(), stderr=None):
+    def __init__(self, *options, publish=(), wrap=(), stderr=None, module=__file__):
         argv = [*wrap, DRIVER, *options]
         for p in publish:
             argv += ["-p", p]
-        argv += [USBOX_NET, sys.executable, __file__, "box"]
+        argv += [USBOX_NET, sys.executable, module, "box"]
         self.stderr = tempfile.TemporaryFile("w+") if stderr is None else stderr
         self.proc = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.stderr, text=True)
         self.ports, self.net_pid = [], None
@@ -414,11 +414,11 @@ def down(device):
     return "gone"
 
 
-def box_main():
+def box_main(functions=None):
     for line in sys.stdin:
         function, *args = json.loads(line)
         try:
-            result = globals()[function](*args)
+            result = (functions or globals())[function](*args)
         except OSError as e:
             result = f"{type(e).__name__}: {e}"
         print(json.dumps(result), flush=True)
