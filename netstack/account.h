@@ -13,7 +13,8 @@ typedef struct Account Account;
 typedef struct AccountFlow AccountFlow;
 
 typedef enum {
-        ACCOUNT_FRAMES, /* by frames: libslirp, or our own UDP */
+        ACCOUNT_FRAMES, /* by frames, through libslirp */
+        ACCOUNT_UDP,    /* by frames, through our own sockets */
         ACCOUNT_SPLICE, /* the TCP fast path */
 } AccountPath;
 
@@ -28,6 +29,16 @@ typedef struct {
 /* End a flow at once, because a new rule denies it: the carrier's affair. It calls account_end() before it returns. */
 typedef void (*AccountCut)(AccountFlow *flow, void *carrier);
 
+/* Something was denied that was not before: what ("github.com:443/tcp"), and the option that would allow it, or what else denies it. */
+typedef void (*AccountTell)(const char *what, const char *option, void *data);
+
+/* log_fd (borrowed): where JSON lines go; -1: nowhere. */
+Account *account_new(int log_fd, AccountTell tell, void *tell_data);
+
+/* Says the end of all flows that are left to the log. */
+void account_free(Account *account);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Account, account_free)
+
 /* A new flow, after policy_decide() said PASS and before its first byte. carrier is what cut gets. Never NULL. */
 AccountFlow *account_start(Account *account, const AccountKey *key, const PolicyDecision *decision, AccountPath path, AccountCut cut, void *carrier);
 
@@ -39,3 +50,15 @@ void account_end(Account *account, AccountFlow *flow, const char *how);
 
 /* policy_decide() said REFUSE: to be said before the box is told, so that it is known before the box can end. */
 void account_denied(Account *account, const AccountKey *key, const PolicyDecision *decision);
+
+/* DNS refused a question for this name; rule: which one, NULL: no --allow is of it. Like account_denied(). */
+void account_denied_name(Account *account, const char *name, const NetRule *rule);
+
+/* DNS answered: for the log. addresses: of struct in6_addr, may be empty. */
+void account_answered(Account *account, const char *name, const GArray *addresses);
+
+/* A rule that denies was put before all others: cut the flows that it speaks of. Returns how many. */
+guint account_cut(Account *account, const Policy *policy, const NetRule *rule);
+
+/* The present flows and the sums of each destination, as one JSON object; the caller's. */
+char *account_json(const Account *account);

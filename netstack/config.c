@@ -19,8 +19,11 @@ NetConfig *net_config_new(void) {
         NetConfig *config = g_new0(NetConfig, 1);
         config->mtu = NET_MTU_DEFAULT;
         config->ipv6 = true;
-        config->fast_path = true;
         config->publish = g_ptr_array_new_with_free_func((GDestroyNotify) net_publish_free);
+        config->rules = net_rules_new();
+        config->hosts = g_ptr_array_new_with_free_func((GDestroyNotify) net_host_free);
+        config->resolvers = g_ptr_array_new_with_free_func(g_free);
+        config->log_fd = -1;
         return config;
 }
 
@@ -28,6 +31,9 @@ void net_config_free(NetConfig *config) {
         if (!config)
                 return;
         g_clear_pointer(&config->publish, g_ptr_array_unref);
+        g_clear_pointer(&config->rules, net_rules_free);
+        g_clear_pointer(&config->hosts, g_ptr_array_unref);
+        g_clear_pointer(&config->resolvers, g_ptr_array_unref);
         g_free(config);
 }
 
@@ -115,9 +121,10 @@ GVariant *net_config_pack(const NetConfig *config) {
         g_variant_builder_add(&builder, "{sv}", "mtu", g_variant_new_uint16(config->mtu));
         g_variant_builder_add(&builder, "{sv}", "ipv6", g_variant_new_boolean(config->ipv6));
         g_variant_builder_add(&builder, "{sv}", "verbose", g_variant_new_boolean(config->verbose));
-        g_variant_builder_add(&builder, "{sv}", "fast_path", g_variant_new_boolean(config->fast_path));
         g_variant_builder_add(&builder, "{sv}", "best_effort_confine", g_variant_new_boolean(config->best_effort_confine));
         g_variant_builder_add(&builder, "{sv}", "publish", net_publish_pack(config->publish));
+        g_variant_builder_add(&builder, "{sv}", "log_fd", g_variant_new_int32(config->log_fd));
+        net_config_pack_policy(config, &builder);
         return g_variant_builder_end(&builder);
 }
 
@@ -190,7 +197,19 @@ GPtrArray *net_publish_parse(GVariant *array, GError **error) {
         return g_steal_pointer(&publish);
 }
 
-typedef enum { KEY_MTU, KEY_IPV6, KEY_VERBOSE, KEY_FAST_PATH, KEY_BEST_EFFORT_CONFINE, KEY_PUBLISH, KEY_MAX } ConfigKey;
+typedef enum {
+        KEY_MTU,
+        KEY_IPV6,
+        KEY_VERBOSE,
+        KEY_BEST_EFFORT_CONFINE,
+        KEY_PUBLISH,
+        KEY_LOG_FD,
+        KEY_EXPOSE,
+        KEY_RULES,
+        KEY_HOSTS,
+        KEY_RESOLVERS,
+        KEY_MAX
+} ConfigKey;
 
 static const struct {
         const char *name, *type;
@@ -198,9 +217,13 @@ static const struct {
         [KEY_MTU] = { "mtu", "q" },
         [KEY_IPV6] = { "ipv6", "b" },
         [KEY_VERBOSE] = { "verbose", "b" },
-        [KEY_FAST_PATH] = { "fast_path", "b" },
         [KEY_BEST_EFFORT_CONFINE] = { "best_effort_confine", "b" },
         [KEY_PUBLISH] = { "publish", NET_PUBLISH_SIGNATURE },
+        [KEY_LOG_FD] = { "log_fd", "i" },
+        [KEY_EXPOSE] = { "expose", "aq" },
+        [KEY_RULES] = { "rules", "a(bs)" },
+        [KEY_HOSTS] = { "hosts", "a(ss)" },
+        [KEY_RESOLVERS] = { "resolvers", "as" },
 };
 
 static bool apply_key(NetConfig *config, ConfigKey key, GVariant *value, GError **error) {
@@ -216,9 +239,6 @@ static bool apply_key(NetConfig *config, ConfigKey key, GVariant *value, GError 
         case KEY_VERBOSE:
                 config->verbose = g_variant_get_boolean(value);
                 return true;
-        case KEY_FAST_PATH:
-                config->fast_path = g_variant_get_boolean(value);
-                return true;
         case KEY_BEST_EFFORT_CONFINE:
                 config->best_effort_confine = g_variant_get_boolean(value);
                 return true;
@@ -228,6 +248,23 @@ static bool apply_key(NetConfig *config, ConfigKey key, GVariant *value, GError 
                         return false;
                 g_ptr_array_unref(config->publish);
                 config->publish = publish;
+                return true;
+        }
+        case KEY_LOG_FD:
+                config->log_fd = g_variant_get_int32(value);
+                return config->log_fd == -1 || config->log_fd > 3 || err_usage(error, "log_fd %d is no descriptor of the launcher's", config->log_fd);
+        case KEY_EXPOSE:
+                return net_config_parse_expose(config, value, error);
+        case KEY_RULES:
+                return net_config_parse_rules(config, value, error);
+        case KEY_HOSTS:
+                return net_config_parse_hosts(config, value, error);
+        case KEY_RESOLVERS: {
+                GPtrArray *resolvers = net_resolvers_parse(value, error);
+                if (!resolvers)
+                        return false;
+                g_ptr_array_unref(config->resolvers);
+                config->resolvers = resolvers;
                 return true;
         }
         case KEY_MAX:

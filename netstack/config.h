@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
+#include "netstack/rules.h"
+
 /*
  * What the launcher tells usbox-net, and the addresses that both sides know. The launcher packs, usbox-net parses; both
  * link this one file, so that they cannot disagree.
@@ -41,16 +43,29 @@ typedef struct {
         guint16 box_port;
 } NetPublish;
 
+/* A name (lower case, without the final dot) that the user gave a numeric address. */
+typedef struct {
+        char *name;
+        char *address;
+} NetHost;
+
+NetHost *net_host_new(const char *name, const char *address);
+void net_host_free(NetHost *host);
+
 typedef struct {
         guint16 mtu;              /* "mtu" q */
         bool ipv6;                /* "ipv6" b */
         bool verbose;             /* "verbose" b */
-        bool fast_path;           /* "fast_path" b: TCP by sockets on both sides, where the kernel has what that needs */
         bool best_effort_confine; /* "best_effort_confine" b: go on where own namespaces are not to be had */
         GPtrArray *publish;       /* "publish" a(ssqsq), of NetPublish * */
+        NetRules *rules;          /* "expose" aq, ports, which come first; "rules" a(bs), allow and text */
+        GPtrArray *hosts;         /* "hosts" a(ss), of NetHost *: names that the user gave an address */
+        GPtrArray *resolvers;     /* "resolvers" as, of char *: addresses, with a scope "%N" where they need one; the host's name servers */
+        int log_fd;               /* "log_fd" i: a descriptor for JSON lines; -1: none */
 } NetConfig;
 
-/* A config with the defaults: MTU 65520, IPv6 and the fast path on, the rest off and empty. */
+
+/* A config with the defaults: MTU 65520, IPv6 on, the rest off, -1 and empty. */
 NetConfig *net_config_new(void);
 void net_config_free(NetConfig *config);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NetConfig, net_config_free)
@@ -82,3 +97,16 @@ NetConfig *net_config_parse(GVariant *dict, GError **error);
  * with error. WIRE_NET_READY's body is a tuple of one such array. */
 GVariant *net_publish_pack(const GPtrArray *publish);
 GPtrArray *net_publish_parse(GVariant *array, GError **error);
+
+/* A name server's address, port 53, from its text. False: it is none. */
+bool net_resolver_address(const char *text, struct sockaddr_storage *ret, socklen_t *ret_len);
+
+/* Name servers as "as" (floating), and back, as ports above. */
+GVariant *net_resolvers_pack(const GPtrArray *resolvers);
+GPtrArray *net_resolvers_parse(GVariant *array, GError **error);
+
+/* Of config.c alone: the keys about rules and names. */
+void net_config_pack_policy(const NetConfig *config, GVariantBuilder *builder);
+bool net_config_parse_expose(NetConfig *config, GVariant *array, GError **error);
+bool net_config_parse_rules(NetConfig *config, GVariant *array, GError **error);
+bool net_config_parse_hosts(NetConfig *config, GVariant *array, GError **error);

@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "base/wire.h"
+#include "netstack/control.h"
 #include "netstack/loop.h"
 #include "netstack/reply.h"
 
@@ -33,7 +33,24 @@ void loop_send(const void *frame, size_t len, void *data) {
         while (n < 0 && errno == EINTR);
 }
 
-static void take_frame(Net *net, const uint8_t *frame, size_t len) {
+/* StackSend for libslirp's frames. */
+void loop_send_counted(const void *frame, size_t len, void *data) {
+        Net *net = data;
+
+        if (dns_tcp_frame_in(net->dns_tcp, frame, len, net->dns_frame))
+                frame = net->dns_frame;
+        else
+                flows_in(net->flows, frame, len);
+        loop_send(frame, len, net);
+}
+
+static void say_denied(Net *net, const Packet *packet, const PolicyDecision *decision) {
+        AccountKey key = { .protocol = packet->protocol, .family = packet->family, .src = packet->src, .dst = packet->dst, .sport = packet->sport,
+                           .dport = packet->dport };
+        account_denied(net->account, &key, decision);
+}
+
+static void take_frame(Net *net, uint8_t *frame, size_t len) {
         uint8_t reply[REPLY_MAX];
         PolicyDecision decision;
         Packet packet;
@@ -47,16 +64,19 @@ static void take_frame(Net *net, const uint8_t *frame, size_t len) {
                 return;
 
         switch (verdict) {
-        case POLICY_PASS:
-                if (net->fast_path && fastpath_wants(&packet)) {
-                        fastpath_syn(net->fast_path, &packet, &decision);
-                        break;
-                }
-                G_GNUC_FALLTHROUGH;
         case POLICY_DNS:
+                if (packet.protocol == IPPROTO_UDP)
+                        dns_input(net->dns, &packet);
+                else if (dns_tcp_frame_out(net->dns_tcp, frame, &packet))
+                        stack_input(net->stack, frame, packet.len);
+                break;
+        case POLICY_PASS:
+                flows_out(net->flows, &packet, judged ? &decision : NULL);
                 stack_input(net->stack, frame, packet.len);
                 break;
         case POLICY_REFUSE: {
+                if (judged)
+                        say_denied(net, &packet, &decision);
                 size_t n = reply_refuse(&packet, reply);
                 if (n > 0)
                         loop_send(reply, n, net);
@@ -89,21 +109,9 @@ static bool take_frames(Net *net, GError **error) {
         return true;
 }
 
-/* Nothing is said to usbox-net after READY. 1: go on, 0: the launcher has gone, -1: error. */
-static int check_wire(const Net *net, GError **error) {
-        g_auto(WireMessage) m = { 0 };
-
-        int r = wire_receive(net->wire, &m, error);
-        if (r > 0) {
-                err_set(error, EPROTO, "unexpected message %s", wire_type_name(m.type));
-                return -1;
-        }
-        return r;
-}
-
 static void on_wire(EventSource *source, uint32_t events) {
         Net *net = EVENTS_OWNER(source, Net, on_wire);
-        int r = check_wire(net, &net->error);
+        int r = control_receive(net, &net->error);
         net->ended = r <= 0;
 }
 
@@ -129,6 +137,7 @@ static bool watch(Net *net, EventSource *source, int fd, void (*ready)(EventSour
 
 bool loop_run(Net *net, GError **error) {
         net->frame = g_malloc(FRAME_MAX);
+        net->dns_frame = g_malloc(FRAME_MAX);
         if (!watch(net, &net->on_wire, net->wire, on_wire, error) || !watch(net, &net->on_host, net->host.fd, on_host, error) ||
             !watch(net, &net->on_tap, net->tap, on_tap, error))
                 return false;

@@ -4,12 +4,15 @@
 #include <glib.h>
 #include <stdbool.h>
 
+#include "netstack/account.h"
+#include "netstack/config.h"
+#include "netstack/dns.h"
+#include "netstack/dnstcp.h"
 #include "netstack/events.h"
-#include "netstack/fastpath.h"
+#include "netstack/flows.h"
 #include "netstack/forward.h"
 #include "netstack/hostaddr.h"
 #include "netstack/policy.h"
-#include "netstack/publish.h"
 #include "netstack/stack.h"
 
 /* All that runs: what main() has made and the loop uses. */
@@ -18,22 +21,28 @@ typedef struct {
         int wire;        /* the launcher */
         int tap;         /* the box; -1 before it has come, and after its network namespace is gone */
         HostAddr host;
-        Policy policy;   /* its host is host.prefixes */
+        NetConfig *config; /* rules and name servers of it change while the box runs */
+        Names *names;
+        Policy policy;   /* its host is host.prefixes, its rules the config's, its names those */
+        Account *account;
+        Flows *flows;    /* libslirp's */
+        Dns *dns;
+        DnsTcp *dns_tcp;
         Stack *stack;
         Forward *forward;
-        int agent;           /* -1: none */
-        SplicePipes *pipes;
-        Publish *publish;
-        FastPath *fast_path; /* NULL: TCP is libslirp's */
         /* The loop's own. */
         EventSource on_wire, on_host, on_tap;
         uint8_t *frame;  /* the one that is being taken */
+        uint8_t *dns_frame; /* one of libslirp's that is being changed */
         bool ended;
         GError *error;   /* why, if not because the launcher has gone */
 } Net;
 
 /* A frame for the box, by way of the TAP; lost where that is full. Fits StackSend, net is a Net *. */
 void loop_send(const void *frame, size_t len, void *net);
+
+/* The same, for a frame of libslirp's, whose flow is accounted for. */
+void loop_send_counted(const void *frame, size_t len, void *net);
 
 /* Move packets until the launcher closes the wire (true), or something fails (false). */
 bool loop_run(Net *net, GError **error);

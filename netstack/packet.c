@@ -198,3 +198,15 @@ size_t packet_write_headers(uint8_t *frame, const uint8_t eth_dst[6], int family
         memcpy(ip + 24, dst, 16);
         return PACKET_ETH_LEN + IPV6_LEN;
 }
+
+size_t packet_write_udp(uint8_t *frame, const uint8_t eth_dst[6], int family, const struct in6_addr *src, uint16_t sport,
+                        const struct in6_addr *dst, uint16_t dport, size_t len) {
+        uint8_t *udp = frame + packet_write_headers(frame, eth_dst, family, src, dst, IPPROTO_UDP, UDP_LEN + len);
+
+        packet_put16(udp, sport);
+        packet_put16(udp + 2, dport);
+        packet_put16(udp + 4, (unsigned) (UDP_LEN + len));
+        packet_put16(udp + 6, 0);
+        packet_put16(udp + 6, packet_l4_checksum(family, src, dst, IPPROTO_UDP, udp, UDP_LEN + len));
+        return packet_udp_payload(family) + len;
+}

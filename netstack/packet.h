@@ -54,6 +54,14 @@ uint16_t packet_l4_checksum(int family, const struct in6_addr *src, const struct
 size_t packet_write_headers(uint8_t *frame, const uint8_t eth_dst[6], int family, const struct in6_addr *src,
                             const struct in6_addr *dst, uint8_t protocol, size_t l4_len);
 
+/* The same for a datagram whose payload of len bytes stands at frame + packet_udp_payload(family) already, UDP header and checksum too. Returns the
+ * frame's length. */
+size_t packet_write_udp(uint8_t *frame, const uint8_t eth_dst[6], int family, const struct in6_addr *src, uint16_t sport,
+                        const struct in6_addr *dst, uint16_t dport, size_t len);
+static inline size_t packet_udp_payload(int family) {
+        return PACKET_ETH_LEN + (family == AF_INET ? 20 : 40) + 8;
+}
+
 static inline uint16_t packet_get16(const uint8_t *p) {
         return (uint16_t) ((p[0] << 8) | p[1]);
 }

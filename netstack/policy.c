@@ -262,7 +262,7 @@ PolicyVerdict policy_frame(const Policy *policy, const uint8_t *frame, size_t le
                 return judge_icmp(policy, p, ret_decision, ret_judged);
 
         if (p->protocol == IPPROTO_TCP && (p->tcp_flags & (PACKET_TCP_SYN | PACKET_TCP_ACK)) != PACKET_TCP_SYN)
-                return POLICY_PASS;
+                return policy_is_resolver(p->family, &p->dst) && p->dport == PORT_DNS ? POLICY_DNS : POLICY_PASS;
         *ret_judged = true;
         *ret_decision = policy_decide(policy, p->protocol, p->family, &p->dst, p->dport);
         return ret_decision->verdict;

@@ -180,8 +180,8 @@ void net_rules_append(NetRules *rules, NetRule *rule_take) {
         g_ptr_array_add(rules->list, rule_take);
 }
 
-void net_rules_prepend(NetRules *rules, NetRule *rule_take) {
-        g_ptr_array_insert(rules->list, 0, rule_take);
+void net_rules_insert(NetRules *rules, guint place, NetRule *rule_take) {
+        g_ptr_array_insert(rules->list, (int) place, rule_take);
 }
 
 bool net_rule_has_port(const NetRule *rule, const RuleTarget *target) {

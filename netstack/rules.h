@@ -38,9 +38,9 @@ typedef struct {
 } NetRule;
 
 /* Rules in the order in which they are asked. */
-typedef struct {
+typedef struct NetRules {
         GPtrArray *list; /* of NetRule *, which it owns */
-        bool closed;     /* there is an --allow: what no rule speaks of is denied */
+        bool closed;     /* there was an --allow from the start: what no rule speaks of is denied. Set where one is appended */
 } NetRules;
 
 /* What a rule is asked about. */
@@ -63,12 +63,12 @@ NetRule *net_rule_expose(uint16_t port);
 void net_rule_free(NetRule *rule);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NetRule, net_rule_free)
 
-/* No rules; append one; put one before all others, which is how a running box's rules change. rule is taken. */
+/* No rules; append one; put one in a place (0: before all others, where a running box's new rules go). rule is taken. */
 NetRules *net_rules_new(void);
 void net_rules_free(NetRules *rules);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NetRules, net_rules_free)
 void net_rules_append(NetRules *rules, NetRule *rule_take);
-void net_rules_prepend(NetRules *rules, NetRule *rule_take);
+void net_rules_insert(NetRules *rules, guint place, NetRule *rule_take);
 
 /* Are port and protocol of the target the rule's? */
 bool net_rule_has_port(const NetRule *rule, const RuleTarget *target);

@@ -9,8 +9,8 @@
  * when a time is over. In such a turn its sockets come after new frames: only then does it send what had waited for one (an ARP
  * answer). Its clock goes on only then too, and has to be set before the first frame.
  *
- * DNS: libslirp sends what comes to 10.0.2.3:53 and [fd00::3]:53 to the first nameserver of that family in
- * /etc/resolv.conf, which it looks up again when a second has passed; of this file the confinement keeps a copy.
+ * Of DNS libslirp knows nothing: dns.c answers. That it leads the gateway's address to the host's loopback is what host.usbox is for; who may
+ * go there is the policy's to say, before a frame comes here.
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -149,7 +149,7 @@ Stack *stack_new(const NetConfig *config, Events *events, StackSend send, void *
                 .vprefix_len = NET_PREFIX_IPV6,
                 .if_mtu = config->mtu,
                 .if_mru = config->mtu,
-                .disable_host_loopback = true,
+                .disable_dns = true,
         };
 
         inet_pton(AF_INET, NET_SUBNET_IPV4, &slirp_config.vnetwork);

@@ -19,23 +19,6 @@
 
 static const HelperKind kind = { .program = "usbox-fs", .step = "file system", .lost = "root" };
 
-static int open_trace(const Spec *spec, GError **error) {
-        g_autofree char *shown = err_quote(spec->root.trace_file);
-        struct stat st;
-
-        /* Nobody may be at the other end of a FIFO: without O_NONBLOCK this would wait for him. */
-        _cleanup_close_ int fd = open(spec->root.trace_file, O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0600);
-        if (fd < 0 || fstat(fd, &st) < 0) {
-                err_set(error, errno, "--trace-files %s", shown);
-                return -1;
-        }
-        if (!S_ISREG(st.st_mode)) {
-                err_set(error, 0, "--trace-files %s: not a regular file", shown);
-                return -1;
-        }
-        return fd_steal(&fd);
-}
-
 bool fs_helper_start(const Spec *spec, int box_fd, FsHelper *ret, GError **error) {
         char *argv[8] = { (char *) "usbox-fs", (char *) "--wire", (char *) "3" };
         int n = 3, fds[2];
@@ -43,7 +26,7 @@ bool fs_helper_start(const Spec *spec, int box_fd, FsHelper *ret, GError **error
         _cleanup_close_ int trace = -1;
 
         *ret = (FsHelper){ .helper = HELPER_NONE };
-        if (spec->root.trace_file && (trace = open_trace(spec, error)) < 0)
+        if (spec->root.trace_file && (trace = helper_open_log("--trace-files", spec->root.trace_file, error)) < 0)
                 return err_step(error, kind.step);
         if (box_fd >= 0) {
                 argv[n++] = (char *) "--box";

@@ -6,6 +6,7 @@
  */
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -45,6 +46,23 @@ bool helper_start(Helper *ret, const HelperKind *kind, char *const argv[], const
         return true;
 }
 
+int helper_open_log(const char *option, const char *path, GError **error) {
+        g_autofree char *shown = err_quote(path);
+        struct stat st;
+
+        /* Nobody may be at the other end of a FIFO: without O_NONBLOCK this would wait for him. */
+        _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0600);
+        if (fd < 0 || fstat(fd, &st) < 0) {
+                err_set(error, errno, "%s %s", option, shown);
+                return -1;
+        }
+        if (!S_ISREG(st.st_mode)) {
+                err_set(error, 0, "%s %s: not a regular file", option, shown);
+                return -1;
+        }
+        return fd_steal(&fd);
+}
+
 bool helper_send(Helper *h, WireType type, GVariant *body, const int *fds, unsigned n_fds, GError **error) {
         g_autoptr(GError) failure = NULL;
         g_auto(WireMessage) last = { 0 };
@@ -59,7 +77,7 @@ bool helper_send(Helper *h, WireType type, GVariant *body, const int *fds, unsig
         return err_step(error, h->kind->step);
 }
 
-bool helper_receive(Helper *h, WireType type, WireMessage *ret, GError **error) {
+bool helper_receive_any(Helper *h, WireMessage *ret, GError **error) {
         g_auto(WireMessage) m = { 0 };
 
         int r = wire_receive(h->wire, &m, error);
@@ -71,6 +89,16 @@ bool helper_receive(Helper *h, WireType type, WireMessage *ret, GError **error) 
                 wire_error_to_gerror(&m, error);
                 return err_step(error, h->kind->step);
         }
+        *ret = m;
+        m = (WireMessage){ 0 };
+        return true;
+}
+
+bool helper_receive(Helper *h, WireType type, WireMessage *ret, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+
+        if (!helper_receive_any(h, &m, error))
+                return false;
         if (m.type != type) {
                 err_set(error, EPROTO, "%s said %s", h->kind->program, wire_type_name(m.type));
                 return err_step(error, h->kind->step);

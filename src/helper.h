@@ -30,11 +30,17 @@ typedef struct {
  */
 bool helper_start(Helper *ret, const HelperKind *kind, char *const argv[], const int *fds, size_t n_fds, GError **error);
 
+/* Open the file that option names, which a helper is to append to; -1 with error. */
+int helper_open_log(const char *option, const char *path, GError **error);
+
 /* Send. Where the helper has ended already, the error is what it said last, or how it ended. */
 bool helper_send(Helper *h, WireType type, GVariant *body, const int *fds, unsigned n_fds, GError **error);
 
 /* Something came on its wire, or its end: this type is expected. Its error, its end and all else become *error. */
 bool helper_receive(Helper *h, WireType type, WireMessage *ret, GError **error);
+
+/* The same, for any type but its error. */
+bool helper_receive_any(Helper *h, WireMessage *ret, GError **error);
 
 /* The helper has ended, which it never does by itself: the error says how. Returns false. */
 bool helper_died(Helper *h, GError **error);

@@ -1,113 +1,230 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The launcher's side of usbox-net, and the files by which programs find names.
+ * The launcher's side of usbox-net.
  *
  * Role: launcher. Privileges: the caller's. Threads: one. Order: steps 4, 6 and 11.
  */
-#include <fcntl.h>
+#include <poll.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/socket.h>
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "net-helper.h"
+#include "net-names.h"
 #include "netstack/config.h"
 
-#define ETC_FILE_MAX (1024 * 1024)
+/* For the last lines of --net-log. */
+#define LAST_LINES_MS 5000
 
-static GVariant *pack_config(const Spec *spec) {
+/* Denials that are named after the run, and options that would allow them. */
+#define TOLD_MAX 5
+
+static GVariant *pack_config(const Spec *spec, int log_fd) {
         g_autoptr(NetConfig) config = net_config_new();
 
         config->mtu = spec->net.mtu;
         config->ipv6 = spec->net.ipv6;
-        config->fast_path = spec->net.fast_path;
         config->verbose = spec->box.verbose;
         config->best_effort_confine = spec->box.best_effort & BEST_EFFORT_CONFINE;
+        config->log_fd = log_fd;
         for (guint i = 0; i < spec->net.publish->len; i++) {
                 const PublishSpec *p = g_ptr_array_index(spec->net.publish, i);
                 g_ptr_array_add(config->publish, net_publish_new(p->udp, p->host_ip, p->host_port, NULL, p->box_port));
         }
+        for (guint i = 0; i < spec->net.expose->len; i++)
+                net_rules_append(config->rules, net_rule_expose(g_array_index(spec->net.expose, guint16, i)));
+        for (guint i = 0; i < spec->net.rules->list->len; i++) {
+                const NetRule *rule = spec->net.rules->list->pdata[i];
+                net_rules_append(config->rules, net_rule_parse(rule->allow, rule->text, NULL));
+        }
+        net_given_hosts(spec, config->hosts);
+        g_ptr_array_unref(config->resolvers);
+        config->resolvers = net_resolvers(spec);
         return net_config_pack(config);
 }
 
 static const HelperKind kind = { .program = "usbox-net", .step = "network", .lost = "network" };
 
+/* A NET_RULE or NET_FLOWS that was not answered yet. */
+typedef struct {
+        guint32 serial;
+        NetHelperDone done;
+        void *data;
+} Question;
+
 bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error) {
         char *const argv[] = { (char *) "usbox-net", (char *) "--wire", (char *) "3",
                                spec->box.verbose ? (char *) "--verbose" : NULL, NULL };
+        _cleanup_close_ int log = -1;
 
-        ret->ports = NULL;
-        return helper_start(&ret->helper, &kind, argv, NULL, 0, error) &&
-               helper_send(&ret->helper, WIRE_NET_CONFIG, pack_config(spec), NULL, 0, error);
+        *ret = NET_HELPER_NONE;
+        ret->denied = g_ptr_array_new_with_free_func(g_free);
+        ret->options = g_ptr_array_new_with_free_func(g_free);
+        ret->questions = g_array_new(false, false, sizeof(Question));
+        ret->watch = net_resolv_watch(spec, error);
+        if (ret->watch < 0 && error && *error)
+                return err_step(error, kind.step);
+        if (spec->net.log_file && (log = helper_open_log("--net-log", spec->net.log_file, error)) < 0)
+                return err_step(error, kind.step);
+        ret->keeps = log >= 0;
+        ret->spec = spec;
+        return helper_start(&ret->helper, &kind, argv, &log, log >= 0, error) &&
+               helper_send(&ret->helper, WIRE_NET_CONFIG, pack_config(spec, log >= 0 ? 4 : -1), NULL, 0, error);
 }
 
-bool net_helper_give_tap(NetHelper *h, int tap, int netns, GError **error) {
-        return helper_send(&h->helper, WIRE_NET_TAP, NULL, (int[]){ tap, netns }, 2, error);
+bool net_helper_give_tap(NetHelper *h, int tap, GError **error) {
+        return helper_send(&h->helper, WIRE_NET_TAP, NULL, &tap, 1, error);
+}
+
+bool net_helper_resolvers(NetHelper *h, GError **error) {
+        if (!net_resolv_drain(h->watch))
+                return true;
+        g_autoptr(GPtrArray) resolvers = net_resolvers(h->spec);
+        GVariant *array = net_resolvers_pack(resolvers);
+        return helper_send(&h->helper, WIRE_NET_RESOLVERS, g_variant_new_tuple(&array, 1), NULL, 0, error);
+}
+
+static guint32 new_question(NetHelper *h, NetHelperDone done, void *data) {
+        Question question = { .serial = ++h->serial, .done = done, .data = data };
+
+        g_array_append_val(h->questions, question);
+        return question.serial;
+}
+
+bool net_helper_rule(NetHelper *h, bool allow, const char *text, NetHelperDone done, void *data, GError **error) {
+        guint32 serial = new_question(h, done, data);
+        return helper_send(&h->helper, WIRE_NET_RULE, g_variant_new("(ubs)", serial, allow, text), NULL, 0, error);
+}
+
+bool net_helper_flows(NetHelper *h, int memfd, NetHelperDone done, void *data, GError **error) {
+        guint32 serial = new_question(h, done, data);
+        return helper_send(&h->helper, WIRE_NET_FLOWS, g_variant_new("(u)", serial), &memfd, 1, error);
+}
+
+static bool take_ready(NetHelper *h, GVariant *body, GError **error) {
+        if (h->ports) {
+                err_set(error, EPROTO, "usbox-net said NET_READY twice");
+                return err_step(error, "network");
+        }
+        g_autoptr(GVariant) ports = g_variant_get_child_value(body, 0);
+        h->ports = net_publish_parse(ports, error);
+        return h->ports ? true : err_step(error, "network");
+}
+
+static void take_done(NetHelper *h, GVariant *body) {
+        const char *text;
+        guint32 serial;
+
+        g_variant_get(body, "(u&s)", &serial, &text);
+        for (guint i = 0; i < h->questions->len; i++) {
+                Question question = g_array_index(h->questions, Question, i);
+                if (question.serial != serial)
+                        continue;
+                g_array_remove_index(h->questions, i);
+                question.done(*text ? text : NULL, question.data);
+                return;
+        }
+}
+
+static void take_denied(NetHelper *h, GVariant *body) {
+        const char *what, *option;
+
+        g_variant_get(body, "(&s&s)", &what, &option);
+        g_ptr_array_add(h->denied, err_quote(what));
+        g_ptr_array_add(h->options, err_quote(option));
+}
+
+static bool take_message(NetHelper *h, const WireMessage *m, GError **error) {
+        switch (m->type) {
+        case WIRE_NET_READY:
+                return take_ready(h, m->body, error);
+        case WIRE_NET_DONE:
+                take_done(h, m->body);
+                return true;
+        case WIRE_NET_DENIED:
+                take_denied(h, m->body);
+                return true;
+        default:
+                err_set(error, EPROTO, "usbox-net said %s", wire_type_name(m->type));
+                return err_step(error, "network");
+        }
 }
 
 bool net_helper_dispatch(NetHelper *h, GError **error) {
         g_auto(WireMessage) m = { 0 };
 
-        if (!helper_receive(&h->helper, WIRE_NET_READY, &m, error))
-                return false;
-        if (h->ports) {
-                err_set(error, EPROTO, "usbox-net said %s twice", wire_type_name(m.type));
-                return err_step(error, "network");
+        return helper_receive_any(&h->helper, &m, error) && take_message(h, &m, error);
+}
+
+void net_helper_stop(NetHelper *h) {
+        if (h->keeps && h->helper.wire >= 0)
+                (void) shutdown(h->helper.wire, SHUT_WR); /* as if we had gone: it writes the log's last lines, and ends */
+        else
+                helper_kill(&h->helper);
+}
+
+void net_helper_finish(NetHelper *h) {
+        struct pollfd end = { .fd = h->helper.pidfd, .events = POLLIN }, wire = { .fd = h->helper.wire, .events = POLLIN };
+
+        net_helper_stop(h);
+        if (h->keeps && h->helper.pid > 0)
+                (void) poll(&end, 1, LAST_LINES_MS);
+        /* What it said last: of a flow that was denied it speaks before the box hears of it. */
+        while (h->helper.wire >= 0 && poll(&wire, 1, 0) > 0) {
+                g_auto(WireMessage) m = { 0 };
+                if (wire_receive(h->helper.wire, &m, NULL) <= 0 || m.type == WIRE_ERROR || !take_message(h, &m, NULL))
+                        break;
         }
-        g_autoptr(GVariant) ports = g_variant_get_child_value(m.body, 0);
-        h->ports = net_publish_parse(ports, error);
-        return h->ports ? true : err_step(error, "network");
+}
+
+/* Each option once, in their order. */
+static char *options_text(const NetHelper *h) {
+        g_autoptr(GPtrArray) shown = g_ptr_array_new();
+        bool allows = false;
+
+        for (guint i = 0; i < h->options->len && shown->len < TOLD_MAX; i++) {
+                char *option = h->options->pdata[i];
+                if (g_str_has_prefix(option, "--deny ") || g_ptr_array_find_with_equal_func(shown, option, g_str_equal, NULL))
+                        continue;
+                allows |= g_str_has_prefix(option, "--allow ");
+                g_ptr_array_add(shown, option);
+        }
+        if (shown->len == 0)
+                return NULL;
+        /* The first --allow closes what none is of. */
+        if (allows && !h->spec->net.rules->closed)
+                g_ptr_array_add(shown, (char *) "--allow any");
+        g_ptr_array_add(shown, NULL);
+        return g_strjoinv(" ", (char **) shown->pdata);
+}
+
+void net_helper_tell_denied(const NetHelper *h) {
+        g_autoptr(GString) text = g_string_new(NULL);
+
+        if (!h->denied || h->denied->len == 0)
+                return;
+        for (guint i = 0; i < MIN(h->denied->len, TOLD_MAX); i++) {
+                const char *option = h->options->pdata[i];
+                g_string_append_printf(text, "%s%s", i > 0 ? ", " : "", (char *) h->denied->pdata[i]);
+                if (g_str_has_prefix(option, "--deny "))
+                        g_string_append_printf(text, " (%s)", option);
+        }
+        if (h->denied->len > TOLD_MAX)
+                g_string_append_printf(text, " and %u more", h->denied->len - TOLD_MAX);
+        g_autofree char *options = options_text(h);
+        log_note("denied by policy: %s%s%s", text->str, options ? "; to allow: " : "", options ? options : "");
 }
 
 void net_helper_clear(NetHelper *h) {
+        FdLater later = { .n = 0 };
+
+        fd_later_take(&later, &h->watch);
+        fd_later_release(&later);
         helper_clear(&h->helper);
         g_clear_pointer(&h->ports, g_ptr_array_unref);
-}
-
-char *net_resolv_conf(const Spec *spec) {
-        struct stat st;
-
-        /* --network=none needs none; a host file that is a symlink out of /etc (systemd-resolved's) would dangle in the box. */
-        if (spec->net.mode == NET_NONE ||
-            (spec->net.mode == NET_HOST && spec->net.dns->len == 0 && !spec->root.rootfs &&
-             lstat("/etc/resolv.conf", &st) == 0 && S_ISREG(st.st_mode)))
-                return NULL;
-        g_autofree char *host = NULL;
-        if (!fd_read_file(AT_FDCWD, "/etc/resolv.conf", ETC_FILE_MAX, &host, NULL))
-                host = g_strdup("");
-
-        GString *text = g_string_new(NULL);
-        for (guint i = 0; i < spec->net.dns->len; i++)
-                g_string_append_printf(text, "nameserver %s\n", (const char *) g_ptr_array_index(spec->net.dns, i));
-        if (spec->net.dns->len == 0 && spec->net.mode == NET_USER)
-                g_string_append(text, "nameserver " NET_DNS_IPV4 "\n");
-        bool keep_servers = text->len == 0;
-
-        char *rest = host;
-        for (char *line; (line = strsep(&rest, "\n"));)
-                if (g_str_has_prefix(line, "search ") || g_str_has_prefix(line, "domain ") ||
-                    g_str_has_prefix(line, "options ") || (keep_servers && g_str_has_prefix(line, "nameserver ")))
-                        g_string_append_printf(text, "%s\n", line);
-        return g_string_free(text, FALSE);
-}
-
-char *net_etc_hosts(const Spec *spec) {
-        g_autofree char *host = NULL;
-        GString *text = g_string_new("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n");
-
-        if (spec->net.mode != NET_NONE && fd_read_file(AT_FDCWD, "/etc/hosts", ETC_FILE_MAX, &host, NULL)) {
-                char *rest = host;
-                for (char *line; (line = strsep(&rest, "\n"));)
-                        /* The host's loopback names are the host's; the box has its own. */
-                        if (*line && *line != '#' && !g_str_has_prefix(line, "127.") && !g_str_has_prefix(line, "::1"))
-                                g_string_append_printf(text, "%s\n", line);
-        }
-        g_string_append_printf(text, "127.0.1.1 %s\n", spec->namespaces.hostname);
-        for (guint i = 0; i < spec->net.hosts->len; i++) {
-                /* "NAME IP", checked by --add-host */
-                const char *pair = g_ptr_array_index(spec->net.hosts, i);
-                const char *space = strchr(pair, ' ');
-                g_string_append_printf(text, "%s %.*s\n", space + 1, (int) (space - pair), pair);
-        }
-        return g_string_free(text, FALSE);
+        g_clear_pointer(&h->denied, g_ptr_array_unref);
+        g_clear_pointer(&h->options, g_ptr_array_unref);
+        g_clear_pointer(&h->questions, g_array_unref);
 }

@@ -4,26 +4,49 @@
 #include "helper.h"
 #include "spec.h"
 
+/* The answer to a question: an error's text, or NULL. */
+typedef void (*NetHelperDone)(const char *error, void *data);
+
 /* usbox-net of one box, from the launcher's side. */
 typedef struct {
         Helper helper;
-        GPtrArray *ports; /* of NetPublish *: as they came out; NULL until READY */
+        const Spec *spec;
+        GPtrArray *ports;   /* of NetPublish *: as they came out; NULL until READY */
+        GPtrArray *denied;  /* of char *: what the policy refused, fit to be printed; */
+        GPtrArray *options; /* of char *: and for each of them the option that would allow it, or the --deny */
+        GArray *questions;  /* that wait for their answer */
+        guint32 serial;
+        int watch;          /* inotify, for net_helper_resolvers(); -1: none */
+        bool keeps;         /* it writes a log, and so may not simply be killed */
 } NetHelper;
+
+#define NET_HELPER_NONE ((NetHelper){ .helper = HELPER_NONE, .watch = -1 })
 
 /* Start usbox-net and send it its configuration: it prepares itself while the box is cloned. */
 bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error);
 
-/* Give it the TAP and the box's network namespace (both borrowed: it gets descriptors of its own). */
-bool net_helper_give_tap(NetHelper *h, int tap, int netns, GError **error);
+/* Give it the TAP (borrowed: it gets a descriptor of its own). */
+bool net_helper_give_tap(NetHelper *h, int tap, GError **error);
 
-/* Something came on its wire (or its end): READY, or its error. */
+/* Something came on its wire (or its end): READY, an answer, a denial, or its error. */
 bool net_helper_dispatch(NetHelper *h, GError **error);
 
-/* Kill and reap. It has nothing to save. */
+/* h->watch is readable: the host's name servers may be others. */
+bool net_helper_resolvers(NetHelper *h, GError **error);
+
+/* A rule for the running box, asked before all others; flows that it denies are cut. And the flows, as JSON, into a memfd (borrowed). done
+ * is called, from net_helper_dispatch(), when usbox-net has answered. */
+bool net_helper_rule(NetHelper *h, bool allow, const char *text, NetHelperDone done, void *data, GError **error);
+bool net_helper_flows(NetHelper *h, int memfd, NetHelperDone done, void *data, GError **error);
+
+/* Let it end: at once, or when its log is written. Waits for nothing; may be called again. */
+void net_helper_stop(NetHelper *h);
+
+/* Wait for the log's last lines, where there is one, and take what it said last. Then net_helper_tell_denied() has all. */
+void net_helper_finish(NetHelper *h);
+
+/* One line on stderr about what the policy refused, if it did. */
+void net_helper_tell_denied(const NetHelper *h);
+
+/* Kill and reap. */
 void net_helper_clear(NetHelper *h);
-
-/* The box's /etc/resolv.conf for --network=user and for --dns; NULL: the host's is right as it is. The caller's. */
-char *net_resolv_conf(const Spec *spec);
-
-/* The box's /etc/hosts: the host's lines, the box's own name, --add-host. The caller's. */
-char *net_etc_hosts(const Spec *spec);

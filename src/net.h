@@ -6,6 +6,8 @@
 
 #include "option.h"
 
+typedef struct NetRules NetRules; /* netstack/rules.h */
+
 typedef enum { NET_USER, NET_NONE, NET_HOST } NetMode;
 
 /* -p [IP:]HOST:BOX[/tcp|udp] */
@@ -22,17 +24,25 @@ typedef struct {
         guint16 mtu;           /* default 65520 */
         bool mtu_given;
         bool ipv6;             /* default true */
-        bool fast_path;        /* default true */
         GPtrArray *dns;        /* of char *: addresses for resolv.conf; empty: usbox's own */
         GPtrArray *hosts;      /* of char *: "NAME IP", checked */
         GPtrArray *publish;    /* of PublishSpec * */
+        NetRules *rules;       /* --allow, --deny, in the order in which they are asked */
+        guint rules_place;     /* while options apply: where the next rule goes; 0 at the start of each source (profile, command line) */
+        GArray *expose;        /* of guint16: ports of the host's loopback */
+        char *log_file;        /* --net-log, absolute; NULL: none */
 } NetSpec;
 
-extern const Option net_options[];
+extern const Option net_options[], netpolicy_options[];
 
 /* The defaults; and free what it owns. */
 void net_init(NetSpec *s);
 void net_clear(NetSpec *s);
+
+/* Of those and of net_check(): the part about rules. */
+void netpolicy_init(NetSpec *s);
+void netpolicy_clear(NetSpec *s);
+bool netpolicy_check(const NetSpec *s, GError **error);
 
 /* What does not go together: -p without a stack of our own, the MTU and IPv6, a port published twice. */
 bool net_check(Spec *draft, GError **error);

@@ -30,6 +30,7 @@ typedef struct {
 static const Option *const option_tables[] = {
         box_options,     user_options,    namespaces_options, timens_options,  root_options, mount_options,
         net_options,     process_options, env_options,        seccomp_options, caps_options,
+        netpolicy_options,
 };
 
 const Option *const *option_all(void) {
@@ -244,7 +245,8 @@ bool option_parse(Spec *draft, int argc, char *const *argv, int *ret_rest, GErro
                 return err_step(error, "options");
         if (last_is_help(&c))
                 g_array_remove_range(tokens, 0, tokens->len - 1);
-        for (int first = 1; first >= 0; first--)
+        for (int first = 1; first >= 0; first--) {
+                draft->net.rules_place = 0;
                 for (guint i = 0; i < tokens->len; i++) {
                         Token *t = &g_array_index(tokens, Token, i);
                         if (!!(t->option->flags & OPTION_FIRST) != first)
@@ -252,6 +254,7 @@ bool option_parse(Spec *draft, int argc, char *const *argv, int *ret_rest, GErro
                         if (!option_apply(t->option, draft, t->values, error))
                                 return err_step(error, "options");
                 }
+        }
         *ret_rest = c.next;
         return true;
 }

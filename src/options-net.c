@@ -142,14 +142,6 @@ static bool apply_no_ipv6(Spec *draft, const char *const *values, GError **error
         return true;
 }
 
-static bool apply_no_fast_path(Spec *draft, const char *const *values, GError **error) {
-        bool off;
-        if (!option_bool("--no-fast-path", values[0], &off, error))
-                return false;
-        draft->net.fast_path = !off;
-        return true;
-}
-
 const Option net_options[] = {
         { .name = "network",
           .alias = "net",
@@ -170,13 +162,13 @@ const Option net_options[] = {
           .arg = "IP",
           .group = OPTION_NETWORK,
           .flags = OPTION_LIST,
-          .help = "ask this name server",
+          .help = "what the box asks goes to this name server",
           .apply = apply_dns },
         { .name = "add-host",
           .arg = "NAME:IP",
           .group = OPTION_NETWORK,
           .flags = OPTION_LIST,
-          .help = "a line for the box's /etc/hosts",
+          .help = "NAME is IP in the box: in its /etc/hosts, and for --allow",
           .apply = apply_add_host },
         { .name = "mtu",
           .arg = "N",
@@ -187,10 +179,6 @@ const Option net_options[] = {
           .group = OPTION_NETWORK,
           .help = "IPv4 alone",
           .apply = apply_no_ipv6 },
-        { .name = "no-fast-path",
-          .group = OPTION_NETWORK,
-          .help = "TCP by frames and libslirp, too, instead of by sockets on both sides",
-          .apply = apply_no_fast_path },
         { 0 },
 };
 
@@ -198,16 +186,17 @@ void net_init(NetSpec *s) {
         s->mode = NET_USER;
         s->mtu = MTU_MAX;
         s->ipv6 = true;
-        s->fast_path = true;
         s->dns = g_ptr_array_new_with_free_func(g_free);
         s->hosts = g_ptr_array_new_with_free_func(g_free);
         s->publish = g_ptr_array_new_with_free_func(publish_free);
+        netpolicy_init(s);
 }
 
 void net_clear(NetSpec *s) {
         g_clear_pointer(&s->dns, g_ptr_array_unref);
         g_clear_pointer(&s->hosts, g_ptr_array_unref);
         g_clear_pointer(&s->publish, g_ptr_array_unref);
+        netpolicy_clear(s);
 }
 
 static bool check_published_once(const GPtrArray *publish, GError **error) {
@@ -229,19 +218,18 @@ bool net_check(Spec *draft, GError **error) {
                 const char *what = s->publish->len > 0 ? "--publish"
                                    : s->dns->len > 0   ? "--dns"
                                    : s->mtu_given      ? "--mtu"
-                                   : !s->fast_path     ? "--no-fast-path"
                                                        : NULL;
                 if (!what && s->mode == NET_HOST && !s->ipv6)
                         what = "--no-ipv6";
                 if (what)
                         return err_usage(error, "%s needs --network=user, not --network=%s", what,
                                          s->mode == NET_HOST ? "host" : "none");
-                return true;
+                return netpolicy_check(s, error);
         }
         for (guint i = 0; i < s->publish->len && !s->ipv6; i++) {
                 const PublishSpec *p = g_ptr_array_index(s->publish, i);
                 if (p->host_ip && strchr(p->host_ip, ':'))
                         return err_usage(error, "--publish %s and --no-ipv6", p->text);
         }
-        return check_published_once(s->publish, error);
+        return check_published_once(s->publish, error) && netpolicy_check(s, error);
 }

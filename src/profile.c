@@ -308,6 +308,7 @@ Profile *profile_load(const Spec *draft, const char *name, GError **error) {
 }
 
 static bool apply_items(Spec *draft, const Profile *profile, GError **error) {
+        draft->net.rules_place = 0;
         for (guint i = 0; i < profile->items->len; i++) {
                 const ProfileItem *item = g_ptr_array_index(profile->items, i);
                 g_autofree char *value = expand(item->value);

@@ -26,8 +26,8 @@
 #include "base/sys.h"
 #include "base/wire.h"
 #include "child.h"
-#include "detach.h"
 #include "net-helper.h"
+#include "net-names.h"
 #include "netstack/config.h"
 #include "presence.h"
 #include "root-hooks.h"
@@ -143,9 +143,6 @@ static bool prepare(Sandbox *s, GError **error) {
                 return err_step(error, "state");
         if (presence_is_held(spec) && !open_box_dir(s, error))
                 return false;
-        if (spec->box.detach && (!(s->log = log_writer_new(s->dir->fd, s->stdio.log_ends, spec->box.log_size, error)) ||
-                                 !detach_stderr(s->dir->fd, error)))
-                return err_step(error, "detach");
         g_autofree char *id = g_strconcat("USBOX_BOX=", s->id, NULL);
         g_autoptr(GStrvBuilder) envp = g_strv_builder_new();
         g_strv_builder_addv(envp, (const char **) spec->process.envp);
@@ -282,7 +279,7 @@ static void await_child(Sandbox *s) {
 
 /* Kill what is left, wait until the kernel has taken it all down. Where nothing of the box is kept, usbox-fs has nothing to write. */
 static void end_processes(Sandbox *s, bool keep) {
-        helper_kill(&s->net.helper);
+        net_helper_stop(&s->net);
         (void) map_helpers_finish(&s->maps, NULL);
         if (!keep)
                 helper_clear(&s->fs.helper);
@@ -379,9 +376,8 @@ static int exit_status(const Sandbox *s) {
         return WEXITSTATUS(s->wait_status);
 }
 
-int sandbox_run(const Spec *spec, int *detached, GError **error) {
+int sandbox_run(const Spec *spec, GError **error) {
         Sandbox s = { .spec = spec,
-                      .detached = detached,
                       .child_pidfd = -1,
                       .child_wire = -1,
                       .payload_wire = -1,
@@ -389,8 +385,8 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
                       .mount_ns = -1,
                       .tap = -1,
                       .signals = -1,
-                      .stdio = { .tty = -1, .pipe_ends = { -1, -1, -1 }, .log_ends = { -1, -1 } },
-                      .net = { .helper = HELPER_NONE },
+                      .stdio = { .tty = -1, .pipe_ends = { -1, -1, -1 } },
+                      .net = NET_HELPER_NONE,
                       .fs = { .helper = HELPER_NONE } };
         g_autoptr(GError) failure = NULL, late = NULL;
 
@@ -407,9 +403,10 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
                 g_propagate_error(&failure, g_steal_pointer(&late));
         helper_clear(&s.fs.helper);
         g_clear_error(&late);
-        g_clear_pointer(&s.log, log_writer_free);
         log_step("ended");
 
+        net_helper_finish(&s.net);
+        net_helper_tell_denied(&s.net);
         end_hooks(&s);
         if (s.interrupted)
                 g_clear_error(&failure);

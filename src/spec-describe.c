@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "jsontext.h"
+#include "netstack/rules.h"
 #include "spec.h"
 
 #define KEY_WIDTH 16
@@ -200,18 +201,27 @@ static void describe_mounts(Sheet *s, const Spec *spec) {
 static void describe_network(Sheet *s, const Spec *spec) {
         static const char *const modes[] = { [NET_USER] = "user", [NET_NONE] = "none", [NET_HOST] = "host" };
         const NetSpec *net = &spec->net;
-        g_autoptr(GPtrArray) publish = strings_new();
+        g_autoptr(GPtrArray) publish = strings_new(), rules = strings_new(), expose = strings_new();
 
         sheet_group(s, "network", "Network");
         sheet_string(s, "network", modes[net->mode]);
         if (net->mode == NET_USER) {
                 sheet_int(s, "mtu", net->mtu);
                 sheet_bool(s, "ipv6", net->ipv6);
-                sheet_bool(s, "fast_path", net->fast_path);
                 sheet_array(s, "dns", net->dns);
                 for (guint i = 0; i < net->publish->len; i++)
                         g_ptr_array_add(publish, g_strdup(((PublishSpec *) g_ptr_array_index(net->publish, i))->text));
                 sheet_array(s, "publish", publish);
+                for (guint i = 0; i < net->rules->list->len; i++) {
+                        const NetRule *rule = g_ptr_array_index(net->rules->list, i);
+                        g_ptr_array_add(rules, g_strdup_printf("%s %s", rule->allow ? "allow" : "deny", rule->text));
+                }
+                sheet_array(s, "rules", rules);
+                for (guint i = 0; i < net->expose->len; i++)
+                        g_ptr_array_add(expose, g_strdup_printf("%u", g_array_index(net->expose, guint16, i)));
+                sheet_array(s, "expose_host", expose);
+                if (net->log_file)
+                        sheet_string(s, "net_log", net->log_file);
         }
         sheet_array(s, "hosts", net->hosts);
 }

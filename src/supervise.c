@@ -19,7 +19,6 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/wire.h"
-#include "detach.h"
 #include "netstack/config.h"
 #include "presence.h"
 #include "seen.h"
@@ -186,7 +185,7 @@ static bool on_child_message(Sandbox *s, GError **error) {
                 log_step("payload ended");
                 if (s->term)
                         term_drain(s->term);
-                helper_kill(&s->net.helper); /* its end takes a while: meanwhile the box's does */
+                net_helper_stop(&s->net); /* its end takes a while: meanwhile the box's does */
                 return true;
         default:
                 return err_set(error, EPROTO, "init said %s", wire_type_name(m.type));
@@ -204,7 +203,7 @@ static bool on_payload_message(Sandbox *s, GError **error) {
                 log_step("TAP made");
                 fd_closep(&s->tap);
                 s->tap = wire_message_take_fd(&m, 0);
-                return net_helper_give_tap(&s->net, s->tap, m.fds[1], error);
+                return net_helper_give_tap(&s->net, s->tap, error);
         }
         if (r > 0)
                 return m.type == WIRE_ERROR ? take_error(s, &m, error)
@@ -216,8 +215,6 @@ static bool on_payload_message(Sandbox *s, GError **error) {
         log_step("started");
         if (!presence_begin(s, error))
                 return false;
-        if (s->detached && !detach_tell(s->detached, s->id, error))
-                return err_step(error, "detach");
         if (s->spec->box.timeout_ns)
                 s->deadline = g_get_monotonic_time() + (gint64) (s->spec->box.timeout_ns / 1000);
         if (s->status)
@@ -299,16 +296,16 @@ enum {
         POLL_CHILD_END,
         POLL_NET,
         POLL_FS,
+        POLL_RESOLV,
         POLL_TERM,
         POLL_RELAY = POLL_TERM + TERM_N_FDS,
-        POLL_LOG = POLL_RELAY + 3 * RELAY_N_FDS,
-        POLL_CONTROL = POLL_LOG + LOG_N_FDS,
+        POLL_CONTROL = POLL_RELAY + 3 * RELAY_N_FDS,
         POLL_N = POLL_CONTROL + CONTROL_N_FDS
 };
 
 static void fill_poll(const Sandbox *s, struct pollfd fds[static POLL_N]) {
         int plain[] = { s->signals, s->payload_wire, s->child_wire, s->child_ended ? -1 : s->child_pidfd,
-                        s->exited ? -1 : s->net.helper.wire, s->exited ? -1 : s->fs.helper.wire };
+                        s->exited ? -1 : s->net.helper.wire, s->exited ? -1 : s->fs.helper.wire, s->exited ? -1 : s->net.watch };
 
         for (int i = 0; i < POLL_N; i++)
                 fds[i] = (struct pollfd){ .fd = i < POLL_TERM ? plain[i] : -1, .events = POLLIN };
@@ -317,8 +314,6 @@ static void fill_poll(const Sandbox *s, struct pollfd fds[static POLL_N]) {
         for (int i = 0; i < 3; i++)
                 if (s->stdio.relays[i])
                         relay_poll(s->stdio.relays[i], fds + POLL_RELAY + i * RELAY_N_FDS);
-        if (s->log)
-                log_writer_poll(s->log, fds + POLL_LOG);
         if (s->control && !s->exited)
                 control_poll(s->control, fds + POLL_CONTROL);
 }
@@ -362,8 +357,6 @@ static bool dispatch_bytes(Sandbox *s, const struct pollfd fds[static POLL_N], G
                 s->hung_up = true;
                 supervise_signal(s, SIGHUP);
         }
-        if (s->log)
-                log_writer_dispatch(s->log, fds + POLL_LOG);
         return dispatch_relays(s, fds, error);
 }
 
@@ -396,6 +389,8 @@ static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError 
         if (!rooted && fds[POLL_PAYLOAD].revents && !on_payload_message(s, error))
                 return false;
         if (fds[POLL_NET].revents && !s->exited && (!net_helper_dispatch(&s->net, error) || !maybe_go(s, error)))
+                return false;
+        if (fds[POLL_RESOLV].revents && !s->exited && !net_helper_resolvers(&s->net, error))
                 return false;
         if (fds[POLL_FS].revents && !s->exited) {
                 /* It ends when its mount does, and so with the child, whose own reason is on its wire by then. */

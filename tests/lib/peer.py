@@ -4,8 +4,9 @@
 
   7/tcp 7/udp   echo
   80/tcp        http: files of DIR/www (hello.txt, big.bin with big.sha256, repo.git), GET /whoami, POST /sum
-  53/udp+tcp    DNS: peer.usbox.test A and AAAA, many.usbox.test A (too many for UDP); NXDOMAIN for all else
-DIR/ready appears when all listen; DIR/queries gets one line for each DNS query.
+  53/udp+tcp    DNS: peer.usbox.test A and AAAA, many.usbox.test A (too many for UDP), fail.usbox.test SERVFAIL; NXDOMAIN for all else
+                on ADDRESS6's network at ::53, dnsmasq: what dnsmasq_lines() says
+DIR/ready appears when all listen; DIR/queries gets one line for each DNS query that is not dnsmasq's.
 """
 import functools
 import hashlib
@@ -83,7 +84,7 @@ def dns_answer(query, over_udp):
     truncated = over_udp and len(records) > 20
     if truncated:
         records = []
-    flags = 0x8180 | (0x0200 if truncated else 0) | (0 if known else 3)
+    flags = 0x8180 | (0x0200 if truncated else 0) | (0 if known else 2 if name == "fail.usbox.test" else 3)
     body = b"".join(b"\xc0\x0c" + struct.pack("!HHIH", qtype, 1, 60, len(r)) + r for r in records)
     return struct.pack("!HHHHHH", ident, flags, 1, len(records), 0, 0) + question + body
 
@@ -114,6 +115,35 @@ def tcp_server(address, family, port, handler):
     server = type("Server", (socketserver.ThreadingTCPServer,), {
         "address_family": family, "allow_reuse_address": True, "daemon_threads": True, "request_queue_size": 128})
     threading.Thread(target=server((address, port), handler).serve_forever, daemon=True).start()
+
+
+def dnsmasq_lines():
+    """Aliases, names of the other machine, and names whose owner chose addresses that are not his."""
+    own = [f"address=/{name}/{address}" for name in ("www.named.test", "named.test", "deep.sub.named.test", "xn--bcher-kva.test", "target.test")
+           for address in (ADDR4, ADDR6)]
+    bad = [f"address=/{name}.rebind.test/{address}" for name, address in (
+        ("loopback", "127.0.0.1"), ("any", "0.0.0.0"), ("mapped", "::ffff:127.0.0.1"), ("loopback6", "::1"), ("gateway", "10.0.2.2"), ("private", "10.1.2.3"),
+        ("lan", "192.168.1.1"), ("local", "169.254.1.1"), ("metadata", "169.254.169.254"), ("unique", "fd12::1"))]
+    return own + bad + ["cname=alias.test,alias2.test", "cname=alias2.test,target.test", "cname=cut.test,target.test", f"host-record=target.test,{ADDR4}"]
+
+
+def start_dnsmasq():
+    conf = os.path.join(DIR, "dnsmasq.conf")
+    with open(conf, "w", encoding="ascii") as f:
+        f.write("\n".join(["keep-in-foreground", "no-resolv", "no-hosts", "bind-interfaces", "pid-file=", "user=", "local=/test/", "local-ttl=60",
+                           "listen-address=" + ADDR6.rpartition("::")[0] + "::53", *dnsmasq_lines()]) + "\n")
+    subprocess.Popen(["/usr/sbin/dnsmasq", "-C", conf])
+    query = struct.pack("!HHHHHH", 1, 0x100, 1, 0, 0, 0) + b"\6target\4test\0" + struct.pack("!HH", 1, 1)
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+        s.settimeout(0.1)
+        for _ in range(80):
+            try:
+                s.sendto(query, (ADDR6.rpartition("::")[0] + "::53", 53))
+                s.recv(512)
+                return
+            except OSError:
+                pass
+    sys.exit("dnsmasq does not answer")
 
 
 def make_files():
@@ -154,6 +184,8 @@ def main():
         tcp_server(address, family, 7, Echo)
         tcp_server(address, family, 53, DnsTcp)
         tcp_server(address, family, 80, http_handler)
+    if ADDR6:
+        start_dnsmasq()
     with open(os.path.join(DIR, "ready"), "w", encoding="ascii"):
         pass
     threading.Event().wait()

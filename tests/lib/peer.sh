@@ -29,7 +29,8 @@ peer_up() {
         as_root ip -n "$ns" link set "${dev}p" up &&
         as_root ip -n "$ns" route add default via "$host4" || { echo "cannot make the peer's network"; return 1; }
     as_root ip -6 address add "$net6::1/64" dev "${dev}h" nodad &&
-        as_root ip -n "$ns" -6 address add "$net6::2/64" dev "${dev}p" nodad && peer_addr6=$net6::2
+        as_root ip -n "$ns" -6 address add "$net6::2/64" dev "${dev}p" nodad &&
+        as_root ip -n "$ns" -6 address add "$net6::53/64" dev "${dev}p" nodad && peer_addr6=$net6::2
     # Port 53 and 80 without rights: the servers are the test user's.
     as_root ip netns exec "$ns" sh -c 'echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start; echo "0 2147483647" >/proc/sys/net/ipv4/ping_group_range' || return 1
     # An ICMP echo without rights, as systemd allows it to everyone (50-default.conf); put back in peer_down().

@@ -29,8 +29,28 @@ static void test_round_trip(void) {
         g_ptr_array_add(config->publish, net_publish_new(true, "127.0.0.1", 0, "10.0.2.100", 53));
         g_ptr_array_add(config->publish, net_publish_new(false, "::1", 65535, "fd00::100", 1));
 
+        config->log_fd = 4;
+        net_rules_append(config->rules, net_rule_expose(5432));
+        net_rules_append(config->rules, net_rule_expose(80));
+        net_rules_append(config->rules, net_rule_parse(false, "ads.example.org", NULL));
+        net_rules_append(config->rules, net_rule_parse(true, "*.example.org:443/tcp", NULL));
+        g_ptr_array_add(config->hosts, net_host_new("db.lan", "10.1.2.3"));
+        g_ptr_array_add(config->resolvers, g_strdup("127.0.0.53"));
+        g_ptr_array_add(config->resolvers, g_strdup("fe80::1%2"));
+
         g_autoptr(NetConfig) back = round_trip(config, &error);
         g_assert_no_error(error);
+        g_assert_cmpint(back->log_fd, ==, 4);
+        g_assert_cmpuint(back->rules->list->len, ==, 4);
+        g_assert_true(back->rules->closed);
+        for (guint i = 0; i < 4; i++) {
+                const NetRule *a = config->rules->list->pdata[i], *b = back->rules->list->pdata[i];
+                g_assert_true(a->allow == b->allow && a->exposes == b->exposes && a->kind == b->kind && a->first == b->first);
+                g_assert_cmpstr(a->text, ==, b->text);
+        }
+        g_assert_cmpstr(((NetHost *) back->hosts->pdata[0])->name, ==, "db.lan");
+        g_assert_cmpstr(((NetHost *) back->hosts->pdata[0])->address, ==, "10.1.2.3");
+        g_assert_cmpstr(back->resolvers->pdata[1], ==, "fe80::1%2");
         g_assert_cmpuint(back->mtu, ==, 1500);
         g_assert_true(back->ipv6);
         g_assert_true(back->verbose);
@@ -73,6 +93,14 @@ static void test_hostile(void) {
                 { "{'no\\nsuch': <1>}", "*unknown key \"no\\nsuch\"" },
                 { "{'publish': <[('tcp', '', uint16 1, '', uint16 2)]>, 'dns': <'x'>}", "*unknown key \"dns\"" },
                 { "{'publish': <['tcp']>}", "*publish is of type as*" },
+                { "{'rules': <[(true, 'github.com:')]>}", "--allow: 'github.com:' is not*" },
+                { "{'rules': <[(false, 'a b')]>}", "--deny: 'a b' is not*" },
+                { "{'expose': <[uint16 0]>}", "*0 is none" },
+                { "{'hosts': <[('db lan', '10.0.0.1')]>}", "*no name with an address" },
+                { "{'hosts': <[('db', '10.0.0.0/8')]>}", "*no name with an address" },
+                { "{'resolvers': <['dns.example']>}", "name server: \"dns.example\" is not a numeric address" },
+                { "{'resolvers': <['fe80::1%eth0']>}", "*not a numeric address" },
+                { "{'log_fd': <2>}", "log_fd 2 is no descriptor*" },
                 { "{'publish': <[('sctp', '', uint16 1, '', uint16 2)]>}", "*\"sctp\" is neither tcp nor udp" },
                 { "{'publish': <[('tcp', 'localhost', uint16 1, '', uint16 2)]>}",
                   "*\"localhost\" is not a numeric address" },

@@ -342,7 +342,7 @@ static void test_live(void) {
         g_assert_true(policy_rule_speaks(&w.policy, by_name, IPPROTO_TCP, AF_INET, &b, 443, NULL));
 
         assert_open(&w, "192.0.2.1", 80);
-        net_rules_prepend(w.rules, g_steal_pointer(&by_address));
+        net_rules_insert(w.rules, 0, g_steal_pointer(&by_address));
         assert_closed(&w, "192.0.2.1", 80, RULE);
         assert_open(&w, "192.0.2.2", 80);
 }

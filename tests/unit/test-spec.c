@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "draft.h"
+#include "netstack/rules.h"
 #include "home.h"
 #include "jsontext.h"
 #include "subid.h"
@@ -266,6 +267,21 @@ static void test_net(void) {
         for (const char *const *host = hosts; *host; host++)
                 assert_refused(WORDS("--add-host", *host, "cmd"), "--add-host: '", NULL);
         assert_refused(WORDS("--dns", "example.org", "cmd"), "--dns: ", NULL);
+        assert_refused(WORDS("--allow", "a.example:0", "cmd"), "--allow: 'a.example:0'", "TARGET is a name");
+        static const char *const exposed[] = { "0", "65536", "-1", "80/tcp", "host:80", NULL };
+        for (const char *const *port = exposed; *port; port++)
+                assert_refused(WORDS("--expose-host", *port, "cmd"), "--expose-host: '", NULL);
+        g_autoptr(Spec) ruled = draft_of(WORDS("--deny", "b.example", "--allow", "c.example:443", "--expose-host", "5432", "--net-log", "n.log", "cmd"));
+        const NetRule *deny = ruled->net.rules->list->pdata[0], *allow = ruled->net.rules->list->pdata[1];
+        g_assert_true(!deny->allow && allow->allow && ruled->net.rules->closed && ruled->net.rules->list->len == 2);
+        g_assert_cmpstr(deny->text, ==, "b.example");
+        g_assert_cmpuint(g_array_index(ruled->net.expose, guint16, 0), ==, 5432);
+        g_assert_cmpstr(ruled->net.log_file, ==, "/home/ann/project/n.log");
+        /* What is said later is asked first: the next source of options begins anew. */
+        g_assert_cmpint(draft_parse(ruled, WORDS("--allow", "d.example", "--deny", "e.example", "cmd"), NULL), >=, 0);
+        g_assert_cmpstr(((NetRule *) ruled->net.rules->list->pdata[0])->text, ==, "d.example");
+        g_assert_cmpstr(((NetRule *) ruled->net.rules->list->pdata[1])->text, ==, "e.example");
+        g_assert_cmpstr(((NetRule *) ruled->net.rules->list->pdata[2])->text, ==, "b.example");
         assert_refused(WORDS("--mtu", "1279", "cmd"), "1280 to 65520", NULL);
         assert_refused(WORDS("--mtu", "65521", "cmd"), "1280 to 65520", NULL);
         assert_refused(WORDS("--network", "pod", "cmd"), "'pod'", NULL);
@@ -281,6 +297,10 @@ static void test_together(void) {
                 { net_check, { "-p", "1:2", "--network", "none", "cmd" }, "--publish needs --network=user" },
                 { net_check, { "--dns", "9.9.9.9", "--network", "host", "cmd" }, "--dns needs --network=user" },
                 { net_check, { "--mtu", "1500", "--network", "none", "cmd" }, "--mtu needs" },
+                { net_check, { "--deny", "a.example", "--network", "none", "cmd" }, "--deny needs --network=user" },
+                { net_check, { "--allow", "a.example", "--network", "host", "cmd" }, "--allow needs --network=user" },
+                { net_check, { "--expose-host", "80", "--network", "host", "cmd" }, "--expose-host needs" },
+                { net_check, { "--net-log", "x", "--network", "none", "cmd" }, "--net-log needs" },
                 { net_check, { "--no-ipv6", "--network", "host", "cmd" }, "--no-ipv6 needs" },
                 { net_check, { "--no-ipv6", "--network", "none", "cmd" }, NULL },
                 { net_check, { "--no-ipv6", "-p", "[::1]:1:2", "cmd" }, "--no-ipv6" },

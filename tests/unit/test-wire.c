@@ -93,8 +93,6 @@ static GVariant *sample_body(WireType type) {
         const char *signature = wire_type_signature(type);
         if (g_str_equal(signature, "(i)"))
                 return g_variant_new("(i)", -7);
-        if (g_str_equal(signature, "(s)"))
-                return g_variant_new("(s)", "text");
         if (g_str_equal(signature, "(u)"))
                 return g_variant_new("(u)", 7);
         if (g_str_equal(signature, "(iisss)"))
@@ -103,6 +101,16 @@ static GVariant *sample_body(WireType type) {
                 return g_variant_new_parsed("{'mtu': <uint16 1500>, 'publish': <@a(ssqsq) []>}");
         if (g_str_equal(signature, "(a(ssqsq))"))
                 return g_variant_new_parsed("([('tcp', '', uint16 80, '', uint16 8080)],)");
+        if (g_str_equal(signature, "(as)"))
+                return g_variant_new_parsed("(['192.0.2.53', 'fe80::1%2'],)");
+        if (g_str_equal(signature, "(ubs)"))
+                return g_variant_new_parsed("(uint32 7, false, 'ads.example.org:443/tcp')");
+        if (g_str_equal(signature, "(u)"))
+                return g_variant_new_parsed("(uint32 7,)");
+        if (g_str_equal(signature, "(us)"))
+                return g_variant_new_parsed("(uint32 7, 'text')");
+        if (g_str_equal(signature, "(ss)"))
+                return g_variant_new_parsed("('192.0.2.1:80/tcp', '--allow 192.0.2.1:80')");
         g_assert_cmpstr(signature, ==, "()");
         return NULL;
 }
@@ -317,7 +325,7 @@ static void test_expect(Wire *w, gconstpointer data) {
         g_assert_true(wire_expect(w->ends[1], "launcher", WIRE_GO, &m, &error));
         wire_message_clear(&m);
 
-        send_typed(w->ends[0], WIRE_NET_TAP, NULL, 0, 2); /* of another type: its descriptor goes with it */
+        send_typed(w->ends[0], WIRE_NET_TAP, NULL, 0, 1); /* of another type: its descriptor goes with it */
         g_assert_false(wire_expect(w->ends[1], "launcher", WIRE_GO, &m, &error));
         g_assert_cmpstr(error->message, ==, "launcher said NET_TAP, not GO: Protocol error");
         g_clear_error(&error);

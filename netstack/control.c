@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the launcher says while packets move: new rules, other name servers, how the flows are; and what it is told.
+ *
+ * Role: usbox-net. Privileges: none. Threads: one. Order: from the loop, between packets.
+ *
+ * Every NET_RULE and NET_FLOWS has its NET_DONE. The launcher may be stopped for long, and packets must not wait for it: NET_DENIED is said so
+ * seldom (account.c) that all of them fit into the wire.
+ */
+#include <string.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/wire.h"
+#include "netstack/control.h"
+
+static bool answer(const Net *net, guint32 serial, const GError *failure, GError **error) {
+        return wire_send(net->wire, WIRE_NET_DONE, g_variant_new("(us)", serial, failure ? failure->message : ""), NULL, 0, error);
+}
+
+/* The new rule is asked before all that were there: the latest word counts. */
+static bool change_rule(Net *net, GVariant *body, GError **error) {
+        g_autoptr(GError) failure = NULL;
+        const char *text;
+        gboolean allow;
+        guint32 serial;
+
+        g_variant_get(body, "(ub&s)", &serial, &allow, &text);
+        NetRule *rule = net_rule_parse(allow, text, &failure);
+        if (rule) {
+                net_rules_insert(net->config->rules, 0, rule);
+                guint n = allow ? 0 : account_cut(net->account, &net->policy, rule);
+                log_step("new rule: %s %s, %u flows cut", allow ? "allow" : "deny", text, n);
+        }
+        return answer(net, serial, failure, error);
+}
+
+static bool list_flows(Net *net, WireMessage *m, GError **error) {
+        _cleanup_close_ int fd = wire_message_take_fd(m, 0);
+        g_autofree char *text = account_json(net->account);
+        g_autoptr(GError) failure = NULL;
+        guint32 serial;
+
+        g_variant_get(m->body, "(u)", &serial);
+        if (!fd_write_all(fd, text, strlen(text)))
+                err_set(&failure, errno, "write the list of flows");
+        return answer(net, serial, failure, error);
+}
+
+static bool change_resolvers(Net *net, GVariant *body, GError **error) {
+        g_autoptr(GVariant) array = g_variant_get_child_value(body, 0);
+        GPtrArray *resolvers = net_resolvers_parse(array, error);
+
+        if (!resolvers)
+                return false;
+        log_step("%u name servers", resolvers->len);
+        g_ptr_array_unref(net->config->resolvers);
+        net->config->resolvers = resolvers;
+        dns_resolvers_changed(net->dns);
+        return true;
+}
+
+int control_receive(Net *net, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+        bool ok;
+
+        int r = wire_receive(net->wire, &m, error);
+        if (r <= 0)
+                return r;
+        switch (m.type) {
+        case WIRE_NET_RULE:
+                ok = change_rule(net, m.body, error);
+                break;
+        case WIRE_NET_FLOWS:
+                ok = list_flows(net, &m, error);
+                break;
+        case WIRE_NET_RESOLVERS:
+                ok = change_resolvers(net, m.body, error);
+                break;
+        default:
+                ok = err_set(error, EPROTO, "unexpected message %s", wire_type_name(m.type));
+        }
+        return ok ? 1 : -1;
+}
+
+void control_tell_denied(const char *what, const char *option, void *data) {
+        const Net *net = data;
+
+        (void) wire_send(net->wire, WIRE_NET_DENIED, g_variant_new("(ss)", what, option), NULL, 0, NULL);
+}

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "netstack/loop.h"
+
+/* One message of the launcher's while packets move. 1: go on, 0: the launcher has gone, -1: error. */
+int control_receive(Net *net, GError **error);
+
+/* Tell the launcher of something that was denied. Fits AccountTell, net is a Net *. */
+void control_tell_denied(const char *what, const char *option, void *net);

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "spec.h"
+
+/* The box's /etc/resolv.conf; NULL: the host's is right as it is. The caller's. */
+char *net_resolv_conf(const Spec *spec);
+
+/* The box's /etc/hosts: the host's lines, the box's own name, --add-host. The caller's. */
+char *net_etc_hosts(const Spec *spec);
+
+/* Append to ret (of NetHost *) the names that have an address by --add-host, or by the host's /etc/hosts and a rule. */
+void net_given_hosts(const Spec *spec, GPtrArray *ret);
+
+/* The name servers that usbox-net is to ask, of char *: --dns, else the host's. The caller's. */
+GPtrArray *net_resolvers(const Spec *spec);
+
+/* An inotify descriptor that is readable when the host's resolv.conf may have changed; -1: nothing to watch, or with error. And take
+ * what has come; false: nothing. The watches' removal keeps the kernel busy, so it is to be let go of with fd_later_release(). */
+int net_resolv_watch(const Spec *spec, GError **error);
+bool net_resolv_drain(int fd);

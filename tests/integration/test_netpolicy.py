@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What may leave a box: --allow and --deny by address and by name, the box's resolver, --net-log, the word after the run."""
+import json
+import os
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from conftest import USBOX, assert_refused, cannot
+
+# connect PORT TARGET...: what came of it, and whether it came at once.
+CONNECT = """
+import socket, sys, time
+for target in sys.argv[2:]:
+    start = time.monotonic()
+    try:
+        socket.create_connection((target, int(sys.argv[1])), 10).close()
+        result = "open"
+    except socket.gaierror:
+        result = "unknown"
+    except OSError as e:
+        result = type(e).__name__
+    print(target, result, "late" if time.monotonic() - start > 4 else "")
+"""
+
+# ask NAME TYPE [tcp]: the answer's code, whether it is whole, and its addresses; without a resolver library in between.
+ASK = """
+import socket, struct, sys
+name, kind, tcp = sys.argv[1], int(sys.argv[2]), len(sys.argv) > 3
+q = struct.pack("!HHHHHH", 0x1234, 0x100, 1, 0, 0, 0) + b"".join(bytes([len(x)]) + x.encode() for x in name.split(".") if x) + b"\\0" + struct.pack("!HH", kind, 1)
+s = socket.socket(socket.AF_INET, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
+s.settimeout(15)
+s.connect(("10.0.2.3", 53))
+s.sendall(struct.pack("!H", len(q)) + q if tcp else q)
+if tcp:
+    f = s.makefile("rb")
+    a = f.read(struct.unpack("!H", f.read(2))[0])
+else:
+    a = s.recv(65536)
+assert a[:2] == q[:2] and a[12:len(q)] == q[12:], "the question comes back as it was asked"
+print(a[3] & 15, "cut" if a[2] & 2 else "whole", struct.unpack("!H", a[6:8])[0], len(a))
+"""
+
+
+def connect(box, port, targets, *options):
+    out = box.usbox("run", "--rm", *options, "--", "/usr/bin/python3", "-c", CONNECT, str(port), *targets).lines()
+    assert not [line for line in out if line.endswith("late")], out
+    return [line.split()[1] for line in out]
+
+
+def ask(box, name, kind, *more, options=()):
+    return box.usbox("run", "--rm", *options, "--", "/usr/bin/python3", "-c", ASK, name, str(kind), *more).ok().out.split()
+
+
+@pytest.fixture(scope="session")
+def dnsmasq(peer6):
+    return peer6.rpartition("::")[0] + "::53"
+
+
+def log_of(box):
+    return [json.loads(line) for line in (box.top / "net.log").read_text().splitlines()]
+
+
+def test_rules_by_address(box, peer, peer6):
+    assert connect(box, 80, [peer, peer6], f"--allow={peer}:80") == ["open", "ConnectionRefusedError"]
+    assert connect(box, 80, [peer, peer6], f"--allow=[{peer6}]:80/tcp") == ["ConnectionRefusedError", "open"]
+    assert connect(box, 7, [peer, peer6], f"--deny={peer}/32:7", f"--allow={peer}") == ["ConnectionRefusedError"] * 2
+    assert connect(box, 7, [peer, peer6], "--deny=[2001:db8::/32]:7", "--allow=any:7") == ["open", "ConnectionRefusedError"]
+
+
+def test_the_command_lines_rules_come_before_a_profiles(box, peer):
+    profile = box.write("p.conf", f"[usbox]\nallow={peer}:80;{peer}:7\n", 0o600)
+    assert connect(box, 80, [peer], f"--profile={profile}") == ["open"]
+    assert connect(box, 80, [peer], f"--profile={profile}", f"--deny={peer}:80") == ["ConnectionRefusedError"]
+
+
+@pytest.mark.slice
+def test_rules_by_name(box, peer, peer6, dnsmasq):
+    """The address is closed until this box's own DNS has given it for the name; the port counts; v4 and v6."""
+    options = [f"--dns={dnsmasq}", "--allow=www.named.test:80"]
+    assert connect(box, 80, [peer, peer6, "www.named.test", peer, peer6], *options) == ["ConnectionRefusedError"] * 2 + ["open"] * 3
+    assert connect(box, 7, ["www.named.test"], *options) == ["ConnectionRefusedError"]
+    assert connect(box, 80, ["named.test", "target.test"], *options) == ["unknown"] * 2
+
+
+def test_names_in_any_spelling(box, dnsmasq):
+    options = [f"--dns={dnsmasq}", "--allow=WWW.Named.test.", "--allow=xn--bcher-kva.test"]
+    assert connect(box, 80, ["www.named.test", "wWw.nAmEd.TEST", "www.named.test.", "xn--bcher-kva.test"], *options) == ["open"] * 4
+
+
+def test_wildcards_are_of_what_is_below(box, dnsmasq):
+    names = ["www.named.test", "deep.sub.named.test", "named.test", "target.test"]
+    assert connect(box, 80, names, f"--dns={dnsmasq}", "--allow=*.named.test") == ["open", "open", "unknown", "unknown"]
+
+
+def test_aliases(box, peer, dnsmasq):
+    """Who asks for an allowed name gets where its aliases lead; who asks for a name that leads to an allowed one does not."""
+    assert connect(box, 80, ["alias.test"], f"--dns={dnsmasq}", "--allow=alias.test") == ["open"]
+    assert connect(box, 80, ["alias.test", peer], f"--dns={dnsmasq}", "--allow=target.test") == ["unknown", "ConnectionRefusedError"]
+    assert connect(box, 80, ["alias.test", "www.named.test"], f"--dns={dnsmasq}", "--deny=target.test")[0] == "ConnectionRefusedError"
+
+
+@pytest.fixture
+def server():
+    """On every address of the host."""
+    s = socket.socket(socket.AF_INET6)
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    s.bind(("::", 0))
+    s.listen(64)
+
+    def accept():
+        while True:
+            try:
+                s.accept()[0].close()
+            except OSError:
+                return
+    threading.Thread(target=accept, daemon=True).start()
+    yield s.getsockname()[1]
+    s.shutdown(socket.SHUT_RDWR)
+    s.close()
+
+
+def test_rebinding_stays_closed(box, server, dnsmasq):
+    """Whoever owns an allowed name may not lead the box to the user's own: not to the host, the LAN, the metadata service."""
+    names = [f"{x}.rebind.test" for x in ("gateway", "private", "lan", "local", "metadata", "unique", "any", "mapped")]
+    results = connect(box, server, names, f"--dns={dnsmasq}", "--allow=*.rebind.test", "--net-log", box.top / "net.log")
+    assert "open" not in results, results
+    denied = {x["name"] for x in log_of(box) if x["event"] == "denied" and x["reason"] == "rebinding"}
+    # 0.0.0.0 and ::ffff:127.0.0.1 are the box's own loopback to the box's kernel: they never come here.
+    assert denied == {f"{x}.rebind.test" for x in ("gateway", "private", "lan", "local", "metadata", "unique")}
+    assert connect(box, server, ["gateway.rebind.test"], f"--dns={dnsmasq}", "--allow=*.rebind.test", "--allow=host") == ["open"]
+
+
+def test_the_host_opens_by_its_class_alone(box, server):
+    assert connect(box, server, ["10.0.2.2", "host.usbox"]) == ["ConnectionRefusedError"] * 2
+    assert connect(box, server, ["host.usbox"], "--allow=any", "--allow=0.0.0.0/0", "--allow=::/0", "--allow=private") == ["ConnectionRefusedError"]
+    assert connect(box, server, ["10.0.2.2", "fd00::2", "host.usbox"], f"--allow=host:{server}") == ["open"] * 3
+    assert connect(box, server, ["host.usbox"], f"--allow=host:{server - 1}") == ["ConnectionRefusedError"]
+
+
+def test_expose_host(box, peer, server):
+    """One port of the host's loopback; nothing else is closed or opened by it."""
+    assert connect(box, server, ["host.usbox"], f"--expose-host={server}") == ["open"]
+    assert connect(box, server - 1, ["host.usbox"], f"--expose-host={server}") == ["ConnectionRefusedError"]
+    assert connect(box, 80, [peer], f"--expose-host={server}") == ["open"]
+    own = [a for a in subprocess.check_output(["hostname", "-I"], text=True).split() if "." in a]
+    assert set(connect(box, server, own, f"--expose-host={server}")) <= {"ConnectionRefusedError"}
+
+
+def test_denied_udp_and_ping_fail_at_once(box, peer, peer6):
+    script = """
+import socket, sys
+for target in sys.argv[1:]:
+    s = socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET, socket.SOCK_DGRAM)
+    s.settimeout(10)
+    s.connect((target, 7))
+    s.send(b"x")
+    try:
+        print(s.recv(10))
+    except OSError as e:
+        print(type(e).__name__, e.errno)
+"""
+    out = box.usbox("run", "--rm", f"--deny={peer}/udp", f"--deny=[{peer6}]:7", "--", "/usr/bin/python3", "-c", script, peer, peer6).lines()
+    assert len(out) == 2 and not [x for x in out if "Timeout" in x or "b'" in x], out
+    result = box.sh(f"ping -c 1 -W 10 {peer}", f"--deny={peer}")
+    assert result.rc != 0 and "filtered" in result.out.lower(), result
+    # A rule with a port or a protocol is not of ICMP.
+    low, high = map(int, open("/proc/sys/net/ipv4/ping_group_range", encoding="ascii").read().split())
+    if low <= os.getgid() <= high:
+        assert box.sh(f"ping -c 1 -W 10 {peer}", f"--deny={peer}/tcp").rc == 0
+
+
+def test_dns_answers(box, dnsmasq, peer):
+    assert ask(box, "alias.test", 1, options=[f"--dns={dnsmasq}"])[:3] == ["0", "whole", "3"]
+    assert ask(box, "none.test", 1, options=[f"--dns={dnsmasq}"])[:2] == ["3", "whole"]
+    assert ask(box, "fail.usbox.test", 1, options=[f"--dns={peer}"])[:2] == ["2", "whole"]
+    assert ask(box, "many.usbox.test", 1, options=[f"--dns={peer}"])[:3] == ["0", "cut", "0"]
+    assert ask(box, "many.usbox.test", 1, "tcp", options=[f"--dns={peer}"])[:3] == ["0", "whole", "100"]
+    assert ask(box, "WwW.named.TEST", 28, options=[f"--dns={dnsmasq}"])[:3] == ["0", "whole", "1"]
+    assert ask(box, "host.usbox", 1)[:3] == ["0", "whole", "1"]
+    assert ask(box, "host.usbox", 16)[:3] == ["0", "whole", "0"]
+    assert ask(box, "a.given.example", 1, options=["--add-host=a.given.example:192.0.2.9"])[:3] == ["0", "whole", "1"]
+    assert ask(box, "anything.test", 1, options=[f"--dns={peer}", "--allow=other.test"])[:2] == ["5", "whole"]
+    assert ask(box, "anything.test", 1, "tcp", options=[f"--dns={peer}", "--allow=other.test"])[:2] == ["5", "whole"]
+
+
+def test_dns_without_a_server_that_answers(box, peer, peer6):
+    """A dead server is passed over; with none left the box is told so."""
+    out = ask(box, "peer.usbox.test", 1, options=[f"--dns={peer6[:-1]}dead", f"--dns={peer}"])
+    assert out[:3] == ["0", "whole", "1"]
+    assert ask(box, "peer.usbox.test", 1, options=["--dns=127.9.9.9"])[0] == "2"
+
+
+def test_dns_cache(box, peer):
+    script = ("import socket\nfor name in ['peer.usbox.test', 'PEER.usbox.test', 'peer.usbox.test']:\n"
+              "  print(socket.getaddrinfo(name, 80, socket.AF_INET)[0][4][0])")
+    assert box.python(script, f"--dns={peer}", "--net-log", box.top / "net.log").lines() == [peer] * 3
+    assert len([x for x in log_of(box) if x["event"] == "dns"]) == 3
+
+
+def test_malformed_questions_harm_nobody(box, peer):
+    script = """
+import os, random, socket
+r = random.Random(5)
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(("10.0.2.3", 53)); s.settimeout(0)
+for i in range(3000):
+    q = bytearray(b"\\x12\\x34\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\4peer\\5usbox\\4test\\0\\0\\1\\0\\1")
+    for _ in range(r.randrange(4)):
+        q[r.randrange(len(q))] = r.randrange(256)
+    s.send(bytes(q[:r.randrange(len(q) + 1)]))
+t = [socket.create_connection(("10.0.2.3", 53)) for _ in range(80)]
+for i, c in enumerate(t):
+    try: c.sendall(os.urandom(r.randrange(300)))
+    except OSError: pass
+print(socket.getaddrinfo("peer.usbox.test", 80, socket.AF_INET)[0][4][0])
+"""
+    assert box.python(script, f"--dns={peer}").lines() == [peer]
+
+
+def test_search_domains_are_kept(box, peer):
+    """As the host has them: in the box's resolv.conf beside the box's own resolver."""
+    here = [x for x in open("/etc/resolv.conf", encoding="utf-8").read().splitlines() if x.startswith(("search ", "options "))]
+    out = box.sh("cat /etc/resolv.conf").lines()
+    assert out[0] == "nameserver 10.0.2.3" and out[1:] == here
+
+
+def test_a_changed_resolv_conf_is_seen(box, peer):
+    """Under a running box: with another file mounted there, since the machine's own is not ours to change."""
+    resolv = box.write("resolv.conf", "nameserver 127.0.0.9\n")
+    script = f"""
+import socket, time
+end = time.monotonic() + 30
+print('up', flush=True)
+while time.monotonic() < end:
+    try:
+        print(socket.getaddrinfo('peer.usbox.test', 80, socket.AF_INET)[0][4][0]); break
+    except OSError:
+        time.sleep(0.05)
+"""
+    argv = ["unshare", "-Urm", "sh", "-c", 'mount --bind "$1" /etc/resolv.conf && shift && exec "$@"', "sh", str(resolv), USBOX,
+            "run", "--rm", "--overlay=none", "--", "/usr/bin/python3", "-c", script]
+    try:
+        subprocess.run(["unshare", "-Urm", "mount", "--bind", resolv, "/etc/resolv.conf"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        cannot("mount a file in a user namespace")
+    proc = subprocess.Popen(argv, env=box.env, cwd=box.dir, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert proc.stdout.readline() == "up\n", proc.stderr.read()
+    resolv.write_text(f"nameserver {peer}\n")
+    out, err = proc.communicate(timeout=60)
+    assert out == peer + "\n", (out, err)
+
+
+def test_the_word_after_the_run(box, peer, dnsmasq):
+    result = box.usbox("run", "--rm", f"--dns={dnsmasq}", "--allow=www.named.test:80", "--", "/usr/bin/python3", "-c", CONNECT, "7", "www.named.test", "other.test",
+                       peer)
+    lines = [x for x in result.err.splitlines() if "denied by policy" in x]
+    assert len(lines) == 1 and "www.named.test:7/tcp" in lines[0] and "other.test" in lines[0], result
+    assert "--allow www.named.test:7" in lines[0] and "--allow other.test" in lines[0] and "--allow any" not in lines[0]
+    # What it says works; and a box in which nothing was denied has nothing to say.
+    assert box.usbox("run", "--rm", f"--dns={dnsmasq}", "--allow=www.named.test:80", "--allow=www.named.test:7", "--", "/usr/bin/python3", "-c", CONNECT, "7",
+                     "www.named.test").err == ""
+    open_box = box.usbox("run", "--rm", f"--deny={peer}:7", "--", "/usr/bin/python3", "-c", CONNECT, "7", peer, "10.0.2.2")
+    assert open_box.err == f"usbox: denied by policy: {peer}:7/tcp (--deny {peer}:7), 10.0.2.2:7/tcp; to allow: --expose-host 7\n"
+
+
+def test_net_log(box, peer, dnsmasq):
+    log = box.top / "net.log"
+    script = f"""
+import socket, urllib.request
+urllib.request.urlopen("http://www.named.test/hello.txt").read()
+keep = socket.create_connection(("{peer}", 7)); keep.sendall(b"x" * 1000)
+n = 0
+while n < 1000: n += len(keep.recv(1000))
+try: socket.create_connection(("{peer}", 9))
+except OSError: pass
+"""
+    box.python(script, f"--dns={dnsmasq}", "--net-log", log, "--allow=www.named.test", "--allow=other.test").ok()
+    lines = log_of(box)
+    starts = {x["flow"]: x for x in lines if x["event"] == "start"}
+    ends = {x["flow"]: x for x in lines if x["event"] == "end"}
+    assert len(starts) == 3 and set(starts) == set(ends), lines
+    web, echo = [next(x for x in ends.values() if x["to"].endswith(p)) for p in (":80", ":7")]
+    assert web["name"] == "www.named.test" and web["rule"] == "allow www.named.test" and web["bytes_in"] > 20 and web["bytes_out"] > 20
+    assert (echo["bytes_out"], echo["bytes_in"]) == (1000, 1000) and echo["how"] in ("open", "closed", "reset")
+    assert [x for x in lines if x["event"] == "dns" and x["name"] == "www.named.test" and peer in x["addresses"]]
+    assert log.stat().st_mode & 0o777 == 0o600
+    # It is appended to.
+    box.sh("true", "--net-log", log).ok()
+    assert log_of(box)[:len(lines)] == lines
+
+
+def test_what_is_no_rule_is_refused(box):
+    for option, value in (("--allow", "github.com:0"), ("--deny", "*"), ("--allow", "http://a.example"), ("--deny", "10.0.0.0/33")):
+        assert_refused(box.run(option, value, "true"), f"{option}: '{value}'")
+    assert_refused(box.run("--expose-host", "0", "true"), "--expose-host", hint=False)
+    assert_refused(box.run("--network=none", "--allow=a.example", "true"), "--allow needs --network=user", hint=False)
+    assert_refused(box.run("--net-log", "/nonexistent/log", "true"), "--net-log", hint=False)
