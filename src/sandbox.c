@@ -152,12 +152,10 @@ static bool prepare(Sandbox *s, GError **error) {
         return s->share ? true : err_step(error, "mount");
 }
 
-/* While the child makes namespaces and what of the root is the same in every box: helpers, the box's directory, and the plan. */
+/* While the child makes namespaces and what of the root is the same in every box: the box's directory, usbox-fs, and the plan. */
 static bool plan(Sandbox *s, GError **error) {
         const Spec *spec = s->spec;
 
-        if (spec->net.mode == NET_USER && !net_helper_start(spec, &s->net, error))
-                return err_step(error, "network");
         if (spec->root.overlay != OVERLAY_NONE && !s->dir && !open_box_dir(s, error))
                 return false;
         if (spec->root.overlay == OVERLAY_FUSE && !fs_helper_start(spec, spec->root.read_only || !s->dir ? -1 : s->dir->fd, &s->fs, error))
@@ -228,14 +226,24 @@ static bool tell_child(const Sandbox *s, WireType type, GError **error) {
         return false;
 }
 
-/* Somebody for the case that we are killed, and the directories on disk. */
+/* The directories on disk, and somebody for the case that we are killed. */
 static bool fill_box_dir(Sandbox *s, GError **error) {
         bool overlaid = s->spec->root.overlay != OVERLAY_NONE;
 
-        if (!janitor_start(s->dir, s->spec, (int[]){ s->child_pidfd, s->fs.helper.pidfd }, &s->janitor, error) ||
-            (!s->plan->fs && !root_plan_make_dirs(s->plan, s->dir->fd, error)) || (overlaid && !tell_child(s, WIRE_DIRS, error)))
+        if ((!s->plan->fs && !root_plan_make_dirs(s->plan, s->dir->fd, error)) || (overlaid && !tell_child(s, WIRE_DIRS, error)) ||
+            !janitor_start(s->dir, s->spec, (int[]){ s->child_pidfd, s->fs.helper.pidfd }, &s->janitor, error))
                 return err_step(error, "state");
         return true;
+}
+
+static bool start_net(Sandbox *s, GError **error) {
+        return s->spec->net.mode != NET_USER || net_helper_start(s->spec, &s->net, error) || err_step(error, "network");
+}
+
+static bool finish_maps(Sandbox *s, GError **error) {
+        if (!map_helpers_finish(&s->maps, error))
+                return err_step(error, "user");
+        return tell_child(s, WIRE_MAPPED, error) || err_step(error, "namespaces");
 }
 
 static bool start(Sandbox *s, GError **error) {
@@ -248,11 +256,13 @@ static bool start(Sandbox *s, GError **error) {
         /* usbox-fs opens its directories at once; the kernel's overlays do later, so theirs are made when the child is at work. */
         if (s->plan->fs && s->dir && (!root_plan_make_dirs(s->plan, s->dir->fd, error) || !fs_helper_configure(&s->fs, s->spec, s->plan->fs, error)))
                 return err_step(error, "state");
-        if (!map_helpers_finish(&s->maps, error))
-                return err_step(error, "user");
-        if ((!user_maps_itself(s->spec) && !tell_child(s, WIRE_MAPPED, error)) || !tell_child(s, WIRE_PLAN, error))
+        /* To start usbox-net takes as long as it takes to execute a program: while newuidmap is at work, or else the child. */
+        bool maps_itself = user_maps_itself(s->spec);
+        if (!maps_itself && (!start_net(s, error) || !finish_maps(s, error)))
+                return false;
+        if (!tell_child(s, WIRE_PLAN, error))
                 return err_step(error, "namespaces");
-        return !s->dir || fill_box_dir(s, error);
+        return (!s->dir || fill_box_dir(s, error)) && (!maps_itself || start_net(s, error));
 }
 
 /*

@@ -182,7 +182,9 @@ def test_tun_missing(box):
 def test_helper_missing(box):
     empty = box.top / "empty-libexec"
     empty.mkdir()
-    assert_refused(box.run("--", "true", env={"USBOX_LIBEXECDIR": str(empty)}), "usbox-net")
+    env = {"USBOX_LIBEXECDIR": str(empty)}
+    assert_refused(box.run("--overlay=kernel", "--", "true", env=env), "usbox-net")
+    assert_refused(box.run("--network=none", "--", "true", env=env), "usbox-fs")
 
 
 @pytest.mark.parametrize("body", ["exit 3", "kill -9 $$", "sleep 0.2; exit 0", "exec cat"])
