@@ -207,7 +207,7 @@ static int copy_up_dir(Fs *fs, Node *node) {
         return r;
 }
 
-/* The mode, whatever this thread's umask is, and an ACL. */
+/* The mode, set-id bits aside, and an ACL. */
 static int copy_special_rights(Fs *fs, const Place *p, const struct stat *st, const char *temp) {
         char acl[4096];
         Place made = { .dir = fs->work };
@@ -428,6 +428,7 @@ int copy_up(Fs *fs, Node *node, int64_t keep_size) {
         while (!node_is(node, NODE_UPPER)) {
                 Node *at = first_below_upper(fs, node);
                 int r = 0;
+                take_umask(0); /* whatever the one was that made a file before: what is unfinished is ours to write */
                 pthread_mutex_lock(node_copy_lock(fs, at));
                 if (!node_is(at, NODE_UPPER))
                         r = S_ISDIR(at->type) ? copy_up_dir(fs, at) : copy_up_file(fs, at, at == node ? keep_size : -1);

@@ -152,11 +152,12 @@ typedef struct {
         int flags;          /* O_CREAT's */
 } New;
 
-static void take_umask(Request *r, mode_t mask) {
-        if (*r->umask != mask) {
+void take_umask(mode_t mask) {
+        static _Thread_local mode_t now = (mode_t) -1;
+
+        if (now != mask)
                 umask(mask);
-                *r->umask = mask;
-        }
+        now = mask;
 }
 
 /* The maker's ids, where they are not the process's own: (uint32_t) -1 where they are. Box numbers. True: both are. */
@@ -216,7 +217,7 @@ static int make_apart(Request *r, const Place *parent, const struct stat *dir_st
 
         temp_name(fs, temp);
         /* The rights come last: a file that is another's already. */
-        take_umask(r, 0);
+        take_umask(0);
         plain.mode = (new->mode & S_IFMT) | 0700;
         int n = make(r, fs->work, temp, &plain, ret_fd);
         if (n < 0)
@@ -279,7 +280,7 @@ static int make_named(Request *r, const char *name, const New *new, Node **ret, 
         strcpy(parent.name, ".");
         bool own = owner_of(r, false, &uid, &gid) || (fstat(parent.dir, &dir_st) == 0 && owner_of(r, dir_st.st_mode & S_ISGID, &uid, &gid));
         if (own) {
-                take_umask(r, new->umask);
+                take_umask(new->umask);
                 n = make(r, parent.dir, name, new, &fd);
                 /* Nothing is below it now. That something comes to be there on the host later shall not show, but is no reason to fail. */
                 if (n == 0 && S_ISDIR(new->mode) && dir_has_lower(r->node))
@@ -427,7 +428,7 @@ int op_tmpfile(Request *r) {
         if (n < 0)
                 return n;
         bool own = owner_of(r, dir_st.st_mode & S_ISGID, &uid, &gid);
-        take_umask(r, in->umask);
+        take_umask(in->umask);
         /* O_TMPFILE in the directory itself inherits what a named file would. */
         int fd = up_open(fs, parent.dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, in->mode & 07777);
         place_put(fs, &parent);

@@ -17,7 +17,6 @@ typedef struct Request {
         void *out; /* room for the answer; an operation may point it elsewhere */
         size_t out_size, out_len;
         bool no_reply;
-        mode_t *umask; /* the one that this thread has now */
 } Request;
 
 /* A NUL-terminated string that begins offset bytes into the request; NULL where there is none. */

@@ -205,9 +205,7 @@ typedef struct {
 static void *worker_main(void *arg) {
         g_autofree Worker *w = arg;
         Fs *fs = w->server->fs;
-        mode_t mask = umask(0);
 
-        umask(mask);
         /* The umask is a thread's own then: that of the request's maker is set before something is made. */
         bool own_umask = unshare(CLONE_FS) == 0;
         if (!own_umask)
@@ -228,8 +226,7 @@ static void *worker_main(void *arg) {
                               .in = (char *) w->in + sizeof(struct fuse_in_header),
                               .in_len = (size_t) n - sizeof(struct fuse_in_header),
                               .out = w->out,
-                              .out_size = BUFFER_SIZE,
-                              .umask = &mask };
+                              .out_size = BUFFER_SIZE };
                 handle(&r);
         }
         uint64_t one = 1;

@@ -1000,6 +1000,29 @@ def test_symlinks(fs):
 # Times
 
 @pytest.mark.slice
+def test_a_umask_that_takes_all_rights(fs):
+    """useradd makes files under one: what was there before keeps its mode over copy-up, and can be written."""
+    for n in ("f", "d/f", "e/g"):
+        fs.write(n, b"lower")
+    os.mkfifo(fs.lower / "fifo", 0o640)
+    fs.mount("threads=1")
+    before = os.umask(0o777)
+    try:
+        (fs.mnt / "new").touch()
+        append(fs.mnt / "f", b"!")
+        (fs.mnt / "new2").touch()
+        (fs.mnt / "d/new").touch()
+        append(fs.mnt / "d/f", b"!")
+        (fs.mnt / "e/new").mkdir()
+        os.rename(fs.mnt / "fifo", fs.mnt / "fifo2")
+    finally:
+        os.umask(before)
+    found = {n: stat.S_IMODE(os.stat(fs.mnt / n).st_mode) for n in ("new", "f", "new2", "d", "d/new", "d/f", "e", "e/new", "fifo2")}
+    assert found == {"new": 0, "f": 0o644, "new2": 0, "d": 0o755, "d/new": 0, "d/f": 0o644, "e": 0o755, "e/new": 0, "fifo2": 0o640}
+    assert (fs.mnt / "f").read_bytes() == (fs.mnt / "d/f").read_bytes() == b"lower!"
+    os.chmod(fs.mnt / "e/new", 0o755)
+
+
 def test_times_to_the_nanosecond(fs):
     fs.write("d/f", b"x" * 1000)
     (fs.lower / "d/s").symlink_to("f")
