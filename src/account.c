@@ -117,3 +117,19 @@ char *account_data_dir(const char *home) {
         const char *xdg = g_getenv("XDG_DATA_HOME");
         return xdg && *xdg == '/' ? g_strdup(xdg) : g_build_filename(home, ".local/share", NULL);
 }
+
+char *account_shadow(const char *passwd) {
+        GString *text = g_string_new(NULL);
+
+        for (char **f; (f = next_fields(&passwd, 7)); g_strfreev(f))
+                g_string_append_printf(text, "%s:*::0:99999:7:::\n", f[0]);
+        return g_string_free(text, FALSE);
+}
+
+char *account_gshadow(const char *group) {
+        GString *text = g_string_new(NULL);
+
+        for (char **f; (f = next_fields(&group, 4)); g_strfreev(f))
+                g_string_append_printf(text, "%s:*::%s\n", f[0], f[3]);
+        return g_string_free(text, FALSE);
+}

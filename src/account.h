@@ -30,3 +30,10 @@ bool account_group_is_own(const char *passwd, const char *group, const char *nam
 
 /* $XDG_DATA_HOME if it is absolute, else home/.local/share; the caller's. */
 char *account_data_dir(const char *home);
+
+/*
+ * A text of shadow(5)'s form for the accounts of a text of passwd(5)'s, and of gshadow(5)'s for the groups of one of group(5)'s: no password fits any of
+ * them. The caller's.
+ */
+char *account_shadow(const char *passwd);
+char *account_gshadow(const char *group);

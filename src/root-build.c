@@ -255,7 +255,7 @@ static bool make_entry(RootBuild *b, const LayerEntry *entry) {
                 ok = ok && make_file(layer, rest, entry->data, entry->len, entry->mode);
         else
                 ok = ok && make_whiteout(layer, rest);
-        return ok && copy_modes(b, carrier, layer, rest) && (entry->kind != LAYER_FILE || give_to(b, layer, rest, 0, 0));
+        return ok && copy_modes(b, carrier, layer, rest) && (entry->kind != LAYER_FILE || give_to(b, layer, rest, 0, entry->gid));
 }
 
 /* The box's own layers: the skeleton in stage/root, and what lies over the host's files in stage/lN. */

@@ -109,13 +109,14 @@ LayerEntry *plan_add_entry(Planner *p, LayerKind kind, const char *box_path) {
         return entry;
 }
 
-void root_plan_add_file(RootPlan *plan, const char *path, const char *data, mode_t mode) {
+LayerEntry *root_plan_add_file(RootPlan *plan, const char *path, const char *data, mode_t mode) {
         LayerEntry *entry = g_new0(LayerEntry, 1);
         *entry = (LayerEntry){
                 .kind = LAYER_FILE, .path = g_strdup(path), .data = g_strdup(data), .len = strlen(data), .mode = mode
         };
         g_ptr_array_add(plan->entries, entry);
         root_plan_carrier(plan, path)->has_layer = true;
+        return entry;
 }
 
 /* Hidden names become whiteouts of the box layer where an overlay would show them; in the skeleton they are simply not made. */

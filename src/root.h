@@ -51,6 +51,7 @@ typedef struct {
         char *data; /* LAYER_FILE */
         size_t len;
         mode_t mode;
+        gid_t gid; /* LAYER_FILE, in the box; the owner is its root */
 } LayerEntry;
 
 /* A source of a user's mount, opened and identified by the launcher. */
@@ -83,8 +84,8 @@ RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error);
 void root_plan_free(RootPlan *plan);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(RootPlan, root_plan_free)
 
-/* Put a file of the box's own into it ("etc/hosts"). data is copied. */
-void root_plan_add_file(RootPlan *plan, const char *path, const char *data, mode_t mode);
+/* Put a file of the box's own into it ("etc/hosts"). data is copied; what is returned is the plan's. */
+LayerEntry *root_plan_add_file(RootPlan *plan, const char *path, const char *data, mode_t mode);
 
 /*
  * Launcher: the directories that the plan's overlays need below box_fd: upper/..., work/N, tmp. With the second

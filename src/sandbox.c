@@ -30,6 +30,7 @@
 #include "net-names.h"
 #include "netstack/config.h"
 #include "presence.h"
+#include "root-accounts.h"
 #include "root-hooks.h"
 #include "sandbox.h"
 #include "stdfds.h"
@@ -70,6 +71,7 @@ static bool add_etc_files(Sandbox *s, GError **error) {
         root_plan_add_file(s->plan, "etc/hosts", hosts, 0644);
         if (resolv)
                 root_plan_add_file(s->plan, "etc/resolv.conf", resolv, 0644);
+        root_accounts_add(s->plan, s->spec);
         return true;
 }
 

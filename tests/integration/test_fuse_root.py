@@ -123,16 +123,51 @@ def test_root_of_the_box_writes_system_files(box, subids):
 
 def test_what_is_closed_to_the_caller_is_empty_for_the_boxes_root(box, subids):
     """apt's and dpkg's places: the box's root works in them and reads nothing that the caller may not."""
-    if os.access("/root", os.X_OK) or os.access("/etc/shadow", os.R_OK):
+    closed = next((p for p in ("/var/log/apt/term.log", "/etc/sudoers", "/var/log/btmp", "/etc/shadow-", "/etc/ssh/ssh_host_ed25519_key")
+                   if os.path.isfile(p) and os.path.getsize(p) > 0 and not os.access(p, os.R_OK)), None)
+    if os.access("/root", os.X_OK) or not closed:
         cannot("show a directory and a file that are closed to this user")
     out = box.sh("ls -A /root; ls -la /root >/dev/null && echo listed; stat -c %a:%u /root; test -e /root/.bashrc || echo none; echo x >/root/new && cat /root/new; "
-                 "mkdir /root/d && mv /root/new /root/d/new && rm -r /root/d && ls -A /root; cat /etc/shadow 2>&1", "--user=root").out.splitlines()
+                 "mkdir /root/d && mv /root/new /root/d/new && rm -r /root/d && ls -A /root; "
+                 f"cat {closed} 2>&1", "--user=root").out.splitlines()
     mode = f"{stat.S_IMODE(os.stat('/root').st_mode):o}:0"
-    assert out == ["listed", mode, "none", "x", "cat: /etc/shadow: Permission denied"], out
+    assert out == ["listed", mode, "none", "x", f"cat: {closed}: Permission denied"], out
     lock = pathlib.Path("/var/lib/dpkg/lock")
     if not lock.exists() or lock.stat().st_size > 0 or os.access(lock, os.R_OK):
         cannot("show an empty file that is closed to this user")
     assert box.sh(f"flock {lock} echo locked; echo x >>{lock}; cat {lock}; stat -c %U:%a {lock}", "--user=root").lines() == ["locked", "x", "root:640"]
+
+
+def accounts(path):
+    return [line.split(":") for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines() if line and line[0] not in "#+-"]
+
+
+@pytest.mark.parametrize("driver", ["fuse", "kernel"])
+def test_accounts_of_the_boxes_root_are_locked(box, subids, driver):
+    if os.access("/etc/shadow", os.R_OK) or os.access("/etc/gshadow", os.R_OK) or not os.path.exists("/etc/gshadow"):
+        cannot("show passwords that are closed to this user")
+    lines = box.sh("cat /etc/shadow; echo; cat /etc/gshadow; stat -c %a:%u:%g /etc/shadow /etc/gshadow", "--user=root", f"--overlay={driver}").lines()
+    middle = lines.index("")
+    assert [line.split(":")[:2] for line in lines[:middle]] == [[a[0], "*"] for a in accounts("/etc/passwd")]
+    assert [line.split(":") for line in lines[middle + 1:-2]] == [[a[0], "*", "", a[3]] for a in accounts("/etc/group")]
+    host = [os.stat(p) for p in ("/etc/shadow", "/etc/gshadow")]
+    assert [line.split(":")[0] for line in lines[-2:]] == [f"{stat.S_IMODE(st.st_mode):o}" for st in host]
+    if driver == "fuse":
+        assert [line.split(":")[1:] for line in lines[-2:]] == [["0", str(st.st_gid)] for st in host]
+    # Nobody else has them.
+    assert box.sh("cat /etc/shadow 2>&1", f"--overlay={driver}").out == "cat: /etc/shadow: Permission denied\n"
+
+
+def test_users_are_added(box, subids):
+    """As packages do it when they are installed."""
+    if not os.path.exists("/usr/sbin/useradd") or not os.path.exists("/usr/sbin/groupdel"):
+        cannot("add users: no useradd")
+    before = pathlib.Path("/etc/passwd").read_bytes()
+    script = ("set -e; useradd -r -d /nonexistent -s /usr/sbin/nologin _usbox; groupadd -r _usbox2; usermod -aG _usbox2 _usbox; id -nG _usbox; "
+              "grep -c ^_usbox: /etc/passwd /etc/shadow /etc/group /etc/gshadow; pwck -rq; userdel _usbox; groupdel _usbox2; grep _usbox /etc/passwd /etc/gshadow || echo gone")
+    lines = box.sh(script, "--user=root").lines()
+    assert lines == ["_usbox _usbox2", "/etc/passwd:1", "/etc/shadow:1", "/etc/group:1", "/etc/gshadow:1", "gone"], lines
+    assert pathlib.Path("/etc/passwd").read_bytes() == before
 
 
 def test_rename_over_a_file(box):

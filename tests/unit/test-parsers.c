@@ -164,6 +164,13 @@ static void test_groups(void) {
         g_assert_false(account_group_is_own(passwd, group, NULL, 1000));
 }
 
+static void test_locked(void) {
+        g_autofree char *shadow = account_shadow("root:x:0:0:root:/root:/bin/bash\n# no\n+::::::\nshort:x:1\nann:$6$secret:1000:1000:,,,:/home/ann:/bin/sh"),
+                        *gshadow = account_gshadow("root:x:0:\nadm:$1$secret:4:ann,bob\nshort:x\n\n");
+        g_assert_cmpstr(shadow, ==, "root:*::0:99999:7:::\nann:*::0:99999:7:::\n");
+        g_assert_cmpstr(gshadow, ==, "root:*::\nadm:*::ann,bob\n");
+}
+
 /* None of these is anybody, and each leaves the line behind it as it is. */
 static void test_hostile_accounts(void) {
         static const char *const lines[] = {
@@ -277,6 +284,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/mountinfo/below", test_below);
         g_test_add_func("/account/find", test_accounts);
         g_test_add_func("/account/groups", test_groups);
+        g_test_add_func("/account/locked", test_locked);
         g_test_add_func("/account/hostile-lines", test_hostile_accounts);
         g_test_add_func("/account/lookup", test_lookup);
         g_test_add_func("/account/getent", test_getent);
