@@ -114,9 +114,12 @@ bool plan_share_put(PlanShare *share, const RootPlan *plan, GError **error) {
         g_assert(share->used == 0); /* it is the first thing there: plan_share_get() */
         RootPlan *copy = take(share, sizeof *copy);
 
-        *copy = *plan;
-        copy->fs = NULL; /* the launcher's alone */
-        return (copy_array(share, &copy->nodes, sizeof(RootNode), copy_node) && copy_array(share, &copy->entries, sizeof(LayerEntry), copy_entry) &&
+        if (copy) {
+                *copy = *plan;
+                copy->fs = NULL; /* the launcher's alone */
+        }
+        return (copy && copy_array(share, &copy->nodes, sizeof(RootNode), copy_node) &&
+                copy_array(share, &copy->entries, sizeof(LayerEntry), copy_entry) &&
                 copy_array(share, &copy->sources, sizeof(MountSource), copy_source) && copy_text(share, &copy->box_dir.path) &&
                 copy_text(share, &copy->workdir)) ||
                err_set(error, ENOMEM, "the plan of the root does not fit into %zu MiB", share->size >> 20);
