@@ -19,6 +19,7 @@ NetConfig *net_config_new(void) {
         NetConfig *config = g_new0(NetConfig, 1);
         config->mtu = NET_MTU_DEFAULT;
         config->ipv6 = true;
+        config->fast_path = true;
         config->publish = g_ptr_array_new_with_free_func((GDestroyNotify) net_publish_free);
         config->rules = net_rules_new();
         config->hosts = g_ptr_array_new_with_free_func((GDestroyNotify) net_host_free);
@@ -121,6 +122,7 @@ GVariant *net_config_pack(const NetConfig *config) {
         g_variant_builder_add(&builder, "{sv}", "mtu", g_variant_new_uint16(config->mtu));
         g_variant_builder_add(&builder, "{sv}", "ipv6", g_variant_new_boolean(config->ipv6));
         g_variant_builder_add(&builder, "{sv}", "verbose", g_variant_new_boolean(config->verbose));
+        g_variant_builder_add(&builder, "{sv}", "fast_path", g_variant_new_boolean(config->fast_path));
         g_variant_builder_add(&builder, "{sv}", "best_effort_confine", g_variant_new_boolean(config->best_effort_confine));
         g_variant_builder_add(&builder, "{sv}", "publish", net_publish_pack(config->publish));
         g_variant_builder_add(&builder, "{sv}", "log_fd", g_variant_new_int32(config->log_fd));
@@ -201,6 +203,7 @@ typedef enum {
         KEY_MTU,
         KEY_IPV6,
         KEY_VERBOSE,
+        KEY_FAST_PATH,
         KEY_BEST_EFFORT_CONFINE,
         KEY_PUBLISH,
         KEY_LOG_FD,
@@ -217,6 +220,7 @@ static const struct {
         [KEY_MTU] = { "mtu", "q" },
         [KEY_IPV6] = { "ipv6", "b" },
         [KEY_VERBOSE] = { "verbose", "b" },
+        [KEY_FAST_PATH] = { "fast_path", "b" },
         [KEY_BEST_EFFORT_CONFINE] = { "best_effort_confine", "b" },
         [KEY_PUBLISH] = { "publish", NET_PUBLISH_SIGNATURE },
         [KEY_LOG_FD] = { "log_fd", "i" },
@@ -238,6 +242,9 @@ static bool apply_key(NetConfig *config, ConfigKey key, GVariant *value, GError 
                 return true;
         case KEY_VERBOSE:
                 config->verbose = g_variant_get_boolean(value);
+                return true;
+        case KEY_FAST_PATH:
+                config->fast_path = g_variant_get_boolean(value);
                 return true;
         case KEY_BEST_EFFORT_CONFINE:
                 config->best_effort_confine = g_variant_get_boolean(value);

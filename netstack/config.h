@@ -56,6 +56,7 @@ typedef struct {
         guint16 mtu;              /* "mtu" q */
         bool ipv6;                /* "ipv6" b */
         bool verbose;             /* "verbose" b */
+        bool fast_path;           /* "fast_path" b: TCP by sockets on both sides, where the kernel has what that needs */
         bool best_effort_confine; /* "best_effort_confine" b: go on where own namespaces are not to be had */
         GPtrArray *publish;       /* "publish" a(ssqsq), of NetPublish * */
         NetRules *rules;          /* "expose" aq, ports, which come first; "rules" a(bs), allow and text */
@@ -64,8 +65,7 @@ typedef struct {
         int log_fd;               /* "log_fd" i: a descriptor for JSON lines; -1: none */
 } NetConfig;
 
-
-/* A config with the defaults: MTU 65520, IPv6 on, the rest off, -1 and empty. */
+/* A config with the defaults: MTU 65520, IPv6 and the fast path on, the rest off, -1 and empty. */
 NetConfig *net_config_new(void);
 void net_config_free(NetConfig *config);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NetConfig, net_config_free)

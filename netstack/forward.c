@@ -115,8 +115,7 @@ static gboolean is_stale(gpointer key, gpointer value, gpointer limit) {
         return ((Peer *) value)->used < *(int64_t *) limit;
 }
 
-/* The peer's address and port, as the box is to see them. */
-static void visible(const struct sockaddr_storage *real, struct in6_addr *ret_addr, guint16 *ret_port) {
+void forward_visible(const struct sockaddr_storage *real, struct in6_addr *ret_addr, guint16 *ret_port) {
         *ret_port = net_sockaddr_port(real);
         if (real->ss_family == AF_INET) {
                 struct in_addr addr = ((const struct sockaddr_in *) real)->sin_addr;
@@ -138,7 +137,7 @@ static const Peer *take_peer(Forward *forward, guint port_index, const struct so
         PeerKey key = { .port_index = (guint16) port_index };
         Peer *peer = NULL;
 
-        visible(real, &key.addr, &key.port);
+        forward_visible(real, &key.addr, &key.port);
         for (int i = 0; i < PORT_TRIES; i++, key.port++) {
                 peer = g_hash_table_lookup(forward->peers, &key);
                 if (!peer || peer->used < stale || (peer->real_len == real_len && memcmp(&peer->real, real, real_len) == 0))

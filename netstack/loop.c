@@ -71,6 +71,10 @@ static void take_frame(Net *net, uint8_t *frame, size_t len) {
                         stack_input(net->stack, frame, packet.len);
                 break;
         case POLICY_PASS:
+                if (net->fast_path && fastpath_wants(&packet)) {
+                        fastpath_syn(net->fast_path, &packet, &decision);
+                        break;
+                }
                 flows_out(net->flows, &packet, judged ? &decision : NULL);
                 stack_input(net->stack, frame, packet.len);
                 break;

@@ -9,10 +9,12 @@
 #include "netstack/dns.h"
 #include "netstack/dnstcp.h"
 #include "netstack/events.h"
+#include "netstack/fastpath.h"
 #include "netstack/flows.h"
 #include "netstack/forward.h"
 #include "netstack/hostaddr.h"
 #include "netstack/policy.h"
+#include "netstack/publish.h"
 #include "netstack/stack.h"
 
 /* All that runs: what main() has made and the loop uses. */
@@ -30,6 +32,10 @@ typedef struct {
         DnsTcp *dns_tcp;
         Stack *stack;
         Forward *forward;
+        int agent;           /* -1: none */
+        SplicePipes *pipes;
+        Publish *publish;
+        FastPath *fast_path; /* NULL: TCP is libslirp's */
         /* The loop's own. */
         EventSource on_wire, on_host, on_tap;
         uint8_t *frame;  /* the one that is being taken */

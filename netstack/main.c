@@ -31,6 +31,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/wire.h"
+#include "netstack/agent.h"
 #include "netstack/config.h"
 #include "netstack/confinement.h"
 #include "netstack/control.h"
@@ -64,7 +65,9 @@ static bool may_ping(void) {
 static bool publish_all(Net *net, const NetConfig *config, GPtrArray *ret, GError **error) {
         for (guint i = 0; i < config->publish->len; i++) {
                 const NetPublish *p = config->publish->pdata[i];
-                guint16 port = p->udp ? forward_publish(net->forward, p, error) : stack_publish(net->stack, p, error);
+                guint16 port = p->udp       ? forward_publish(net->forward, p, error)
+                               : config->fast_path ? publish_open(net->publish, p, error)
+                                                   : stack_publish(net->stack, p, error);
                 if (port == 0)
                         return false;
                 bool v6 = strchr(p->host_addr, ':');
@@ -101,9 +104,13 @@ static void prepare_policy(Net *net) {
 /* All that can be done before the TAP is there. */
 static bool prepare(Net *net, const NetConfig *config, pid_t launcher, GPtrArray *ret_published, GError **error) {
         raise_nofile();
+        if (config->fast_path && (net->agent = agent_start(error)) < 0)
+                return false;
         net->events = events_new(error);
         if (!net->events)
                 return false;
+        net->pipes = splice_pipes_new();
+        net->publish = publish_new(net->events, net->pipes);
         net->forward = forward_new(net->events, loop_send, net);
         net->stack = stack_new(config, net->events, loop_send_counted, net, error);
         if (!net->stack || !publish_all(net, config, ret_published, error) || !hostaddr_open(&net->host, error))
@@ -119,7 +126,34 @@ static bool prepare(Net *net, const NetConfig *config, pid_t launcher, GPtrArray
         return true;
 }
 
-static bool receive_tap(Net *net, GError **error) {
+/* The listeners of published TCP ports become libslirp's, each on the port that was taken. */
+static bool hand_over_ports(Net *net, const GPtrArray *published, GError **error) {
+        for (guint i = 0; i < published->len; i++) {
+                const NetPublish *p = published->pdata[i];
+                if (!p->udp && (!publish_close(net->publish, p) || stack_publish(net->stack, p, error) == 0))
+                        return false;
+        }
+        return true;
+}
+
+/* Where it cannot be had, TCP goes by libslirp: slower, and as a program sees it the same. */
+static bool start_fast_path(Net *net, int netns, bool ipv6, const GPtrArray *published, GError **error) {
+        g_autoptr(GError) why = NULL;
+        int fds[DIVERT_FDS_MAX];
+
+        if (!agent_join(net->agent, netns, ipv6, fds, &why)) {
+                log_step("no TCP fast path, all TCP goes by libslirp: %s", why->message);
+                return hand_over_ports(net, published, error);
+        }
+        const FastPathParts parts = { .events = net->events, .pipes = net->pipes, .account = net->account, .send = loop_send, .send_data = net };
+        net->fast_path = fastpath_new_take(fds, &parts, error);
+        if (!net->fast_path || !publish_start(net->publish, net->agent, error))
+                return false;
+        log_step("TCP fast path made");
+        return true;
+}
+
+static bool receive_tap(Net *net, const NetConfig *config, const GPtrArray *published, GError **error) {
         g_auto(WireMessage) m = { 0 };
 
         if (!wire_expect(net->wire, "launcher", WIRE_NET_TAP, &m, error))
@@ -127,7 +161,7 @@ static bool receive_tap(Net *net, GError **error) {
         net->tap = wire_message_take_fd(&m, 0);
         if (!fd_set_nonblock(net->tap, true))
                 return err_set(error, errno, "make the TAP non-blocking");
-        return true;
+        return net->agent < 0 || start_fast_path(net, m.fds[1], config->ipv6, published, error);
 }
 
 static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
@@ -141,7 +175,7 @@ static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
                 return false;
         log_init("usbox-net", verbose || config->verbose);
 
-        if (!prepare(net, config, launcher, published, error) || !receive_tap(net, error))
+        if (!prepare(net, config, launcher, published, error) || !receive_tap(net, config, published, error))
                 return false;
         GVariant *ports = net_publish_pack(published);
         if (!wire_send(net->wire, WIRE_NET_READY, g_variant_new_tuple(&ports, 1), NULL, 0, error))
@@ -149,6 +183,7 @@ static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
         log_step("ready");
         bool done = loop_run(net, error);
         /* Flows that are left: the log has their ends too. */
+        g_clear_pointer(&net->fast_path, fastpath_free);
         g_clear_pointer(&net->flows, flows_free);
         g_clear_pointer(&net->account, account_free);
         return done;
@@ -160,7 +195,7 @@ static int usage(void) {
 }
 
 int main(int argc, char **argv) {
-        Net net = { .wire = -1, .tap = -1, .host.fd = -1 };
+        Net net = { .wire = -1, .tap = -1, .agent = -1, .host.fd = -1 };
         pid_t launcher = getppid();
         bool verbose = false;
 
@@ -178,6 +213,7 @@ int main(int argc, char **argv) {
         if (net.wire < 0)
                 return usage();
         signal(SIGPIPE, SIG_IGN);
+        signal(SIGCHLD, SIG_IGN);
 
         g_autoptr(GError) error = NULL;
         bool done = run(&net, launcher, verbose, &error);

@@ -46,8 +46,11 @@ static size_t reply_reset(const Packet *p, uint8_t *out) {
         return at + TCP_LEN;
 }
 
-/* RFC 792 and 1812: type 3, code 13; RFC 4443: type 1, code 1. Both carry as much of the packet as fits. */
-static size_t reply_unreachable(const Packet *p, uint8_t *out) {
+/* RFC 792 and 1812: type 3; RFC 4443: type 1. Both carry as much of the packet as fits. */
+static size_t reply_unreachable(ReplyKind kind, const Packet *p, uint8_t *out) {
+        static const struct {
+                uint8_t v4, v6;
+        } codes[] = { [REPLY_PROHIBITED] = { 13, 1 }, [REPLY_NO_NETWORK] = { 0, 0 }, [REPLY_NO_HOST] = { 1, 3 } };
         bool v4 = p->family == AF_INET;
         size_t room = v4 ? 576 - IPV4_LEN - ICMP_LEN : 1280 - IPV6_LEN - ICMP_LEN;
         size_t quoted = p->len - PACKET_ETH_LEN;
@@ -60,14 +63,18 @@ static size_t reply_unreachable(const Packet *p, uint8_t *out) {
         uint8_t *icmp = out + at;
         memset(icmp, 0, ICMP_LEN);
         icmp[0] = v4 ? 3 : 1;
-        icmp[1] = v4 ? 13 : 1;
+        icmp[1] = v4 ? codes[kind].v4 : codes[kind].v6;
         memcpy(icmp + ICMP_LEN, p->frame + PACKET_ETH_LEN, quoted);
         packet_put16(icmp + 2, packet_l4_checksum(p->family, src, &p->src, protocol, icmp, ICMP_LEN + quoted));
         return at + ICMP_LEN + quoted;
 }
 
-size_t reply_refuse(const Packet *packet, uint8_t *out) {
+size_t reply_with(ReplyKind kind, const Packet *packet, uint8_t *out) {
         if (packet->family != AF_INET && packet->family != AF_INET6)
                 return 0;
-        return packet->protocol == IPPROTO_TCP ? reply_reset(packet, out) : reply_unreachable(packet, out);
+        return kind == REPLY_RESET ? reply_reset(packet, out) : reply_unreachable(kind, packet, out);
+}
+
+size_t reply_refuse(const Packet *packet, uint8_t *out) {
+        return reply_with(packet->protocol == IPPROTO_TCP ? REPLY_RESET : REPLY_PROHIBITED, packet, out);
 }

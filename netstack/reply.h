@@ -6,6 +6,16 @@
 /* Large enough for any reply: IPv6's ICMP errors may fill 1280 bytes. */
 #define REPLY_MAX (PACKET_ETH_LEN + 1280)
 
+typedef enum {
+        REPLY_RESET,      /* TCP: a RST */
+        REPLY_PROHIBITED, /* ICMP errors: "administratively prohibited" */
+        REPLY_NO_NETWORK, /* ... and so on: ENETUNREACH in the box */
+        REPLY_NO_HOST,    /* EHOSTUNREACH */
+} ReplyKind;
+
+/* The frame that answers packet so. Writes to out (REPLY_MAX bytes) and returns the length, 0 where nothing may be answered. */
+size_t reply_with(ReplyKind kind, const Packet *packet, uint8_t *out);
+
 /*
  * The frame that tells the box that packet is refused: TCP gets a RST, the rest ICMP "administratively prohibited". Writes to
  * out (REPLY_MAX bytes) and returns the length, 0 where nothing may be answered.

@@ -18,6 +18,7 @@ typedef enum {
 typedef struct {
         char *name;  /* NULL: none */
         bool detach;
+        guint64 log_size; /* with detach: bytes of output that are kept */
         bool rm;
         bool tty;           /* -t: a pty even where stdin is no terminal */
         bool help;          /* --help: show it and do nothing */
@@ -39,6 +40,8 @@ extern const Option box_options[];
 void box_init(BoxSpec *s);
 void box_clear(BoxSpec *s);
 
+/* What does not go together. */
+bool box_check(const Spec *draft, GError **error);
 
 /* The name of one BEST_EFFORT_* bit, as --best-effort takes it. Static. */
 const char *box_best_effort_name(BestEffort bit);

@@ -19,14 +19,6 @@ const VerbOption rm_options[] = {
         { 0 },
 };
 
-/* The launcher then takes down and removes what it removes at any end. */
-static bool end_running(const BoxInfo *box, GError **error) {
-        _cleanup_close_ int fd = control_open(box, error);
-
-        return fd >= 0 && (wire_send(fd, WIRE_CTL_STOP, g_variant_new("(u)", 0), NULL, 0, error) || err_step(error, "box")) &&
-               control_await(fd, error) >= 0;
-}
-
 /* Another rm may be doing the same: what is gone is gone. Its directory's lock keeps `run --name` from going on with it meanwhile. */
 static bool remove_files(const Spec *spec, const BoxInfo *box, GError **error) {
         g_autoptr(GError) failure = NULL;
@@ -59,8 +51,8 @@ static bool remove_one(const Spec *spec, const char *name, bool force, GError **
                         err_hint(error, "usbox stop %s, or usbox rm -f %s", box->name ? box->name : box->id, box->name ? box->name : box->id);
                         return err_step(error, "box");
                 }
-                if (!end_running(box, error))
-                        return false;
+                /* The launcher then takes down and removes what it removes at any end. */
+                (void) control_end_wait(&spec->caller, box, control_begin_wait(box, WIRE_CTL_STOP, g_variant_new("(u)", 0)), NULL);
         }
         return remove_files(spec, box, error) || err_step(error, "state");
 }

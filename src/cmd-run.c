@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "cmd-verbs.h"
+#include "detach.h"
 #include "jsontext.h"
 #include "sandbox.h"
 #include "spec.h"
@@ -26,6 +27,19 @@ static bool die_with(pid_t parent, GError **error) {
         if (getppid() != parent)
                 return err_set(error, ESRCH, "--die-with-parent: the parent");
         return true;
+}
+
+/* In the caller: that the command runs, or why not. In the supervisor: its end, which is told to nobody but state.json. */
+static int run_detached(const Spec *spec, GError **error) {
+        int wire = -1;
+
+        int r = detach_fork(&wire, error);
+        if (r <= 0)
+                return r;
+        r = sandbox_run(spec, &wire, error);
+        if (r < 0 && wire >= 0)
+                detach_fail(wire, *error);
+        return r;
 }
 
 int cmd_run(int argc, char **argv, GError **error) {
@@ -51,5 +65,5 @@ int cmd_run(int argc, char **argv, GError **error) {
         }
         if (spec->box.die_with_parent && !die_with(parent, error))
                 return -1;
-        return sandbox_run(spec, error);
+        return spec->box.detach ? run_detached(spec, error) : sandbox_run(spec, NULL, error);
 }

@@ -17,17 +17,29 @@ const VerbOption stop_options[] = {
         { 0 },
 };
 
-static bool stop_one(const Spec *spec, const char *name, guint32 grace_ms, GArray *fds, GError **error) {
-        g_autoptr(BoxInfo) box = registry_find(&spec->caller, name, error);
+typedef struct {
+        BoxInfo *box;
+        int fd;
+} Stopped;
 
-        if (!box || box->state == BOX_EXITED)
-                return box != NULL;
-        g_autoptr(BoxInfo) running = registry_find_running(&spec->caller, box->id, error);
-        _cleanup_close_ int fd = running ? control_open(running, error) : -1;
-        if (fd < 0 || !wire_send(fd, WIRE_CTL_STOP, g_variant_new("(u)", grace_ms), NULL, 0, error))
+static void stopped_clear(gpointer data) {
+        Stopped *s = data;
+        g_clear_pointer(&s->box, box_info_free);
+        fd_closep(&s->fd);
+}
+
+/* One that has ended already is what was asked for. */
+static bool stop_one(const Spec *spec, const char *name, guint32 grace_ms, GArray *all, GError **error) {
+        Stopped one = { .box = registry_find(&spec->caller, name, error), .fd = -1 };
+
+        if (!one.box)
                 return false;
-        g_array_append_val(fds, fd);
-        fd = -1;
+        if (one.box->state == BOX_DEAD) {
+                g_autoptr(BoxInfo) box = one.box;
+                return registry_find_running(&spec->caller, box->id, error) != NULL;
+        }
+        one.fd = control_begin_wait(one.box, WIRE_CTL_STOP, g_variant_new("(u)", grace_ms));
+        g_array_append_val(all, one);
         return true;
 }
 
@@ -46,14 +58,15 @@ int cmd_stop(int argc, char **argv, GError **error) {
                 grace_ms = seconds * 1000;
         }
         g_autoptr(Spec) spec = spec_new(error);
-        g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
+        g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(Stopped));
+        g_array_set_clear_func(all, stopped_clear);
         bool ok = spec != NULL;
         for (guint i = 0; ok && i < verb_args_n_words(&args); i++)
-                ok = stop_one(spec, verb_args_word(&args, i), (guint32) grace_ms, fds, error);
-        for (guint i = 0; i < fds->len; i++) {
-                int fd = g_array_index(fds, int, i);
-                ok = ok && control_await(fd, error) >= 0;
-                close(fd);
+                ok = stop_one(spec, verb_args_word(&args, i), (guint32) grace_ms, all, error);
+        for (guint i = 0; ok && i < all->len; i++) {
+                Stopped *one = &g_array_index(all, Stopped, i);
+                /* How it ended is not asked for here. */
+                (void) control_end_wait(&spec->caller, one->box, fd_steal(&one->fd), NULL);
         }
         return ok ? 0 : -1;
 }

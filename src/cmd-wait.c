@@ -18,24 +18,15 @@ const VerbOption wait_options[] = {
 };
 
 typedef struct {
-        char id[BOX_ID_LEN + 1];
-        int fd; /* -1: it had ended */
+        BoxInfo *box;
+        int fd;
         int status;
 } Waited;
 
-static bool ask(const Spec *spec, const char *name, Waited *ret, GError **error) {
-        g_autoptr(BoxInfo) box = registry_find(&spec->caller, name, error);
-
-        *ret = (Waited){ .fd = -1 };
-        if (!box)
-                return false;
-        g_strlcpy(ret->id, box->id, sizeof ret->id);
-        if (box->state != BOX_RUNNING) {
-                ret->status = control_ended_status(box, error);
-                return ret->status >= 0;
-        }
-        ret->fd = control_open(box, error);
-        return ret->fd >= 0 && (wire_send(ret->fd, WIRE_CTL_WAIT, NULL, NULL, 0, error) || err_step(error, "box"));
+static void waited_clear(gpointer data) {
+        Waited *w = data;
+        g_clear_pointer(&w->box, box_info_free);
+        fd_closep(&w->fd);
 }
 
 static void print_waited(const GArray *all, bool as_json) {
@@ -45,7 +36,7 @@ static void print_waited(const GArray *all, bool as_json) {
                 const Waited *w = &g_array_index(all, Waited, i);
                 if (!as_json)
                         printf("%d\n", w->status);
-                json_array_append_new(list, json_pack("{s:s, s:i}", "id", w->id, "status", w->status));
+                json_array_append_new(list, json_pack("{s:s, s:i}", "id", w->box->id, "status", w->status));
         }
         g_autofree char *line = jsontext_line(list);
         if (as_json)
@@ -59,17 +50,19 @@ int cmd_wait(int argc, char **argv, GError **error) {
                 return -1;
         g_autoptr(Spec) spec = spec_new(error);
         g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(Waited));
+        g_array_set_clear_func(all, waited_clear);
         bool ok = spec != NULL;
         for (guint i = 0; ok && i < verb_args_n_words(&args); i++) {
-                Waited one;
-                ok = ask(spec, verb_args_word(&args, i), &one, error);
+                Waited one = { .box = registry_find(&spec->caller, verb_args_word(&args, i), error), .fd = -1 };
+                ok = one.box != NULL;
+                if (ok)
+                        one.fd = control_begin_wait(one.box, WIRE_CTL_WAIT, NULL);
                 g_array_append_val(all, one);
         }
-        for (guint i = 0; i < all->len; i++) {
+        for (guint i = 0; ok && i < all->len; i++) {
                 Waited *w = &g_array_index(all, Waited, i);
-                if (ok && w->fd >= 0)
-                        ok = (w->status = control_await(w->fd, error)) >= 0;
-                fd_closep(&w->fd);
+                w->status = control_end_wait(&spec->caller, w->box, fd_steal(&w->fd), error);
+                ok = w->status >= 0;
         }
         if (ok)
                 print_waited(all, verb_args_has(&args, "json"));

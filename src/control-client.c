@@ -70,26 +70,38 @@ char *control_text(const BoxInfo *box, WireType request, GError **error) {
         return text;
 }
 
-int control_await(int fd, GError **error) {
-        const struct timeval for_ever = { 0 };
-        g_auto(WireMessage) m = { 0 };
-        int status = -1;
-
-        (void) setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &for_ever, sizeof for_ever);
-        if (wire_expect(fd, "the box's launcher", WIRE_CTL_EXITED, &m, error))
-                g_variant_get(m.body, "(i)", &status);
-        else
-                err_step(error, "box");
-        return status;
-}
-
-int control_ended_status(const BoxInfo *box, GError **error) {
+static int ended_status(const BoxInfo *box, GError **error) {
         json_t *status = json_object_get(box->facts, "status");
 
         if (box->state == BOX_EXITED && json_is_integer(status))
                 return (int) json_integer_value(status) & 0xff;
         err_set(error, 0, "how box %s ended is not known: %s", box->name ? box->name : box->id,
                 box->state == BOX_DEAD ? "its launcher was killed" : "its state.json is damaged");
+        err_step(error, "box");
+        return -1;
+}
+
+int control_begin_wait(const BoxInfo *box, WireType request, GVariant *body) {
+        g_autoptr(GVariant) held = body ? g_variant_ref_sink(body) : NULL;
+        _cleanup_close_ int fd = box->state == BOX_RUNNING ? runtime_connect(box->id, NULL) : -1;
+
+        return fd >= 0 && wire_send(fd, request, held, NULL, 0, NULL) ? fd_steal(&fd) : -1;
+}
+
+int control_end_wait(const Caller *caller, const BoxInfo *box, int fd_take, GError **error) {
+        _cleanup_close_ int fd = fd_take;
+        g_auto(WireMessage) m = { 0 };
+        int status = -1;
+
+        if (fd >= 0 && wire_expect(fd, "the box's launcher", WIRE_CTL_EXITED, &m, NULL)) {
+                g_variant_get(m.body, "(i)", &status);
+                return status;
+        }
+        /* It was about to end when it was asked: by now it has written down how. */
+        g_autoptr(BoxInfo) now = registry_find(caller, box->id, NULL);
+        if (now && now->state != BOX_RUNNING)
+                return ended_status(now, error);
+        err_set(error, 0, "how box %s ended is not known: it left nothing", box->name ? box->name : box->id);
         err_step(error, "box");
         return -1;
 }

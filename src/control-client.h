@@ -20,6 +20,9 @@ bool control_do(const BoxInfo *box, WireType request, GVariant *body, GError **e
 /* Ask for a text (INSPECT); the caller's. NULL with error. */
 char *control_text(const BoxInfo *box, WireType request, GError **error);
 
-/* The exit status of a box that has ended, from its EXITED or its state.json. -1 with error where that is not known (a dead box). */
-int control_await(int fd, GError **error);
-int control_ended_status(const BoxInfo *box, GError **error);
+/* Ask a box for its end (WAIT, STOP): what to give to control_end_wait(), -1 where it has ended already. */
+int control_begin_wait(const BoxInfo *box, WireType request, GVariant *body);
+
+/* Wait for it: usbox's exit status for the box, from the launcher or, where that had no time for an answer any more, from state.json. -1 with
+ * error where it is not known: of a dead box, and of one that left nothing. fd is taken. */
+int control_end_wait(const Caller *caller, const BoxInfo *box, int fd_take, GError **error);

@@ -212,7 +212,13 @@ void control_dispatch(Control *c, Sandbox *s, const struct pollfd fds[static CON
 }
 
 void control_end(Control *c, int status) {
-        for (size_t i = 0; i < CONTROL_CLIENTS; i++)
-                if (c->clients[i].fd >= 0 && c->clients[i].waits)
-                        control_answer(&c->clients[i], WIRE_CTL_EXITED, g_variant_new("(i)", status));
+        for (size_t i = 0; i < CONTROL_CLIENTS; i++) {
+                ControlClient *client = &c->clients[i];
+                g_auto(WireMessage) m = { 0 };
+                /* What was asked since the loop looked last. */
+                if (client->fd >= 0 && !client->waits && wire_receive(client->fd, &m, NULL) > 0)
+                        client->waits = m.type == WIRE_CTL_WAIT || m.type == WIRE_CTL_STOP;
+                if (client->fd >= 0 && client->waits)
+                        control_answer(client, WIRE_CTL_EXITED, g_variant_new("(i)", status));
+        }
 }

@@ -86,6 +86,23 @@ static void check_data(const DoctorHost *host, GPtrArray *checks) {
                 doctor_add(checks, "data", "place for boxes", DOCTOR_OK, "%s, %.1f GiB free", dir, (double) host->data_free / (1 << 30));
 }
 
+static void check_boxes_runtime(const DoctorHost *host, GPtrArray *checks) {
+        static const char means[] = "usbox ps, exec, stop and their like find running boxes there";
+        g_autofree char *dir = err_quote(host->boxes_runtime), *quoted = doctor_word(host->boxes_runtime);
+        DoctorCheck *check;
+
+        if (host->boxes_runtime_error) {
+                check = doctor_add(checks, "boxes-runtime", "place for running boxes", DOCTOR_DEGRADED, "%s", host->boxes_runtime_error);
+                doctor_means(check, "%s", means);
+                doctor_mend(check, "chmod 700 %s; if it is another user's: export XDG_RUNTIME_DIR=DIR, a directory of your own", quoted);
+        } else if (host->boxes_runtime_tmp) {
+                check = doctor_add(checks, "boxes-runtime", "place for running boxes", DOCTOR_INFO, "%s, as there is no runtime directory of yours", dir);
+                doctor_means(check, "%s", means);
+        } else {
+                doctor_add(checks, "boxes-runtime", "place for running boxes", DOCTOR_OK, "%s", dir);
+        }
+}
+
 static void check_overlay(const DoctorHost *host, GPtrArray *checks) {
         const char *without = OVERLAY_DEFAULT == OVERLAY_KERNEL ? "usbox run --overlay=none" : "usbox run --overlay=fuse";
         /* The kernel's overlay is the root only where it is the default, else it is for an option, and over project hooks. */
@@ -151,6 +168,7 @@ void doctor_check_files(const DoctorHost *host, GPtrArray *checks) {
         check_pseudo(host, checks, "proc", "/proc", TRIAL_PROC, NULL);
         check_pseudo(host, checks, "sysfs", "/sys", TRIAL_SYSFS, "usbox run --best-effort=sysfs");
         check_data(host, checks);
+        check_boxes_runtime(host, checks);
         check_overlay(host, checks);
         check_fuse(host, checks);
 }

@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/proc.h"
 #include "doctor.h"
+#include "runtime.h"
 
 /* The permitted set and the effective bit of security.capability (capabilities(7), "File capability extended attribute
  * versioning"), all little-endian. */
@@ -75,6 +76,14 @@ static void find_directories(DoctorHost *host) {
                 dir = up;
         }
 
+        g_autoptr(GError) failure = NULL;
+        RuntimeKind kind;
+        host->boxes_runtime = runtime_path(&kind);
+        host->boxes_runtime_tmp = kind == RUNTIME_TMP;
+        _cleanup_close_ int boxes = runtime_open(false, &failure);
+        if (boxes < 0 && err_get_errno(failure) != ENOENT)
+                host->boxes_runtime_error = err_quote(failure->message);
+
         host->runtime_dir = runtime && *runtime == '/' ? g_strdup(runtime) : g_strdup_printf("/run/user/%u", (unsigned) host->uid);
         host->runtime_dir_ok = stat(host->runtime_dir, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == host->uid;
 }
@@ -129,6 +138,8 @@ void doctor_host_free(DoctorHost *host) {
         g_free(host->newgidmap.path);
         g_free(host->data_dir);
         g_free(host->runtime_dir);
+        g_free(host->boxes_runtime);
+        g_free(host->boxes_runtime_error);
         g_free(host->missing_helper);
         g_free(host->apparmor_profile);
         g_free(host);

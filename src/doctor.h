@@ -89,6 +89,9 @@ typedef struct {
         bool data_foreign;    /* it is another user's or others may write to it */
         char *runtime_dir;
         bool runtime_dir_ok;
+        char *boxes_runtime;       /* where running boxes are found */
+        bool boxes_runtime_tmp;    /* below /tmp, for want of a runtime directory */
+        char *boxes_runtime_error; /* why it cannot be used, or NULL */
         char *missing_helper; /* the message for the first helper program that is not there, or NULL */
         char *apparmor_profile; /* the installed profile file, or NULL */
 } DoctorHost;

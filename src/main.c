@@ -21,6 +21,8 @@ const Verb verbs[] = {
         { "run", "[OPTION...] [--] COMMAND [ARGUMENT...]", "run a command in a new box", cmd_run },
         { "ps", "[-a] [--json|--quiet]", "list the boxes that run, with -a also those that ended", cmd_ps, ps_options },
         { "inspect", "BOX...", "print all that is known of a box, as JSON", cmd_inspect, inspect_options, true },
+        { "logs", "[-f] [--since TIME] [--tail N] BOX", "print what a detached box's command wrote", cmd_logs, logs_options, true },
+        { "events", "[--past] [--json]", "print starts and ends of boxes as they happen", cmd_events, events_options },
         { "port", "[--json] BOX", "print a box's published ports", cmd_port, port_options, true },
         { "wait", "[--json] BOX...", "wait until boxes have ended, and print their exit statuses", cmd_wait, wait_options, true },
         { "kill", "[-s SIGNAL] BOX...", "send a box's command a signal", cmd_kill, kill_options, true },

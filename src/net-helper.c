@@ -26,6 +26,7 @@ static GVariant *pack_config(const Spec *spec, int log_fd) {
 
         config->mtu = spec->net.mtu;
         config->ipv6 = spec->net.ipv6;
+        config->fast_path = spec->net.fast_path;
         config->verbose = spec->box.verbose;
         config->best_effort_confine = spec->box.best_effort & BEST_EFFORT_CONFINE;
         config->log_fd = log_fd;
@@ -74,8 +75,8 @@ bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error) {
                helper_send(&ret->helper, WIRE_NET_CONFIG, pack_config(spec, log >= 0 ? 4 : -1), NULL, 0, error);
 }
 
-bool net_helper_give_tap(NetHelper *h, int tap, GError **error) {
-        return helper_send(&h->helper, WIRE_NET_TAP, NULL, &tap, 1, error);
+bool net_helper_give_tap(NetHelper *h, int tap, int netns, GError **error) {
+        return helper_send(&h->helper, WIRE_NET_TAP, NULL, (int[]){ tap, netns }, 2, error);
 }
 
 bool net_helper_resolvers(NetHelper *h, GError **error) {

@@ -24,6 +24,7 @@ typedef struct {
         guint16 mtu;           /* default 65520 */
         bool mtu_given;
         bool ipv6;             /* default true */
+        bool fast_path;        /* default true */
         GPtrArray *dns;        /* of char *: addresses for resolv.conf; empty: usbox's own */
         GPtrArray *hosts;      /* of char *: "NAME IP", checked */
         GPtrArray *publish;    /* of PublishSpec * */

@@ -7,6 +7,7 @@
 #include <signal.h>
 
 #include "base/error.h"
+#include "logs.h"
 #include "profile.h"
 #include "registry.h"
 #include "spec.h"
@@ -31,6 +32,17 @@ static bool apply_name(Spec *draft, const char *const *values, GError **error) {
         g_free(draft->box.name);
         draft->box.name = g_strdup(values[0]);
         return true;
+}
+
+static bool apply_detach(Spec *draft, const char *const *values, GError **error) {
+        return option_bool("--detach", values[0], &draft->box.detach, error);
+}
+
+static bool apply_log_size(Spec *draft, const char *const *values, GError **error) {
+        if (!option_size("--log-size", values[0], &draft->box.log_size, error))
+                return false;
+        return (draft->box.log_size >= LOG_SIZE_MIN && draft->box.log_size <= LOG_SIZE_MAX) ||
+               err_usage(error, "--log-size: %s is not between 256K and 1G", values[0]);
 }
 
 static bool apply_rm(Spec *draft, const char *const *values, GError **error) {
@@ -117,6 +129,17 @@ const Option box_options[] = {
           .complete = COMPLETE_BOX,
           .help = "a name for the box, which then keeps its changes until usbox rm; where there is one that has ended: go on with its files",
           .apply = apply_name },
+        { .name = "detach",
+          .short_name = 'd',
+          .group = OPTION_BOX,
+          .flags = OPTION_NO_PROFILE,
+          .help = "print the box's id and return as soon as the command runs; its output goes to usbox logs",
+          .apply = apply_detach },
+        { .name = "log-size",
+          .arg = "SIZE",
+          .group = OPTION_BOX,
+          .help = "with --detach: how much of the output is kept at least, and at most twice that (default 16M)",
+          .apply = apply_log_size },
         { .name = "rm",
           .group = OPTION_BOX,
           .help = "drop what the command changed as soon as it ends",
@@ -197,7 +220,16 @@ const char *box_best_effort_name(BestEffort bit) {
         return NULL;
 }
 
+bool box_check(const Spec *draft, GError **error) {
+        if (draft->box.detach && draft->box.die_with_parent) {
+                err_usage(error, "--detach and --die-with-parent exclude each other");
+                return err_hint(error, "a detached box goes on when who started it has ended");
+        }
+        return true;
+}
+
 void box_init(BoxSpec *s) {
+        s->log_size = LOG_SIZE_DEFAULT;
         s->status_fd = -1;
         s->stop_signal = SIGTERM;
         s->profiles = g_ptr_array_new_with_free_func(g_free);

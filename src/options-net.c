@@ -142,6 +142,14 @@ static bool apply_no_ipv6(Spec *draft, const char *const *values, GError **error
         return true;
 }
 
+static bool apply_no_fast_path(Spec *draft, const char *const *values, GError **error) {
+        bool off;
+        if (!option_bool("--no-fast-path", values[0], &off, error))
+                return false;
+        draft->net.fast_path = !off;
+        return true;
+}
+
 const Option net_options[] = {
         { .name = "network",
           .alias = "net",
@@ -179,6 +187,10 @@ const Option net_options[] = {
           .group = OPTION_NETWORK,
           .help = "IPv4 alone",
           .apply = apply_no_ipv6 },
+        { .name = "no-fast-path",
+          .group = OPTION_NETWORK,
+          .help = "TCP by frames and libslirp, too, instead of by sockets on both sides",
+          .apply = apply_no_fast_path },
         { 0 },
 };
 
@@ -186,6 +198,7 @@ void net_init(NetSpec *s) {
         s->mode = NET_USER;
         s->mtu = MTU_MAX;
         s->ipv6 = true;
+        s->fast_path = true;
         s->dns = g_ptr_array_new_with_free_func(g_free);
         s->hosts = g_ptr_array_new_with_free_func(g_free);
         s->publish = g_ptr_array_new_with_free_func(publish_free);
@@ -218,6 +231,7 @@ bool net_check(Spec *draft, GError **error) {
                 const char *what = s->publish->len > 0 ? "--publish"
                                    : s->dns->len > 0   ? "--dns"
                                    : s->mtu_given      ? "--mtu"
+                                   : !s->fast_path     ? "--no-fast-path"
                                                        : NULL;
                 if (!what && s->mode == NET_HOST && !s->ipv6)
                         what = "--no-ipv6";

@@ -110,11 +110,11 @@ static bool make_namespaces(const PayloadContext *c, GError **error) {
                 return err_step(error, "namespaces");
         if (spec->net.mode != NET_HOST && !net_setup_payload(spec, proc_sys, &tap, error))
                 return false;
-        if (tap >= 0 && !wire_send(c->child->payload_wire, WIRE_NET_FDS, NULL, &tap, 1, error))
-                return false;
         ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
         if (ns < 0)
                 return err_set(error, errno, "/proc/self/ns/net");
+        if (tap >= 0 && !wire_send(c->child->payload_wire, WIRE_NET_FDS, NULL, (int[]){ tap, ns }, 2, error))
+                return false;
         if (unshare(CLONE_NEWUSER) < 0)
                 return err_set(error, errno, "make the payload's user namespace");
         if (user_maps_itself(spec) && !user_map_payload(spec, AT_FDCWD, "/proc/self", error))

@@ -81,6 +81,9 @@ void presence_end(Sandbox *s) {
                         events_append(s->runtime->top_fd, "oom", s->id, s->spec->box.name, NULL);
                 events_append(s->runtime->top_fd, "exit", s->id, s->spec->box.name, fields);
         }
+        /* In this order it is found at any moment: running, and then ended. */
+        if (s->dir)
+                fd_closep(&s->dir->lock_fd);
         g_clear_pointer(&s->runtime, runtime_box_free);
         if (s->control)
                 control_end(s->control, s->end_status);

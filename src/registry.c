@@ -71,10 +71,14 @@ static bool is_locked(int boxes_fd, const char *id) {
 
 /* One that is running, or was when its launcher was killed. */
 static void add_runtime(Look *look, const char *id) {
-        BoxInfo *box = g_new0(BoxInfo, 1);
+        bool running = runtime_is_locked(look->runtime_fd, id);
 
+        /* It ended while we looked: what is left of it is in its directory. */
+        if (!running && !exists(look->runtime_fd, id, "lock"))
+                return;
+        BoxInfo *box = g_new0(BoxInfo, 1);
         g_strlcpy(box->id, id, sizeof box->id);
-        box->state = runtime_is_locked(look->runtime_fd, id) ? BOX_RUNNING : BOX_DEAD;
+        box->state = running ? BOX_RUNNING : BOX_DEAD;
         box->facts = read_facts(look->runtime_fd, id);
         if (look->boxes_fd >= 0 && exists(look->boxes_fd, id, ""))
                 box->dir = g_build_filename(look->boxes, id, NULL);

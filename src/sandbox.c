@@ -26,6 +26,7 @@
 #include "base/sys.h"
 #include "base/wire.h"
 #include "child.h"
+#include "detach.h"
 #include "net-helper.h"
 #include "net-names.h"
 #include "netstack/config.h"
@@ -145,6 +146,9 @@ static bool prepare(Sandbox *s, GError **error) {
                 return err_step(error, "state");
         if (presence_is_held(spec) && !open_box_dir(s, error))
                 return false;
+        if (spec->box.detach && (!(s->log = log_writer_new(s->dir->fd, s->stdio.log_ends, spec->box.log_size, error)) ||
+                                 !detach_stderr(s->dir->fd, error)))
+                return err_step(error, "detach");
         g_autofree char *id = g_strconcat("USBOX_BOX=", s->id, NULL);
         g_autoptr(GStrvBuilder) envp = g_strv_builder_new();
         g_strv_builder_addv(envp, (const char **) spec->process.envp);
@@ -388,8 +392,9 @@ static int exit_status(const Sandbox *s) {
         return WEXITSTATUS(s->wait_status);
 }
 
-int sandbox_run(const Spec *spec, GError **error) {
+int sandbox_run(const Spec *spec, int *detached, GError **error) {
         Sandbox s = { .spec = spec,
+                      .detached = detached,
                       .child_pidfd = -1,
                       .child_wire = -1,
                       .payload_wire = -1,
@@ -397,7 +402,7 @@ int sandbox_run(const Spec *spec, GError **error) {
                       .mount_ns = -1,
                       .tap = -1,
                       .signals = -1,
-                      .stdio = { .tty = -1, .pipe_ends = { -1, -1, -1 } },
+                      .stdio = { .tty = -1, .pipe_ends = { -1, -1, -1 }, .log_ends = { -1, -1 } },
                       .net = NET_HELPER_NONE,
                       .fs = { .helper = HELPER_NONE } };
         g_autoptr(GError) failure = NULL, late = NULL;
@@ -415,6 +420,7 @@ int sandbox_run(const Spec *spec, GError **error) {
                 g_propagate_error(&failure, g_steal_pointer(&late));
         helper_clear(&s.fs.helper);
         g_clear_error(&late);
+        g_clear_pointer(&s.log, log_writer_free);
         log_step("ended");
 
         net_helper_finish(&s.net);

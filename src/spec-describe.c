@@ -208,6 +208,7 @@ static void describe_network(Sheet *s, const Spec *spec) {
         if (net->mode == NET_USER) {
                 sheet_int(s, "mtu", net->mtu);
                 sheet_bool(s, "ipv6", net->ipv6);
+                sheet_bool(s, "fast_path", net->fast_path);
                 sheet_array(s, "dns", net->dns);
                 for (guint i = 0; i < net->publish->len; i++)
                         g_ptr_array_add(publish, g_strdup(((PublishSpec *) g_ptr_array_index(net->publish, i))->text));

@@ -85,7 +85,7 @@ const Spec *spec_build(Spec *draft, char *const *argv, GError **error) {
         draft->process.argv = g_strdupv((char **) argv);
 
         /* Who the payload is decides on its capabilities and environment; its own namespaces decide on its sysctls. */
-        if (!user_check(draft, error) || !namespaces_check(draft, error) || !timens_check(draft, error) ||
+        if (!box_check(draft, error) || !user_check(draft, error) || !namespaces_check(draft, error) || !timens_check(draft, error) ||
             !root_check(draft, error) || !mount_check(draft, error) || !net_check(draft, error) ||
             !caps_check(draft, error) || !process_check(draft, error)) {
                 err_step(error, "options");

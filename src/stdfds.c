@@ -104,8 +104,29 @@ static bool prepare_one(const Spec *spec, Stdio *s, int fd, GError **error) {
         return (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode) && !isatty(fd)) || start_relay(s, fd, error);
 }
 
+/* --detach: nothing to read, and a pipe each for what is written. With a terminal all output is its, and comes by our own standard output. */
+static bool prepare_detached(const Spec *spec, Stdio *s, GError **error) {
+        s->plan.fds[STDIN_FILENO] = STDIN_FILENO; /* /dev/null, by detach_fork() */
+        s->pty_wanted = spec->box.tty;
+        for (int i = 0; i < 2; i++) {
+                int ends[2];
+                if (pipe2(ends, O_CLOEXEC) < 0)
+                        return err_set(error, errno, "pipe for %s", names[1 + i]);
+                s->log_ends[i] = ends[0];
+                s->pipe_ends[1 + i] = s->plan.fds[1 + i] = ends[1];
+        }
+        for (int i = 0; i < 3; i++)
+                s->plan.pty[i] = spec->box.tty;
+        if (spec->box.tty && dup2(s->pipe_ends[1], STDOUT_FILENO) < 0)
+                return err_set(error, errno, "standard output");
+        return true;
+}
+
 bool stdfds_prepare(const Spec *spec, Stdio *ret, GError **error) {
-        *ret = (Stdio){ .tty = find_terminal(), .pipe_ends = { -1, -1, -1 } };
+        *ret = (Stdio){ .tty = -1, .pipe_ends = { -1, -1, -1 }, .log_ends = { -1, -1 } };
+        if (spec->box.detach)
+                return prepare_detached(spec, ret, error);
+        ret->tty = find_terminal();
         ret->pty_wanted = spec->box.tty || ret->tty >= 0;
         for (int fd = 0; fd < 3; fd++)
                 if (!prepare_one(spec, ret, fd, error))
@@ -120,6 +141,8 @@ void stdfds_close_pipe_ends(Stdio *s) {
 
 void stdfds_clear(Stdio *s) {
         stdfds_close_pipe_ends(s);
+        fd_closep(&s->log_ends[0]);
+        fd_closep(&s->log_ends[1]);
         for (int fd = 0; fd < 3; fd++)
                 g_clear_pointer(&s->relays[fd], relay_free);
         g_clear_error(&s->lost_output);

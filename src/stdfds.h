@@ -15,6 +15,7 @@ typedef struct {
         int tty;             /* the caller's terminal behind the pty, or -1 */
         Relay *relays[3];    /* files that are copied through pipes; [1] is stderr's too where both are one file */
         int pipe_ends[3];    /* the box's ends of those pipes: closed in the launcher after the clone */
+        int log_ends[2];     /* with --detach: where the launcher reads what the command writes; else -1 */
         GError *lost_output; /* NULL, or why not all of the payload's output got to its file */
 } Stdio;
 

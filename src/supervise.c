@@ -19,6 +19,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/wire.h"
+#include "detach.h"
 #include "netstack/config.h"
 #include "presence.h"
 #include "seen.h"
@@ -203,7 +204,7 @@ static bool on_payload_message(Sandbox *s, GError **error) {
                 log_step("TAP made");
                 fd_closep(&s->tap);
                 s->tap = wire_message_take_fd(&m, 0);
-                return net_helper_give_tap(&s->net, s->tap, error);
+                return net_helper_give_tap(&s->net, s->tap, m.fds[1], error);
         }
         if (r > 0)
                 return m.type == WIRE_ERROR ? take_error(s, &m, error)
@@ -215,6 +216,8 @@ static bool on_payload_message(Sandbox *s, GError **error) {
         log_step("started");
         if (!presence_begin(s, error))
                 return false;
+        if (s->detached && !detach_tell(s->detached, s->id, error))
+                return err_step(error, "detach");
         if (s->spec->box.timeout_ns)
                 s->deadline = g_get_monotonic_time() + (gint64) (s->spec->box.timeout_ns / 1000);
         if (s->status)
@@ -299,7 +302,8 @@ enum {
         POLL_RESOLV,
         POLL_TERM,
         POLL_RELAY = POLL_TERM + TERM_N_FDS,
-        POLL_CONTROL = POLL_RELAY + 3 * RELAY_N_FDS,
+        POLL_LOG = POLL_RELAY + 3 * RELAY_N_FDS,
+        POLL_CONTROL = POLL_LOG + LOG_N_FDS,
         POLL_N = POLL_CONTROL + CONTROL_N_FDS
 };
 
@@ -314,6 +318,8 @@ static void fill_poll(const Sandbox *s, struct pollfd fds[static POLL_N]) {
         for (int i = 0; i < 3; i++)
                 if (s->stdio.relays[i])
                         relay_poll(s->stdio.relays[i], fds + POLL_RELAY + i * RELAY_N_FDS);
+        if (s->log)
+                log_writer_poll(s->log, fds + POLL_LOG);
         if (s->control && !s->exited)
                 control_poll(s->control, fds + POLL_CONTROL);
 }
@@ -357,6 +363,8 @@ static bool dispatch_bytes(Sandbox *s, const struct pollfd fds[static POLL_N], G
                 s->hung_up = true;
                 supervise_signal(s, SIGHUP);
         }
+        if (s->log)
+                log_writer_dispatch(s->log, fds + POLL_LOG);
         return dispatch_relays(s, fds, error);
 }
 

@@ -8,6 +8,7 @@
 #include "control.h"
 #include "fs-helper.h"
 #include "janitor.h"
+#include "logs.h"
 #include "net-helper.h"
 #include "root-share.h"
 #include "runtime.h"
@@ -30,6 +31,8 @@ typedef struct Sandbox {
         bool continued; /* dir is an earlier run's */
         SeccompProgram filter;
         Stdio stdio;
+        int *detached;  /* with --detach: the wire to who waits for the start, -1 when it was told; else NULL */
+        LogWriter *log; /* with --detach */
         Status *status;
         Term *term;
         NetHelper net;

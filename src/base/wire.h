@@ -21,7 +21,7 @@ typedef enum {
         /* launcher → payload */
         WIRE_GO, /* helpers and limits are ready: start */
         /* payload → launcher */
-        WIRE_NET_FDS, /* + the TAP's fd */
+        WIRE_NET_FDS, /* + the TAP's fd, + the network namespace */
         /* child → payload */
         WIRE_OUTER, /* + /proc/sys of the box: the outer user namespace's maps are written */
         /* payload → child */
@@ -34,7 +34,7 @@ typedef enum {
         WIRE_EXITED,   /* (i) the payload's wait status */
         /* launcher → usbox-net */
         WIRE_NET_CONFIG, /* see NET_CONFIG_SIGNATURE in netstack/config.h */
-        WIRE_NET_TAP,    /* + the TAP's fd */
+        WIRE_NET_TAP,    /* + what WIRE_NET_FDS had */
         WIRE_NET_RESOLVERS, /* (as) the host's name servers are others now */
         WIRE_NET_RULE,   /* (ubs) a serial number; allow or deny; the rule, which is asked before all others from now on */
         WIRE_NET_FLOWS,  /* (u) a serial number; + a memfd, for the present flows as JSON */
@@ -47,6 +47,8 @@ typedef enum {
         WIRE_FS_MOUNT,  /* + what WIRE_FS_FDS had */
         /* usbox-fs → launcher */
         WIRE_FS_READY, /* confined and serving */
+        /* supervisor → who called run --detach */
+        WIRE_DETACHED, /* (s) the command runs, in the box of this id */
         /* a verb → launcher, over the control socket */
         WIRE_CTL_SIGNAL,  /* (i) to the command */
         WIRE_CTL_STOP,    /* (u) the stop signal, and SIGKILL so many milliseconds later; EXITED comes */

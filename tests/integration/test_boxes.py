@@ -51,7 +51,8 @@ def boxes(box):
         if one.proc.poll() is None:
             one.proc.kill()
         one.proc.communicate()
-    names = [b["name"] or b["id"] for b in wait_until(lambda: all(b["state"] != "running" for b in box.ps("-a")) and box.ps("-a")) or []]
+    wait_until(lambda: not [b for b in box.ps("-a") if b["state"] == "running"])
+    names = [b["id"] for b in box.ps("-a")]
     if names:
         box.usbox("rm", *names).ok()
 

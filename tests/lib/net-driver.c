@@ -2,7 +2,7 @@
 /*
  * net-driver: usbox-net without the launcher, for tests.
  *
- * net-driver [--mtu N] [--no-ipv6] [--verbose] [--best-effort] [--no-tap] [-p PROTO,HOST,PORT,BOX,PORT]... USBOX-NET CMD...
+ * net-driver [--mtu N] [--no-ipv6] [--no-fast-path] [--verbose] [--best-effort] [--no-tap] [-p PROTO,HOST,PORT,BOX,PORT]... USBOX-NET CMD...
  *
  * Starts USBOX-NET in the network namespace that it is called in, makes a user and a network namespace with a TAP for itself,
  * hands that over, prints "ready PROTO HOST PORT BOX PORT ..." lines and "pid N" on descriptor 1, and runs CMD in the
@@ -105,6 +105,8 @@ int main(int argc, char **argv) {
                         config->verbose = true;
                 else if (g_str_equal(argv[i], "--best-effort"))
                         config->best_effort_confine = true;
+                else if (g_str_equal(argv[i], "--no-fast-path"))
+                        config->fast_path = false;
                 else if (g_str_equal(argv[i], "--no-tap"))
                         with_tap = false;
                 else if (g_str_equal(argv[i], "-p"))
@@ -127,8 +129,10 @@ int main(int argc, char **argv) {
         int tap = make_tap(config);
         if (with_tap) {
                 /* When usbox-net has ended already, its error is still to be read. */
-                (void) wire_send(wire[0], WIRE_NET_TAP, NULL, &tap, 1, NULL);
+                int netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+                (void) wire_send(wire[0], WIRE_NET_TAP, NULL, (int[]){ tap, netns }, 2, NULL);
                 close(tap);
+                close(netns);
         }
         if (with_tap && !wire_expect(wire[0], "usbox-net", WIRE_NET_READY, &ready, &error))
                 die(EXIT_NET, error);

@@ -45,6 +45,7 @@ static void set_up(Fixture *f, gconstpointer unused) {
         host->data_free = G_GUINT64_CONSTANT(100) << 30;
         host->runtime_dir = g_strdup("/run/user/1000");
         host->runtime_dir_ok = true;
+        host->boxes_runtime = g_strdup("/run/user/1000/usbox");
         put(f, "/etc/os-release", "ID=debian\nVERSION_ID=\"12\"\n");
         put(f, "/etc/subuid", "anna:100000:65536\n");
         put(f, "/etc/subgid", "anna:100000:65536\n");
@@ -358,12 +359,14 @@ static void test_network(Fixture *f, gconstpointer unused) {
 static void test_soft_losses(Fixture *f, gconstpointer unused) {
         f->host->landlock_abi = 0;
         f->host->runtime_dir_ok = false;
+        f->host->boxes_runtime_tmp = true;
         fail(f, TRIAL_BUS, ECONNREFUSED);
         put(f, "/sys/kernel/security/lsm", "lockdown,yama,apparmor\n");
         assert_missing(f, "");
         assert_mend(f, "landlock", "lsm=landlock,lockdown,yama,apparmor");
         assert_state(f, "bus", DOCTOR_DEGRADED);
         assert_state(f, "runtime-dir", DOCTOR_DEGRADED);
+        assert_state(f, "boxes-runtime", DOCTOR_INFO);
 }
 
 /* What the default root needs is missing without it, what an option needs is degraded. */

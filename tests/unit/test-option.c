@@ -100,7 +100,7 @@ static void test_bad_words(void) {
         assert_refused(WORDS("--disk", "-1", "cmd"), "--disk: '-1' is not a size", NULL);
         assert_refused(WORDS("--disk", "1e3", "cmd"), "--disk: '1e3' is not a size", NULL);
         assert_refused(WORDS("--gpus", "x", "cmd"), "unknown option", NULL);
-        assert_refused(WORDS("-d", "cmd"), "unknown option '-d'", NULL);
+        assert_refused(WORDS("-Z", "cmd"), "unknown option '-Z'", NULL);
         assert_refused(WORDS("-iZt", "cmd"), "unknown option '-Z'", NULL);
         assert_refused(WORDS("--bad\n\033[31m", "cmd"), "unknown option '--bad\\n\\x1b[31m'", NULL);
         assert_refused(WORDS("-\303\244", "cmd"), "unknown option '-\303\244'", NULL);

@@ -93,6 +93,8 @@ static GVariant *sample_body(WireType type) {
         const char *signature = wire_type_signature(type);
         if (g_str_equal(signature, "(i)"))
                 return g_variant_new("(i)", -7);
+        if (g_str_equal(signature, "(s)"))
+                return g_variant_new("(s)", "text");
         if (g_str_equal(signature, "(u)"))
                 return g_variant_new("(u)", 7);
         if (g_str_equal(signature, "(iisss)"))
@@ -325,7 +327,7 @@ static void test_expect(Wire *w, gconstpointer data) {
         g_assert_true(wire_expect(w->ends[1], "launcher", WIRE_GO, &m, &error));
         wire_message_clear(&m);
 
-        send_typed(w->ends[0], WIRE_NET_TAP, NULL, 0, 1); /* of another type: its descriptor goes with it */
+        send_typed(w->ends[0], WIRE_NET_TAP, NULL, 0, 2); /* of another type: its descriptor goes with it */
         g_assert_false(wire_expect(w->ends[1], "launcher", WIRE_GO, &m, &error));
         g_assert_cmpstr(error->message, ==, "launcher said NET_TAP, not GO: Protocol error");
         g_clear_error(&error);

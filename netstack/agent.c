@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The agent: the one process that has rights over the box's network namespace while the box runs.
+ *
+ * Role: a fork of usbox-net. Privileges: CAP_NET_ADMIN of the box's outer user namespace, which counts for the box's network alone; on
+ * the host none but the caller's, and a filter that leaves no call to use them. Threads: one. Order: forked before usbox-net confines itself; waits
+ * for the namespace, which comes with the TAP.
+ *
+ * Why a process apart. A socket is born in its maker's network namespace, and netfilter looks at the rights of who opened a socket and of
+ * who sends: usbox-net, which parses what the box sends, has its sockets on the host and no right anywhere. So what
+ * needs either is done here, by a process that reads nothing but usbox-net's requests: two words. It is of the host's pid namespace: the payload can
+ * neither see, signal nor trace it. Not the launcher's fork in the box does this, since such one would be visible there, and
+ * since the box need not wait for it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/nsfs.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/confine.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/sys.h"
+#include "net-agent-seccomp.h" /* made from agent-seccomp.json */
+#include "netstack/agent.h"
+
+#define TEXT_MAX 256
+
+/* A request; with JOIN comes the network namespace. */
+typedef struct {
+        enum { AGENT_JOIN = 1, AGENT_MAKE_SOCKETS } op;
+        int family; /* MAKE_SOCKETS: AF_INET, AF_INET6; JOIN: AF_INET6 where the box has that as well */
+} Request;
+
+/* An answer, with descriptors. */
+typedef struct {
+        int family;
+        int errnum; /* JOIN: 0, or why not */
+        char text[TEXT_MAX];
+} Answer;
+
+/* --- both sides ---------------------------------------------------------------------------------------------------- */
+
+typedef union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int) * AGENT_SOCKETS)];
+} Control;
+
+static bool send_fds(int fd, const void *data, size_t len, const int *fds, size_t n_fds) {
+        struct iovec iov = { .iov_base = (void *) data, .iov_len = len };
+        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+        Control control = { 0 };
+        ssize_t n;
+
+        if (n_fds > 0) {
+                msg.msg_control = &control;
+                msg.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
+                struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+                c->cmsg_level = SOL_SOCKET;
+                c->cmsg_type = SCM_RIGHTS;
+                c->cmsg_len = CMSG_LEN(sizeof(int) * n_fds);
+                memcpy(CMSG_DATA(c), fds, sizeof(int) * n_fds);
+        }
+        do
+                n = sendmsg(fd, &msg, MSG_NOSIGNAL);
+        while (n < 0 && errno == EINTR);
+        return n == (ssize_t) len;
+}
+
+/* Returns the number of descriptors, the caller's; -1 where nothing (or not len bytes) came. */
+static int receive_fds(int fd, void *data, size_t len, int ret_fds[AGENT_SOCKETS]) {
+        struct iovec iov = { .iov_base = data, .iov_len = len };
+        Control control;
+        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+        int count = 0;
+        ssize_t n;
+
+        do
+                n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+        while (n < 0 && errno == EINTR);
+        if (n < 0)
+                return -1;
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
+                if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+                        continue;
+                count = (int) ((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+                memcpy(ret_fds, CMSG_DATA(c), sizeof(int) * (size_t) count);
+        }
+        if (n == (ssize_t) len)
+                return count;
+        while (count > 0)
+                close(ret_fds[--count]);
+        return -1;
+}
+
+/* --- the agent ----------------------------------------------------------------------------------------------------- */
+
+static bool is_own_userns(int userns) {
+        struct stat own, other;
+        return stat("/proc/self/ns/user", &own) == 0 && fstat(userns, &other) == 0 && own.st_dev == other.st_dev && own.st_ino == other.st_ino;
+}
+
+/* Into the user namespace that the network namespace belongs to, in which whoever made it has all rights (user_namespaces(7)), and
+ * into that. Where it belongs to our own, the rights have to be there. */
+static bool enter(int netns, GError **error) {
+        _cleanup_close_ int userns = ioctl(netns, NS_GET_USERNS);
+        if (userns < 0)
+                return err_set(error, errno, "user namespace of the network namespace");
+        if (!is_own_userns(userns) && setns(userns, CLONE_NEWUSER) < 0)
+                return err_set(error, errno, "enter the user namespace");
+        if (setns(netns, CLONE_NEWNET) < 0)
+                return err_set(error, errno, "enter the network namespace");
+        return true;
+}
+
+static bool confine_agent(pid_t parent, GError **error) {
+        const uint32_t keep = 1u << CAP_NET_ADMIN;
+        struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+        struct __user_cap_data_struct data[2] = { { .effective = keep, .permitted = keep } };
+
+        if (syscall(SYS_capset, &header, data) < 0)
+                return err_set(error, errno, "drop capabilities");
+        return confine_self(error) && confine_die_with_parent(parent, error) &&
+               confine_seccomp(net_agent_seccomp, G_N_ELEMENTS(net_agent_seccomp), error);
+}
+
+static void serve_join(int wire, pid_t parent, bool ipv6, int netns) {
+        int fds[DIVERT_FDS_MAX];
+        g_autoptr(GError) error = NULL;
+        Answer answer = { 0 };
+        size_t n = 0;
+
+        if (netns >= 0 && enter(netns, &error) && divert_set_up(ipv6, fds, &error) && confine_agent(parent, &error))
+                while (n < DIVERT_FDS_MAX && fds[n] >= 0)
+                        n++;
+        if (error) {
+                answer.errnum = err_get_errno(error) ? err_get_errno(error) : EIO;
+                g_strlcpy(answer.text, error->message, sizeof answer.text);
+        }
+        if (!send_fds(wire, &answer, sizeof answer, fds, n) || error)
+                _exit(EXIT_FAILURE);
+        for (size_t i = 0; i < n; i++)
+                close(fds[i]);
+        close(netns);
+}
+
+static void serve_sockets(int wire, int family) {
+        bool v4 = family == AF_INET;
+        Answer answer = { .family = family };
+        int fds[AGENT_SOCKETS], on = 1;
+        size_t n = 0;
+
+        while (n < AGENT_SOCKETS) {
+                fds[n] = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+                if (fds[n] < 0)
+                        break;
+                if (setsockopt(fds[n], v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TRANSPARENT : IPV6_TRANSPARENT, &on, sizeof on) < 0) {
+                        close(fds[n]);
+                        break;
+                }
+                n++;
+        }
+        if (!send_fds(wire, &answer, sizeof answer, fds, n))
+                _exit(EXIT_FAILURE);
+        while (n > 0)
+                close(fds[--n]);
+}
+
+static _Noreturn void agent_main(int wire, pid_t parent) {
+        g_autoptr(GError) error = NULL;
+        int keep[1] = { wire }, fds[AGENT_SOCKETS], n;
+        Request request;
+
+        (void) prctl(PR_SET_NAME, "usbox-net-agent", 0, 0, 0);
+        if (!confine_die_with_parent(parent, &error) || !fd_keep_only(keep, 1))
+                _exit(EXIT_FAILURE);
+        wire = keep[0];
+        while ((n = receive_fds(wire, &request, sizeof request, fds)) >= 0) {
+                if (request.op == AGENT_JOIN && n == 1)
+                        serve_join(wire, parent, request.family == AF_INET6, fds[0]);
+                else if (request.op == AGENT_MAKE_SOCKETS && n == 0)
+                        serve_sockets(wire, request.family == AF_INET6 ? AF_INET6 : AF_INET);
+                else
+                        break;
+        }
+        _exit(EXIT_SUCCESS);
+}
+
+/* --- usbox-net ----------------------------------------------------------------------------------------------------- */
+
+int agent_start(GError **error) {
+        pid_t parent = getpid();
+        int ends[2];
+
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
+                err_set(error, errno, "socketpair");
+                return -1;
+        }
+        pid_t pid = fork();
+        if (pid == 0)
+                agent_main(ends[1], parent);
+        int saved = errno;
+        close(ends[1]);
+        if (pid < 0) {
+                close(ends[0]);
+                err_set(error, saved, "fork the agent");
+                return -1;
+        }
+        return ends[0];
+}
+
+bool agent_join(int agent, int netns, bool ipv6, int ret_fds[DIVERT_FDS_MAX], GError **error) {
+        const Request request = { .op = AGENT_JOIN, .family = ipv6 ? AF_INET6 : AF_INET };
+        int fds[AGENT_SOCKETS];
+        Answer answer;
+
+        if (!send_fds(agent, &request, sizeof request, &netns, 1))
+                return err_set(error, errno, "speak to the agent");
+        int n = receive_fds(agent, &answer, sizeof answer, fds);
+        if (n < 0)
+                return err_set(error, 0, "the agent has ended");
+        answer.text[TEXT_MAX - 1] = '\0';
+        if (answer.errnum != 0)
+                return err_set(error, 0, "%s", answer.text);
+        for (int i = 0; i < DIVERT_FDS_MAX; i++)
+                ret_fds[i] = i < n ? fds[i] : -1;
+        return true;
+}
+
+bool agent_ask_sockets(int agent, int family) {
+        const Request request = { .op = AGENT_MAKE_SOCKETS, .family = family };
+        return send_fds(agent, &request, sizeof request, NULL, 0);
+}
+
+int agent_take_sockets(int agent, int *ret_family, int ret_fds[AGENT_SOCKETS]) {
+        Answer answer;
+        int n = receive_fds(agent, &answer, sizeof answer, ret_fds);
+        *ret_family = n >= 0 ? answer.family : AF_UNSPEC;
+        return n;
+}

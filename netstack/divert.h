@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * How the box's TCP is led into sockets of its own network namespace: rules and routes there, and the sockets that the TCP fast path needs
+ * from it. fastpath.c says how they work together.
+ */
+
+/* Where a SYN that is to be held goes to on the TAP: what else comes from there is for libslirp. */
+#define DIVERT_MAC ((const uint8_t[6]){ 0x52, 0x55, 10, 0, 2, 4 })
+
+typedef enum {
+        DIVERT_LISTENER_IPV4, /* gets the connections: their local address is the one that was asked for */
+        DIVERT_RAW_IPV4,      /* puts a SYN that was held on its way: IP packets, headers included */
+        DIVERT_LISTENER_IPV6, /* these two only where the box has IPv6 */
+        DIVERT_RAW_IPV6,
+        DIVERT_FDS_MAX,
+} DivertFd;
+
+/* Make it all, in the network namespace of the caller, who needs CAP_NET_ADMIN and CAP_NET_RAW there. Nothing of it takes effect unless all is
+ * made. The descriptors are the caller's. */
+bool divert_set_up(bool ipv6, int ret_fds[DIVERT_FDS_MAX], GError **error);

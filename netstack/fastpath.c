@@ -1,0 +1,437 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The TCP fast path: the box's connections by the kernel's TCP on both sides, without a frame in between.
+ *
+ * Role: usbox-net. Privileges: none. Threads: one. Order: beside libslirp, behind the same policy.
+ *
+ * The story of a connection. A program in the box calls connect(2). The rules that the agent has set (divert.c) let the SYN out to the TAP,
+ * like any frame, and there it stays: nobody answers yet. usbox-net connects to the same address on the host's side. When that has
+ * succeeded, the very SYN is put back on its way by a raw socket that was born in the box's network namespace, and this time the rules lead
+ * it to a listener of ours there. The box's kernel completes the handshake with itself, accept(2) gives us a socket whose local address is the
+ * one that the program asked for, and from then on the two sockets are a splice. If the host's side fails, the SYN is answered by what a
+ * router or the peer would say, a RST or an ICMP error; silence is answered by silence. So connect(2) in the box says what it would say on the
+ * host, and at the time at which it would.
+ *
+ *      box's socket ⇄ lo ⇄ accepted socket ⇄ splice ⇄ connected socket ⇄ host's kernel
+ *
+ * Neither needs a right: a raw socket asks for it when it is made, not when it sends. NFQUEUE, the usual way to hold a packet, does: it would
+ * take another process's turn for each verdict. And as no address is translated, no connection is tracked: getpeername(2) in the
+ * box says what was asked for because that is so.
+ *
+ * What the box could do to all this: connect to the listener itself, or send a SYN that looks like one of these. A connection for which
+ * no SYN was held, judged and connected is reset. The handshake after a SYN's release runs within the call that sends it,
+ * so a connection that has not come a moment later never will: its program has gone.
+ *
+ * Retransmitted SYNs find the one that is held, by addresses, ports and sequence number. Another sequence number is another
+ * connection: what the box's kernel has forgotten of an older one is reset.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "netstack/fastpath.h"
+#include "netstack/reply.h"
+
+/* A SYN with all its options, and some data of TCP fast open. Larger ones are dropped; the box's kernel sends the next without data. */
+#define SYN_MAX 2048
+
+/* SYNs that wait for the host's side at once. More are dropped, as by a full backlog: the box's kernel sends them again. */
+#define CONNECTING_MAX 4096
+
+/* ms after which a connection that should have come has not. */
+#define ACCEPT_TIME 3000
+
+/* ms for which listeners are left alone when there is no descriptor for a connection. */
+#define LISTEN_PAUSE 200
+
+typedef struct {
+        EventSource source;
+        FastPath *fastpath;
+        int fd, raw, family;
+} Listener;
+
+typedef enum {
+        FLOW_CONNECTING, /* the host's side: the SYN is held */
+        FLOW_ACCEPTING,  /* the SYN was let go */
+        FLOW_OPEN,
+} FlowState;
+
+typedef struct {
+        AccountKey key;
+        FlowState state;
+        FastPath *fastpath;
+        Splice splice;
+        uint32_t isn;
+        uint8_t *syn; /* the frame, until it is open */
+        size_t syn_len;
+        int64_t deadline; /* ACCEPTING */
+        GList link;       /* ACCEPTING: in fastpath->accepting */
+        AccountFlow *account;
+} Flow;
+
+struct FastPath {
+        Events *events;
+        SplicePipes *pipes;
+        Account *account;
+        FastPathSend send;
+        void *send_data;
+        Listener listeners[2]; /* IPv4, IPv6 */
+        GHashTable *flows;     /* Flow, by its key */
+        guint connecting;
+        GQueue accepting; /* of Flow *, by deadline */
+        EventTimer timer; /* the first deadline, or listeners' end of pause */
+        bool paused;
+};
+
+static guint key_hash(gconstpointer p) {
+        const AccountKey *key = p;
+        uint32_t words[4], hash = ((uint32_t) key->sport << 16) ^ key->dport;
+
+        memcpy(words, &key->dst, sizeof words);
+        for (size_t i = 0; i < G_N_ELEMENTS(words); i++)
+                hash = (hash ^ words[i]) * 0x9e3779b1u;
+        return hash ^ (hash >> 15);
+}
+
+static gboolean key_equal(gconstpointer p, gconstpointer q) {
+        const AccountKey *a = p, *b = q;
+        return a->sport == b->sport && a->dport == b->dport && a->family == b->family && address_same(&a->dst, &b->dst) &&
+               address_same(&a->src, &b->src);
+}
+
+static void flow_set_state(Flow *flow, FlowState state) {
+        FastPath *f = flow->fastpath;
+
+        f->connecting -= flow->state == FLOW_CONNECTING;
+        if (flow->state == FLOW_ACCEPTING)
+                g_queue_unlink(&f->accepting, &flow->link);
+        flow->state = state;
+        if (state == FLOW_ACCEPTING) {
+                flow->deadline = events_now(f->events) + ACCEPT_TIME;
+                flow->link = (GList){ .data = flow };
+                g_queue_push_tail_link(&f->accepting, &flow->link);
+                if (f->timer.at < 0)
+                        f->timer.at = flow->deadline;
+        }
+}
+
+/* What the splice has moved since the last time. */
+static void on_moved(Splice *splice) {
+        Flow *flow = EVENTS_OWNER(splice, Flow, splice);
+        SpliceSide *out = &splice->side[SPLICE_BOX], *in = &splice->side[SPLICE_HOST];
+
+        account_moved(flow->account, out->bytes, out->pieces, in->bytes, in->pieces);
+        out->bytes = out->pieces = in->bytes = in->pieces = 0;
+}
+
+/* It is over. Its sockets are closed already, or are reset now. */
+static void flow_end(Flow *flow, const char *how) {
+        on_moved(&flow->splice);
+        account_end(flow->fastpath->account, flow->account, how);
+        splice_close(&flow->splice, true);
+        flow_set_state(flow, FLOW_OPEN);
+        g_hash_table_remove(flow->fastpath->flows, &flow->key);
+        g_free(flow->syn);
+        g_free(flow);
+}
+
+static void on_ended(Splice *splice, const char *how) {
+        flow_end(EVENTS_OWNER(splice, Flow, splice), how);
+}
+
+/* The SYN's answer, if there is one to what happened on the host's side. */
+static void answer_syn(const Flow *flow, int errnum) {
+        uint8_t reply[REPLY_MAX];
+        Packet packet;
+        ReplyKind kind;
+
+        switch (errnum) {
+        case ECONNREFUSED:
+        case ECONNRESET:
+                kind = REPLY_RESET;
+                break;
+        case ENETUNREACH:
+        case ENETDOWN:
+        case EADDRNOTAVAIL:
+                kind = REPLY_NO_NETWORK;
+                break;
+        case EACCES:
+        case EPERM:
+                kind = REPLY_PROHIBITED;
+                break;
+        case ETIMEDOUT:
+                return; /* the box's own connect(2) has the same patience */
+        default:
+                kind = REPLY_NO_HOST;
+                break;
+        }
+        if (!packet_parse(flow->syn, flow->syn_len, &packet))
+                return;
+        size_t n = reply_with(kind, &packet, reply);
+        if (n > 0)
+                flow->fastpath->send(reply, n, flow->fastpath->send_data);
+}
+
+/* AccountCut */
+static void cut(AccountFlow *account, void *carrier) {
+        Flow *flow = carrier;
+
+        if (flow->state == FLOW_CONNECTING)
+                answer_syn(flow, ECONNREFUSED);
+        flow_end(flow, "denied");
+}
+
+/* Put the SYN on its way again. */
+static void release_syn(const Flow *flow) {
+        const FastPath *f = flow->fastpath;
+        const uint8_t *packet = flow->syn + PACKET_ETH_LEN;
+        size_t len = flow->syn_len - PACKET_ETH_LEN;
+        struct sockaddr_in in = { .sin_family = AF_INET };
+        struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_addr = flow->key.dst };
+
+        /* A SYN that is lost here comes again. */
+        if (flow->key.family == AF_INET) {
+                memcpy(&in.sin_addr, flow->key.dst.s6_addr + 12, 4);
+                (void) sendto(f->listeners[0].raw, packet, len, 0, (struct sockaddr *) &in, sizeof in);
+        } else {
+                (void) sendto(f->listeners[1].raw, packet, len, 0, (struct sockaddr *) &in6, sizeof in6);
+        }
+}
+
+static void reset_and_close(int fd) {
+        static const struct linger at_once = { .l_onoff = 1, .l_linger = 0 };
+        (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+        close(fd);
+}
+
+static void set_address(const struct sockaddr_storage *from, struct in6_addr *ret_addr, uint16_t *ret_port) {
+        if (from->ss_family == AF_INET) {
+                const struct sockaddr_in *in = (const struct sockaddr_in *) from;
+                *ret_addr = address_mapped((const uint8_t *) &in->sin_addr);
+                *ret_port = ntohs(in->sin_port);
+        } else {
+                const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *) from;
+                *ret_addr = in6->sin6_addr;
+                *ret_port = ntohs(in6->sin6_port);
+        }
+}
+
+/* A connection in the box's network: whose SYN was it? */
+static void take_connection(FastPath *f, int family, int fd, const struct sockaddr_storage *peer) {
+        AccountKey key = { .protocol = IPPROTO_TCP, .family = family };
+        struct sockaddr_storage local;
+        socklen_t len = sizeof local;
+
+        set_address(peer, &key.src, &key.sport);
+        Flow *flow = NULL;
+        if (getsockname(fd, (struct sockaddr *) &local, &len) == 0) {
+                set_address(&local, &key.dst, &key.dport);
+                flow = g_hash_table_lookup(f->flows, &key);
+        }
+        if (!flow || flow->state != FLOW_ACCEPTING) {
+                reset_and_close(fd);
+                return;
+        }
+        g_clear_pointer(&flow->syn, g_free);
+        flow_set_state(flow, FLOW_OPEN);
+        if (splice_watch_take(&flow->splice, SPLICE_BOX, fd, NULL))
+                splice_start(&flow->splice);
+        else
+                flow_end(flow, "refused");
+}
+
+static void set_paused(FastPath *f, bool paused) {
+        f->paused = paused;
+        for (size_t i = 0; i < G_N_ELEMENTS(f->listeners); i++)
+                if (f->listeners[i].fd >= 0)
+                        (void) events_change(f->events, &f->listeners[i].source, paused ? 0 : EPOLLIN);
+        if (paused)
+                f->timer.at = events_now(f->events) + LISTEN_PAUSE;
+}
+
+static void accept_all(Listener *listener) {
+        for (;;) {
+                struct sockaddr_storage peer;
+                socklen_t len = sizeof peer;
+                int fd = accept4(listener->fd, (struct sockaddr *) &peer, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+                if (fd >= 0)
+                        take_connection(listener->fastpath, listener->family, fd, &peer);
+                else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+                        set_paused(listener->fastpath, true);
+                        return;
+                } else if (errno != EINTR && errno != ECONNABORTED)
+                        return;
+        }
+}
+
+static void on_listener(EventSource *source, uint32_t events) {
+        accept_all(EVENTS_OWNER(source, Listener, source));
+}
+
+static void on_timer(EventTimer *timer) {
+        FastPath *f = EVENTS_OWNER(timer, FastPath, timer);
+
+        if (f->paused)
+                set_paused(f, false);
+        while (f->accepting.head) {
+                Flow *flow = f->accepting.head->data;
+                if (flow->deadline > events_now(f->events)) {
+                        timer->at = flow->deadline;
+                        break;
+                }
+                flow_end(flow, "refused"); /* by its own program */
+        }
+}
+
+/* The host's side has an answer. */
+static void on_host(EventSource *source, uint32_t events) {
+        SpliceSide *side = EVENTS_OWNER(source, SpliceSide, source);
+        Flow *flow = EVENTS_OWNER(side->splice, Flow, splice);
+        FastPath *f = flow->fastpath;
+        int errnum = 0;
+        socklen_t len = sizeof errnum;
+
+        if (flow->state == FLOW_ACCEPTING) {
+                if (events & EPOLLERR)
+                        flow_end(flow, "reset");
+                return;
+        }
+        if (!(events & (EPOLLOUT | EPOLLERR | EPOLLHUP)))
+                return;
+        if (getsockopt(side->fd, SOL_SOCKET, SO_ERROR, &errnum, &len) < 0)
+                errnum = errno;
+        if (errnum != 0) {
+                answer_syn(flow, errnum);
+                flow_end(flow, errnum == ETIMEDOUT ? "timeout" : "refused");
+                return;
+        }
+        flow_set_state(flow, FLOW_ACCEPTING);
+        release_syn(flow);
+        accept_all(&f->listeners[flow->key.family == AF_INET6]);
+}
+
+static socklen_t set_sockaddr(struct sockaddr_storage *ret, const struct in6_addr *addr, uint16_t port) {
+        struct sockaddr_in *in = (struct sockaddr_in *) ret;
+        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *) ret;
+
+        *ret = (struct sockaddr_storage){ 0 };
+        if (address_is_mapped(addr)) {
+                in->sin_family = AF_INET;
+                in->sin_port = htons(port);
+                memcpy(&in->sin_addr, addr->s6_addr + 12, 4);
+                return sizeof *in;
+        }
+        in6->sin6_family = AF_INET6;
+        in6->sin6_port = htons(port);
+        in6->sin6_addr = *addr;
+        return sizeof *in6;
+}
+
+/* Start it; 0, or why it fails at once. */
+static int connect_host(Flow *flow, const struct in6_addr *to) {
+        struct sockaddr_storage addr;
+        socklen_t len = set_sockaddr(&addr, to, flow->key.dport);
+
+        int fd = socket(addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0)
+                return errno;
+        if (connect(fd, (struct sockaddr *) &addr, len) < 0 && errno != EINPROGRESS) {
+                int errnum = errno;
+                close(fd);
+                return errnum;
+        }
+        /* Connected already or not: the edge comes in either case. */
+        return splice_watch_take(&flow->splice, SPLICE_HOST, fd, on_host) ? 0 : errno;
+}
+
+bool fastpath_wants(const Packet *packet) {
+        return packet->protocol == IPPROTO_TCP && memcmp(packet->frame, DIVERT_MAC, 6) == 0;
+}
+
+/* Is there room for one more? Says so in the frame's stead. */
+static bool has_room(FastPath *f, const Packet *packet) {
+        uint8_t reply[REPLY_MAX];
+
+        if (packet->len > SYN_MAX || f->connecting >= CONNECTING_MAX)
+                return false;
+        if (splice_has_room(f->pipes))
+                return true;
+        size_t n = reply_with(REPLY_RESET, packet, reply);
+        if (n > 0)
+                f->send(reply, n, f->send_data);
+        log_step("no descriptors left: a connection is refused");
+        return false;
+}
+
+void fastpath_syn(FastPath *f, const Packet *packet, const PolicyDecision *decision) {
+        const AccountKey key = { .protocol = IPPROTO_TCP, .family = packet->family, .src = packet->src, .dst = packet->dst,
+                                 .sport = packet->sport, .dport = packet->dport };
+        uint32_t isn = packet_get32(packet->frame + packet->l4 + 4);
+
+        Flow *flow = g_hash_table_lookup(f->flows, &key);
+        if (flow && flow->isn == isn) {
+                if (flow->state == FLOW_ACCEPTING) {
+                        release_syn(flow);
+                        accept_all(&f->listeners[key.family == AF_INET6]);
+                }
+                return;
+        }
+        if (flow)
+                flow_end(flow, "reset");
+        if (!has_room(f, packet))
+                return;
+
+        flow = g_new0(Flow, 1);
+        *flow = (Flow){ .key = key, .state = FLOW_CONNECTING, .fastpath = f, .isn = isn, .syn = g_memdup2(packet->frame, packet->len), .syn_len = packet->len };
+        splice_init(&flow->splice, f->events, f->pipes);
+        flow->splice.ended = on_ended;
+        flow->splice.moved = on_moved;
+        flow->account = account_start(f->account, &key, decision, ACCOUNT_SPLICE, cut, flow);
+        g_hash_table_insert(f->flows, &flow->key, flow);
+        f->connecting++;
+        int errnum = connect_host(flow, &decision->to);
+        if (errnum != 0) {
+                answer_syn(flow, errnum);
+                flow_end(flow, "refused");
+        }
+}
+
+FastPath *fastpath_new_take(int fds[DIVERT_FDS_MAX], const FastPathParts *parts, GError **error) {
+        g_autoptr(FastPath) f = g_new0(FastPath, 1);
+
+        Events *events = parts->events;
+        *f = (FastPath){ .events = events, .pipes = parts->pipes, .account = parts->account, .send = parts->send, .send_data = parts->send_data,
+                         .timer = { .fire = on_timer, .at = -1 } };
+        f->flows = g_hash_table_new(key_hash, key_equal);
+        g_queue_init(&f->accepting);
+        events_add_timer(events, &f->timer);
+        for (int i = 0; i < 2; i++)
+                f->listeners[i] = (Listener){ .source = { .ready = on_listener, .fd = -1 }, .fastpath = f, .family = i == 0 ? AF_INET : AF_INET6,
+                                              .fd = fd_steal(&fds[2 * i]), .raw = fd_steal(&fds[2 * i + 1]) };
+        for (int i = 0; i < 2; i++)
+                if (f->listeners[i].fd >= 0 && !events_add(events, &f->listeners[i].source, f->listeners[i].fd, EPOLLIN)) {
+                        err_set(error, errno, "epoll_ctl");
+                        return NULL;
+                }
+        return g_steal_pointer(&f);
+}
+
+void fastpath_free(FastPath *f) {
+        if (!f)
+                return;
+        g_autoptr(GList) flows = g_hash_table_get_values(f->flows);
+        for (GList *l = flows; l; l = l->next)
+                flow_end(l->data, "closed");
+        g_hash_table_unref(f->flows);
+        for (int i = 0; i < 2; i++) {
+                events_remove(f->events, &f->listeners[i].source);
+                fd_closep(&f->listeners[i].fd);
+                fd_closep(&f->listeners[i].raw);
+        }
+        g_free(f);
+}

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Published TCP ports: connections from outside, led to a server in the box.
+ *
+ * Role: usbox-net. Privileges: none; opening a low port may need some. Threads: one. Order: listeners are opened before the confinement
+ * (later ones live), served by the loop once the agent is in the box's network.
+ *
+ * A connection that the host's listener has accepted gets a partner that was born in the box's network namespace: a socket of the agent's, which
+ * makes them by the dozen and ahead of need. It may be bound to any address (IP_TRANSPARENT), so the server in the box sees the client's own address
+ * and port; the rules of divert.c lead its answers back. Where the box could not tell such an address from its own network's, it sees the
+ * gateway's (forward_visible()), and another port where that one is taken or is a low one, for which the agent would need one right more.
+ *
+ * The client's connection stands before the server in the box is asked: if that refuses, the client gets a reset.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "netstack/address.h"
+#include "netstack/agent.h"
+#include "netstack/forward.h"
+#include "netstack/publish.h"
+
+/* ms for which listeners are left alone when there is no descriptor for a connection. */
+#define LISTEN_PAUSE 200
+
+#define BACKLOG 4096
+
+enum { V4, V6, FAMILIES };
+
+typedef struct {
+        EventSource source;
+        Publish *publish;
+        int fd, family; /* V4, V6 */
+        struct sockaddr_storage host, box;
+} Port;
+
+typedef struct {
+        Splice splice;
+        Publish *publish;
+        GList link; /* in publish->connections */
+} Connection;
+
+struct Publish {
+        Events *events;
+        SplicePipes *pipes;
+        int agent; /* -1: not started */
+        EventSource on_agent;
+        GPtrArray *ports; /* of Port * */
+        GQueue connections;
+        GArray *sockets[FAMILIES]; /* of int: the agent's, not used yet */
+        bool asked[FAMILIES];      /* more are on their way */
+        EventTimer timer;          /* the end of a pause */
+        bool accepting[FAMILIES];
+};
+
+static int af(int family) {
+        return family == V4 ? AF_INET : AF_INET6;
+}
+
+/* Listeners of which nothing can be accepted just now would make the loop spin. */
+static void set_accepting(Publish *p, int family, bool accepting) {
+        if (p->accepting[family] == accepting)
+                return;
+        p->accepting[family] = accepting;
+        for (guint i = 0; i < p->ports->len; i++) {
+                Port *port = p->ports->pdata[i];
+                if (port->family == family)
+                        (void) events_change(p->events, &port->source, accepting ? EPOLLIN : 0);
+        }
+}
+
+static void ask(Publish *p, int family) {
+        if (p->agent < 0 || p->asked[family] || p->sockets[family]->len > AGENT_SOCKETS / 2)
+                return;
+        p->asked[family] = agent_ask_sockets(p->agent, af(family));
+}
+
+static void connection_end(Connection *c, bool reset) {
+        splice_close(&c->splice, reset);
+        g_queue_unlink(&c->publish->connections, &c->link);
+        g_free(c);
+}
+
+static void on_ended(Splice *splice, const char *how) {
+        connection_end(EVENTS_OWNER(splice, Connection, splice), false);
+}
+
+/* The server in the box has answered. */
+static void on_box(EventSource *source, uint32_t events) {
+        SpliceSide *side = EVENTS_OWNER(source, SpliceSide, source);
+        int errnum = 0;
+        socklen_t len = sizeof errnum;
+
+        if (!(events & (EPOLLOUT | EPOLLERR | EPOLLHUP)))
+                return;
+        if (getsockopt(side->fd, SOL_SOCKET, SO_ERROR, &errnum, &len) == 0 && errnum == 0)
+                splice_start(side->splice);
+        else
+                connection_end(EVENTS_OWNER(side->splice, Connection, splice), true);
+}
+
+/* The client's side, as long as the box's has not answered: what it says is looked at by splice_start(). */
+static void on_client(EventSource *source, uint32_t events) {
+        SpliceSide *side = EVENTS_OWNER(source, SpliceSide, source);
+        if (events & EPOLLERR)
+                connection_end(EVENTS_OWNER(side->splice, Connection, splice), true);
+}
+
+static socklen_t make_address(int family, const struct in6_addr *addr, uint16_t port, struct sockaddr_storage *ret) {
+        struct sockaddr_in *in = (struct sockaddr_in *) ret;
+        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *) ret;
+
+        *ret = (struct sockaddr_storage){ .ss_family = (sa_family_t) af(family) };
+        if (family == V4) {
+                in->sin_port = htons(port);
+                memcpy(&in->sin_addr, addr->s6_addr + 12, 4);
+                return sizeof *in;
+        }
+        in6->sin6_port = htons(port);
+        in6->sin6_addr = *addr;
+        return sizeof *in6;
+}
+
+/* From the client's address to the server in the box. False with errno. */
+static bool connect_box(const Port *port, int fd, const struct sockaddr_storage *client) {
+        struct sockaddr_storage from;
+        struct in6_addr addr;
+        uint16_t number;
+
+        forward_visible(client, &addr, &number);
+        socklen_t len = make_address(port->family, &addr, number, &from);
+        if (bind(fd, (struct sockaddr *) &from, len) < 0) {
+                len = make_address(port->family, &addr, 0, &from);
+                if (bind(fd, (struct sockaddr *) &from, len) < 0)
+                        return false;
+        }
+        return connect(fd, (const struct sockaddr *) &port->box, len) == 0 || errno == EINPROGRESS;
+}
+
+static void take_client(const Port *port, int client_fd, const struct sockaddr_storage *client) {
+        Publish *p = port->publish;
+        GArray *sockets = p->sockets[port->family];
+        int fd = g_array_index(sockets, int, sockets->len - 1);
+
+        g_array_set_size(sockets, sockets->len - 1);
+        Connection *c = g_new0(Connection, 1);
+        c->publish = p;
+        c->link.data = c;
+        g_queue_push_tail_link(&p->connections, &c->link);
+        splice_init(&c->splice, p->events, p->pipes);
+        c->splice.ended = on_ended;
+        if (!splice_watch_take(&c->splice, SPLICE_HOST, client_fd, on_client)) {
+                close(fd);
+                connection_end(c, true);
+        } else if (!connect_box(port, fd, client)) {
+                close(fd);
+                connection_end(c, true);
+        } else if (!splice_watch_take(&c->splice, SPLICE_BOX, fd, on_box)) {
+                connection_end(c, true);
+        }
+}
+
+static void pause_all(Publish *p) {
+        for (int i = 0; i < FAMILIES; i++)
+                set_accepting(p, i, false);
+        if (p->timer.at < 0)
+                log_step("no descriptors left: published ports wait");
+        p->timer.at = events_now(p->events) + LISTEN_PAUSE;
+}
+
+static void on_port(EventSource *source, uint32_t events) {
+        const Port *port = EVENTS_OWNER(source, Port, source);
+        Publish *p = port->publish;
+
+        while (p->sockets[port->family]->len > 0) {
+                struct sockaddr_storage client = { 0 };
+                socklen_t len = sizeof client;
+
+                if (!splice_has_room(p->pipes)) {
+                        pause_all(p);
+                        return;
+                }
+                int fd = accept4(port->fd, (struct sockaddr *) &client, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+                if (fd >= 0)
+                        take_client(port, fd, &client);
+                else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+                        pause_all(p);
+                        return;
+                } else if (errno != EINTR && errno != ECONNABORTED)
+                        break;
+        }
+        ask(p, port->family);
+        if (p->sockets[port->family]->len == 0)
+                set_accepting(p, port->family, false); /* until there are more */
+}
+
+static void on_timer(EventTimer *timer) {
+        Publish *p = EVENTS_OWNER(timer, Publish, timer);
+        for (int i = 0; i < FAMILIES; i++) {
+                set_accepting(p, i, p->sockets[i]->len > 0);
+                ask(p, i);
+        }
+}
+
+static void on_agent(EventSource *source, uint32_t events) {
+        Publish *p = EVENTS_OWNER(source, Publish, on_agent);
+        int fds[AGENT_SOCKETS], family;
+
+        int n = agent_take_sockets(p->agent, &family, fds);
+        if (n < 0) {
+                log_note("the agent has ended: no more connections to published ports");
+                events_remove(p->events, &p->on_agent);
+                return;
+        }
+        int which = family == AF_INET ? V4 : V6;
+        p->asked[which] = false;
+        g_array_append_vals(p->sockets[which], fds, (guint) n);
+        if (n > 0)
+                set_accepting(p, which, true);
+        else
+                p->timer.at = events_now(p->events) + LISTEN_PAUSE; /* it has no descriptors left: asked again then */
+}
+
+static void port_free(Port *port) {
+        events_remove(port->publish->events, &port->source);
+        fd_closep(&port->fd);
+        g_free(port);
+}
+
+Publish *publish_new(Events *events, SplicePipes *pipes) {
+        Publish *p = g_new0(Publish, 1);
+
+        *p = (Publish){ .events = events, .pipes = pipes, .agent = -1, .on_agent = { .ready = on_agent, .fd = -1 },
+                        .timer = { .fire = on_timer, .at = -1 } };
+        p->ports = g_ptr_array_new_with_free_func((GDestroyNotify) port_free);
+        g_queue_init(&p->connections);
+        for (int i = 0; i < FAMILIES; i++)
+                p->sockets[i] = g_array_new(false, false, sizeof(int));
+        events_add_timer(events, &p->timer);
+        return p;
+}
+
+void publish_free(Publish *p) {
+        if (!p)
+                return;
+        while (p->connections.head)
+                connection_end(p->connections.head->data, false);
+        g_ptr_array_unref(p->ports);
+        for (int i = 0; i < FAMILIES; i++) {
+                for (guint k = 0; k < p->sockets[i]->len; k++)
+                        close(g_array_index(p->sockets[i], int, k));
+                g_array_unref(p->sockets[i]);
+        }
+        events_remove(p->events, &p->on_agent);
+        g_free(p);
+}
+
+guint16 publish_open(Publish *p, const NetPublish *publish, GError **error) {
+        struct sockaddr_storage host, box;
+        socklen_t len = net_publish_host(publish, &host);
+        int on = 1;
+
+        net_publish_box(publish, &box);
+        _cleanup_close_ int fd = socket(host.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+            (host.ss_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) < 0) ||
+            bind(fd, (struct sockaddr *) &host, len) < 0 || listen(fd, BACKLOG) < 0 || getsockname(fd, (struct sockaddr *) &host, &len) < 0) {
+                net_publish_failed(publish, errno, error);
+                return 0;
+        }
+
+        Port *port = g_new0(Port, 1);
+        *port = (Port){ .source = { .ready = on_port, .fd = -1 }, .publish = p, .family = host.ss_family == AF_INET ? V4 : V6, .host = host, .box = box };
+        port->fd = fd_steal(&fd);
+        g_ptr_array_add(p->ports, port);
+        if (!events_add(p->events, &port->source, port->fd, p->accepting[port->family] ? EPOLLIN : 0)) {
+                net_publish_failed(publish, errno, error);
+                g_ptr_array_remove_fast(p->ports, port);
+                return 0;
+        }
+        ask(p, port->family);
+        return net_sockaddr_port(&host);
+}
+
+bool publish_close(Publish *p, const NetPublish *publish) {
+        struct sockaddr_storage host;
+        socklen_t len = net_publish_host(publish, &host);
+
+        for (guint i = 0; i < p->ports->len; i++) {
+                const Port *port = p->ports->pdata[i];
+                if (memcmp(&port->host, &host, len) == 0)
+                        return g_ptr_array_remove_index_fast(p->ports, i);
+        }
+        return false;
+}
+
+bool publish_start(Publish *p, int agent, GError **error) {
+        p->agent = agent;
+        if (!events_add(p->events, &p->on_agent, agent, EPOLLIN))
+                return err_set(error, errno, "epoll_ctl");
+        for (guint i = 0; i < p->ports->len; i++)
+                ask(p, ((const Port *) p->ports->pdata[i])->family);
+        return true;
+}
