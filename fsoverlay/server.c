@@ -28,13 +28,16 @@
 #include "base/log.h"
 #include "fsoverlay/ops.h"
 #include "fsoverlay/server.h"
+#include "fsoverlay/turns.h"
 
 #define MAX_PAGES 256u /* of a request: 1 MiB, the kernel's own most (FUSE_MAX_MAX_PAGES) */
 #define MAX_WRITE (MAX_PAGES * 4096u)
 #define BUFFER_SIZE (MAX_WRITE + 8192u)
+#define MUCH (64u * 1024) /* bytes */
 
 struct Server {
         Fs *fs;
+        Turns *turns;
         pthread_t *threads;
         unsigned n_threads;
         int end_fd;
@@ -202,15 +205,35 @@ typedef struct {
         void *in, *out;
 } Worker;
 
+/* Requests that wait for a disk, or move much. Of the rest few do: something is copied up, or was not in the cache. */
+static bool may_take_long(const struct fuse_in_header *head, const void *in) {
+        switch (head->opcode) {
+        case FUSE_READ:
+                return ((const struct fuse_read_in *) in)->size >= MUCH;
+        case FUSE_WRITE:
+                return head->len >= MUCH;
+        case FUSE_FSYNC:
+        case FUSE_FSYNCDIR:
+        case FUSE_FALLOCATE:
+        case FUSE_COPY_FILE_RANGE:
+                return true;
+        default:
+                return false;
+        }
+}
+
 static void *worker_main(void *arg) {
         g_autofree Worker *w = arg;
         Fs *fs = w->server->fs;
+        Turns *turns = w->server->turns;
 
         /* The umask is a thread's own then: that of the request's maker is set before something is made. */
         bool own_umask = unshare(CLONE_FS) == 0;
         if (!own_umask)
                 log_step("unshare(CLONE_FS): %s", g_strerror(errno));
+        turns_enter(turns);
         for (;;) {
+                turns_await(turns);
                 ssize_t n = read(fs->dev, w->in, BUFFER_SIZE);
                 if (n < 0) {
                         if (errno == EINTR || errno == EAGAIN || errno == ENOENT)
@@ -227,8 +250,11 @@ static void *worker_main(void *arg) {
                               .in_len = (size_t) n - sizeof(struct fuse_in_header),
                               .out = w->out,
                               .out_size = BUFFER_SIZE };
+                uint64_t begun = turns_begin(turns, r.head->pid, may_take_long(r.head, r.in));
                 handle(&r);
+                turns_end(turns, begun);
         }
+        turns_close(turns);
         uint64_t one = 1;
         (void) !write(w->server->end_fd, &one, sizeof one);
         munmap(w->in, BUFFER_SIZE);
@@ -268,6 +294,11 @@ Server *server_start(Fs *fs, unsigned threads, GError **error) {
                 return NULL;
         }
         fs->counts = calloc(G_N_ELEMENTS(operations), sizeof *fs->counts);
+        s->turns = turns_new(fs->dev);
+        if (!fs->counts || !s->turns) {
+                err_set(error, ENOMEM, "start");
+                return NULL;
+        }
         for (unsigned i = 0; i < threads; i++)
                 if (!start_thread(s, error)) {
                         if (s->n_threads == 0)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from conftest import SANITIZED, SERVER, cannot, libc
+from conftest import SANITIZED, SERVER, SLOW, cannot, libc
 
 pytestmark = pytest.mark.usefixtures("needs_ours")
 NOT_ASKED = ("FORGET", "BATCH_FORGET", "INTERRUPT", "nodes", "fds")
@@ -168,6 +168,19 @@ def test_a_program_runs_from_the_cache(tree):
     run()
     found = requests(tree, lambda: [run() for _ in range(10)])
     assert sum(found.values()) == 0, found
+
+
+def test_one_stream_of_requests_and_several(tree):
+    """One thread answers while one process asks (turns.c), and all of them when others come."""
+    ask = ("import os, sys\nfor i in range(2000):\n try:\n  os.getxattr(sys.argv[1], 'user.none')\n except OSError:\n  pass\n"
+           "open(sys.argv[1] + '.made', 'x').close()\nos.fsync(os.open(sys.argv[1] + '.made', os.O_RDONLY))\n")
+
+    def run(names):
+        procs = [subprocess.Popen([sys.executable, "-c", ask, str(tree.mnt / "d" / n)]) for n in names]
+        assert [p.wait(timeout=60 * SLOW) for p in procs] == [0] * len(names)
+    for names in (["f0"], ["f1", "f2", "f3"], ["f4"], ["f5", "f6"]):
+        assert requests(tree, lambda names=names: run(names))["GETXATTR"] == 2000 * len(names)
+    assert len(list(tree.upper.glob("d/*.made"))) == 7
 
 
 def test_statistics_are_left_at_the_end(tree):
