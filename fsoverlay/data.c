@@ -53,7 +53,7 @@ static Fd *data_fd(Fs *fs, Node *node, bool write, int *ret_err) {
 static void check_changed(Request *r, Fd *f) {
         struct stat st;
 
-        if (f->layer == LAYER_UPPER || fstat(f->fd, &st) < 0)
+        if (f->layer == LAYER_UPPER || atomic_load_explicit(&f->fresh, memory_order_relaxed) || fstat(f->fd, &st) < 0)
                 return;
         if (st.st_size == f->size && st.st_mtim.tv_sec == f->mtime.tv_sec && st.st_mtim.tv_nsec == f->mtime.tv_nsec)
                 return;

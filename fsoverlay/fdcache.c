@@ -96,7 +96,10 @@ void fd_drop_all(Fs *fs, Node *node) {
 }
 
 void fd_put(Fs *fs, Fd *f) {
-        if (f && atomic_fetch_sub(&f->users, 1) == 0)
+        if (!f)
+                return;
+        atomic_store_explicit(&f->fresh, false, memory_order_relaxed);
+        if (atomic_fetch_sub(&f->users, 1) == 0)
                 fd_free(fs, f);
 }
 
@@ -199,21 +202,24 @@ Fd *fd_dir(Fs *fs, Node *node, unsigned layer, int *ret_err) {
         return f;
 }
 
-/* Open a regular file of a layer by its name; -1 with errno. */
-static int open_data(Fs *fs, Node *node, unsigned layer, bool write) {
+/* Open a regular file of a layer by its name, for writing too where that can be; -1 with errno. */
+static int open_data(Fs *fs, Node *node, unsigned layer, bool write, bool *ret_writable) {
         Place p;
         int r = place_get(fs, node, &p);
         if (r < 0) {
                 errno = -r;
                 return -1;
         }
-        int fd = -1, flags = (layer == LAYER_UPPER && !fs->read_only ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
+        *ret_writable = layer == LAYER_UPPER && !fs->read_only;
+        int fd = -1, flags = (*ret_writable ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
         if (p.dir < 0) {
                 errno = ESTALE; /* nameless, and its own descriptor is no file's */
         } else if (layer == LAYER_UPPER) {
                 fd = up_open(fs, p.dir, p.name, flags, 0);
-                if (fd < 0 && !write && (fd == -EACCES || fd == -EROFS || fd == -EPERM))
+                if (fd < 0 && !write && (fd == -EACCES || fd == -EROFS || fd == -EPERM)) {
+                        *ret_writable = false;
                         fd = up_open(fs, p.dir, p.name, (flags & ~O_ACCMODE) | O_RDONLY, 0);
+                }
                 if (fd < 0) {
                         errno = -fd;
                         fd = -1;
@@ -235,6 +241,7 @@ static int open_data(Fs *fs, Node *node, unsigned layer, bool write) {
 Fd *fd_file(Fs *fs, Node *node, bool write, int *ret_err) {
         unsigned layer = node_layer(node);
         struct stat st;
+        bool writable;
 
         pthread_mutex_lock(node_lock(fs, node));
         Fd *f = find(node, layer, false, write);
@@ -244,7 +251,7 @@ Fd *fd_file(Fs *fs, Node *node, bool write, int *ret_err) {
 
         pthread_rwlock_rdlock(&fs->tree);
         layer = node_layer(node);
-        int fd = open_data(fs, node, layer, write);
+        int fd = open_data(fs, node, layer, write, &writable);
         int saved = errno;
         uint64_t key = node->key_ino;
         uint32_t dev = node->key_dev;
@@ -259,13 +266,14 @@ Fd *fd_file(Fs *fs, Node *node, bool write, int *ret_err) {
                 *ret_err = -ESTALE;
                 return NULL;
         }
-        f = fd_add(fs, node, fd, layer, false, (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR, false);
+        f = fd_add(fs, node, fd, layer, false, writable, false);
         if (!f) {
                 *ret_err = -ENOMEM;
                 return NULL;
         }
         f->mtime = st.st_mtim;
         f->size = st.st_size;
+        atomic_store_explicit(&f->fresh, true, memory_order_relaxed);
         return f;
 }
 
@@ -293,9 +301,9 @@ int fd_pin(Fs *fs, Node *node) {
                 return 0;
 
         int fd = -1;
-        if (S_ISREG(node->type)) {
-                fd = open_data(fs, node, layer, false);
-        }
+        bool writable = false;
+        if (S_ISREG(node->type))
+                fd = open_data(fs, node, layer, false, &writable);
         bool path = fd < 0;
         if (fd < 0) {
                 Place p;
@@ -309,8 +317,7 @@ int fd_pin(Fs *fs, Node *node) {
                 if (fd < 0)
                         return r;
         }
-        bool writable = !path && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR;
-        Fd *f = fd_add(fs, node, fd, layer, path, writable, true);
+        Fd *f = fd_add(fs, node, fd, layer, path, !path && writable, true);
         if (!f)
                 return -ENOMEM;
         struct stat st;

@@ -137,6 +137,7 @@ struct Fd {
         bool writable;
         bool pinned;    /* the node has no name: there is no other way to it */
         _Atomic bool used; /* since the clock's hand passed */
+        _Atomic bool fresh; /* opened by the request that is at work */
         struct timespec mtime; /* lower files: as it was when opened, to notice a change */
         int64_t size;
 };

@@ -188,7 +188,7 @@ static Node *find(Shard *s, uint32_t dev, uint64_t ino, const Node *parent, cons
 
 static Node *node_new(Fs *fs, Node *parent, const char *name, Found *found) {
         size_t len = strlen(name);
-        Node *node = calloc(1, sizeof *node + len + 1);
+        Node *node = calloc(1, MAX(sizeof *node, offsetof(Node, inline_name) + len + 1)); /* there are many */
         if (!node)
                 return NULL;
         memcpy(node->inline_name, name, len + 1);
