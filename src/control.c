@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "control-net.h"
 #include "control.h"
 #include "jsontext.h"
 #include "record.h"
@@ -25,6 +26,7 @@
 struct ControlClient {
         int fd; /* -1: the place is free */
         bool waits; /* it is told of the box's end */
+        ControlLater *later; /* it waits for that; NULL: for nothing */
         gint64 since; /* when it last asked for something: where all places are taken, the one that has been silent longest goes */
 };
 
@@ -33,8 +35,14 @@ struct Control {
         ControlClient clients[CONTROL_CLIENTS];
 };
 
+struct ControlLater {
+        ControlClient *client; /* NULL: it has gone */
+};
+
 static void client_clear(ControlClient *client) {
         fd_closep(&client->fd);
+        if (client->later)
+                client->later->client = NULL;
         *client = (ControlClient){ .fd = -1 };
 }
 
@@ -76,6 +84,23 @@ void control_answer_text(ControlClient *client, const char *text) {
                 log_step("control: %s", failure->message);
                 client_clear(client);
         }
+}
+
+ControlLater *control_later(ControlClient *client) {
+        ControlLater *later = g_new0(ControlLater, 1);
+
+        later->client = client;
+        client->later = later;
+        return later;
+}
+
+ControlClient *control_later_take(ControlLater *later) {
+        ControlClient *client = later->client;
+
+        g_free(later);
+        if (client)
+                client->later = NULL;
+        return client;
 }
 
 void control_answer_error(ControlClient *client, const GError *error) {
@@ -128,6 +153,8 @@ static const struct {
         { WIRE_CTL_STOP, on_stop },
         { WIRE_CTL_WAIT, on_wait },
         { WIRE_CTL_INSPECT, on_inspect },
+        { WIRE_CTL_NET_RULE, control_net_rule },
+        { WIRE_CTL_NET_FLOWS, control_net_flows },
 };
 
 /* The client is a process of the caller's that is not in a box. */
@@ -151,7 +178,7 @@ static ControlClient *free_place(Control *c) {
                 ControlClient *client = &c->clients[i];
                 if (client->fd < 0)
                         return client;
-                if (!client->waits && (!idle || client->since < idle->since))
+                if (!client->waits && !client->later && (!idle || client->since < idle->since))
                         idle = client;
         }
         if (idle)
@@ -184,6 +211,10 @@ static void serve(Sandbox *s, ControlClient *client) {
                 return;
         }
         client->since = g_get_monotonic_time();
+        if (r > 0 && client->later) { /* one question at a time */
+                client_clear(client);
+                return;
+        }
         for (size_t i = 0; r > 0 && i < G_N_ELEMENTS(control_verbs); i++) {
                 if (control_verbs[i].type != m.type)
                         continue;

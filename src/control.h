@@ -33,3 +33,8 @@ void control_end(Control *c, int status);
 void control_answer(ControlClient *client, WireType type, GVariant *body);
 void control_answer_text(ControlClient *client, const char *text);
 void control_answer_error(ControlClient *client, const GError *error);
+
+/* For an answer that somebody else has to give: the client may be gone by then. Taking it frees it, and gives the client or NULL. */
+typedef struct ControlLater ControlLater;
+ControlLater *control_later(ControlClient *client);
+ControlClient *control_later_take(ControlLater *later);

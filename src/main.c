@@ -24,6 +24,8 @@ const Verb verbs[] = {
         { "logs", "[-f] [--since TIME] [--tail N] BOX", "print what a detached box's command wrote", cmd_logs, logs_options, true },
         { "events", "[--past] [--json]", "print starts and ends of boxes as they happen", cmd_events, events_options },
         { "port", "[--json] BOX", "print a box's published ports", cmd_port, port_options, true },
+        { "net", "BOX [--flows] [--json] | BOX allow|deny RULE...", "list a box's flows, or give it a rule that counts before all others", cmd_net,
+          net_verb_options, true },
         { "wait", "[--json] BOX...", "wait until boxes have ended, and print their exit statuses", cmd_wait, wait_options, true },
         { "kill", "[-s SIGNAL] BOX...", "send a box's command a signal", cmd_kill, kill_options, true },
         { "stop", "[-t SECONDS] BOX...", "end boxes: their stop signal, and KILL after a while", cmd_stop, stop_options, true },

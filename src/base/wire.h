@@ -54,6 +54,8 @@ typedef enum {
         WIRE_CTL_STOP,    /* (u) the stop signal, and SIGKILL so many milliseconds later; EXITED comes */
         WIRE_CTL_WAIT,    /* EXITED comes when the box has ended */
         WIRE_CTL_INSPECT, /* TEXT comes */
+        WIRE_CTL_NET_RULE,  /* (bs) allow or deny; the rule. OK comes */
+        WIRE_CTL_NET_FLOWS, /* TEXT comes */
         /* launcher → a verb */
         WIRE_CTL_OK,
         WIRE_CTL_TEXT,   /* + a sealed memfd */

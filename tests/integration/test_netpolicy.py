@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from conftest import USBOX, assert_refused, cannot
+from conftest import USBOX, assert_refused, cannot, wait_until
 
 # connect PORT TARGET...: what came of it, and whether it came at once.
 CONNECT = """
@@ -297,3 +297,58 @@ def test_what_is_no_rule_is_refused(box):
     assert_refused(box.run("--expose-host", "0", "true"), "--expose-host", hint=False)
     assert_refused(box.run("--network=none", "--allow=a.example", "true"), "--allow needs --network=user", hint=False)
     assert_refused(box.run("--net-log", "/nonexistent/log", "true"), "--net-log", hint=False)
+
+
+LIVE = """
+import socket, sys, time
+peer = sys.argv[1]
+keep = socket.create_connection((peer, 7))
+keep.sendall(b"x" * 500)
+n = 0
+while n < 500:
+    n += len(keep.recv(500))
+print("up", flush=True)
+try:
+    print("end" if keep.recv(1) == b"" else "data", flush=True)
+except ConnectionResetError:
+    print("reset", flush=True)
+try:
+    socket.create_connection((peer, 7)); print("open", flush=True)
+except ConnectionRefusedError:
+    print("refused", flush=True)
+while True:
+    try:
+        socket.create_connection((peer, 7)); print("open", flush=True); break
+    except ConnectionRefusedError:
+        time.sleep(0.02)
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--no-fast-path"]], ids=["fast", "frames"])
+def test_live_rules(box, peer, options):
+    """A rule that denies ends the flows that it is of, at once; one that allows counts before it."""
+    proc = box.popen("run", "--rm", *options, "--", "/usr/bin/python3", "-c", LIVE, peer)
+    assert proc.stdout.readline() == b"up\n", proc.stderr.read()
+    assert wait_until(lambda: box.usbox("net", "last").rc == 0, 20)
+    flows = box.usbox("net", "last", "--json").json()["flows"]
+    assert [(f["to"], f["bytes_out"], f["bytes_in"], f["protocol"]) for f in flows] == [(f"{peer}:7", 500, 500, "tcp")]
+    table = box.usbox("net", "last", "--flows").ok().out
+    assert f"{peer}:7" in table and "500" in table
+    assert_refused(box.usbox("net", "last", "deny", "a.example", "b.example:0"), "--deny: 'b.example:0'")
+    assert box.usbox("net", "last", "deny", f"{peer}:7", "other.example").ok().out == ""
+    assert [proc.stdout.readline() for _ in range(2)] == [b"reset\n", b"refused\n"]
+    ended = {x["to"]: x for x in box.usbox("net", "last", "--json").json()["ended"]}
+    assert ended[peer]["denied"] >= 1 and ended[peer]["bytes_in"] == 500
+    box.usbox("net", "last", "allow", f"{peer}:7").ok()
+    out, err = proc.communicate(timeout=60)
+    assert out == b"open\n" and f"denied by policy: {peer}:7/tcp (--deny {peer}:7)".encode() in err, (out, err)
+
+
+def test_live_rules_are_not_for_boxes_without_a_network(box):
+    proc = box.popen("run", "--rm", "--network=none", "--", "sh", "-c", "echo up; exec sleep 1000")
+    assert proc.stdout.readline() == b"up\n"
+    assert wait_until(lambda: box.usbox("ps", "-q").out.strip(), 20)
+    assert_refused(box.usbox("net", "last"), "no network of its own", hint=False)
+    assert_refused(box.usbox("net", "last", "permit", "a.example"), "'permit' is neither allow nor deny", hint=False)
+    proc.terminate()
+    proc.communicate(timeout=30)

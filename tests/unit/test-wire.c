@@ -103,6 +103,8 @@ static GVariant *sample_body(WireType type) {
                 return g_variant_new_parsed("{'mtu': <uint16 1500>, 'publish': <@a(ssqsq) []>}");
         if (g_str_equal(signature, "(a(ssqsq))"))
                 return g_variant_new_parsed("([('tcp', '', uint16 80, '', uint16 8080)],)");
+        if (g_str_equal(signature, "(bs)"))
+                return g_variant_new_parsed("(true, '192.0.2.0/24')");
         if (g_str_equal(signature, "(as)"))
                 return g_variant_new_parsed("(['192.0.2.53', 'fe80::1%2'],)");
         if (g_str_equal(signature, "(ubs)"))

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * usbox net: a running box's flows, and rules that hold from now on.
+ *
+ * Role: verb. Privileges: the caller's. Threads: one.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "cmd-verbs.h"
+#include "control-client.h"
+#include "jsontext.h"
+#include "netstack/rules.h"
+
+const VerbOption net_verb_options[] = {
+        { .name = "flows", .help = "list the flows (what happens without another word)" },
+        { .name = "json", .help = "an object with the flows, and with sums of those that ended, for programs" },
+        { 0 },
+};
+
+/* The time since then, in s. */
+static char *age_text(json_t *flow) {
+        double s = (double) g_get_real_time() / G_USEC_PER_SEC - json_number_value(json_object_get(flow, "started"));
+        return s < 3600 ? g_strdup_printf("%.0fs", MAX(s, 0)) : g_strdup_printf("%.0fh", s / 3600);
+}
+
+static const char *text_of(json_t *object, const char *key) {
+        const char *text = json_string_value(json_object_get(object, key));
+        return text ? text : "-";
+}
+
+static char *bytes_of(json_t *object, const char *key) {
+        return g_format_size_full((guint64) json_integer_value(json_object_get(object, key)), G_FORMAT_SIZE_IEC_UNITS);
+}
+
+static void print_flows(json_t *all) {
+        json_t *flow;
+        size_t i;
+
+        printf("%-5s  %-40s  %-28s  %10s  %10s  %5s  %s\n", "PROTO", "TO", "NAME", "OUT", "IN", "AGE", "RULE");
+        json_array_foreach(json_object_get(all, "flows"), i, flow) {
+                g_autofree char *out = bytes_of(flow, "bytes_out"), *in = bytes_of(flow, "bytes_in"), *age = age_text(flow);
+                printf("%-5s  %-40s  %-28s  %10s  %10s  %5s  %s\n", text_of(flow, "protocol"), text_of(flow, "to"), text_of(flow, "name"), out, in, age,
+                       text_of(flow, "rule"));
+        }
+}
+
+static void print_ended(json_t *all) {
+        json_t *sums = json_object_get(all, "ended"), *sum;
+        size_t i;
+
+        if (json_array_size(sums) == 0)
+                return;
+        printf("\n%-47s  %6s  %6s  %10s  %10s\n", "DESTINATION", "FLOWS", "DENIED", "OUT", "IN");
+        json_array_foreach(sums, i, sum) {
+                g_autofree char *out = bytes_of(sum, "bytes_out"), *in = bytes_of(sum, "bytes_in");
+                printf("%-47s  %6" JSON_INTEGER_FORMAT "  %6" JSON_INTEGER_FORMAT "  %10s  %10s\n", text_of(sum, "to"),
+                       json_integer_value(json_object_get(sum, "flows")), json_integer_value(json_object_get(sum, "denied")), out, in);
+        }
+}
+
+static bool list(const BoxInfo *box, bool json, GError **error) {
+        g_autofree char *text = control_text(box, WIRE_CTL_NET_FLOWS, error);
+
+        if (!text)
+                return false;
+        if (json) {
+                fputs(text, stdout);
+                return true;
+        }
+        json_t *all = json_loads(text, 0, NULL);
+        if (!all)
+                return err_set(error, EPROTO, "the list of flows");
+        print_flows(all);
+        print_ended(all);
+        json_decref(all);
+        return true;
+}
+
+/* Every rule is read before the first is sent: all of them hold, or none. */
+static bool change(const BoxInfo *box, bool allow, const VerbArgs *args, GError **error) {
+        for (guint i = 2; i < verb_args_n_words(args); i++) {
+                g_autoptr(NetRule) rule = net_rule_parse(allow, verb_args_word(args, i), error);
+                if (!rule)
+                        return false;
+        }
+        /* Each goes before all others, so the last that is sent is the first that is asked. */
+        for (guint i = verb_args_n_words(args) - 1; i >= 2; i--)
+                if (!control_do(box, WIRE_CTL_NET_RULE, g_variant_new("(bs)", allow, verb_args_word(args, i)), error))
+                        return false;
+        return true;
+}
+
+int cmd_net(int argc, char **argv, GError **error) {
+        g_auto(VerbArgs) args = { 0 };
+
+        if (!verb_args_parse(&args, "net", net_verb_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "net", 1, G_MAXUINT, error))
+                return -1;
+        const char *word = verb_args_word(&args, 1);
+        bool allow = g_strcmp0(word, "allow") == 0;
+        if (word && !allow && !g_str_equal(word, "deny")) {
+                g_autofree char *quoted = err_quote(word);
+                err_usage(error, "net: '%s' is neither allow nor deny", quoted);
+                return -1;
+        }
+        if (word && !verb_args_count(&args, "net", 3, G_MAXUINT, error))
+                return -1;
+        g_autoptr(Spec) spec = spec_new(error);
+        g_autoptr(BoxInfo) box = spec ? registry_find_running(&spec->caller, verb_args_word(&args, 0), error) : NULL;
+        if (!box)
+                return -1;
+        return (word ? change(box, allow, &args, error) : list(box, verb_args_has(&args, "json"), error)) ? 0 : -1;
+}
