@@ -64,9 +64,6 @@ bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error) {
         ret->denied = g_ptr_array_new_with_free_func(g_free);
         ret->options = g_ptr_array_new_with_free_func(g_free);
         ret->questions = g_array_new(false, false, sizeof(Question));
-        ret->watch = net_resolv_watch(spec, error);
-        if (ret->watch < 0 && error && *error)
-                return err_step(error, kind.step);
         if (spec->net.log_file && (log = helper_open_log("--net-log", spec->net.log_file, error)) < 0)
                 return err_step(error, kind.step);
         ret->keeps = log >= 0;
@@ -79,12 +76,27 @@ bool net_helper_give_tap(NetHelper *h, int tap, int netns, GError **error) {
         return helper_send(&h->helper, WIRE_NET_TAP, NULL, (int[]){ tap, netns }, 2, error);
 }
 
-bool net_helper_resolvers(NetHelper *h, GError **error) {
-        if (!net_resolv_drain(h->watch))
-                return true;
+static bool send_resolvers(NetHelper *h, GError **error) {
         g_autoptr(GPtrArray) resolvers = net_resolvers(h->spec);
         GVariant *array = net_resolvers_pack(resolvers);
         return helper_send(&h->helper, WIRE_NET_RESOLVERS, g_variant_new_tuple(&array, 1), NULL, 0, error);
+}
+
+bool net_helper_watch(NetHelper *h, GError **error) {
+        g_autoptr(GError) failure = NULL;
+
+        h->watch = net_resolv_watch(h->spec, &failure);
+        if (failure) {
+                log_note("%s: the box goes on with the name servers that it has", failure->message);
+                if (err_get_hint(failure))
+                        log_note("hint: %s", err_get_hint(failure));
+        }
+        /* It may have changed since it was read. */
+        return h->watch < 0 || send_resolvers(h, error);
+}
+
+bool net_helper_resolvers(NetHelper *h, GError **error) {
+        return !net_resolv_drain(h->watch) || send_resolvers(h, error);
 }
 
 static guint32 new_question(NetHelper *h, NetHelperDone done, void *data) {

@@ -31,6 +31,12 @@ bool net_helper_give_tap(NetHelper *h, int tap, int netns, GError **error);
 /* Something came on its wire (or its end): READY, an answer, a denial, or its error. */
 bool net_helper_dispatch(NetHelper *h, GError **error);
 
+/*
+ * From now on watch the host's resolv.conf, where it counts. For a box that has run for a while: an inotify instance is one of few (128 for
+ * a user), the kernel lets go of it late, and many runs are over before anybody could change that file. That it cannot be had is told on stderr.
+ */
+bool net_helper_watch(NetHelper *h, GError **error);
+
 /* h->watch is readable: the host's name servers may be others. */
 bool net_helper_resolvers(NetHelper *h, GError **error);
 

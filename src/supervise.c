@@ -27,6 +27,7 @@
 
 /* From --timeout's signal to SIGKILL, as podman stop has it. */
 #define STOP_GRACE (10 * G_USEC_PER_SEC)
+#define WATCH_AFTER G_USEC_PER_SEC
 
 /* Everything that a person or a service manager sends. SIGKILL and SIGSTOP cannot be had; faults are ours. */
 static const int handled[] = { SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGUSR1,  SIGUSR2, SIGALRM,
@@ -218,6 +219,7 @@ static bool on_payload_message(Sandbox *s, GError **error) {
                 return false;
         if (s->detached && !detach_tell(s->detached, s->id, error))
                 return err_step(error, "detach");
+        s->watch_at = s->net.helper.pid > 0 ? g_get_monotonic_time() + WATCH_AFTER : 0;
         if (s->spec->box.timeout_ns)
                 s->deadline = g_get_monotonic_time() + (gint64) (s->spec->box.timeout_ns / 1000);
         if (s->status)
@@ -267,7 +269,7 @@ void supervise_stop(Sandbox *s, gint64 grace) {
         supervise_signal(s, SIGCONT);
 }
 
-static void check_time(Sandbox *s) {
+static bool check_time(Sandbox *s, GError **error) {
         gint64 now = g_get_monotonic_time();
 
         if (s->kill_deadline && now >= s->kill_deadline) {
@@ -280,11 +282,17 @@ static void check_time(Sandbox *s) {
                 supervise_signal(s, s->spec->box.stop_signal);
                 supervise_signal(s, SIGCONT);
         }
+        if (!s->watch_at || now < s->watch_at || s->exited)
+                return true;
+        s->watch_at = 0;
+        return net_helper_watch(&s->net, error);
 }
 
 static int poll_timeout(const Sandbox *s) {
         gint64 next = s->kill_deadline ? s->kill_deadline : s->deadline;
         int term = s->term ? term_timeout_ms(s->term) : -1;
+        if (s->watch_at && !s->exited)
+                next = next ? MIN(next, s->watch_at) : s->watch_at;
         if (!next)
                 return term;
         gint64 ms = MAX((next - g_get_monotonic_time() + 999) / 1000, 0);
@@ -457,7 +465,8 @@ bool supervise(Sandbox *s, GError **error) {
                         return err_set(error, errno, "poll");
                 if (!dispatch(s, fds, error))
                         return false;
-                check_time(s);
+                if (!check_time(s, error))
+                        return false;
                 /* Its last words first: they are on the wire before it ends. */
                 if (fds[POLL_CHILD_END].revents && !fds[POLL_CHILD].revents) {
                         s->child_ended = true;

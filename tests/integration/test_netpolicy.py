@@ -252,6 +252,17 @@ while time.monotonic() < end:
     assert out == peer + "\n", (out, err)
 
 
+def test_no_watch_is_left_to_have(box):
+    """A short run wants none of the few inotify instances that a user may have; a longer one says that it goes on without."""
+    def run(seconds):
+        return subprocess.run(["unshare", "-Urm", "sh", "-c", 'echo 0 >/proc/sys/user/max_inotify_instances && exec "$@"', "sh", USBOX, "run", "--rm",
+                               "--overlay=none", "--", "sleep", seconds], env=box.env, cwd=box.dir, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=60, check=False)
+    short, longer = run("0"), run("3")
+    assert short.returncode == 0 and "watch" not in short.stderr, short
+    assert longer.returncode == 0 and "watch /etc/resolv.conf" in longer.stderr and "hint: " in longer.stderr, longer
+
+
 def test_the_word_after_the_run(box, peer, dnsmasq):
     result = box.usbox("run", "--rm", f"--dns={dnsmasq}", "--allow=www.named.test:80", "--", "/usr/bin/python3", "-c", CONNECT, "7", "www.named.test", "other.test",
                        peer)
