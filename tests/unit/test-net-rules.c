@@ -100,7 +100,7 @@ static void test_text(void) {
                 "", ":", ":80", "a b", "github.com:", "github.com:0", "github.com:65536", "github.com:80-", "a.com:443-80", "a.com:-80", "a.com/sctp",
                 "a.com/", "*", "*.", "*.*.org", "www.*.org", "*github.com", "a..b", ".a", "a.com..", "https://a.com", "[a.com]:80", "[192.0.2.1]:80",
                 "[2001:db8::1", "[2001:db8::1]80", "192.0.2.300", "192.0.2", "192.0.2.0/33", "2001:db8::/129", "192.0.2.0/", "192.0.2.0/-1",
-                "b\xc3\xbc", "cher.example", "a.com:80:90", "1234", "a.com:+80", "a.com:0x50", "a.com: 80", "192.0.2.0/ 8", "[]:80",
+                ("b\xc3\xbc" "cher.example"), "a.com:80:90", "1234", "a.com:+80", "a.com:0x50", "a.com: 80", "192.0.2.0/ 8", "[]:80",
                 "a.com:80/tcp/udp",
         };
 
