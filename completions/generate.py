@@ -59,7 +59,7 @@ _usbox_boxes() {
 }
 
 # A verb whose options are $1, that of them which take a value $2, and whose words are boxes if $3 is so. Its command, if it has one
-# ($3 is command), begins behind the first box.
+# ($3 is command), begins behind the first box. Paths may follow it where $3 is paths.
 _usbox_verb() {
         local i previous=${COMP_WORDS[COMP_CWORD - 1]}
         if [[ $3 == command ]]; then
@@ -83,6 +83,10 @@ _usbox_verb() {
                 COMPREPLY=($(compgen -W "$1" -- "$cur"))
         elif [[ $3 && " $2 " != *" $previous "* ]]; then
                 COMPREPLY=($(compgen -W "$(_usbox_boxes)" -- "$cur"))
+                if [[ $3 == paths ]]; then
+                        compopt -o filenames
+                        COMPREPLY+=($(compgen -f -- "$cur"))
+                fi
         fi
 }
 
@@ -171,15 +175,6 @@ _usbox() {
         run)
                 _usbox_run
                 ;;
-        diff)
-                compopt -o filenames
-                COMPREPLY=($(compgen -W "--json --stat --patch" -- "$cur"))
-                if ((COMP_CWORD == 2)); then
-                        COMPREPLY+=($(compgen -W "last" -- "$cur"))
-                else
-                        COMPREPLY+=($(compgen -f -- "$cur"))
-                fi
-                ;;
         profile)
                 if ((COMP_CWORD == 2)); then
                         COMPREPLY=($(compgen -W "list show" -- "$cur"))
@@ -212,7 +207,8 @@ def verb_words(verb, values=False):
 
 
 def words_of(verb):
-    return "command" if "COMMAND" in verb["arguments"] else "box" if verb["box"] else ""
+    arguments = verb["arguments"]
+    return "command" if "COMMAND" in arguments else "paths" if "PATH" in arguments else "box" if verb["box"] else ""
 
 
 BASH_ACTIONS = {
@@ -286,6 +282,7 @@ _usbox_verb() {
                 compadd -- ${=1}
         elif [[ -n $3 && " $2 " != *" $words[CURRENT-1] "* ]]; then
                 _usbox_boxes
+                [[ $3 == paths ]] && _files
         fi
 }
 
@@ -311,14 +308,6 @@ _usbox() {
         case $verb in
         run)
                 _usbox_run
-                ;;
-        diff)
-                compadd -- --json --stat --patch
-                if ((CURRENT == 2)); then
-                        compadd last
-                else
-                        _files
-                fi
                 ;;
         profile)
                 if ((CURRENT == 2)); then
@@ -426,11 +415,7 @@ complete -c usbox -f
 @VERBS@
 complete -c usbox -n '__fish_seen_subcommand_from profile; and not __fish_seen_subcommand_from list show' -a 'list show'
 complete -c usbox -n '__fish_seen_subcommand_from profile; and __fish_seen_subcommand_from show' -a 'default (usbox profile list --quiet)'
-complete -c usbox -n '__fish_seen_subcommand_from diff; and test (count (commandline -opc)) -eq 2' -a last
-complete -c usbox -n '__fish_seen_subcommand_from diff; and test (count (commandline -opc)) -gt 2' -F
-complete -c usbox -n '__fish_seen_subcommand_from diff' -l stat -d 'lines per file'
-complete -c usbox -n '__fish_seen_subcommand_from diff' -l patch -d 'a unified diff'
-complete -c usbox -n '__fish_seen_subcommand_from diff profile version help' -l json -d 'for programs'
+complete -c usbox -n '__fish_seen_subcommand_from profile version help' -l json -d 'for programs'
 @CASES@
 complete -c usbox -n '__usbox_command >/dev/null' -a '(__usbox_complete_command)'
 complete -c usbox -n '__usbox_in_options' -a '(__fish_complete_command)'
@@ -465,7 +450,7 @@ def fish_option(option):
 def fish_verb(verb):
     """Lines for one verb: its word comes second, whatever stands in the command of a run."""
     test = "complete -c usbox -n '__usbox_verb_is %s'" % verb["name"]
-    lines = [test + " -a '(usbox ps --all --quiet)'"] if verb["box"] else []
+    lines = [test + " -a '(usbox ps --all --quiet)'" + (" -F" if words_of(verb) == "paths" else "")] if verb["box"] else []
     for option in verb["options"]:
         action = FISH_ACTIONS.get(option["complete"]) or ("-x" if "arg" in option else "")
         short = " -s " + option["short"] if "short" in option else ""

@@ -326,6 +326,21 @@ static bool report(Walk *w, const Place *place, const Entry *e, const Below *bel
         return w->visitor->change(w->visitor->data, change);
 }
 
+/* Where in the lower a directory of the upper continues, if not at its own place: what its mark says, or where that lies by now. The caller's. */
+static char *continued_at(Walk *w, const Place *place, const char *name, int fd, bool *ret_bad) {
+        g_autofree char *mark = layer_redirect(w->form, fd, ret_bad);
+        if (!mark)
+                return NULL;
+        g_autofree char *redirect = mark[0] != '/' ? g_strconcat(place->lower_path, "/", mark, NULL) : g_strdup(mark);
+        char *now = w->options->place ? w->options->place(w->options->place_data, redirect) : NULL;
+        if (!now)
+                return g_steal_pointer(&redirect);
+        g_autofree char *own = g_strconcat(w->path->str, "/", name, NULL);
+        if (g_str_equal(now, own))
+                g_clear_pointer(&now, g_free);
+        return now;
+}
+
 static void walk(Walk *w, const Place *place);
 
 RuleState changes_rule_of(const ChangesOptions *options, const char *path) {
@@ -342,41 +357,74 @@ RuleState changes_rule_of(const ChangesOptions *options, const char *path) {
         return rule;
 }
 
-/* What is below a directory of the upper, by which path, and what of it shows; then into it. */
-static void visit_directory(Walk *w, const Place *place, const Entry *e, const Below *below) {
-        _cleanup_close_ int fd = sys_openat2(place->fd, e->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0,
-                                             RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
-        int errnum = errno;
-        bool own_opaque = fd >= 0 && layer_is_opaque(w->form, fd), bad = false, is_dir = below->exists && S_ISDIR(below->st.st_mode);
-        g_autofree char *mark = fd >= 0 && !own_opaque ? layer_redirect(w->form, fd, &bad) : NULL;
-        g_autofree char *redirect = mark && mark[0] != '/' ? g_strconcat(place->lower_path, "/", mark, NULL) : g_strdup(mark);
-        Change change = { .kind = !below->exists ? CHANGE_ADDED : is_dir ? CHANGE_NONE : CHANGE_TYPE, .redirect = redirect, .opaque = is_dir && own_opaque };
+/* A directory of the upper that was entered. */
+typedef struct {
+        int fd;
+        bool opaque;
+        const char *redirect;
+} Entered;
 
-        if (is_dir && (change.what = differences(w, place, e, below) | (own_opaque || redirect ? CHANGE_PLACE : 0)))
-                change.kind = CHANGE_MODIFIED;
-        bool enter = (change.kind == CHANGE_NONE && !w->options->directories) || report(w, place, e, below, &change);
-        if (fd < 0 || bad) {
-                complain(w, e->name, bad ? EINVAL : errnum);
-                if (fd < 0)
-                        return;
-        }
-        if (!enter)
-                return;
+static void walk_into(Walk *w, const Place *place, const Entry *e, const Below *below, const Entered *entered) {
+        const char *redirect = entered->redirect;
+        g_auto(LowerDir) moved = { 0 };
+
         if (w->path->len + strlen(e->name) + 2 >= PATH_MAX) {
                 complain(w, e->name, ENAMETOOLONG);
                 return;
         }
-
-        g_auto(LowerDir) moved = { 0 };
         if (redirect)
                 lowers_lookup_path(w->lowers, redirect, &moved);
         g_autofree char *lower_path = redirect ? g_strdup(redirect) : g_strconcat(place->lower_path, "/", e->name, NULL);
-        const Place child = { fd, redirect ? &moved : &below->dir, lower_path, redirect ? changes_rule_of(w->options, redirect) : below->rule,
-                              !redirect && (own_opaque || place->opaque) };
+        const Place child = { entered->fd, redirect ? &moved : &below->dir, lower_path, redirect ? changes_rule_of(w->options, redirect) : below->rule,
+                              !redirect && (entered->opaque || place->opaque) };
         gsize len = w->path->len;
         g_string_append_printf(w->path, "/%s", e->name);
         walk(w, &child);
         g_string_truncate(w->path, len);
+}
+
+static int open_dir(const Place *place, const char *name, uint64_t flags) {
+        return sys_openat2(place->fd, name, flags | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0,
+                           RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
+}
+
+static bool set_mode(int fd, mode_t mode) {
+        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+        return chmod(path, mode) == 0;
+}
+
+/* *ret_closed: its mode is to be put back. */
+static int enter_dir(const Walk *w, const Place *place, const Entry *e, bool *ret_closed) {
+        int fd = (e->st.st_mode & S_IXUSR) || !w->options->opens_closed ? open_dir(place, e->name, O_RDONLY) : (errno = EACCES, -1);
+        _cleanup_close_ int path = -1;
+
+        *ret_closed = false;
+        if (fd >= 0 || errno != EACCES || !w->options->opens_closed || e->st.st_uid != geteuid())
+                return fd;
+        path = open_dir(place, e->name, O_PATH);
+        *ret_closed = path >= 0 && set_mode(path, (e->st.st_mode & 07777) | 0700);
+        return *ret_closed ? open_dir(place, e->name, O_RDONLY) : -1;
+}
+
+/* What is below a directory of the upper, by which path, and what of it shows; then into it. */
+static void visit_directory(Walk *w, const Place *place, const Entry *e, const Below *below) {
+        bool closed;
+        _cleanup_close_ int fd = enter_dir(w, place, e, &closed);
+        int errnum = errno;
+        bool own_opaque = fd >= 0 && layer_is_opaque(w->form, fd), bad = false, is_dir = below->exists && S_ISDIR(below->st.st_mode);
+        g_autofree char *redirect = fd >= 0 && !own_opaque ? continued_at(w, place, e->name, fd, &bad) : NULL;
+        Change change = { .kind = !below->exists ? CHANGE_ADDED : is_dir ? CHANGE_NONE : CHANGE_TYPE, .redirect = redirect, .opaque = is_dir && own_opaque };
+        change.merged = !own_opaque && !place->opaque && !redirect && place->lower->parts;
+
+        if (is_dir && (change.what = differences(w, place, e, below) | (own_opaque || redirect ? CHANGE_PLACE : 0)))
+                change.kind = CHANGE_MODIFIED;
+        bool enter = (change.kind == CHANGE_NONE && !w->options->unchanged) || report(w, place, e, below, &change);
+        if (fd < 0 || bad)
+                complain(w, e->name, bad ? EINVAL : errnum);
+        if (fd >= 0 && enter)
+                walk_into(w, place, e, below, &(Entered){ fd, own_opaque, redirect });
+        if (closed)
+                (void) set_mode(fd, e->st.st_mode & 07777);
 }
 
 static void visit(Walk *w, const Place *place, const Entry *e) {
@@ -393,7 +441,9 @@ static void visit(Walk *w, const Place *place, const Entry *e) {
                 change.kind = !below.exists                                                   ? CHANGE_ADDED
                               : (e->st.st_mode & S_IFMT) != (below.st.st_mode & S_IFMT) ? CHANGE_TYPE
                                                                                         : CHANGE_MODIFIED;
-                if (change.kind != CHANGE_MODIFIED || (change.what = differences(w, place, e, &below)))
+                if (change.kind == CHANGE_MODIFIED && !(change.what = differences(w, place, e, &below)))
+                        change.kind = CHANGE_NONE;
+                if (change.kind != CHANGE_NONE || w->options->unchanged)
                         report(w, place, e, &below, &change);
         }
         lower_dir_clear(&below.dir);

@@ -14,7 +14,7 @@
  */
 
 typedef enum {
-        CHANGE_NONE = ' ',     /* a directory of the upper that is as below: the way to what is in it */
+        CHANGE_NONE = ' ',     /* in the upper, and as below: a directory on the way to what is in it, a file that was copied */
         CHANGE_ADDED = 'A',    /* was not there */
         CHANGE_MODIFIED = 'M', /* is something else now, of the same type */
         CHANGE_TYPE = 'T',     /* is of another type */
@@ -43,12 +43,14 @@ typedef struct {
         const char *below_path;   /* where that is in the lower: path, but below a renamed directory; set for all */
         RuleState rule;           /* with below: what the rules say of it */
         bool hidden;              /* the lower has that name, and the box must not know: below is NULL */
+        bool merged;              /* a directory through which the lower one of that name shows, or would if there were one */
         bool opaque;              /* a directory in which nothing of the lower one of that name shows */
         const char *redirect;     /* a directory that was renamed: it was this one of the lower, and what is in it is compared with that */
 } Change;
 
 typedef struct {
-        bool directories;       /* CHANGE_NONE are wanted, too */
+        bool unchanged;         /* CHANGE_NONE are wanted, too */
+        bool opens_closed;      /* directories of the caller's own that shut out their owner are opened for as long as is looked at them */
         bool owners;            /* owners are compared: where the upper's is the caller's */
         bool live;              /* the lower is one live tree: no marks of layers are read in it, special files of it are not there for the box */
         guint32 uid;            /* live: the caller, whose private files rules_others_eyes() is about */
@@ -56,6 +58,9 @@ typedef struct {
         const Rules *rules;     /* which names of the lower the box sees; NULL: all */
         const gid_t *groups;    /* live: the caller's */
         guint n_groups;
+        /* Where a renamed directory that was redirect lies in the lower now, if somebody moved it there; NULL: where it was. The caller's to free. */
+        char *(*place)(void *data, const char *redirect);
+        void *place_data;
         GHashTable *own;        /* set of absolute paths that the box has from neither layer: the lower's are hidden; NULL: none */
 } ChangesOptions;
 

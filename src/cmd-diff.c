@@ -147,51 +147,39 @@ static const char *strip_for(const char *cwd, char *const *paths) {
         return cwd;
 }
 
-static int usage(GError **error, const char *text) {
-        err_usage(error, "%s", text);
-        err_hint(error, "usbox diff BOX [--json|--stat|--patch] [PATH...]; BOX is an id, a name, or last");
-        err_step(error, "options");
-        return -1;
-}
+const VerbOption diff_options[] = {
+        { .name = "json", .help = "a JSON object in a line for each change, for programs" },
+        { .name = "stat", .help = "count the lines that changed" },
+        { .name = "patch", .short_name = 'p', .help = "a unified diff, as git apply takes it" },
+        { 0 },
+};
 
-static bool parse(int argc, char **argv, Form *ret_form, GPtrArray *words, GError **error) {
-        static const char *const names[] = { [FORM_JSON] = "--json", [FORM_STAT] = "--stat", [FORM_PATCH] = "--patch" };
-        bool options = true;
+static bool form_of(const VerbArgs *args, Form *ret, GError **error) {
+        bool json = verb_args_has(args, "json"), stat = verb_args_has(args, "stat"), patch = verb_args_has(args, "patch");
 
-        for (int i = 0; i < argc; i++) {
-                Form form = FORM_LIST;
-                for (Form f = FORM_JSON; options && f <= FORM_PATCH; f++)
-                        if (g_str_equal(argv[i], names[f]) || (f == FORM_PATCH && g_str_equal(argv[i], "-p")))
-                                form = f;
-                if (form != FORM_LIST && *ret_form != FORM_LIST && form != *ret_form)
-                        return usage(error, "diff: one of --json, --stat, --patch") == 0;
-                if (form != FORM_LIST)
-                        *ret_form = form;
-                else if (options && g_str_equal(argv[i], "--"))
-                        options = false;
-                else if (options && argv[i][0] == '-') {
-                        g_autofree char *quoted = err_quote(argv[i]), *text = g_strdup_printf("diff: unknown option '%s'", quoted);
-                        return usage(error, text) == 0;
-                } else
-                        g_ptr_array_add(words, argv[i]);
-        }
-        return words->len > 0 || usage(error, "diff: of which box?") == 0;
+        *ret = json ? FORM_JSON : stat ? FORM_STAT : patch ? FORM_PATCH : FORM_LIST;
+        if (json + stat + patch <= 1)
+                return true;
+        err_usage(error, "diff: one of --json, --stat and --patch");
+        err_hint(error, "usbox help diff");
+        return err_step(error, "options");
 }
 
 int cmd_diff(int argc, char **argv, GError **error) {
-        g_autoptr(GPtrArray) words = g_ptr_array_new();
-        Form form = FORM_LIST;
+        g_auto(VerbArgs) args = { 0 };
+        Form form;
         bool complete;
 
-        if (!parse(argc, argv, &form, words, error))
+        if (!verb_args_parse(&args, "diff", diff_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "diff", 1, G_MAXUINT, error) ||
+            !form_of(&args, &form, error))
                 return -1;
         g_autoptr(Spec) draft = spec_new(error);
-        g_autoptr(Review) review = draft ? review_open(&draft->caller, words->pdata[0], error) : NULL;
+        g_autoptr(Review) review = draft ? review_open(&draft->caller, verb_args_word(&args, 0), error) : NULL;
         if (!review) {
                 err_step(error, "diff");
                 return -1;
         }
-        g_auto(GStrv) paths = review_paths(draft->caller.cwd, (char *const *) words->pdata + 1, (int) words->len - 1);
+        g_auto(GStrv) paths = review_paths(draft->caller.cwd, &args);
         g_autoptr(GPtrArray) changes = review_changes(review, (const char *const *) paths, false, &complete);
         if (form == FORM_LIST)
                 review_print_list(review, changes, review_wants_colour());

@@ -40,7 +40,7 @@ static bool remove_files(const Spec *spec, const BoxInfo *box, GError **error) {
         return r == 0 || err_set(error, r, "remove box %s", box->id);
 }
 
-static bool remove_one(const Spec *spec, const char *name, bool force, GError **error) {
+bool box_forget(const Spec *spec, const char *name, bool force, GError **error) {
         g_autoptr(BoxInfo) box = registry_find(&spec->caller, name, error);
 
         if (!box)
@@ -64,7 +64,7 @@ int cmd_rm(int argc, char **argv, GError **error) {
                 return -1;
         g_autoptr(Spec) spec = spec_new(error);
         for (guint i = 0; spec && i < verb_args_n_words(&args); i++)
-                if (!remove_one(spec, verb_args_word(&args, i), verb_args_has(&args, "force"), error))
+                if (!box_forget(spec, verb_args_word(&args, i), verb_args_has(&args, "force"), error))
                         return -1;
         return spec ? 0 : -1;
 }

@@ -3,6 +3,7 @@
 
 #include <glib.h>
 
+#include "spec.h"
 #include "verb-args.h"
 
 /*
@@ -23,10 +24,12 @@ extern const Verb verbs[];
 
 /* The options of each, for help and completions; each in its verb's file. */
 extern const VerbOption ps_options[], inspect_options[], rm_options[], kill_options[], stop_options[], wait_options[], port_options[],
-        logs_options[], events_options[], net_verb_options[];
+        logs_options[], events_options[], net_verb_options[], diff_options[], commit_options[];
 
 int cmd_run(int argc, char **argv, GError **error);
 int cmd_diff(int argc, char **argv, GError **error);
+int cmd_commit(int argc, char **argv, GError **error);
+int cmd_drop(int argc, char **argv, GError **error);
 int cmd_doctor(int argc, char **argv, GError **error);
 int cmd_profile(int argc, char **argv, GError **error);
 int cmd_ps(int argc, char **argv, GError **error);
@@ -41,6 +44,9 @@ int cmd_net(int argc, char **argv, GError **error);
 int cmd_port(int argc, char **argv, GError **error);
 int cmd_help(int argc, char **argv, GError **error);
 int cmd_version(int argc, char **argv, GError **error);
+
+/* What rm and drop do: forget the box of that name; force: end it first, if it runs. False with error. */
+bool box_forget(const Spec *spec, const char *name, bool force, GError **error);
 
 /* The usage of one verb on stdout, as `usbox help VERB` prints it. Returns 0, the exit status. */
 int cmd_help_verb(const Verb *verb);

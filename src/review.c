@@ -9,11 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "account.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "registry.h"
 #include "review.h"
 
 #define WALK_DEPTH_MAX 2048 /* directories in a path of PATH_MAX */
@@ -23,10 +23,12 @@ void review_free(Review *review) {
                 return;
         g_clear_pointer(&review->seen, seen_free);
         g_clear_pointer(&review->rules, rules_free);
+        g_clear_pointer(&review->journal, commit_journal_free);
         lowers_clear(&review->lowers);
         fd_closep(&review->dir_fd);
         fd_closep(&review->upper);
         g_free(review->groups);
+        g_free(review->home);
         g_free(review->dir);
         g_free(review);
 }
@@ -50,7 +52,12 @@ static bool open_lower_tree(Review *r, GError **error) {
         if (!lowers_open(paths, &r->lowers, error))
                 return false;
         r->lowers.live = true;
-        return true;
+        r->journal = commit_journal_read(r->dir_fd, g_array_index(r->lowers.roots, int, 0), error);
+        return r->journal != NULL;
+}
+
+static char *place(void *data, const char *redirect) {
+        return commit_journal_place(data, redirect);
 }
 
 /* The box's directory is the caller's own, upper/ its first level that the box could write. */
@@ -62,36 +69,25 @@ static bool open_upper(Review *r, GError **error) {
         return r->upper >= 0 ? true : err_set(error, errno, "%s/upper", r->dir);
 }
 
-/* Of the boxes that are kept: by id, by a beginning of it, or the last. */
-static char *find_box(const Caller *caller, const char *box, char ret_id[BOX_ID_LEN + 1], GError **error) {
-        g_autofree char *data = account_data_dir(caller->home), *boxes = g_build_filename(data, "usbox", "boxes", NULL);
-        g_autoptr(GDir) dir = g_dir_open(boxes, 0, NULL);
-        char *found = NULL;
-        struct stat st, newest = { 0 };
+/* The directory of a box that left changes, or is about to. The caller's; NULL with error. */
+static char *find_box(const Caller *caller, const char *text, char ret_id[static BOX_ID_LEN + 1], GError **error) {
+        g_autoptr(BoxInfo) box = registry_find(caller, text, error);
 
-        for (const char *name; dir && (name = g_dir_read_name(dir));) {
-                g_autofree char *path = g_build_filename(boxes, name, NULL);
-                if (strlen(name) != BOX_ID_LEN || lstat(path, &st) < 0 || (!g_str_has_prefix(name, box) && !g_str_equal(box, "last")))
-                        continue;
-                if (found && st.st_ctim.tv_sec < newest.st_ctim.tv_sec)
-                        continue;
-                newest = st;
-                g_free(found);
-                found = g_steal_pointer(&path);
-                g_strlcpy(ret_id, name, BOX_ID_LEN + 1);
+        if (!box)
+                return NULL;
+        g_strlcpy(ret_id, box->id, BOX_ID_LEN + 1);
+        if (!box->dir) {
+                err_set(error, 0, "nothing is kept of it: it has no changes");
+                err_hint(error, "it ran with --overlay=none, or is at its start");
         }
-        if (!found) {
-                g_autofree char *quoted = err_quote(box);
-                err_set(error, 0, "there is no box %s that left changes", quoted);
-                err_hint(error, "what a run changes is kept until the next one ends, unless by --rm");
-        }
-        return found;
+        return g_strdup(box->dir);
 }
 
 Review *review_open(const Caller *caller, const char *box, GError **error) {
         g_autoptr(Review) r = g_new0(Review, 1);
 
         r->dir_fd = r->upper = -1;
+        r->home = g_strdup(caller->home);
         r->dir = find_box(caller, box, r->id, error);
         if (!r->dir || !open_upper(r, error) || !(r->seen = seen_read(r->dir_fd, error)) || !open_lower_tree(r, error) || !caller_groups(r, error)) {
                 if (*r->id)
@@ -100,20 +96,23 @@ Review *review_open(const Caller *caller, const char *box, GError **error) {
         }
         changes_raise_nofile();
         r->rules = rules_new(r->seen->rules);
-        r->options.live = r->options.owners = true;
+        r->options.live = r->options.owners = r->options.opens_closed = true;
         r->options.rules = r->rules;
         r->options.own = r->seen->own;
+        r->options.place = place;
+        r->options.place_data = r->journal;
         r->options.uid = caller->uid;
         r->options.root_uid = r->seen->root_uid;
         r->options.root_gid = r->seen->root_gid;
         return g_steal_pointer(&r);
 }
 
-GStrv review_paths(const char *cwd, char *const *paths, int n) {
-        GStrv absolute = g_new0(char *, n + 1);
+GStrv review_paths(const char *cwd, const VerbArgs *args) {
+        guint n = verb_args_n_words(args);
+        GStrv absolute = g_new0(char *, n);
 
-        for (int i = 0; i < n; i++)
-                absolute[i] = g_canonicalize_filename(paths[i], cwd);
+        for (guint i = 1; i < n; i++)
+                absolute[i - 1] = g_canonicalize_filename(verb_args_word(args, i), cwd);
         return absolute;
 }
 
@@ -129,7 +128,7 @@ bool review_is_hook(const char *path) {
         return false;
 }
 
-static bool at_or_below(const char *path, const char *top) {
+bool review_at_or_below(const char *path, const char *top) {
         size_t n = strlen(top);
         return n == 1 || (strncmp(path, top, n) == 0 && (path[n] == '\0' || path[n] == '/'));
 }
@@ -137,7 +136,7 @@ static bool at_or_below(const char *path, const char *top) {
 typedef struct {
         const Review *review;
         const char *const *paths;
-        bool directories, complete;
+        bool unchanged, complete;
         char *moved; /* the last renamed directory that is in no other */
         GPtrArray *changes;
 } Collector;
@@ -155,19 +154,22 @@ static bool collect(void *data, const Change *change) {
         bool wanted = !c->paths || !*c->paths, leads = wanted;
 
         for (const char *const *path = c->paths; path && *path && !wanted; path++) {
-                wanted = at_or_below(change->path, *path);
-                leads = leads || wanted || at_or_below(*path, change->path);
+                wanted = review_at_or_below(change->path, *path);
+                leads = leads || wanted || review_at_or_below(*path, change->path);
         }
-        if (change->redirect && !(c->moved && at_or_below(change->path, c->moved))) {
+        if (change->redirect && !(c->moved && review_at_or_below(change->path, c->moved))) {
                 g_free(c->moved);
                 c->moved = g_strdup(change->path);
         }
         ChangeKind kind = change->kind;
         unsigned what = change->what;
+        /* Another directory of the same name and looks is no change: what is in it and what is not are. */
+        if (kind == CHANGE_MODIFIED && what == CHANGE_PLACE && !change->redirect)
+                kind = CHANGE_NONE;
         /* What stands on the disk of these directories is usbox's own doing. */
         if (kind == CHANGE_MODIFIED && g_hash_table_contains(c->review->seen->ways, change->path) && !(what & CHANGE_PLACE))
                 kind = CHANGE_NONE;
-        if (!wanted || (kind == CHANGE_NONE && !c->directories))
+        if (!wanted || (kind == CHANGE_NONE && !c->unchanged))
                 return leads;
         ReviewChange *kept = g_new0(ReviewChange, 1);
         *kept = (ReviewChange){ .kind = kind,
@@ -176,9 +178,10 @@ static bool collect(void *data, const Change *change) {
                                 .below_path = g_strdup(change->below_path),
                                 .redirect = g_strdup(change->redirect),
                                 .opaque = change->opaque,
+                                .merged = change->merged,
                                 .hidden = change->hidden,
                                 .hook = review_is_hook(change->path),
-                                .moved = c->moved && at_or_below(change->path, c->moved),
+                                .moved = c->moved && review_at_or_below(change->path, c->moved),
                                 .has_st = change->st != NULL,
                                 .has_below = change->below != NULL,
                                 .rule = change->rule };
@@ -197,9 +200,10 @@ static void complain(void *data, const char *path, int errnum) {
         ((Collector *) data)->complete = false;
 }
 
-GPtrArray *review_changes(Review *review, const char *const *paths, bool directories, bool *ret_complete) {
-        Collector c = { review, paths, directories, true, NULL, g_ptr_array_new_with_free_func(review_change_free) };
+GPtrArray *review_changes(Review *review, const char *const *paths, bool unchanged, bool *ret_complete) {
+        Collector c = { review, paths, unchanged, true, NULL, g_ptr_array_new_with_free_func(review_change_free) };
 
+        review->options.unchanged = unchanged;
         changes_walk(review->upper, &review->lowers, &review->options, &(ChangesVisitor){ collect, complain, &c });
         if (review->lowers.errnum != 0 && review->lowers.errnum != EACCES) {
                 log_note("the host's files could not be read in full: %s", g_strerror(review->lowers.errnum));
@@ -215,37 +219,66 @@ GPtrArray *review_changes(Review *review, const char *const *paths, bool directo
 /* Nothing that is opened there may make us wait or become our terminal; openat2(2) takes no such flags with O_PATH, which does neither. */
 static int open_below(int root, const char *path, int flags, uint64_t resolve) {
         int careful = flags & O_PATH ? 0 : O_NONBLOCK | O_NOCTTY;
-        return sys_openat2(root, path[1] ? path + 1 : ".", (uint64_t) (flags | careful | O_NOFOLLOW | O_CLOEXEC), 0, BENEATH | resolve);
+        return sys_openat2(root, path, (uint64_t) (flags | careful | O_NOFOLLOW | O_CLOEXEC), 0, BENEATH | resolve);
 }
 
-static int open_upper_as_is(const Review *review, const char *path, int flags) {
-        return open_below(review->upper, path, flags, RESOLVE_NO_XDEV);
-}
-
-/* A file of the caller's own that shuts out its owner, as the box may have left it, is opened for a moment. */
-int review_open_upper(const Review *review, const char *path, int flags) {
+/* The mode of what fd (O_PATH) is, if it is the caller's own and shuts out its owner: opened. False: it is not, or cannot be. */
+static bool open_up(int fd, mode_t *ret_mode) {
+        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
         struct stat st;
-        int fd = open_upper_as_is(review, path, flags);
+
+        if (fstat(fd, &st) < 0 || st.st_uid != geteuid() || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)))
+                return false;
+        *ret_mode = st.st_mode & 07777;
+        return chmod(path, *ret_mode | (S_ISDIR(st.st_mode) ? S_IRWXU : S_IRUSR)) == 0;
+}
+
+static void shut_again(int fd, mode_t mode) {
+        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+        int errnum = errno;
+
+        (void) chmod(path, mode);
+        errno = errnum;
+}
+
+/* One name in dir, of which either may shut out its owner: then for as long as this takes. */
+static int open_name(int dir, const char *name, int flags) {
+        mode_t dir_mode, mode;
+        int fd = open_below(dir, name, flags, RESOLVE_NO_XDEV);
 
         if (fd >= 0 || errno != EACCES)
                 return fd;
-        _cleanup_close_ int closed = open_upper_as_is(review, path, O_PATH);
-        if (closed < 0 || fstat(closed, &st) < 0 || st.st_uid != geteuid() || !S_ISREG(st.st_mode)) {
-                errno = EACCES;
-                return -1;
+        bool opened = open_up(dir, &dir_mode);
+        fd = open_below(dir, name, flags, RESOLVE_NO_XDEV);
+        if (fd < 0 && errno == EACCES) {
+                _cleanup_close_ int closed = open_below(dir, name, O_PATH, RESOLVE_NO_XDEV);
+                if (closed >= 0 && open_up(closed, &mode)) {
+                        fd = open_below(dir, name, flags, RESOLVE_NO_XDEV);
+                        shut_again(closed, mode);
+                }
         }
-        g_autofree char *same = g_strdup_printf("/proc/self/fd/%d", closed);
-        if (chmod(same, (st.st_mode & 07777) | S_IRUSR) < 0)
-                return -1;
-        fd = open_upper_as_is(review, path, flags);
-        int errnum = errno;
-        (void) chmod(same, st.st_mode & 07777);
-        errno = errnum;
+        if (opened)
+                shut_again(dir, dir_mode);
         return fd;
 }
 
+int review_open_upper(const Review *review, const char *path, int flags) {
+        int fd = open_below(review->upper, path[1] ? path + 1 : ".", flags, RESOLVE_NO_XDEV);
+
+        if (fd >= 0 || errno != EACCES)
+                return fd;
+        g_auto(GStrv) names = g_strsplit(path + 1, "/", -1);
+        _cleanup_close_ int at = fcntl(review->upper, F_DUPFD_CLOEXEC, 3);
+        for (char **name = names; at >= 0 && *name; name++) {
+                int next = open_name(at, *name, name[1] ? O_PATH | O_DIRECTORY : flags);
+                fd_closep(&at);
+                at = next;
+        }
+        return fd_steal(&at);
+}
+
 int review_open_lower(const Review *review, const char *path, int flags) {
-        return open_below(g_array_index(review->lowers.roots, int, 0), path, flags, 0);
+        return open_below(g_array_index(review->lowers.roots, int, 0), path[1] ? path + 1 : ".", flags, 0);
 }
 
 typedef struct {

@@ -5,10 +5,12 @@
 #include <stdbool.h>
 #include <sys/stat.h>
 
+#include "commit-journal.h"
 #include "fsoverlay/changes.h"
 #include "seen.h"
 #include "spec.h"
 #include "state.h"
+#include "verb-args.h"
 
 /*
  * Looking at what a box changed, for diff, commit and their kin: the box's upper/ beside the host's directory that was its "/".
@@ -18,11 +20,13 @@
  */
 typedef struct {
         char id[BOX_ID_LEN + 1];
-        char *dir; /* the box's directory */
+        char *dir;  /* the box's directory */
+        char *home; /* the caller's */
         int dir_fd, upper;
         Seen *seen;
         Rules *rules;
         Lowers lowers; /* one: seen->lower */
+        CommitJournal *journal; /* what commits did already */
         gid_t *groups;
         ChangesOptions options; /* for changes_walk(), filled */
 } Review;
@@ -34,7 +38,7 @@ typedef struct {
         char *path;           /* absolute in the box, and below the lower */
         char *below_path;     /* where the lower has what it is compared with; path, but below a renamed directory */
         char *redirect;       /* a directory that was renamed: from there */
-        bool opaque, hidden;  /* as Change has it */
+        bool opaque, merged, hidden; /* as Change has them */
         bool hook;            /* at or below a project hook: other programs run or obey it without being asked */
         bool moved;           /* below a renamed directory */
         bool has_st, has_below;
@@ -47,14 +51,14 @@ Review *review_open(const Caller *caller, const char *box, GError **error);
 void review_free(Review *review);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Review, review_free)
 
-/* paths, as typed: absolute, and relative ones against cwd. The caller's. */
-GStrv review_paths(const char *cwd, char *const *paths, int n);
+/* The words after the first: absolute paths, and relative ones against cwd. The caller's. */
+GStrv review_paths(const char *cwd, const VerbArgs *args);
 
 /*
  * All changes at or below one of paths (NULL, or none in it: everywhere), in the order of Change's walk: an array of ReviewChange *, the caller's.
- * directories: CHANGE_NONE, too. What could not be read is named on stderr, and *ret_complete is false then.
+ * unchanged: CHANGE_NONE, too. What could not be read is named on stderr, and *ret_complete is false then.
  */
-GPtrArray *review_changes(Review *review, const char *const *paths, bool directories, bool *ret_complete);
+GPtrArray *review_changes(Review *review, const char *const *paths, bool unchanged, bool *ret_complete);
 
 /* Open path (absolute, of the box) in either tree. -1 with errno. */
 int review_open_upper(const Review *review, const char *path, int flags);
@@ -76,6 +80,9 @@ bool review_walk_lower(const Review *review, const char *path, RuleState rule, R
 
 /* path or something above it is the name of a project hook (.git/hooks, .envrc, ...). */
 bool review_is_hook(const char *path);
+
+/* path is top or below it. */
+bool review_at_or_below(const char *path, const char *top);
 
 /* path as git writes it: within quotes and with escapes where a character of it is not printable; prefix (as "a/") goes within them. The caller's. */
 char *review_quote(const char *prefix, const char *path);

@@ -335,6 +335,17 @@ static bool is_kept(const Sandbox *s, bool failed, const UpperCount *count) {
         return count->changed + count->removed > 0;
 }
 
+/* Where the changes are, and what one does with them. */
+static void tell_changes(const Sandbox *s, bool held, const UpperCount *count) {
+        g_autofree char *size = size_text(count->bytes);
+        const char *box = !held ? "last" : s->spec->box.name ? s->spec->box.name : s->id;
+        g_autofree char *until = held ? g_strdup_printf("usbox rm %s", box) : g_strdup("the next run ends");
+
+        log_note("changed %" G_GUINT64_FORMAT ", removed %" G_GUINT64_FORMAT
+                 " (%s) in the box; nothing of it is on the host. usbox diff %s shows it, usbox commit %s takes it, and it is kept until %s",
+                 count->changed, count->removed, size, box, box, until);
+}
+
 /* The upper layer after the run: nothing in it, or not wanted: removed; else kept and named. */
 static bool end_box_dir(Sandbox *s, bool failed, GError **error) {
         bool held = presence_is_held(s->spec), ends_unnamed = !failed && !held;
@@ -356,15 +367,8 @@ static bool end_box_dir(Sandbox *s, bool failed, GError **error) {
                 return box_dir_remove(s->dir, s->spec, error) ? true : err_step(error, "state");
         if (!box_dir_keep(s->dir, s->spec, held, error) || !presence_keep(s, &count, error))
                 return err_step(error, "state");
-        g_autofree char *size = size_text(count.bytes);
-        if (!held)
-                log_note("changed %" G_GUINT64_FORMAT ", removed %" G_GUINT64_FORMAT
-                         " (%s) in the box; nothing of it is on the host. Until the next run ends it is in %s/upper",
-                         count.changed, count.removed, size, s->dir->path);
-        else if (count.changed + count.removed > 0)
-                log_note("changed %" G_GUINT64_FORMAT ", removed %" G_GUINT64_FORMAT
-                         " (%s) in the box; nothing of it is on the host. Until usbox rm %s it is in %s/upper",
-                         count.changed, count.removed, size, s->spec->box.name ? s->spec->box.name : s->id, s->dir->path);
+        if (count.changed + count.removed > 0)
+                tell_changes(s, held, &count);
         return true;
 }
 

@@ -109,19 +109,31 @@ static guint32 box_root(const GArray *map) {
         return user_map_to_host(map, 0, &host) ? host : G_MAXUINT32;
 }
 
-bool seen_write(int box_fd, const Spec *spec, const RootPlan *plan, const struct timespec *since, GError **error) {
-        _cleanup_close_ int fd = openat(box_fd, SEEN_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-        if (fd < 0 && errno == EEXIST) /* an earlier run's: what that did is in upper/, too */
+/*
+ * A file's ctime is only as fine as the kernel's tick, unless somebody looked at it since it changed last; then it is exact, and nothing that changes later
+ * on any file system of that kind has an earlier one (timekeeping_get_mg_floor, Linux 6.13). So: look, change, look.
+ */
+bool seen_begin(int box_fd, int *ret_fd, struct timespec *ret_since, GError **error) {
+        struct stat st;
+
+        *ret_fd = openat(box_fd, SEEN_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (*ret_fd < 0 && errno == EEXIST) /* an earlier run's: what that did is in upper/, too */
                 return true;
+        if (*ret_fd < 0 || fstat(*ret_fd, &st) < 0 || fchmod(*ret_fd, 0600) < 0 || fstat(*ret_fd, &st) < 0)
+                return err_set(error, errno, "note what the box sees of the host");
+        *ret_since = st.st_ctim;
+        return true;
+}
+
+bool seen_write(int fd, const struct timespec *since, const Spec *spec, const RootPlan *plan, GError **error) {
         const char *lower = spec->root.rootfs ? spec->root.rootfs : "/";
         g_autofree char *real = g_canonicalize_filename(lower, spec->caller.cwd);
         g_autoptr(GVariant) seen = g_variant_ref_sink(g_variant_new("(xu^aybuu@aay@aay@aay@a{sv})", (gint64) since->tv_sec, (guint32) since->tv_nsec, real,
                                                                     plan->fs != NULL, box_root(spec->user.uidmap), box_root(spec->user.gidmap),
                                                                     own_files(plan), made_directories(plan), written_through(plan),
                                                                     plan->fs ? fs_config_pack(plan->fs) : rules_of_nodes(plan)));
-        if (fd < 0 || !fd_write_all(fd, g_variant_get_data(seen), g_variant_get_size(seen)))
-                return err_set(error, errno, "note what the box sees of the host");
-        return true;
+
+        return fd_write_all(fd, g_variant_get_data(seen), g_variant_get_size(seen)) || err_set(error, errno, "note what the box sees of the host");
 }
 
 static GHashTable *path_set(GVariant *list) {

@@ -22,8 +22,12 @@ typedef struct {
         guint32 root_uid, root_gid; /* the host's ids that were the box's root; G_MAXUINT32: none */
 } Seen;
 
-/* Launcher, for the first run of a box: write it below box_fd. since: as above. False with error. */
-bool seen_write(int box_fd, const Spec *spec, const RootPlan *plan, const struct timespec *since, GError **error);
+/* Launcher, just before GO of the first run of a box: from now on, whatever changes on the host changed since. *ret_fd: for the next function, -1 where an
+ * earlier run has it noted. False with error. */
+bool seen_begin(int box_fd, int *ret_fd, struct timespec *ret_since, GError **error);
+
+/* And all the rest, which has time. */
+bool seen_write(int fd, const struct timespec *since, const Spec *spec, const RootPlan *plan, GError **error);
 
 /* Read it below box_fd. NULL with error. */
 Seen *seen_read(int box_fd, GError **error);

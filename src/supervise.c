@@ -107,11 +107,13 @@ static bool maybe_go(Sandbox *s, GError **error) {
         if (!status_write_pidfile(s->status, s->payload, error))
                 return err_step(error, "status");
         log_step("go");
-        struct timespec now;
-        (void) clock_gettime(CLOCK_REALTIME_COARSE, &now);
+        _cleanup_close_ int seen = -1;
+        struct timespec since;
+        if (s->dir && !seen_begin(s->dir->fd, &seen, &since, error))
+                return err_step(error, "state");
         s->go_sent = wire_send(s->payload_wire, WIRE_GO, NULL, NULL, 0, &failure);
         if (s->go_sent)
-                return !s->dir || seen_write(s->dir->fd, s->spec, s->plan, &now, error) || err_step(error, "state");
+                return seen < 0 || seen_write(seen, &since, s->spec, s->plan, error) || err_step(error, "state");
         /* It has failed, and what it said of that is on its wire. */
         if (err_get_errno(failure) == EPIPE)
                 return read_payload_wire(s, error);

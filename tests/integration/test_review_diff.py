@@ -223,7 +223,7 @@ def test_hostile_upper(box):
 
 
 def test_bad_input(box):
-    assert_refused(box.usbox("diff"), "which box")
+    assert_refused(box.usbox("diff"), "missing")
     assert_refused(box.usbox("diff", "last", "--json", "--stat"), "one of")
     assert_refused(box.usbox("diff", "last", "--color"), "--color")
     assert_refused(box.usbox("diff", "last"), "last")

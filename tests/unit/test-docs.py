@@ -65,9 +65,10 @@ def code_files():
 
 
 def options():
-    """Every spelling of an option of `run`."""
+    """Every spelling of an option of `run`, and of the other verbs."""
     names = set()
-    for option in json.loads(run(USBOX, "help", "run", "--json"))["options"]:
+    table = json.loads(run(USBOX, "help", "--json"))
+    for option in table["options"] + [option for verb in table["verbs"] for option in verb["options"]]:
         names.add("--" + option["name"])
         if "short" in option:
             names.add("-" + option["short"])

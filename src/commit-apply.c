@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Carrying changes of a box to the host: the order of the work.
+ *
+ * Role: commit. Privileges: the caller's. Threads: one, under the box's lock. Order: after commit-plan.c.
+ *
+ * A directory of the host is opened below the lower's root without following symlinks, and all else happens by that descriptor and one name. A name that
+ * had something is exchanged with what was made for it (RENAME_EXCHANGE), and what came out is looked at: if it is not what the plan saw, it is put
+ * back. A name that had nothing is taken with RENAME_NOREPLACE. So whatever happens on the host meanwhile, nothing of it is lost unseen.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "box-remove.h"
+#include "commit-work.h"
+
+void commit_step(const char *name) {
+        static int left = -1;
+        const char *kill_at = getenv("USBOX_TEST_COMMIT_KILL");
+
+        if (!kill_at)
+                return;
+        if (left < 0)
+                left = atoi(kill_at);
+        if (--left == 0) {
+                log_note("killed at: %s", name);
+                (void) kill(getpid(), SIGKILL);
+        }
+}
+
+static bool note_device(CommitWork *w) {
+        struct stat st;
+
+        if (fstat(w->dir, &st) < 0)
+                return false;
+        if (g_hash_table_contains(w->devices, (gpointer) (uintptr_t) st.st_dev))
+                return true;
+        int fd = openat(w->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0)
+                g_hash_table_insert(w->devices, (gpointer) (uintptr_t) st.st_dev, GINT_TO_POINTER(fd));
+        return true;
+}
+
+bool commit_enter(CommitWork *w, const char *path, const char **ret_name) {
+        g_autofree char *dir = g_path_get_dirname(path);
+
+        *ret_name = strrchr(path, '/') + 1;
+        if (!w->dir_path || !g_str_equal(dir, w->dir_path)) {
+                g_clear_pointer(&w->dir_path, g_free);
+                fd_closep(&w->dir);
+                w->dir = review_open_lower(w->review, dir, O_PATH | O_DIRECTORY);
+                if (w->dir < 0 || !note_device(w))
+                        return false;
+                w->dir_path = g_steal_pointer(&dir);
+        }
+        return commit_journal_add_temp(w->review->journal, w->dir_path, &w->error);
+}
+
+/* The path of the directory at hand may lead elsewhere now. */
+static void leave(CommitWork *w) {
+        g_clear_pointer(&w->dir_path, g_free);
+        fd_closep(&w->dir);
+}
+
+bool commit_same(const struct stat *now, const struct stat *then, bool with_ctime) {
+        if (now->st_dev != then->st_dev || now->st_ino != then->st_ino || (now->st_mode & S_IFMT) != (then->st_mode & S_IFMT))
+                return false;
+        if (S_ISDIR(now->st_mode))
+                return true;
+        return now->st_size == then->st_size && now->st_mtim.tv_sec == then->st_mtim.tv_sec && now->st_mtim.tv_nsec == then->st_mtim.tv_nsec &&
+               (!with_ctime || (now->st_ctim.tv_sec == then->st_ctim.tv_sec && now->st_ctim.tv_nsec == then->st_ctim.tv_nsec));
+}
+
+int commit_open_upper(CommitWork *w, const ReviewChange *c, int flags) {
+        struct stat st;
+        _cleanup_close_ int fd = review_open_upper(w->review, c->path, flags);
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return -1;
+        if (!commit_same(&st, &c->st, false)) {
+                errno = ESTALE;
+                return -1;
+        }
+        return fd_steal(&fd);
+}
+
+int commit_remove_temp(CommitWork *w) {
+        FdLater later = { .n = FD_LATER_MAX }; /* full: at once */
+
+        if (unlinkat(w->dir, w->temp, 0) == 0 || errno == ENOENT)
+                return 0;
+        if (errno != EISDIR && errno != EPERM)
+                return errno;
+        return box_remove_part(&later, w->dir, w->temp, NULL);
+}
+
+/* The plan is out of date for this name. */
+static bool changed_meanwhile(void) {
+        errno = EBUSY;
+        return false;
+}
+
+/* What was made under the temporary name becomes name, in the place of then (NULL: of nothing). */
+static bool put_in_place(CommitWork *w, const char *name, const struct stat *then) {
+        struct stat out;
+
+        commit_step("made");
+        if (!then)
+                return renameat2(w->dir, w->temp, w->dir, name, RENAME_NOREPLACE) == 0;
+        if (renameat2(w->dir, w->temp, w->dir, name, RENAME_EXCHANGE) < 0)
+                return errno == ENOENT ? changed_meanwhile() : false;
+        commit_step("exchanged");
+        if (fstatat(w->dir, w->temp, &out, AT_SYMLINK_NOFOLLOW) < 0 || !commit_same(&out, then, false)) {
+                (void) renameat2(w->dir, w->temp, w->dir, name, RENAME_EXCHANGE);
+                return changed_meanwhile();
+        }
+        errno = commit_remove_temp(w);
+        return errno == 0;
+}
+
+/* What the plan saw at name is still there, unchanged. */
+static bool stands_as(CommitWork *w, const char *name, const struct stat *then) {
+        struct stat now;
+        bool there = fstatat(w->dir, name, &now, AT_SYMLINK_NOFOLLOW) == 0;
+
+        if (!then)
+                return !there || changed_meanwhile();
+        return (there && commit_same(&now, then, true)) || changed_meanwhile();
+}
+
+static bool replace(CommitWork *w, const ReviewChange *c, const struct stat *then) {
+        const char *name;
+
+        if (then && S_ISDIR(then->st_mode) && !commit_park_below(w, c->path))
+                return false;
+        if (!commit_enter(w, c->path, &name) || !stands_as(w, name, then))
+                return false;
+        bool ok = commit_make(w, c, then) && put_in_place(w, name, then);
+        if (!ok) {
+                int errnum = errno;
+                (void) commit_remove_temp(w);
+                errno = errnum;
+        }
+        if (then && S_ISDIR(then->st_mode))
+                leave(w);
+        return ok;
+}
+
+/* No bytes changed: the file stays what it is, and gets its mode, attributes and times. */
+static bool change_attributes(CommitWork *w, const ReviewChange *c) {
+        const char *name;
+
+        if (!commit_enter(w, c->path, &name) || !stands_as(w, name, &c->below))
+                return false;
+        _cleanup_close_ int from = commit_open_upper(w, c, O_RDONLY), to = openat(w->dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        struct stat now;
+        if (from < 0 || to < 0 || fstat(to, &now) < 0)
+                return false;
+        if (!commit_same(&now, &c->below, true))
+                return changed_meanwhile();
+        if (!commit_journal_add_made(w->review->journal, &now, &w->error))
+                return false;
+        commit_step("attributes");
+        return commit_copy_attributes(w, c, from, to) && fstat(to, &now) == 0 && commit_journal_add_made(w->review->journal, &now, &w->error);
+}
+
+static bool make_one(CommitWork *w, const CommitItem *item) {
+        const ReviewChange *c = item->change;
+        const struct stat *then = c->has_below && !item->replaced ? &c->below : NULL;
+        bool dir = S_ISDIR(c->st.st_mode), was_dir = then && S_ISDIR(then->st_mode);
+
+        if (item->replaced && !commit_park_below(w, c->path))
+                return false;
+        if (c->redirect)
+                return commit_move(w, item);
+        if (dir && was_dir)
+                return true; /* what it is itself comes last */
+        if (then && S_ISREG(c->st.st_mode) && c->kind == CHANGE_MODIFIED && !(c->what & CHANGE_CONTENT))
+                return change_attributes(w, c);
+        return replace(w, c, then);
+}
+
+static bool remove_one(CommitWork *w, const ReviewChange *c) {
+        struct stat now;
+        const char *name;
+
+        if (!commit_enter(w, c->path, &name))
+                return errno == ENOENT && !w->error;
+        if (fstatat(w->dir, name, &now, AT_SYMLINK_NOFOLLOW) < 0)
+                return errno == ENOENT;
+        if (!commit_same(&now, &c->below, true))
+                return changed_meanwhile();
+        if (renameat2(w->dir, name, w->dir, w->temp, RENAME_NOREPLACE) < 0)
+                return false;
+        commit_step("put aside");
+        if (fstatat(w->dir, w->temp, &now, AT_SYMLINK_NOFOLLOW) < 0 || !commit_same(&now, &c->below, false)) {
+                (void) renameat2(w->dir, w->temp, w->dir, name, RENAME_NOREPLACE);
+                return changed_meanwhile();
+        }
+        errno = commit_remove_temp(w);
+        return errno == 0;
+}
+
+/* A directory's own mode, attributes and times, when nothing more is made in it. */
+static bool finish_dir(CommitWork *w, const CommitItem *item) {
+        const ReviewChange *c = item->change;
+        _cleanup_close_ int from = commit_open_upper(w, c, O_RDONLY | O_DIRECTORY), to = review_open_lower(w->review, c->path, O_RDONLY | O_DIRECTORY);
+
+        commit_step("directory");
+        return from >= 0 && to >= 0 && commit_copy_attributes(w, c, from, to);
+}
+
+static void tell(CommitWork *w, const CommitItem *item, bool ok) {
+        if (ok) {
+                w->report->done(w->report->data, item);
+                return;
+        }
+        if (w->error)
+                return;
+        const char *why = errno == EBUSY      ? "the host changed it while commit was at work"
+                          : errno == EEXIST   ? "the host has something by this name by now"
+                          : errno == ESTALE   ? "the box's layer changed while commit was at work"
+                                              : g_strerror(errno);
+        w->report->failed(w->report->data, item, why);
+        if (item->change->has_st && S_ISDIR(item->change->st.st_mode))
+                w->blocked = item->change->path;
+}
+
+static bool is_finished_later(const CommitItem *item) {
+        const ReviewChange *c = item->change;
+        return c->has_st && S_ISDIR(c->st.st_mode) && (item->replaced || c->kind != CHANGE_MODIFIED || c->what & (CHANGE_MODE | CHANGE_XATTR | CHANGE_PLACE));
+}
+
+/* Names that come, in the order of the walk: a directory before what is in it. */
+static void make_all(CommitWork *w, bool *ok) {
+        for (guint i = 0; i < w->plan->items->len && !w->error; i++) {
+                const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
+                const ReviewChange *c = item->change;
+                ok[i] = false;
+                if (item->verdict == COMMIT_NOTHING && c->kind == CHANGE_NONE)
+                        commit_remember_name(w, c);
+                if (item->verdict != COMMIT_DO || c->kind == CHANGE_DELETED || (w->blocked && review_at_or_below(c->path, w->blocked)))
+                        continue;
+                errno = 0;
+                ok[i] = make_one(w, item);
+                if (ok[i])
+                        commit_remember_name(w, c);
+                if (!ok[i] || !is_finished_later(item))
+                        tell(w, item, ok[i]);
+        }
+}
+
+static void remove_all(CommitWork *w) {
+        for (guint i = 0; i < w->plan->items->len && !w->error; i++) {
+                const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
+                errno = 0;
+                if (item->verdict == COMMIT_DO && item->change->kind == CHANGE_DELETED)
+                        tell(w, item, remove_one(w, item->change));
+        }
+}
+
+static void finish_dirs(CommitWork *w, const bool *ok) {
+        for (guint i = w->plan->items->len; i-- > 0 && !w->error;) {
+                const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
+                errno = 0;
+                if (ok[i] && is_finished_later(item))
+                        tell(w, item, finish_dir(w, item));
+        }
+}
+
+static bool write_plan(CommitWork *w, GError **error) {
+        for (guint i = 0; i < w->plan->items->len; i++) {
+                const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
+                const ReviewChange *c = item->change;
+                /* A directory that the box replaced by one like it changes by what is done in it. */
+                bool counts = item->verdict == COMMIT_DO || (item->verdict == COMMIT_NOTHING && c->opaque && c->has_below);
+                if (counts && !commit_journal_add_plan(w->review->journal, c->path, c->has_below ? &c->below : NULL, error))
+                        return false;
+        }
+        return commit_journal_sync(w->review->journal, error);
+}
+
+static void sync_devices(CommitWork *w) {
+        GHashTableIter iter;
+        gpointer fd;
+
+        g_hash_table_iter_init(&iter, w->devices);
+        while (g_hash_table_iter_next(&iter, NULL, &fd)) {
+                if (syncfs(GPOINTER_TO_INT(fd)) < 0)
+                        log_note("syncfs: %s", g_strerror(errno));
+                close(GPOINTER_TO_INT(fd));
+        }
+}
+
+static void init_work(CommitWork *w, Review *review) {
+        *w = (CommitWork){ .review = review, .dir = -1 };
+        w->lower = g_array_index(review->lowers.roots, int, 0);
+        w->first_move = commit_journal_n_moves(review->journal);
+        g_snprintf(w->temp, sizeof w->temp, "%s%s", COMMIT_TEMP, review->id);
+        w->names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+        w->devices = g_hash_table_new(NULL, NULL);
+        w->moved = g_hash_table_new(g_str_hash, g_str_equal);
+}
+
+static void clear_work(CommitWork *w) {
+        leave(w);
+        g_hash_table_unref(w->names);
+        g_hash_table_unref(w->devices);
+        g_hash_table_unref(w->moved);
+}
+
+bool commit_apply(Review *review, const CommitPlan *plan, const CommitReport *report, GError **error) {
+        CommitWork w;
+        g_autofree bool *ok = g_new0(bool, plan->items->len + 1);
+
+        init_work(&w, review);
+        w.plan = plan;
+        w.report = report;
+        if (write_plan(&w, &w.error)) {
+                commit_step("planned");
+                make_all(&w, ok);
+                remove_all(&w);
+                w.blocked = NULL;
+                finish_dirs(&w, ok);
+                commit_step("done");
+        }
+        sync_devices(&w);
+        clear_work(&w);
+        if (!w.error)
+                return true;
+        g_propagate_error(error, w.error);
+        return false;
+}
+
+void commit_clean(Review *review) {
+        CommitWork w;
+
+        init_work(&w, review);
+        for (const char *const *dir = commit_journal_temps(review->journal); *dir; dir++) {
+                fd_closep(&w.dir);
+                w.dir = review_open_lower(review, *dir, O_PATH | O_DIRECTORY);
+                int errnum = w.dir >= 0 ? commit_remove_temp(&w) : 0;
+                if (errnum != 0)
+                        log_note("%s/%s: %s", *dir, w.temp, g_strerror(errnum));
+        }
+        clear_work(&w);
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Making the copy of something of the upper on the host, under a temporary name beside its place.
+ *
+ * Role: commit. Privileges: the caller's. Threads: one. Order: under commit-apply.c.
+ *
+ * What comes to the host: bytes with holes as holes, symlinks, mode without set-id bits of files, times, attributes user.* and ACLs. The owner is who
+ * calls; the group is the replaced file's.
+ */
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+
+#include "base/copy.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "commit-work.h"
+
+#define ATTRIBUTE_MAX 65536
+
+static char *name_key(const struct stat *st) {
+        return g_strdup_printf("%" G_GINT64_MODIFIER "x:%" G_GINT64_MODIFIER "x", (guint64) st->st_dev, (guint64) st->st_ino);
+}
+
+void commit_remember_name(CommitWork *w, const ReviewChange *c) {
+        if (c->st.st_nlink > 1 && S_ISREG(c->st.st_mode))
+                g_hash_table_replace(w->names, name_key(&c->st), g_strdup(c->path));
+}
+
+/* Another name of a file that is on the host already: a name here, too. False: it is not, or no link to it can be made. */
+static bool link_known(CommitWork *w, const ReviewChange *c) {
+        g_autofree char *key = name_key(&c->st);
+        const char *known = c->st.st_nlink > 1 ? g_hash_table_lookup(w->names, key) : NULL;
+        _cleanup_close_ int fd = known ? review_open_lower(w->review, known, O_PATH) : -1;
+        struct stat st;
+
+        if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size != c->st.st_size || st.st_mtim.tv_sec != c->st.st_mtim.tv_sec ||
+            st.st_mtim.tv_nsec != c->st.st_mtim.tv_nsec)
+                return false;
+        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+        return linkat(AT_FDCWD, path, w->dir, w->temp, AT_SYMLINK_FOLLOW) == 0;
+}
+
+static bool is_acl(const char *name) {
+        return g_str_has_prefix(name, "system.posix_acl_");
+}
+
+static bool wanted(const char *name) {
+        return is_acl(name) || (g_str_has_prefix(name, "user.") && !g_str_has_prefix(name, "user.overlay."));
+}
+
+/* What the one has of them, the other gets; what the other has besides (an ACL that its directory gave it) goes. */
+static bool copy_xattrs(int from, int to) {
+        g_autofree char *names = g_malloc(ATTRIBUTE_MAX), *value = g_malloc(ATTRIBUTE_MAX), *have = g_malloc(ATTRIBUTE_MAX);
+        g_autoptr(GHashTable) set = g_hash_table_new(g_str_hash, g_str_equal);
+        ssize_t n = flistxattr(from, names, ATTRIBUTE_MAX), m = flistxattr(to, have, ATTRIBUTE_MAX);
+
+        if (n < 0 || m < 0)
+                return errno == EOPNOTSUPP;
+        for (ssize_t at = 0; at < n; at += (ssize_t) strlen(names + at) + 1) {
+                const char *name = names + at;
+                if (!wanted(name))
+                        continue;
+                ssize_t size = fgetxattr(from, name, value, ATTRIBUTE_MAX);
+                if (size < 0 || fsetxattr(to, name, value, (size_t) size, 0) < 0)
+                        return false;
+                g_hash_table_add(set, (gpointer) name);
+        }
+        for (ssize_t at = 0; at < m; at += (ssize_t) strlen(have + at) + 1)
+                if (wanted(have + at) && !g_hash_table_contains(set, have + at) && fremovexattr(to, have + at) < 0 && errno != ENODATA)
+                        return false;
+        return true;
+}
+
+bool commit_copy_attributes(CommitWork *w, const ReviewChange *c, int from, int to) {
+        const struct timespec times[2] = { c->st.st_atim, c->st.st_mtim };
+        mode_t mode = c->st.st_mode & (S_ISDIR(c->st.st_mode) ? 07777 : 01777);
+
+        return copy_xattrs(from, to) && fchmod(to, mode) == 0 && futimens(to, times) == 0;
+}
+
+static bool make_file(CommitWork *w, const ReviewChange *c, const struct stat *replaced) {
+        if (link_known(w, c))
+                return true;
+        _cleanup_close_ int from = commit_open_upper(w, c, O_RDONLY);
+        if (from < 0)
+                return false;
+        _cleanup_close_ int to = openat(w->dir, w->temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (to < 0)
+                return false;
+        commit_step("file made");
+        int r = copy_data(from, to, c->st.st_size, true);
+        if (r < 0) {
+                errno = -r;
+                return false;
+        }
+        /* Its group, where that is one of ours; real root keeps the owner, too. */
+        if (replaced && fchown(to, geteuid() == 0 ? replaced->st_uid : (uid_t) -1, replaced->st_gid) < 0 && errno != EPERM)
+                return false;
+        if (!commit_copy_attributes(w, c, from, to))
+                return false;
+        return !replaced || fdatasync(to) == 0; /* there was something to lose */
+}
+
+static bool make_link(CommitWork *w, const ReviewChange *c) {
+        const struct timespec times[2] = { c->st.st_atim, c->st.st_mtim };
+        char target[PATH_MAX];
+        _cleanup_close_ int from = commit_open_upper(w, c, O_PATH);
+        ssize_t n = from >= 0 ? readlinkat(from, "", target, sizeof target - 1) : -1;
+
+        if (n < 0)
+                return false;
+        target[n] = '\0';
+        return symlinkat(target, w->dir, w->temp) == 0 && utimensat(w->dir, w->temp, times, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+bool commit_make(CommitWork *w, const ReviewChange *c, const struct stat *replaced) {
+        struct stat st;
+        bool ok = S_ISREG(c->st.st_mode)   ? make_file(w, c, replaced)
+                  : S_ISLNK(c->st.st_mode) ? make_link(w, c)
+                                           : mkdirat(w->dir, w->temp, 0700) == 0;
+
+        return ok && fstatat(w->dir, w->temp, &st, AT_SYMLINK_NOFOLLOW) == 0 && commit_journal_add_made(w->review->journal, &st, &w->error);
+}

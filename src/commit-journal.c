@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What commits of a box have begun and done.
+ *
+ * Role: commit; diff, which has to know what was moved. Privileges: the caller's. Threads: one, under the box's lock where it writes. Order: each
+ * record before its deed.
+ *
+ * A record is three strings, each with a NUL behind it: a letter and numbers; a path; another path or nothing. P: planned, with what stood there. W: made. T: a
+ * directory that temporary names are made in. R: moved. C: the last R was not carried out.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/sys.h"
+#include "commit-journal.h"
+
+#define JOURNAL_FILE "commit"
+#define JOURNAL_MAX (1024u * 1024 * 1024)
+
+/* Which file, and in what state: numbers in the file's order. */
+typedef struct {
+        guint64 dev, ino;
+        gint64 sec, nsec; /* planned: ctime; made: mtime; directories: 0 */
+        gint64 size;      /* made alone */
+} Identity;
+
+typedef struct {
+        char *from, *to;
+        Identity id;
+} Move;
+
+struct CommitJournal {
+        int box_fd, lower; /* borrowed */
+        int fd;            /* -1: not written yet */
+        bool undone;       /* the last move of the file was not carried out, which is still to be written */
+        off_t end;         /* of the last whole record that was read */
+        GHashTable *planned; /* path → Identity *, ino 0 for nothing */
+        GHashTable *made;    /* Identity * (by dev and ino) → itself */
+        GHashTable *temps;   /* set of paths */
+        GPtrArray *moves;    /* of Move * */
+        char **temp_list;
+};
+
+static guint identity_hash(gconstpointer p) {
+        const Identity *id = p;
+        return (guint) (id->ino ^ id->ino >> 32 ^ id->dev * 2654435761u);
+}
+
+static gboolean identity_equal(gconstpointer a, gconstpointer b) {
+        const Identity *x = a, *y = b;
+        return x->dev == y->dev && x->ino == y->ino;
+}
+
+static void move_free(gpointer p) {
+        Move *move = p;
+        g_free(move->from);
+        g_free(move->to);
+        g_free(move);
+}
+
+void commit_journal_free(CommitJournal *j) {
+        if (!j)
+                return;
+        fd_closep(&j->fd);
+        g_hash_table_unref(j->planned);
+        g_hash_table_unref(j->made);
+        g_hash_table_unref(j->temps);
+        g_ptr_array_unref(j->moves);
+        g_free(j->temp_list);
+        g_free(j);
+}
+
+/* A directory's times change with what is in it, and its size means nothing. */
+static Identity identity_of(const struct stat *st, const struct timespec *when) {
+        bool dir = S_ISDIR(st->st_mode);
+        return (Identity){ st->st_dev, st->st_ino, dir ? 0 : when->tv_sec, dir ? 0 : when->tv_nsec, dir ? 0 : st->st_size };
+}
+
+/* Take a record in. False: it is of no known kind. */
+static bool take(CommitJournal *j, const char *head, const char *path, const char *other) {
+        Identity id = { 0 };
+        char kind;
+
+        if (sscanf(head, "%c %" G_GINT64_MODIFIER "x %" G_GINT64_MODIFIER "x %" G_GINT64_FORMAT " %" G_GINT64_FORMAT " %" G_GINT64_FORMAT, &kind, &id.dev,
+                   &id.ino, &id.sec, &id.nsec, &id.size) != 6)
+                return false;
+        switch (kind) {
+        case 'P':
+                g_hash_table_replace(j->planned, g_strdup(path), g_memdup2(&id, sizeof id));
+                return true;
+        case 'W':
+                g_hash_table_add(j->made, g_memdup2(&id, sizeof id));
+                return true;
+        case 'T':
+                g_hash_table_add(j->temps, g_strdup(path));
+                return true;
+        case 'R': {
+                Move *move = g_new(Move, 1);
+                *move = (Move){ g_strdup(path), g_strdup(other), id };
+                g_ptr_array_add(j->moves, move);
+                return true;
+        }
+        case 'C':
+                if (j->moves->len > 0)
+                        g_ptr_array_remove_index(j->moves, j->moves->len - 1);
+                return true;
+        default:
+                return false;
+        }
+}
+
+static bool take_all(CommitJournal *j, const char *data, gsize len) {
+        const char *at = data, *end = data + len;
+
+        while (at < end) {
+                const char *strings[3], *next = at;
+                for (int i = 0; i < 3; i++) {
+                        strings[i] = next;
+                        next = memchr(next, '\0', (size_t) (end - next));
+                        if (!next)
+                                return true;
+                        next++;
+                }
+                if (!take(j, strings[0], strings[1], strings[2]))
+                        return false;
+                at = next;
+                j->end = at - data;
+        }
+        return true;
+}
+
+static bool stands_at(const CommitJournal *j, const char *path, const Identity *id) {
+        struct stat st;
+        _cleanup_close_ int fd =
+                sys_openat2(j->lower, path + 1, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+        return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == id->dev && st.st_ino == id->ino;
+}
+
+CommitJournal *commit_journal_read(int box_fd, int lower, GError **error) {
+        g_autoptr(CommitJournal) j = g_new0(CommitJournal, 1);
+        g_autofree char *data = NULL;
+        gsize len;
+
+        j->box_fd = box_fd;
+        j->lower = lower;
+        j->fd = -1;
+        j->planned = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+        j->made = g_hash_table_new_full(identity_hash, identity_equal, g_free, NULL);
+        j->temps = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        j->moves = g_ptr_array_new_with_free_func(move_free);
+        if (!fd_read_file(box_fd, JOURNAL_FILE, JOURNAL_MAX, &data, &len)) {
+                if (errno == ENOENT)
+                        return g_steal_pointer(&j);
+                err_set(error, errno, "read what earlier commits did");
+                return NULL;
+        }
+        if (!take_all(j, data, len)) {
+                err_set(error, 0, "what earlier commits did cannot be read");
+                err_hint(error, "the box's directory is damaged: take what is in its upper/ by hand, then usbox drop");
+                return NULL;
+        }
+        /* Killed between its record and its deed: it is still to be done. */
+        const Move *last = j->moves->len > 0 ? j->moves->pdata[j->moves->len - 1] : NULL;
+        if (last && stands_at(j, last->from, &last->id)) {
+                g_ptr_array_remove_index(j->moves, j->moves->len - 1);
+                j->undone = true;
+        }
+        return g_steal_pointer(&j);
+}
+
+bool commit_journal_made(const CommitJournal *j, const struct stat *st) {
+        Identity now = identity_of(st, &st->st_mtim);
+        const Identity *then = g_hash_table_lookup(j->made, &now);
+        return then && memcmp(then, &now, sizeof now) == 0;
+}
+
+bool commit_journal_planned(const CommitJournal *j, const char *path, const struct stat *st) {
+        const Identity *then = g_hash_table_lookup(j->planned, path);
+        Identity now = st ? identity_of(st, &st->st_ctim) : (Identity){ 0 };
+        return then && memcmp(then, &now, sizeof now) == 0;
+}
+
+static bool at_or_below(const char *path, const char *top) {
+        size_t n = strlen(top);
+        return strncmp(path, top, n) == 0 && (path[n] == '\0' || path[n] == '/');
+}
+
+guint commit_journal_n_moves(const CommitJournal *j) {
+        return j->moves->len;
+}
+
+char *commit_journal_place(const CommitJournal *j, const char *path) {
+        return commit_journal_place_since(j, path, 0);
+}
+
+char *commit_journal_place_since(const CommitJournal *j, const char *path, guint first) {
+        g_autofree char *at = g_strdup(path);
+        const Move *last = NULL;
+
+        for (guint i = first; i < j->moves->len; i++) {
+                const Move *move = j->moves->pdata[i];
+                if (!at_or_below(at, move->from))
+                        continue;
+                char *next = g_strconcat(move->to, at + strlen(move->from), NULL);
+                g_free(at);
+                at = next;
+                last = move;
+        }
+        /* Where it went it may have been replaced since. */
+        return last && stands_at(j, last->to, &last->id) ? g_steal_pointer(&at) : NULL;
+}
+
+const char *const *commit_journal_temps(CommitJournal *j) {
+        g_free(j->temp_list);
+        j->temp_list = (char **) g_hash_table_get_keys_as_array(j->temps, NULL);
+        return (const char *const *) j->temp_list;
+}
+
+static const char undone[] = "C 0 0 0 0 0\0\0"; /* and the NUL of the string */
+
+static bool open_to_write(CommitJournal *j) {
+        if (j->fd >= 0)
+                return true;
+        j->fd = openat(j->box_fd, JOURNAL_FILE, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (j->fd < 0 || ftruncate(j->fd, j->end) < 0 || lseek(j->fd, j->end, SEEK_SET) < 0)
+                return false;
+        return !j->undone || fd_write_all(j->fd, undone, sizeof undone);
+}
+
+static bool write_record(CommitJournal *j, char kind, const Identity *id, const char *path, const char *other, GError **error) {
+        g_autoptr(GString) record = g_string_new(NULL);
+
+        if (!open_to_write(j))
+                return err_set(error, errno, "write down what commit does");
+        g_string_printf(record, "%c %" G_GINT64_MODIFIER "x %" G_GINT64_MODIFIER "x %" G_GINT64_FORMAT " %" G_GINT64_FORMAT " %" G_GINT64_FORMAT, kind, id->dev,
+                        id->ino, id->sec, id->nsec, id->size);
+        take(j, record->str, path, other);
+        g_string_append_c(record, '\0');
+        g_string_append_len(record, path, (gssize) strlen(path) + 1);
+        g_string_append_len(record, other, (gssize) strlen(other) + 1);
+        if (!fd_write_all(j->fd, record->str, record->len))
+                return err_set(error, errno, "write down what commit does");
+        return true;
+}
+
+bool commit_journal_add_plan(CommitJournal *j, const char *path, const struct stat *st, GError **error) {
+        Identity id = st ? identity_of(st, &st->st_ctim) : (Identity){ 0 };
+        return write_record(j, 'P', &id, path, "", error);
+}
+
+bool commit_journal_add_made(CommitJournal *j, const struct stat *st, GError **error) {
+        Identity id = identity_of(st, &st->st_mtim);
+        return write_record(j, 'W', &id, "", "", error);
+}
+
+bool commit_journal_add_temp(CommitJournal *j, const char *directory, GError **error) {
+        return g_hash_table_contains(j->temps, directory) || write_record(j, 'T', &(Identity){ 0 }, directory, "", error);
+}
+
+bool commit_journal_add_move(CommitJournal *j, const char *from, const char *to, const struct stat *st, GError **error) {
+        Identity id = identity_of(st, &st->st_ctim);
+        return write_record(j, 'R', &id, from, to, error) && commit_journal_sync(j, error);
+}
+
+bool commit_journal_no_move(CommitJournal *j, GError **error) {
+        return write_record(j, 'C', &(Identity){ 0 }, "", "", error);
+}
+
+bool commit_journal_sync(CommitJournal *j, GError **error) {
+        return j->fd < 0 || fdatasync(j->fd) == 0 || err_set(error, errno, "write down what commit does");
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <sys/stat.h>
+
+/*
+ * What commits of a box have begun and done: the file "commit" in the box's directory. With it a commit that was killed at any point goes on where it
+ * was: it knows its own files from the user's, what it had found no conflict in, and where a directory is that it moved.
+ *
+ * Each record stands in the file before what it speaks of is done. A record that is cut short is none.
+ */
+typedef struct CommitJournal CommitJournal;
+
+/* Read it below the box's directory, an empty one where there is none. lower: the host's directory that paths are below; both borrowed, for the
+ * life of the journal. NULL with error. */
+CommitJournal *commit_journal_read(int box_fd, int lower, GError **error);
+void commit_journal_free(CommitJournal *journal);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CommitJournal, commit_journal_free)
+
+/* This is a file or directory of the host's that a commit made, and nobody changed it since. */
+bool commit_journal_made(const CommitJournal *journal, const struct stat *st);
+
+/* path was to be changed, and what stands there (NULL: nothing) is what stood there then. */
+bool commit_journal_planned(const CommitJournal *journal, const char *path, const struct stat *st);
+
+/* Where what was at path is now, if a commit moved it, or a directory above it, away. NULL: nobody did. The caller's. */
+char *commit_journal_place(const CommitJournal *journal, const char *path);
+
+/* How many moves there are; and the same, for where it was before the first-th of them. */
+guint commit_journal_n_moves(const CommitJournal *journal);
+char *commit_journal_place_since(const CommitJournal *journal, const char *path, guint first);
+
+/* Directories in which a commit may have left something unfinished, NULL-terminated; the journal's. */
+const char *const *commit_journal_temps(CommitJournal *journal);
+
+/* The same, to write; false with error. The first call opens the file. sync: it is on the disk when this returns. */
+bool commit_journal_add_plan(CommitJournal *journal, const char *path, const struct stat *st, GError **error);
+bool commit_journal_add_made(CommitJournal *journal, const struct stat *st, GError **error);
+bool commit_journal_add_temp(CommitJournal *journal, const char *directory, GError **error);
+bool commit_journal_add_move(CommitJournal *journal, const char *from, const char *to, const struct stat *st, GError **error);
+/* The last move could not be made. */
+bool commit_journal_no_move(CommitJournal *journal, GError **error);
+bool commit_journal_sync(CommitJournal *journal, GError **error);

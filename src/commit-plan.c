@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Judging the changes of a box before they are carried to the host.
+ *
+ * Role: commit. Privileges: the caller's. Threads: one. Order: after review_changes(), before commit-apply.c.
+ *
+ * What the box first saw of a file is not kept: it is what the host has now, if that did not change since the command was let go. A file's ctime
+ * tells, since it moves with content, mode, owner, attributes and names. A directory's moves with every name in it, so of
+ * directories it counts only where the box replaced or removed one, or changed its attributes.
+ */
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "commit-plan.h"
+#include "copy-origin.h"
+#include "home.h"
+#include "root-plan.h"
+
+typedef struct {
+        Review *review;
+        CommitPlan *plan;
+        bool force;
+        uid_t uid;
+        const char *home;
+        const char *blocked;    /* the directory in which nothing is carried; NULL: none. In the order of the walk one is enough */
+        GPtrArray *moved_from;  /* of char *: where renamed directories are now, which will be moved */
+        GPtrArray *stuck_from;  /* those that will not be */
+        CopyOrigins *origins;   /* files of the lower that may have other names in the box; NULL: not asked for yet */
+} Judge;
+
+void commit_plan_free(CommitPlan *plan) {
+        if (!plan)
+                return;
+        g_clear_pointer(&plan->items, g_array_unref);
+        g_clear_pointer(&plan->changes, g_ptr_array_unref);
+        g_free(plan);
+}
+
+static void item_clear(gpointer item) {
+        g_free(((CommitItem *) item)->reason);
+}
+
+static void set(CommitItem *item, CommitVerdict verdict, const char *reason) {
+        item->verdict = verdict;
+        g_free(item->reason);
+        item->reason = g_strdup(reason);
+}
+
+static void skip(Judge *j, CommitItem *item, const char *reason) {
+        set(item, COMMIT_SKIP, reason);
+        if (item->change->has_st && S_ISDIR(item->change->st.st_mode))
+                j->blocked = item->change->path;
+}
+
+/* block: what is in it is no better. */
+static void conflict(Judge *j, CommitItem *item, bool block, const char *reason) {
+        if (j->force)
+                return;
+        set(item, COMMIT_CONFLICT, reason);
+        if (block)
+                j->blocked = item->change->path;
+}
+
+static bool later(const struct timespec *a, const struct timespec *b) {
+        return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
+}
+
+/* The host changed it after the box came to be, and no commit did. path: of the change that it is judged for. */
+static bool changed_since(const Judge *j, const char *path, const struct stat *st) {
+        return later(&st->st_ctim, &j->review->seen->since) && !commit_journal_made(j->review->journal, st) &&
+               !commit_journal_planned(j->review->journal, path, st);
+}
+
+/* Whose files are replaced and removed: one's own. Real root's are everybody's. */
+static bool others(const Judge *j, const struct stat *st) {
+        return j->uid != 0 && st->st_uid != j->uid;
+}
+
+typedef struct {
+        const Judge *judge;
+        dev_t dev;
+        const char *reason; /* why not; NULL: it may go */
+        bool forceable;
+} TreeLook;
+
+static bool look_at(void *data, const ReviewEntry *e) {
+        TreeLook *t = data;
+
+        if (!e->shown)
+                *t = (TreeLook){ t->judge, t->dev, "something in it was hidden from the box", false };
+        else if (e->st->st_dev != t->dev)
+                *t = (TreeLook){ t->judge, t->dev, "something is mounted in it", false };
+        else if (others(t->judge, e->st))
+                *t = (TreeLook){ t->judge, t->dev, "something in it belongs to another user", false };
+        else if (!t->reason && changed_since(t->judge, e->path, e->st))
+                *t = (TreeLook){ t->judge, t->dev, "something in it changed on the host since", true };
+        return !t->reason || t->forceable;
+}
+
+/* May the host's tree at path, of status st, go? moves: as a whole, to another name. */
+static bool judge_tree(Judge *j, CommitItem *item, const char *path, const struct stat *st, bool moves) {
+        TreeLook t = { .judge = j, .dev = st->st_dev };
+        RuleState rule = changes_rule_of(&j->review->options, path);
+
+        if (others(j, st))
+                t.reason = "the host's belongs to another user";
+        else if (!review_walk_lower(j->review, path, rule, look_at, &t) && !t.reason)
+                t.reason = "not all of it can be read";
+        if (moves && t.forceable) /* what changed goes with it */
+                t.reason = NULL;
+        if (!t.reason && !moves && changed_since(j, item->change->path, st))
+                t = (TreeLook){ j, 0, "the host changed it since", true };
+        if (!t.reason)
+                return true;
+        if (t.forceable)
+                conflict(j, item, true, t.reason);
+        else
+                skip(j, item, t.reason);
+        return item->verdict == COMMIT_DO;
+}
+
+/* What stands at path of the host now, whether the box saw it or not. */
+static bool stands(const Judge *j, const char *path, struct stat *ret) {
+        _cleanup_close_ int fd = review_open_lower(j->review, path, O_PATH);
+        return fd >= 0 && fstat(fd, ret) == 0;
+}
+
+static bool is_below_any(const GPtrArray *tops, const char *path) {
+        for (guint i = 0; i < tops->len; i++)
+                if (review_at_or_below(path, tops->pdata[i]))
+                        return true;
+        return false;
+}
+
+/* A renamed directory: can it be moved on the host? */
+static void judge_move(Judge *j, CommitItem *item) {
+        const ReviewChange *c = item->change;
+        struct stat st;
+
+        if (c->hidden)
+                return; /* judge() says so of everything hidden */
+        if (!stands(j, c->redirect, &st) || !S_ISDIR(st.st_mode))
+                set(item, COMMIT_CONFLICT, "the host has not the directory any more that was renamed to it");
+        else
+                (void) judge_tree(j, item, c->redirect, &st, true);
+        g_ptr_array_add(item->verdict == COMMIT_DO ? j->moved_from : j->stuck_from, c->redirect);
+        j->blocked = NULL; /* that is for the walk over all items */
+}
+
+/* A rule hides the name, although the host has it not: a place for keys stays closed. A home that shows only tools is no such rule. */
+static bool hidden_by_name(const Judge *j, const ReviewChange *c) {
+        g_autofree char *parent = g_path_get_dirname(c->below_path), *name = g_path_get_basename(c->below_path);
+        const char *const *const lists[] = { home_hidden, home_tool_secrets };
+        RuleState rule = c->rule;
+
+        if (c->kind != CHANGE_ADDED)
+                return false;
+        if (!rules_filters(rule) && !rules_trivial(rule) && !rules_enter(j->review->rules, rule, parent, name, S_ISDIR(c->st.st_mode), &rule))
+                return true;
+        for (guint i = 0; i < G_N_ELEMENTS(lists); i++)
+                for (const char *const *at = lists[i]; *at; at++) {
+                        g_autofree char *path = g_build_filename(j->home, *at, NULL);
+                        if (g_str_equal(c->path, path))
+                                return true;
+                }
+        return false;
+}
+
+static bool is_of_commit(const char *path) {
+        return strstr(path, "/" COMMIT_TEMP) || strstr(path, "/" COMMIT_PARKED);
+}
+
+static bool is_own_place(const char *path) {
+        for (const char *const *dir = root_own_dirs; *dir; dir++)
+                if (review_at_or_below(path, *dir))
+                        return true;
+        return false;
+}
+
+/* What is never carried, whatever is said. True: it is such a thing. */
+static bool judge_never(Judge *j, CommitItem *item) {
+        const ReviewChange *c = item->change;
+        bool carried = !c->has_st || S_ISREG(c->st.st_mode) || S_ISDIR(c->st.st_mode) || S_ISLNK(c->st.st_mode);
+
+        if (g_hash_table_contains(j->review->seen->own, c->path))
+                skip(j, item, "the box's own file");
+        else if (c->hidden)
+                skip(j, item, "the host has this name, which was hidden from the box");
+        else if (is_of_commit(c->path))
+                skip(j, item, "a name that usbox commit uses");
+        else if (!carried)
+                skip(j, item, "neither a file nor a directory nor a symlink");
+        else if (is_own_place(c->path) || hidden_by_name(j, c))
+                skip(j, item, "a name that is hidden from boxes");
+        else
+                return false;
+        return true;
+}
+
+/* A directory that the box did not make: it changed something in one of the host's. usbox-fs marks those that it made as opaque, the kernel those that it
+ * copied with their origin. */
+static bool is_copied_dir(const Judge *j, const ReviewChange *c, int fd) {
+        if (!c->merged || g_hash_table_contains(j->review->seen->ways, c->path))
+                return false;
+        return j->review->seen->fuse || copy_origin_of_upper(fd);
+}
+
+/* Names came or went in the host's directory of path. */
+static bool directory_changed(const Judge *j, const char *path) {
+        g_autofree char *parent = g_path_get_dirname(path);
+        struct stat st;
+        return stands(j, parent, &st) && later(&st.st_ctim, &j->review->seen->since);
+}
+
+static bool add_origin(void *data, const ReviewEntry *e) {
+        _cleanup_close_ int fd = S_ISREG(e->st->st_mode) && e->shown ? openat(e->dirfd, e->name, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
+
+        if (fd >= 0)
+                copy_origins_add(data, fd);
+        return true;
+}
+
+/* Files that the box took away from their names, or gave others: they may be there by those. */
+static CopyOrigins *collect_origins(const Judge *j) {
+        CopyOrigins *origins = copy_origins_new();
+
+        for (guint i = 0; i < j->plan->changes->len; i++) {
+                const ReviewChange *c = j->plan->changes->pdata[i];
+                _cleanup_close_ int fd = -1;
+                if (!c->has_below)
+                        continue;
+                if (S_ISDIR(c->below.st_mode) && (c->kind == CHANGE_DELETED || c->kind == CHANGE_TYPE))
+                        (void) review_walk_lower(j->review, c->below_path, c->rule, add_origin, origins);
+                else if (S_ISREG(c->below.st_mode) && (fd = review_open_lower(j->review, c->below_path, O_PATH)) >= 0)
+                        copy_origins_add(origins, fd);
+        }
+        return origins;
+}
+
+/* A copy of a file of the host's that is not there any more, although the box did not rename it to this. Where the box's root was the kernel's, it is not
+ * told which file it was: then nothing may have gone from the directory. */
+static bool lost_its_origin(Judge *j, const ReviewChange *c, int fd) {
+        if (!copy_origin_of_upper(fd))
+                return false;
+        if (!j->origins)
+                j->origins = collect_origins(j);
+        CopyOriginKnown known = copy_origins_have(j->origins, fd);
+        return known == COPY_ORIGIN_NO || (known == COPY_ORIGIN_UNKNOWN && directory_changed(j, c->path));
+}
+
+/* What the box had of the host, and the host has no more, is nothing new. */
+static void judge_added(Judge *j, CommitItem *item) {
+        const ReviewChange *c = item->change;
+        _cleanup_close_ int fd = review_open_upper(j->review, c->path, O_PATH);
+
+        if (fd < 0 || commit_journal_planned(j->review->journal, c->path, NULL))
+                return;
+        if (S_ISDIR(c->st.st_mode) && is_copied_dir(j, c, fd))
+                conflict(j, item, true, "the host has this directory no more");
+        else if (S_ISREG(c->st.st_mode) && lost_its_origin(j, c, fd))
+                conflict(j, item, false, "the host has this file no more");
+}
+
+static void judge_modified(Judge *j, CommitItem *item) {
+        const ReviewChange *c = item->change;
+        bool dir = S_ISDIR(c->st.st_mode), place = c->what & CHANGE_PLACE;
+
+        if (others(j, &c->below) && !(dir && place && !(c->what & ~(unsigned) CHANGE_PLACE)))
+                skip(j, item, "the host's belongs to another user");
+        else if (c->redirect)
+                (void) judge_tree(j, item, c->path, &c->below, false);
+        else if (changed_since(j, c->path, &c->below))
+                conflict(j, item, dir && place, dir && !place ? "the host changed the directory since" : "the host changed it since");
+        if (dir && item->verdict == COMMIT_SKIP && !place)
+                j->blocked = NULL; /* its attributes are; what is in it is another matter */
+}
+
+static void judge_gone(Judge *j, CommitItem *item) {
+        const ReviewChange *c = item->change;
+
+        if (S_ISDIR(c->below.st_mode))
+                (void) judge_tree(j, item, c->below_path, &c->below, false);
+        else if (others(j, &c->below))
+                skip(j, item, "the host's belongs to another user");
+        else if (changed_since(j, c->path, &c->below))
+                conflict(j, item, c->kind == CHANGE_TYPE, "the host changed it since");
+}
+
+/* Something is in it that is to be changed, and it is another directory than the box had at the start. */
+static void judge_unchanged(Judge *j, CommitItem *item, const CommitItem *next) {
+        const ReviewChange *c = item->change;
+
+        set(item, COMMIT_NOTHING, NULL);
+        if (c->opaque && next && review_at_or_below(next->change->path, c->path) && changed_since(j, c->path, &c->below))
+                conflict(j, item, true, "the host changed the directory since");
+}
+
+/* next: the item after it, NULL at the end. */
+static void judge(Judge *j, CommitItem *item, const CommitItem *next) {
+        const ReviewChange *c = item->change;
+
+        if (j->blocked && review_at_or_below(c->path, j->blocked) && !g_str_equal(c->path, j->blocked)) {
+                set(item, COMMIT_BELOW, NULL);
+                return;
+        }
+        if (item->verdict != COMMIT_DO) { /* a renamed directory that cannot be moved */
+                j->blocked = c->path;
+                return;
+        }
+        if (is_below_any(j->moved_from, c->path) && c->kind != CHANGE_DELETED && !judge_never(j, item))
+                item->replaced = true;
+        else if (c->kind == CHANGE_NONE || (c->kind == CHANGE_DELETED && is_below_any(j->moved_from, c->path)))
+                judge_unchanged(j, item, next);
+        else if (item->verdict != COMMIT_DO || judge_never(j, item))
+                return;
+        else if (is_below_any(j->stuck_from, c->path))
+                skip(j, item, "what the host has here was to be renamed, and cannot be");
+        else if (c->kind == CHANGE_ADDED)
+                judge_added(j, item);
+        else if (c->kind == CHANGE_MODIFIED)
+                judge_modified(j, item);
+        else
+                judge_gone(j, item);
+}
+
+static void count(CommitPlan *plan, const CommitItem *item) {
+        plan->n_do += item->verdict == COMMIT_DO;
+        plan->n_conflicts += item->verdict == COMMIT_CONFLICT;
+        plan->n_skipped += item->verdict == COMMIT_SKIP;
+        if (item->verdict == COMMIT_DO && item->change->has_st && S_ISREG(item->change->st.st_mode))
+                plan->bytes += (guint64) item->change->st.st_size;
+}
+
+CommitPlan *commit_plan_new(Review *review, const char *const *paths, bool force) {
+        CommitPlan *plan = g_new0(CommitPlan, 1);
+        g_autoptr(GPtrArray) moved = g_ptr_array_new(), stuck = g_ptr_array_new();
+        Judge j = { .review = review, .plan = plan, .force = force, .uid = geteuid(), .home = review->home, .moved_from = moved, .stuck_from = stuck };
+
+        plan->changes = review_changes(review, paths, true, &plan->complete);
+        plan->items = g_array_sized_new(FALSE, TRUE, sizeof(CommitItem), plan->changes->len);
+        g_array_set_clear_func(plan->items, item_clear);
+        for (guint i = 0; i < plan->changes->len; i++) {
+                CommitItem item = { .change = plan->changes->pdata[i], .verdict = COMMIT_DO };
+                if (item.change->redirect)
+                        judge_move(&j, &item);
+                g_array_append_val(plan->items, item);
+        }
+        for (guint i = 0; i < plan->items->len; i++) {
+                CommitItem *item = &g_array_index(plan->items, CommitItem, i);
+                judge(&j, item, i + 1 < plan->items->len ? item + 1 : NULL);
+                count(plan, item);
+        }
+        g_clear_pointer(&j.origins, copy_origins_free);
+        return plan;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "review.h"
+
+/*
+ * What a commit is to do: each change of a box judged. Nothing of the host is changed here.
+ *
+ * A conflict is a name that the host changed after the box's command was let go (its ctime, which no program can set back, or that it is gone or came to
+ * be), unless a commit of this box did: --force goes over it. A change is passed over, whatever is said, where the host has a name that was hidden from
+ * the box, where somebody else's file would be replaced, and where it is nothing that can be carried (a device).
+ */
+typedef enum {
+        COMMIT_DO,
+        COMMIT_NOTHING,  /* not a change; or what it comes to is done with another one */
+        COMMIT_CONFLICT, /* reason says why */
+        COMMIT_SKIP,     /* likewise */
+        COMMIT_BELOW,    /* in a directory that is a conflict or passed over */
+} CommitVerdict;
+
+typedef struct {
+        const ReviewChange *change;
+        CommitVerdict verdict;
+        char *reason;
+        bool replaced; /* what the host had here moves away with a directory that was renamed: at its turn there is nothing, and all is new */
+} CommitItem;
+
+typedef struct {
+        GPtrArray *changes; /* of ReviewChange * */
+        GArray *items;      /* of CommitItem, one for each change, in their order */
+        guint n_do, n_conflicts, n_skipped;
+        guint64 bytes; /* of the files to be carried */
+        bool complete; /* all of the upper could be read */
+} CommitPlan;
+
+/* paths: as for review_changes(). Where force is set there are no conflicts. */
+CommitPlan *commit_plan_new(Review *review, const char *const *paths, bool force);
+void commit_plan_free(CommitPlan *plan);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CommitPlan, commit_plan_free)
+
+/* Names that commit uses for what is not finished, in the directory where it is to come to; with the box's id behind. */
+#define COMMIT_TEMP ".usbox-commit-"
+#define COMMIT_PARKED ".usbox-moved-"

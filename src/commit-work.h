@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* What the files of a commit at work share: commit-apply.c (the order), commit-file.c (what is made), commit-move.c (renamed directories). */
+
+#include "commit-apply.h"
+
+#define COMMIT_NAME_MAX (sizeof COMMIT_PARKED + BOX_ID_LEN + 16)
+
+typedef struct {
+        Review *review;
+        const CommitPlan *plan;
+        const CommitReport *report;
+        int lower;
+        char temp[COMMIT_NAME_MAX]; /* the name of what is not finished */
+        char *dir_path; /* the directory at hand, as the box and the host know it */
+        int dir;        /* O_PATH */
+        GHashTable *names;   /* "DEV:INO" of files of the upper with several names → where on the host it is */
+        GHashTable *devices; /* st_dev of file systems that were written to → descriptor, as pointers */
+        GHashTable *moved;   /* set of sources of renamed directories (ReviewChange.redirect) that were moved */
+        guint first_move;    /* how many moves earlier commits made */
+        guint parked;
+        const char *blocked; /* a directory that could not be made: what is in it is not tried */
+        GError *error;       /* why all has to stop */
+} CommitWork;
+
+/* A named step; tests end the process at the N-th ($USBOX_TEST_COMMIT_KILL). */
+void commit_step(const char *name);
+
+/* The directory of path on the host becomes the one at hand, and a temporary name may be made in it. *ret_name: path's last part. False with errno, or with
+ * work->error. */
+bool commit_enter(CommitWork *w, const char *path, const char **ret_name);
+
+/* Is it the file that the plan looked at? Its ctime tells, until we rename it: then do not ask for that. */
+bool commit_same(const struct stat *now, const struct stat *then, bool with_ctime);
+
+/* A descriptor of the upper's at path, which must still be the file that the plan looked at. -1 with errno. */
+int commit_open_upper(CommitWork *w, const ReviewChange *change, int flags);
+
+/* commit-file.c: make change's file, symlink or empty directory under the temporary name. replaced: what it will replace, or NULL. False with errno. */
+bool commit_make(CommitWork *w, const ReviewChange *change, const struct stat *replaced);
+/* Attributes, mode and times of an object of the upper to one of the host; both open (O_PATH: without attributes). */
+bool commit_copy_attributes(CommitWork *w, const ReviewChange *change, int from, int to);
+/* Remember where a file with several names is. */
+void commit_remember_name(CommitWork *w, const ReviewChange *change);
+
+/* Remove what stands under the temporary name. 0 or an errno. */
+int commit_remove_temp(CommitWork *w);
+
+/* commit-move.c: move the directory that change says was renamed. False with errno, or work->error. */
+bool commit_move(CommitWork *w, const CommitItem *item);
+/* The directory at path is about to go: what lies in it and will be moved is taken out first. */
+bool commit_park_below(CommitWork *w, const char *path);

@@ -1,0 +1,447 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""usbox commit: what a box changed comes to the host, all of it and nothing else, however often it is interrupted."""
+import json
+import os
+import random
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from conftest import TOP, assert_refused, remove_tree
+
+sys.path.insert(0, str(TOP / "tests" / "lib"))
+import fs_churn  # noqa: E402
+
+OVERLAYS = ("fuse", "kernel")
+SEEDS = range(11, 15)
+
+LOOK = r"""
+import json, os, stat, sys
+def look(top):
+    found, names = {}, {}
+    for directory, folders, files in os.walk(top):
+        for name in folders + files:
+            path = os.path.join(directory, name)
+            st = os.lstat(path)
+            shown = os.path.relpath(path, top)
+            kind = stat.S_IFMT(st.st_mode)
+            content = os.readlink(path) if stat.S_ISLNK(kind) else None
+            if stat.S_ISREG(kind):
+                if not st.st_mode & 0o400:
+                    os.chmod(path, 0o400)
+                content = open(path, "rb").read().decode("latin-1")
+                if not st.st_mode & 0o400:
+                    os.chmod(path, stat.S_IMODE(st.st_mode))
+                names.setdefault((st.st_dev, st.st_ino), []).append(shown)
+            attributes = {}
+            if not stat.S_ISLNK(kind):
+                attributes = {a: os.getxattr(path, a).hex() for a in os.listxattr(path) if a.startswith(("user.", "system.posix_acl")) and ".overlay." not in a}
+            found[shown] = [kind, 0 if stat.S_ISLNK(kind) else stat.S_IMODE(st.st_mode), 0 if stat.S_ISDIR(kind) else st.st_mtime_ns, content, attributes]
+    return found, sorted(sorted(n) for n in names.values() if len(n) > 1)
+if __name__ == "__main__":
+    json.dump(look(sys.argv[1]), sys.stdout)
+"""
+
+
+def look(top):
+    """What there is below top: entries, and names of one file."""
+    return json.loads(subprocess.run([sys.executable, "-c", LOOK, top], check=True, capture_output=True, timeout=60).stdout)
+
+
+@pytest.fixture(params=OVERLAYS)
+def tree(box, request):
+    """A box whose tree/ is changed; look.py is beside it."""
+    box.options = ["--network=none", f"--overlay={request.param}"]
+    box.write("look.py", LOOK)
+    box.tree = box.dir / "tree"
+    box.tree.mkdir()
+    return box
+
+
+def fill(box):
+    for name in ("src/a.c", "src/b.c", "old/deep/x", "old/k", "mode", "kind", "becomes", "noted", "untouched", "many/1", "many/2", "swap1/one",
+                 "swap2/two", "ren/sub/f", "ren/g", "nest/in/f", "nest/out/f", "times", "acl", "gone", "newdir/here"):
+        box.write(name, f"{name}\n", where=box.tree)
+    (box.tree / "link").symlink_to("src/a.c")
+    (box.tree / "l1").write_text("two names\n")
+    os.link(box.tree / "l1", box.tree / "l2")
+
+
+CHANGES = r"""
+set -e
+echo four >>src/a.c; sed -i s/b/B/ src/b.c
+rm -r old; rm gone
+chmod 751 mode; chmod 700 many
+rm kind; mkdir kind; echo in >kind/in
+rm becomes; ln -s src/a.c becomes; ln -sfn other link
+setfattr -n user.note -v hello noted; setfattr -n user.dir -v d many
+setfacl -m u:$(id -u):r acl; setfacl -d -m u:$(id -u):rx many
+mkdir -p made/deep/er; echo 1 >made/deep/er/1; ln made/deep/er/1 made/hard; ln src/b.c made/b
+truncate -s 1M made/sparse; echo end >>made/sparse
+mv swap1 t; mv swap2 swap1; mv t swap2
+mv ren renamed; echo more >>renamed/g; rm renamed/sub/f; echo n >renamed/new
+mv nest/in moved; mv nest nested; mkdir nest; echo fresh >nest/f
+rm -r newdir; mkdir newdir; echo other >newdir/other
+touch -d 2001-02-03T04:05:06 times made/deep
+printf x >"new
+line"; chmod 400 "new
+line"; mkdir closed; echo y >closed/y; chmod 500 closed
+python3 ../look.py .
+"""
+
+
+def commit(box, *argv, **kw):
+    return box.usbox("commit", "last", *argv, **kw)
+
+
+def run_in_tree(box, script, *options):
+    return box.run(*options, "--", "sh", "-c", f"cd tree; {script}").ok()
+
+
+def changed_by(box, script=CHANGES):
+    """Run it; what the tree was at its end."""
+    return json.loads(run_in_tree(box, script).out)
+
+
+def no_rest(box):
+    """Nothing of a commit's own is left, and nothing is left to carry."""
+    assert not [n for n in box.tree.rglob(".usbox-*")]
+    assert box.usbox("diff", "last", box.tree).lines() == []
+
+
+def same(box, want):
+    have = look(box.tree)
+    for path in sorted(set(have[0]) | set(want[0])):
+        assert have[0].get(path) == want[0].get(path), path
+    assert have[1] == want[1]
+
+
+def test_everything(tree):
+    fill(tree)
+    want = changed_by(tree)
+    before = look(tree.tree)
+    shown = commit(tree, "--dry-run").ok()
+    assert look(tree.tree) == before and "D  " in shown.out and "0 conflicts" in shown.err
+    assert "0 failed" in commit(tree).ok().err
+    same(tree, want)
+    assert (tree.tree / "made/sparse").stat().st_blocks < 100
+    no_rest(tree)
+    assert " 0 changes carried" in commit(tree).ok().err
+
+
+def without_fifos(tree, fifos):
+    return {p: v for p, v in tree.items() if not any(p == f or p.startswith(f + "/") for f in fifos)}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_changes(tree, seed):
+    """What the box had is what the host then has; FIFOs are passed over."""
+    shutil.copy(TOP / "tests" / "lib" / "fs_churn.py", tree.dir)
+    fs_churn.populate(str(tree.tree), random.Random(seed))
+    result = tree.run("--", "/usr/bin/python3", "fs_churn.py", str(seed), "120", "tree").ok()
+    want = {path: tuple(entry) for path, entry in json.loads(result.out).items()}
+    fifos = [path for path, entry in want.items() if entry[0] == "fifo"]
+    result = commit(tree)
+    assert result.rc == (1 if fifos else 0), result
+    assert " 0 failed" in result.err and "conflict:" not in result.err, result
+    assert without_fifos(fs_churn.snapshot(str(tree.tree)), fifos) == without_fifos(want, fifos)
+
+
+def killed(box, at):
+    """Whether the commit was ended at its step at."""
+    result = commit(box, env={"USBOX_TEST_COMMIT_KILL": str(at)})
+    if result.rc == -signal.SIGKILL:
+        return True
+    assert result.rc == 0, result
+    return False
+
+
+@pytest.mark.parametrize("step", (5, 7, 11, 17))
+def test_killed_again_and_again(tree, step):
+    """Each commit gets a few steps on."""
+    fill(tree)
+    want = changed_by(tree)
+    n = 0
+    while killed(tree, step):
+        n += 1
+        assert n < 200
+    assert n > 3
+    same(tree, want)
+    no_rest(tree)
+
+
+@pytest.mark.parametrize("first", range(6))
+def test_killed_once(box, first):
+    """At one step of many; the next commit does the rest."""
+    box.options = ["--network=none"]
+    box.write("look.py", LOOK)
+    for step in range(2 + first, 200, 24):
+        box.tree = box.dir / f"t{step}"
+        fill(box)
+        want = json.loads(box.run("--", "sh", "-c", f"cd t{step}; {CHANGES}").ok().out)
+        if not killed(box, step):
+            break
+        commit(box).ok()
+        same(box, want)
+        no_rest(box)
+    else:
+        pytest.fail("it never came to its end")
+
+
+def text(path):
+    return path.read_text() if path.is_file() and not path.is_symlink() else os.readlink(path) if path.is_symlink() else sorted(os.listdir(path))
+
+
+# What the box did, what the host did meanwhile, whether that is a conflict.
+MATRIX = {
+    "both change": ("echo box >>f", lambda t: (t / "f").write_text("host\n"), True),
+    "host replaces": ("echo box >>f", lambda t: os.replace(t / "g", t / "f"), True),
+    "host puts the times back": ("echo box >>f", lambda t: ((t / "f").write_text("F\n"), os.utime(t / "f", ns=(1, 1))), True),
+    "host chmods": ("echo box >>f", lambda t: (t / "f").chmod(0o600), True),
+    "host removes": ("echo box >>f", lambda t: (t / "f").unlink(), True),
+    "host changes what the box removed": ("rm f", lambda t: (t / "f").write_text("host\n"), True),
+    "both remove": ("rm f", lambda t: (t / "f").unlink(), False),
+    "both make": ("echo box >n", lambda t: (t / "n").write_text("host\n"), True),
+    "both make the same": ("printf same >n; touch -d @1 n", lambda t: ((t / "n").write_text("same"), os.utime(t / "n", (1, 1))), False),
+    "both make a directory": ("mkdir n; echo 1 >n/1", lambda t: ((t / "n").mkdir(), (t / "n/1").write_text("host\n")), True),
+    "host makes a file in a directory that the box removed": ("rm -r d", lambda t: (t / "d/n").write_text("host\n"), True),
+    "host changes a file in a directory that the box removed": ("rm -r d", lambda t: (t / "d/e/f").write_text("host\n"), True),
+    "host removes the directory that the box worked in": ("echo 1 >d/n", lambda t: shutil.rmtree(t / "d"), True),
+    "host makes a file beside": ("echo 1 >d/n", lambda t: (t / "d/m").write_text("host\n"), False),
+    "host changes another": ("echo box >>f", lambda t: (t / "g").write_text("host\n"), False),
+    "host replaces the directory by a link": ("echo 1 >d/n", lambda t: (shutil.rmtree(t / "d"), (t / "d").symlink_to("/tmp")), True),
+    "host's link changes": ("ln -sfn box l", lambda t: ((t / "l").unlink(), (t / "l").symlink_to("host")), True),
+    "both change a directory's mode": ("chmod 700 d", lambda t: (t / "d").chmod(0o711), True),
+    "box renames what the host changed": ("mv f n", lambda t: (t / "f").write_text("host\n"), True),
+    "box renames, host elsewhere": ("mv f n", lambda t: (t / "g").write_text("host\n"), False),
+}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("case", MATRIX)
+def test_conflicts(box, case, overlay):
+    script, on_host, is_conflict = MATRIX[case]
+    box.options = ["--network=none", f"--overlay={overlay}"]
+    box.tree = box.dir / "tree"
+    for name in ("f", "g", "d/e/f", "d/f"):
+        box.write(name, f"{name}\n", where=box.tree)
+    (box.tree / "l").symlink_to("f")
+    run_in_tree(box, script + "; echo untouched by the host >other")
+    on_host(box.tree)
+    before = look(box.tree)
+    result = commit(box)
+    if not is_conflict:
+        assert result.rc == 0 and "conflict:" not in result.err, result
+        assert (box.tree / "other").is_file()
+        return
+    assert result.rc == 1 and "conflict: " in result.err and "nothing was carried" in result.err, result
+    assert look(box.tree) == before
+    commit(box, "tree/other").ok()
+    assert (box.tree / "other").is_file()
+    (box.tree / "other").unlink()
+    assert look(box.tree)[0] == before[0]
+    forced = commit(box, "--force")
+    if case in ("host removes the directory that the box worked in", "host replaces the directory by a link"):
+        return
+    assert forced.rc == 0 and "conflict:" not in forced.err, forced
+    assert box.usbox("diff", "last", box.tree).lines() == []
+
+
+def test_hidden_names(box):
+    """What was hidden stays as it is, --force or not; nothing is written by such a name."""
+    box.options = ["--network=none", "--hide", "**/.env", "--hide", f"{box.dir}/d/secret"]
+    box.write("d/.env", "host\n")
+    box.write("d/secret", "host\n")
+    box.write("e/.env", "host\n")
+    box.write("ren/.env", "host\n")
+    box.run("--", "sh", "-c", "echo box >d/.env; mkdir d/secret; echo 1 >d/secret/1; echo box >.env; rm -r e; mv ren ren2; echo ok >d/ok").ok()
+    before = look(box.dir)[0]
+    for force in ([], ["--force"]):
+        result = commit(box, *force)
+        assert result.rc == 1 and "conflict:" not in result.err and " 1 changes carried" in result.err.replace(" 0 changes", " 1 changes"), result
+        for name in ("d/.env", "d/secret", "e", "ren2", ".env"):
+            assert f"skipped: {box.dir}/{name}: " in result.err, result
+        assert {p: v for p, v in look(box.dir)[0].items() if p not in ("d/ok", "d")} == {p: v for p, v in before.items() if p != "d"}
+    assert (box.dir / "d/ok").read_text() == "ok\n"
+
+
+HOSTILE = """
+cd {upper}{dir}; rm -rf sub way
+ln -s {outside} sub; ln -s {outside} way; mkdir into; ln -s {outside}/f into/f
+mkfifo fifo; mkdir '...'; echo 1 >.../x; echo suid >suid; chmod 6755 suid
+mkdir into/.usbox-commit-{id}; echo 1 >into/.usbox-commit-{id}/x
+mkdir closed; echo 1 >closed/x; setfattr -n user.overlay.redirect -v /../../etc closed
+mkdir moved; setfattr -n user.overlay.redirect -v {outside} moved
+setfattr -n user.overlay.evil -v 1 .../x; setfattr -n user.fine -v 1 .../x
+"""
+
+
+def test_hostile_upper(box):
+    """A handmade upper: nothing is written but below the names that it has, and nothing through them."""
+    outside = box.top / "outside"
+    outside.mkdir()
+    (outside / "f").write_text("host\n")
+    box.options = ["--network=none"]
+    box.write("sub/inner", "inner\n")
+    box.run("--", "sh", "-c", "echo 1 >a; echo 2 >sub/b; mkdir way; echo 3 >way/f").ok()
+    upper = next(box.boxes.glob("*/upper"))
+    subprocess.run(["sh", "-ec", HOSTILE.format(upper=upper, dir=box.dir, outside=outside, id=upper.parent.name)], check=True, timeout=60)
+    result = commit(box, "--force")
+    assert result.rc == 1, result
+    assert look(outside)[0].keys() == {"f"} and (outside / "f").read_text() == "host\n"
+    assert os.readlink(box.dir / "sub") == str(outside) and os.readlink(box.dir / "into/f") == f"{outside}/f"
+    assert (box.dir / "suid").stat().st_mode & 0o7777 == 0o755 and "set-id" in result.err
+    assert not (box.dir / "fifo").exists() and not (box.dir / "moved").exists()
+    assert not list(box.dir.rglob(".usbox-*")) and (box.dir / "a").read_text() == "1\n"
+    assert [a for a in os.listxattr(box.dir / ".../x") if a.startswith("user.")] == ["user.fine"]
+
+
+def test_swapped_on_the_host(box):
+    """A directory of the host that became a symlink since is not written through."""
+    outside = box.top / "outside"
+    outside.mkdir()
+    (outside / "f").write_text("host\n")
+    box.options = ["--network=none"]
+    box.write("d/f", "f\n")
+    box.run("--", "sh", "-c", "echo box >>d/f; echo new >d/new").ok()
+    shutil.rmtree(box.dir / "d")
+    (box.dir / "d").symlink_to(outside)
+    for force in ([], ["--force"]):
+        commit(box, *force)
+        assert look(outside)[0].keys() == {"f"} and (outside / "f").read_text() == "host\n"
+
+
+def test_a_directory_that_cannot_be_written(box):
+    """One line each, and the rest goes on."""
+    box.options = ["--network=none"]
+    box.write("shut/f", "f\n")
+    box.write("open/f", "f\n")
+    (box.dir / "shut").chmod(0o555)
+    box.run("--", "sh", "-c", "chmod 755 shut; echo 1 >shut/n; echo 1 >>shut/f; chmod 555 shut; echo 1 >open/n; echo 1 >>open/f").ok()
+    result = commit(box)
+    assert result.rc == 1, result
+    for name in ("n", "f"):
+        assert f"failed: {box.dir}/shut/{name}: Permission denied" in result.err, result
+    assert (box.dir / "shut/f").read_text() == "f\n" and (box.dir / "open/f").read_text() == "f\n1\n" and (box.dir / "open/n").exists()
+    (box.dir / "shut").chmod(0o755)
+    assert "conflict: " in commit(box).err
+    commit(box, "--force").ok()
+    assert (box.dir / "shut/f").read_text() == "f\n1\n" and (box.dir / "shut").stat().st_mode & 0o777 == 0o555
+
+
+def test_unreadable_files(box):
+    """Files that shut out their owner come with what is in them."""
+    box.options = ["--network=none"]
+    box.run("--", "sh", "-c", "echo 1 >a; chmod 0 a; mkdir d; echo 2 >d/b; chmod 0 d/b d").ok()
+    commit(box).ok()
+    (box.dir / "d").chmod(0o700)
+    for name, want in (("a", "1\n"), ("d/b", "2\n")):
+        assert (box.dir / name).stat().st_mode & 0o777 == 0
+        (box.dir / name).chmod(0o600)
+        assert (box.dir / name).read_text() == want
+
+
+def test_full_disk(box):
+    """What does not fit is named; the file that was there is whole."""
+    box.options = ["--network=none"]
+    box.write("small/f", "f\n")
+    box.run("--", "sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x >small/big; echo 1 >small/little; cat small/big >>small/f").ok()
+    script = ('mount -t tmpfs -o size=128k,mode=755 t "$1" && echo f >"$1/f" && "$2" commit last --force; echo "rc=$?"; ls -A "$1"; cat "$1/f"')
+    result = subprocess.run(["unshare", "-Urm", "sh", "-c", script, "sh", box.dir / "small", sys_usbox()], env=box.env, cwd=box.dir, capture_output=True,
+                            text=True, timeout=60, check=True)
+    assert result.stdout == "rc=1\nf\nlittle\nf\n", result
+    assert result.stderr.count("No space left on device") == 2, result
+
+
+def sys_usbox():
+    from conftest import USBOX
+    return USBOX
+
+
+def test_real_programs(box):
+    """make install, and a commit of git's, made in the box."""
+    box.options = ["--network=none"]
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e"]
+    box.write("hello.c", '#include <stdio.h>\nint main(void) { puts("hello"); }\n')
+    box.write("Makefile", "hello: hello.c\n\tcc -o hello hello.c\ninstall: hello\n\tinstall -D hello out/bin/hello\n\tln -s hello out/bin/hi\n")
+    for argv in (["init", "-q", "."], ["add", "hello.c", "Makefile"], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *argv], cwd=box.dir, check=True, timeout=60)
+    script = "make install && sed -i s/hello/bye/ hello.c && git -c user.name=n -c user.email=e commit -qam second && git gc -q"
+    box.run("--", "sh", "-c", script).ok()
+    assert not (box.dir / "out").exists()
+    commit(box).ok()
+    assert subprocess.run([box.dir / "out/bin/hi"], check=True, capture_output=True, timeout=60).stdout == b"hello\n"
+    assert subprocess.run([*git, "log", "--format=%s"], cwd=box.dir, check=True, capture_output=True, timeout=60).stdout == b"second\nfirst\n"
+    assert subprocess.run([*git, "status", "--porcelain"], cwd=box.dir, check=True, capture_output=True, text=True, timeout=60).stdout == "?? hello\n?? out/\n"
+    subprocess.run([*git, "fsck", "--strict"], cwd=box.dir, check=True, timeout=60)
+
+
+def test_rootfs(box):
+    """The host is what the box had for one."""
+    box.options = ["--network=none"]
+    top = box.top / "root"
+    for name in ("bin", "lib", "lib64", "usr"):
+        (top / name).parent.mkdir(exist_ok=True)
+        if os.path.islink("/" + name):
+            (top / name).symlink_to(os.readlink("/" + name))
+    (top / "usr").mkdir(exist_ok=True)
+    (top / "etc").mkdir()
+    box.run("--rootfs", top, "--ro-bind", "/usr", "/usr", "-w", "/", "--", "/bin/sh", "-c", "mkdir -p /data/x && echo 1 >/data/x/f").ok()
+    commit(box).ok()
+    assert (top / "data/x/f").read_text() == "1\n" and not os.path.exists("/data/x/f")
+
+
+def test_output(box):
+    box.options = ["--network=none"]
+    box.write("f", "f\n")
+    box.run("--", "sh", "-c", "echo 1 >n; echo 1 >>f; mkfifo p").ok()
+    dry = commit(box, "--dry-run", "--json")
+    assert dry.rc == 1 and [json.loads(line) for line in dry.out.splitlines()] == [
+        {"path": f"{box.dir}/p", "change": "A", "result": "skipped", "reason": "neither a file nor a directory nor a symlink"},
+        {"path": f"{box.dir}/f", "change": "M", "result": "would"}, {"path": f"{box.dir}/n", "change": "A", "result": "would"}]
+    assert commit(box, "--json", "f").ok().out == json.dumps({"path": f"{box.dir}/f", "change": "M", "result": "done"}, separators=(",", ":")) + "\n"
+    assert not (box.dir / "n").exists() and (box.dir / "f").read_text() == "f\n1\n"
+
+
+def test_bad_input(box):
+    box.options = ["--network=none"]
+    assert_refused(box.usbox("commit"), "commit")
+    assert_refused(box.usbox("commit", "last"), "last")
+    box.run("--", "sh", "-c", "echo 1 >a").ok()
+    journal = next(box.boxes.glob("*")) / "commit"
+    journal.write_bytes(b"what\0is\0this\0")
+    assert_refused(commit(box), "earlier commits")
+    journal.write_bytes(b"P 0 0 0 0 0\0/cut sho")
+    commit(box).ok()
+    assert (box.dir / "a").read_text() == "1\n"
+
+
+def test_drop(box):
+    box.options = ["--network=none"]
+    box.run("--", "sh", "-c", "echo 1 >a").ok()
+    box.usbox("drop", "last").ok()
+    assert not list(box.boxes.glob("*")) and not (box.dir / "a").exists()
+    assert_refused(box.usbox("drop", "last"), "last")
+    assert_refused(box.usbox("diff", "last"), "last")
+
+
+def test_running(box):
+    """A box that runs is looked at, but neither carried nor dropped."""
+    box.options = ["--network=none"]
+    with box.popen("run", "--name", "busy", "--", "sh", "-c", "echo 1 >a; echo made; read x", stdin=subprocess.PIPE) as proc:
+        assert proc.stdout.readline() == b"made\n"
+        assert f"A  {box.dir}/a" in box.usbox("diff", "busy").lines()
+        assert_refused(box.usbox("commit", "busy"), "running")
+        assert_refused(box.usbox("drop", "busy"), "running")
+        proc.communicate(b"\n", timeout=60)
+    box.usbox("commit", "busy").ok()
+    assert (box.dir / "a").read_text() == "1\n"
+    # What the box does after that is judged anew.
+    box.run("--name", "busy", "--", "sh", "-c", "echo 2 >>a; echo b >b").ok()
+    box.usbox("commit", "busy").ok()
+    assert (box.dir / "a").read_text() == "1\n2\n" and (box.dir / "b").exists()
+    box.usbox("rm", "busy").ok()
