@@ -28,6 +28,10 @@ int reply_xattr_size(Request *r, uint32_t size);
 void reply_entry(Request *r, Node *node, const struct stat *st, struct fuse_entry_out *ret);
 uint64_t entry_valid(const Fs *fs, const Node *node);
 
+/* The data of a file as answer. False: nothing was sent, it is to be read. */
+#define SPLICE_MIN ((size_t) 64 * 1024) /* what is less is copied sooner than passed on */
+bool splice_answer(Request *r, int fd, off_t offset, size_t size);
+
 /* The node of an id of the kernel's. */
 Node *node_of_id(Fs *fs, uint64_t id);
 uint64_t id_of_node(const Fs *fs, const Node *node);

@@ -206,10 +206,8 @@ typedef struct {
 } Worker;
 
 /* Requests that wait for a disk, or move much. Of the rest few do: something is copied up, or was not in the cache. */
-static bool may_take_long(const struct fuse_in_header *head, const void *in) {
+static bool may_take_long(const struct fuse_in_header *head) {
         switch (head->opcode) {
-        case FUSE_READ:
-                return ((const struct fuse_read_in *) in)->size >= MUCH;
         case FUSE_WRITE:
                 return head->len >= MUCH;
         case FUSE_FSYNC:
@@ -250,7 +248,7 @@ static void *worker_main(void *arg) {
                               .in_len = (size_t) n - sizeof(struct fuse_in_header),
                               .out = w->out,
                               .out_size = BUFFER_SIZE };
-                uint64_t begun = turns_begin(turns, r.head->pid, may_take_long(r.head, r.in));
+                uint64_t begun = turns_begin(turns, r.head->pid, may_take_long(r.head));
                 handle(&r);
                 turns_end(turns, begun);
         }

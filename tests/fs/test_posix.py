@@ -461,6 +461,29 @@ def test_a_mapping_of_a_truncated_file_gets_sigbus(fs):
 
 # Open flags
 
+def test_large_reads_are_whole(fs):
+    """They are passed on by a pipe, and copied where that cannot be: at any end of a file, in a hole, in a file of the upper."""
+    sizes = [65535, 65536, 65537, 131072, 131073, 1 << 20, (1 << 20) + 4097]
+    want = {f"f{n}": os.urandom(n) for n in sizes}
+    for name, data in want.items():
+        fs.write(name, data)
+    fs.write("sparse", b"")
+    os.truncate(fs.lower / "sparse", 300_000)
+    fs.mount()
+    for name, data in want.items():
+        (fs.mnt / ("up-" + name)).write_bytes(data)
+        assert (fs.mnt / name).read_bytes() == data
+    assert (fs.mnt / "sparse").read_bytes() == bytes(300_000)
+    fs.umount()
+    fs.mount()
+    for name, data in want.items():
+        assert (fs.mnt / ("up-" + name)).read_bytes() == data
+        with open(fs.mnt / name, "rb") as f:
+            f.seek(100)
+            assert f.read() == data[100:]
+            assert os.pread(f.fileno(), 4, len(data)) == b""
+
+
 def test_append_is_atomic_between_processes(fs):
     fs.write("log", b"start\n")
     fs.mount()
