@@ -12,8 +12,7 @@
 #include "base/sys.h"
 #include "caps-setup.h"
 
-bool caps_setup_child(const Spec *spec, GError **error) {
-        guint64 keep = spec->caps.keep;
+bool caps_setup_child(guint64 keep, bool root, GError **error) {
         struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
         struct __user_cap_data_struct data[2];
 
@@ -32,7 +31,6 @@ bool caps_setup_child(const Spec *spec, GError **error) {
                         return err_set(error, errno, "drop capability %d from the bounding set", cap);
                 }
 
-        bool root = spec->user.uid == 0;
         for (int i = 0; i < 2; i++) {
                 guint32 bits = (guint32) (keep >> (32 * i));
                 /* A uid 0 gets its set at exec from the bounding set; its inheritable set stays empty (CVE-2022-27650). */

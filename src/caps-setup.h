@@ -3,6 +3,6 @@
 
 #include "spec.h"
 
-/* Payload: of the inner user namespace's capabilities keep just spec->caps.keep, in every set (ambient too, so that a payload that is
- * not uid 0 has them after its exec). False with error. */
-bool caps_setup_child(const Spec *spec, GError **error);
+/* Payload: of the inner user namespace's capabilities keep just these, in every set (ambient too, so that a payload that is not root, uid
+ * 0, has them after its exec). False with error. */
+bool caps_setup_child(guint64 keep, bool root, GError **error);

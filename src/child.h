@@ -16,6 +16,7 @@ typedef struct {
         const Spec *spec;
         const PlanShare *plan; /* has the plan of the root from PLAN on */
         bool pty;              /* a pty is wanted */
+        bool stub;             /* payload_needs_stub() */
         char **envp;  /* the payload's environment, USBOX_BOX in it */
         mode_t umask; /* the caller's, and the payload's */
         SeccompProgram filter;

@@ -20,11 +20,14 @@
 #include "base/log.h"
 #include "control-net.h"
 #include "control.h"
+#include "exec.h"
 #include "jsontext.h"
 #include "record.h"
 
 struct ControlClient {
         int fd; /* -1: the place is free */
+        Control *control;
+        bool execs; /* it is told of its command's end */
         bool waits; /* it is told of the box's end */
         ControlLater *later; /* it waits for that; NULL: for nothing */
         gint64 since; /* when it last asked for something: where all places are taken, the one that has been silent longest goes */
@@ -32,6 +35,7 @@ struct ControlClient {
 
 struct Control {
         int listener;
+        ExecTable *execs;
         ControlClient clients[CONTROL_CLIENTS];
 };
 
@@ -39,25 +43,31 @@ struct ControlLater {
         ControlClient *client; /* NULL: it has gone */
 };
 
+G_STATIC_ASSERT(CONTROL_N_FDS == 1 + CONTROL_CLIENTS + EXEC_N_FDS);
+
 static void client_clear(ControlClient *client) {
+        if (client->execs)
+                exec_client_gone(client->control->execs, client);
         fd_closep(&client->fd);
         if (client->later)
                 client->later->client = NULL;
-        *client = (ControlClient){ .fd = -1 };
+        *client = (ControlClient){ .fd = -1, .control = client->control };
 }
 
 Control *control_new(int listener_take) {
         Control *c = g_new0(Control, 1);
 
         c->listener = listener_take;
+        c->execs = exec_table_new();
         for (size_t i = 0; i < CONTROL_CLIENTS; i++)
-                c->clients[i].fd = -1;
+                c->clients[i] = (ControlClient){ .fd = -1, .control = c };
         return c;
 }
 
 void control_free(Control *c) {
         for (size_t i = 0; i < CONTROL_CLIENTS; i++)
                 client_clear(&c->clients[i]);
+        exec_table_free(c->execs);
         fd_closep(&c->listener);
         g_free(c);
 }
@@ -80,9 +90,8 @@ void control_answer_text(ControlClient *client, const char *text) {
             fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
                 err_set(&failure, errno, "memfd");
                 control_answer_error(client, failure);
-        } else if (!wire_send(client->fd, WIRE_CTL_TEXT, NULL, &fd, 1, &failure)) {
-                log_step("control: %s", failure->message);
-                client_clear(client);
+        } else {
+                control_answer_fd(client, WIRE_CTL_TEXT, fd);
         }
 }
 
@@ -101,6 +110,15 @@ ControlClient *control_later_take(ControlLater *later) {
         if (client)
                 client->later = NULL;
         return client;
+}
+
+void control_answer_fd(ControlClient *client, WireType type, int fd) {
+        g_autoptr(GError) failure = NULL;
+
+        if (wire_send(client->fd, type, NULL, &fd, 1, &failure))
+                return;
+        log_step("control: %s", failure->message);
+        client_clear(client);
 }
 
 void control_answer_error(ControlClient *client, const GError *error) {
@@ -144,6 +162,24 @@ static bool on_inspect(Sandbox *s, ControlClient *client, const WireMessage *m, 
         return true;
 }
 
+static bool on_exec(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {
+        if (client->execs)
+                return err_set(error, EALREADY, "a command was started on this connection");
+        client->execs = exec_begin(client->control->execs, s, client, m, error);
+        return client->execs;
+}
+
+/* Nothing is answered: what the client waits for is its command's end. */
+static bool on_exec_signal(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {
+        int sig;
+
+        g_variant_get(m->body, "(i)", &sig);
+        if (sig < 1 || sig > SIGRTMAX)
+                return err_set(error, EINVAL, "signal %d", sig);
+        exec_signal(client->control->execs, client, sig);
+        return true;
+}
+
 /* What can be asked for. A function answers, or sets what the answer will come by; false with error is answered by that. */
 static const struct {
         WireType type;
@@ -155,6 +191,8 @@ static const struct {
         { WIRE_CTL_INSPECT, on_inspect },
         { WIRE_CTL_NET_RULE, control_net_rule },
         { WIRE_CTL_NET_FLOWS, control_net_flows },
+        { WIRE_CTL_EXEC, on_exec },
+        { WIRE_CTL_EXEC_SIGNAL, on_exec_signal },
 };
 
 /* The client is a process of the caller's that is not in a box. */
@@ -178,7 +216,7 @@ static ControlClient *free_place(Control *c) {
                 ControlClient *client = &c->clients[i];
                 if (client->fd < 0)
                         return client;
-                if (!client->waits && !client->later && (!idle || client->since < idle->since))
+                if (!client->waits && !client->later && !client->execs && (!idle || client->since < idle->since))
                         idle = client;
         }
         if (idle)
@@ -196,7 +234,7 @@ static void accept_client(Control *c) {
         }
         ControlClient *client = free_place(c);
         if (client)
-                *client = (ControlClient){ .fd = fd_steal(&fd), .since = g_get_monotonic_time() };
+                *client = (ControlClient){ .fd = fd_steal(&fd), .control = c, .since = g_get_monotonic_time() };
 }
 
 static void serve(Sandbox *s, ControlClient *client) {
@@ -232,17 +270,24 @@ void control_poll(const Control *c, struct pollfd fds[static CONTROL_N_FDS]) {
         fds[0] = (struct pollfd){ .fd = c->listener, .events = POLLIN };
         for (size_t i = 0; i < CONTROL_CLIENTS; i++)
                 fds[1 + i] = (struct pollfd){ .fd = c->clients[i].fd, .events = POLLIN };
+        exec_poll(c->execs, fds + 1 + CONTROL_CLIENTS);
 }
 
 void control_dispatch(Control *c, Sandbox *s, const struct pollfd fds[static CONTROL_N_FDS]) {
         for (size_t i = 0; i < CONTROL_CLIENTS; i++)
                 if (fds[1 + i].revents && c->clients[i].fd == fds[1 + i].fd && c->clients[i].fd >= 0)
                         serve(s, &c->clients[i]);
+        exec_dispatch(c->execs, fds + 1 + CONTROL_CLIENTS);
         if (fds[0].revents)
                 accept_client(c);
 }
 
+bool control_await(Control *c, int init, int timeout_ms) {
+        return exec_await(c->execs, init, timeout_ms);
+}
+
 void control_end(Control *c, int status) {
+        exec_end(c->execs);
         for (size_t i = 0; i < CONTROL_CLIENTS; i++) {
                 ControlClient *client = &c->clients[i];
                 g_auto(WireMessage) m = { 0 };

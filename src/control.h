@@ -16,8 +16,8 @@ typedef struct Sandbox Sandbox; /* supervise.h */
 typedef struct Control Control;
 typedef struct ControlClient ControlClient;
 
-#define CONTROL_CLIENTS 32
-#define CONTROL_N_FDS (1 + CONTROL_CLIENTS)
+#define CONTROL_CLIENTS 48
+#define CONTROL_N_FDS (1 + CONTROL_CLIENTS + 2 * 32) /* the listener, clients, what exec started (exec.h) */
 
 /* listener is taken. */
 Control *control_new(int listener_take);
@@ -26,12 +26,16 @@ void control_free(Control *c);
 void control_poll(const Control *c, struct pollfd fds[static CONTROL_N_FDS]);
 void control_dispatch(Control *c, Sandbox *s, const struct pollfd fds[static CONTROL_N_FDS]);
 
+/* exec_await() */
+bool control_await(Control *c, int init, int timeout_ms);
+
 /* The box has ended: tell all who wait. */
 void control_end(Control *c, int status);
 
 /* Answers, for those who answer later. text goes in a memfd, so it may be of any size. */
 void control_answer(ControlClient *client, WireType type, GVariant *body);
 void control_answer_text(ControlClient *client, const char *text);
+void control_answer_fd(ControlClient *client, WireType type, int fd);
 void control_answer_error(ControlClient *client, const GError *error);
 
 /* For an answer that somebody else has to give: the client may be gone by then. Taking it frees it, and gives the client or NULL. */

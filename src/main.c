@@ -19,6 +19,7 @@
 
 const Verb verbs[] = {
         { "run", "[OPTION...] [--] COMMAND [ARGUMENT...]", "run a command in a new box", cmd_run },
+        { "exec", "[OPTION...] BOX [--] COMMAND [ARGUMENT...]", "run another command in a running box", cmd_exec, exec_options, true },
         { "ps", "[-a] [--json|--quiet]", "list the boxes that run, with -a also those that ended", cmd_ps, ps_options },
         { "inspect", "BOX...", "print all that is known of a box, as JSON", cmd_inspect, inspect_options, true },
         { "logs", "[-f] [--since TIME] [--tail N] BOX", "print what a detached box's command wrote", cmd_logs, logs_options, true },

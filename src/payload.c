@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -29,6 +30,8 @@
 #include "caps-setup.h"
 #include "net-setup.h"
 #include "payload.h"
+#include "stub-program.h"
+#include "stub/stub.h"
 #include "user-map.h"
 
 /* init's byte. Its end instead: init has failed and said why. */
@@ -126,14 +129,14 @@ static bool make_namespaces(const PayloadContext *c, GError **error) {
         return true;
 }
 
-static bool set_ids(const Spec *spec, GError **error) {
+static bool set_ids(const Spec *spec, uid_t uid, gid_t gid, GError **error) {
         if (spec->user.groups == GROUPS_NONE && setgroups(0, NULL) < 0)
                 return err_set(error, errno, "drop supplementary groups");
-        if (setresgid(spec->user.gid, spec->user.gid, spec->user.gid) < 0)
-                return err_set(error, errno, "take gid %u", spec->user.gid);
+        if (setresgid(gid, gid, gid) < 0)
+                return err_set(error, errno, "take gid %u", gid);
         /* Capabilities are kept over this: caps_setup_child() decides on them. */
-        if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || setresuid(spec->user.uid, spec->user.uid, spec->user.uid) < 0)
-                return err_set(error, errno, "take uid %u", spec->user.uid);
+        if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || setresuid(uid, uid, uid) < 0)
+                return err_set(error, errno, "take uid %u", uid);
         return true;
 }
 
@@ -197,12 +200,7 @@ static bool set_stdio(const PayloadContext *c, GError **error) {
         return true;
 }
 
-static bool set_workdir(const PayloadContext *c, GError **error) {
-        /* Always: pivot_root(2) moves the directory only of who stood in the old root itself, and the payload, forked before it,
-         * stands where the caller stood: in a mount of the host's. */
-        const RootPlan *plan = plan_share_get(c->child->plan);
-        const char *dir = plan->workdir ? plan->workdir : "/";
-
+bool payload_chdir(const char *dir, GError **error) {
         if (chdir(dir) == 0)
                 return true;
         g_autofree char *shown = err_quote(dir);
@@ -211,6 +209,14 @@ static bool set_workdir(const PayloadContext *c, GError **error) {
         if (saved == ENOENT)
                 err_hint(error, "it is not there in the box; choose another by -w DIR, or give it with --rw %s", shown);
         return err_step(error, "workdir");
+}
+
+/* Always: pivot_root(2) moves the directory only of who stood in the old root itself, and the payload, forked before it,
+ * stands where the caller stood: in a mount of the host's. */
+static bool set_workdir(const PayloadContext *c, GError **error) {
+        const RootPlan *plan = plan_share_get(c->child->plan);
+
+        return payload_chdir(plan->workdir ? plan->workdir : "/", error);
 }
 
 /* Default dispositions and an empty mask: nothing of ours, and nothing that the caller ignored (a shell's nohup stays its own). */
@@ -223,16 +229,32 @@ static void reset_signals(void) {
         sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static bool install_filter(const ChildContext *child, GError **error) {
-        return child->filter.n == 0 || confine_seccomp(child->filter.filter, child->filter.n, error) ||
-               err_step(error, "seccomp");
+bool payload_filter(const SeccompProgram *filter, GError **error) {
+        return filter->n == 0 || confine_seccomp(filter->filter, filter->n, error) || err_step(error, "seccomp");
+}
+
+bool payload_give_up(const Spec *spec, uid_t uid, gid_t gid, mode_t mask, GError **error) {
+        /* What the box's root may is its alone. */
+        guint64 keep = spec->user.uid == 0 && uid != 0 ? 0 : spec->caps.keep;
+
+        if (!set_limits(spec, error) || !set_keyring(spec, error))
+                return err_step(error, "limits");
+        if (!set_ids(spec, uid, gid, error))
+                return err_step(error, "user");
+        if (!caps_setup_child(keep, uid == 0, error))
+                return err_step(error, "capabilities");
+        if (!confine_self(error))
+                return err_step(error, "no_new_privs");
+        reset_signals();
+        (void) umask(mask);
+        return true;
 }
 
 /*
  * Rights go before the root stands, and so does our own filter: compiling it takes the kernel a while, and the few calls that
  * come after (chdir, recvmsg) are allowed in it. A filter of the user's may allow less, so that one is the last thing.
  */
-static bool payload_setup(const PayloadContext *c, int keep[2], GError **error) {
+static bool payload_setup(const PayloadContext *c, int keep[2], int *ret_stub, GError **error) {
         const ChildContext *child = c->child;
         const Spec *spec = child->spec;
         bool filter_last = spec->seccomp.mode == SECCOMP_FILE;
@@ -244,17 +266,11 @@ static bool payload_setup(const PayloadContext *c, int keep[2], GError **error) 
                 return err_step(error, "terminal");
         if (!fd_keep_only(keep, 2))
                 return err_set(error, errno, "close descriptors");
-        if (!set_limits(spec, error) || !set_keyring(spec, error))
-                return err_step(error, "limits");
-        if (!set_ids(spec, error))
-                return err_step(error, "user");
-        if (!caps_setup_child(spec, error))
-                return err_step(error, "capabilities");
-        if (!confine_self(error))
-                return err_step(error, "no_new_privs");
-        reset_signals();
-        (void) umask(child->umask);
-        if (!filter_last && !install_filter(child, error))
+        if (child->stub && (*ret_stub = payload_make_stub(error)) < 0)
+                return err_step(error, "exec");
+        if (!payload_give_up(spec, spec->user.uid, spec->user.gid, child->umask, error))
+                return false;
+        if (!filter_last && !payload_filter(&child->filter, error))
                 return false;
 
         wait_for(keep[0], 'R');
@@ -262,11 +278,11 @@ static bool payload_setup(const PayloadContext *c, int keep[2], GError **error) 
                 return false;
         if (!wire_expect(keep[1], "launcher", WIRE_GO, &go, error))
                 return false;
-        return !filter_last || install_filter(child, error);
+        return !filter_last || payload_filter(&child->filter, error);
 }
 
 /* 127: not found; 126: found, but not to be executed (CLI.md). */
-static void explain_exec(const char *command, int errnum, GError **error) {
+void payload_explain_exec(const char *command, int errnum, GError **error) {
         g_autofree char *shown = err_quote(command);
         bool missing = errnum == ENOENT || errnum == ENOTDIR;
 
@@ -285,17 +301,58 @@ static void explain_exec(const char *command, int errnum, GError **error) {
                 err_hint(error, "no program of this machine's format; a script needs a #! line");
 }
 
+bool payload_needs_stub(void) {
+        struct stat st;
+
+        /* Where nobody can say, it is for the worse. */
+        return stat("/proc/self/exe", &st) < 0 || st.st_uid == geteuid() || faccessat(AT_FDCWD, "/proc/self/exe", W_OK, AT_EACCESS) == 0;
+}
+
+/* MFD_EXEC came with Linux 6.3, and sysctl vm.memfd_noexec with it. */
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U
+#endif
+
+int payload_make_stub(GError **error) {
+        const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+        _cleanup_close_ int fd = memfd_create("usbox-stub", flags | MFD_EXEC);
+
+        if (fd < 0 && errno == EINVAL)
+                fd = memfd_create("usbox-stub", flags);
+        /* What its own process may not read makes it not dumpable: nobody in the box looks into it, or holds it up. */
+        if (fd < 0 || !fd_write_all(fd, stub_program, sizeof stub_program) || fchmod(fd, 0111) < 0 ||
+            fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+                err_set(error, errno, "the program that executes the command");
+                err_hint(error, "sudo sysctl vm.memfd_noexec=0, or let root own usbox's file");
+                return -1;
+        }
+        return fd_steal(&fd);
+}
+
+G_STATIC_ASSERT(STUB_WIRE_TYPE == WIRE_NOT_EXECUTED);
+
+void payload_exec(int stub, int wire, char *const *argv, char **envp, GError **error) {
+        if (stub >= 0) {
+                /* It closes the wire by its own exec. */
+                if ((wire == STUB_WIRE ? fcntl(wire, F_SETFD, 0) : dup2(wire, STUB_WIRE)) >= 0)
+                        (void) syscall(SYS_execveat, stub, "", argv, envp, AT_EMPTY_PATH);
+                err_set(error, errno, "execute the program that executes the command");
+                err_step(error, "exec");
+                return;
+        }
+        /* execvpe(3) looks the command up in environ's PATH: the box's. */
+        environ = envp;
+        execvpe(argv[0], argv, envp);
+        payload_explain_exec(argv[0], errno, error);
+}
+
 _Noreturn void payload_main(const PayloadContext *context) {
         const Spec *spec = context->child->spec;
         g_autoptr(GError) error = NULL;
-        int keep[2] = { context->gate, context->child->payload_wire };
+        int keep[2] = { context->gate, context->child->payload_wire }, stub = -1;
 
-        if (payload_setup(context, keep, &error)) {
-                /* execvpe(3) looks the command up in environ's PATH: the box's. */
-                environ = context->child->envp;
-                execvpe(spec->process.argv[0], spec->process.argv, context->child->envp);
-                explain_exec(spec->process.argv[0], errno, &error);
-        }
+        if (payload_setup(context, keep, &stub, &error))
+                payload_exec(stub, keep[1], spec->process.argv, context->child->envp, &error);
         wire_send_error(keep[1], error);
         _exit(125);
 }

@@ -12,3 +12,23 @@ typedef struct {
 
 /* The payload's process from its fork to its exec, which makes the box's network namespace and its own inner user namespace. Never returns. */
 _Noreturn void payload_main(const PayloadContext *context);
+
+/*
+ * The same steps for `usbox exec`, which comes by another way. payload_give_up(): limits, keyring, ids of the box, capabilities,
+ * no_new_privs, signals, umask, in this order; then the filter.
+ */
+bool payload_give_up(const Spec *spec, uid_t uid, gid_t gid, mode_t mask, GError **error);
+bool payload_filter(const SeccompProgram *filter, GError **error);
+bool payload_chdir(const char *dir, GError **error);
+
+/* The caller could change the file that this process executes: then nothing of the box is to be executed by it, see stub/stub.c. Asked on the host. */
+bool payload_needs_stub(void);
+
+/* A sealed descriptor of the stub, or -1 with error. Before the filter. */
+int payload_make_stub(GError **error);
+
+/* Execute the command; with a stub (else -1) by that, which then says NOT_EXECUTED over the wire. Returns with error alone. */
+void payload_exec(int stub, int wire, char *const *argv, char **envp, GError **error);
+
+/* Why the command could not be executed: 126 or 127, as EXIT STATUS of usbox(1) has it. */
+void payload_explain_exec(const char *command, int errnum, GError **error);

@@ -30,6 +30,7 @@
 #include "net-helper.h"
 #include "net-names.h"
 #include "netstack/config.h"
+#include "payload.h"
 #include "presence.h"
 #include "root-accounts.h"
 #include "root-hooks.h"
@@ -154,6 +155,7 @@ static bool prepare(Sandbox *s, GError **error) {
         g_strv_builder_addv(envp, (const char **) spec->process.envp);
         g_strv_builder_add(envp, id);
         s->envp = g_strv_builder_end(envp);
+        s->stub = payload_needs_stub();
         s->share = plan_share_new(spec, error);
         return s->share ? true : err_step(error, "mount");
 }
@@ -192,6 +194,7 @@ static bool clone_child(Sandbox *s, GError **error) {
                 child_main(&(ChildContext){ .spec = s->spec,
                                             .plan = s->share,
                                             .pty = s->stdio.pty_wanted,
+                                            .stub = s->stub,
                                             .envp = s->envp,
                                             .filter = s->filter,
                                             .stdio = s->stdio.plan,
@@ -287,7 +290,9 @@ static void release_kernel_object(int *fd) {
 static void await_child(Sandbox *s) {
         struct pollfd fd = { .fd = s->child_pidfd, .events = POLLIN };
 
-        if (s->fs.helper.pid > 0 && poll(&fd, 1, FS_HELPER_FLUSH_MS) == 0)
+        if (s->control && !control_await(s->control, s->child_pidfd, FS_HELPER_FLUSH_MS))
+                helper_kill(&s->fs.helper);
+        else if (s->fs.helper.pid > 0 && poll(&fd, 1, FS_HELPER_FLUSH_MS) == 0)
                 helper_kill(&s->fs.helper);
         (void) wait4(s->child, NULL, 0, &s->usage);
         s->child = 0;
@@ -406,7 +411,7 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
                       .mount_ns = -1,
                       .tap = -1,
                       .signals = -1,
-                      .stdio = { .tty = -1, .pipe_ends = { -1, -1, -1 }, .log_ends = { -1, -1 } },
+                      .stdio = STDIO_NONE,
                       .net = NET_HELPER_NONE,
                       .fs = { .helper = HELPER_NONE } };
         g_autoptr(GError) failure = NULL, late = NULL;

@@ -123,7 +123,7 @@ static bool prepare_detached(const Spec *spec, Stdio *s, GError **error) {
 }
 
 bool stdfds_prepare(const Spec *spec, Stdio *ret, GError **error) {
-        *ret = (Stdio){ .tty = -1, .pipe_ends = { -1, -1, -1 }, .log_ends = { -1, -1 } };
+        *ret = STDIO_NONE;
         if (spec->box.detach)
                 return prepare_detached(spec, ret, error);
         ret->tty = find_terminal();
@@ -146,4 +146,13 @@ void stdfds_clear(Stdio *s) {
         for (int fd = 0; fd < 3; fd++)
                 g_clear_pointer(&s->relays[fd], relay_free);
         g_clear_error(&s->lost_output);
+}
+
+Term *stdfds_make_term(const Stdio *s, int master_take, GError **error) {
+        const StdioPlan *plan = &s->plan;
+        TermConfig config = { .tty = s->tty, .in = plan->pty[0] ? STDIN_FILENO : -1, .master_take = master_take };
+
+        config.out = plan->pty[1] ? STDOUT_FILENO : plan->pty[2] ? STDERR_FILENO : s->tty >= 0 ? s->tty : STDOUT_FILENO;
+        config.shared = !plan->pty[1] || !plan->pty[2];
+        return term_new(&config, error);
 }

@@ -7,6 +7,7 @@
 #include "child.h"
 #include "relay.h"
 #include "spec.h"
+#include "term.h"
 
 /* What the launcher has to do with the caller's stdin, stdout and stderr. */
 typedef struct {
@@ -19,6 +20,8 @@ typedef struct {
         GError *lost_output; /* NULL, or why not all of the payload's output got to its file */
 } Stdio;
 
+#define STDIO_NONE ((Stdio){ .tty = -1, .pipe_ends = { -1, -1, -1 }, .log_ends = { -1, -1 } })
+
 /* Launcher, first of all: 0, 1 and 2 are open (on /dev/null where the caller closed them), so that nothing else gets these
  * numbers. */
 bool stdfds_fill(GError **error);
@@ -26,5 +29,9 @@ bool stdfds_fill(GError **error);
 /* Launcher, before the clone: decide. False with error for what must not be passed on (a directory: its ".." is the host). */
 bool stdfds_prepare(const Spec *spec, Stdio *ret, GError **error);
 void stdfds_clear(Stdio *s);
+
+/* The caller's terminal, or what stands for it, before the pty that the box has made. */
+Term *stdfds_make_term(const Stdio *s, int master_take, GError **error);
+
 /* After the clone. */
 void stdfds_close_pipe_ends(Stdio *s);

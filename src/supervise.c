@@ -21,6 +21,7 @@
 #include "base/wire.h"
 #include "detach.h"
 #include "netstack/config.h"
+#include "payload.h"
 #include "presence.h"
 #include "seen.h"
 #include "supervise.h"
@@ -77,15 +78,7 @@ static pid_t pidfd_pid(int pidfd) {
 }
 
 static bool start_term(Sandbox *s, int master_take, GError **error) {
-        const StdioPlan *plan = &s->stdio.plan;
-        TermConfig config = { .tty = s->stdio.tty, .in = plan->pty[0] ? STDIN_FILENO : -1, .master_take = master_take };
-
-        config.out = plan->pty[1]        ? STDOUT_FILENO
-                     : plan->pty[2]      ? STDERR_FILENO
-                     : s->stdio.tty >= 0 ? s->stdio.tty
-                                         : STDOUT_FILENO;
-        config.shared = !plan->pty[1] || !plan->pty[2];
-        s->term = term_new(&config, error);
+        s->term = stdfds_make_term(&s->stdio, master_take, error);
         if (!s->term)
                 return err_step(error, "terminal");
         atexit(term_restore_now);
@@ -208,6 +201,12 @@ static bool on_payload_message(Sandbox *s, GError **error) {
                 fd_closep(&s->tap);
                 s->tap = wire_message_take_fd(&m, 0);
                 return net_helper_give_tap(&s->net, s->tap, m.fds[1], error);
+        }
+        if (r > 0 && m.type == WIRE_NOT_EXECUTED) {
+                int errnum;
+                g_variant_get(m.body, "(i)", &errnum);
+                payload_explain_exec(s->spec->process.argv[0], errnum, error);
+                return false;
         }
         if (r > 0)
                 return m.type == WIRE_ERROR ? take_error(s, &m, error)

@@ -29,6 +29,7 @@ typedef struct Sandbox {
         PlanShare *share; /* where the child finds a copy of it */
         BoxDir *dir; /* NULL with --overlay=none, unless the box has a name or is detached */
         bool continued; /* dir is an earlier run's */
+        bool stub; /* payload_needs_stub() */
         SeccompProgram filter;
         Stdio stdio;
         int *detached;  /* with --detach: the wire to who waits for the start, -1 when it was told; else NULL */

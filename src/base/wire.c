@@ -45,6 +45,7 @@ static const WireRow wire_table[WIRE_TYPE_MAX] = {
         [WIRE_FS_CONFIG] = { "FS_CONFIG", "a{sv}", 0, "launcher", "usbox-fs" },
         [WIRE_FS_MOUNT] = { "FS_MOUNT", "()", 4, "launcher", "usbox-fs" },
         [WIRE_FS_READY] = { "FS_READY", "()", 0, "usbox-fs", "launcher" },
+        [WIRE_FORKED] = { "FORKED", "(i)", 1, "joiner", "launcher" },
         [WIRE_DETACHED] = { "DETACHED", "(s)", 0, "launcher", "caller" },
         [WIRE_CTL_SIGNAL] = { "CTL_SIGNAL", "(i)", 0, "verb", "launcher" },
         [WIRE_CTL_STOP] = { "CTL_STOP", "(u)", 0, "verb", "launcher" },
@@ -52,9 +53,13 @@ static const WireRow wire_table[WIRE_TYPE_MAX] = {
         [WIRE_CTL_INSPECT] = { "CTL_INSPECT", "()", 0, "verb", "launcher" },
         [WIRE_CTL_NET_RULE] = { "CTL_NET_RULE", "(bs)", 0, "verb", "launcher" },
         [WIRE_CTL_NET_FLOWS] = { "CTL_NET_FLOWS", "()", 0, "verb", "launcher" },
+        [WIRE_CTL_EXEC] = { "CTL_EXEC", "a{sv}", 3, "verb", "launcher" },
+        [WIRE_CTL_EXEC_SIGNAL] = { "CTL_EXEC_SIGNAL", "(i)", 0, "verb", "launcher" },
         [WIRE_CTL_OK] = { "CTL_OK", "()", 0, "launcher", "verb" },
         [WIRE_CTL_TEXT] = { "CTL_TEXT", "()", 1, "launcher", "verb" },
+        [WIRE_CTL_PTY] = { "CTL_PTY", "()", 1, "launcher", "verb" },
         [WIRE_CTL_EXITED] = { "CTL_EXITED", "(i)", 0, "launcher", "verb" },
+        [WIRE_NOT_EXECUTED] = { "NOT_EXECUTED", "(i)", 0, "payload", "launcher" },
         [WIRE_ERROR] = { "ERROR", "(iisss)", 0, "any", "launcher" },
 };
 

@@ -12,8 +12,10 @@
  * wire.c holds the table of types: name, signature, number of fds, sender and receiver.
  */
 typedef enum {
+        /* the payload, where the stub executes the command (src/stub, which has this number) → launcher */
+        WIRE_NOT_EXECUTED = 1, /* (i) errno */
         /* launcher → child */
-        WIRE_MAPPED = 1, /* the id maps are written */
+        WIRE_MAPPED, /* the id maps are written */
         WIRE_SIGNAL,     /* (i) forward this signal to the payload */
         WIRE_RESUME,     /* the launcher was continued: so shall the payload be */
         WIRE_PLAN,       /* the plan of the root is in the shared memory (root-share.h) */
@@ -47,6 +49,8 @@ typedef enum {
         WIRE_FS_MOUNT,  /* + what WIRE_FS_FDS had */
         /* usbox-fs → launcher */
         WIRE_FS_READY, /* confined and serving */
+        /* who enters a box for `usbox exec` → launcher */
+        WIRE_FORKED, /* (i) the command's process, as the host sees it + its pidfd */
         /* supervisor → who called run --detach */
         WIRE_DETACHED, /* (s) the command runs, in the box of this id */
         /* a verb → launcher, over the control socket */
@@ -56,9 +60,12 @@ typedef enum {
         WIRE_CTL_INSPECT, /* TEXT comes */
         WIRE_CTL_NET_RULE,  /* (bs) allow or deny; the rule. OK comes */
         WIRE_CTL_NET_FLOWS, /* TEXT comes */
+        WIRE_CTL_EXEC,    /* another command, see src/exec.h + its stdin, + stdout, + stderr */
+        WIRE_CTL_EXEC_SIGNAL, /* (i) for that command */
         /* launcher → a verb */
         WIRE_CTL_OK,
         WIRE_CTL_TEXT,   /* + a sealed memfd */
+        WIRE_CTL_PTY,    /* + the master side of that command's terminal */
         WIRE_CTL_EXITED, /* (i) usbox's exit status for it */
         /* any → launcher; launcher → a verb */
         WIRE_ERROR, /* (iisss) UsboxErrorCode, errno, step, text, hint */

@@ -13,7 +13,7 @@ import unittest
 
 USBOX, TOP = sys.argv[1:3]
 DOCS = ("README.md", "ARCHITECTURE.md", "SECURITY.md")
-CODE_DIRS = ("src", "src/base", "netstack", "seccomp", "fsoverlay")
+CODE_DIRS = ("src", "src/base", "src/stub", "netstack", "seccomp", "fsoverlay")
 # Where a path of the tree may begin; a path of another form is the machine's.
 TREE = ("src/", "netstack/", "seccomp/", "fsoverlay/", "tests/", "man/", "data/", "completions/", ".ci/")
 

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What `usbox exec` started: from the request to the exit status.
+ *
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: step 10, behind control.c; join.c does the work.
+ */
+#include <signal.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/proc.h"
+#include "exec.h"
+#include "join.h"
+#include "payload.h"
+
+typedef struct {
+        bool used;
+        char *command;
+        ControlClient *client; /* NULL: detached, or gone */
+        bool detach, failed;   /* failed: the client has its answer */
+        pid_t joiner;          /* 0: reaped */
+        int wire;              /* -1: executed, or failed */
+        int pidfd;             /* -1: not forked yet */
+        int early_signal;      /* came before that, or 0 */
+} Session;
+
+struct ExecTable {
+        Session sessions[EXEC_MAX];
+};
+
+ExecTable *exec_table_new(void) {
+        ExecTable *t = g_new0(ExecTable, 1);
+
+        for (size_t i = 0; i < EXEC_MAX; i++)
+                t->sessions[i].wire = t->sessions[i].pidfd = -1;
+        return t;
+}
+
+static void session_clear(Session *x) {
+        if (x->joiner > 0)
+                (void) proc_wait(x->joiner, NULL);
+        fd_closep(&x->wire);
+        fd_closep(&x->pidfd);
+        g_free(x->command);
+        *x = (Session){ .wire = -1, .pidfd = -1 };
+}
+
+void exec_table_free(ExecTable *t) {
+        for (size_t i = 0; i < EXEC_MAX; i++)
+                session_clear(&t->sessions[i]);
+        g_free(t);
+}
+
+static Session *session_of(ExecTable *t, const ControlClient *client) {
+        for (size_t i = 0; i < EXEC_MAX; i++)
+                if (t->sessions[i].used && t->sessions[i].client == client)
+                        return &t->sessions[i];
+        return NULL;
+}
+
+static Session *free_session(ExecTable *t) {
+        for (size_t i = 0; i < EXEC_MAX; i++)
+                if (!t->sessions[i].used)
+                        return &t->sessions[i];
+        return NULL;
+}
+
+/* A list of byte strings; NULL where one has a zero byte in it, which GVariant would show as an empty string. */
+static char **bytestrings(GVariant *dict, const char *key) {
+        g_autoptr(GVariant) value = g_variant_lookup_value(dict, key, G_VARIANT_TYPE_BYTESTRING_ARRAY);
+        g_auto(GStrv) list = value ? g_variant_dup_bytestring_array(value, NULL) : g_new0(char *, 1);
+
+        for (gsize i = 0; value && i < g_variant_n_children(value); i++) {
+                g_autoptr(GVariant) item = g_variant_get_child_value(value, i);
+                if (g_variant_get_size(item) != strlen(list[i]) + 1)
+                        return NULL;
+        }
+        return g_steal_pointer(&list);
+}
+
+/* The box's environment, in which the request's variables replace those of their names. NULL: one is none. */
+static char **environment(char *const *box, char **changes) {
+        g_autoptr(GPtrArray) out = g_ptr_array_new_with_free_func(g_free);
+
+        for (char *const *e = box; *e; e++)
+                g_ptr_array_add(out, g_strdup(*e));
+        for (char **change = changes; *change; change++) {
+                const char *equals = strchr(*change, '=');
+                if (!equals || equals == *change)
+                        return NULL;
+                size_t len = (size_t) (equals - *change) + 1;
+                guint at = 0;
+                while (at < out->len && strncmp(g_ptr_array_index(out, at), *change, len) != 0)
+                        at++;
+                if (at < out->len)
+                        g_ptr_array_remove_index(out, at);
+                g_ptr_array_add(out, g_strdup(*change));
+        }
+        g_ptr_array_add(out, NULL);
+        return (char **) g_ptr_array_steal(out, NULL);
+}
+
+static bool parse(const Sandbox *s, const WireMessage *m, JoinRequest *ret, bool *ret_detach, GError **error) {
+        g_auto(GStrv) changes = bytestrings(m->body, "env");
+        const char *cwd = NULL;
+        guint32 uid = s->spec->user.uid, gid = s->spec->user.gid;
+        gboolean pty[3] = { FALSE }, detach = FALSE; /* GVariant writes whole ints */
+
+        *ret = (JoinRequest){ .argv = bytestrings(m->body, "argv"), .fds = { m->fds[0], m->fds[1], m->fds[2] } };
+        ret->envp = changes ? environment(s->envp, changes) : NULL;
+        (void) g_variant_lookup(m->body, "user", "(uu)", &uid, &gid);
+        (void) g_variant_lookup(m->body, "stdio", "(bbb)", &pty[0], &pty[1], &pty[2]);
+        (void) g_variant_lookup(m->body, "detach", "b", &detach);
+        if (!g_variant_lookup(m->body, "cwd", "^&ay", &cwd))
+                cwd = s->plan->workdir ? s->plan->workdir : "/";
+        ret->cwd = cwd;
+        ret->uid = uid;
+        ret->gid = gid;
+        for (int i = 0; i < 3; i++) {
+                ret->on_pty[i] = pty[i];
+                ret->pty = ret->pty || pty[i];
+        }
+        *ret_detach = detach;
+        if (!ret->argv || !ret->argv[0] || !ret->envp || *cwd != '/' || uid == (guint32) -1 || gid == (guint32) -1)
+                return err_set(error, EINVAL, "a request to execute a command");
+        return true;
+}
+
+static bool begin(ExecTable *t, Sandbox *s, ControlClient *client, const JoinRequest *request, bool detach, GError **error) {
+        Session *x = free_session(t);
+        int wire = -1;
+
+        if (!s->started || s->exited)
+                return err_set(error, 0, "the box's command %s", s->exited ? "has ended" : "has not been started yet");
+        if (!x) {
+                err_set(error, EAGAIN, "%d commands were started by exec already", EXEC_MAX);
+                return err_hint(error, "wait until one of them has ended");
+        }
+        pid_t joiner = join_fork(s, request, &wire, error);
+        if (joiner < 0)
+                return false;
+        *x = (Session){ .used = true, .command = g_strdup(request->argv[0]), .client = client, .detach = detach, .joiner = joiner, .wire = wire, .pidfd = -1 };
+        return true;
+}
+
+bool exec_begin(ExecTable *t, Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {
+        JoinRequest request;
+        bool detach = false;
+
+        bool ok = parse(s, m, &request, &detach, error) && begin(t, s, client, &request, detach, error);
+        g_strfreev(request.argv);
+        g_strfreev(request.envp);
+        return ok;
+}
+
+void exec_signal(ExecTable *t, const ControlClient *client, int sig) {
+        Session *x = session_of(t, client);
+
+        if (x && x->pidfd >= 0)
+                (void) pidfd_send_signal(x->pidfd, sig, NULL, 0);
+        else if (x)
+                x->early_signal = sig;
+}
+
+void exec_client_gone(ExecTable *t, const ControlClient *client) {
+        Session *x = session_of(t, client);
+
+        if (!x)
+                return;
+        x->client = NULL;
+        if (x->pidfd >= 0) {
+                (void) pidfd_send_signal(x->pidfd, SIGHUP, NULL, 0);
+                (void) pidfd_send_signal(x->pidfd, SIGCONT, NULL, 0);
+        }
+}
+
+static void fail(Session *x, const GError *failure) {
+        x->failed = true;
+        if (x->client)
+                control_answer_error(x->client, failure);
+        x->client = NULL;
+}
+
+/* The command was executed, or this is the end of something that has failed. */
+static void on_wire_end(Session *x) {
+        fd_closep(&x->wire);
+        if (x->pidfd < 0) {
+                g_autoptr(GError) failure = NULL;
+                err_set(&failure, 0, "the process that enters the box ended");
+                if (!x->failed)
+                        fail(x, failure);
+                session_clear(x);
+        } else if (x->detach && !x->failed) {
+                if (x->client)
+                        control_answer(x->client, WIRE_CTL_OK, NULL);
+                x->client = NULL;
+        }
+}
+
+static void on_wire(Session *x) {
+        g_autoptr(GError) failure = NULL;
+        g_auto(WireMessage) m = { 0 };
+
+        int r = wire_receive(x->wire, &m, &failure);
+        if (r > 0 && m.type == WIRE_FORKED && x->pidfd < 0) {
+                x->pidfd = wire_message_take_fd(&m, 0);
+                (void) proc_wait(x->joiner, NULL);
+                x->joiner = 0;
+                if (!x->client && !x->detach) /* its client has gone meanwhile */
+                        x->early_signal = SIGHUP;
+                if (x->early_signal)
+                        (void) pidfd_send_signal(x->pidfd, x->early_signal, NULL, 0);
+        } else if (r > 0 && m.type == WIRE_PTY) {
+                if (x->client)
+                        control_answer_fd(x->client, WIRE_CTL_PTY, m.fds[0]);
+        } else if (r > 0 && m.type == WIRE_NOT_EXECUTED) {
+                int errnum;
+                g_variant_get(m.body, "(i)", &errnum);
+                payload_explain_exec(x->command, errnum, &failure);
+                fail(x, failure);
+        } else if (r > 0 && m.type == WIRE_ERROR) {
+                wire_error_to_gerror(&m, &failure);
+                fail(x, failure);
+        } else if (r < 0) {
+                fail(x, failure);
+        } else {
+                on_wire_end(x);
+        }
+}
+
+static int exit_status(Session *x) {
+        siginfo_t info = { 0 };
+
+        /* With --pid=host all of the box's processes were killed and reaped together. */
+        if (TEMP_FAILURE_RETRY(waitid(P_PIDFD, (id_t) x->pidfd, &info, WEXITED)) < 0)
+                return 128 + SIGKILL;
+        return info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
+}
+
+static void on_end(Session *x) {
+        int status = exit_status(x);
+
+        if (x->client && !x->failed)
+                control_answer(x->client, WIRE_CTL_EXITED, g_variant_new("(i)", status));
+        session_clear(x);
+}
+
+void exec_poll(const ExecTable *t, struct pollfd fds[static EXEC_N_FDS]) {
+        for (size_t i = 0; i < EXEC_MAX; i++) {
+                const Session *x = &t->sessions[i];
+                fds[2 * i] = (struct pollfd){ .fd = x->wire, .events = POLLIN };
+                /* What it said before its end comes first. */
+                fds[2 * i + 1] = (struct pollfd){ .fd = x->wire < 0 ? x->pidfd : -1, .events = POLLIN };
+        }
+}
+
+void exec_dispatch(ExecTable *t, const struct pollfd fds[static EXEC_N_FDS]) {
+        for (size_t i = 0; i < EXEC_MAX; i++) {
+                Session *x = &t->sessions[i];
+                if (fds[2 * i].revents && fds[2 * i].fd == x->wire)
+                        on_wire(x);
+                else if (fds[2 * i + 1].revents && fds[2 * i + 1].fd == x->pidfd)
+                        on_end(x);
+        }
+}
+
+bool exec_await(ExecTable *t, int init, int timeout_ms) {
+        gint64 end = g_get_monotonic_time() + timeout_ms * G_GINT64_CONSTANT(1000);
+
+        for (;;) {
+                struct pollfd fds[EXEC_N_FDS + 1];
+                gint64 left = (end - g_get_monotonic_time()) / 1000;
+                exec_poll(t, fds);
+                fds[EXEC_N_FDS] = (struct pollfd){ .fd = init, .events = POLLIN };
+                int r = poll(fds, EXEC_N_FDS + 1, (int) MAX(left, 0));
+                if (r == 0)
+                        return false;
+                if (r < 0)
+                        continue;
+                exec_dispatch(t, fds);
+                if (fds[EXEC_N_FDS].revents)
+                        return true;
+        }
+}
+
+void exec_end(ExecTable *t) {
+        for (size_t i = 0; i < EXEC_MAX; i++) {
+                Session *x = &t->sessions[i];
+                while (x->used && x->wire >= 0)
+                        on_wire(x);
+                if (x->used && x->pidfd >= 0)
+                        on_end(x);
+        }
+}

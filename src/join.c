@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Into a running box: what `usbox exec` executes.
+ *
+ * Role: forked by the launcher, so that filter, maps and environment are by construction those that the payload got. Privileges: the
+ * caller's; over both user namespaces of the box, as their owner, until payload_give_up(). Threads: one. Order: step 10.
+ *
+ * Two forks. The first, the joiner, enters the namespaces; it stays in the host's pid namespace, where the box does not see it. The
+ * second is the command's process, which is in the box's pid namespace from its first moment; it is the launcher's child and not the joiner's
+ * (CLONE_PARENT). Neither is dumpable, so what /proc/PID/exe, fd and mem lead to is closed to the box until the exec; and what the kernel
+ * would execute for a script that asks for /proc/self/exe is not usbox's file where the caller could change that (stub/stub.c).
+ */
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/nsfs.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <termios.h>
+
+#include "base/confine.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/sys.h"
+#include "base/wire.h"
+#include "join.h"
+#include "payload.h"
+
+/* What the joiner keeps open, in this order; fd_keep_only() renumbers it. */
+enum { KEEP_WIRE, KEEP_PIDFD, KEEP_MOUNT_NS, KEEP_SELF, KEEP_STDIO, KEEP_N = KEEP_STDIO + 3 };
+
+static int namespaces_of(const Spec *spec) {
+        int flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME;
+
+        return flags | (spec->namespaces.pid_host ? 0 : CLONE_NEWPID) | (spec->namespaces.ipc_host ? 0 : CLONE_NEWIPC) |
+               (spec->namespaces.uts_host ? 0 : CLONE_NEWUTS) | (spec->namespaces.cgroup_host ? 0 : CLONE_NEWCGROUP) |
+               (spec->net.mode == NET_HOST ? 0 : CLONE_NEWNET);
+}
+
+static ino_t inode_of(int fd) {
+        struct stat st;
+        return fd >= 0 && fstat(fd, &st) == 0 ? st.st_ino : 0;
+}
+
+/* The payload's user namespace, if it is the one that usbox made for it: the child of the one that owns the box's mounts. -1: it is not. */
+static int own_user_namespace(int mount_ns, pid_t payload) {
+        g_autofree char *path = g_strdup_printf("/proc/%d/ns/user", (int) payload);
+        _cleanup_close_ int inner = open(path, O_RDONLY | O_CLOEXEC);
+        _cleanup_close_ int parent = inner >= 0 ? ioctl(inner, NS_GET_PARENT) : -1;
+        _cleanup_close_ int outer = ioctl(mount_ns, NS_GET_USERNS);
+
+        return inode_of(parent) != 0 && inode_of(parent) == inode_of(outer) ? fd_steal(&inner) : -1;
+}
+
+/*
+ * With --nested the payload may have moved into namespaces of its own making by now, or do so while we look: what was entered is what counts.
+ * self is our /proc/PID on the host, which is readable to us from anywhere.
+ */
+static bool enter(const Sandbox *s, const int keep[static KEEP_N], GError **error) {
+        _cleanup_close_ int inner = own_user_namespace(keep[KEEP_MOUNT_NS], s->payload);
+        struct stat user, mount;
+
+        if (inner >= 0 && setns(keep[KEEP_PIDFD], namespaces_of(s->spec)) < 0) {
+                err_set(error, errno, "enter the namespaces of the box");
+                return errno == ESRCH ? err_hint(error, "its command has ended") : false;
+        }
+        if (inner < 0 || fstatat(keep[KEEP_SELF], "ns/user", &user, 0) < 0 || fstatat(keep[KEEP_SELF], "ns/mnt", &mount, 0) < 0 ||
+            user.st_ino != inode_of(inner) || mount.st_ino != inode_of(keep[KEEP_MOUNT_NS])) {
+                err_set(error, 0, "the box's command is in namespaces of its own making, or has ended");
+                return err_hint(error, "exec goes where the command is, and with --nested that may be elsewhere: have the command start what is wanted");
+        }
+        return true;
+}
+
+/* A pty of the box's devpts. /dev is the box's to change, so what the name leads to is looked at; O_NONBLOCK: it may be a FIFO. */
+static int open_pty(int *ret_slave, GError **error) {
+        _cleanup_close_ int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+        struct statfs fs;
+
+        if (master < 0 || fstatfs(master, &fs) < 0) {
+                err_set(error, errno, "/dev/ptmx of the box");
+                return -1;
+        }
+        if (fs.f_type != DEVPTS_SUPER_MAGIC) {
+                err_set(error, ENODEV, "/dev/ptmx of the box");
+                return -1;
+        }
+        int unlock = 0;
+        if (ioctl(master, TIOCSPTLCK, &unlock) < 0 || (*ret_slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC)) < 0) {
+                err_set(error, errno, "the box's pty");
+                return -1;
+        }
+        return fd_steal(&master);
+}
+
+static bool set_terminal(const JoinRequest *request, int wire, int stdio[3], GError **error) {
+        int slave = -1;
+
+        if (setsid() < 0)
+                return err_set(error, errno, "setsid");
+        if (!request->pty)
+                return true;
+        _cleanup_close_ int master = open_pty(&slave, error);
+        if (master < 0)
+                return false;
+        if (ioctl(slave, TIOCSCTTY, 0) < 0)
+                return err_set(error, errno, "take the pty as controlling terminal");
+        for (int i = 0; i < 3; i++)
+                if (request->on_pty[i])
+                        stdio[i] = slave;
+        return wire_send(wire, WIRE_PTY, NULL, &master, 1, error);
+}
+
+static bool set_stdio(const int stdio[3], GError **error) {
+        for (int i = 0; i < 3; i++)
+                if (dup2(stdio[i], i) < 0)
+                        return err_set(error, errno, "stdio");
+        return true;
+}
+
+static _Noreturn void command_main(const Sandbox *s, const JoinRequest *request, int keep[static KEEP_N]) {
+        g_autoptr(GError) error = NULL;
+        int wire = keep[KEEP_WIRE], only[1] = { wire }, stub = -1;
+
+        bool ok = (set_terminal(request, wire, keep + KEEP_STDIO, &error) && set_stdio(keep + KEEP_STDIO, &error)) || err_step(&error, "terminal");
+        /* The wire moves to 3; the rest goes. */
+        ok = ok && (fd_keep_only(only, 1) || err_set(&error, errno, "close descriptors"));
+        wire = ok ? only[0] : wire;
+        ok = ok && (!s->stub || (stub = payload_make_stub(&error)) >= 0);
+        ok = ok && payload_give_up(s->spec, request->uid, request->gid, s->umask, &error);
+        /* Without a pid namespace nobody else would end it with the box. */
+        ok = ok && (!s->spec->namespaces.pid_host || confine_die_with_parent(0, &error)) && payload_chdir(request->cwd, &error) &&
+             payload_filter(&s->filter, &error);
+        if (ok)
+                payload_exec(stub, wire, request->argv, request->envp, &error);
+        wire_send_error(wire, error);
+        _exit(125);
+}
+
+static _Noreturn void joiner_main(const Sandbox *s, const JoinRequest *request, int wire) {
+        g_autoptr(GError) error = NULL;
+        int keep[KEEP_N] = { wire, s->payload_pidfd, s->mount_ns, -1, request->fds[0], request->fds[1], request->fds[2] };
+        int pidfd = -1;
+
+        (void) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+        (void) prctl(PR_SET_NAME, "usbox-exec", 0, 0, 0);
+        keep[KEEP_SELF] = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        bool ok = keep[KEEP_SELF] >= 0 && fd_keep_only(keep, KEEP_N);
+        if (!ok)
+                err_set(&error, errno, "descriptors");
+        ok = ok && enter(s, keep, &error);
+        if (ok) {
+                struct clone_args args = { .flags = CLONE_PARENT | CLONE_PIDFD, .pidfd = (uintptr_t) &pidfd };
+                pid_t pid = sys_clone3(&args);
+                if (pid == 0)
+                        command_main(s, request, keep);
+                ok = pid > 0 || err_set(&error, errno, "fork into the box");
+                ok = ok && wire_send(keep[KEEP_WIRE], WIRE_FORKED, g_variant_new("(i)", (int) pid), &pidfd, 1, &error);
+        }
+        if (!ok) {
+                err_step(&error, "exec");
+                wire_send_error(keep[KEEP_WIRE], error);
+        }
+        _exit(0);
+}
+
+pid_t join_fork(const Sandbox *s, const JoinRequest *request, int *ret_wire, GError **error) {
+        int ends[2];
+
+        if (!wire_pair(ends, error))
+                return -1;
+        pid_t pid = fork();
+        if (pid == 0)
+                joiner_main(s, request, ends[1]);
+        int saved = errno;
+        close(ends[1]);
+        if (pid < 0) {
+                close(ends[0]);
+                err_set(error, saved, "fork");
+                return -1;
+        }
+        *ret_wire = ends[0];
+        return pid;
+}
