@@ -144,12 +144,7 @@ static bool run_helper(int wire, int box, int trace, bool verbose, GError **erro
                 if (upper < 0 || work < 0)
                         return err_set(error, errno, "the box's directory");
         }
-        int signals = block_signals(error);
-        if (signals < 0 || !wire_expect(wire, "launcher", WIRE_FS_MOUNT, &mount, error))
-                return false;
-        int dev = wire_message_take_fd(&mount, 0), host = wire_message_take_fd(&mount, 1), layer = wire_message_take_fd(&mount, 2);
-        _cleanup_close_ int userns = wire_message_take_fd(&mount, 3);
-        int lowers[] = { layer, host };
+        int lowers[] = { -1, -1 };
         FsParts parts = { .upper = upper,
                           .work = work,
                           .lowers = lowers,
@@ -157,8 +152,16 @@ static bool run_helper(int wire, int box, int trace, bool verbose, GError **erro
                           .last_is_host = true,
                           .config = config,
                           .trace = trace };
-        Fs *fs = fs_open(&parts, dev, error);
-        if (!fs)
+        int signals = block_signals(error);
+        /* While the box is on its way to its mount. */
+        Fs *fs = signals >= 0 ? fs_open(&parts, error) : NULL;
+        if (!fs || !wire_expect(wire, "launcher", WIRE_FS_MOUNT, &mount, error))
+                return false;
+        int dev = wire_message_take_fd(&mount, 0);
+        lowers[1] = wire_message_take_fd(&mount, 1);
+        lowers[0] = wire_message_take_fd(&mount, 2);
+        _cleanup_close_ int userns = wire_message_take_fd(&mount, 3);
+        if (!fs_add_lowers(fs, &parts, dev, error))
                 return false;
         fs->second_root = true;
         if (upper >= 0 && !(fs->agent = agent_start(userns, error)))
@@ -201,8 +204,8 @@ static bool run_standalone(const StandaloneOptions *o, GError **error) {
                           .noacl = o->noacl,
                           .fsync_ignored = o->fsync_ignored,
                           .trace = trace };
-        Fs *fs = fs_open(&parts, -1, error);
-        if (!fs || (fs->dev = standalone_mount(o, error)) < 0)
+        Fs *fs = fs_open(&parts, error);
+        if (!fs || !fs_add_lowers(fs, &parts, -1, error) || (fs->dev = standalone_mount(o, error)) < 0)
                 return false;
         fs->ids.squash_uid = o->squash_uid >= 0;
         fs->ids.squash_to_uid = (uint32_t) o->squash_uid;

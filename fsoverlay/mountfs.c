@@ -178,21 +178,17 @@ static bool read_groups(Fs *fs, GError **error) {
         return true;
 }
 
-Fs *fs_open(const FsParts *parts, int dev, GError **error) {
+Fs *fs_open(const FsParts *parts, GError **error) {
         const FsConfig *config = parts->config;
         Fs *fs = g_new0(Fs, 1);
 
-        fs->dev = dev;
+        fs->dev = -1;
         fs->max_fds = raise_nofile();
         fs->n_layers = parts->n_lowers + 1;
         fs->layers = g_new0(Layer, fs->n_layers);
         fs->layers[LAYER_UPPER] = (Layer){ .root = parts->upper };
-        for (unsigned i = 0; i < parts->n_lowers; i++)
-                fs->layers[i + 1] = (Layer){ .root = parts->lowers[i],
-                                             .host = parts->last_is_host && i + 1 == parts->n_lowers,
-                                             .ruled = !parts->last_is_host || i + 1 == parts->n_lowers,
-                                             .places = parts->last_is_host && i + 1 < parts->n_lowers,
-                                             .foreign = may_be_foreign(parts, parts->lowers[i]) && !(parts->last_is_host && i + 1 == parts->n_lowers) };
+        for (unsigned i = 1; i < fs->n_layers; i++)
+                fs->layers[i].root = -1;
         fs->read_only = parts->upper < 0 || config->read_only;
         fs->strict = config->strict;
         fs->acl = !parts->noacl;
@@ -207,9 +203,7 @@ Fs *fs_open(const FsParts *parts, int dev, GError **error) {
         }
         if (config->rules->len > 0 || config->others_eyes)
                 fs->rules = rules_new(config);
-        for (unsigned i = 1; i < fs->n_layers; i++)
-                fs->foreign |= fs->layers[i].foreign;
-        if (!read_groups(fs, error) || !open_work(fs, parts, error) || !make_root(fs, error))
+        if (!read_groups(fs, error) || !open_work(fs, parts, error))
                 return NULL;
         /* The box's upper is a directory like any other: what it looks like says nothing of "/". */
         fs->root_like_lower = parts->last_is_host && parts->upper >= 0 && xattr_get_at(parts->upper, ".", XATTR_ROOT, NULL, 0) < 0;
@@ -218,4 +212,18 @@ Fs *fs_open(const FsParts *parts, int dev, GError **error) {
         if (parts->trace >= 0)
                 fs->journal = journal_new(parts->trace);
         return fs;
+}
+
+bool fs_add_lowers(Fs *fs, const FsParts *parts, int dev, GError **error) {
+        fs->dev = dev;
+        for (unsigned i = 0; i < parts->n_lowers; i++) {
+                Layer layer = { .root = parts->lowers[i],
+                                .host = parts->last_is_host && i + 1 == parts->n_lowers,
+                                .ruled = !parts->last_is_host || i + 1 == parts->n_lowers,
+                                .places = parts->last_is_host && i + 1 < parts->n_lowers };
+                layer.foreign = may_be_foreign(parts, parts->lowers[i]) && !layer.host;
+                fs->foreign |= layer.foreign;
+                fs->layers[i + 1] = layer;
+        }
+        return make_root(fs, error);
 }

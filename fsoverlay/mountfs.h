@@ -15,5 +15,8 @@ typedef struct {
         int trace;            /* fd, taken; -1: none */
 } FsParts;
 
-/* Make it ready to be served on the descriptor dev. NULL with error. */
-Fs *fs_open(const FsParts *parts, int dev, GError **error);
+/* Make it ready but for its lowers, of which the number has to be known. NULL with error. */
+Fs *fs_open(const FsParts *parts, GError **error);
+
+/* And with them, to be served on the descriptor dev (-1: it is not mounted yet). */
+bool fs_add_lowers(Fs *fs, const FsParts *parts, int dev, GError **error);
