@@ -18,6 +18,8 @@ typedef enum {
 typedef struct {
         char *name;  /* NULL: none */
         bool detach;
+        char **typed;       /* the options as they came, without the command; NULL-terminated */
+        char *explored;     /* the id of the box that this run goes on with whatever its name (usbox explore); NULL: none */
         guint64 log_size; /* with detach: bytes of output that are kept */
         bool rm;
         bool tty;           /* -t: a pty even where stdin is no terminal */

@@ -42,6 +42,14 @@ static int run_detached(const Spec *spec, GError **error) {
         return r;
 }
 
+static char **strv_of(char **argv, int n) {
+        g_autoptr(GStrvBuilder) words = g_strv_builder_new();
+
+        for (int i = 0; i < n; i++)
+                g_strv_builder_add(words, argv[i]);
+        return g_strv_builder_end(words);
+}
+
 int cmd_run(int argc, char **argv, GError **error) {
         pid_t parent = getppid();
         int rest;
@@ -51,6 +59,7 @@ int cmd_run(int argc, char **argv, GError **error) {
         g_autoptr(Spec) draft = spec_new(error);
         if (!draft || !option_parse(draft, argc, argv, &rest, error))
                 return -1;
+        draft->box.typed = strv_of(argv, rest);
         if (draft->box.help)
                 return cmd_help(1, (char *[]){ (char *) "run", NULL }, error);
         log_init("usbox", draft->box.verbose);

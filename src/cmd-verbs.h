@@ -29,6 +29,7 @@ extern const VerbOption ps_options[], inspect_options[], rm_options[], kill_opti
 int cmd_run(int argc, char **argv, GError **error);
 int cmd_diff(int argc, char **argv, GError **error);
 int cmd_commit(int argc, char **argv, GError **error);
+int cmd_explore(int argc, char **argv, GError **error);
 int cmd_drop(int argc, char **argv, GError **error);
 int cmd_doctor(int argc, char **argv, GError **error);
 int cmd_profile(int argc, char **argv, GError **error);

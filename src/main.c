@@ -33,6 +33,7 @@ const Verb verbs[] = {
         { "rm", "[-f] BOX...", "forget boxes that have ended, and all that they changed", cmd_rm, rm_options, true },
         { "diff", "[--json|--stat|--patch] BOX [PATH...]", "show what a box changed", cmd_diff, diff_options, true },
         { "commit", "[--dry-run] [--force] [--json] BOX [PATH...]", "carry what a box changed to the host", cmd_commit, commit_options, true },
+        { "explore", "BOX", "open a shell on what a box changed", cmd_explore, NULL, true },
         { "drop", "BOX...", "forget what boxes changed that have ended", cmd_drop, NULL, true },
         { "profile", "list [--json|--quiet] | show [--json] NAME|default", "list profiles, or show what one says",
           cmd_profile },

@@ -237,6 +237,8 @@ void box_init(BoxSpec *s) {
 
 void box_clear(BoxSpec *s) {
         g_free(s->name);
+        g_strfreev(s->typed);
+        g_free(s->explored);
         g_free(s->pidfile);
         g_clear_pointer(&s->profiles, g_ptr_array_unref);
 }

@@ -15,7 +15,7 @@
 #include "registry.h"
 
 bool presence_is_held(const Spec *spec) {
-        return spec->box.name || spec->box.detach;
+        return spec->box.name || spec->box.detach || spec->box.explored;
 }
 
 static bool show(Sandbox *s, GError **error) {

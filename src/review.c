@@ -70,12 +70,13 @@ static bool open_upper(Review *r, GError **error) {
 }
 
 /* The directory of a box that left changes, or is about to. The caller's; NULL with error. */
-static char *find_box(const Caller *caller, const char *text, char ret_id[static BOX_ID_LEN + 1], GError **error) {
+static char *find_box(const Caller *caller, const char *text, Review *r, GError **error) {
         g_autoptr(BoxInfo) box = registry_find(caller, text, error);
 
         if (!box)
                 return NULL;
-        g_strlcpy(ret_id, box->id, BOX_ID_LEN + 1);
+        g_strlcpy(r->id, box->id, sizeof r->id);
+        r->running = box->state == BOX_RUNNING;
         if (!box->dir) {
                 err_set(error, 0, "nothing is kept of it: it has no changes");
                 err_hint(error, "it ran with --overlay=none, or is at its start");
@@ -88,7 +89,7 @@ Review *review_open(const Caller *caller, const char *box, GError **error) {
 
         r->dir_fd = r->upper = -1;
         r->home = g_strdup(caller->home);
-        r->dir = find_box(caller, box, r->id, error);
+        r->dir = find_box(caller, box, r, error);
         if (!r->dir || !open_upper(r, error) || !(r->seen = seen_read(r->dir_fd, error)) || !open_lower_tree(r, error) || !caller_groups(r, error)) {
                 if (*r->id)
                         g_prefix_error(error, "box %s: ", r->id);
@@ -96,7 +97,8 @@ Review *review_open(const Caller *caller, const char *box, GError **error) {
         }
         changes_raise_nofile();
         r->rules = rules_new(r->seen->rules);
-        r->options.live = r->options.owners = r->options.opens_closed = true;
+        r->options.live = r->options.owners = true;
+        r->options.opens_closed = !r->running;
         r->options.rules = r->rules;
         r->options.own = r->seen->own;
         r->options.place = place;

@@ -22,6 +22,7 @@ typedef struct {
         char id[BOX_ID_LEN + 1];
         char *dir;  /* the box's directory */
         char *home; /* the caller's */
+        bool running; /* its launcher lives */
         int dir_fd, upper;
         Seen *seen;
         Rules *rules;

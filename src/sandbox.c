@@ -128,7 +128,9 @@ static bool open_box_dir(Sandbox *s, GError **error) {
         char wanted[BOX_ID_LEN + 1];
 
         g_strlcpy(wanted, s->id, sizeof wanted);
-        s->dir = spec->box.name ? box_dir_named(spec->box.name, s->id, &spec->caller, error) : box_dir_new(s->id, &spec->caller, error);
+        s->dir = spec->box.explored ? box_dir_again(spec->box.explored, s->id, &spec->caller, error)
+                 : spec->box.name   ? box_dir_named(spec->box.name, s->id, &spec->caller, error)
+                                    : box_dir_new(s->id, &spec->caller, error);
         s->continued = s->dir && !g_str_equal(wanted, s->id);
         return s->dir || err_step(error, "state");
 }
@@ -341,8 +343,9 @@ static bool is_kept(const Sandbox *s, bool failed, const UpperCount *count) {
 }
 
 /* Where the changes are, and what one does with them. */
-static void tell_changes(const Sandbox *s, bool held, const UpperCount *count) {
+static void tell_changes(const Sandbox *s, const UpperCount *count) {
         g_autofree char *size = size_text(count->bytes);
+        bool held = faccessat(s->dir->fd, "held", F_OK, 0) == 0;
         const char *box = !held ? "last" : s->spec->box.name ? s->spec->box.name : s->id;
         g_autofree char *until = held ? g_strdup_printf("usbox rm %s", box) : g_strdup("the next run ends");
 
@@ -373,7 +376,7 @@ static bool end_box_dir(Sandbox *s, bool failed, GError **error) {
         if (!box_dir_keep(s->dir, s->spec, held, error) || !presence_keep(s, &count, error))
                 return err_step(error, "state");
         if (count.changed + count.removed > 0)
-                tell_changes(s, held, &count);
+                tell_changes(s, &count);
         return true;
 }
 

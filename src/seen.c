@@ -18,7 +18,7 @@
 
 #define SEEN_FILE "seen"
 #define SEEN_MAX (16 * 1024 * 1024)
-#define SEEN_SIGNATURE "(xuaybuuaayaayaaya{sv})" /* since, lower, fuse, root's ids, own, ways, through, FsConfig */
+#define SEEN_SIGNATURE "(xuaybuuaayaayaayaayaya{sv})" /* since, lower, fuse, root's ids, own, ways, through, options, cwd, FsConfig */
 
 static void add_path(GVariantBuilder *list, const char *path) {
         g_autofree char *absolute = g_strconcat("/", path, NULL);
@@ -127,11 +127,13 @@ bool seen_begin(int box_fd, int *ret_fd, struct timespec *ret_since, GError **er
 
 bool seen_write(int fd, const struct timespec *since, const Spec *spec, const RootPlan *plan, GError **error) {
         const char *lower = spec->root.rootfs ? spec->root.rootfs : "/";
+        const char *const none[] = { NULL }, *const *typed = spec->box.typed ? (const char *const *) spec->box.typed : none;
         g_autofree char *real = g_canonicalize_filename(lower, spec->caller.cwd);
-        g_autoptr(GVariant) seen = g_variant_ref_sink(g_variant_new("(xu^aybuu@aay@aay@aay@a{sv})", (gint64) since->tv_sec, (guint32) since->tv_nsec, real,
-                                                                    plan->fs != NULL, box_root(spec->user.uidmap), box_root(spec->user.gidmap),
-                                                                    own_files(plan), made_directories(plan), written_through(plan),
-                                                                    plan->fs ? fs_config_pack(plan->fs) : rules_of_nodes(plan)));
+        GVariant *rules = plan->fs ? fs_config_pack(plan->fs) : rules_of_nodes(plan);
+        GVariant *body = g_variant_new("(xu^aybuu@aay@aay@aay^aay^ay@a{sv})", (gint64) since->tv_sec, (guint32) since->tv_nsec, real, plan->fs != NULL,
+                                       box_root(spec->user.uidmap), box_root(spec->user.gidmap), own_files(plan), made_directories(plan),
+                                       written_through(plan), typed, spec->caller.cwd, rules);
+        g_autoptr(GVariant) seen = g_variant_ref_sink(body);
 
         return fd_write_all(fd, g_variant_get_data(seen), g_variant_get_size(seen)) || err_set(error, errno, "note what the box sees of the host");
 }
@@ -168,7 +170,8 @@ Seen *seen_read(int box_fd, GError **error) {
         gint64 sec;
         guint32 nsec;
         gboolean fuse;
-        g_variant_get(seen, "(xu^aybuu@aay@aay@aay@a{sv})", &sec, &nsec, &ret->lower, &fuse, &ret->root_uid, &ret->root_gid, &own, &ways, &through, &rules);
+        g_variant_get(seen, "(xu^aybuu@aay@aay@aay^aay^ay@a{sv})", &sec, &nsec, &ret->lower, &fuse, &ret->root_uid, &ret->root_gid, &own, &ways, &through,
+                      &ret->options, &ret->cwd, &rules);
         ret->since = (struct timespec){ .tv_sec = sec, .tv_nsec = nsec };
         ret->fuse = fuse;
         ret->own = path_set(own);
@@ -192,6 +195,8 @@ void seen_free(Seen *seen) {
         if (!seen)
                 return;
         g_free(seen->lower);
+        g_strfreev(seen->options);
+        g_free(seen->cwd);
         g_clear_pointer(&seen->own, g_hash_table_unref);
         g_clear_pointer(&seen->ways, g_hash_table_unref);
         g_clear_pointer(&seen->rules, fs_config_free);

@@ -16,6 +16,7 @@ typedef struct {
         struct timespec since; /* just before the command was let go, by the clock that gives files their times */
         char *lower;           /* the host's directory that was the box's "/" */
         bool fuse;             /* usbox-fs served it, and not the kernel */
+        char **options, *cwd;  /* of the run, and where it was started: the same once more makes the same view */
         FsConfig *rules;       /* which names of it were there */
         GHashTable *own;       /* set of char *: paths in the box whose files are the box's own, and neither the host's nor a change */
         GHashTable *ways;      /* set of char *: directories of upper/ that usbox made: their mode is not the box's doing */

@@ -217,6 +217,17 @@ BoxDir *box_dir_named(const char *name, char id[static BOX_ID_LEN + 1], const Ca
         return g_steal_pointer(&dir);
 }
 
+BoxDir *box_dir_again(const char *wanted, char id[static BOX_ID_LEN + 1], const Caller *caller, GError **error) {
+        g_autoptr(BoxDir) dir = open_top(caller, error);
+
+        if (!dir || (dir->lock_fd = box_dir_lock(dir->boxes_fd, wanted, error)) < 0)
+                return NULL;
+        set_id(dir, wanted);
+        g_strlcpy(id, wanted, BOX_ID_LEN + 1);
+        dir->fd = openat(dir->boxes_fd, wanted, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return dir->fd >= 0 ? g_steal_pointer(&dir) : (err_set(error, errno, "%s", dir->path), NULL);
+}
+
 void box_dir_free(BoxDir *dir) {
         fd_later_release(&dir->later);
         fd_closep(&dir->lock_fd);
@@ -293,7 +304,8 @@ bool box_dir_keep(BoxDir *dir, const Spec *spec, bool held, GError **error) {
                 if (r != 0)
                         log_step("%s/%s could not be removed: %s", dir->path, *part, g_strerror(r));
         }
-        return box_dir_mark(dir, held ? "held" : "kept", "", error);
+        /* One that was explored stays what it was. */
+        return faccessat(dir->fd, "kept", F_OK, 0) == 0 || box_dir_mark(dir, held ? "held" : "kept", "", error);
 }
 
 bool box_dir_remove(BoxDir *dir, const Spec *spec, GError **error) {

@@ -51,6 +51,9 @@ BoxDir *box_dir_new(const char *id, const Caller *caller, GError **error);
 /* The box of that name, or a new one of it: id (in: for a new one) is the box's. An error where it is running. */
 BoxDir *box_dir_named(const char *name, char id[static BOX_ID_LEN + 1], const Caller *caller, GError **error);
 
+/* The box of that id, as it was left; its id goes to id. */
+BoxDir *box_dir_again(const char *wanted, char id[static BOX_ID_LEN + 1], const Caller *caller, GError **error);
+
 /* The lock of box id, waited for a moment. -1 with error: ENOENT in it where there is no such box, EWOULDBLOCK where its launcher has it. */
 int box_dir_lock(int boxes_fd, const char *id, GError **error);
 

@@ -437,6 +437,7 @@ def test_running(box):
         assert f"A  {box.dir}/a" in box.usbox("diff", "busy").lines()
         assert_refused(box.usbox("commit", "busy"), "running")
         assert_refused(box.usbox("drop", "busy"), "running")
+        assert_refused(box.usbox("explore", "busy"), "running", "exec")
         proc.communicate(b"\n", timeout=60)
     box.usbox("commit", "busy").ok()
     assert (box.dir / "a").read_text() == "1\n"

@@ -236,3 +236,21 @@ def test_bad_input(box):
         assert_refused(box.usbox("diff", "last"), "saw of the host")
     seen.unlink()
     assert_refused(box.usbox("diff", "last"), "saw of the host")
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_explore(box, overlay):
+    """A shell on the view that the box had, which goes on with what it changed; of an unnamed box, too, which stays unnamed."""
+    box.write("sub/f", "f\n")
+    box.write("sub/secret", "s\n")
+    run = ["--network=none", f"--overlay={overlay}", "--hide", f"{box.dir}/sub/secret", "-e", "WORD=kept"]
+    box.run(*run, "--", "sh", "-c", "echo 1 >a; rm f", cwd=box.dir / "sub").ok()
+    result = box.usbox("explore", "last", input=b"pwd; ls ..; echo $WORD; cat a; echo 2 >b; ls\n").ok()
+    assert result.out.split() == [f"{box.dir}/sub", "sub", "kept", "1", "a", "b"], result
+    assert [(line["path"].rpartition("/")[2], line["change"]) for line in map(json.loads, diff(box, "--json").lines())] == [("a", "A"), ("b", "A"), ("f", "D")]
+    box.run("--network=none", "--", "true").ok()
+    assert_refused(box.usbox("explore", "last"), "last")
+    box.run(*run, "--name", "named", "--", "sh", "-c", "echo 1 >a").ok()
+    assert box.usbox("explore", "named", input=b"cat a; echo 2 >>a\n").ok().out == "1\n"
+    assert box.run(*run, "--name", "named", "--", "cat", "a").ok().out == "1\n2\n"
+    box.usbox("rm", "named").ok()
