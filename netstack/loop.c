@@ -54,10 +54,16 @@ static void take_frame(Net *net, uint8_t *frame, size_t len) {
         uint8_t reply[REPLY_MAX];
         PolicyDecision decision;
         Packet packet;
-        bool judged;
+        bool judged, whole = false;
 
+        if (reassembly_is_fragment(frame, len)) {
+                frame = reassembly_take(net->reassembly, frame, len, events_now(net->events), &len);
+                if (!frame)
+                        return;
+                whole = true;
+        }
         PolicyVerdict verdict = policy_frame(&net->policy, frame, len, &packet, &decision, &judged);
-        if (verdict == POLICY_DROP)
+        if (verdict == POLICY_DROP || (whole && !judged)) /* not to libslirp */
                 return;
         /* Whom a published port's answer may go to is more than the policy can know: it holds even where that refuses. */
         if (forward_input(net->forward, &packet))
@@ -73,6 +79,10 @@ static void take_frame(Net *net, uint8_t *frame, size_t len) {
         case POLICY_PASS:
                 if (net->fast_path && fastpath_wants(&packet)) {
                         fastpath_syn(net->fast_path, &packet, &decision);
+                        break;
+                }
+                if (judged && packet.protocol == IPPROTO_UDP) {
+                        udp_input(net->udp, &packet, &decision);
                         break;
                 }
                 flows_out(net->flows, &packet, judged ? &decision : NULL);
@@ -132,6 +142,7 @@ static void on_tap(EventSource *source, uint32_t events) {
 
         if (!take_frames(net, &net->error))
                 net->ended = true;
+        udp_flush(net->udp);
 }
 
 static bool watch(Net *net, EventSource *source, int fd, void (*ready)(EventSource *source, uint32_t events), GError **error) {

@@ -14,8 +14,10 @@
 #include "netstack/forward.h"
 #include "netstack/hostaddr.h"
 #include "netstack/policy.h"
+#include "netstack/reassembly.h"
 #include "netstack/publish.h"
 #include "netstack/stack.h"
+#include "netstack/udp.h"
 
 /* All that runs: what main() has made and the loop uses. */
 typedef struct {
@@ -28,6 +30,8 @@ typedef struct {
         Policy policy;   /* its host is host.prefixes, its rules the config's, its names those */
         Account *account;
         Flows *flows;    /* libslirp's */
+        Udp *udp;
+        Reassembly *reassembly;
         Dns *dns;
         DnsTcp *dns_tcp;
         Stack *stack;

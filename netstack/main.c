@@ -98,6 +98,8 @@ static void prepare_policy(Net *net) {
         net->account = account_new(config->log_fd, control_tell_denied, net);
         net->dns = dns_new(net->events, config, net->names, net->account, loop_send, net);
         net->dns_tcp = dns_tcp_new(net->events, net->dns);
+        net->reassembly = reassembly_new();
+        net->udp = udp_new(net->events, net->account, loop_send, net);
         net->flows = flows_new(net->events, net->account, &(FlowsEnds){ .send = loop_send, .input = input, .data = net });
 }
 
@@ -185,6 +187,7 @@ static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
         /* Flows that are left: the log has their ends too. */
         g_clear_pointer(&net->fast_path, fastpath_free);
         g_clear_pointer(&net->flows, flows_free);
+        g_clear_pointer(&net->udp, udp_free);
         g_clear_pointer(&net->account, account_free);
         return done;
 }

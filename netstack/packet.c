@@ -134,10 +134,19 @@ bool packet_parse(const uint8_t *frame, size_t len, Packet *ret) {
         }
 }
 
+/* Added up as the machine reads words, eight bytes at a time: the sum of swapped bytes is the swapped sum (RFC 1071, 2). */
 uint32_t packet_sum(uint32_t sum, const void *data, size_t len) {
         const uint8_t *p = data;
-        uint64_t wide = sum;
+        uint64_t wide = 0;
 
+        for (; len >= 8; p += 8, len -= 8) {
+                uint32_t words[2];
+                memcpy(words, p, sizeof words);
+                wide += (uint64_t) words[0] + words[1];
+        }
+        while (wide >> 16)
+                wide = (wide & 0xffff) + (wide >> 16);
+        wide = ntohs((uint16_t) wide) + (uint64_t) sum;
         for (; len >= 2; p += 2, len -= 2)
                 wide += packet_get16(p);
         if (len)

@@ -17,8 +17,7 @@
  * address on its LAN goes through. So what counts as the host is decided here, before libslirp, in every spelling:
  * loopback, the unspecified address, IPv4 inside IPv6 (address.c), and all that the host's kernel calls local (hostaddr.c).
  *
- * Fragments do not pass at all (packet.c): one lone last fragment kills libslirp 4.7. The MTU is large enough that only UDP
- * datagrams near the 64 KiB limit, or of a box with a smaller MTU, are ever cut into any.
+ * Fragments do not pass at all (packet.c): one lone last fragment kills libslirp 4.7. Those of UDP are put together before (reassembly.c).
  *
  * TCP is judged by the segment that would open a flow, a SYN without ACK; libslirp opens none by any other. Later segments
  * must pass whatever their address: the peer of a published port may well be one of the host's own.

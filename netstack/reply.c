@@ -46,27 +46,36 @@ static size_t reply_reset(const Packet *p, uint8_t *out) {
         return at + TCP_LEN;
 }
 
-/* RFC 792 and 1812: type 3; RFC 4443: type 1. Both carry as much of the packet as fits. */
-static size_t reply_unreachable(ReplyKind kind, const Packet *p, uint8_t *out) {
-        static const struct {
-                uint8_t v4, v6;
-        } codes[] = { [REPLY_PROHIBITED] = { 13, 1 }, [REPLY_NO_NETWORK] = { 0, 0 }, [REPLY_NO_HOST] = { 1, 3 } };
+/* RFC 792, RFC 4443: both carry as much of the packet as fits. */
+size_t reply_icmp(const ReplyIcmp *error, const Packet *p, uint8_t *out) {
         bool v4 = p->family == AF_INET;
         size_t room = v4 ? 576 - IPV4_LEN - ICMP_LEN : 1280 - IPV6_LEN - ICMP_LEN;
         size_t quoted = p->len - PACKET_ETH_LEN;
         if (quoted > room)
                 quoted = room;
 
-        const struct in6_addr *src = v4 ? &gateway_ipv4 : &gateway_ipv6;
+        const struct in6_addr *src = error->from ? error->from : v4 ? &gateway_ipv4 : &gateway_ipv6;
         uint8_t protocol = v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
         size_t at = packet_write_headers(out, p->frame + 6, p->family, src, &p->src, protocol, ICMP_LEN + quoted);
         uint8_t *icmp = out + at;
         memset(icmp, 0, ICMP_LEN);
-        icmp[0] = v4 ? 3 : 1;
-        icmp[1] = v4 ? codes[kind].v4 : codes[kind].v6;
+        icmp[0] = error->type;
+        icmp[1] = error->code;
+        packet_put32(icmp + 4, error->info);
         memcpy(icmp + ICMP_LEN, p->frame + PACKET_ETH_LEN, quoted);
         packet_put16(icmp + 2, packet_l4_checksum(p->family, src, &p->src, protocol, icmp, ICMP_LEN + quoted));
         return at + ICMP_LEN + quoted;
+}
+
+/* RFC 1812: type 3; RFC 4443: type 1. */
+static size_t reply_unreachable(ReplyKind kind, const Packet *p, uint8_t *out) {
+        static const struct {
+                uint8_t v4, v6;
+        } codes[] = { [REPLY_PROHIBITED] = { 13, 1 }, [REPLY_NO_NETWORK] = { 0, 0 }, [REPLY_NO_HOST] = { 1, 3 } };
+        bool v4 = p->family == AF_INET;
+        const ReplyIcmp error = { .type = v4 ? 3 : 1, .code = v4 ? codes[kind].v4 : codes[kind].v6 };
+
+        return reply_icmp(&error, p, out);
 }
 
 size_t reply_with(ReplyKind kind, const Packet *packet, uint8_t *out) {

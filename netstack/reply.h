@@ -16,6 +16,16 @@ typedef enum {
 /* The frame that answers packet so. Writes to out (REPLY_MAX bytes) and returns the length, 0 where nothing may be answered. */
 size_t reply_with(ReplyKind kind, const Packet *packet, uint8_t *out);
 
+/* An ICMP or ICMPv6 error about a packet, as some router said it. */
+typedef struct {
+        uint8_t type, code;
+        uint32_t info;               /* its last four bytes */
+        const struct in6_addr *from; /* NULL: the gateway */
+} ReplyIcmp;
+
+/* The frame with that error; as reply_with(). */
+size_t reply_icmp(const ReplyIcmp *error, const Packet *packet, uint8_t *out);
+
 /*
  * The frame that tells the box that packet is refused: TCP gets a RST, the rest ICMP "administratively prohibited". Writes to
  * out (REPLY_MAX bytes) and returns the length, 0 where nothing may be answered.

@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The box's UDP, without libslirp: for each flow (address and port on both sides) a socket of the host's that is connected to the peer.
+ *
+ * Role: usbox-net. Privileges: none. Threads: one. Order: behind the policy, beside libslirp, which sees no UDP but DHCP.
+ *
+ * A connected socket takes datagrams from its peer alone, and the kernel tells it of ICMP errors; those come with the router's address, type and
+ * code (IP_RECVERR), and so the box gets them as they were: a closed port, an unreachable net, a hop of traceroute.
+ *
+ * Out: datagrams of one flow and one length that come one after the other are one sendmsg(2), which the kernel cuts again (UDP_SEGMENT). In: the
+ * kernel gives what arrived together as one piece (UDP_GRO), which is cut here. Each is a frame on the TAP again, of whatever length: the MTU
+ * is that of what the box sends.
+ *
+ * A flow ends when nothing was heard for a while. The table has an end, and descriptors too: then a flow goes that was never answered, the one that
+ * was silent for longest, and only if there are none of those one that was. So a program that sends to everybody does not end the flows of others.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/errqueue.h>
+#include <netinet/icmp6.h>
+#include <netinet/ip_icmp.h>
+#include <netinet/udp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "netstack/reply.h"
+#include "netstack/udp.h"
+
+#define UDP_LEN 8
+#define FLOWS_MAX 4096
+
+/* As conntrack has it for what was not answered and what was, in ms. */
+#define IDLE_NEW 30000
+#define IDLE_ANSWERED 120000
+#define SWEEP_MS 5000
+
+/* Linux's UDP_MAX_SEGMENTS before 6.9, and what one IPv4 packet holds. */
+#define SEGMENTS_MAX 64
+#define BATCH_BYTES 65507
+
+#define RECEIVE_BYTES 65536
+#define RECEIVES_PER_TURN 32
+
+/* A packet with another is one that the program chose (traceroute). */
+#define DEFAULT_HOPS 64
+
+typedef struct {
+        AccountKey key; /* all bytes of it: padding is 0 */
+        Udp *owner;
+        EventSource source;
+        AccountFlow *account;
+        uint8_t mac[6]; /* the box's */
+        uint8_t hops;   /* as the socket has them */
+        bool answered;
+        int64_t used;
+        GList link;     /* in Udp.fresh or Udp.known */
+} Flow;
+
+struct Udp {
+        Events *events;
+        Account *account;
+        StackSend send;
+        void *send_data;
+        GHashTable *flows;   /* Flow.key → Flow */
+        GQueue fresh, known; /* not answered, answered; the one that was silent for longest first */
+        EventTimer sweep;
+        uint8_t *buf;        /* a frame's headers, and what was received */
+        /* The datagrams that wait. */
+        Flow *batch;         /* NULL: none do */
+        uint8_t *batch_buf;
+        size_t batch_len, segment; /* bytes of all, and of each but the last, which may be shorter */
+        unsigned n_segments;
+};
+
+static guint key_hash(gconstpointer p) {
+        const AccountKey *key = p;
+        uint32_t words[4], hash = ((uint32_t) key->sport << 16) ^ key->dport;
+
+        memcpy(words, &key->dst, sizeof words);
+        for (size_t i = 0; i < G_N_ELEMENTS(words); i++)
+                hash = (hash ^ words[i]) * 0x9e3779b1u;
+        return hash ^ (hash >> 15);
+}
+
+static gboolean key_equal(gconstpointer a, gconstpointer b) {
+        return memcmp(a, b, sizeof(AccountKey)) == 0;
+}
+
+static GQueue *queue_of(Flow *flow) {
+        return flow->answered ? &flow->owner->known : &flow->owner->fresh;
+}
+
+static void touch(Flow *flow, bool answer) {
+        g_queue_unlink(queue_of(flow), &flow->link);
+        flow->answered |= answer;
+        flow->used = events_now(flow->owner->events);
+        g_queue_push_tail_link(queue_of(flow), &flow->link);
+}
+
+static void end_flow(Flow *flow, const char *how) {
+        Udp *udp = flow->owner;
+        int fd = flow->source.fd;
+
+        if (udp->batch == flow)
+                udp->batch = NULL;
+        account_end(udp->account, flow->account, how);
+        g_queue_unlink(queue_of(flow), &flow->link);
+        events_remove(udp->events, &flow->source);
+        fd_closep(&fd);
+        g_hash_table_remove(udp->flows, &flow->key); /* frees it */
+}
+
+/* AccountCut */
+static void cut(AccountFlow *account, void *carrier) {
+        end_flow(carrier, "denied");
+}
+
+static void sweep_queue(GQueue *queue, int64_t limit) {
+        while (queue->head && ((Flow *) queue->head->data)->used < limit)
+                end_flow(queue->head->data, "timeout");
+}
+
+static void on_sweep(EventTimer *timer) {
+        Udp *udp = EVENTS_OWNER(timer, Udp, sweep);
+        int64_t now = events_now(udp->events);
+
+        sweep_queue(&udp->fresh, now - IDLE_NEW);
+        sweep_queue(&udp->known, now - IDLE_ANSWERED);
+        timer->at = udp->fresh.length + udp->known.length > 0 ? now + SWEEP_MS : -1;
+}
+
+Udp *udp_new(Events *events, Account *account, StackSend send, void *data) {
+        Udp *udp = g_new0(Udp, 1);
+
+        *udp = (Udp){ .events = events, .account = account, .send = send, .send_data = data, .sweep = { .fire = on_sweep, .at = -1 } };
+        udp->flows = g_hash_table_new_full(key_hash, key_equal, NULL, g_free);
+        g_queue_init(&udp->fresh);
+        g_queue_init(&udp->known);
+        udp->buf = g_malloc(packet_udp_payload(AF_INET6) + RECEIVE_BYTES);
+        udp->batch_buf = g_malloc(RECEIVE_BYTES);
+        events_add_timer(events, &udp->sweep);
+        return udp;
+}
+
+void udp_free(Udp *udp) {
+        if (!udp)
+                return;
+        while (udp->fresh.head)
+                end_flow(udp->fresh.head->data, "open");
+        while (udp->known.head)
+                end_flow(udp->known.head->data, "open");
+        g_hash_table_unref(udp->flows);
+        g_free(udp->buf);
+        g_free(udp->batch_buf);
+        g_free(udp);
+}
+
+/* What was received as one piece, cut into the datagrams that it was. Each frame's headers overwrite the end of the one before, which is sent. */
+static void send_to_box(Flow *flow, size_t len, size_t segment) {
+        Udp *udp = flow->owner;
+        const AccountKey *k = &flow->key;
+        size_t room = packet_udp_payload(k->family), at = 0;
+        uint8_t *frame = udp->buf + packet_udp_payload(AF_INET6) - room;
+        guint64 n = 0;
+
+        do {
+                size_t part = MIN(segment, len - at);
+                size_t frame_len = packet_write_udp(frame + at, flow->mac, k->family, &k->dst, k->dport, &k->src, k->sport, part);
+                udp->send(frame + at, frame_len, udp->send_data);
+                at += part;
+                n++;
+        } while (at < len);
+        account_moved(flow->account, 0, 0, len, n);
+}
+
+/* The error as the box would have got it on a path of its own. The packet that it is about is made anew: the box's kernel finds its socket by that. */
+static void send_error(Flow *flow, const struct sock_extended_err *e, const struct in6_addr *from) {
+        uint8_t frame[PACKET_ETH_LEN + 40 + UDP_LEN], reply[REPLY_MAX];
+        const AccountKey *k = &flow->key;
+        Packet packet;
+
+        size_t len = packet_write_udp(frame, flow->mac, k->family, &k->src, k->sport, &k->dst, k->dport, 0);
+        memcpy(frame + 6, flow->mac, sizeof flow->mac); /* who is answered */
+        if (!packet_parse(frame, len, &packet))
+                return;
+        const ReplyIcmp error = { .type = e->ee_type, .code = e->ee_code, .info = e->ee_info, .from = from };
+        size_t n = reply_icmp(&error, &packet, reply);
+        if (n > 0)
+                flow->owner->send(reply, n, flow->owner->send_data);
+}
+
+static bool is_told(const struct sock_extended_err *e) {
+        if (e->ee_origin == SO_EE_ORIGIN_ICMP)
+                return e->ee_type == ICMP_DEST_UNREACH || e->ee_type == ICMP_TIME_EXCEEDED;
+        return e->ee_origin == SO_EE_ORIGIN_ICMP6 && (e->ee_type == ICMP6_DST_UNREACH || e->ee_type == ICMP6_TIME_EXCEEDED);
+}
+
+static void take_error(Flow *flow, struct msghdr *msg) {
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+                bool v4 = c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR;
+                if (!v4 && !(c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR))
+                        continue;
+                struct sock_extended_err e;
+                struct in6_addr from, *known = NULL;
+                memcpy(&e, CMSG_DATA(c), sizeof e);
+                const struct sockaddr *offender = SO_EE_OFFENDER((struct sock_extended_err *) (void *) CMSG_DATA(c));
+                if (offender->sa_family == AF_INET) {
+                        from = address_mapped((const uint8_t *) &((const struct sockaddr_in *) (const void *) offender)->sin_addr);
+                        known = &from;
+                } else if (offender->sa_family == AF_INET6) {
+                        from = ((const struct sockaddr_in6 *) (const void *) offender)->sin6_addr;
+                        known = &from;
+                }
+                if (is_told(&e))
+                        send_error(flow, &e, known);
+        }
+}
+
+static void take_errors(Flow *flow) {
+        union {
+                struct cmsghdr align;
+                char space[512];
+        } control;
+        char payload[64];
+
+        for (int i = 0; i < RECEIVES_PER_TURN; i++) {
+                struct iovec iov = { .iov_base = payload, .iov_len = sizeof payload };
+                struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+                if (recvmsg(flow->source.fd, &msg, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
+                        return;
+                take_error(flow, &msg);
+        }
+}
+
+/* One piece from the host. False: there is none. */
+static bool take_datagrams(Flow *flow) {
+        Udp *udp = flow->owner;
+        union {
+                struct cmsghdr align;
+                char space[CMSG_SPACE(sizeof(int))];
+        } control;
+        struct iovec iov = { .iov_base = udp->buf + packet_udp_payload(AF_INET6), .iov_len = RECEIVE_BYTES };
+        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+        int segment = 0;
+
+        ssize_t n = recvmsg(flow->source.fd, &msg, 0);
+        if (n < 0)
+                return errno == EINTR || (errno != EAGAIN && errno != EBADF); /* an error of the queue's is told once here too */
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c))
+                if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO)
+                        memcpy(&segment, CMSG_DATA(c), sizeof segment);
+        touch(flow, true);
+        send_to_box(flow, (size_t) n, segment > 0 ? (size_t) segment : MAX((size_t) n, 1));
+        return true;
+}
+
+static void on_ready(EventSource *source, uint32_t events) {
+        Flow *flow = EVENTS_OWNER(source, Flow, source);
+
+        if (events & EPOLLERR)
+                take_errors(flow);
+        for (int i = 0; i < RECEIVES_PER_TURN && take_datagrams(flow); i++)
+                ;
+}
+
+static socklen_t peer_address(const AccountKey *key, const struct in6_addr *to, struct sockaddr_storage *ret) {
+        struct sockaddr_in *in = (struct sockaddr_in *) ret;
+        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *) ret;
+
+        *ret = (struct sockaddr_storage){ .ss_family = (sa_family_t) key->family };
+        if (key->family == AF_INET) {
+                in->sin_port = htons(key->dport);
+                memcpy(&in->sin_addr, to->s6_addr + 12, 4);
+                return sizeof *in;
+        }
+        in6->sin6_port = htons(key->dport);
+        in6->sin6_addr = *to;
+        return sizeof *in6;
+}
+
+/* The flow that another has to go for. False: there is none. */
+static bool evict(Udp *udp) {
+        GQueue *queue = udp->fresh.head ? &udp->fresh : &udp->known;
+
+        if (!queue->head)
+                return false;
+        end_flow(queue->head->data, "forgotten");
+        return true;
+}
+
+/* A socket that is connected to the peer; -1 with errno. */
+static int open_socket(Udp *udp, const AccountKey *key, const struct in6_addr *to) {
+        struct sockaddr_storage addr;
+        socklen_t len = peer_address(key, to, &addr);
+        const int on = 1;
+        int fd;
+
+        while ((fd = socket(key->family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) < 0)
+                if ((errno != EMFILE && errno != ENFILE) || !evict(udp))
+                        return -1;
+        (void) setsockopt(fd, SOL_UDP, UDP_GRO, &on, sizeof on); /* Linux 5.0 */
+        if (setsockopt(fd, key->family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6, key->family == AF_INET ? IP_RECVERR : IPV6_RECVERR, &on, sizeof on) == 0 &&
+            connect(fd, (struct sockaddr *) &addr, len) == 0)
+                return fd;
+        int saved = errno;
+        close(fd);
+        errno = saved;
+        return -1;
+}
+
+/* Where the host has no route, so has the box. */
+static void tell_failure(Udp *udp, const Packet *packet, int errnum) {
+        uint8_t reply[REPLY_MAX];
+        ReplyKind kind = errnum == EACCES || errnum == EPERM ? REPLY_PROHIBITED : errnum == EHOSTUNREACH ? REPLY_NO_HOST : REPLY_NO_NETWORK;
+
+        size_t n = reply_with(kind, packet, reply);
+        if (n > 0)
+                udp->send(reply, n, udp->send_data);
+}
+
+static Flow *new_flow(Udp *udp, const AccountKey *key, const Packet *packet, const PolicyDecision *decision) {
+        if (g_hash_table_size(udp->flows) >= FLOWS_MAX)
+                (void) evict(udp);
+        int fd = open_socket(udp, key, &decision->to);
+        if (fd < 0) {
+                tell_failure(udp, packet, errno);
+                return NULL;
+        }
+        Flow *flow = g_new0(Flow, 1);
+        flow->owner = udp;
+        flow->source.ready = on_ready;
+        flow->hops = DEFAULT_HOPS;
+        memcpy(&flow->key, key, sizeof flow->key);
+        if (!events_add(udp->events, &flow->source, fd, EPOLLIN)) {
+                close(fd);
+                g_free(flow);
+                return NULL;
+        }
+        flow->account = account_start(udp->account, key, decision, ACCOUNT_UDP, cut, flow);
+        flow->link.data = flow;
+        g_queue_push_tail_link(&udp->fresh, &flow->link);
+        g_hash_table_insert(udp->flows, &flow->key, flow);
+        if (udp->sweep.at < 0)
+                udp->sweep.at = events_now(udp->events) + SWEEP_MS;
+        return flow;
+}
+
+/* All of the batch by one call. False: the kernel or the path does not do that. */
+static bool send_segments(const Udp *udp) {
+        union {
+                struct cmsghdr align;
+                char space[CMSG_SPACE(sizeof(uint16_t))];
+        } control = { 0 };
+        struct iovec iov = { .iov_base = udp->batch_buf, .iov_len = udp->batch_len };
+        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+        uint16_t segment = (uint16_t) udp->segment;
+
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+        c->cmsg_level = SOL_UDP;
+        c->cmsg_type = UDP_SEGMENT;
+        c->cmsg_len = CMSG_LEN(sizeof segment);
+        memcpy(CMSG_DATA(c), &segment, sizeof segment);
+        /* What a full queue loses is lost, as on any wire. */
+        return sendmsg(udp->batch->source.fd, &msg, MSG_NOSIGNAL) >= 0 || errno == EAGAIN || errno == ENOBUFS;
+}
+
+/* An error of an earlier datagram's may be told here, for which this one was not sent: once more. */
+static void send_one(int fd, const uint8_t *data, size_t len) {
+        if (send(fd, data, len, MSG_NOSIGNAL) < 0 && errno != EAGAIN && errno != ENOBUFS)
+                (void) send(fd, data, len, MSG_NOSIGNAL);
+}
+
+void udp_flush(Udp *udp) {
+        Flow *flow = udp->batch;
+
+        if (!flow)
+                return;
+        account_moved(flow->account, udp->batch_len, udp->n_segments, 0, 0);
+        if (udp->n_segments == 1 || !send_segments(udp)) {
+                size_t at = 0;
+                do {
+                        size_t part = MIN(udp->segment, udp->batch_len - at);
+                        send_one(flow->source.fd, udp->batch_buf + at, part);
+                        at += part;
+                } while (at < udp->batch_len);
+        }
+        udp->batch = NULL;
+}
+
+static void set_hops(Flow *flow, uint8_t hops) {
+        const int value = hops;
+
+        if (flow->hops == hops)
+                return;
+        udp_flush(flow->owner);
+        if (flow->key.family == AF_INET)
+                (void) setsockopt(flow->source.fd, IPPROTO_IP, IP_TTL, &value, sizeof value);
+        else
+                (void) setsockopt(flow->source.fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &value, sizeof value);
+        flow->hops = hops;
+}
+
+/* Does this datagram go with those that wait? */
+static bool fits(const Udp *udp, const Flow *flow, size_t len) {
+        return udp->batch == flow && len > 0 && len <= udp->segment && udp->batch_len == udp->segment * udp->n_segments && udp->n_segments < SEGMENTS_MAX &&
+               udp->batch_len + len <= BATCH_BYTES;
+}
+
+void udp_input(Udp *udp, const Packet *packet, const PolicyDecision *decision) {
+        const uint8_t *data = packet->frame + packet->l4 + UDP_LEN;
+        size_t len = (size_t) packet_get16(packet->frame + packet->l4 + 4) - UDP_LEN;
+        AccountKey key;
+
+        memset(&key, 0, sizeof key);
+        key.protocol = IPPROTO_UDP;
+        key.family = packet->family;
+        key.src = packet->src;
+        key.dst = packet->dst;
+        key.sport = packet->sport;
+        key.dport = packet->dport;
+        Flow *flow = g_hash_table_lookup(udp->flows, &key);
+        if (!flow && !(flow = new_flow(udp, &key, packet, decision)))
+                return;
+        memcpy(flow->mac, packet->frame + 6, sizeof flow->mac);
+        set_hops(flow, packet->hops);
+        touch(flow, false);
+        if (!fits(udp, flow, len)) {
+                udp_flush(udp);
+                udp->batch = flow;
+                udp->segment = len;
+                udp->batch_len = 0;
+                udp->n_segments = 0;
+        }
+        memcpy(udp->batch_buf + udp->batch_len, data, len);
+        udp->batch_len += len;
+        udp->n_segments++;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+
+#include "netstack/account.h"
+#include "netstack/events.h"
+#include "netstack/packet.h"
+#include "netstack/stack.h"
+
+/* The box's UDP: a connected socket of the host's for each flow. */
+typedef struct Udp Udp;
+
+/* send gets frames for the box. */
+Udp *udp_new(Events *events, Account *account, StackSend send, void *data);
+void udp_free(Udp *udp);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Udp, udp_free)
+
+/* A datagram of the box's that the policy has passed. It may wait for udp_flush(). */
+void udp_input(Udp *udp, const Packet *packet, const PolicyDecision *decision);
+
+/* There are no more frames for now: what waits goes. */
+void udp_flush(Udp *udp);
