@@ -24,8 +24,8 @@
 
 #include "fsoverlay/turns.h"
 
-#define SOON_NS 100000u         /* after an answer: the next request belongs to the same stream */
-#define LOOK_NS 50000u          /* how long is looked for it */
+#define SOON_NS 150000u         /* after an answer: the next request belongs to the same stream */
+#define LOOK_NS 100000u         /* how long is looked for it */
 #define SLOW_NS 1000000u        /* a request that took this long was no quick one */
 #define NEED_MIN 16             /* so many requests, each soon after the last, make a stream */
 #define NEED_MAX 4096
