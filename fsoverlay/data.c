@@ -194,9 +194,8 @@ int op_lseek(Request *r) {
         struct fuse_lseek_out *out = r->out;
 
         if (r->fs->writeback) {
-                r->no_reply = true;
-                notify_seek(r->fs, r->node, r->head->unique, (int64_t) in->offset, (int) in->whence);
-                return 0;
+                r->no_reply = notify_seek(r->fs, r->node, r->head->unique, (int64_t) in->offset, (int) in->whence);
+                return r->no_reply ? 0 : -ENOMEM;
         }
         int64_t at = data_seek(r->fs, r->node, (int64_t) in->offset, (int) in->whence);
         *out = (struct fuse_lseek_out){ .offset = (uint64_t) at };

@@ -366,7 +366,7 @@ void journal_name(Fs *fs, Node *dir, const char *name, const char *what);
 
 /* notify: what the kernel shall forget of a file, from a thread of its own (asking from a request's thread can deadlock on a page) */
 void notify_changed(Fs *fs, Node *node);
-/* The same, and then the answer to the LSEEK request unique. */
-void notify_seek(Fs *fs, Node *node, uint64_t unique, int64_t offset, int whence);
+/* The same, and then the answer to the LSEEK request unique. False: there is no thread for it. */
+bool notify_seek(Fs *fs, Node *node, uint64_t unique, int64_t offset, int whence);
 /* data.c: lseek(2) with SEEK_DATA or SEEK_HOLE; a negative errno. */
 int64_t data_seek(Fs *fs, Node *node, int64_t offset, int whence);

@@ -109,9 +109,7 @@ static int block_signals(GError **error) {
 static bool run(Fs *fs, unsigned threads, int wire, int signals, int *ready, const char *stats, GError **error) {
         /* A heap for each thread would be mostly empty ones. */
         (void) mallopt(M_ARENA_MAX, 2);
-        int r = notifier_start(fs);
-        if (r < 0)
-                return err_set(error, -r, "start a thread");
+        notifier_init(fs);
         Server *server = server_start(fs, threads ? threads : default_threads(), error);
         if (!server)
                 return false;

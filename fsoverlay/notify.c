@@ -10,24 +10,26 @@
  * (writeback cache), which would be told as holes, and cp(1) would skip them. Forgetting a file's pages has the kernel write them
  * first; then the answer is true.
  */
-#include <errno.h>
 #include <linux/fuse.h>
 #include <stdlib.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "fsoverlay/notify.h"
 #include "fsoverlay/ops.h"
 
 /* One thing to do. */
 typedef struct {
-        Node *node;      /* a reference; NULL: end */
+        Node *node;      /* a reference */
         uint64_t unique; /* of the LSEEK that is answered then; 0: there is none */
         int64_t offset;
         int whence;
 } Job;
 
 struct Notifier {
+        pthread_mutex_t lock;
+        bool runs; /* its thread, which few mounts need */
         pthread_t thread;
         GAsyncQueue *queue; /* of Job */
         Fs *fs;
@@ -56,7 +58,8 @@ static void answer_seek(Fs *fs, const Job *job) {
 static void *notifier_main(void *arg) {
         struct Notifier *n = arg;
 
-        for (Job *job; (job = g_async_queue_pop(n->queue))->node;) {
+        for (;;) {
+                Job *job = g_async_queue_pop(n->queue);
                 invalidate(n->fs, job->node);
                 if (job->unique)
                         answer_seek(n->fs, job);
@@ -66,31 +69,37 @@ static void *notifier_main(void *arg) {
         return NULL;
 }
 
-static void push(Fs *fs, const Job *job) {
-        if (job->node)
-                node_ref(job->node);
+static bool start(struct Notifier *n) {
+        pthread_mutex_lock(&n->lock);
+        if (!n->runs)
+                n->runs = pthread_create(&n->thread, NULL, notifier_main, n) == 0;
+        bool runs = n->runs;
+        pthread_mutex_unlock(&n->lock);
+        return runs;
+}
+
+static bool push(Fs *fs, const Job *job) {
+        if (!start(fs->notifier))
+                return false;
+        node_ref(job->node);
         g_async_queue_push(fs->notifier->queue, g_memdup2(job, sizeof *job));
+        return true;
 }
 
 void notify_changed(Fs *fs, Node *node) {
-        push(fs, &(Job){ .node = node });
+        if (!push(fs, &(Job){ .node = node }))
+                log_note("no thread: a lower file changed, and the kernel may go on with what it has of it");
 }
 
-void notify_seek(Fs *fs, Node *node, uint64_t unique, int64_t offset, int whence) {
-        push(fs, &(Job){ .node = node, .unique = unique, .offset = offset, .whence = whence });
+bool notify_seek(Fs *fs, Node *node, uint64_t unique, int64_t offset, int whence) {
+        return push(fs, &(Job){ .node = node, .unique = unique, .offset = offset, .whence = whence });
 }
 
-int notifier_start(Fs *fs) {
+void notifier_init(Fs *fs) {
         struct Notifier *n = g_new0(struct Notifier, 1);
 
+        pthread_mutex_init(&n->lock, NULL);
         n->queue = g_async_queue_new();
         n->fs = fs;
-        int r = pthread_create(&n->thread, NULL, notifier_main, n);
         fs->notifier = n;
-        return -r;
-}
-
-void notifier_stop(Fs *fs) {
-        push(fs, &(Job){ 0 });
-        pthread_join(fs->notifier->thread, NULL);
 }

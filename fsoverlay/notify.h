@@ -3,6 +3,5 @@
 
 #include "fsoverlay/fs.h"
 
-/* Its thread; a negative errno. notifier_stop() waits until all that was asked is done. */
-int notifier_start(Fs *fs);
-void notifier_stop(Fs *fs);
+/* Before anything is to be told. Its thread starts when there is. */
+void notifier_init(Fs *fs);
