@@ -17,17 +17,26 @@
 #include "root-hooks.h"
 #include "root-share.h"
 
-/* Address space and no memory: room for the plan and copies of dot files, and for what each mount of the user's may bring with it. */
+/* Address space and no memory (but where vm.overcommit_memory is 2): room for the plan and copies of dot files, for each mount of the
+ * user's, and for what it may bring with it: a file's contents, those of five hooks (MOUNT_FILE_MAX, HOOK_FILE_MAX). */
 #define ROOM_PLAN ((size_t) 64 << 20)
-#define ROOM_MOUNT ((size_t) 96 << 20)
+#define ROOM_MOUNT ((size_t) 64 << 10)
+#define ROOM_FILE ((size_t) 65 << 20)
+#define ROOM_HOOKS ((size_t) 21 << 20)
 
 struct PlanShare {
         char *base;
         size_t size, used;
 };
 
+static size_t room_of(const MountOp *op) {
+        return ROOM_MOUNT + (op->kind == MOUNT_FILE ? ROOM_FILE : op->hooks_cow ? ROOM_HOOKS : 0);
+}
+
 PlanShare *plan_share_new(const Spec *spec, GError **error) {
-        size_t size = ROOM_PLAN + spec->mount.ops->len * ROOM_MOUNT;
+        size_t size = ROOM_PLAN;
+        for (guint i = 0; i < spec->mount.ops->len; i++)
+                size += room_of(g_ptr_array_index(spec->mount.ops, i));
         char *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
         if (base == MAP_FAILED) {
