@@ -22,6 +22,7 @@ typedef struct {
         char *explored;     /* the id of the box that this run goes on with whatever its name (usbox explore); NULL: none */
         guint64 log_size; /* with detach: bytes of output that are kept */
         bool rm;
+        guint64 keep_max;   /* an unnamed run's changes are kept up to this many bytes; 0: whatever they take */
         bool tty;           /* -t: a pty even where stdin is no terminal */
         bool help;          /* --help: show it and do nothing */
         bool dry_run;

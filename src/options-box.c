@@ -49,6 +49,10 @@ static bool apply_rm(Spec *draft, const char *const *values, GError **error) {
         return option_bool("--rm", values[0], &draft->box.rm, error);
 }
 
+static bool apply_keep_max(Spec *draft, const char *const *values, GError **error) {
+        return option_size("--keep-max", values[0], &draft->box.keep_max, error);
+}
+
 /* Stdin always reaches the command; podman's habit `-it` is to keep working. */
 static bool apply_interactive(Spec *draft, const char *const *values, GError **error) {
         bool on;
@@ -144,6 +148,11 @@ const Option box_options[] = {
           .group = OPTION_BOX,
           .help = "drop what the command changed as soon as it ends",
           .apply = apply_rm },
+        { .name = "keep-max",
+          .arg = "SIZE",
+          .group = OPTION_BOX,
+          .help = "of a box without a name, drop changes that take more space than this on the disk (default: keep all)",
+          .apply = apply_keep_max },
         { .name = "interactive",
           .short_name = 'i',
           .group = OPTION_BOX,

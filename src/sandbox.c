@@ -335,11 +335,17 @@ static void end_hooks(const Sandbox *s) {
         }
 }
 
+/* They would fill the disk until the next run ends, with nobody's having asked for them. */
+static bool is_too_much(const Sandbox *s, const UpperCount *count) {
+        guint64 max = s->spec->box.keep_max;
+        return max > 0 && count->bytes > max && !presence_is_held(s->spec);
+}
+
 /* Of a box that is held everything stays, changed or not; but not what never started. */
 static bool is_kept(const Sandbox *s, bool failed, const UpperCount *count) {
         if (presence_is_held(s->spec))
                 return !s->spec->box.rm && (!failed || s->started || s->continued);
-        return count->changed + count->removed > 0;
+        return count->changed + count->removed > 0 && !is_too_much(s, count);
 }
 
 /* Where the changes are, and what one does with them. */
@@ -371,6 +377,10 @@ static bool end_box_dir(Sandbox *s, bool failed, GError **error) {
                 box_dir_forget(s->dir, s->spec);
         if (held || (!failed && !s->spec->box.rm))
                 box_dir_count(s->dir, s->spec, &count);
+        if (is_too_much(s, &count)) {
+                g_autofree char *size = size_text(count.bytes), *max = size_text(s->spec->box.keep_max);
+                log_note("the box changed %s, which is more than --keep-max=%s: dropped, nothing of it is on the host", size, max);
+        }
         if (!is_kept(s, failed, &count))
                 return box_dir_remove(s->dir, s->spec, error) ? true : err_step(error, "state");
         if (!box_dir_keep(s->dir, s->spec, held, error) || !presence_keep(s, &count, error))

@@ -92,6 +92,8 @@ static void describe_box(Sheet *s, const Spec *spec) {
         sheet_list(s, "command", (const char *const *) spec->process.argv);
         sheet_array(s, "profiles", box->profiles);
         sheet_bool(s, "rm", box->rm);
+        if (box->keep_max)
+                sheet_int(s, "keep-max", (gint64) box->keep_max);
         sheet_bool(s, "tty", box->tty);
         if (s->json)
                 sheet_int(s, "timeout_ns", (gint64) box->timeout_ns);

@@ -429,6 +429,17 @@ def test_drop(box):
     assert_refused(box.usbox("diff", "last"), "last")
 
 
+def test_keep_max(box):
+    """What is more than that is dropped, with the reason; a name keeps it."""
+    box.options = ["--network=none", "--keep-max", "64K"]
+    script = "head -c 200000 /dev/zero >big"
+    result = box.run("--", "sh", "-c", script).ok()
+    assert "more than --keep-max=64.0" in result.err and not list(box.boxes.glob("*")), result
+    assert "usbox diff last" in box.run("--", "sh", "-c", "head -c 2000 /dev/zero >small").ok().err
+    assert "usbox commit n takes it" in box.run("--name", "n", "--", "sh", "-c", script).ok().err
+    box.usbox("rm", "n").ok()
+
+
 def test_running(box):
     """A box that runs is looked at, but neither carried nor dropped."""
     box.options = ["--network=none"]
