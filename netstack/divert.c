@@ -355,7 +355,10 @@ static int open_listener(int family, uint16_t *port, GError **error) {
         int on = 1;
 
         _cleanup_close_ int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd < 0 || setsockopt(fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TRANSPARENT : IPV6_TRANSPARENT, &on, sizeof on) < 0 ||
+        /* SO_REUSEADDR is for the accepted ones, which inherit it: the port that a program has connected to is a local one to the box's kernel,
+         * and a server of the box may want to bind it. */
+        if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+            setsockopt(fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TRANSPARENT : IPV6_TRANSPARENT, &on, sizeof on) < 0 ||
             bind(fd, v4 ? (const struct sockaddr *) &in : (const struct sockaddr *) &in6, v4 ? sizeof in : sizeof in6) < 0 ||
             listen(fd, BACKLOG) < 0 || getsockname(fd, (struct sockaddr *) &bound, &len) < 0) {
                 err_set(error, errno, "listener in the box's network");

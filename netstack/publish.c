@@ -132,7 +132,10 @@ static bool connect_box(const Port *port, int fd, const struct sockaddr_storage 
         struct sockaddr_storage from;
         struct in6_addr addr;
         uint16_t number;
+        int on = 1;
 
+        /* As divert.c's listener: a port of the client's is no reason to keep a program in the box from it. */
+        (void) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
         forward_visible(client, &addr, &number);
         socklen_t len = make_address(port->family, &addr, number, &from);
         if (bind(fd, (struct sockaddr *) &from, len) < 0) {

@@ -89,6 +89,18 @@ static void parse_publish(NetConfig *config, const char *text) {
                                                          (guint16) atoi(parts[2]), parts[3], (guint16) atoi(parts[4])));
 }
 
+/* As the launcher does it. */
+static void read_resolvers(NetConfig *config) {
+        g_autofree char *text = NULL;
+        char address[64];
+
+        if (!fd_read_file(AT_FDCWD, "/etc/resolv.conf", 65536, &text, NULL))
+                return;
+        for (const char *line = text; line; line = (line = strchr(line, '\n')) ? line + 1 : NULL)
+                if (sscanf(line, "nameserver %63s", address) == 1)
+                        g_ptr_array_add(config->resolvers, g_strdup(address));
+}
+
 int main(int argc, char **argv) {
         g_autoptr(GError) error = NULL;
         g_autoptr(NetConfig) config = net_config_new();
@@ -112,6 +124,7 @@ int main(int argc, char **argv) {
                 else if (g_str_equal(argv[i], "-p"))
                         parse_publish(config, argv[++i]);
         g_assert(argc - i >= 2);
+        read_resolvers(config);
 
         if (!wire_pair(wire, &error))
                 die(EXIT_DRIVER, error);

@@ -325,6 +325,7 @@ def sockets():
         assert box.call("tap_bytes") - before < 20000, "not by the fast path"
         assert box.call("bound_to_tap", PEER4) == "bound"
         assert box.call("at_once", PEER4, 300) == 300
+        assert box.call("bind_while", PEER4, ECHO) == "bound"
 
 
 def slow_reader():
@@ -372,6 +373,12 @@ def no_fds():
         resource.prlimit(box.net_pid, resource.RLIMIT_NOFILE, (most, most))
         assert box.call("let_go") == "closed"
         assert box.call("connect", PEER4, ECHO)[0] == "ok"
+
+
+def bind_while(address, port):
+    """Listen on a port to which there is a connection."""
+    with socket.create_connection((address, port), 10), socket.create_server(("0.0.0.0", port)), socket.create_server(("::", port), family=socket.AF_INET6):
+        return "bound"
 
 
 def attacks():
