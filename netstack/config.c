@@ -24,7 +24,7 @@ NetConfig *net_config_new(void) {
         config->rules = net_rules_new();
         config->hosts = g_ptr_array_new_with_free_func((GDestroyNotify) net_host_free);
         config->resolvers = g_ptr_array_new_with_free_func(g_free);
-        config->log_fd = -1;
+        config->log_fd = config->pcap_fd = -1;
         return config;
 }
 
@@ -126,6 +126,9 @@ GVariant *net_config_pack(const NetConfig *config) {
         g_variant_builder_add(&builder, "{sv}", "best_effort_confine", g_variant_new_boolean(config->best_effort_confine));
         g_variant_builder_add(&builder, "{sv}", "publish", net_publish_pack(config->publish));
         g_variant_builder_add(&builder, "{sv}", "log_fd", g_variant_new_int32(config->log_fd));
+        g_variant_builder_add(&builder, "{sv}", "pcap_fd", g_variant_new_int32(config->pcap_fd));
+        g_variant_builder_add(&builder, "{sv}", "shape", g_variant_new("(ttuuu)", config->shape.up_bps, config->shape.down_bps, config->shape.delay_us,
+                                                                       config->shape.jitter_us, config->shape.loss_ppm));
         net_config_pack_policy(config, &builder);
         return g_variant_builder_end(&builder);
 }
@@ -207,6 +210,8 @@ typedef enum {
         KEY_BEST_EFFORT_CONFINE,
         KEY_PUBLISH,
         KEY_LOG_FD,
+        KEY_PCAP_FD,
+        KEY_SHAPE,
         KEY_EXPOSE,
         KEY_RULES,
         KEY_HOSTS,
@@ -224,11 +229,18 @@ static const struct {
         [KEY_BEST_EFFORT_CONFINE] = { "best_effort_confine", "b" },
         [KEY_PUBLISH] = { "publish", NET_PUBLISH_SIGNATURE },
         [KEY_LOG_FD] = { "log_fd", "i" },
+        [KEY_PCAP_FD] = { "pcap_fd", "i" },
+        [KEY_SHAPE] = { "shape", "(ttuuu)" },
         [KEY_EXPOSE] = { "expose", "aq" },
         [KEY_RULES] = { "rules", "a(bs)" },
         [KEY_HOSTS] = { "hosts", "a(ss)" },
         [KEY_RESOLVERS] = { "resolvers", "as" },
 };
+
+static bool get_fd(GVariant *value, int *ret, GError **error) {
+        *ret = g_variant_get_int32(value);
+        return *ret == -1 || *ret > 3 || err_usage(error, "%d is no descriptor of the launcher's", *ret);
+}
 
 static bool apply_key(NetConfig *config, ConfigKey key, GVariant *value, GError **error) {
         switch (key) {
@@ -258,8 +270,13 @@ static bool apply_key(NetConfig *config, ConfigKey key, GVariant *value, GError 
                 return true;
         }
         case KEY_LOG_FD:
-                config->log_fd = g_variant_get_int32(value);
-                return config->log_fd == -1 || config->log_fd > 3 || err_usage(error, "log_fd %d is no descriptor of the launcher's", config->log_fd);
+                return get_fd(value, &config->log_fd, error);
+        case KEY_PCAP_FD:
+                return get_fd(value, &config->pcap_fd, error);
+        case KEY_SHAPE:
+                g_variant_get(value, "(ttuuu)", &config->shape.up_bps, &config->shape.down_bps, &config->shape.delay_us, &config->shape.jitter_us,
+                              &config->shape.loss_ppm);
+                return config->shape.jitter_us <= config->shape.delay_us || err_usage(error, "a jitter that is more than the delay");
         case KEY_EXPOSE:
                 return net_config_parse_expose(config, value, error);
         case KEY_RULES:

@@ -49,6 +49,12 @@ typedef struct {
         char *address;
 } NetHost;
 
+/* A bad network; all 0: none. */
+typedef struct {
+        guint64 up_bps, down_bps;              /* bits per second; 0: any */
+        guint32 delay_us, jitter_us, loss_ppm; /* each way; the jitter is not more than the delay */
+} NetShape;
+
 NetHost *net_host_new(const char *name, const char *address);
 void net_host_free(NetHost *host);
 
@@ -62,7 +68,8 @@ typedef struct {
         NetRules *rules;          /* "expose" aq, ports, which come first; "rules" a(bs), allow and text */
         GPtrArray *hosts;         /* "hosts" a(ss), of NetHost *: names that the user gave an address */
         GPtrArray *resolvers;     /* "resolvers" as, of char *: addresses, with a scope "%N" where they need one; the host's name servers */
-        int log_fd;               /* "log_fd" i: a descriptor for JSON lines; -1: none */
+        int log_fd, pcap_fd;      /* "log_fd", "pcap_fd" i: descriptors for JSON lines and for a capture; -1: none */
+        NetShape shape;           /* "shape" (ttuuu) */
 } NetConfig;
 
 /* A config with the defaults: MTU 65520, IPv6 and the fast path on, the rest off, -1 and empty. */

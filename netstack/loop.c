@@ -20,17 +20,29 @@
 /* Frames taken in one turn, so that what comes from the host has its turn too. */
 #define FRAMES_PER_TURN 64
 
-void loop_send(const void *frame, size_t len, void *data) {
-        const Net *net = data;
-
+static void send_now(Net *net, const void *frame, size_t len) {
         if (net->tap < 0)
                 return;
+        pcap_frame(&net->pcap, frame, len);
         /* A full queue loses the frame, as any wire does: TCP sends it again, waiting would stop all other flows. An
          * interface that is down or gone (EIO, EBADFD) is seen where frames are read. */
         ssize_t n;
         do
                 n = write(net->tap, frame, len);
         while (n < 0 && errno == EINTR);
+}
+
+void loop_shaped_down(uint8_t *frame, size_t len, void *data) {
+        send_now(data, frame, len);
+}
+
+void loop_send(const void *frame, size_t len, void *data) {
+        Net *net = data;
+
+        if (net->shape)
+                shape_put(net->shape, SHAPE_DOWN, frame, len);
+        else
+                send_now(net, frame, len);
 }
 
 /* StackSend for libslirp's frames. */
@@ -101,12 +113,23 @@ static void take_frame(Net *net, uint8_t *frame, size_t len) {
         }
 }
 
+void loop_shaped_up(uint8_t *frame, size_t len, void *data) {
+        Net *net = data;
+
+        take_frame(net, frame, len);
+        udp_flush(net->udp);
+}
+
 /* Take what frames there are, a turn's worth at most. */
 static bool take_frames(Net *net, GError **error) {
         for (int i = 0; i < FRAMES_PER_TURN; i++) {
                 ssize_t n = read(net->tap, net->frame, FRAME_MAX);
                 if (n >= 0) {
-                        take_frame(net, net->frame, (size_t) n);
+                        pcap_frame(&net->pcap, net->frame, (size_t) n);
+                        if (net->shape)
+                                shape_put(net->shape, SHAPE_UP, net->frame, (size_t) n);
+                        else
+                                take_frame(net, net->frame, (size_t) n);
                         continue;
                 }
                 if (errno == EAGAIN || errno == EINTR)

@@ -13,9 +13,11 @@
 #include "netstack/flows.h"
 #include "netstack/forward.h"
 #include "netstack/hostaddr.h"
+#include "netstack/pcap.h"
 #include "netstack/policy.h"
 #include "netstack/reassembly.h"
 #include "netstack/publish.h"
+#include "netstack/shape.h"
 #include "netstack/stack.h"
 #include "netstack/udp.h"
 
@@ -32,6 +34,8 @@ typedef struct {
         Flows *flows;    /* libslirp's */
         Udp *udp;
         Reassembly *reassembly;
+        Shape *shape;    /* NULL: frames go at once */
+        Pcap pcap;
         Dns *dns;
         DnsTcp *dns_tcp;
         Stack *stack;
@@ -47,6 +51,10 @@ typedef struct {
         bool ended;
         GError *error;   /* why, if not because the launcher has gone */
 } Net;
+
+/* The two ends of net->shape. */
+void loop_shaped_up(uint8_t *frame, size_t len, void *net);
+void loop_shaped_down(uint8_t *frame, size_t len, void *net);
 
 /* A frame for the box, by way of the TAP; lost where that is full. Fits StackSend, net is a Net *. */
 void loop_send(const void *frame, size_t len, void *net);

@@ -99,6 +99,11 @@ static void prepare_policy(Net *net) {
         net->dns = dns_new(net->events, config, net->names, net->account, loop_send, net);
         net->dns_tcp = dns_tcp_new(net->events, net->dns);
         net->reassembly = reassembly_new();
+        net->pcap = (Pcap){ .fd = config->pcap_fd };
+        pcap_begin(&net->pcap);
+        const ShapeSink sinks[SHAPE_DIRECTIONS] = { [SHAPE_UP] = loop_shaped_up, [SHAPE_DOWN] = loop_shaped_down };
+        if (config->shape.up_bps > 0 || config->shape.down_bps > 0 || config->shape.delay_us > 0 || config->shape.loss_ppm > 0)
+                net->shape = shape_new(net->events, &config->shape, sinks, net);
         net->udp = udp_new(net->events, net->account, loop_send, net);
         net->flows = flows_new(net->events, net->account, &(FlowsEnds){ .send = loop_send, .input = input, .data = net });
 }
@@ -198,7 +203,7 @@ static int usage(void) {
 }
 
 int main(int argc, char **argv) {
-        Net net = { .wire = -1, .tap = -1, .agent = -1, .host.fd = -1 };
+        Net net = { .wire = -1, .tap = -1, .pcap.fd = -1, .agent = -1, .host.fd = -1 };
         pid_t launcher = getppid();
         bool verbose = false;
 

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -21,7 +22,7 @@
 /* Denials that are named after the run, and options that would allow them. */
 #define TOLD_MAX 5
 
-static GVariant *pack_config(const Spec *spec, int log_fd) {
+static GVariant *pack_config(const Spec *spec, int log_fd, int pcap_fd) {
         g_autoptr(NetConfig) config = net_config_new();
 
         config->mtu = spec->net.mtu;
@@ -30,6 +31,9 @@ static GVariant *pack_config(const Spec *spec, int log_fd) {
         config->verbose = spec->box.verbose;
         config->best_effort_confine = spec->box.best_effort & BEST_EFFORT_CONFINE;
         config->log_fd = log_fd;
+        config->pcap_fd = pcap_fd;
+        config->shape = (NetShape){ .up_bps = spec->net.rate_up, .down_bps = spec->net.rate_down, .delay_us = spec->net.delay_us,
+                                    .jitter_us = spec->net.jitter_us, .loss_ppm = spec->net.loss_ppm };
         for (guint i = 0; i < spec->net.publish->len; i++) {
                 const PublishSpec *p = g_ptr_array_index(spec->net.publish, i);
                 g_ptr_array_add(config->publish, net_publish_new(p->udp, p->host_ip, p->host_port, NULL, p->box_port));
@@ -55,10 +59,17 @@ typedef struct {
         void *data;
 } Question;
 
+/* A capture begins with its header, so an old one goes. */
+static bool empty(int fd, GError **error) {
+        return ftruncate(fd, 0) == 0 || err_set(error, errno, "--pcap");
+}
+
 bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error) {
         char *const argv[] = { (char *) "usbox-net", (char *) "--wire", (char *) "3",
                                spec->box.verbose ? (char *) "--verbose" : NULL, NULL };
-        _cleanup_close_ int log = -1;
+        _cleanup_close_ int log = -1, pcap = -1;
+        int fds[2];
+        size_t n = 0;
 
         *ret = NET_HELPER_NONE;
         ret->denied = g_ptr_array_new_with_free_func(g_free);
@@ -66,10 +77,17 @@ bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error) {
         ret->questions = g_array_new(false, false, sizeof(Question));
         if (spec->net.log_file && (log = helper_open_log("--net-log", spec->net.log_file, error)) < 0)
                 return err_step(error, kind.step);
+        if (spec->net.pcap_file && ((pcap = helper_open_log("--pcap", spec->net.pcap_file, error)) < 0 || !empty(pcap, error)))
+                return err_step(error, kind.step);
+        if (log >= 0)
+                fds[n++] = log;
+        if (pcap >= 0)
+                fds[n++] = pcap;
         ret->keeps = log >= 0;
         ret->spec = spec;
-        return helper_start(&ret->helper, &kind, argv, &log, log >= 0, error) &&
-               helper_send(&ret->helper, WIRE_NET_CONFIG, pack_config(spec, log >= 0 ? 4 : -1), NULL, 0, error);
+        /* What it gets has the numbers from 4 on. */
+        return helper_start(&ret->helper, &kind, argv, fds, n, error) &&
+               helper_send(&ret->helper, WIRE_NET_CONFIG, pack_config(spec, log >= 0 ? 4 : -1, pcap >= 0 ? 3 + (int) n : -1), NULL, 0, error);
 }
 
 bool net_helper_give_tap(NetHelper *h, int tap, int netns, GError **error) {

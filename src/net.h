@@ -32,9 +32,12 @@ typedef struct {
         guint rules_place;     /* while options apply: where the next rule goes; 0 at the start of each source (profile, command line) */
         GArray *expose;        /* of guint16: ports of the host's loopback */
         char *log_file;        /* --net-log, absolute; NULL: none */
+        guint64 rate_up, rate_down;            /* --net-rate, in bits per second; 0: any */
+        guint32 delay_us, jitter_us, loss_ppm; /* --net-delay, --net-loss */
+        char *pcap_file;       /* --pcap, absolute; NULL: none */
 } NetSpec;
 
-extern const Option net_options[], netpolicy_options[];
+extern const Option net_options[], netpolicy_options[], netshape_options[];
 
 /* The defaults; and free what it owns. */
 void net_init(NetSpec *s);
@@ -44,6 +47,10 @@ void net_clear(NetSpec *s);
 void netpolicy_init(NetSpec *s);
 void netpolicy_clear(NetSpec *s);
 bool netpolicy_check(const NetSpec *s, GError **error);
+
+/* The part about bad networks and captures, which take the fast path away. */
+void netshape_clear(NetSpec *s);
+bool netshape_check(NetSpec *s, GError **error);
 
 /* What does not go together: -p without a stack of our own, the MTU and IPv6, a port published twice. */
 bool net_check(Spec *draft, GError **error);

@@ -210,6 +210,7 @@ void net_clear(NetSpec *s) {
         g_clear_pointer(&s->hosts, g_ptr_array_unref);
         g_clear_pointer(&s->publish, g_ptr_array_unref);
         netpolicy_clear(s);
+        netshape_clear(s);
 }
 
 static bool check_published_once(const GPtrArray *publish, GError **error) {
@@ -238,12 +239,12 @@ bool net_check(Spec *draft, GError **error) {
                 if (what)
                         return err_usage(error, "%s needs --network=user, not --network=%s", what,
                                          s->mode == NET_HOST ? "host" : "none");
-                return netpolicy_check(s, error);
+                return netpolicy_check(s, error) && netshape_check(&draft->net, error);
         }
         for (guint i = 0; i < s->publish->len && !s->ipv6; i++) {
                 const PublishSpec *p = g_ptr_array_index(s->publish, i);
                 if (p->host_ip && strchr(p->host_ip, ':'))
                         return err_usage(error, "--publish %s and --no-ipv6", p->text);
         }
-        return check_published_once(s->publish, error) && netpolicy_check(s, error);
+        return check_published_once(s->publish, error) && netpolicy_check(s, error) && netshape_check(&draft->net, error);
 }

@@ -223,6 +223,18 @@ static void describe_network(Sheet *s, const Spec *spec) {
                 for (guint i = 0; i < net->expose->len; i++)
                         g_ptr_array_add(expose, g_strdup_printf("%u", g_array_index(net->expose, guint16, i)));
                 sheet_array(s, "expose_host", expose);
+                if (net->rate_up > 0)
+                        sheet_int(s, "net_rate_up", (json_int_t) net->rate_up);
+                if (net->rate_down > 0)
+                        sheet_int(s, "net_rate_down", (json_int_t) net->rate_down);
+                if (net->delay_us > 0) {
+                        sheet_int(s, "net_delay_us", net->delay_us);
+                        sheet_int(s, "net_jitter_us", net->jitter_us);
+                }
+                if (net->loss_ppm > 0)
+                        sheet_int(s, "net_loss_ppm", net->loss_ppm);
+                if (net->pcap_file)
+                        sheet_string(s, "pcap", net->pcap_file);
                 if (net->log_file)
                         sheet_string(s, "net_log", net->log_file);
         }

@@ -30,6 +30,8 @@ static void test_round_trip(void) {
         g_ptr_array_add(config->publish, net_publish_new(false, "::1", 65535, "fd00::100", 1));
 
         config->log_fd = 4;
+        config->pcap_fd = 5;
+        config->shape = (NetShape){ 1000000, 2000000, 50000, 10000, 10000 };
         net_rules_append(config->rules, net_rule_expose(5432));
         net_rules_append(config->rules, net_rule_expose(80));
         net_rules_append(config->rules, net_rule_parse(false, "ads.example.org", NULL));
@@ -41,6 +43,8 @@ static void test_round_trip(void) {
         g_autoptr(NetConfig) back = round_trip(config, &error);
         g_assert_no_error(error);
         g_assert_cmpint(back->log_fd, ==, 4);
+        g_assert_cmpint(back->pcap_fd, ==, 5);
+        g_assert_cmpmem(&back->shape, sizeof back->shape, &config->shape, sizeof config->shape);
         g_assert_cmpuint(back->rules->list->len, ==, 4);
         g_assert_true(back->rules->closed);
         for (guint i = 0; i < 4; i++) {
@@ -100,7 +104,8 @@ static void test_hostile(void) {
                 { "{'hosts': <[('db', '10.0.0.0/8')]>}", "*no name with an address" },
                 { "{'resolvers': <['dns.example']>}", "name server: \"dns.example\" is not a numeric address" },
                 { "{'resolvers': <['fe80::1%eth0']>}", "*not a numeric address" },
-                { "{'log_fd': <2>}", "log_fd 2 is no descriptor*" },
+                { "{'shape': <(uint64 0, uint64 0, uint32 5, uint32 6, uint32 0)>}", "*jitter*" },
+                { "{'log_fd': <2>}", "2 is no descriptor*" },
                 { "{'publish': <[('sctp', '', uint16 1, '', uint16 2)]>}", "*\"sctp\" is neither tcp nor udp" },
                 { "{'publish': <[('tcp', 'localhost', uint16 1, '', uint16 2)]>}",
                   "*\"localhost\" is not a numeric address" },

@@ -268,6 +268,18 @@ static void test_net(void) {
                 assert_refused(WORDS("--add-host", *host, "cmd"), "--add-host: '", NULL);
         assert_refused(WORDS("--dns", "example.org", "cmd"), "--dns: ", NULL);
         assert_refused(WORDS("--allow", "a.example:0", "cmd"), "--allow: 'a.example:0'", "TARGET is a name");
+        static const char *const rates[] = { "10", "10M/left", "M", "1e6", "-1M", "10M,", "10MM", "1M/up/down", "", NULL };
+        for (const char *const *rate = rates; *rate; rate++)
+                assert_refused(WORDS("--net-rate", *rate, "cmd"), "--net-rate", NULL);
+        static const char *const losses[] = { "101", "%", "-1%", "1%%", "1e1", "x", NULL };
+        for (const char *const *loss = losses; *loss; loss++)
+                assert_refused(WORDS("--net-loss", *loss, "cmd"), "--net-loss: '", NULL);
+        assert_refused(WORDS("--net-delay", "10ms+-20ms", "cmd"), "the jitter is more than the delay", NULL);
+        assert_refused(WORDS("--net-delay", "2m", "cmd"), "more than a minute", NULL);
+        g_autoptr(Spec) bad_net = draft_of(WORDS("--net-rate", "1.5M/up,512k/down", "--net-delay", "50ms\u00b110ms", "--net-loss", "0.5%", "cmd"));
+        g_assert_true(net_check(bad_net, NULL));
+        g_assert_true(bad_net->net.rate_up == 1500000 && bad_net->net.rate_down == 512000 && bad_net->net.delay_us == 50000 &&
+                      bad_net->net.jitter_us == 10000 && bad_net->net.loss_ppm == 5000 && bad_net->net.mtu == 1500 && !bad_net->net.fast_path);
         static const char *const exposed[] = { "0", "65536", "-1", "80/tcp", "host:80", NULL };
         for (const char *const *port = exposed; *port; port++)
                 assert_refused(WORDS("--expose-host", *port, "cmd"), "--expose-host: '", NULL);
@@ -301,6 +313,8 @@ static void test_together(void) {
                 { net_check, { "--allow", "a.example", "--network", "host", "cmd" }, "--allow needs --network=user" },
                 { net_check, { "--expose-host", "80", "--network", "host", "cmd" }, "--expose-host needs" },
                 { net_check, { "--net-log", "x", "--network", "none", "cmd" }, "--net-log needs" },
+                { net_check, { "--net-loss", "1%", "--network", "none", "cmd" }, "--net-loss needs" },
+                { net_check, { "--pcap", "x", "--network", "host", "cmd" }, "--pcap needs" },
                 { net_check, { "--no-ipv6", "--network", "host", "cmd" }, "--no-ipv6 needs" },
                 { net_check, { "--no-ipv6", "--network", "none", "cmd" }, NULL },
                 { net_check, { "--no-ipv6", "-p", "[::1]:1:2", "cmd" }, "--no-ipv6" },

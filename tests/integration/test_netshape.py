@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Bad networks (--net-rate, --net-delay, --net-loss) and captures (--pcap). Times are looked at from below alone: a busy machine is slower."""
+import struct
+
+from test_udp import PROLOGUE, run  # noqa: F401 (a fixture)
+
+ROUND = """
+import time
+s = udp(sys.argv[1], 7)
+s.send(b"x"); s.recv(10)
+for _ in range(5):
+    t = time.monotonic(); s.send(b"x"); s.recv(10)
+    print(time.monotonic() - t)
+t = time.monotonic(); socket.create_connection((sys.argv[1], 7)).close()
+print(time.monotonic() - t)
+"""
+
+
+def test_delay_is_each_way_and_for_tcp_too(run, peer):
+    assert all(float(x) >= 0.078 for x in run(ROUND, peer, options=["--net-delay=40ms"]))
+    assert all(float(x) >= 0.039 for x in run(ROUND, peer, options=["--net-delay=40ms±20ms"]))
+
+
+def test_rate(run, peer):
+    """80 kB at 1 Mb/s take more than half a second; at 512 kb/s one way, more than a second."""
+    script = """
+import threading
+s = socket.create_connection((sys.argv[1], 7))
+t = time.monotonic()
+threading.Thread(target=lambda: (s.sendall(b"x" * 80000), s.shutdown(socket.SHUT_WR))).start()
+n = 0
+while d := s.recv(65536): n += len(d)
+print(n, time.monotonic() - t)
+"""
+    n, seconds = run(script, peer, options=["--net-rate=1M"])[0].split()
+    assert n == "80000" and float(seconds) > 0.4
+    n, seconds = run(script, peer, options=["--net-rate=512k/down,10M/up"])[0].split()
+    assert n == "80000" and float(seconds) > 0.9
+
+
+def test_loss(run, peer):
+    script = """
+s = udp(sys.argv[1], 7)
+s.settimeout(0.2)
+n = 0
+for i in range(0, 400, 40):
+    try:  # ARP is lost too
+        for _ in range(40): s.send(b"x")
+        while True: s.recv(10); n += 1
+    except OSError:
+        pass
+print(n)
+"""
+    # 0.8 * 0.8 come back: 256 of 400, with a deviation of 10.
+    assert 150 < int(run(script, peer, options=["--net-loss=20%"])[0]) < 350
+    assert run(script.replace("400", "80"), peer, options=["--net-loss=100%"]) == ["0"]
+
+
+def test_capture(box, peer):
+    """TCP and UDP of both directions, whole, and a new file each time."""
+    capture = box.top / "box.pcap"
+    script = "s = udp(sys.argv[1], 7); s.send(b'datagram-payload'); s.recv(100)\nt = socket.create_connection((sys.argv[1], 7)); t.sendall(b'stream-payload'); t.recv(100)"
+    for _ in range(2):
+        box.usbox("run", "--rm", "--pcap", capture, "--", "/usr/bin/python3", "-c", PROLOGUE + script, peer).ok()
+    data = capture.read_bytes()
+    assert struct.unpack("=IHHIIII", data[:24]) == (0xa1b2c3d4, 2, 4, 0, 0, 262144, 1)
+    frames, at = [], 24
+    while at < len(data):
+        _, _, captured, original = struct.unpack("=IIII", data[at:at + 16])
+        assert captured == original and at + 16 + captured <= len(data)
+        frames.append(data[at + 16:at + 16 + captured])
+        at += 16 + captured
+    box_address, peer_address = bytes([10, 0, 2, 100]), bytes(map(int, peer.split(".")))
+    for payload in (b"datagram-payload", b"stream-payload"):
+        ways = [f[26:34] for f in frames if payload in f]
+        assert ways == [box_address + peer_address, peer_address + box_address], payload
