@@ -2,7 +2,7 @@
 /*
  * net-driver: usbox-net without the launcher, for tests.
  *
- * net-driver [--mtu N] [--no-ipv6] [--no-fast-path] [--verbose] [--best-effort] [--no-tap] [-p PROTO,HOST,PORT,BOX,PORT]... USBOX-NET CMD...
+ * net-driver [--mtu N] [--no-ipv6] [--no-fast-path] [--verbose] [--best-effort] [--no-tap] [--resolver IP]... [-p PROTO,HOST,PORT,BOX,PORT]... USBOX-NET CMD...
  *
  * Starts USBOX-NET in the network namespace that it is called in, makes a user and a network namespace with a TAP for itself,
  * hands that over, prints "ready PROTO HOST PORT BOX PORT ..." lines and "pid N" on descriptor 1, and runs CMD in the
@@ -121,6 +121,8 @@ int main(int argc, char **argv) {
                         config->fast_path = false;
                 else if (g_str_equal(argv[i], "--no-tap"))
                         with_tap = false;
+                else if (g_str_equal(argv[i], "--resolver"))
+                        g_ptr_array_add(config->resolvers, g_strdup(argv[++i]));
                 else if (g_str_equal(argv[i], "-p"))
                         parse_publish(config, argv[++i]);
         g_assert(argc - i >= 2);

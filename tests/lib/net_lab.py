@@ -91,8 +91,9 @@ def echo(conn, _peer):
 
 
 def dns_answer(data, _peer):
-    """Every name has one address: ANSWER."""
-    return data[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + data[12:] + b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + ANSWER
+    """Every name has one address: ANSWER. Of the query only the question comes back: what follows it (EDNS) is a record."""
+    end = data.index(b"\0", 12) + 5
+    return data[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + data[12:end] + b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + ANSWER
 
 
 def dns_query():
@@ -113,8 +114,7 @@ def peer_main():
 class Lab:
     """The host. Its services write down who came in hits; the other machine is in a network namespace of its own."""
 
-    def __init__(self, nameservers=(PEER4, PEER6), module=__file__):
-        self.dir = tempfile.mkdtemp(prefix="net-lab-")
+    def __init__(self, module=__file__):
         self.hits = []
         ip("link", "set", "lo", "up")
         self.peer = subprocess.Popen(["unshare", "--net", sys.executable, module, "peer"], stdout=subprocess.PIPE, text=True)
@@ -132,13 +132,6 @@ class Lab:
         ip("-6", "route", "add", "default", "via", PEER6)
         ip("route", "add", "local", "198.51.100.0/24", "dev", "lo")
         assert self.peer.stdout.readline() == "up\n"
-        self.resolv_conf(nameservers)
-
-    def resolv_conf(self, nameservers):
-        path = os.path.join(self.dir, "resolv.conf")
-        with open(path, "w", encoding="utf-8") as f:
-            f.writelines(f"nameserver {n}\n" for n in nameservers)
-        subprocess.run(["mount", "--bind", path, os.path.realpath("/etc/resolv.conf")], check=True)
 
     def host_services(self, port=8000):
         """Services of the host on every address it has: no box may reach one."""
@@ -153,8 +146,10 @@ class Lab:
 class Box:
     """net-driver with a shell of ours in the box: calls of a module's functions by name, this one's if no other is said."""
 
-    def __init__(self, *options, publish=(), wrap=(), stderr=None, module=__file__):
+    def __init__(self, *options, publish=(), wrap=(), stderr=None, module=__file__, resolvers=(PEER4, PEER6)):
         argv = [*wrap, DRIVER, *options]
+        for r in resolvers:
+            argv += ["--resolver", r]
         for p in publish:
             argv += ["-p", p]
         argv += [USBOX_NET, sys.executable, module, "box"]
