@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import struct
@@ -246,6 +247,14 @@ def test_a_directory_of_somebody_else_is_not_used(boxes):
     result = boxes.run("--rm", "--", "echo", "x").ok()
     assert result.out == "x\n" and "other usbox verbs cannot reach this box" in result.err
     os.chmod(boxes.runtime / "usbox", 0o700)
+
+
+def test_no_space_for_the_state(boxes):
+    """As on a full disk: a run that was to be found later fails before its command is executed, and leaves nothing."""
+    result = boxes.run("--name", "web", "--overlay=none", "--read-only", "--network=none", "--", "echo", "x",
+                       preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)))
+    assert result.rc == 125 and "File too large" in result.err and result.out == "", result
+    assert boxes.ps("-a") == [] and os.listdir(boxes.boxes) == []
 
 
 def connect(boxes, box_id, kind=socket.SOCK_SEQPACKET):

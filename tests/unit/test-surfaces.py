@@ -119,6 +119,41 @@ class Surfaces(unittest.TestCase):
             takes = 2 if row["two"] else 1 if "arg" in next(o for o in TABLE["options"] if o["name"] == name) else 0
             self.assertIn("basename", self.bash("usbox", "run", "--" + name, *["x"] * takes, "basenam"), name)
 
+    def test_verbs_of_boxes(self):
+        """Their options and the boxes are offered, by every shell's file; of exec what follows the box is a command."""
+        own = {v["name"]: {"--" + o["name"] for o in v["options"]} | {"-" + o["short"] for o in v["options"] if "short" in o}
+               for v in TABLE["verbs"] if v["options"]}
+        self.assertTrue({"ps", "exec", "logs", "stop", "rm"} <= set(own))
+        for verb, names in own.items():
+            self.assertEqual(self.bash("usbox", verb, "-"), names, verb)
+            self.assertIn("__usbox_verb_is %s'" % verb, read(FISH))
+            self.assertRegex(read(ZSH), r"(?m)^        %s\)$" % verb)
+        self.assertIn("basename", self.bash("usbox", "exec", "-e", "A=1", "-t", "box", "basenam"))
+        self.assertIn("basename", self.bash("usbox", "exec", "box", "--", "basenam"))
+        self.assertTrue({"TERM", "SIGTERM"} & self.bash("usbox", "kill", "-s", "SIGTER") or self.bash("usbox", "kill", "-s", ""))
+
+    def test_boxes_are_offered(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("web", "db"):
+                where = "%s/usbox/boxes/%s" % (folder, {"web": "0" * 12, "db": "1" * 12}[name])
+                os.makedirs(where + "/upper", mode=0o700)
+                for mark, text in (("held", ""), ("name", name)):
+                    with open(where + "/" + mark, "w", encoding="utf-8") as file:
+                        file.write(text)
+            os.chmod(folder + "/usbox/boxes", 0o700)
+            kept = {key: os.environ.get(key) for key in ("XDG_DATA_HOME", "XDG_RUNTIME_DIR")}
+            os.mkdir(folder + "/run", 0o700)
+            os.environ.update(XDG_DATA_HOME=folder, XDG_RUNTIME_DIR=folder + "/run")
+            try:
+                for verb in ("kill", "rm", "exec", "logs"):
+                    self.assertEqual(self.bash("usbox", verb, ""), {"web", "db"}, verb)
+                self.assertEqual(self.bash("usbox", "rm", "web", "d"), {"db"})
+            finally:
+                for key, value in kept.items():
+                    os.environ.pop(key, None)
+                    if value is not None:
+                        os.environ[key] = value
+
     def test_fish(self):
         text = read(FISH)
         lines = [line for line in text.splitlines() if "-n __usbox_in_options " in line]

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What verbs for boxes are made of: arguments, names, the log.
+ *
+ * Role: tests only. Privileges: none. Threads: one.
+ */
+#include <fcntl.h>
+#include <locale.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "logs.h"
+#include "registry.h"
+#include "verb-args.h"
+
+static const VerbOption options[] = {
+        { .name = "all", .short_name = 'a', .help = "" },
+        { .name = "signal", .short_name = 's', .arg = "SIGNAL", .help = "" },
+        { .name = "env", .short_name = 'e', .arg = "NAME", .help = "" },
+        { 0 },
+};
+
+static bool parse(VerbArgs *args, VerbOrder order, const char *line, GError **error) {
+        g_auto(GStrv) words = g_strsplit(line, " ", -1);
+        static char *kept[32]; /* what args borrows */
+        int n = (int) g_strv_length(words);
+
+        g_assert_cmpint(n, <, G_N_ELEMENTS(kept));
+        for (int i = 0; i < n; i++) {
+                g_free(kept[i]);
+                kept[i] = g_strdup(words[i]);
+        }
+        return verb_args_parse(args, "verb", options, order, *line ? n : 0, kept, error);
+}
+
+static void test_args(void) {
+        static const struct {
+                VerbOrder order;
+                const char *line, *rest, *signal;
+                bool all;
+        } rows[] = {
+                { VERB_MIXED, "", "", NULL, false },
+                { VERB_MIXED, "a b", "a b", NULL, false },
+                { VERB_MIXED, "a -a b", "a b", NULL, true },
+                { VERB_MIXED, "--all --signal=9 a", "a", "9", true },
+                { VERB_MIXED, "--signal 9 --signal 10", "", "10", false },
+                { VERB_MIXED, "-as9", "", "9", true },
+                { VERB_MIXED, "-s 9 -- -a", "-a", "9", false },
+                { VERB_MIXED, "-", "-", NULL, false },
+                { VERB_MIXED, "--signal= x", "x", "", false },
+                { VERB_FIRST, "-a box cmd -s x", "box cmd -s x", NULL, true },
+                { VERB_FIRST, "box -- cmd -- -a", "box cmd -- -a", NULL, false },
+                { VERB_FIRST, "-s 9 box -a", "box -a", "9", false },
+        };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+                g_auto(VerbArgs) args = { 0 };
+                g_assert_true(parse(&args, rows[i].order, rows[i].line, NULL));
+                g_autofree char *rest = g_strjoinv(" ", (char **) args.rest->pdata);
+                g_assert_cmpstr(rest, ==, rows[i].rest);
+                g_assert_cmpstr(verb_args_get(&args, "signal"), ==, rows[i].signal);
+                g_assert_cmpint(verb_args_has(&args, "all"), ==, rows[i].all);
+        }
+}
+
+static void test_bad_args(void) {
+        static const char *const lines[] = { "--nonsense", "-x", "-ax", "--all=1", "--signal", "-s", "--al" };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(lines); i++) {
+                g_auto(VerbArgs) args = { 0 };
+                g_autoptr(GError) error = NULL;
+                g_assert_false(parse(&args, VERB_MIXED, lines[i], &error));
+                g_assert_error(error, USBOX_ERROR, USBOX_ERROR_USAGE);
+                g_assert_cmpstr(err_get_step(error), ==, "options");
+        }
+        g_auto(VerbArgs) args = { 0 };
+        g_assert_true(parse(&args, VERB_MIXED, "a b", NULL));
+        g_assert_true(verb_args_count(&args, "verb", 2, 2, NULL));
+        g_assert_false(verb_args_count(&args, "verb", 3, 4, NULL));
+        g_assert_false(verb_args_count(&args, "verb", 0, 1, NULL));
+}
+
+static void test_names(void) {
+        static const char *const good[] = { "a", "web", "Web-1_x.y", "0", "0123456789abc", "abcdef", "lastly" };
+        static const char *const bad[] = { "", ".", "..", "-a", "_a", "a/b", "a b", "last", "0123456789ab", "a\n", "\xc3\xa9", "a\x1b" };
+        g_autofree char *longest = g_strnfill(BOX_NAME_MAX, 'a'), *longer = g_strnfill(BOX_NAME_MAX + 1, 'a');
+
+        for (size_t i = 0; i < G_N_ELEMENTS(good); i++)
+                g_assert_true(registry_name_ok(good[i]));
+        for (size_t i = 0; i < G_N_ELEMENTS(bad); i++)
+                g_assert_false(registry_name_ok(bad[i]));
+        g_assert_true(registry_name_ok(longest));
+        g_assert_false(registry_name_ok(longer));
+}
+
+static void test_log_time(void) {
+        char text[LOG_TIME_LEN + 1];
+
+        log_time(G_GINT64_CONSTANT(1700000000123456), text);
+        g_assert_cmpstr(text, ==, "2023-11-14T22:13:20.123456000Z");
+        log_time(0, text);
+        g_assert_cmpstr(text, ==, "1970-01-01T00:00:00.000000000Z");
+}
+
+static void test_log_entries(void) {
+        static const char time[] = "2023-11-14T22:13:20.123456000Z";
+        static const struct {
+                const char *tail, *text;
+                int stream;
+                bool whole;
+        } rows[] = {
+                { " stdout F text", "text", 1, true },   { " stdout P ", "", 1, false }, { " stderr F  a ", " a ", 2, true },
+                { " usbox F lost", "lost", 0, true },    { " stdout X text", NULL, 0, false }, { " stdin F text", NULL, 0, false },
+                { "  stdout F text", NULL, 0, false },   { " stdout F", NULL, 0, false },  { "", NULL, 0, false },
+                { "stdout F text", NULL, 0, false },
+        };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+                /* Without a byte behind it, for valgrind and ASan. */
+                g_autofree char *line = g_strconcat(time, rows[i].tail, NULL), *exact = g_memdup2(line, strlen(line));
+                LogEntry e;
+                bool ok = log_entry_parse(exact, strlen(line), &e);
+                g_assert_cmpint(ok, ==, rows[i].text != NULL);
+                if (!ok)
+                        continue;
+                g_assert_cmpmem(e.text, e.len, rows[i].text, strlen(rows[i].text));
+                g_assert_cmpint(e.stream, ==, rows[i].stream);
+                g_assert_cmpint(e.whole, ==, rows[i].whole);
+        }
+}
+
+static void test_log_rotation(void) {
+        g_autofree char *dir = g_dir_make_tmp("usbox-log-XXXXXX", NULL);
+        _cleanup_close_ int dirfd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        g_autofree char *chunk = g_strnfill(999, 'x');
+        int out[2], err[2];
+        struct stat st;
+
+        g_assert_true(pipe2(out, O_CLOEXEC) == 0 && pipe2(err, O_CLOEXEC) == 0);
+        LogWriter *w = log_writer_new(dirfd, (int[]){ out[0], err[0] }, 8000, NULL);
+        g_assert_nonnull(w);
+        for (int i = 0; i < 30; i++) {
+                struct pollfd fds[LOG_N_FDS];
+                chunk[998] = '\n';
+                g_assert_true(fd_write_all(i % 3 ? out[1] : err[1], chunk, 999));
+                log_writer_poll(w, fds);
+                g_assert_cmpint(poll(fds, LOG_N_FDS, -1), ==, 1);
+                log_writer_dispatch(w, fds);
+                g_assert_true(fstatat(dirfd, LOG_FILE, &st, 0) == 0 && st.st_size <= 8000);
+        }
+        /* What is in the pipes at the end is written, too. */
+        g_assert_true(fd_write_all(out[1], "end", 3));
+        log_writer_free(w);
+        g_autofree char *text = NULL;
+        g_assert_true(fd_read_file(dirfd, LOG_FILE, 100000, &text, NULL));
+        g_assert_true(g_str_has_suffix(text, " stdout P end\n"));
+        g_assert_true(fstatat(dirfd, LOG_OLD, &st, 0) == 0 && st.st_size <= 8000 && st.st_size > 6000);
+        close(out[1]);
+        close(err[1]);
+        g_assert_true(unlinkat(dirfd, LOG_FILE, 0) == 0 && unlinkat(dirfd, LOG_OLD, 0) == 0 && rmdir(dir) == 0);
+}
+
+int main(int argc, char **argv) {
+        setlocale(LC_ALL, "C.UTF-8");
+        g_test_init(&argc, &argv, NULL);
+        g_test_add_func("/boxes/args", test_args);
+        g_test_add_func("/boxes/bad-args", test_bad_args);
+        g_test_add_func("/boxes/names", test_names);
+        g_test_add_func("/boxes/log-time", test_log_time);
+        g_test_add_func("/boxes/log-entries", test_log_entries);
+        g_test_add_func("/boxes/log-rotation", test_log_rotation);
+        return g_test_run();
+}
