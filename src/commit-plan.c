@@ -173,10 +173,11 @@ static bool is_of_commit(const char *path) {
         return strstr(path, "/" COMMIT_TEMP) || strstr(path, "/" COMMIT_PARKED);
 }
 
-static bool is_own_place(const char *path) {
+/* Below /tmp and the like there is at most a working directory of the host's. */
+static bool is_own_place(const ReviewChange *c) {
         for (const char *const *dir = root_own_dirs; *dir; dir++)
-                if (review_at_or_below(path, *dir))
-                        return true;
+                if (review_at_or_below(c->path, *dir))
+                        return !c->has_below && rules_filters(c->rule);
         return false;
 }
 
@@ -193,7 +194,7 @@ static bool judge_never(Judge *j, CommitItem *item) {
                 skip(j, item, "a name that usbox commit uses");
         else if (!carried)
                 skip(j, item, "neither a file nor a directory nor a symlink");
-        else if (is_own_place(c->path) || hidden_by_name(j, c))
+        else if (is_own_place(c) || hidden_by_name(j, c))
                 skip(j, item, "a name that is hidden from boxes");
         else
                 return false;

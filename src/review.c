@@ -171,6 +171,9 @@ static bool collect(void *data, const Change *change) {
         /* What stands on the disk of these directories is usbox's own doing. */
         if (kind == CHANGE_MODIFIED && g_hash_table_contains(c->review->seen->ways, change->path) && !(what & CHANGE_PLACE))
                 kind = CHANGE_NONE;
+        /* What is to be carried needs its directory; what is only shown does not. */
+        if (c->unchanged && leads && (kind == CHANGE_ADDED || kind == CHANGE_TYPE || change->redirect))
+                wanted = true;
         if (!wanted || (kind == CHANGE_NONE && !c->unchanged))
                 return leads;
         ReviewChange *kept = g_new0(ReviewChange, 1);

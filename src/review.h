@@ -57,7 +57,7 @@ GStrv review_paths(const char *cwd, const VerbArgs *args);
 
 /*
  * All changes at or below one of paths (NULL, or none in it: everywhere), in the order of Change's walk: an array of ReviewChange *, the caller's.
- * unchanged: CHANGE_NONE, too. What could not be read is named on stderr, and *ret_complete is false then.
+ * unchanged: CHANGE_NONE, too, and new directories on the way to paths. What could not be read is named on stderr, and *ret_complete is false then.
  */
 GPtrArray *review_changes(Review *review, const char *const *paths, bool unchanged, bool *ret_complete);
 

@@ -2,16 +2,17 @@
 """usbox commit: what a box changed comes to the host, all of it and nothing else, however often it is interrupted."""
 import json
 import os
+import pathlib
 import random
 import shutil
 import signal
-import stat
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
-from conftest import TOP, assert_refused, remove_tree
+from conftest import TOP, USBOX, assert_refused, cannot, has_subids
 
 sys.path.insert(0, str(TOP / "tests" / "lib"))
 import fs_churn  # noqa: E402
@@ -192,10 +193,6 @@ def test_killed_once(box, first):
         pytest.fail("it never came to its end")
 
 
-def text(path):
-    return path.read_text() if path.is_file() and not path.is_symlink() else os.readlink(path) if path.is_symlink() else sorted(os.listdir(path))
-
-
 # What the box did, what the host did meanwhile, whether that is a conflict.
 MATRIX = {
     "both change": ("echo box >>f", lambda t: (t / "f").write_text("host\n"), True),
@@ -351,15 +348,10 @@ def test_full_disk(box):
     box.write("small/f", "f\n")
     box.run("--", "sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x >small/big; echo 1 >small/little; cat small/big >>small/f").ok()
     script = ('mount -t tmpfs -o size=128k,mode=755 t "$1" && echo f >"$1/f" && "$2" commit last --force; echo "rc=$?"; ls -A "$1"; cat "$1/f"')
-    result = subprocess.run(["unshare", "-Urm", "sh", "-c", script, "sh", box.dir / "small", sys_usbox()], env=box.env, cwd=box.dir, capture_output=True,
+    result = subprocess.run(["unshare", "-Urm", "sh", "-c", script, "sh", box.dir / "small", USBOX], env=box.env, cwd=box.dir, capture_output=True,
                             text=True, timeout=60, check=True)
     assert result.stdout == "rc=1\nf\nlittle\nf\n", result
     assert result.stderr.count("No space left on device") == 2, result
-
-
-def sys_usbox():
-    from conftest import USBOX
-    return USBOX
 
 
 def test_real_programs(box):
@@ -378,6 +370,46 @@ def test_real_programs(box):
     assert subprocess.run([*git, "log", "--format=%s"], cwd=box.dir, check=True, capture_output=True, timeout=60).stdout == b"second\nfirst\n"
     assert subprocess.run([*git, "status", "--porcelain"], cwd=box.dir, check=True, capture_output=True, text=True, timeout=60).stdout == "?? hello\n?? out/\n"
     subprocess.run([*git, "fsck", "--strict"], cwd=box.dir, check=True, timeout=60)
+
+
+def test_paths(box):
+    """Only what is named, with the directories that it needs."""
+    box.options = ["--network=none"]
+    box.write("d/f", "f\n")
+    box.run("--", "sh", "-c", "mkdir -p n/e; echo 1 >n/e/1; echo 2 >n/e/2; echo 1 >>d/f; mv d d2; echo 3 >d2/3; echo 4 >a").ok()
+    commit(box, "n/e/1").ok()
+    assert look(box.dir)[0].keys() == {"n", "n/e", "n/e/1", "d", "d/f"}
+    commit(box, "d2/3").ok()
+    assert look(box.dir)[0].keys() == {"n", "n/e", "n/e/1", "d2", "d2/f", "d2/3"} and (box.dir / "d2/f").read_text() == "f\n"
+    commit(box, "nothing", box.dir / "n").ok()
+    commit(box).ok()
+    assert look(box.dir)[0].keys() == {"n", "n/e", "n/e/1", "n/e/2", "d2", "d2/f", "d2/3", "a"} and (box.dir / "d2/f").read_text() == "f\n1\n"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_working_directory_in_tmp(box, overlay):
+    """The box's own /tmp is no change, the working directory in it is the host's."""
+    box.options = ["--network=none", f"--overlay={overlay}"]
+    top = pathlib.Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        (top / "f").write_text("f\n")
+        box.run("--", "sh", "-c", "echo 1 >>f; echo 2 >n; echo 3 >/tmp/mine", cwd=top).ok()
+        commit(box).ok()
+        assert (top / "f").read_text() == "f\n1\n" and (top / "n").read_text() == "2\n" and not os.path.exists("/tmp/mine")
+    finally:
+        shutil.rmtree(top)
+
+
+def test_files_of_other_ids(box):
+    """What a box's root gave to another user is shown, and named where it cannot be read."""
+    if not has_subids():
+        cannot("map subordinate ids")
+    box.options = ["--network=none", "--user=root"]
+    box.run("--", "sh", "-c", "echo 1 >mine; echo 2 >shut; chmod 600 shut; chown 5:5 shut; echo 3 >open; chown 5:5 open").ok()
+    assert "b/shut: binary" in box.usbox("diff", "last", "--patch", ".").ok().out
+    result = commit(box)
+    assert result.rc == 1 and f"failed: {box.dir}/shut: Permission denied" in result.err, result
+    assert (box.dir / "mine").read_text() == "1\n" and (box.dir / "open").stat().st_uid == os.getuid() and not (box.dir / "shut").exists()
 
 
 def test_rootfs(box):
