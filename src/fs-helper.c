@@ -6,6 +6,7 @@
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -84,12 +85,21 @@ bool fs_helper_dispatch(FsHelper *h, GError **error) {
         return true;
 }
 
+/* It has nothing more to say, and ended as it does when its mount does: with the child, which so is not the one that it took along. */
+static bool ended_with_its_mount(const Helper *h) {
+        char byte;
+        siginfo_t info = { 0 };
+
+        return recv(h->wire, &byte, 1, MSG_PEEK) == 0 && TEMP_FAILURE_RETRY(waitid(P_PIDFD, (id_t) h->pidfd, &info, WEXITED | WNOWAIT)) == 0 &&
+               info.si_code == CLD_EXITED && info.si_status == 0;
+}
+
 bool fs_helper_is_the_reason(FsHelper *h, int errnum, GError **error) {
         /* What a FUSE mount says whose server is gone (fs/fuse/dev.c). */
         bool gone = errnum == ENOTCONN || errnum == ECONNABORTED;
         struct pollfd fd = { .fd = h->helper.wire, .events = POLLIN };
 
-        while (h->helper.pid > 0 && poll(&fd, 1, gone ? REASON_MS : 0) > 0)
+        while (h->helper.pid > 0 && poll(&fd, 1, gone ? REASON_MS : 0) > 0 && (gone || !ended_with_its_mount(&h->helper)))
                 if (!fs_helper_dispatch(h, error))
                         return true;
         return false;
