@@ -12,6 +12,7 @@ typedef enum {
         BEST_EFFORT_SYSFS = 1 << 1,    /* a sysfs of the box's own */
         BEST_EFFORT_IPV6 = 1 << 2,     /* IPv6 towards the box */
         BEST_EFFORT_CONFINE = 1 << 3,  /* a helper's own namespaces and empty root */
+        BEST_EFFORT_LIMITS = 1 << 4,   /* limits by cgroup */
 } BestEffort;
 
 /* The run as a whole. */

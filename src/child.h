@@ -17,6 +17,7 @@ typedef struct {
         const PlanShare *plan; /* has the plan of the root from PLAN on */
         bool pty;              /* a pty is wanted */
         bool stub;             /* payload_needs_stub() */
+        bool scoped;           /* the box has a cgroup of its own: SCOPED comes before all else */
         char **envp;  /* the payload's environment, USBOX_BOX in it */
         mode_t umask; /* the caller's, and the payload's */
         SeccompProgram filter;

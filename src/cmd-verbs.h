@@ -24,7 +24,8 @@ extern const Verb verbs[];
 
 /* The options of each, for help and completions; each in its verb's file. */
 extern const VerbOption ps_options[], inspect_options[], rm_options[], kill_options[], stop_options[], wait_options[], port_options[],
-        logs_options[], events_options[], net_verb_options[], diff_options[], commit_options[], exec_options[];
+        logs_options[], events_options[], net_verb_options[], diff_options[], commit_options[], exec_options[],
+        stats_options[], top_options[], update_options[];
 
 int cmd_run(int argc, char **argv, GError **error);
 int cmd_diff(int argc, char **argv, GError **error);
@@ -44,6 +45,11 @@ int cmd_events(int argc, char **argv, GError **error);
 int cmd_net(int argc, char **argv, GError **error);
 int cmd_exec(int argc, char **argv, GError **error);
 int cmd_port(int argc, char **argv, GError **error);
+int cmd_stats(int argc, char **argv, GError **error);
+int cmd_top(int argc, char **argv, GError **error);
+int cmd_pause(int argc, char **argv, GError **error);
+int cmd_unpause(int argc, char **argv, GError **error);
+int cmd_update(int argc, char **argv, GError **error);
 int cmd_help(int argc, char **argv, GError **error);
 int cmd_version(int argc, char **argv, GError **error);
 

@@ -132,6 +132,9 @@ static bool on_signal(Sandbox *s, ControlClient *client, const WireMessage *m, G
         if (sig < 1 || sig > SIGRTMAX)
                 return err_set(error, EINVAL, "signal %d", sig);
         supervise_signal(s, sig);
+        /* With a cgroup no process of the command's is missed. */
+        if (sig == SIGKILL && s->scope.cgroup)
+                (void) cgroup_kill(s->scope.cgroup, NULL);
         control_answer(client, WIRE_CTL_OK, NULL);
         return true;
 }
@@ -180,6 +183,13 @@ static bool on_exec_signal(Sandbox *s, ControlClient *client, const WireMessage 
         return true;
 }
 
+static bool on_update(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {
+        if (!scope_helper_update(&s->scope, m->body, error))
+                return false;
+        s->updater = control_later(client);
+        return true;
+}
+
 /* What can be asked for. A function answers, or sets what the answer will come by; false with error is answered by that. */
 static const struct {
         WireType type;
@@ -193,6 +203,7 @@ static const struct {
         { WIRE_CTL_NET_FLOWS, control_net_flows },
         { WIRE_CTL_EXEC, on_exec },
         { WIRE_CTL_EXEC_SIGNAL, on_exec_signal },
+        { WIRE_CTL_UPDATE, on_update },
 };
 
 /* The client is a process of the caller's that is not in a box. */

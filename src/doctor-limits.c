@@ -5,6 +5,7 @@
  * Role: verb. Privileges: none needed. Threads: one. Pure functions over DoctorHost and files below its root.
  */
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "doctor-check.h"
@@ -51,15 +52,29 @@ static void check_version(const DoctorHost *host, GPtrArray *checks, const OwnCg
                                    "sudo update-grub && sudo reboot");
 }
 
+/* No systemd for the user, but a cgroup that he may write, as in a container: its controllers; the caller's. NULL: it is not his. */
+static char *own_controllers(const DoctorHost *host, const OwnCgroup *own) {
+        g_autofree char *procs = g_strconcat(host->root, "/sys/fs/cgroup", own->path, "/cgroup.procs", NULL);
+        g_autofree char *path = g_strconcat("/sys/fs/cgroup", own->path, "/cgroup.controllers", NULL);
+
+        return access(procs, W_OK) == 0 ? doctor_read(host, path) : NULL;
+}
+
 /* What the user's systemd may hand on: the controllers of its own cgroup. */
-static void check_delegation(const DoctorHost *host, GPtrArray *checks) {
+static void check_delegation(const DoctorHost *host, GPtrArray *checks, const OwnCgroup *own) {
         static const char *const wanted[] = { "cpu", "cpuset", "io", "memory", "pids" };
         g_autofree char *path = g_strdup_printf("/sys/fs/cgroup/user.slice/user-%u.slice/user@%u.service/cgroup.controllers",
                                                 (unsigned) host->uid, (unsigned) host->uid);
         g_autofree char *text = doctor_read(host, path);
         g_auto(GStrv) have = g_strsplit(text ? text : "", " ", -1);
         g_autoptr(GString) absent = g_string_new(NULL);
+        g_autofree char *of_own = text ? NULL : own_controllers(host, own);
 
+        if (of_own) {
+                doctor_add(checks, "delegation", "cgroup delegation", DOCTOR_OK, "no systemd runs for this user, but the cgroup %s is his: %s", own->path,
+                           of_own);
+                return;
+        }
         if (!text) {
                 DoctorCheck *check = doctor_add(checks, "delegation", "cgroup delegation", DOCTOR_DEGRADED, "no systemd runs for this user");
                 g_autofree char *quoted = doctor_word(host->name);
@@ -109,6 +124,6 @@ void doctor_check_limits(const DoctorHost *host, GPtrArray *checks) {
         read_own_cgroup(host, &own);
         check_version(host, checks, &own);
         if (own.v2 && !own.v1)
-                check_delegation(host, checks);
+                check_delegation(host, checks, &own);
         check_runtime_dir(host, checks);
 }

@@ -25,10 +25,12 @@
 #include "base/confine.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/proc.h"
 #include "base/sys.h"
 #include "base/wire.h"
 #include "join.h"
 #include "payload.h"
+#include "scope/config.h"
 
 /* What the joiner keeps open, in this order; fd_keep_only() renumbers it. */
 enum { KEEP_WIRE, KEEP_PIDFD, KEEP_MOUNT_NS, KEEP_SELF, KEEP_STDIO, KEEP_N = KEEP_STDIO + 3 };
@@ -144,15 +146,16 @@ static _Noreturn void command_main(const Sandbox *s, const JoinRequest *request,
 static _Noreturn void joiner_main(const Sandbox *s, const JoinRequest *request, int wire) {
         g_autoptr(GError) error = NULL;
         int keep[KEEP_N] = { wire, s->payload_pidfd, s->mount_ns, -1, request->fds[0], request->fds[1], request->fds[2] };
+        g_auto(WireMessage) go = { 0 };
         int pidfd = -1;
 
+        bool ok = payload_set_oom_score(s->spec, &error);
         (void) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
         (void) prctl(PR_SET_NAME, "usbox-exec", 0, 0, 0);
         keep[KEEP_SELF] = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        bool ok = keep[KEEP_SELF] >= 0 && fd_keep_only(keep, KEEP_N);
-        if (!ok)
-                err_set(&error, errno, "descriptors");
-        ok = ok && enter(s, keep, &error);
+        if (ok && (keep[KEEP_SELF] < 0 || !fd_keep_only(keep, KEEP_N)))
+                ok = err_set(&error, errno, "descriptors");
+        ok = ok && (!s->scope.cgroup || wire_expect(keep[KEEP_WIRE], "launcher", WIRE_GO, &go, &error)) && enter(s, keep, &error);
         if (ok) {
                 struct clone_args args = { .flags = CLONE_PARENT | CLONE_PIDFD, .pidfd = (uintptr_t) &pidfd };
                 pid_t pid = sys_clone3(&args);
@@ -168,7 +171,28 @@ static _Noreturn void joiner_main(const Sandbox *s, const JoinRequest *request, 
         _exit(0);
 }
 
-pid_t join_fork(const Sandbox *s, const JoinRequest *request, int *ret_wire, GError **error) {
+/* Into the box's limits with it, before it enters the box: from there the way is closed. Where the launcher may not do that (see usbox-scope) it is
+ * waited for. */
+static bool limit_joiner(Sandbox *s, pid_t pid, int wire, GError **error) {
+        g_autoptr(GError) failure = NULL;
+
+        if (!s->scope.cgroup)
+                return true;
+        if (!cgroup_join_payload(s->scope.cgroup, pid, &failure)) {
+                if (err_get_errno(failure) != EACCES && err_get_errno(failure) != EPERM) {
+                        g_propagate_error(error, g_steal_pointer(&failure));
+                        return false;
+                }
+                if (s->scope.updating)
+                        return err_set(error, EAGAIN, "the box's limits are being changed");
+                if (!scope_helper_join(&s->scope, SCOPE_LEAF_PAYLOAD, &pid, 1, error) || !supervise_await(s, s->scope.helper.wire, error) ||
+                    !scope_helper_joined(&s->scope, error))
+                        return false;
+        }
+        return wire_send(wire, WIRE_GO, NULL, NULL, 0, error);
+}
+
+pid_t join_fork(Sandbox *s, const JoinRequest *request, int *ret_wire, GError **error) {
         int ends[2];
 
         if (!wire_pair(ends, error))
@@ -181,6 +205,13 @@ pid_t join_fork(const Sandbox *s, const JoinRequest *request, int *ret_wire, GEr
         if (pid < 0) {
                 close(ends[0]);
                 err_set(error, saved, "fork");
+                return -1;
+        }
+        if (!limit_joiner(s, pid, ends[0], error)) {
+                err_step(error, "limits");
+                (void) kill(pid, SIGKILL);
+                (void) proc_wait(pid, NULL);
+                close(ends[0]);
                 return -1;
         }
         *ret_wire = ends[0];

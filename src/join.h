@@ -20,4 +20,4 @@ typedef struct {
  * process, which ends soon and is to be reaped, or -1 with error. *ret_wire then says FORKED (with the command's process, a child
  * of ours), PTY, or ERROR, and closes when the command is executed.
  */
-pid_t join_fork(const Sandbox *s, const JoinRequest *request, int *ret_wire, GError **error);
+pid_t join_fork(Sandbox *s, const JoinRequest *request, int *ret_wire, GError **error);

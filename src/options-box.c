@@ -12,7 +12,7 @@
 #include "registry.h"
 #include "spec.h"
 
-#define BEST_EFFORT_CHOICES "keyring|sysfs|ipv6|confine"
+#define BEST_EFFORT_CHOICES "keyring|sysfs|ipv6|confine|limits"
 
 static bool apply_help(Spec *draft, const char *const *values, GError **error) {
         return option_bool("--help", values[0], &draft->box.help, error);
@@ -186,7 +186,7 @@ const Option box_options[] = {
           .complete = COMPLETE_CHOICES,
           .choices = BEST_EFFORT_CHOICES,
           .help = "go on without THING where it cannot be had: keyring, sysfs, ipv6, confine (helpers' own "
-                  "cages)",
+                  "cages), limits",
           .apply = apply_best_effort },
         { .name = "dry-run",
           .group = OPTION_BOX,
@@ -225,6 +225,8 @@ const char *box_best_effort_name(BestEffort bit) {
                 return "ipv6";
         case BEST_EFFORT_CONFINE:
                 return "confine";
+        case BEST_EFFORT_LIMITS:
+                return "limits";
         }
         return NULL;
 }

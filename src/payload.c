@@ -106,6 +106,8 @@ static bool make_namespaces(const PayloadContext *c, GError **error) {
                 err_set(error, errno, "make a network namespace");
                 return limit ? err_hint(error, "sudo sysctl user.max_net_namespaces=15000") : false;
         }
+        if (c->child->scoped && !spec->namespaces.cgroup_host && unshare(CLONE_NEWCGROUP) < 0)
+                return err_set(error, errno, "make a cgroup namespace");
         proc_sys = wait_for_outer(c->gate, error);
         if (proc_sys < 0)
                 return false;
@@ -140,6 +142,25 @@ static bool set_ids(const Spec *spec, uid_t uid, gid_t gid, GError **error) {
         return true;
 }
 
+/* Within a memory limit the helpers are to outlive the command: whom the kernel kills there is who has most, each of these thousandths
+ * of the limit counted in (oom_badness(), mm/oom_kill.c). */
+#define OOM_SCORE_IN_LIMIT 500
+
+bool payload_set_oom_score(const Spec *spec, GError **error) {
+        g_autofree char *own = NULL;
+        int score = spec->process.oom_score_adj;
+
+        if (!spec->process.oom_score_given) {
+                if (!limits_wanted(&spec->limits))
+                        return true;
+                if (!fd_read_file(AT_FDCWD, "/proc/self/oom_score_adj", 64, &own, NULL))
+                        return err_set(error, errno, "read oom_score_adj");
+                score = MIN((int) g_ascii_strtoll(own, NULL, 10) + OOM_SCORE_IN_LIMIT, 1000);
+        }
+        g_autofree char *text = g_strdup_printf("%d", score);
+        return fd_write_file(AT_FDCWD, "/proc/self/oom_score_adj", text) ? true : err_set(error, errno, "--oom-score-adj %s", text);
+}
+
 static bool set_limits(const Spec *spec, GError **error) {
         /* 1, not 0: a core_pattern that pipes to a program on the host is started in spite of 0 (core(5)). */
         struct rlimit core = { 1, 1 };
@@ -153,11 +174,6 @@ static bool set_limits(const Spec *spec, GError **error) {
                         return err_hint(error,
                                         "a limit cannot be raised above the caller's own hard limit (ulimit -H)");
                 }
-        }
-        if (spec->process.oom_score_given) {
-                g_autofree char *text = g_strdup_printf("%d", spec->process.oom_score_adj);
-                if (!fd_write_file(AT_FDCWD, "/proc/self/oom_score_adj", text))
-                        return err_set(error, errno, "--oom-score-adj %s", text);
         }
         return true;
 }
@@ -268,6 +284,8 @@ static bool payload_setup(const PayloadContext *c, int keep[2], int *ret_stub, G
                 return err_set(error, errno, "close descriptors");
         if (child->stub && (*ret_stub = payload_make_stub(error)) < 0)
                 return err_step(error, "exec");
+        if (!payload_set_oom_score(spec, error))
+                return err_step(error, "limits");
         if (!payload_give_up(spec, spec->user.uid, spec->user.gid, child->umask, error))
                 return false;
         if (!filter_last && !payload_filter(&child->filter, error))

@@ -36,6 +36,8 @@ json_t *record_new(const Sandbox *s) {
         json_object_set_new(record, "rootfs", jsontext_string(spec->root.rootfs ? spec->root.rootfs : "/"));
         json_object_set_new(record, "detached", json_boolean(spec->box.detach));
         json_object_set_new(record, "rm", json_boolean(spec->box.rm));
+        if (s->scope.cgroup)
+                json_object_set_new(record, "cgroup", jsontext_string(cgroup_path(s->scope.cgroup)));
         return record;
 }
 
@@ -58,6 +60,7 @@ json_t *record_ports(const Sandbox *s) {
 void record_end(json_t *record, const StatusExit *how, const GError *failure) {
         json_object_del(record, "pid");
         json_object_del(record, "launcher");
+        json_object_del(record, "cgroup");
         json_object_set_new(record, "ended", now());
         if (failure) {
                 json_object_set_new(record, "status", json_integer(125));
@@ -69,8 +72,11 @@ void record_end(json_t *record, const StatusExit *how, const GError *failure) {
                 json_object_set_new(record, "signal", json_integer(how->signal));
         if (how->timeout)
                 json_object_set_new(record, "timeout", json_true());
-        if (how->oom && *how->oom)
-                json_object_set_new(record, "oom", json_true());
+        if (how->limits) {
+                if (how->limits->oom_kills > 0)
+                        json_object_set_new(record, "oom", json_true());
+                json_object_set_new(record, "limits", status_limits(how->limits));
+        }
 }
 
 void record_count(json_t *record, const UpperCount *count) {

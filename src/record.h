@@ -9,8 +9,8 @@
 
 /*
  * state.json: what is known of a box, for ps and inspect. An object:
- *   id name created(ISO 8601, UTC) launcher(pid) pid(the command's) command cwd user network overlay rootfs detached rm ports
- *   and, when it has ended: ended status signal timeout error changed removed bytes
+ *   id name created(ISO 8601, UTC) launcher(pid) pid(the command's) command cwd user network overlay rootfs detached rm ports cgroup(its directory)
+ *   and, when it has ended: ended status signal timeout oom limits error changed removed bytes
  */
 
 /* What is known when it starts; the caller's. */

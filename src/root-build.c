@@ -487,7 +487,7 @@ RootBuild *root_build_begin(const Spec *spec, int *ret_proc, int *ret_pty_master
         RootBuild *b = g_new(RootBuild, 1);
 
         *b = (RootBuild){
-                .spec = spec, .proc = -1, .pts = -1, .dev = -1, .stage = -1, .root = -1, .box = -1, .host_sys = -1,
+                .spec = spec, .proc = -1, .pts = -1, .dev = -1, .stage = -1, .root = -1, .box = -1, .cgroup = -1, .host_sys = -1,
                 .wire = -1, .fuse = -1, .old_root = -1
         };
         b->sysfs_of_host = spec->net.mode == NET_HOST;
@@ -507,6 +507,10 @@ RootBuild *root_build_begin(const Spec *spec, int *ret_proc, int *ret_pty_master
 /* What is cloned of the host with all that is mounted below must not have the stage in it: then that comes first. */
 static bool clones_host_trees(const RootBuild *b) {
         return b->sysfs_of_host || b->spec->mount.ops->len > 0;
+}
+
+void root_build_take_cgroup(RootBuild *b, int fd) {
+        b->cgroup = fd;
 }
 
 bool root_build_own(RootBuild *b, GError **error) {

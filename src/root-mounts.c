@@ -224,7 +224,9 @@ static bool mount_sys(RootBuild *b, GError **error) {
         if (!root_attach_at(b, sys, "sys", error))
                 return false;
         if (b->plan->cgroup2) {
-                _cleanup_close_ int cgroup = root_mount_new("cgroup2", NULL, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
+                /* The box's own where it has one: there its limits can be read, by programs that size themselves by them. */
+                _cleanup_close_ int cgroup = b->cgroup >= 0 ? root_clone(b->cgroup, false, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error)
+                                                            : root_mount_new("cgroup2", NULL, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
                 if (cgroup < 0 || !root_attach_at(b, cgroup, "sys/fs/cgroup", error))
                         return false;
         }

@@ -108,6 +108,7 @@ void root_plan_trim_dirs(const RootPlan *plan, int box_fd, FdLater *later);
  */
 typedef struct RootBuild RootBuild;
 RootBuild *root_build_begin(const Spec *spec, int *ret_proc, int *ret_pty_master, GError **error);
+void root_build_take_cgroup(RootBuild *build, int fd); /* before root_build_finish(): what /sys/fs/cgroup shows; -1: what the box's namespace does */
 bool root_build_own(RootBuild *build, GError **error);
 bool root_build_layers(RootBuild *build, const RootPlan *plan, GError **error);
 bool root_build_tree(RootBuild *build, int wire, GError **error); /* wire: where FS_FDS goes; borrowed */

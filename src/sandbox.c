@@ -35,6 +35,7 @@
 #include "root-accounts.h"
 #include "root-hooks.h"
 #include "sandbox.h"
+#include "scope/config.h"
 #include "stdfds.h"
 #include "supervise.h"
 
@@ -44,7 +45,8 @@
  * the kernel as long as all others and the mounts together, so the payload's process makes it meanwhile (make_namespaces()). */
 #define BOX_NAMESPACES (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME)
 
-static guint64 namespaces_of(const Spec *spec) {
+static guint64 namespaces_of(const Sandbox *s) {
+        const Spec *spec = s->spec;
         guint64 flags = BOX_NAMESPACES;
         if (!spec->namespaces.pid_host)
                 flags |= CLONE_NEWPID;
@@ -52,7 +54,8 @@ static guint64 namespaces_of(const Spec *spec) {
                 flags |= CLONE_NEWIPC;
         if (!spec->namespaces.uts_host)
                 flags |= CLONE_NEWUTS;
-        if (!spec->namespaces.cgroup_host)
+        /* One of the box's own cgroup can be made only from there: the child does. */
+        if (!spec->namespaces.cgroup_host && s->scope.helper.pid == 0)
                 flags |= CLONE_NEWCGROUP;
         return flags;
 }
@@ -135,6 +138,27 @@ static bool open_box_dir(Sandbox *s, GError **error) {
         return s->dir || err_step(error, "state");
 }
 
+static bool await_scope(Sandbox *s, GError **error) {
+        return supervise_await(s, s->scope.helper.wire, error) && scope_helper_made(&s->scope, error);
+}
+
+/* With --best-effort=limits it is waited for at once, since the child's clone depends on whether there is one. */
+static bool start_scope(Sandbox *s, GError **error) {
+        g_autoptr(GError) failure = NULL;
+
+        if (scope_helper_start(s->spec, s->id, &s->scope, &failure) &&
+            (!(s->spec->box.best_effort & BEST_EFFORT_LIMITS) || await_scope(s, &failure)))
+                return true;
+        if (!(s->spec->box.best_effort & BEST_EFFORT_LIMITS) || s->interrupted) {
+                g_propagate_error(error, g_steal_pointer(&failure));
+                return false;
+        }
+        log_note("without limits: %s", failure->message);
+        scope_helper_clear(&s->scope);
+        s->scope = SCOPE_HELPER_NONE;
+        return true;
+}
+
 /* What the child is to have from its first moment on. */
 static bool prepare(Sandbox *s, GError **error) {
         const Spec *spec = s->spec;
@@ -152,6 +176,8 @@ static bool prepare(Sandbox *s, GError **error) {
         if (spec->box.detach && (!(s->log = log_writer_new(s->dir->fd, s->stdio.log_ends, spec->box.log_size, error)) ||
                                  !detach_stderr(s->dir->fd, error)))
                 return err_step(error, "detach");
+        if (limits_wanted(&spec->limits) && !start_scope(s, error))
+                return false;
         g_autofree char *id = g_strconcat("USBOX_BOX=", s->id, NULL);
         g_autoptr(GStrvBuilder) envp = g_strv_builder_new();
         g_strv_builder_addv(envp, (const char **) spec->process.envp);
@@ -188,7 +214,7 @@ static bool clone_child(Sandbox *s, GError **error) {
                 close(wire[1]);
                 return false;
         }
-        struct clone_args args = { .flags = namespaces_of(s->spec) | CLONE_PIDFD,
+        struct clone_args args = { .flags = namespaces_of(s) | CLONE_PIDFD,
                                    .pidfd = (uintptr_t) &s->child_pidfd,
                                    .exit_signal = SIGCHLD };
         pid_t pid = sys_clone3(&args);
@@ -197,6 +223,7 @@ static bool clone_child(Sandbox *s, GError **error) {
                                             .plan = s->share,
                                             .pty = s->stdio.pty_wanted,
                                             .stub = s->stub,
+                                            .scoped = s->scope.helper.pid > 0,
                                             .envp = s->envp,
                                             .filter = s->filter,
                                             .stdio = s->stdio.plan,
@@ -257,6 +284,23 @@ static bool finish_maps(Sandbox *s, GError **error) {
         return tell_child(s, WIRE_MAPPED, error) || err_step(error, "namespaces");
 }
 
+/* The box's cgroup, with the processes that there are by now; the child waits for that, so that all of the box is born in it. */
+static bool enter_scope(Sandbox *s, GError **error) {
+        const pid_t pids[] = { s->child, s->net.helper.pid, s->fs.helper.pid };
+        g_autoptr(GError) failure = NULL;
+
+        if (!s->scope.cgroup && !await_scope(s, error))
+                return false;
+        if (!scope_helper_join(&s->scope, SCOPE_LEAF_HELPERS, pids, G_N_ELEMENTS(pids), error) || !supervise_await(s, s->scope.helper.wire, error) ||
+            !scope_helper_joined(&s->scope, error))
+                return false;
+        if (wire_send(s->child_wire, WIRE_SCOPED, g_variant_new("(s)", cgroup_path(s->scope.cgroup)), &s->scope.payload_fd, 1, &failure) ||
+            err_get_errno(failure) == EPIPE)
+                return true;
+        g_propagate_error(error, g_steal_pointer(&failure));
+        return err_step(error, "limits");
+}
+
 static bool start(Sandbox *s, GError **error) {
         if (!clone_child(s, error))
                 return err_step(error, "namespaces");
@@ -267,13 +311,15 @@ static bool start(Sandbox *s, GError **error) {
         /* usbox-fs opens its directories at once; the kernel's overlays do later, so theirs are made when the child is at work. */
         if (s->plan->fs && s->dir && (!root_plan_make_dirs(s->plan, s->dir->fd, error) || !fs_helper_configure(&s->fs, s->spec, s->plan->fs, error)))
                 return err_step(error, "state");
-        /* To start usbox-net takes as long as it takes to execute a program: while newuidmap is at work, or else the child. */
-        bool maps_itself = user_maps_itself(s->spec);
-        if (!maps_itself && (!start_net(s, error) || !finish_maps(s, error)))
+        /* To start usbox-net takes as long as it takes to execute a program: while newuidmap or systemd is at work, or else the child. */
+        bool maps_itself = user_maps_itself(s->spec), scoped = s->scope.helper.pid > 0;
+        if ((!maps_itself || scoped) && !start_net(s, error))
+                return false;
+        if ((scoped && !enter_scope(s, error)) || (!maps_itself && !finish_maps(s, error)))
                 return false;
         if (!tell_child(s, WIRE_PLAN, error))
                 return err_step(error, "namespaces");
-        return (!s->dir || fill_box_dir(s, error)) && (!maps_itself || start_net(s, error));
+        return (!s->dir || fill_box_dir(s, error)) && (!maps_itself || scoped || start_net(s, error));
 }
 
 /*
@@ -316,6 +362,21 @@ static void end_processes(Sandbox *s, bool keep) {
         if (s->spec->namespaces.pid_host)
                 proc_kill_children((pid_t[]){ s->janitor.pid, s->fs.helper.pid }, 2);
         release_kernel_object(&s->mount_ns);
+}
+
+/* What the box has used, now that all of it has ended, and which limit it met; then its cgroup goes. */
+static void end_scope(Sandbox *s) {
+        if (s->scope.cgroup) {
+                cgroup_read(s->scope.cgroup, &s->numbers);
+                s->counted = true;
+                g_autoptr(GPtrArray) lines = cgroup_outcome(&s->numbers);
+                for (guint i = 0; s->started && i < lines->len; i++)
+                        log_note("%s", (const char *) lines->pdata[i]);
+        }
+        if (s->updater)
+                (void) control_later_take(g_steal_pointer(&s->updater));
+        scope_helper_finish(&s->scope);
+        scope_helper_clear(&s->scope);
 }
 
 static char *size_text(guint64 bytes) {
@@ -426,7 +487,8 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
                       .signals = -1,
                       .stdio = STDIO_NONE,
                       .net = NET_HELPER_NONE,
-                      .fs = { .helper = HELPER_NONE } };
+                      .fs = { .helper = HELPER_NONE },
+                      .scope = SCOPE_HELPER_NONE };
         g_autoptr(GError) failure = NULL, late = NULL;
 
         /* With --pid=host what init leaves becomes ours, if it is killed. */
@@ -443,6 +505,7 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
         helper_clear(&s.fs.helper);
         g_clear_error(&late);
         g_clear_pointer(&s.log, log_writer_free);
+        end_scope(&s);
         log_step("ended");
 
         net_helper_finish(&s.net);
@@ -454,6 +517,7 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
         StatusExit how = { .status = status,
                            .signal = WIFSIGNALED(s.wait_status) ? WTERMSIG(s.wait_status) : 0,
                            .timeout = s.timed_out,
+                           .limits = s.counted ? &s.numbers : NULL,
                            .usage = &s.usage };
         presence_note_end(&s, &how, failure);
         if (!end_box_dir(&s, !ok, &late) && !failure && ok)

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "jsontext.h"
 #include "netstack/rules.h"
+#include "scope/config.h"
 #include "spec.h"
 
 #define KEY_WIDTH 16
@@ -245,6 +246,16 @@ static char *limit_text(rlim_t limit) {
         return limit == RLIM_INFINITY ? g_strdup("unlimited") : g_strdup_printf("%llu", (unsigned long long) limit);
 }
 
+static void describe_settings(Sheet *s, const char *key, const GPtrArray *settings) {
+        g_autoptr(GPtrArray) texts = strings_new();
+
+        for (guint i = 0; i < settings->len; i++) {
+                const ScopeSetting *setting = settings->pdata[i];
+                g_ptr_array_add(texts, g_strdup_printf("%s=%s", setting->file, setting->value));
+        }
+        sheet_array(s, key, texts);
+}
+
 static void describe_limits(Sheet *s, const Spec *spec) {
         g_autoptr(GPtrArray) limits = strings_new();
 
@@ -255,6 +266,8 @@ static void describe_limits(Sheet *s, const Spec *spec) {
         }
         sheet_group(s, "limits", "Limits");
         sheet_array(s, "ulimit", limits);
+        describe_settings(s, "cgroup", spec->limits.settings);
+        describe_settings(s, "property", spec->limits.properties);
         if (spec->process.oom_score_given)
                 sheet_int(s, "oom_score_adj", spec->process.oom_score_adj);
 }

@@ -51,6 +51,7 @@ Spec *spec_new(GError **error) {
         mount_init(&spec->mount);
         net_init(&spec->net);
         process_init(&spec->process);
+        limits_init(&spec->limits);
         if (!caller_look_up(&spec->caller, error)) {
                 err_step(error, "caller");
                 return NULL;
@@ -71,6 +72,7 @@ void spec_free(Spec *spec) {
         net_clear(&spec->net);
         seccomp_clear(&spec->seccomp);
         process_clear(&spec->process);
+        limits_clear(&spec->limits);
         g_free(spec);
 }
 
@@ -87,7 +89,7 @@ const Spec *spec_build(Spec *draft, char *const *argv, GError **error) {
         /* Who the payload is decides on its capabilities and environment; its own namespaces decide on its sysctls. */
         if (!box_check(draft, error) || !user_check(draft, error) || !namespaces_check(draft, error) || !timens_check(draft, error) ||
             !root_check(draft, error) || !mount_check(draft, error) || !net_check(draft, error) ||
-            !caps_check(draft, error) || !process_check(draft, error)) {
+            !caps_check(draft, error) || !limits_check(draft, error) || !process_check(draft, error)) {
                 err_step(error, "options");
                 return NULL;
         }

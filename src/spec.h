@@ -6,6 +6,7 @@
 
 #include "box.h"
 #include "caps.h"
+#include "limit.h"
 #include "mount.h"
 #include "namespaces.h"
 #include "net.h"
@@ -39,6 +40,7 @@ struct Spec {
         SeccompSpec seccomp;
         CapsSpec caps;
         ProcessSpec process;
+        LimitsSpec limits;
         TimeSpec time;
 };
 

@@ -161,6 +161,24 @@ static gint64 microseconds(struct timeval t) {
         return (gint64) t.tv_sec * G_USEC_PER_SEC + t.tv_usec;
 }
 
+static void set_known(json_t *object, const char *key, guint64 n) {
+        if (n != G_MAXUINT64)
+                json_object_set_new(object, key, json_integer((json_int_t) n));
+}
+
+/* Which limits were met, and how far others were from it. */
+json_t *status_limits(const CgroupNumbers *n) {
+        json_t *limits = json_object();
+
+        set_known(limits, "memory_peak", n->memory_peak);
+        set_known(limits, "memory_max", n->memory_max);
+        set_known(limits, "oom_kills", n->oom_kills);
+        set_known(limits, "pids_refused", n->pids_refused);
+        set_known(limits, "cpu_us", n->cpu_us);
+        set_known(limits, "throttled_us", n->throttled_us);
+        return limits;
+}
+
 void status_exited(Status *s, const char *box, const StatusExit *how) {
         if (!s || s->fd < 0)
                 return;
@@ -169,8 +187,10 @@ void status_exited(Status *s, const char *box, const StatusExit *how) {
         if (how->signal != 0)
                 json_object_set_new(event, "signal", json_integer(how->signal));
         json_object_set_new(event, "timeout", json_boolean(how->timeout));
-        if (how->oom)
-                json_object_set_new(event, "oom", json_boolean(*how->oom));
+        if (how->limits) {
+                json_object_set_new(event, "oom", json_boolean(how->limits->oom_kills > 0));
+                json_object_set_new(event, "limits", status_limits(how->limits));
+        }
         if (how->usage) {
                 json_t *usage = json_object();
                 json_object_set_new(usage, "user_us", json_integer(microseconds(how->usage->ru_utime)));

@@ -6,6 +6,8 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
+#include "cgroup.h"
+
 /*
  * What other programs learn of a run: --status-fd (one JSON object a line for each event) and --pidfile. Every call takes NULL
  * for a run that asked for neither. A reader that has gone, or that reads nothing for a second, ends the reports,
@@ -18,7 +20,7 @@ typedef struct {
         int status;                 /* usbox's own exit status for it: 0-255 */
         int signal;                 /* it was killed by this signal, or 0 */
         bool timeout;               /* --timeout ended it */
-        const bool *oom;            /* it ran out of its memory limit; NULL: not known, then the key is not there */
+        const CgroupNumbers *limits; /* of its cgroup; NULL: it had none, then the keys "oom" and "limits" are not there */
         const struct rusage *usage; /* of the payload and what it awaited; NULL: not known */
 } StatusExit;
 
@@ -39,8 +41,12 @@ bool status_write_pidfile(Status *s, pid_t pid, GError **error);
  * then rename); false with error where that fails. */
 bool status_started(Status *s, const char *box, pid_t pid, GError **error);
 
-/* {"event":"exited","box":ID,"status":N,"signal":N,"timeout":B,"oom":B,"usage":{...}}; signal, oom, usage only where there is one. */
+/* {"event":"exited","box":ID,"status":N,"signal":N,"timeout":B,"oom":B,"limits":{...},"usage":{...}}; signal, oom, limits, usage only where there
+ * is one. */
 void status_exited(Status *s, const char *box, const StatusExit *how);
+
+/* Of it, "limits": {"memory_peak":N,"memory_max":N,"oom_kills":N,"pids_refused":N,"cpu_us":N,"throttled_us":N}; what is not known is not there. */
+struct json_t *status_limits(const CgroupNumbers *n);
 
 /* {"event":"failed","step":S,"errno":N,"message":S,"hint":S}; step, errno, hint only where there is one. */
 void status_failed(Status *s, const GError *failure);

@@ -65,6 +65,9 @@ static void kill_box(Sandbox *s) {
                 (void) shutdown(s->child_wire, SHUT_RDWR);
         else
                 (void) pidfd_send_signal(s->child_pidfd, SIGKILL, NULL, 0);
+        /* No process of it is missed, whatever it forks meanwhile. */
+        if (s->scope.cgroup)
+                (void) cgroup_kill(s->scope.cgroup, NULL);
 }
 
 /* The payload's pid as the host has it: a pidfd's fdinfo names it in the reader's pid namespace (pidfd_open(2)). */
@@ -270,6 +273,37 @@ void supervise_stop(Sandbox *s, gint64 grace) {
         supervise_signal(s, SIGCONT);
 }
 
+bool supervise_await(Sandbox *s, int fd, GError **error) {
+        struct pollfd fds[] = { { .fd = fd, .events = POLLIN }, { .fd = s->signals, .events = POLLIN } };
+
+        for (;;) {
+                if (TEMP_FAILURE_RETRY(poll(fds, G_N_ELEMENTS(fds), -1)) < 0)
+                        return err_set(error, errno, "poll");
+                read_signals(s);
+                s->interrupted = s->early_signal;
+                if (s->interrupted)
+                        return err_set(error, EINTR, "interrupted");
+                if (fds[0].revents)
+                        return true;
+        }
+}
+
+/* The answer to an update, or its end. */
+static bool on_scope_message(Sandbox *s, GError **error) {
+        g_autoptr(GError) answer = NULL;
+        bool updated;
+
+        if (!scope_helper_dispatch(&s->scope, &updated, &answer, error))
+                return false;
+        ControlClient *client = updated && s->updater ? control_later_take(s->updater) : NULL;
+        s->updater = NULL;
+        if (client && answer)
+                control_answer_error(client, answer);
+        else if (client)
+                control_answer(client, WIRE_CTL_OK, NULL);
+        return true;
+}
+
 static bool check_time(Sandbox *s, GError **error) {
         gint64 now = g_get_monotonic_time();
 
@@ -309,6 +343,7 @@ enum {
         POLL_NET,
         POLL_FS,
         POLL_RESOLV,
+        POLL_SCOPE,
         POLL_TERM,
         POLL_RELAY = POLL_TERM + TERM_N_FDS,
         POLL_LOG = POLL_RELAY + 3 * RELAY_N_FDS,
@@ -318,7 +353,8 @@ enum {
 
 static void fill_poll(const Sandbox *s, struct pollfd fds[static POLL_N]) {
         int plain[] = { s->signals, s->payload_wire, s->child_wire, s->child_ended ? -1 : s->child_pidfd,
-                        s->exited ? -1 : s->net.helper.wire, s->exited ? -1 : s->fs.helper.wire, s->exited ? -1 : s->net.watch };
+                        s->exited ? -1 : s->net.helper.wire, s->exited ? -1 : s->fs.helper.wire, s->exited ? -1 : s->net.watch,
+                        s->exited ? -1 : s->scope.helper.wire };
 
         for (int i = 0; i < POLL_N; i++)
                 fds[i] = (struct pollfd){ .fd = i < POLL_TERM ? plain[i] : -1, .events = POLLIN };
@@ -417,6 +453,8 @@ static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError 
                 if (!fs_helper_dispatch(&s->fs, error) || !maybe_go(s, error))
                         return false;
         }
+        if (fds[POLL_SCOPE].revents && !s->exited && !on_scope_message(s, error))
+                return false;
         if (fds[POLL_SIGNALS].revents)
                 read_signals(s);
         judge_early_signal(s);

@@ -12,6 +12,7 @@
 #include "net-helper.h"
 #include "root-share.h"
 #include "runtime.h"
+#include "scope-helper.h"
 #include "seccomp.h"
 #include "spec.h"
 #include "state.h"
@@ -37,6 +38,10 @@ typedef struct Sandbox {
         Status *status;
         Term *term;
         NetHelper net;
+        ScopeHelper scope; /* none where no limit was asked for */
+        struct ControlLater *updater; /* who asked for an update; NULL: nobody */
+        CgroupNumbers numbers; /* what the box used of it, read when all but the helper had ended */
+        bool counted;
         FsHelper fs; /* none but with --overlay=fuse */
         Janitor janitor; /* none with --overlay=none */
         mode_t umask;    /* the caller's */
@@ -65,6 +70,9 @@ typedef struct Sandbox {
 
 /* Block what the launcher reads from a signalfd, ignore SIGPIPE; the signalfd, or -1 with error. */
 int supervise_signals(GError **error);
+
+/* Before that: wait until fd can be read. False with error (EINTR) where a signal came that ends the start. */
+bool supervise_await(Sandbox *s, int fd, GError **error);
 
 /* From MAPPED to the end of init: messages, signals, terminal, time limit. False with error if the box failed. */
 bool supervise(Sandbox *s, GError **error);

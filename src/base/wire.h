@@ -20,6 +20,7 @@ typedef enum {
         WIRE_RESUME,     /* the launcher was continued: so shall the payload be */
         WIRE_PLAN,       /* the plan of the root is in the shared memory (root-share.h) */
         WIRE_DIRS,       /* the box's directory has all that overlays need */
+        WIRE_SCOPED,     /* (s) it is in its cgroup, whose directory this is; + the payload's leaf of it */
         /* launcher → payload */
         WIRE_GO, /* helpers and limits are ready: start */
         /* payload → launcher */
@@ -62,11 +63,20 @@ typedef enum {
         WIRE_CTL_NET_FLOWS, /* TEXT comes */
         WIRE_CTL_EXEC,    /* another command, see src/exec.h + its stdin, + stdout, + stderr */
         WIRE_CTL_EXEC_SIGNAL, /* (i) for that command */
+        WIRE_CTL_UPDATE,  /* (a(ss)a(ss)) other limits, see SCOPE_UPDATE_SIGNATURE in scope/config.h */
         /* launcher → a verb */
         WIRE_CTL_OK,
         WIRE_CTL_TEXT,   /* + a sealed memfd */
         WIRE_CTL_PTY,    /* + the master side of that command's terminal */
         WIRE_CTL_EXITED, /* (i) usbox's exit status for it */
+        /* launcher → usbox-scope */
+        WIRE_SCOPE_CONFIG, /* see SCOPE_CONFIG_SIGNATURE in scope/config.h */
+        WIRE_SCOPE_JOIN,   /* (sau) leaf, processes: into that leaf of the box's cgroup with them */
+        WIRE_SCOPE_UPDATE, /* see SCOPE_UPDATE_SIGNATURE */
+        /* usbox-scope → launcher */
+        WIRE_SCOPE_MADE,    /* (s) the cgroup's directory; + opened */
+        WIRE_SCOPE_JOINED,  /* (iss) errno, message, hint; empty: they are in it */
+        WIRE_SCOPE_UPDATED, /* (iss) errno, message, hint; empty where all went well */
         /* any → launcher; launcher → a verb */
         WIRE_ERROR, /* (iisss) UsboxErrorCode, errno, step, text, hint */
         WIRE_TYPE_MAX

@@ -25,7 +25,9 @@ HOME = pathlib.Path(pwd.getpwuid(os.getuid()).pw_dir)
 WORK = pathlib.Path(os.environ.get("USBOX_TEST_WORK", HOME / ".cache" / "usbox-check"))
 PR_SET_CHILD_SUBREAPER = 36
 SANITIZED = b"__asan_init" in pathlib.Path(USBOX).read_bytes() if os.path.exists(USBOX) else False
-SLOW = 6 if SANITIZED else 1
+IN_VM = "USBOX_TEST_LIMITS" in os.environ
+SLOW = 6 if SANITIZED or IN_VM else 1
+VM_SLICE = 2
 
 
 def cannot(what):
@@ -35,11 +37,31 @@ def cannot(what):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slice: also run on the sanitized build")
+    config.addinivalue_line("markers", "limits: wants cgroup v2 and a systemd for the user: run in the machine of tests/vm")
+    config.addinivalue_line("markers", "vm_slice: also run in that machine (of slice's, one in some)")
     if os.getuid() == 0 and "USBOX_TEST_AS_ROOT" not in os.environ:
         pytest.exit("run the integration tests as an ordinary user (./check does)", 2)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if not os.access(USBOX, os.X_OK):
         pytest.exit(f"no {USBOX}: build first, or set USBOX", 2)
+
+
+# Not skipped but left to ./check's part vm, which has the machine for them.
+collect_ignore = [] if "USBOX_TEST_LIMITS" in os.environ else ["test_limits.py"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """A part of slice that differs in what it needs of a machine: from each file a test or two, none twice with other parameters."""
+    seen = {}
+    for item in items:
+        name = item.originalname
+        if not item.get_closest_marker("slice") or item.path.name == "test_usbox_net_alone.py":
+            continue
+        there = seen.setdefault(item.path.name, set())
+        if name not in there and len(there) < VM_SLICE:
+            there.add(name)
+            item.add_marker(pytest.mark.vm_slice)
 
 
 class Result:

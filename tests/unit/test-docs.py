@@ -13,9 +13,9 @@ import unittest
 
 USBOX, TOP = sys.argv[1:3]
 DOCS = ("README.md", "ARCHITECTURE.md", "SECURITY.md")
-CODE_DIRS = ("src", "src/base", "src/stub", "netstack", "seccomp", "fsoverlay")
+CODE_DIRS = ("src", "src/base", "src/stub", "netstack", "seccomp", "fsoverlay", "scope")
 # Where a path of the tree may begin; a path of another form is the machine's.
-TREE = ("src/", "netstack/", "seccomp/", "fsoverlay/", "tests/", "man/", "data/", "completions/", ".ci/")
+TREE = ("src/", "netstack/", "seccomp/", "fsoverlay/", "scope/", "tests/", "man/", "data/", "completions/", ".ci/")
 
 
 def read(name):

@@ -320,6 +320,22 @@ static void test_delegation(Fixture *f, gconstpointer unused) {
         assert_mend(f, "delegation", "printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n'");
 }
 
+/* No systemd of the user's, but a cgroup that is. */
+static void test_own_cgroup(Fixture *f, gconstpointer unused) {
+        g_autofree char *theirs = g_strconcat(f->host->root, "/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/cgroup.controllers", NULL);
+
+        g_assert_cmpint(g_remove(theirs), ==, 0);
+        put(f, "/proc/self/cgroup", "0::/box\n");
+        assert_missing(f, "");
+        assert_state(f, "delegation", DOCTOR_DEGRADED);
+        g_clear_pointer(&f->checks, g_ptr_array_unref);
+        put(f, "/sys/fs/cgroup/box/cgroup.procs", "1\n");
+        put(f, "/sys/fs/cgroup/box/cgroup.controllers", "memory pids\n");
+        assert_missing(f, "");
+        assert_state(f, "delegation", DOCTOR_OK);
+        g_assert_cmpstr(check(f, "delegation")->found, ==, "no systemd runs for this user, but the cgroup /box is his: memory pids");
+}
+
 static void test_data(Fixture *f, gconstpointer unused) {
         f->host->data_free = 1 << 20;
         assert_missing(f, "");
@@ -467,6 +483,7 @@ int main(int argc, char **argv) {
         ADD("root", test_root);
         ADD("cgroups", test_cgroups);
         ADD("delegation", test_delegation);
+        ADD("own-cgroup", test_own_cgroup);
         ADD("data", test_data);
         ADD("overlay", test_overlay);
         ADD("fuse", test_fuse);

@@ -94,7 +94,7 @@ static void test_words(void) {
 static void test_bad_words(void) {
         assert_refused(WORDS("--netwrok", "none", "cmd"), "unknown option '--netwrok'", "--network?");
         assert_refused(WORDS("--hom=all", "cmd"), "unknown option '--hom'", "--home");
-        assert_refused(WORDS("--memory", "1G", "cmd"), "unknown option '--memory'", "usbox help run");
+        assert_refused(WORDS("--zzgpuzz", "all", "cmd"), "unknown option '--zzgpuzz'", "usbox help run");
         assert_refused(WORDS("--disk", "0", "cmd"), "--disk: a copy of no bytes", "--read-only");
         assert_refused(WORDS("--disk", "1X", "cmd"), "--disk: '1X' is not a size", NULL);
         assert_refused(WORDS("--disk", "-1", "cmd"), "--disk: '-1' is not a size", NULL);

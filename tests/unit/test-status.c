@@ -55,14 +55,18 @@ static void test_events(void) {
         json_decref(event);
 
         struct rusage usage = { .ru_utime = { 2, 5 }, .ru_stime = { 0, 7 }, .ru_maxrss = 1234 };
-        bool oom = false;
-        status_exited(s, "abc", &(StatusExit){ .status = 143, .signal = 15, .timeout = true, .oom = &oom, .usage = &usage });
+        CgroupNumbers numbers = { .oom_kills = 2, .memory_max = 512, .memory_peak = G_MAXUINT64 };
+        status_exited(s, "abc", &(StatusExit){ .status = 143, .signal = 15, .timeout = true, .limits = &numbers, .usage = &usage });
         event = read_event(p[0]);
         g_assert_cmpstr(text_of(event, "event"), ==, "exited");
         g_assert_cmpint(int_of(event, "status"), ==, 143);
         g_assert_cmpint(int_of(event, "signal"), ==, 15);
         g_assert_true(json_is_true(json_object_get(event, "timeout")));
-        g_assert_true(json_is_false(json_object_get(event, "oom")));
+        g_assert_true(json_is_true(json_object_get(event, "oom")));
+        json_t *limits = json_object_get(event, "limits");
+        g_assert_cmpint(int_of(limits, "oom_kills"), ==, 2);
+        g_assert_cmpint(int_of(limits, "memory_max"), ==, 512);
+        g_assert_null(json_object_get(limits, "memory_peak"));
         json_t *used = json_object_get(event, "usage");
         g_assert_cmpint(int_of(used, "user_us"), ==, 2000005);
         g_assert_cmpint(int_of(used, "system_us"), ==, 7);

@@ -115,6 +115,16 @@ static GVariant *sample_body(WireType type) {
                 return g_variant_new_parsed("(uint32 7, 'text')");
         if (g_str_equal(signature, "(ss)"))
                 return g_variant_new_parsed("('192.0.2.1:80/tcp', '--allow 192.0.2.1:80')");
+        if (g_str_equal(signature, "(s)"))
+                return g_variant_new("(s)", "/sys/fs/cgroup/x");
+        if (g_str_equal(signature, "(iss)"))
+                return g_variant_new("(iss)", 0, "", "");
+        if (g_str_equal(signature, "(sau)"))
+                return g_variant_new_parsed("('helpers', [uint32 1, 2])");
+        if (g_str_equal(signature, "(a(ss)a(ss))"))
+                return g_variant_new_parsed("([('memory.max', '1')], @a(ss) [])");
+        if (g_str_equal(signature, "(sa(ss)a(ss)sb)"))
+                return g_variant_new_parsed("('0a', [('memory.max', '1')], @a(ss) [], '/run', false)");
         g_assert_cmpstr(signature, ==, "()");
         return NULL;
 }

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The box's cgroup as files: leaves, controllers, processes.
+ *
+ * Role: usbox-scope. Privileges: the caller's; the cgroup belongs to him. Threads: one. Order: after the cgroup was made, by systemd or
+ * by direct.c.
+ *
+ * A cgroup that hands controllers to its children may hold no process of its own (cgroups(7)), hence two leaves: helpers/ with
+ * usbox-net, usbox-fs, init and ourselves, payload/ with what the command starts. Limits sit above both, so that work which the box makes its
+ * helpers do is counted too; what concerns processes as such (their number, freezing, killing) is payload/'s.
+ */
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "scope/leaves.h"
+
+#define FILE_MAX (64 * 1024)
+#define REMOVE_WAIT_MS 5000
+
+bool cgroup_check_version(GError **error) {
+        struct statfs fs;
+
+        if (statfs(CGROUP_MOUNT, &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC)
+                return true;
+        bool hybrid = statfs(CGROUP_MOUNT "/unified", &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC;
+        bool any = hybrid || access(CGROUP_MOUNT "/memory", F_OK) == 0 || access(CGROUP_MOUNT "/cpu", F_OK) == 0;
+        if (hybrid)
+                err_set(error, EOPNOTSUPP, "this machine's cgroups are hybrid: the controllers are in version 1, which cannot be given to a user");
+        else if (any)
+                err_set(error, EOPNOTSUPP, "this machine has cgroups version 1, which cannot be given to a user");
+        else
+                err_set(error, EOPNOTSUPP, "no cgroups are mounted at " CGROUP_MOUNT);
+        return err_hint(error, "boot with systemd.unified_cgroup_hierarchy=1 (usbox doctor says how), or go on without limits by "
+                               "--best-effort=limits");
+}
+
+char *cgroup_of_self(GError **error) {
+        g_autofree char *text = NULL;
+
+        if (!fd_read_file(AT_FDCWD, "/proc/self/cgroup", FILE_MAX, &text, NULL)) {
+                err_set(error, errno, "read /proc/self/cgroup");
+                return NULL;
+        }
+        char *line = strstr(text, "0::/");
+        if (!line || strstr(line, "/..")) {
+                err_set(error, ENOENT, "/proc/self/cgroup names no cgroup that is in sight");
+                return NULL;
+        }
+        line += strlen("0::");
+        return g_strndup(line, strcspn(line, "\n"));
+}
+
+char **cgroup_words(int dir, const char *file) {
+        g_autofree char *text = NULL;
+
+        if (!fd_read_file(dir, file, FILE_MAX, &text, NULL))
+                return g_new0(char *, 1);
+        return g_strsplit(g_strstrip(text), " ", -1);
+}
+
+/* The controllers that this user's systemd has: of the cgroup above the box's slice. */
+static char *delegated(const ScopeCgroup *c) {
+        _cleanup_close_ int above = openat(c->fd, c->own ? ".." : "../..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        g_auto(GStrv) words = cgroup_words(above, "cgroup.controllers");
+
+        return words[0] && *words[0] ? g_strjoinv(", ", words) : g_strdup("none");
+}
+
+bool cgroup_check_controllers(const ScopeCgroup *c, const GPtrArray *settings, GError **error) {
+        g_auto(GStrv) have = cgroup_words(c->fd, "cgroup.controllers");
+
+        for (guint i = 0; i < settings->len; i++) {
+                g_autofree char *controller = scope_setting_controller(settings->pdata[i]);
+                if (g_strv_contains((const char *const *) have, controller))
+                        continue;
+                g_autofree char *are = delegated(c);
+                err_set(error, EOPNOTSUPP, "the controller %s is not delegated to this user (these are: %s)", controller, are);
+                if (c->own)
+                        return err_hint(error, "whoever made this cgroup must switch it on in cgroup.subtree_control, or go on without by "
+                                               "--best-effort=limits");
+                static const char *const known[] = { "cpu", "cpuset", "io", "memory", "pids", NULL };
+                if (!g_strv_contains(known, controller))
+                        return err_hint(error, "systemd delegates no %s to anyone; go on without by --best-effort=limits", controller);
+                return err_hint(error, "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | "
+                                       "sudo tee /etc/systemd/system/user@.service.d/usbox-delegate.conf && sudo systemctl daemon-reload, then log "
+                                       "out and in");
+        }
+        return true;
+}
+
+static bool make_leaf(const ScopeCgroup *c, const char *leaf, GError **error) {
+        if (mkdirat(c->fd, leaf, 0755) < 0 && errno != EEXIST)
+                return err_set(error, errno, "make the cgroup %s/%s", c->path, leaf);
+        return true;
+}
+
+static bool write_leaf(const ScopeCgroup *c, const char *leaf, const char *file, const char *value, GError **error) {
+        g_autofree char *path = leaf ? g_strconcat(leaf, "/", file, NULL) : g_strdup(file);
+
+        if (fd_write_file(c->fd, path, value))
+                return true;
+        g_autofree char *shown = err_quote(value);
+        return err_set(error, errno, "write '%s' to %s/%s", shown, c->path, path);
+}
+
+bool cgroup_make_leaves(const ScopeCgroup *c, GError **error) {
+        g_auto(GStrv) have = cgroup_words(c->fd, "cgroup.controllers");
+
+        if (!make_leaf(c, SCOPE_LEAF_HELPERS, error) || !make_leaf(c, SCOPE_LEAF_PAYLOAD, error) ||
+            !write_leaf(c, SCOPE_LEAF_HELPERS, "cgroup.procs", "0", error))
+                return false;
+        g_autoptr(GString) wanted = g_string_new(NULL);
+        for (const char *const *name = (const char *const[]){ "memory", "pids", NULL }; *name; name++)
+                if (g_strv_contains((const char *const *) have, *name))
+                        g_string_append_printf(wanted, "%s+%s", wanted->len ? " " : "", *name);
+        if (wanted->len > 0 && !write_leaf(c, NULL, "cgroup.subtree_control", wanted->str, error))
+                return false;
+        /* A box whose command lost one of its processes to the limit is no box to go on with. */
+        return !strstr(wanted->str, "memory") || write_leaf(c, SCOPE_LEAF_PAYLOAD, "memory.oom.group", "1", error);
+}
+
+bool cgroup_apply(const ScopeCgroup *c, const GPtrArray *settings, GError **error) {
+        for (guint i = 0; i < settings->len; i++) {
+                const ScopeSetting *s = settings->pdata[i];
+                if (!write_leaf(c, g_str_has_prefix(s->file, "pids.") ? SCOPE_LEAF_PAYLOAD : NULL, s->file, s->value, error)) {
+                        /* A machine without swap accounting has nothing to forbid. */
+                        if (err_get_errno(error ? *error : NULL) == ENOENT && g_str_equal(s->file, "memory.swap.max")) {
+                                g_clear_error(error);
+                                continue;
+                        }
+                        return false;
+                }
+        }
+        return true;
+}
+
+bool cgroup_join(const ScopeCgroup *c, const char *leaf, pid_t pid, GError **error) {
+        char text[16];
+
+        g_snprintf(text, sizeof text, "%d", (int) pid);
+        return write_leaf(c, leaf, "cgroup.procs", text, error);
+}
+
+/* cgroup.procs of payload/, each process of it. */
+static void kill_one_by_one(const ScopeCgroup *c) {
+        for (int round = 0; round < 100; round++) {
+                g_autofree char *text = NULL;
+                if (!fd_read_file(c->fd, SCOPE_LEAF_PAYLOAD "/cgroup.procs", 16 * FILE_MAX, &text, NULL) || *text == '\0')
+                        return;
+                char *rest = text;
+                for (char *line; (line = strsep(&rest, "\n")) && *line;) {
+                        pid_t pid = (pid_t) g_ascii_strtoll(line, NULL, 10);
+                        if (pid > 1)
+                                (void) kill(pid, SIGKILL);
+                }
+        }
+}
+
+void cgroup_kill_payload(const ScopeCgroup *c) {
+        if (!fd_write_file(c->fd, SCOPE_LEAF_PAYLOAD "/cgroup.kill", "1"))
+                kill_one_by_one(c);
+}
+
+static bool populated(const ScopeCgroup *c) {
+        g_autofree char *text = NULL;
+
+        return fd_read_file(c->fd, "cgroup.events", FILE_MAX, &text, NULL) && strstr(text, "populated 1");
+}
+
+void cgroup_remove(ScopeCgroup *c) {
+        if (!c->own || !c->path)
+                return;
+        g_autofree char *home = g_strconcat(CGROUP_MOUNT, c->home, "/cgroup.procs", NULL);
+        (void) fd_write_file(AT_FDCWD, home, "0");
+        _cleanup_close_ int events = openat(c->fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
+        gint64 end = g_get_monotonic_time() + REMOVE_WAIT_MS * 1000;
+        while (events >= 0 && populated(c) && g_get_monotonic_time() < end) {
+                /* The kernel says POLLPRI when it changes (cgroups(7)); a second look each 20 ms costs less than a missed one. */
+                struct pollfd fd = { .fd = events, .events = POLLPRI };
+                (void) poll(&fd, 1, 20);
+        }
+        g_autofree char *path = g_strconcat(CGROUP_MOUNT, c->path, NULL);
+        for (const char *const *leaf = (const char *const[]){ SCOPE_LEAF_PAYLOAD, SCOPE_LEAF_HELPERS, NULL }; *leaf; leaf++)
+                (void) unlinkat(c->fd, *leaf, AT_REMOVEDIR);
+        if (rmdir(path) < 0 && errno != ENOENT)
+                log_note("%s: %s", path, g_strerror(errno));
+        g_clear_pointer(&c->path, g_free);
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "scope/config.h"
+
+/* cgroup v2 as a file system, below where it is mounted. */
+#define CGROUP_MOUNT "/sys/fs/cgroup"
+
+/* One box's cgroup. */
+typedef struct {
+        char *path; /* from CGROUP_MOUNT on, "/user.slice/..."; NULL: none yet */
+        int fd;     /* the directory */
+        bool own;   /* we made it, and we remove it; else systemd did and does */
+        char *home; /* where we were before (own) */
+} ScopeCgroup;
+
+/* Fails, with a hint, where the machine has no cgroup v2, or hybrid. */
+bool cgroup_check_version(GError **error);
+
+/* The cgroup of this process, from the mount on; the caller's. */
+char *cgroup_of_self(GError **error);
+
+/* Words of a file ("cgroup.controllers"); the caller's, empty where it cannot be read. */
+char **cgroup_words(int dir, const char *file);
+
+/* Every setting's controller must be in the cgroup's cgroup.controllers: else an error that names it, says which are, and what delegates
+ * it (path: where the controllers come from, for the error). */
+bool cgroup_check_controllers(const ScopeCgroup *c, const GPtrArray *settings, GError **error);
+
+/* The leaves, with what is useful in them switched on. We ourselves go to helpers/. */
+bool cgroup_make_leaves(const ScopeCgroup *c, GError **error);
+
+/* Write settings to the cgroup's own files; those of processes (pids.max) to payload/. */
+bool cgroup_apply(const ScopeCgroup *c, const GPtrArray *settings, GError **error);
+
+/* Move a process into a leaf. The errno in the error is EACCES or EPERM where the kernel does not let us take it out of where it is. */
+bool cgroup_join(const ScopeCgroup *c, const char *leaf, pid_t pid, GError **error);
+
+/* Kill all in payload/. Where the kernel cannot (before 5.14), one by one. */
+void cgroup_kill_payload(const ScopeCgroup *c);
+
+/* Remove an own one: first out of it, then wait for what is left in it. */
+void cgroup_remove(ScopeCgroup *c);
+
+/* direct.c: where no systemd is there for this user. Finds a cgroup that we may write below and makes the box's in it. */
+bool direct_make(const ScopeConfig *config, ScopeCgroup *ret, GError **error);

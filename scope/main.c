@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * usbox-scope: the cgroup of one box.
+ *
+ * Role: helper of the launcher. Privileges: the caller's. Threads: one.
+ *
+ * Theory of operation. The launcher is linked statically and speaks no D-Bus; this program does, and is started before everything else of a
+ * box that is to be limited, so that systemd works on the scope while the launcher prepares the rest:
+ *
+ *      SCOPE_CONFIG  the box's id and limits
+ *      SCOPE_MADE    the scope is there, with this process in it, and its leaves payload/ and helpers/
+ *      SCOPE_JOIN    the box's processes so far: helpers and the child, which waits for this before it takes other ids or forks; later
+ *                    what `usbox exec` starts
+ *      SCOPE_JOINED  they are in their leaf; all that they fork is too, and the payload is born in payload/ (clone3, CLONE_INTO_CGROUP)
+ *      SCOPE_UPDATE  (any time later) other limits; SCOPE_UPDATED says how that went
+ *
+ * A process of its own stays in the scope for another reason: systemd takes a scope away as soon as it is empty, and the launcher reads
+ * from it what the box used when all else has ended. The wire's end means that the launcher has done so or is gone: then what is
+ * left in payload/ is killed, and where the cgroup is not systemd's it is removed.
+ *
+ * It reads nothing that comes from the box.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/wire.h"
+#include "scope/leaves.h"
+#include "scope/systemd.h"
+
+#define WIRE_FD_MAX 1024
+#define CHILDREN_MAX 65536
+
+typedef struct {
+        int wire;
+        ScopeConfig *config;
+        ScopeCgroup cgroup;
+        Systemd *systemd; /* until JOINED; what comes later connects anew */
+} Scope;
+
+static bool by_systemd(Scope *s, GError **error) {
+        if (!systemd_start_scope(s->systemd, s->config, &s->cgroup, error))
+                return false;
+        g_autofree char *path = g_strconcat(CGROUP_MOUNT, s->cgroup.path, NULL);
+        s->cgroup.fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return s->cgroup.fd >= 0 ? true : err_set(error, errno, "%s", path);
+}
+
+/* Settings that systemd has no word for are written by us, after it; all of them where there is no systemd. */
+static bool apply(const Scope *s, const GPtrArray *settings, GError **error) {
+        static const char *const systemds[] = { "memory.", "cpu.", "cpuset.", "io.", NULL };
+        g_autoptr(GPtrArray) mine = g_ptr_array_new();
+
+        for (guint i = 0; i < settings->len; i++) {
+                ScopeSetting *setting = settings->pdata[i];
+                bool theirs = false;
+                for (const char *const *prefix = systemds; *prefix && !s->cgroup.own; prefix++)
+                        theirs = theirs || g_str_has_prefix(setting->file, *prefix);
+                if (!theirs)
+                        g_ptr_array_add(mine, setting);
+        }
+        return cgroup_apply(&s->cgroup, mine, error);
+}
+
+static bool make(Scope *s, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+
+        if (!wire_expect(s->wire, "launcher", WIRE_SCOPE_CONFIG, &m, error) || !(s->config = scope_config_parse(m.body, error)))
+                return false;
+        log_init("usbox-scope", s->config->verbose);
+        if (*s->config->runtime_dir)
+                g_setenv("XDG_RUNTIME_DIR", s->config->runtime_dir, TRUE);
+        if (!cgroup_check_version(error))
+                return false;
+        s->systemd = systemd_open(error);
+        if (!(s->systemd ? by_systemd(s, error) : direct_make(s->config, &s->cgroup, error)))
+                return false;
+        log_step("cgroup %s", s->cgroup.path);
+        if (!cgroup_check_controllers(&s->cgroup, s->config->settings, error) || !cgroup_make_leaves(&s->cgroup, error) ||
+            !apply(s, s->config->settings, error))
+                return false;
+        g_autofree char *path = g_strconcat(CGROUP_MOUNT, s->cgroup.path, NULL);
+        return wire_send(s->wire, WIRE_SCOPE_MADE, g_variant_new("(s)", path), &s->cgroup.fd, 1, error);
+}
+
+static bool has_pid(const GArray *pids, pid_t pid) {
+        for (guint i = 0; i < pids->len; i++)
+                if (g_array_index(pids, pid_t, i) == pid)
+                        return true;
+        return false;
+}
+
+/* What they have forked so far, of those that are not in the list yet. Helpers that have threads by now there are none. */
+static void add_children(GArray *pids) {
+        for (guint i = 0; i < pids->len; i++) {
+                int pid = (int) g_array_index(pids, pid_t, i);
+                g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/children", pid, pid);
+                g_autofree char *text = NULL;
+                if (!fd_read_file(AT_FDCWD, path, CHILDREN_MAX, &text, NULL)) {
+                        log_step("%s: %s", path, g_strerror(errno));
+                        continue;
+                }
+                g_auto(GStrv) words = g_strsplit(g_strstrip(text), " ", -1);
+                for (char **word = words; *word; word++) {
+                        pid_t child = (pid_t) g_ascii_strtoll(*word, NULL, 10);
+                        if (child > 0 && !has_pid(pids, child))
+                                g_array_append_val(pids, child);
+                }
+        }
+}
+
+/* By us, or where the kernel forbids us that by systemd, in one call. One that has ended is the launcher's to notice. */
+static bool join_all(Scope *s, const char *leaf, const pid_t *pids, size_t n, GError **error) {
+        g_autoptr(GArray) foreign = g_array_new(FALSE, FALSE, sizeof(pid_t));
+
+        for (size_t i = 0; i < n; i++) {
+                g_autoptr(GError) failure = NULL;
+                if (cgroup_join(&s->cgroup, leaf, pids[i], &failure))
+                        continue;
+                int errnum = err_get_errno(failure);
+                if (!s->cgroup.own && (errnum == EACCES || errnum == EPERM))
+                        g_array_append_val(foreign, pids[i]);
+                else if (errnum != ESRCH) {
+                        g_propagate_error(error, g_steal_pointer(&failure));
+                        return false;
+                }
+        }
+        if (foreign->len == 0)
+                return true;
+        if (!s->systemd && !(s->systemd = systemd_open(error)))
+                return err_set(error, ENOENT, "this user's systemd does not answer");
+        return systemd_attach(s->systemd, s->config->id, leaf, (const pid_t *) (void *) foreign->data, foreign->len, error);
+}
+
+/* With their children; looked for once more when they are in: what they fork from then on is in, too. */
+static bool join(Scope *s, const WireMessage *m, GError **error) {
+        g_autoptr(GArray) pids = g_array_new(FALSE, FALSE, sizeof(pid_t));
+        g_autoptr(GVariant) list = g_variant_get_child_value(m->body, 1);
+        GVariantIter iter;
+        const char *leaf;
+        guint32 pid;
+
+        g_variant_get_child(m->body, 0, "&s", &leaf);
+        if (!g_str_equal(leaf, SCOPE_LEAF_HELPERS) && !g_str_equal(leaf, SCOPE_LEAF_PAYLOAD))
+                return err_set(error, EINVAL, "no such leaf");
+        g_variant_iter_init(&iter, list);
+        while (g_variant_iter_next(&iter, "u", &pid)) {
+                pid_t p = (pid_t) pid;
+                g_array_append_val(pids, p);
+        }
+        add_children(pids);
+        for (guint done = 0; done < pids->len;) {
+                guint n = pids->len - done;
+                if (!join_all(s, leaf, (const pid_t *) (void *) pids->data + done, n, error))
+                        return false;
+                done += n;
+                add_children(pids);
+        }
+        return true;
+}
+
+static bool change(Scope *s, const ScopeConfig *update, GError **error) {
+        if (!cgroup_check_controllers(&s->cgroup, update->settings, error))
+                return false;
+        if (!s->cgroup.own) {
+                g_autoptr(Systemd) systemd = systemd_open(error);
+                if (!systemd)
+                        return err_set(error, ENOENT, "this user's systemd does not answer");
+                if (!systemd_update(systemd, s->config->id, update->settings, update->properties, error))
+                        return false;
+        } else if (update->properties->len > 0) {
+                return err_set(error, EOPNOTSUPP, "--property is for systemd, and this box's cgroup is not systemd's");
+        }
+        return apply(s, update->settings, error);
+}
+
+/* Whether something failed is the asker's to know, and no reason for us to end the box. */
+static bool answer(const Scope *s, WireType type, const GError *failure, GError **error) {
+        const char *hint = failure ? err_get_hint(failure) : NULL;
+
+        return wire_send(s->wire, type, g_variant_new("(iss)", err_get_errno(failure), failure ? failure->message : "", hint ? hint : ""), NULL, 0, error);
+}
+
+static bool on_join(Scope *s, const WireMessage *m, GError **error) {
+        g_autoptr(GError) failure = NULL;
+
+        (void) join(s, m, &failure);
+        g_clear_pointer(&s->systemd, systemd_free);
+        return answer(s, WIRE_SCOPE_JOINED, failure, error);
+}
+
+static bool on_update(Scope *s, const WireMessage *m, GError **error) {
+        g_autoptr(GError) failure = NULL;
+        g_autoptr(ScopeConfig) wanted = scope_update_parse(m->body, &failure);
+
+        if (wanted)
+                (void) change(s, wanted, &failure);
+        return answer(s, WIRE_SCOPE_UPDATED, failure, error);
+}
+
+static bool serve(Scope *s, GError **error) {
+        for (;;) {
+                g_auto(WireMessage) m = { 0 };
+                int r = wire_receive(s->wire, &m, error);
+                if (r <= 0)
+                        return r == 0;
+                bool ok = m.type == WIRE_SCOPE_JOIN     ? on_join(s, &m, error)
+                          : m.type == WIRE_SCOPE_UPDATE ? on_update(s, &m, error)
+                                                        : err_set(error, EPROTO, "the launcher said %s", wire_type_name(m.type));
+                if (!ok)
+                        return false;
+        }
+}
+
+static void end(Scope *s) {
+        if (s->cgroup.fd >= 0)
+                cgroup_kill_payload(&s->cgroup);
+        cgroup_remove(&s->cgroup);
+        fd_closep(&s->cgroup.fd);
+        g_clear_pointer(&s->cgroup.path, g_free);
+        g_clear_pointer(&s->cgroup.home, g_free);
+        g_clear_pointer(&s->systemd, systemd_free);
+        g_clear_pointer(&s->config, scope_config_free);
+}
+
+int main(int argc, char **argv) {
+        Scope s = { .wire = -1, .cgroup.fd = -1 };
+        g_autoptr(GError) error = NULL;
+        guint64 fd;
+
+        log_init("usbox-scope", false);
+        if (argc == 3 && g_str_equal(argv[1], "--wire") && g_ascii_string_to_unsigned(argv[2], 10, 3, WIRE_FD_MAX, &fd, NULL))
+                s.wire = (int) fd;
+        else {
+                log_note("this program is started by usbox; its option is --wire FD");
+                return EXIT_FAILURE;
+        }
+        (void) signal(SIGPIPE, SIG_IGN);
+        /* ^C is the launcher's to hear. */
+        (void) signal(SIGINT, SIG_IGN);
+        (void) signal(SIGQUIT, SIG_IGN);
+        (void) signal(SIGHUP, SIG_IGN);
+        (void) signal(SIGTERM, SIG_IGN);
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+                err_set(&error, errno, "no_new_privs");
+        bool ok = !error && make(&s, &error) && serve(&s, &error);
+        if (!ok)
+                wire_send_error(s.wire, error);
+        end(&s);
+        return ok ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * usbox update: other limits for a box that runs.
+ *
+ * Role: verb. Privileges: the caller's. Threads: one. The values are read as run reads them; the box's launcher has usbox-scope set them.
+ */
+#include "base/error.h"
+#include "cmd-verbs.h"
+#include "control-client.h"
+#include "scope/config.h"
+
+const VerbOption update_options[] = {
+        { .name = "memory", .short_name = 'm', .arg = "SIZE", .help = "at most so much memory" },
+        { .name = "memory-high", .arg = "SIZE", .help = "beyond so much it is slowed down" },
+        { .name = "memory-low", .arg = "SIZE", .help = "so much is taken away from it last" },
+        { .name = "memory-min", .arg = "SIZE", .help = "so much is never taken away from it" },
+        { .name = "memory-swap", .arg = "SIZE", .help = "memory and swap together" },
+        { .name = "cpus", .arg = "N", .help = "at most so many processors' time" },
+        { .name = "cpu-weight", .arg = "N", .help = "share of the processors when they are short" },
+        { .name = "cpuset-cpus", .arg = "LIST", .help = "these processors alone" },
+        { .name = "cpuset-mems", .arg = "LIST", .help = "memory of these NUMA nodes alone" },
+        { .name = "pids-limit", .arg = "N", .help = "at most so many processes and threads" },
+        { .name = "io-weight", .arg = "N", .help = "share of the disks when they are busy" },
+        { .name = "io-max", .arg = "DEVICE:KEY=N[,...]", .complete = COMPLETE_FILE, .help = "a disk's limits" },
+        { .name = "hugetlb", .arg = "PAGESIZE=SIZE", .help = "at most so much memory in huge pages" },
+        { .name = "property", .arg = "NAME=VALUE", .help = "a property of the box's systemd scope" },
+        { 0 },
+};
+
+static bool take_options(const VerbArgs *args, Spec *draft, GError **error) {
+        for (guint i = 0; i < args->names->len; i++) {
+                const Option *option = option_find(args->names->pdata[i]);
+                g_assert(option); /* each row above has one of run's */
+                if (!option_apply(option, draft, (const char *const[]){ args->values->pdata[i], NULL }, error))
+                        return false;
+        }
+        if (!limits_check(draft, error))
+                return false;
+        if (limits_wanted(&draft->limits))
+                return true;
+        err_usage(error, "update: no limit is given");
+        return err_hint(error, "usbox help update");
+}
+
+int cmd_update(int argc, char **argv, GError **error) {
+        g_auto(VerbArgs) args = { 0 };
+
+        if (!verb_args_parse(&args, "update", update_options, VERB_MIXED, argc, argv, error) ||
+            !verb_args_count(&args, "update", 1, G_MAXUINT, error))
+                return -1;
+        g_autoptr(Spec) spec = spec_new(error);
+        if (!spec)
+                return -1;
+        if (!take_options(&args, spec, error)) {
+                err_step(error, "options");
+                return -1;
+        }
+        for (guint i = 0; i < verb_args_n_words(&args); i++) {
+                g_autoptr(BoxInfo) box = registry_find_running(&spec->caller, verb_args_word(&args, i), error);
+                if (!box || !control_do(box, WIRE_CTL_UPDATE, scope_update_pack(spec->limits.settings, spec->limits.properties), error))
+                        return -1;
+        }
+        return 0;
+}

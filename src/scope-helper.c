@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The launcher's side of usbox-scope.
+ *
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: steps 3 (started first of all), 4 (joined, before the child takes ids) and 11.
+ */
+#include <fcntl.h>
+#include <poll.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/proc.h"
+#include "scope-helper.h"
+#include "scope/config.h"
+
+/* Its end is an rmdir away; where the machine hardly runs, nothing depends on it. */
+#define END_MS 10000
+
+static const HelperKind kind = { .program = "usbox-scope", .step = "limits", .lost = "limits" };
+
+bool scope_helper_start(const Spec *spec, const char *id, ScopeHelper *ret, GError **error) {
+        char *const argv[] = { (char *) "usbox-scope", (char *) "--wire", (char *) "3", NULL };
+        const char *runtime_dir = g_getenv("XDG_RUNTIME_DIR");
+        ScopeConfig config = { .id = (char *) id,
+                               .settings = spec->limits.settings,
+                               .properties = spec->limits.properties,
+                               .runtime_dir = (char *) (runtime_dir ? runtime_dir : ""),
+                               .verbose = spec->box.verbose };
+
+        *ret = SCOPE_HELPER_NONE;
+        return helper_start(&ret->helper, &kind, argv, NULL, 0, error) &&
+               helper_send(&ret->helper, WIRE_SCOPE_CONFIG, scope_config_pack(&config), NULL, 0, error);
+}
+
+bool scope_helper_made(ScopeHelper *h, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+        const char *path;
+
+        if (!helper_receive(&h->helper, WIRE_SCOPE_MADE, &m, error))
+                return false;
+        g_variant_get(m.body, "(&s)", &path);
+        h->cgroup = cgroup_new_take(wire_message_take_fd(&m, 0), path);
+        h->payload_fd = cgroup_open_payload(h->cgroup, error);
+        log_step("cgroup made");
+        return h->payload_fd >= 0 ? true : err_step(error, kind.step);
+}
+
+bool scope_helper_join(ScopeHelper *h, const char *leaf, const pid_t *pids, size_t n, GError **error) {
+        GVariantBuilder builder;
+
+        g_variant_builder_init(&builder, G_VARIANT_TYPE("au"));
+        for (size_t i = 0; i < n; i++)
+                if (pids[i] > 0)
+                        g_variant_builder_add(&builder, "u", (guint32) pids[i]);
+        return helper_send(&h->helper, WIRE_SCOPE_JOIN, g_variant_new("(sau)", leaf, &builder), NULL, 0, error);
+}
+
+/* (iss): how it went. */
+static bool answer_of(const WireMessage *m, GError **error) {
+        const char *message, *hint;
+        int errnum;
+
+        g_variant_get(m->body, "(i&s&s)", &errnum, &message, &hint);
+        if (*message == '\0')
+                return true;
+        err_set(error, 0, "%s", message);
+        if (error && *error)
+                err_set_errno(*error, errnum);
+        if (*hint)
+                err_hint(error, "%s", hint);
+        return err_step(error, kind.step);
+}
+
+bool scope_helper_joined(ScopeHelper *h, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+
+        return helper_receive(&h->helper, WIRE_SCOPE_JOINED, &m, error) && answer_of(&m, error);
+}
+
+bool scope_helper_update(ScopeHelper *h, GVariant *limits, GError **error) {
+        if (h->helper.pid == 0) {
+                err_set(error, EOPNOTSUPP, "the box has no cgroup of its own");
+                err_hint(error, "it gets one where it is started with a limit, such as --pids-limit unlimited");
+                return err_step(error, kind.step);
+        }
+        if (h->updating) {
+                err_set(error, EBUSY, "another update is on its way");
+                return err_step(error, kind.step);
+        }
+        h->updating = helper_send(&h->helper, WIRE_SCOPE_UPDATE, limits, NULL, 0, error);
+        return h->updating;
+}
+
+bool scope_helper_dispatch(ScopeHelper *h, bool *ret_updated, GError **ret_answer, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+
+        *ret_updated = false;
+        if (!helper_receive(&h->helper, WIRE_SCOPE_UPDATED, &m, error))
+                return false;
+        *ret_updated = h->updating;
+        h->updating = false;
+        (void) answer_of(&m, ret_answer);
+        return true;
+}
+
+void scope_helper_finish(ScopeHelper *h) {
+        struct pollfd fd = { .fd = h->helper.pidfd, .events = POLLIN };
+
+        if (h->helper.pid == 0)
+                return;
+        fd_closep(&h->helper.wire);
+        if (TEMP_FAILURE_RETRY(poll(&fd, 1, END_MS)) > 0) {
+                (void) proc_wait(h->helper.pid, NULL);
+                h->helper.pid = 0;
+        }
+}
+
+void scope_helper_clear(ScopeHelper *h) {
+        fd_closep(&h->payload_fd);
+        g_clear_pointer(&h->cgroup, cgroup_free);
+        helper_clear(&h->helper);
+}

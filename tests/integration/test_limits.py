@@ -1,0 +1,421 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Limits by cgroup, each shown to bite: by what the kernel counts and by what the command feels. As dev, in the machine of tests/vm (or on any with
+cgroup v2 and a systemd for the user: USBOX_TEST_LIMITS=1)."""
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import assert_refused, wait_until
+
+pytestmark = pytest.mark.limits
+
+# Neither root nor network cost time where a limit is what is looked at.
+BARE = ("--overlay=none", "--network=none")
+CGROUP = pathlib.Path("/sys/fs/cgroup")
+USER = CGROUP / f"user.slice/user-{os.getuid()}.slice/user@{os.getuid()}.service"
+SLICE = USER / "usbox.slice"
+
+
+def systemctl(*argv):
+    env = {**os.environ, "XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}"}
+    return subprocess.run(["systemctl", "--user", *argv], env=env, check=True, capture_output=True, text=True).stdout
+
+
+def scopes():
+    return sorted(p.name for p in SLICE.glob("usbox-*.scope")) if SLICE.is_dir() else []
+
+
+def nothing_left():
+    """No scope, no slice, neither as units nor as directories."""
+    return not SLICE.exists() and "usbox" not in systemctl("list-units", "--all", "--plain", "--no-legend", "*.scope", "usbox.slice")
+
+
+@pytest.fixture(autouse=True)
+def no_scope_left(box):
+    yield
+    assert wait_until(nothing_left, 10), (scopes(), systemctl("list-units", "--all", "--plain", "--no-legend", "usbox*"))
+
+
+def number(path):
+    return int(pathlib.Path(path).read_text(encoding="ascii"))
+
+
+HOG = "head -c 600M /dev/zero | tail"  # tail keeps what has no line end
+
+
+def test_memory(box):
+    """Killed at the limit and not above, though the machine has swap for all of it; said in a line and on the status descriptor."""
+    assert "Swap" in open("/proc/meminfo", encoding="ascii").read()
+    assert not re.search(r"SwapTotal:\s+0 kB", open("/proc/meminfo", encoding="ascii").read())
+    read, write = os.pipe()
+    result = box.run("--rm", *BARE, "--memory", "48M", "--status-fd", str(write), "--", "sh", "-c",
+                     f"cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory.swap.max; {HOG}; echo survived", pass_fds=[write], timeout=240)
+    os.close(write)
+    with os.fdopen(read, encoding="utf-8") as events:
+        last = json.loads(events.read().splitlines()[-1])
+    assert result.rc == 137 and result.out.split() == [str(48 << 20), "0"], result
+    assert re.search(r"^usbox: out of memory: 48 MiB limit, peak 4[0-8](\.\d)? MiB, \d+ kills?$", result.err, re.M), result
+    assert last["event"] == "exited" and last["oom"] is True and last["status"] == 137, last
+    assert (40 << 20) < last["limits"]["memory_peak"] <= (48 << 20), last
+
+
+def test_memory_files(box):
+    result = box.sh("cd /sys/fs/cgroup; cat memory.high memory.low memory.min memory.swap.max", *BARE, "--memory", "256M", "--memory-high", "200M",
+                    "--memory-low", "32M", "--memory-min", "16M", "--memory-swap", "300M")
+    assert result.lines() == [str(n << 20) for n in (200, 32, 16, 44)]
+    result = box.sh("cd /sys/fs/cgroup; cat memory.high pids.max", *BARE, "--property", "MemoryHigh=1.5G", "--property", "TasksMax=77")
+    assert result.lines() == [str(3 << 29), "77"]
+
+
+BUSY = """
+import os, time
+def used():
+    return int(open('/sys/fs/cgroup/cpu.stat').readline().split()[1]) / 1e6
+t, u = time.monotonic(), used()
+while time.monotonic() - t < %d:
+    for _ in range(10000): pass
+print((used() - u) / (time.monotonic() - t))
+"""
+
+
+def test_cpus(box):
+    result = box.python(BUSY % 5, *BARE, "--cpus", "0.5")
+    assert 0.45 < float(result.ok().out) < 0.55, result
+    assert re.search(r"^usbox: throttled: limit 0.5 CPUs, in \d+ of \d+ periods, waited \d+\.\d s$", result.err, re.M), result
+
+
+def usage(scope):
+    return int((scope / "cpu.stat").read_text(encoding="ascii").split()[1])
+
+
+def test_cpu_weight(box):
+    """Two on one processor, three to one: both looked at over the same time."""
+    boxes = [box.popen("run", "--rm", *BARE, "--cpu-weight", w, "--cpuset-cpus", "1", "--", "sh", "-c", "while :; do :; done") for w in ("100", "300")]
+    assert wait_until(lambda: len(scopes()) == 2 and all(usage(SLICE / s) > 200000 for s in scopes()), 30)
+    weights = {int((SLICE / s / "cpu.weight").read_text(encoding="ascii")): SLICE / s for s in scopes()}
+    for _ in range(4):  # a machine whose processors are taken away from it for a while measures that
+        before = {w: usage(s) for w, s in weights.items()}
+        time.sleep(5)
+        used = {w: usage(s) - before[w] for w, s in weights.items()}
+        if fair := 3 * 0.85 < used[300] / used[100] < 3 * 1.15:
+            break
+    for b in boxes:
+        b.send_signal(signal.SIGTERM)
+        b.communicate(timeout=60)
+    assert fair, used
+
+
+def test_cpuset(box):
+    result = box.python("import os; print(sorted(os.sched_getaffinity(0))); print(open('/sys/fs/cgroup/cpuset.mems.effective').read().strip())",
+                        *BARE, "--cpuset-cpus", "1", "--cpuset-mems", "0")
+    assert result.lines() == ["[1]", "0"]
+
+
+FORKS = """
+import os, time, sys
+n = 0
+try:
+    while n < 500:
+        if os.fork() == 0:
+            time.sleep(60); os._exit(0)
+        n += 1
+except BlockingIOError:
+    pass
+print(n); sys.stdout.flush(); os._exit(3)
+"""
+
+
+def test_pids(box):
+    """The command's own number, whatever the helpers have; others go on."""
+    bomb = box.popen("run", "--rm", "--pids-limit", "40", "--", "sh", "-c", "bomb() { bomb | bomb & }; bomb; sleep 60")
+    assert wait_until(lambda: any(number(p) == 40 for p in SLICE.glob("*/payload/pids.current")), 30)
+    assert subprocess.run(["true"], check=True).returncode == 0
+    bomb.send_signal(signal.SIGKILL)
+    bomb.communicate()
+    result = box.python(FORKS, "--pids-limit", "40")
+    assert result.rc == 3 and int(result.out) == 39, result
+    assert "usbox: out of processes: limit 40, refused 1 time\n" in result.err, result
+
+
+def test_io(box):
+    """Bytes a second, of the disk that a directory lies on."""
+    data = box.dir / "data"
+    data.mkdir()
+    script = "dd if=/dev/zero of=data/f bs=256k count=40 oflag=direct 2>&1"
+    start = time.monotonic()
+    box.sh(script, *BARE, "--rw", data).ok()
+    free = time.monotonic() - start
+    result = box.python("import subprocess, time; t = time.monotonic(); subprocess.run(['sh', '-c', %r], check=True); print(time.monotonic() - t)" % script,
+                        *BARE, "--rw", data, "--io-max", f"{data}:wbps=2M", "--io-weight", "50")
+    took = float(result.lines()[-1])
+    assert free < 4 and 5 * 0.8 < took < 5 * 1.2, (free, took, result)
+
+
+def test_helpers_are_counted(box):
+    """What usbox-fs and usbox-net do for the command is in the box's numbers: files, and a flood."""
+    script = r"""
+import os, socket, time
+def used(leaf): return int(open('/sys/fs/cgroup/%scpu.stat' % leaf).readline().split()[1])
+before = used('helpers/')
+for _ in range(3):
+    for d, _, names in os.walk('/usr/lib/python3'):
+        for n in names:
+            try: open(os.path.join(d, n), 'rb').read()
+            except OSError: pass
+files = used('helpers/') - before
+before = used('helpers/')
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+t = time.monotonic()
+while time.monotonic() - t < 3:
+    try: s.sendto(b'x' * 1000, ('192.0.2.1', 9))
+    except OSError: pass
+time.sleep(0.5)
+print(files, used('helpers/') - before, used(''), used('payload/') + used('helpers/'))
+"""
+    files, flood, whole, parts = map(int, box.python(script, "--pids-limit", "100", timeout=120).ok().out.split())
+    assert files > 10000 and flood > 100000 and abs(whole - parts) < whole / 4, (files, flood, whole, parts)
+
+
+WRITES = r"""
+import os
+ok = []
+for top, dirs, names in os.walk('/sys/fs/cgroup'):
+    for n in names:
+        for text in ('max', '1', '0', '+memory'):
+            try:
+                with open(os.path.join(top, n), 'w') as f: f.write(text)
+                ok.append(os.path.join(top, n))
+            except OSError: pass
+    try: os.mkdir(os.path.join(top, 'mine')); ok.append(top + '/mine')
+    except OSError: pass
+print(open('/proc/self/cgroup').read().strip(), open('/sys/fs/cgroup/memory.max').read().strip(), len(ok), ok[:5])
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--user", "root"), ("--nested",)], ids=["plain", "root", "nested"])
+def test_not_to_be_raised(box, options):
+    """The command sees its own cgroup as the root, and can write nothing of it."""
+    assert box.python(WRITES, *BARE, "--memory", "100M", *options).lines() == [f"0::/ {100 << 20} 0 []"]
+
+
+def test_not_to_be_raised_by_a_mount(box):
+    """With namespaces of its own the command can mount cgroup2 anew: of its own part, where the limit and what is above are not."""
+    script = r"""
+set -u
+mkdir -p /tmp/c && mount -t cgroup2 none /tmp/c || { echo no mount; exit 0; }
+for f in /tmp/c/memory.max /tmp/c/pids.max /tmp/c/memory.oom.group /tmp/c/cgroup.freeze; do
+    echo max >$f 2>/dev/null && echo wrote $f
+done
+ls /tmp/c | grep -x -e helpers -e payload
+cat /tmp/c/pids.max
+python3 -c "$FORKS"
+"""
+    result = box.run("--rm", *BARE, "--nested", "--memory", "100M", "--pids-limit", "30", "--env", f"FORKS={FORKS}", "--", "unshare", "-Urm", "-C",
+                     "sh", "-c", script)
+    lines = result.out.splitlines()
+    assert lines == ["no mount"] or (lines[0] == "30" and len(lines) == 2 and int(lines[1]) < 30), result
+
+
+def test_ends_with_the_launcher(box):
+    """Killed, it leaves no process and no scope; also without a pid namespace whose end would be theirs."""
+    for options in ((), ("--pid=host",)):
+        mark = f"3{os.getpid()}"
+        run = box.popen("run", "--rm", *BARE, *options, "--memory", "200M", "--", "sh", "-c", f"setsid sleep {mark} & sleep {mark}")
+        assert wait_until(lambda: len(find(f"sleep {mark}")) >= 2, 20)
+        run.kill()
+        run.communicate()
+        assert wait_until(lambda: not find(f"sleep {mark}") and nothing_left(), 20), (find(f"sleep {mark}"), scopes())
+    box.sh("true", *BARE).ok()  # which removes what they left in the runtime directory
+
+
+def find(line):
+    found = []
+    for p in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if line in p.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"):
+                found.append(int(p.parent.name))
+        except OSError:
+            pass
+    return found
+
+
+def test_timeout_ends_all(box):
+    mark = f"4{os.getpid()}"
+    result = box.sh(f"setsid sleep {mark} & sleep {mark}", *BARE, "--memory", "200M", "--timeout", "2s")
+    assert result.rc == 124 and not find(f"sleep {mark}"), result
+
+
+def test_survives_systemd(box):
+    """systemd starts itself anew: boxes go on, with their limits."""
+    run = box.popen("run", "--rm", *BARE, "--memory", "100M", "--", "sh", "-c", "read line; cat /sys/fs/cgroup/memory.max", stdin=subprocess.PIPE)
+    assert wait_until(lambda: len(scopes()) == 1, 20)
+    systemctl("daemon-reexec")
+    systemctl("daemon-reload")
+    out, err = run.communicate(b"go\n", timeout=60)
+    assert run.returncode == 0 and out.split() == [str(100 << 20).encode()], (out, err)
+
+
+def test_without_limits_no_scope(box):
+    assert box.sh("sleep 0.5; cat /proc/self/cgroup", *BARE).ok() and not SLICE.exists()
+
+
+def test_terminal(box):
+    with box.pty("run", "--rm", *BARE, "--memory", "100M", "--", "sh", "-c", "cat /proc/self/cgroup; tty") as pty:
+        assert pty.wait(120) == 0, pty.seen
+        assert pty.seen.split()[:2] == [b"0::/", b"/dev/pts/0"], pty.seen
+
+
+def test_not_delegated(box):
+    """Named, with what is there."""
+    result = box.run("--rm", *BARE, "--hugetlb", "2M=64M", "--", "true")
+    assert_refused(result, "limits", "hugetlb", "not delegated", "memory, pids")
+    result = box.run("--rm", *BARE, "--hugetlb", "2M=64M", "--best-effort=limits", "--", "echo", "on")
+    assert result.rc == 0 and result.out == "on\n" and "usbox: without limits: " in result.err, result
+
+
+def without_systemd(*argv):
+    """A command that sees no runtime directory: as where no systemd runs for the user."""
+    if not shutil.which("bwrap"):
+        pytest.fail("bwrap is to be in the machine")
+    return ["bwrap", "--dev-bind", "/", "/", "--tmpfs", "/run/user", "--", *argv]
+
+
+def test_no_systemd(box):
+    argv = without_systemd(os.environ["USBOX"], "run", "--rm", *BARE, "--memory", "100M")
+    def run(*more):
+        return subprocess.run([*argv, *more], env=box.env, cwd=box.dir, capture_output=True, text=True, timeout=120)
+    result = run("--", "true")
+    assert result.returncode == 125 and "no systemd runs for this user" in result.stderr and "hint: " in result.stderr, result
+    result = run("--best-effort=limits", "--", "echo", "on")
+    assert result.returncode == 0 and result.stdout == "on\n" and "usbox: without limits: " in result.stderr, result
+
+
+def test_cgroup_of_ones_own(box):
+    """No systemd to be asked, but a cgroup that was handed over, as in a container."""
+    usbox = " ".join(without_systemd(os.environ["USBOX"], "run", "--rm", *BARE, "--memory", "100M", "--pids-limit", "50"))
+    script = f"""
+set -e
+own=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)
+{usbox} -- true 2>&1 | grep -q 'is writable, but has processes of its own'
+mkdir $own/main && echo $$ >$own/main/cgroup.procs
+{usbox} -- sh -c 'cat /proc/self/cgroup /sys/fs/cgroup/memory.max /sys/fs/cgroup/payload/pids.max'
+{usbox} -- sh -c '{HOG}' || echo $?
+ls -d $own/*/
+"""
+    env = {**box.env, "XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}"}
+    result = subprocess.run(["systemd-run", "--user", "--scope", "--quiet", "--collect", "-p", "Delegate=yes", "sh", "-c", script], env=env, cwd=box.dir,
+                            capture_output=True, text=True, timeout=300)
+    lines = result.stdout.splitlines()
+    assert lines[:4] == ["0::/", str(100 << 20), "50", "137"] and len(lines) == 5 and lines[4].endswith("/main/"), result
+    assert "out of memory: 100 MiB limit" in result.stderr, result
+
+
+def test_two_hundred(box):
+    """Started and ended, many at a time: no scope, no slice, no directory is left (no_scope_left looks)."""
+    running, ended = [], 0
+    for _ in range(200):
+        running.append(box.popen("run", "--rm", *BARE, "--memory", "64M", "--", "true"))
+        if len(running) == 8:
+            running, ended = await_all(running, ended)
+    running, ended = await_all(running, ended)
+    assert ended == 200
+
+
+def await_all(running, ended):
+    for run in running:
+        out, err = run.communicate(timeout=180)
+        assert run.returncode == 0, (out, err)
+    return [], ended + len(running)
+
+
+@pytest.fixture
+def running(box):
+    """A box that is limited and waits for a line."""
+    run = box.popen("run", "--name", "limited", "--rw", box.dir, "--pids-limit", "60", "--memory", "200M", "--", "/usr/bin/python3", "-u", "-c", TICKS)
+    assert wait_until(lambda: box.usbox("ps", "-q").out == "limited\n" and (box.dir / "ticks").exists(), 30)
+    yield run
+    box.usbox("kill", "-s", "KILL", "limited")
+    run.communicate(timeout=60)
+    box.usbox("rm", "-f", "limited")
+
+
+TICKS = """
+import os, subprocess, threading, time
+child = subprocess.Popen(['sleep', '1000'])
+n = 0
+while True:
+    n += 1
+    with open('ticks', 'w') as f: f.write(str(n))
+    time.sleep(0.02)
+"""
+
+
+def one(box, *argv):
+    return json.loads(box.usbox(*argv, "--json").ok().out)[0]
+
+
+def test_stats_and_top(box, running):
+    scope = SLICE / scopes()[0]
+    stats = one(box, "stats", "limited")
+    assert stats["name"] == "limited" and stats["memory_max"] == 200 << 20 and stats["pids_max"] == 60 and stats["pids"] == 2, stats
+    assert 0 < stats["memory"] <= stats["memory_peak"] <= 200 << 20 and stats["cpu_us"] <= usage(scope) and not stats["paused"], stats
+    assert stats["pressure"]["cpu"]["some"] >= 0 and stats["net_sent"] >= 0 and stats["swap"] == 0 and stats["oom_kills"] == 0, stats
+    assert one(box, "stats")["id"] == stats["id"]
+    table = box.usbox("stats", "limited").lines()
+    assert table[0].split()[:3] == ["BOX", "CPU", "WAITED"] and table[1].startswith("limited ") and "200 MiB" in table[1], table
+    top = json.loads(box.usbox("top", "limited", "--json").ok().out)
+    assert {p["pid"] for p in top} == {int(p) for p in (scope / "payload/cgroup.procs").read_text(encoding="ascii").split()}
+    sleeper = [p for p in top if p["command"] == "sleep 1000"][0]
+    assert 1 < sleeper["box_pid"] < 100 and sleeper["uid"] == sleeper["box_uid"] == os.getuid() and sleeper["memory"] > 0, sleeper
+    assert "sleep 1000" in box.usbox("top", "limited").ok().out
+
+
+def test_pause(box, running):
+    """All of it stops at once, and goes on."""
+    def ticks():
+        return (box.dir / "ticks").read_text(encoding="ascii")
+    start = time.monotonic()
+    box.usbox("pause", "limited").ok()
+    took = time.monotonic() - start
+    seen = ticks()
+    time.sleep(0.5)
+    assert ticks() == seen and one(box, "stats", "limited")["paused"], took
+    box.usbox("unpause", "limited").ok()
+    assert wait_until(lambda: ticks() != seen, 10) and not one(box, "stats", "limited")["paused"]
+
+
+def test_update(box, running):
+    scope = SLICE / scopes()[0]
+    box.usbox("update", "limited", "--memory", "300M", "--cpus", "1.5", "--pids-limit", "70").ok()
+    assert number(scope / "memory.max") == 300 << 20 and number(scope / "payload/pids.max") == 70
+    assert (scope / "cpu.max").read_text(encoding="ascii") == "150000 100000\n"
+    assert_refused(box.usbox("update", "limited", "--hugetlb", "2M=2M"), "hugetlb", "not delegated")
+    assert_refused(box.usbox("update", "limited"), "no limit is given")
+    assert number(scope / "memory.max") == 300 << 20
+
+
+def test_verbs_want_a_cgroup(box):
+    run = box.popen("run", "--name", "free", *BARE, "--", "sleep", "1000")
+    assert wait_until(lambda: box.usbox("ps", "-q").out == "free\n", 30)
+    for argv in (("stats", "free"), ("top", "free"), ("pause", "free"), ("update", "free", "--memory", "1G")):
+        assert_refused(box.usbox(*argv), "no cgroup of its own", "--pids-limit unlimited")
+    assert box.usbox("stats").ok().out.count("\n") == 1
+    box.usbox("kill", "-s", "KILL", "free").ok()
+    run.communicate(timeout=60)
+    box.usbox("rm", "-f", "free")
+
+
+def test_exec(box, running):
+    """Another command is under the same limits, and starts in them."""
+    result = box.usbox("exec", "limited", "--", "cat", "/proc/self/cgroup", "/sys/fs/cgroup/memory.max", "/proc/self/oom_score_adj")
+    cgroup, limit, score = result.lines()
+    assert (cgroup, limit) == ("0::/", str(200 << 20)) and int(score) >= 500, result
+    forks = box.usbox("exec", "limited", "--", "/usr/bin/python3", "-c", FORKS)
+    assert forks.rc == 3 and int(forks.out) == 60 - 2 - 1, forks
