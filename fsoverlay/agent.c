@@ -31,6 +31,7 @@
 #include "base/confine.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/sys.h"
 #include "fs-agent-seccomp.h" /* made from agent-seccomp.json */
 #include "fsoverlay/fs.h"
 
@@ -45,7 +46,7 @@ typedef enum {
 typedef struct {
         Op op;
         int dir, dir2, fd, flags;
-        mode_t mode;
+        mode_t mode, umask;
         dev_t dev;
         uint32_t uid, gid;
         struct timespec times[2];
@@ -94,9 +95,14 @@ static int do_xattr(Call *c) {
 }
 
 static int carry_out(Call *c) {
+        char path[PATH_MAX + 64];
+
+        umask(c->umask); /* of whoever in the box makes a file */
+        proc_path(c, path, sizeof path); /* for a descriptor: the way for one of O_PATH as well */
         switch (c->op) {
         case DO_OPEN:
-                return openat(c->dir, c->name, c->flags, c->mode);
+                /* A path of the upper that the box made: nothing of it is followed. */
+                return sys_openat2(c->dir, c->name, (uint64_t) (unsigned) c->flags, c->mode, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
         case DO_MKDIR:
                 return mkdirat(c->dir, c->name, c->mode);
         case DO_MKNOD:
@@ -104,7 +110,7 @@ static int carry_out(Call *c) {
         case DO_SYMLINK:
                 return symlinkat(c->name2, c->dir, c->name);
         case DO_LINK:
-                return linkat(c->dir, c->name, c->dir2, c->name2, 0);
+                return c->by_fd ? linkat(AT_FDCWD, path, c->dir2, c->name2, AT_SYMLINK_FOLLOW) : linkat(c->dir, c->name, c->dir2, c->name2, 0);
         case DO_UNLINK:
                 return unlinkat(c->dir, c->name, c->flags);
         case DO_RENAME:
@@ -112,9 +118,9 @@ static int carry_out(Call *c) {
         case DO_CHOWN:
                 return c->by_fd ? fchownat(c->fd, "", c->uid, c->gid, AT_EMPTY_PATH) : fchownat(c->dir, c->name, c->uid, c->gid, AT_SYMLINK_NOFOLLOW);
         case DO_CHMOD:
-                return c->by_fd ? fchmod(c->fd, c->mode) : fchmodat(c->dir, c->name, c->mode, 0);
+                return c->by_fd ? fchmodat(AT_FDCWD, path, c->mode, 0) : fchmodat(c->dir, c->name, c->mode, 0);
         case DO_UTIMENS:
-                return c->by_fd ? futimens(c->fd, c->times) : utimensat(c->dir, c->name, c->times, AT_SYMLINK_NOFOLLOW);
+                return c->by_fd ? utimensat(AT_FDCWD, path, c->times, 0) : utimensat(c->dir, c->name, c->times, AT_SYMLINK_NOFOLLOW);
         case DO_READLINK:
                 return (int) readlinkat(c->dir, c->name, c->data, c->size);
         default:
@@ -222,6 +228,7 @@ static int call(Agent *a, const Call *in, const char *name, const char *name2, c
         pthread_mutex_lock(&a->lock);
         Call *c = a->call;
         memcpy(c, in, offsetof(Call, name));
+        c->umask = taken_umask();
         g_strlcpy(c->name, name ? name : "", sizeof c->name);
         g_strlcpy(c->name2, name2 ? name2 : "", sizeof c->name2);
         c->size = size;
@@ -263,6 +270,10 @@ int agent_symlink(Agent *a, const char *target, int dir, const char *name) {
 
 int agent_link(Agent *a, int from, const char *from_name, int to, const char *to_name) {
         return call(a, &(Call){ .op = DO_LINK, .dir = from, .dir2 = to }, from_name, to_name, NULL, NULL, 0);
+}
+
+int agent_link_fd(Agent *a, int fd, int to, const char *to_name) {
+        return call(a, &(Call){ .op = DO_LINK, .fd = fd, .dir2 = to }, NULL, to_name, NULL, NULL, 0);
 }
 
 int agent_unlink(Agent *a, int dir, const char *name, int flags) {
@@ -313,6 +324,22 @@ static bool for_agent(const Fs *fs, int r) {
 int up_open(Fs *fs, int dir, const char *name, int flags, mode_t mode) {
         int r = openat(dir, name, flags, mode);
         return for_agent(fs, r) ? agent_open(fs->agent, dir, name, flags, mode) : r < 0 ? -errno : r;
+}
+
+int up_stat(Fs *fs, int dir, const char *name, struct stat *ret) {
+        int r = fstatat(dir, name, ret, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT);
+        return for_agent(fs, r) ? agent_stat(fs->agent, dir, name, ret) : r < 0 ? -errno : 0;
+}
+
+int up_chmod(Fs *fs, int dir, const char *name, int fd, mode_t mode) {
+        char path[32];
+
+        /* From one who is not in the file's group, and has no right over it, the kernel takes this bit away and says nothing (setattr_prepare()). */
+        if (mode & S_ISGID && fs->agent && agent_chmod(fs->agent, dir, name, fd, mode) == 0)
+                return 0;
+        (void) g_snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        int r = name ? fchmodat(dir, name, mode, 0) : fchmodat(AT_FDCWD, path, mode, 0);
+        return for_agent(fs, r) ? agent_chmod(fs->agent, dir, name, fd, mode) : r < 0 ? -errno : 0;
 }
 
 int up_mkdir(Fs *fs, int dir, const char *name, mode_t mode) {

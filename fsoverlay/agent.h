@@ -25,7 +25,8 @@ int agent_symlink(Agent *a, const char *target, int dir, const char *name);
 int agent_link(Agent *a, int from, const char *from_name, int to, const char *to_name);
 int agent_unlink(Agent *a, int dir, const char *name, int flags);
 int agent_rename(Agent *a, int from, const char *from_name, int to, const char *to_name, unsigned flags);
-/* dir -1, name NULL: of the descriptor fd. uid and gid are the box's; (uint32_t) -1: as it is. */
+int agent_link_fd(Agent *a, int fd, int to, const char *to_name);
+/* dir -1, name NULL: of the descriptor fd, O_PATH or not. uid and gid are the box's; (uint32_t) -1: as it is. */
 int agent_chown(Agent *a, int dir, const char *name, int fd, uint32_t uid, uint32_t gid);
 int agent_chmod(Agent *a, int dir, const char *name, int fd, mode_t mode);
 int agent_utimens(Agent *a, int dir, const char *name, int fd, const struct timespec times[2]);
@@ -39,6 +40,9 @@ int agent_removexattr(Agent *a, int dir, const char *name, int fd, const char *x
 /* The same by our own rights first, and by the agent's (fs->agent may be NULL) where those do not do. */
 struct Fs;
 int up_open(struct Fs *fs, int dir, const char *name, int flags, mode_t mode);
+int up_stat(struct Fs *fs, int dir, const char *name, struct stat *ret); /* symlinks not followed */
+/* dir -1, name NULL: of the descriptor fd, which may be one of O_PATH. */
+int up_chmod(struct Fs *fs, int dir, const char *name, int fd, mode_t mode);
 int up_mkdir(struct Fs *fs, int dir, const char *name, mode_t mode);
 int up_mknod(struct Fs *fs, int dir, const char *name, mode_t mode, dev_t dev);
 int up_symlink(struct Fs *fs, const char *target, int dir, const char *name);

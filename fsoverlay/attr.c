@@ -162,11 +162,7 @@ static const char *fd_path(const Place *p, char ret[32]) {
 }
 
 static int set_mode(Fs *fs, const Place *p, mode_t mode) {
-        char path[32];
-        int n = p->dir < 0 ? fchmodat(AT_FDCWD, fd_path(p, path), mode, 0) : fchmodat(p->dir, p->name, mode, 0);
-        if (n < 0 && fs->agent && (errno == EPERM || errno == EACCES))
-                return agent_chmod(fs->agent, p->dir, p->dir < 0 ? NULL : p->name, p->fd, mode);
-        return n < 0 ? -errno : 0;
+        return up_chmod(fs, p->dir, p->dir < 0 ? NULL : p->name, p->fd, mode);
 }
 
 static int set_times(Fs *fs, const Place *p, const struct fuse_setattr_in *in) {

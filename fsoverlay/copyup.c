@@ -130,8 +130,9 @@ static int finish_meta(Fs *fs, int fd, const struct stat *st) {
         int r = own_like(fs, -1, NULL, fd, st);
         if (r < 0)
                 return r;
-        if (fchmod(fd, mode_like(fs, st)) < 0 && (!fs->agent || (r = agent_chmod(fs->agent, -1, NULL, fd, mode_like(fs, st))) < 0))
-                return fs->agent ? r : -errno;
+        r = up_chmod(fs, -1, NULL, fd, mode_like(fs, st));
+        if (r < 0)
+                return r;
         if (futimens(fd, times) < 0 && (!fs->agent || (r = agent_utimens(fs->agent, -1, NULL, fd, times)) < 0))
                 return fs->agent ? r : -errno;
         return 0;
@@ -213,10 +214,11 @@ static int copy_special_rights(Fs *fs, const Place *p, const struct stat *st, co
         Place made = { .dir = fs->work };
 
         g_strlcpy(made.name, temp, sizeof made.name);
-        if (fchmodat(fs->work, temp, st->st_mode & 01777, 0) < 0 && (!fs->agent || agent_chmod(fs->agent, fs->work, temp, -1, st->st_mode & 01777) < 0))
-                return -EPERM;
+        int r = up_chmod(fs, fs->work, temp, -1, st->st_mode & 01777);
+        if (r < 0)
+                return r;
         int n = xattr_get_place(fs, p, "system.posix_acl_access", acl, sizeof acl);
-        int r = n > 0 ? xattr_set_place(fs, &made, "system.posix_acl_access", acl, (size_t) n, 0) : 0;
+        r = n > 0 ? xattr_set_place(fs, &made, "system.posix_acl_access", acl, (size_t) n, 0) : 0;
         return r == -EOPNOTSUPP ? 0 : r;
 }
 

@@ -143,7 +143,7 @@ int op_write(Request *r) {
         }
         /* A write(2) of ours takes set-id bits away; a page that mmap(2) made dirty does not, and the kernel says which it was. */
         if (known && (before.st_mode & (S_ISUID | S_ISGID)) && !(in->write_flags & FUSE_WRITE_KILL_SUIDGID))
-                (void) !fchmod(f->fd, before.st_mode & 07777);
+                (void) up_chmod(fs, -1, NULL, f->fd, before.st_mode & 07777);
         fd_put(fs, f);
         if (done == 0 && err < 0)
                 return err;

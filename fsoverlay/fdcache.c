@@ -310,12 +310,15 @@ int fd_pin(Fs *fs, Node *node) {
                 int r = place_get(fs, node, &p);
                 if (r < 0)
                         return r;
-                if (p.dir >= 0)
-                        fd = openat(p.dir, p.name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-                r = fd < 0 ? -errno : 0;
+                if (p.dir < 0)
+                        fd = -ESTALE;
+                else if (layer == LAYER_UPPER)
+                        fd = up_open(fs, p.dir, p.name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+                else if ((fd = openat(p.dir, p.name, O_PATH | O_NOFOLLOW | O_CLOEXEC)) < 0)
+                        fd = -errno;
                 place_put(fs, &p);
                 if (fd < 0)
-                        return r;
+                        return fd;
         }
         Fd *f = fd_add(fs, node, fd, layer, path, !path && writable, true);
         if (!f)

@@ -152,12 +152,18 @@ typedef struct {
         int flags;          /* O_CREAT's */
 } New;
 
-void take_umask(mode_t mask) {
-        static _Thread_local mode_t now = (mode_t) -1;
+static _Thread_local mode_t thread_mask = (mode_t) -1; /* not known yet */
 
-        if (now != mask)
+void take_umask(mode_t mask) {
+        if (thread_mask != mask)
                 umask(mask);
-        now = mask;
+        thread_mask = mask;
+}
+
+mode_t taken_umask(void) {
+        if (thread_mask == (mode_t) -1)
+                take_umask(0);
+        return thread_mask;
 }
 
 /* The maker's ids, where they are not the process's own: (uint32_t) -1 where they are. Box numbers. True: both are. */
@@ -242,13 +248,13 @@ static int make_apart(Request *r, const Place *parent, const struct stat *dir_st
                 mode |= S_ISGID;
         if (n >= 0 && opaque < 0)
                 n = opaque;
-        if (n >= 0 && !S_ISLNK(new->mode) && fchmodat(fs->work, temp, mode, 0) < 0)
-                n = -errno;
+        if (n >= 0 && !S_ISLNK(new->mode))
+                n = up_chmod(fs, fs->work, temp, -1, mode);
         if (n >= 0 && (uid != (uint32_t) -1 || gid != (uint32_t) -1)) {
                 n = give(fs, fs->work, temp, uid, gid);
                 /* A new owner loses set-id bits. */
-                if (n == 0 && (mode & (S_ISUID | S_ISGID)) && !S_ISLNK(new->mode) && fchmodat(fs->work, temp, mode, 0) < 0)
-                        n = fs->agent ? agent_chmod(fs->agent, fs->work, temp, -1, mode) : -errno;
+                if (n == 0 && (mode & (S_ISUID | S_ISGID)) && !S_ISLNK(new->mode))
+                        n = up_chmod(fs, fs->work, temp, -1, mode);
         }
         if (n >= 0) {
                 bool swap = whiteout && S_ISDIR(new->mode); /* a directory cannot be renamed over a file */
@@ -289,7 +295,7 @@ static int make_named(Request *r, const char *name, const New *new, Node **ret, 
         bool whiteout = false;
         if (n == -EEXIST || !own) {
                 struct stat old;
-                whiteout = fstatat(parent.dir, name, &old, AT_SYMLINK_NOFOLLOW) == 0;
+                whiteout = up_stat(fs, parent.dir, name, &old) == 0;
                 if (whiteout && !stat_is_whiteout(&old)) {
                         n = -EEXIST;
                         goto out;
@@ -303,10 +309,13 @@ static int make_named(Request *r, const char *name, const New *new, Node **ret, 
         if (n < 0)
                 goto out;
         Found found = { .upper = true };
-        if ((fd >= 0 ? fstat(fd, &found.st) : fstatat(parent.dir, name, &found.st, AT_SYMLINK_NOFOLLOW)) < 0) {
-                n = -errno;
+        n = fd < 0 ? up_stat(fs, parent.dir, name, &found.st) : fstat(fd, &found.st) < 0 ? -errno : 0;
+        /* The box's kernel has judged about the bit already, and ours did it once more, for the caller. */
+        mode_t setgid = new->mode & S_ISGID & ~found.st.st_mode;
+        if (n == 0 && setgid && fs->agent && up_chmod(fs, parent.dir, name, -1, (found.st.st_mode & 07777) | setgid) == 0)
+                found.st.st_mode |= setgid;
+        if (n < 0)
                 goto out;
-        }
         fs_dev_meet(fs, found.st.st_dev, parent.dir, name);
         found.ino = fs_shown_ino(fs, found.st.st_dev, found.st.st_ino);
         bool new_name;
@@ -438,6 +447,9 @@ int op_tmpfile(Request *r) {
                 n = fs->agent ? agent_chown(fs->agent, -1, NULL, fd, uid, gid) : -EPERM;
         if (n == 0 && fstat(fd, &st) < 0)
                 n = -errno;
+        mode_t setid = in->mode & (S_ISUID | S_ISGID) & ~st.st_mode;
+        if (n == 0 && setid && fs->agent && up_chmod(fs, -1, NULL, fd, (st.st_mode & 07777) | setid) == 0)
+                st.st_mode |= setid;
         Node *node = n == 0 ? node_new_nameless(fs, &st, fs_shown_ino(fs, st.st_dev, st.st_ino)) : NULL;
         if (!node) {
                 close(fd);
@@ -464,6 +476,8 @@ static int link_nameless(Fs *fs, Node *node, int dir, const char *name) {
                 return -ESTALE;
         (void) g_snprintf(path, sizeof path, "/proc/self/fd/%d", f->fd);
         int n = linkat(AT_FDCWD, path, dir, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+        if ((n == -EACCES || n == -EPERM) && fs->agent)
+                n = agent_link_fd(fs->agent, f->fd, dir, name);
         fd_put(fs, f);
         return n;
 }
@@ -490,7 +504,7 @@ static int link_named(Fs *fs, Node *node, Node *parent, const char *name) {
         if (!dir)
                 return n;
         n = link_to(fs, node, dir->fd, name);
-        if (n == -EEXIST && fstatat(dir->fd, name, &old, AT_SYMLINK_NOFOLLOW) == 0 && stat_is_whiteout(&old)) {
+        if (n == -EEXIST && up_stat(fs, dir->fd, name, &old) == 0 && stat_is_whiteout(&old)) {
                 temp_name(fs, temp);
                 n = link_to(fs, node, fs->work, temp);
                 if (n == 0 && (n = up_rename(fs, fs->work, temp, dir->fd, name, 0)) < 0)

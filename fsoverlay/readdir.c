@@ -109,6 +109,10 @@ typedef struct {
         bool opaque_seen;
 } Merge;
 
+static bool look(const Merge *m, const char *name, struct stat *st) {
+        return (m->layer == LAYER_UPPER ? up_stat(m->fs, m->fd, name, st) : fstatat(m->fd, name, st, AT_SYMLINK_NOFOLLOW)) == 0;
+}
+
 /* Whether a name of this layer is one at all; *gone: it says that there is none. */
 static bool judge(Merge *m, const char *name, uint8_t *type, bool *gone) {
         const Layer *layer = &m->fs->layers[m->layer];
@@ -116,7 +120,7 @@ static bool judge(Merge *m, const char *name, uint8_t *type, bool *gone) {
 
         *gone = false;
         if (*type == DT_UNKNOWN)
-                *type = fstatat(m->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint8_t) IFTODT(st.st_mode) : DT_UNKNOWN;
+                *type = look(m, name, &st) ? (uint8_t) IFTODT(st.st_mode) : DT_UNKNOWN;
         if (layer->host && *type != DT_REG && *type != DT_DIR && *type != DT_LNK)
                 return false;
         RuleState rule = m->dir->dir->rule;
@@ -124,7 +128,7 @@ static bool judge(Merge *m, const char *name, uint8_t *type, bool *gone) {
                 return false;
         if (layer->host)
                 return true;
-        if (*type == DT_CHR && fstatat(m->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && stat_is_whiteout(&st))
+        if (*type == DT_CHR && look(m, name, &st) && stat_is_whiteout(&st))
                 *gone = true;
         return true;
 }

@@ -51,8 +51,7 @@ static bool upper_has(Fs *fs, Node *parent, const char *name) {
         struct stat st;
         int r = 0;
         Fd *dir = node_is(parent, NODE_UPPER) ? fd_dir(fs, parent, LAYER_UPPER, &r) : NULL;
-        bool has = dir && (fstatat(dir->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ||
-                           (errno == EACCES && fs->agent && agent_stat(fs->agent, dir->fd, name, &st) == 0));
+        bool has = dir && up_stat(fs, dir->fd, name, &st) == 0;
         fd_put(fs, dir);
         return has && !stat_is_whiteout(&st);
 }
@@ -72,7 +71,7 @@ static guint64 freed_bytes(Fs *fs, Node *parent, const char *name) {
         struct stat st;
         int r = 0;
         Fd *dir = fs->quota && node_is(parent, NODE_UPPER) ? fd_dir(fs, parent, LAYER_UPPER, &r) : NULL;
-        bool counts = dir && fstatat(dir->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1;
+        bool counts = dir && up_stat(fs, dir->fd, name, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1;
         fd_put(fs, dir);
         return counts ? (guint64) st.st_blocks * 512 : 0;
 }
@@ -289,7 +288,7 @@ static int move(Fs *fs, Side *from, Side *to) {
         Fd *a = fd_dir(fs, from->parent, LAYER_UPPER, &r), *b = a ? fd_dir(fs, to->parent, LAYER_UPPER, &r) : NULL;
 
         if (a && b) {
-                bool whiteout_there = fstatat(b->fd, to->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && stat_is_whiteout(&st);
+                bool whiteout_there = up_stat(fs, b->fd, to->name, &st) == 0 && stat_is_whiteout(&st);
                 if (whiteout_there && S_ISDIR(from->node->type)) {
                         /* Changing places leaves the whiteout where the directory was. */
                         r = up_rename(fs, a->fd, from->name, b->fd, to->name, RENAME_EXCHANGE);

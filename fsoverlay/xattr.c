@@ -313,6 +313,17 @@ int op_listxattr(Request *r) {
         return 0;
 }
 
+/* It takes the set-group-id bit away where the group is not the caller's (posix_acl_update_mode()), which is not so for the box's root. */
+static int set_acl(Request *r, const Place *p, const void *value, size_t size, int flags) {
+        struct stat before, after;
+        bool keep = r->fs->agent && r->head->uid == 0 && place_stat(r->fs, p, &before) == 0 && before.st_mode & S_ISGID;
+
+        int n = xattr_set_place(r->fs, p, "system.posix_acl_access", value, size, flags);
+        if (n == 0 && keep && place_stat(r->fs, p, &after) == 0 && !(after.st_mode & S_ISGID))
+                n = up_chmod(r->fs, p->dir, at_name(p), p->fd, (after.st_mode & 07777) | S_ISGID);
+        return n;
+}
+
 /* After a change of the ACL the mode may be another: the kernel asks by itself. */
 static int change(Request *r, const char *name, void *value, size_t size, int flags, bool remove) {
         Place p;
@@ -335,6 +346,8 @@ static int change(Request *r, const char *name, void *value, size_t size, int fl
                 } else if (g_str_equal(name, XATTR_CAPABILITY) && r->fs->agent) {
                         /* A capability of the box's root counts in the box's user namespace alone. */
                         n = agent_setxattr(r->fs->agent, p.dir, at_name(&p), p.fd, name, value, size, flags);
+                } else if (g_str_equal(name, "system.posix_acl_access")) {
+                        n = set_acl(r, &p, value, size, flags);
                 } else {
                         n = xattr_set_place(r->fs, &p, name, value, size, flags);
                 }

@@ -11,6 +11,8 @@
  * "remount" or "kill" on a line of stdout asks the caller to mount again, the latter after SIGKILL of the server; it answers with a line
  * on stdin. Before a kill everything is synced, so that the oracle says what must be there.
  *
+ * With --ids 1 owners are changed as well: for the root of a user namespace of many ids.
+ *
  * Every operation is a line of text (--log writes, --replay reads them), so that a failing sequence can be cut down.
  */
 #include <dirent.h>
@@ -55,7 +57,7 @@ static const int64_t CLOCK_TIMES = 1600000000;
                                                                                 X(freaddir, 2, "") X(createat, 3, "")  \
                                                                                         X(unlinkat, 1, "") X(statat,   \
                                                                                                              2, "")    \
-                                                                                                X(futimens, 1, "")
+                                                                                                X(futimens, 1, "") X(chown, 6, "")
 
 enum {
 #define X(name, weight, feature) OP_##name,
@@ -115,7 +117,7 @@ enum { INODES = 1 << 16 };
 
 static const char *top[SIDES], *log_path, *without = "";
 static uint64_t seed = 1;
-static bool inode_numbers = true, dir_times = true;
+static bool inode_numbers = true, dir_times = true, ids;
 
 /* Random numbers, hashes, text */
 
@@ -806,6 +808,8 @@ static long do_path_op(World *w, int side, const Op *op, Result *r) {
                 return truncate(via(text, dir, op->a), op->n);
         case OP_chmod:
                 return fchmodat(dir, op->a, (mode_t) op->n, 0);
+        case OP_chown:
+                return fchownat(dir, op->a, (uid_t) op->n, (gid_t) op->m, AT_SYMLINK_NOFOLLOW);
         case OP_utimens:
                 return utimensat(dir, op->a, times, AT_SYMLINK_NOFOLLOW);
         case OP_stat:
@@ -1080,11 +1084,12 @@ static void choose(World *w) {
                                                O_RDONLY | O_DIRECTORY };
         static const unsigned fallocate_modes[] = { 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                                                     FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
+        static const int some_id[] = { -1, -1, 0, 0, 1, 33, 1000, 65533 };
         Op *op = &w->op;
         int sum = 0, at;
 
         for (int i = 0; i < N_OPS; i++)
-                sum += op_info[i].weight;
+                sum += i != OP_chown || ids ? op_info[i].weight : 0; /* the last one, so that the others are picked as without it */
 again:
         at = (int) below(w, sum);
         memset(op, 0, offsetof(Op, a));
@@ -1121,6 +1126,12 @@ again:
                         op->flags = open_flags[below(w, sizeof open_flags / sizeof *open_flags)];
                 else if (op->kind == OP_tmpfile)
                         op->flags = below(w, 8) == 0 ? O_EXCL : 0;
+                break;
+        case OP_chown:
+                op->n = some_id[below(w, sizeof some_id / sizeof *some_id)];
+                op->m = some_id[below(w, sizeof some_id / sizeof *some_id)];
+                if (op->m < 0 && op->n < 0) /* takes set-id bits away, of which FUSE hears nothing */
+                        goto again;
                 break;
         case OP_symlink:
                 strcpy(op->b, below(w, 8) == 0 ? "/nowhere/at all" : pick_name(w));
@@ -1352,6 +1363,8 @@ int main(int argc, char **argv) {
                         kill_each = number(value);
                 else if (strcmp(argv[i], "--without") == 0)
                         without = value;
+                else if (strcmp(argv[i], "--ids") == 0)
+                        ids = number(value) != 0;
                 else if (strcmp(argv[i], "--log") == 0)
                         log_path = value;
                 else if (strcmp(argv[i], "--replay") == 0)
@@ -1361,7 +1374,7 @@ int main(int argc, char **argv) {
         }
         if (argc - i != 2 || threads < 1 || threads > 64 || every < 1) {
                 fprintf(stderr, "usage: model [--seed N] [--ops N] [--threads N] [--compare EACH] [--remount EACH] "
-                                "[--kill EACH] [--without FEATURE,...]\n"
+                                "[--kill EACH] [--without FEATURE,...] [--ids 0|1]\n"
                                 "             [--log FILE] [--replay FILE] MOUNT ORACLE\n"
                                 "FEATURE: link exchange xattr acl fallocate mmap cfr tmpfile number dirtime redirect "
                                 "dirrename seek slots\n");

@@ -102,6 +102,12 @@ def test_owners_that_the_box_gives_stay(box, subids):
     assert os.stat(box.dir / "mine").st_uid == os.getuid()
 
 
+def test_the_umask_counts_in_directories_of_others(box, subids):
+    lines = box.sh("mkdir d e; chown 5:6 d; chmod 555 e; for x in d e; do (umask 077; mkdir $x/a; touch $x/b; mkfifo $x/c); (umask 027; touch $x/d); stat -c %a $x/?; done",
+                   "--user=root").lines()
+    assert lines == ["700", "600", "600", "640"] * 2
+
+
 def test_files_of_others_are_removed_with_the_box(no_kept, subids):
     no_kept.sh("mkdir d; touch d/f; chown -R 5:6 d; chmod 700 d; mkdir -p e/f; chown 9 e/f; chmod 0 e/f", "--user=root").ok()
     # Whatever ids the run after it has.
