@@ -298,8 +298,8 @@ def box(request, tmp_path_factory):
             os.kill(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
-    if pathlib.Path("/proc/self/mountinfo").read_text(encoding="utf-8") != mounts:
-        faults.append("the mount table changed")
+    now = pathlib.Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+    faults += [f"the mount table changed: {line}" for line in set(now.splitlines()) ^ set(mounts.splitlines())]
     # What is there once for all boxes stays.
     faults += [f"in the runtime directory: {n}" for n in sorted(set(os.listdir(env.runtime / "usbox")) - {"last", "events"})] \
         if (env.runtime / "usbox").is_dir() else []
