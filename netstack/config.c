@@ -125,6 +125,7 @@ GVariant *net_config_pack(const NetConfig *config) {
         g_variant_builder_add(&builder, "{sv}", "fast_path", g_variant_new_boolean(config->fast_path));
         g_variant_builder_add(&builder, "{sv}", "best_effort_confine", g_variant_new_boolean(config->best_effort_confine));
         g_variant_builder_add(&builder, "{sv}", "publish", net_publish_pack(config->publish));
+        g_variant_builder_add(&builder, "{sv}", "tls_names", g_variant_new_boolean(config->tls_names));
         g_variant_builder_add(&builder, "{sv}", "log_fd", g_variant_new_int32(config->log_fd));
         g_variant_builder_add(&builder, "{sv}", "pcap_fd", g_variant_new_int32(config->pcap_fd));
         g_variant_builder_add(&builder, "{sv}", "shape", g_variant_new("(ttuuu)", config->shape.up_bps, config->shape.down_bps, config->shape.delay_us,
@@ -209,6 +210,7 @@ typedef enum {
         KEY_FAST_PATH,
         KEY_BEST_EFFORT_CONFINE,
         KEY_PUBLISH,
+        KEY_TLS_NAMES,
         KEY_LOG_FD,
         KEY_PCAP_FD,
         KEY_SHAPE,
@@ -228,6 +230,7 @@ static const struct {
         [KEY_FAST_PATH] = { "fast_path", "b" },
         [KEY_BEST_EFFORT_CONFINE] = { "best_effort_confine", "b" },
         [KEY_PUBLISH] = { "publish", NET_PUBLISH_SIGNATURE },
+        [KEY_TLS_NAMES] = { "tls_names", "b" },
         [KEY_LOG_FD] = { "log_fd", "i" },
         [KEY_PCAP_FD] = { "pcap_fd", "i" },
         [KEY_SHAPE] = { "shape", "(ttuuu)" },
@@ -269,6 +272,9 @@ static bool apply_key(NetConfig *config, ConfigKey key, GVariant *value, GError 
                 config->publish = publish;
                 return true;
         }
+        case KEY_TLS_NAMES:
+                config->tls_names = g_variant_get_boolean(value);
+                return true;
         case KEY_LOG_FD:
                 return get_fd(value, &config->log_fd, error);
         case KEY_PCAP_FD:

@@ -62,6 +62,7 @@ typedef struct {
         guint16 mtu;              /* "mtu" q */
         bool ipv6;                /* "ipv6" b */
         bool verbose;             /* "verbose" b */
+        bool tls_names;           /* "tls_names" b: TLS flows that a rule by name allows must say an allowed name; needs the fast path */
         bool fast_path;           /* "fast_path" b: TCP by sockets on both sides, where the kernel has what that needs */
         bool best_effort_confine; /* "best_effort_confine" b: go on where own namespaces are not to be had */
         GPtrArray *publish;       /* "publish" a(ssqsq), of NetPublish * */

@@ -36,6 +36,7 @@
 #include "base/log.h"
 #include "netstack/fastpath.h"
 #include "netstack/reply.h"
+#include "netstack/tls.h"
 
 /* A SYN with all its options, and some data of TCP fast open. Larger ones are dropped; the box's kernel sends the next without data. */
 #define SYN_MAX 2048
@@ -45,6 +46,9 @@
 
 /* ms after which a connection that should have come has not. */
 #define ACCEPT_TIME 3000
+
+/* ms after which a connection that has to name its server by TLS has not. */
+#define HELLO_TIME 20000
 
 /* ms for which listeners are left alone when there is no descriptor for a connection. */
 #define LISTEN_PAUSE 200
@@ -58,6 +62,7 @@ typedef struct {
 typedef enum {
         FLOW_CONNECTING, /* the host's side: the SYN is held */
         FLOW_ACCEPTING,  /* the SYN was let go */
+        FLOW_HELLO,      /* it is accepted, and has to say by TLS where it goes */
         FLOW_OPEN,
 } FlowState;
 
@@ -69,8 +74,9 @@ typedef struct {
         uint32_t isn;
         uint8_t *syn; /* the frame, until it is open */
         size_t syn_len;
-        int64_t deadline; /* ACCEPTING */
-        GList link;       /* ACCEPTING: in fastpath->accepting */
+        bool names_itself; /* to be held against its TLS name */
+        int64_t deadline; /* ACCEPTING, HELLO */
+        GList link;       /* ACCEPTING, HELLO: in fastpath->waiting */
         AccountFlow *account;
 } Flow;
 
@@ -83,7 +89,9 @@ struct FastPath {
         Listener listeners[2]; /* IPv4, IPv6 */
         GHashTable *flows;     /* Flow, by its key */
         guint connecting;
-        GQueue accepting; /* of Flow *, by deadline */
+        GQueue waiting[2]; /* of Flow *, by deadline: ACCEPTING, HELLO */
+        const Policy *policy;
+        uint8_t *peek;    /* TLS_PEEK_MAX bytes */
         EventTimer timer; /* the first deadline, or listeners' end of pause */
         bool paused;
 };
@@ -108,14 +116,14 @@ static void flow_set_state(Flow *flow, FlowState state) {
         FastPath *f = flow->fastpath;
 
         f->connecting -= flow->state == FLOW_CONNECTING;
-        if (flow->state == FLOW_ACCEPTING)
-                g_queue_unlink(&f->accepting, &flow->link);
+        if (flow->state == FLOW_ACCEPTING || flow->state == FLOW_HELLO)
+                g_queue_unlink(&f->waiting[flow->state == FLOW_HELLO], &flow->link);
         flow->state = state;
-        if (state == FLOW_ACCEPTING) {
-                flow->deadline = events_now(f->events) + ACCEPT_TIME;
+        if (state == FLOW_ACCEPTING || state == FLOW_HELLO) {
+                flow->deadline = events_now(f->events) + (state == FLOW_HELLO ? HELLO_TIME : ACCEPT_TIME);
                 flow->link = (GList){ .data = flow };
-                g_queue_push_tail_link(&f->accepting, &flow->link);
-                if (f->timer.at < 0)
+                g_queue_push_tail_link(&f->waiting[state == FLOW_HELLO], &flow->link);
+                if (f->timer.at < 0 || flow->deadline < f->timer.at)
                         f->timer.at = flow->deadline;
         }
 }
@@ -221,6 +229,42 @@ static void set_address(const struct sockaddr_storage *from, struct in6_addr *re
         }
 }
 
+/* The name that it says is not one that may be had there. */
+static void deny_name(Flow *flow, const char *name) {
+        const FastPath *f = flow->fastpath;
+        PolicyDecision decision = { .verdict = POLICY_REFUSE, .reason = POLICY_BY_UNMATCHED };
+        g_autofree char *normal = name ? net_name_normal(name) : NULL;
+
+        decision.name = normal;
+        account_denied(f->account, &flow->key, &decision);
+        flow_end(flow, "denied");
+}
+
+/* The first bytes of a connection that names itself: they are looked at, and stay where they are. */
+static void on_hello(EventSource *source, uint32_t events) {
+        SpliceSide *side = EVENTS_OWNER(source, SpliceSide, source);
+        Flow *flow = EVENTS_OWNER(side->splice, Flow, splice);
+        FastPath *f = flow->fastpath;
+        char name[TLS_NAME_SIZE];
+
+        ssize_t n = recv(side->fd, f->peek, TLS_PEEK_MAX, MSG_PEEK | MSG_DONTWAIT);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                return;
+        TlsHello hello = n > 0 ? tls_client_hello(f->peek, (size_t) n, name) : TLS_NOT;
+        if (n <= 0) { /* it has gone without a word */
+                flow_end(flow, "closed");
+                return;
+        }
+        if (hello == TLS_MORE && !(events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
+                return;
+        if (hello != TLS_NAME || !policy_tls_name(f->policy, flow->key.family, &flow->key.dst, flow->key.dport, name)) {
+                deny_name(flow, hello == TLS_NAME ? name : NULL);
+                return;
+        }
+        flow_set_state(flow, FLOW_OPEN);
+        splice_start(&flow->splice);
+}
+
 /* A connection in the box's network: whose SYN was it? */
 static void take_connection(FastPath *f, int family, int fd, const struct sockaddr_storage *peer) {
         AccountKey key = { .protocol = IPPROTO_TCP, .family = family };
@@ -238,11 +282,11 @@ static void take_connection(FastPath *f, int family, int fd, const struct sockad
                 return;
         }
         g_clear_pointer(&flow->syn, g_free);
-        flow_set_state(flow, FLOW_OPEN);
-        if (splice_watch_take(&flow->splice, SPLICE_BOX, fd, NULL))
-                splice_start(&flow->splice);
-        else
+        flow_set_state(flow, flow->names_itself ? FLOW_HELLO : FLOW_OPEN);
+        if (!splice_watch_take(&flow->splice, SPLICE_BOX, fd, flow->names_itself ? on_hello : NULL))
                 flow_end(flow, "refused");
+        else if (!flow->names_itself)
+                splice_start(&flow->splice);
 }
 
 static void set_paused(FastPath *f, bool paused) {
@@ -278,14 +322,15 @@ static void on_timer(EventTimer *timer) {
 
         if (f->paused)
                 set_paused(f, false);
-        while (f->accepting.head) {
-                Flow *flow = f->accepting.head->data;
-                if (flow->deadline > events_now(f->events)) {
-                        timer->at = flow->deadline;
-                        break;
+        for (int i = 0; i < 2; i++)
+                while (f->waiting[i].head) {
+                        Flow *flow = f->waiting[i].head->data;
+                        if (flow->deadline > events_now(f->events)) {
+                                timer->at = timer->at < 0 ? flow->deadline : MIN(timer->at, flow->deadline);
+                                break;
+                        }
+                        flow_end(flow, i == 0 ? "refused" : "timeout"); /* by its own program */
                 }
-                flow_end(flow, "refused"); /* by its own program */
-        }
 }
 
 /* The host's side has an answer. */
@@ -296,7 +341,7 @@ static void on_host(EventSource *source, uint32_t events) {
         int errnum = 0;
         socklen_t len = sizeof errnum;
 
-        if (flow->state == FLOW_ACCEPTING) {
+        if (flow->state != FLOW_CONNECTING) {
                 if (events & EPOLLERR)
                         flow_end(flow, "reset");
                 return;
@@ -388,6 +433,7 @@ void fastpath_syn(FastPath *f, const Packet *packet, const PolicyDecision *decis
 
         flow = g_new0(Flow, 1);
         *flow = (Flow){ .key = key, .state = FLOW_CONNECTING, .fastpath = f, .isn = isn, .syn = g_memdup2(packet->frame, packet->len), .syn_len = packet->len };
+        flow->names_itself = policy_wants_tls_name(f->policy, key.dport, decision);
         splice_init(&flow->splice, f->events, f->pipes);
         flow->splice.ended = on_ended;
         flow->splice.moved = on_moved;
@@ -408,7 +454,10 @@ FastPath *fastpath_new_take(int fds[DIVERT_FDS_MAX], const FastPathParts *parts,
         *f = (FastPath){ .events = events, .pipes = parts->pipes, .account = parts->account, .send = parts->send, .send_data = parts->send_data,
                          .timer = { .fire = on_timer, .at = -1 } };
         f->flows = g_hash_table_new(key_hash, key_equal);
-        g_queue_init(&f->accepting);
+        g_queue_init(&f->waiting[0]);
+        g_queue_init(&f->waiting[1]);
+        f->policy = parts->policy;
+        f->peek = g_malloc(TLS_PEEK_MAX);
         events_add_timer(events, &f->timer);
         for (int i = 0; i < 2; i++)
                 f->listeners[i] = (Listener){ .source = { .ready = on_listener, .fd = -1 }, .fastpath = f, .family = i == 0 ? AF_INET : AF_INET6,
@@ -428,6 +477,7 @@ void fastpath_free(FastPath *f) {
         for (GList *l = flows; l; l = l->next)
                 flow_end(l->data, "closed");
         g_hash_table_unref(f->flows);
+        g_free(f->peek);
         for (int i = 0; i < 2; i++) {
                 events_remove(f->events, &f->listeners[i].source);
                 fd_closep(&f->listeners[i].fd);

@@ -22,6 +22,7 @@ typedef struct {
         Events *events;
         SplicePipes *pipes;
         Account *account;
+        const Policy *policy; /* for what a connection says by TLS */
         FastPathSend send;
         void *send_data;
 } FastPathParts;

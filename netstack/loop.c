@@ -77,6 +77,10 @@ static void take_frame(Net *net, uint8_t *frame, size_t len) {
         PolicyVerdict verdict = policy_frame(&net->policy, frame, len, &packet, &decision, &judged);
         if (verdict == POLICY_DROP || (whole && !judged)) /* not to libslirp */
                 return;
+        /* A program can bind its socket to the TAP; by frames nobody would look at the name. */
+        if (verdict == POLICY_PASS && judged && packet.protocol == IPPROTO_TCP && !fastpath_wants(&packet) &&
+            policy_wants_tls_name(&net->policy, packet.dport, &decision))
+                verdict = POLICY_REFUSE;
         /* Whom a published port's answer may go to is more than the policy can know: it holds even where that refuses. */
         if (forward_input(net->forward, &packet))
                 return;

@@ -94,7 +94,8 @@ static void prepare_policy(Net *net) {
                 if (address_prefix_parse(host->address, &prefix))
                         names_add(net->names, &prefix.addr, host->name, NAME_GIVEN, 0, 0);
         }
-        net->policy = (Policy){ .ipv6 = config->ipv6, .ping = may_ping(), .host = net->host.prefixes, .rules = config->rules, .names = net->names };
+        net->policy = (Policy){ .ipv6 = config->ipv6, .ping = may_ping(), .tls_names = config->tls_names, .host = net->host.prefixes, .rules = config->rules,
+                                .names = net->names };
         net->account = account_new(config->log_fd, control_tell_denied, net);
         net->dns = dns_new(net->events, config, net->names, net->account, loop_send, net);
         net->dns_tcp = dns_tcp_new(net->events, net->dns);
@@ -149,10 +150,15 @@ static bool start_fast_path(Net *net, int netns, bool ipv6, const GPtrArray *pub
         int fds[DIVERT_FDS_MAX];
 
         if (!agent_join(net->agent, netns, ipv6, fds, &why)) {
+                if (net->config->tls_names) {
+                        err_set(error, 0, "--tls-names: no TCP fast path: %s", why->message);
+                        return err_hint(error, "usbox doctor says what it needs; without --tls-names a rule by name opens all that stands at its addresses");
+                }
                 log_step("no TCP fast path, all TCP goes by libslirp: %s", why->message);
                 return hand_over_ports(net, published, error);
         }
-        const FastPathParts parts = { .events = net->events, .pipes = net->pipes, .account = net->account, .send = loop_send, .send_data = net };
+        const FastPathParts parts = { .events = net->events, .pipes = net->pipes, .account = net->account, .policy = &net->policy, .send = loop_send,
+                                      .send_data = net };
         net->fast_path = fastpath_new_take(fds, &parts, error);
         if (!net->fast_path || !publish_start(net->publish, net->agent, error))
                 return false;

@@ -30,6 +30,7 @@
 #include "netstack/policy.h"
 
 #define PORT_DNS 53
+#define PORT_HTTPS 443
 #define PORT_DHCP_SERVER 67
 #define PORT_DHCP_CLIENT 68
 
@@ -120,6 +121,9 @@ static bool decide_by_rules(const Policy *policy, const RuleTarget *target, cons
                 bool closed = false;
                 if (!net_rule_has_port(rule, target))
                         continue;
+                /* Whom QUIC asks for cannot be seen: without it programs take TCP. */
+                if (policy->tls_names && target->protocol == RULE_UDP && target->port == PORT_HTTPS && rule->allow && rule->name)
+                        continue;
                 const NameEntry *entry = rule_name(rule, names, target->classes, &closed);
                 if (closed && !d->rule)
                         d->rule = rule; /* for the reason, if nothing else speaks of it */
@@ -176,6 +180,14 @@ bool policy_rule_speaks(const Policy *policy, const NetRule *rule, uint8_t proto
                 return false;
         const NameEntry *names = policy->names ? names_of(policy->names, addr) : NULL;
         return net_rule_has_address(rule, &target) || (name && net_rule_has_name(rule, name)) || rule_name(rule, names, target.classes, &closed);
+}
+
+static bool by_name(const NetRule *rule) {
+        return rule && (rule->kind == RULE_NAME || rule->kind == RULE_WILDCARD);
+}
+
+bool policy_wants_tls_name(const Policy *policy, uint16_t port, const PolicyDecision *decision) {
+        return policy->tls_names && port == PORT_HTTPS && decision->reason == POLICY_BY_RULE && by_name(decision->rule);
 }
 
 bool policy_tls_name(const Policy *policy, int family, const struct in6_addr *addr, uint16_t port, const char *name) {

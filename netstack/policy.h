@@ -38,6 +38,7 @@ typedef struct {
 typedef struct {
         bool ipv6;             /* the box has IPv6 */
         bool ping;             /* the host lets usbox-net send echo requests */
+        bool tls_names;        /* --tls-names */
         GArray *host;          /* of AddressPrefix: what the host itself answers to; borrowed, may be NULL */
         const NetRules *rules; /* borrowed; NULL: none */
         const Names *names;    /* borrowed; NULL: none */
@@ -53,6 +54,9 @@ PolicyDecision policy_decide(const Policy *policy, uint8_t protocol, int family,
 /* Does this one rule, a new one, speak of such a flow, known by that name (NULL: none)? For flows that live. */
 bool policy_rule_speaks(const Policy *policy, const NetRule *rule, uint8_t protocol, int family, const struct in6_addr *addr, uint16_t port,
                         const char *name);
+
+/* With --tls-names: has a TCP flow to this port to name its server by TLS? One to port 443 that a rule by name allowed. */
+bool policy_wants_tls_name(const Policy *policy, uint16_t port, const PolicyDecision *decision);
 
 /* The rule by which --tls-names judges: may a flow to addr and port, allowed by a rule by name, be to this name? Pure. */
 bool policy_tls_name(const Policy *policy, int family, const struct in6_addr *addr, uint16_t port, const char *name);

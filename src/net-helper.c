@@ -30,6 +30,7 @@ static GVariant *pack_config(const Spec *spec, int log_fd, int pcap_fd) {
         config->fast_path = spec->net.fast_path;
         config->verbose = spec->box.verbose;
         config->best_effort_confine = spec->box.best_effort & BEST_EFFORT_CONFINE;
+        config->tls_names = spec->net.tls_names;
         config->log_fd = log_fd;
         config->pcap_fd = pcap_fd;
         config->shape = (NetShape){ .up_bps = spec->net.rate_up, .down_bps = spec->net.rate_down, .delay_us = spec->net.delay_us,

@@ -32,6 +32,7 @@ typedef struct {
         guint rules_place;     /* while options apply: where the next rule goes; 0 at the start of each source (profile, command line) */
         GArray *expose;        /* of guint16: ports of the host's loopback */
         char *log_file;        /* --net-log, absolute; NULL: none */
+        bool tls_names;        /* --tls-names */
         guint64 rate_up, rate_down;            /* --net-rate, in bits per second; 0: any */
         guint32 delay_us, jitter_us, loss_ppm; /* --net-delay, --net-loss */
         char *pcap_file;       /* --pcap, absolute; NULL: none */

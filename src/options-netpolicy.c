@@ -51,6 +51,10 @@ static bool apply_net_log(Spec *draft, const char *const *values, GError **error
         return true;
 }
 
+static bool apply_tls_names(Spec *draft, const char *const *values, GError **error) {
+        return option_bool("--tls-names", values[0], &draft->net.tls_names, error);
+}
+
 const Option netpolicy_options[] = {
         { .name = "allow",
           .arg = "RULE",
@@ -70,6 +74,10 @@ const Option netpolicy_options[] = {
           .flags = OPTION_LIST,
           .help = "that port of the host's loopback is host.usbox:PORT in the box",
           .apply = apply_expose_host },
+        { .name = "tls-names",
+          .group = OPTION_NETWORK,
+          .help = "what an --allow by name opens at port 443 must ask for an allowed name in its TLS hello; not QUIC, not encrypted hellos",
+          .apply = apply_tls_names },
         { .name = "net-log",
           .arg = "FILE",
           .group = OPTION_NETWORK,
@@ -97,6 +105,7 @@ bool netpolicy_check(const NetSpec *s, GError **error) {
         if (s->mode != NET_USER) {
                 const char *what = s->rules->list->len > 0 ? (((const NetRule *) s->rules->list->pdata[0])->allow ? "--allow" : "--deny")
                                    : s->expose->len > 0    ? "--expose-host"
+                                   : s->tls_names          ? "--tls-names"
                                    : s->log_file           ? "--net-log"
                                                            : NULL;
                 return !what || err_usage(error, "%s needs --network=user, not --network=%s", what, s->mode == NET_HOST ? "host" : "none");

@@ -136,16 +136,23 @@ static bool is_shaped(const NetSpec *s) {
         return s->rate_up > 0 || s->rate_down > 0 || s->delay_us > 0 || s->loss_ppm > 0;
 }
 
+/* Where there is no fast path nobody looks at first bytes. */
+static bool tls_names_check(const NetSpec *s, const char *what, GError **error) {
+        return !s->tls_names || s->fast_path || err_usage(error, "--tls-names and %s: names are looked at on the fast path alone", what);
+}
+
 bool netshape_check(NetSpec *s, GError **error) {
         const char *what = s->rate_up > 0 || s->rate_down > 0 ? "--net-rate" : s->delay_us > 0 ? "--net-delay" : s->loss_ppm > 0 ? "--net-loss"
                            : s->pcap_file ? "--pcap" : NULL;
 
         if (!what)
-                return true;
+                return tls_names_check(s, "--no-fast-path", error);
         if (s->mode != NET_USER)
                 return err_usage(error, "%s needs --network=user, not --network=%s", what, s->mode == NET_HOST ? "host" : "none");
         /* Frames are what is shaped and captured, and the fast path has none. */
         s->fast_path = false;
+        if (!tls_names_check(s, what, error))
+                return false;
         if (is_shaped(s) && !s->mtu_given)
                 s->mtu = MTU_OF_FRAMES;
         return true;

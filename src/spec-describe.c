@@ -224,6 +224,7 @@ static void describe_network(Sheet *s, const Spec *spec) {
                 for (guint i = 0; i < net->expose->len; i++)
                         g_ptr_array_add(expose, g_strdup_printf("%u", g_array_index(net->expose, guint16, i)));
                 sheet_array(s, "expose_host", expose);
+                sheet_bool(s, "tls_names", net->tls_names);
                 if (net->rate_up > 0)
                         sheet_int(s, "net_rate_up", (json_int_t) net->rate_up);
                 if (net->rate_down > 0)

@@ -363,3 +363,48 @@ def test_live_rules_are_not_for_boxes_without_a_network(box):
     assert_refused(box.usbox("net", "last", "permit", "a.example"), "'permit' is neither allow nor deny", hint=False)
     proc.terminate()
     proc.communicate(timeout=30)
+
+
+HELLO = """
+import socket, ssl, sys
+target, *names = sys.argv[1:]
+for name in names:
+    out = ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), out, server_hostname=name) if name not in ("-", "!") else None
+    try:
+        tls and tls.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    hello = out.read() if tls else b"GET / HTTP/1.0\\r\\n\\r\\n"
+    s = socket.create_connection((target, 443), 20)
+    try:
+        s.sendall(hello[:100])
+        s.sendall(hello[100:])
+        got = b""
+        while len(got) < len(hello):
+            d = s.recv(len(hello))
+            if not d:
+                break
+            got += d
+        print("through" if got == hello else "cut")
+    except OSError as e:
+        print(type(e).__name__)
+"""
+
+
+def test_tls_names(box, dnsmasq):
+    """What an --allow by name opens must ask for an allowed name; nothing else is looked at."""
+    def hello(target, *names, options=()):
+        return box.usbox("run", "--rm", f"--dns={dnsmasq}", *options, "--", "/usr/bin/python3", "-c", HELLO, target, *names).lines()
+    rules = ["--allow=www.named.test", "--allow=named.test"]
+    names = ["www.named.test", "WWW.named.TEST", "named.test", "other.test", "-"]
+    assert hello("www.named.test", *names, options=[*rules, "--tls-names", "--net-log", box.top / "net.log"]) == \
+        ["through"] * 3 + ["ConnectionResetError"] * 2
+    assert [x.get("name") for x in log_of(box) if x["event"] == "denied"] == ["other.test", None]
+    assert hello("www.named.test", "other.test", "-", options=rules) == ["through"] * 2
+    # Not even by frames, past the fast path.
+    bound = "import socket\ns = socket.socket()\ns.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'tap0')\ns.connect(('www.named.test', 443))\nprint('open')"
+    assert "ConnectionRefusedError" in box.python(bound, f"--dns={dnsmasq}", *rules, "--tls-names").err
+    assert box.python(bound, f"--dns={dnsmasq}", *rules).lines() == ["open"]
+    assert hello("www.named.test", "other.test", "-", options=["--allow=any", "--tls-names"]) == ["through"] * 2
+    assert_refused(box.run("--tls-names", "--no-fast-path", "true"), "--tls-names and --no-fast-path", hint=False)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The servers on the other machine of the network tests: peer.py DIR ADDRESS4 [ADDRESS6].
 
-  7/tcp 7/udp   echo
+  7/tcp 7/udp   echo; 443/tcp as well
   80/tcp        http: files of DIR/www (hello.txt, big.bin with big.sha256, repo.git), GET /whoami, POST /sum
   53/udp+tcp    DNS: peer.usbox.test A and AAAA, many.usbox.test A (too many for UDP), fail.usbox.test SERVFAIL; NXDOMAIN for all else
                 on ADDRESS6's network at ::53, dnsmasq: what dnsmasq_lines() says
@@ -182,6 +182,7 @@ def main():
         udp_loop(address, family, 7, lambda data: data)
         udp_loop(address, family, 53, lambda data: dns_answer(data, True))
         tcp_server(address, family, 7, Echo)
+        tcp_server(address, family, 443, Echo)
         tcp_server(address, family, 53, DnsTcp)
         tcp_server(address, family, 80, http_handler)
     if ADDR6:
