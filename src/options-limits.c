@@ -8,7 +8,6 @@
  */
 #include <fcntl.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -77,16 +76,16 @@ static bool apply_memory_swap(Spec *draft, const char *const *values, GError **e
 
 static bool apply_cpus(Spec *draft, const char *const *values, GError **error) {
         const char *text = values[0];
-        char *end;
+        char *end = NULL;
         double cpus = g_ascii_isdigit(*text) || *text == '.' ? g_ascii_strtod(text, &end) : -1;
-        bool percent = cpus >= 0 && *end == '%';
+        bool percent = end && *end == '%';
 
         if (percent) {
                 cpus /= 100;
                 end++;
         }
         /* The kernel takes no quota below a millisecond (cpu.max, kernel/sched/core.c). */
-        if (cpus < 0 || *end || !isfinite(cpus) || cpus * CPU_PERIOD_US < 1000 || cpus > 8192) {
+        if (!end || *end || !isfinite(cpus) || cpus * CPU_PERIOD_US < 1000 || cpus > 8192) {
                 g_autofree char *quoted = err_quote(text);
                 err_usage(error, "--cpus: '%s' is not a number of processors of at least 0.01", quoted);
                 return err_hint(error, "for example --cpus 2.5, --cpus 0.5 or --cpus 50%%");
@@ -162,11 +161,11 @@ static dev_t whole_disk(dev_t dev) {
         g_autofree char *link = g_strdup_printf("/sys/dev/block/%u:%u", major(dev), minor(dev));
         g_autofree char *part = g_strconcat(link, "/partition", NULL), *up = g_strconcat(link, "/../dev", NULL);
         g_autofree char *text = NULL;
-        unsigned ma, mi;
 
-        if (access(part, F_OK) == 0 && fd_read_file(AT_FDCWD, up, 64, &text, NULL) && sscanf(text, "%u:%u", &ma, &mi) == 2)
-                return makedev(ma, mi);
-        return dev;
+        if (access(part, F_OK) < 0 || !fd_read_file(AT_FDCWD, up, 64, &text, NULL))
+                return dev;
+        const char *colon = strchr(text, ':');
+        return colon ? makedev((unsigned) g_ascii_strtoull(text, NULL, 10), (unsigned) g_ascii_strtoull(colon + 1, NULL, 10)) : dev;
 }
 
 /* "MAJ:MIN" of the disk that path is, or lies on; the caller's. NULL with error. */
