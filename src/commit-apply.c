@@ -23,13 +23,13 @@
 #include "commit-work.h"
 
 void commit_step(const char *name) {
-        static int left = -1;
+        static gint64 left = -1;
         const char *kill_at = getenv("USBOX_TEST_COMMIT_KILL");
 
         if (!kill_at)
                 return;
         if (left < 0)
-                left = atoi(kill_at);
+                left = g_ascii_strtoll(kill_at, NULL, 10);
         if (--left == 0) {
                 log_note("killed at: %s", name);
                 (void) kill(getpid(), SIGKILL);

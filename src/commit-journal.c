@@ -9,7 +9,6 @@
  * directory that temporary names are made in. R: moved. C: the last R was not carried out.
  */
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -79,15 +78,24 @@ static Identity identity_of(const struct stat *st, const struct timespec *when) 
         return (Identity){ st->st_dev, st->st_ino, dir ? 0 : when->tv_sec, dir ? 0 : when->tv_nsec, dir ? 0 : st->st_size };
 }
 
+/* "K dev ino sec nsec size", the first two numbers hexadecimal. */
+static bool parse_head(const char *head, Identity *ret) {
+        g_auto(GStrv) words = g_strsplit(head, " ", -1);
+
+        return g_strv_length(words) == 6 && strlen(words[0]) == 1 && g_ascii_string_to_unsigned(words[1], 16, 0, G_MAXUINT64, &ret->dev, NULL) &&
+               g_ascii_string_to_unsigned(words[2], 16, 0, G_MAXUINT64, &ret->ino, NULL) &&
+               g_ascii_string_to_signed(words[3], 10, G_MININT64, G_MAXINT64, &ret->sec, NULL) &&
+               g_ascii_string_to_signed(words[4], 10, G_MININT64, G_MAXINT64, &ret->nsec, NULL) &&
+               g_ascii_string_to_signed(words[5], 10, G_MININT64, G_MAXINT64, &ret->size, NULL);
+}
+
 /* Take a record in. False: it is of no known kind. */
 static bool take(CommitJournal *j, const char *head, const char *path, const char *other) {
         Identity id = { 0 };
-        char kind;
 
-        if (sscanf(head, "%c %" G_GINT64_MODIFIER "x %" G_GINT64_MODIFIER "x %" G_GINT64_FORMAT " %" G_GINT64_FORMAT " %" G_GINT64_FORMAT, &kind, &id.dev,
-                   &id.ino, &id.sec, &id.nsec, &id.size) != 6)
+        if (!parse_head(head, &id))
                 return false;
-        switch (kind) {
+        switch (*head) {
         case 'P':
                 g_hash_table_replace(j->planned, g_strdup(path), g_memdup2(&id, sizeof id));
                 return true;
