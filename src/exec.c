@@ -140,6 +140,10 @@ static bool begin(ExecTable *t, Sandbox *s, ControlClient *client, const JoinReq
                 err_set(error, EAGAIN, "%d commands were started by exec already", EXEC_MAX);
                 return err_hint(error, "wait until one of them has ended");
         }
+        if (s->scope.cgroup && cgroup_is_frozen(s->scope.cgroup)) {
+                err_set(error, 0, "the box is paused");
+                return err_hint(error, "usbox unpause %s", s->spec->box.name ? s->spec->box.name : s->id);
+        }
         pid_t joiner = join_fork(s, request, &wire, error);
         if (joiner < 0)
                 return false;

@@ -184,7 +184,7 @@ def test_rm_wants_force_for_what_runs(boxes):
 
 
 def test_two_rm_at_once(boxes):
-    boxes.run("--name", "web", "--", "sh", "-c", "mkdir d; cd d; seq 2000 | xargs touch").ok()
+    boxes.run("--name", "web", "--", "sh", "-c", "mkdir d; cd d; seq 500 | xargs touch").ok()
     procs = [boxes.popen("rm", "web") for _ in range(2)]
     results = [(p.communicate(timeout=60)[1], p.returncode) for p in procs]
     # The second may come when there is nothing any more; it says so, and nothing else is said.

@@ -387,7 +387,9 @@ def test_pause(box, running):
     seen = ticks()
     time.sleep(0.5)
     assert ticks() == seen and one(box, "stats", "limited")["paused"], took
+    assert_refused(box.usbox("exec", "limited", "true"), "the box is paused", "usbox unpause limited")
     box.usbox("unpause", "limited").ok()
+    box.usbox("exec", "limited", "true").ok()
     assert wait_until(lambda: ticks() != seen, 10) and not one(box, "stats", "limited")["paused"]
 
 
