@@ -55,11 +55,12 @@ static void check_changed(Request *r, Fd *f) {
 
         if (f->layer == LAYER_UPPER || atomic_load_explicit(&f->fresh, memory_order_relaxed) || fstat(f->fd, &st) < 0)
                 return;
-        if (st.st_size == f->size && st.st_mtim.tv_sec == f->mtime.tv_sec && st.st_mtim.tv_nsec == f->mtime.tv_nsec)
+        uint64_t now = fd_stamp(&st);
+        if (atomic_load_explicit(&f->stamp, memory_order_relaxed) == now)
                 return;
-        f->size = st.st_size;
-        f->mtime = st.st_mtim;
-        notify_changed(r->fs, r->node);
+        uint64_t before = atomic_exchange(&f->stamp, now);
+        if (before != 0 && before != now)
+                notify_changed(r->fs, r->node);
 }
 
 int op_read(Request *r) {

@@ -95,6 +95,11 @@ void fd_drop_all(Fs *fs, Node *node) {
         pthread_mutex_unlock(node_lock(fs, node));
 }
 
+uint64_t fd_stamp(const struct stat *st) {
+        uint64_t ns = (uint64_t) st->st_mtim.tv_sec * 1000000000u + (uint64_t) st->st_mtim.tv_nsec;
+        return (ns * 0x9E3779B97F4A7C15ull ^ (uint64_t) st->st_size * 0xC2B2AE3D27D4EB4Full) | 1;
+}
+
 void fd_put(Fs *fs, Fd *f) {
         if (!f)
                 return;
@@ -271,8 +276,7 @@ Fd *fd_file(Fs *fs, Node *node, bool write, int *ret_err) {
                 *ret_err = -ENOMEM;
                 return NULL;
         }
-        f->mtime = st.st_mtim;
-        f->size = st.st_size;
+        atomic_store(&f->stamp, fd_stamp(&st));
         atomic_store_explicit(&f->fresh, true, memory_order_relaxed);
         return f;
 }
@@ -324,10 +328,8 @@ int fd_pin(Fs *fs, Node *node) {
         if (!f)
                 return -ENOMEM;
         struct stat st;
-        if (fstat(fd, &st) == 0) {
-                f->mtime = st.st_mtim;
-                f->size = st.st_size;
-        }
+        if (fstat(fd, &st) == 0)
+                atomic_store(&f->stamp, fd_stamp(&st));
         fd_put(fs, f);
         return 0;
 }

@@ -138,8 +138,7 @@ struct Fd {
         bool pinned;    /* the node has no name: there is no other way to it */
         _Atomic bool used; /* since the clock's hand passed */
         _Atomic bool fresh; /* opened by the request that is at work */
-        struct timespec mtime; /* lower files: as it was when opened, to notice a change */
-        int64_t size;
+        _Atomic uint64_t stamp; /* lower files: fd_stamp() of what was last seen, to notice a change; 0: nothing was */
 };
 
 typedef struct {
@@ -257,6 +256,7 @@ static inline unsigned node_layer(const Node *node) {
 Fd *fd_file(Fs *fs, Node *node, bool write, int *ret_err);  /* a regular file's data */
 Fd *fd_dir(Fs *fs, Node *node, unsigned layer, int *ret_err); /* O_PATH of a directory in a layer */
 void fd_put(Fs *fs, Fd *fd);
+uint64_t fd_stamp(const struct stat *st); /* of size and mtime in one; not 0 */
 Fd *fd_add(Fs *fs, Node *node, int fd_take, unsigned layer, bool path, bool writable, bool pinned);
 void fd_drop_layer(Fs *fs, Node *node, unsigned layer); /* after copy-up */
 void fd_drop_all(Fs *fs, Node *node);

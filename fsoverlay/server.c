@@ -325,6 +325,9 @@ char *server_stats(Fs *fs) {
         for (size_t i = 0; i < G_N_ELEMENTS(operations); i++)
                 if (operations[i].name && fs->counts[i] > 0)
                         g_string_append_printf(text, "\"%s\": %" PRIu64 ", ", operations[i].name, (uint64_t) fs->counts[i]);
-        g_string_append_printf(text, "\"nodes\": %" PRIu64 ", \"fds\": %u}\n", nodes_count(fs), fs->n_fds);
+        pthread_mutex_lock(&fs->clock_lock);
+        unsigned fds = fs->n_fds;
+        pthread_mutex_unlock(&fs->clock_lock);
+        g_string_append_printf(text, "\"nodes\": %" PRIu64 ", \"fds\": %u}\n", nodes_count(fs), fds);
         return g_string_free(text, FALSE);
 }
