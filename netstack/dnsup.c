@@ -92,10 +92,12 @@ static void set_timer(DnsUpstream *up) {
 static void finish(DnsExchange *x, uint8_t *msg, size_t len, const DnsAnswer *answer) {
         DnsDone done = x->done;
         void *data = x->data;
-        g_autofree uint8_t *held = g_steal_pointer(&x->buf), *second_best = g_steal_pointer(&x->second_best);
+        uint8_t *held = g_steal_pointer(&x->buf), *second_best = g_steal_pointer(&x->second_best); /* msg is within one of them */
 
         exchange_free(x);
         done(msg, len, answer, data);
+        g_free(held);
+        g_free(second_best);
 }
 
 /* Is this the answer? Then x is over, or the next server is asked because this one has none. */

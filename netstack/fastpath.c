@@ -300,7 +300,7 @@ static void set_paused(FastPath *f, bool paused) {
 
 static void accept_all(Listener *listener) {
         for (;;) {
-                struct sockaddr_storage peer;
+                struct sockaddr_storage peer = { 0 };
                 socklen_t len = sizeof peer;
                 int fd = accept4(listener->fd, (struct sockaddr *) &peer, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
                 if (fd >= 0)
