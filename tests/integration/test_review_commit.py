@@ -354,6 +354,19 @@ def test_full_disk(box):
     assert result.stderr.count("No space left on device") == 2, result
 
 
+def test_full_disk_of_the_box(box):
+    """Where commit cannot write down what it does, it does nothing; with space again, all."""
+    box.options = ["--network=none"]
+    box.write("f", "f\n")
+    box.run("--", "sh", "-c", "rm f; echo 1 >n").ok()
+    script = ('mkdir "$1/small" && mount -t tmpfs -o size=512k,mode=700 t "$1/small" && cp -a "$1/data/usbox" "$1/small/" && export XDG_DATA_HOME="$1/small"; '
+              'head -c 1000000 /dev/zero >"$1/small/fill" 2>/dev/null; "$2" commit last; echo "rc=$?"; ls -A; rm "$1/small/fill"; "$2" commit last; echo "rc=$?"; ls -A')
+    result = subprocess.run(["unshare", "-Urm", "sh", "-c", script, "sh", box.top, USBOX], env=box.env, cwd=box.dir, capture_output=True, text=True, timeout=60,
+                            check=True)
+    assert result.stdout == "rc=125\nf\nrc=0\nn\n", result
+    assert "No space left on device" in result.stderr and "goes on where it stopped" in result.stderr, result
+
+
 def test_real_programs(box):
     """make install, and a commit of git's, made in the box."""
     box.options = ["--network=none"]
