@@ -84,7 +84,8 @@ static GVariant *made_directories(const RootPlan *plan) {
                         const Hook *hook = g_ptr_array_index(source->hooks, j);
                         g_autofree char *parent = g_path_get_dirname(hook->path);
                         add_ways(&list, parent);
-                        if (hook->is_dir)
+                        /* One that comes to be is moved to upper/ from the host. */
+                        if (hook->is_dir || !hook->host.path)
                                 add_path(&list, hook->path);
                 }
         }

@@ -385,6 +385,24 @@ def test_real_programs(box):
     subprocess.run([*git, "fsck", "--strict"], cwd=box.dir, check=True, timeout=60)
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_hooks_of_a_tree_that_is_written_through(box, overlay):
+    """Those that were there and those that came to be are shown first, and carried when that is asked for; what lies around them stays as it is."""
+    box.options = ["--network=none", f"--overlay={overlay}", "--rw", "."]
+    for name in (".git/hooks/old", ".git/config", "f"):
+        box.write(name, f"{name}\n")
+    (box.dir / ".git").chmod(0o770)
+    box.run("--", "sh", "-c", "echo 1 >>f; echo 2 >.git/hooks/new; echo 3 >>.git/config; mkdir -p .vscode/d; echo 4 >.vscode/d/s; echo 5 >.envrc").ok()
+    assert (box.dir / "f").read_text() == "f\n1\n" and not (box.dir / ".vscode").exists()
+    shown = [json.loads(line) for line in box.usbox("diff", "last", "--json").lines()]
+    assert [line["path"].removeprefix(str(box.dir)) for line in shown] == [
+        "/.envrc", "/.git/config", "/.git/hooks/new", "/.vscode", "/.vscode/d", "/.vscode/d/s"] and all(line["hook"] for line in shown)
+    commit(box).ok()
+    assert (box.dir / ".git/hooks/new").read_text() == "2\n" and (box.dir / ".git/config").read_text() == ".git/config\n3\n"
+    assert (box.dir / ".vscode/d/s").read_text() == "4\n" and (box.dir / ".envrc").read_text() == "5\n"
+    assert (box.dir / ".git").stat().st_mode & 0o777 == 0o770
+
+
 def test_paths(box):
     """Only what is named, with the directories that it needs."""
     box.options = ["--network=none"]
