@@ -338,9 +338,8 @@ static void release_kernel_object(int *fd) {
 static void await_child(Sandbox *s) {
         struct pollfd fd = { .fd = s->child_pidfd, .events = POLLIN };
 
-        if (s->control && !control_await(s->control, s->child_pidfd, FS_HELPER_FLUSH_MS))
-                helper_kill(&s->fs.helper);
-        else if (s->fs.helper.pid > 0 && poll(&fd, 1, FS_HELPER_FLUSH_MS) == 0)
+        bool late = s->control ? !control_await(s->control, s->child_pidfd, FS_HELPER_FLUSH_MS) : s->fs.helper.pid > 0 && poll(&fd, 1, FS_HELPER_FLUSH_MS) == 0;
+        if (late)
                 helper_kill(&s->fs.helper);
         (void) wait4(s->child, NULL, 0, &s->usage);
         s->child = 0;

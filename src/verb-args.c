@@ -49,7 +49,7 @@ static bool take_long(Cursor *c, const char *word, GError **error) {
         size_t len = equals ? (size_t) (equals - word - 2) : strlen(word + 2);
 
         for (const VerbOption *o = c->options; o->name; o++)
-                if (strlen(o->name) == len && strncmp(o->name, word + 2, len) == 0)
+                if (strlen(o->name) == len && memcmp(o->name, word + 2, len) == 0)
                         return take(c, o, equals ? equals + 1 : NULL, error);
         return unknown(c, word, error);
 }
