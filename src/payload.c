@@ -124,6 +124,9 @@ static bool make_namespaces(const PayloadContext *c, GError **error) {
                 return err_set(error, errno, "make the payload's user namespace");
         if (user_maps_itself(spec) && !user_map_payload(spec, AT_FDCWD, "/proc/self", error))
                 return false;
+        /* Before init is told: it makes the host's mounts read-only, which no file that is open for writing may come into. */
+        if (!payload_set_oom_score(spec, error))
+                return err_step(error, "limits");
         if (!wire_send(c->gate, WIRE_UNSHARED, NULL, &ns, 1, error))
                 return false;
         if (!user_maps_itself(spec))
@@ -284,8 +287,6 @@ static bool payload_setup(const PayloadContext *c, int keep[2], int *ret_stub, G
                 return err_set(error, errno, "close descriptors");
         if (child->stub && (*ret_stub = payload_make_stub(error)) < 0)
                 return err_step(error, "exec");
-        if (!payload_set_oom_score(spec, error))
-                return err_step(error, "limits");
         if (!payload_give_up(spec, spec->user.uid, spec->user.gid, child->umask, error))
                 return false;
         if (!filter_last && !payload_filter(&child->filter, error))

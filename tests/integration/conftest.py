@@ -27,7 +27,8 @@ PR_SET_CHILD_SUBREAPER = 36
 SANITIZED = b"__asan_init" in pathlib.Path(USBOX).read_bytes() if os.path.exists(USBOX) else False
 IN_VM = "USBOX_TEST_LIMITS" in os.environ
 SLOW = 6 if SANITIZED or IN_VM else 1
-VM_SLICE = 2
+VM_SLICE = 1
+NOT_IN_VM = ("test_fuse_packages.py", "test_usbox_net_alone.py")  # which want more than usbox from where it was built
 
 
 def cannot(what):
@@ -52,11 +53,12 @@ collect_ignore = [] if "USBOX_TEST_LIMITS" in os.environ else ["test_limits.py"]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """A part of slice that differs in what it needs of a machine: from each file a test or two, none twice with other parameters."""
+    """A part of slice that differs in what it needs of a machine: from each file one test, with one set of parameters, and none that
+    needs another machine."""
     seen = {}
     for item in items:
         name = item.originalname
-        if not item.get_closest_marker("slice") or item.path.name == "test_usbox_net_alone.py":
+        if not item.get_closest_marker("slice") or item.path.name in NOT_IN_VM or "peer" in item.fixturenames:
             continue
         there = seen.setdefault(item.path.name, set())
         if name not in there and len(there) < VM_SLICE:

@@ -124,7 +124,7 @@ n = 0
 try:
     while n < 500:
         if os.fork() == 0:
-            time.sleep(60); os._exit(0)
+            os.close(1); os.close(2); time.sleep(60); os._exit(0)
         n += 1
 except BlockingIOError:
     pass
