@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/wire.h"
 #include "netstack/control.h"
+#include "netstack/ports.h"
 
 static bool answer(const Net *net, guint32 serial, const GError *failure, GError **error) {
         return wire_send(net->wire, WIRE_NET_DONE, g_variant_new("(us)", serial, failure ? failure->message : ""), NULL, 0, error);
@@ -32,6 +33,25 @@ static bool change_rule(Net *net, GVariant *body, GError **error) {
                 net_rules_insert(net->config->rules, 0, rule);
                 guint n = allow ? 0 : account_cut(net->account, &net->policy, rule);
                 log_step("new rule: %s %s, %u flows cut", allow ? "allow" : "deny", text, n);
+        }
+        return answer(net, serial, failure, error);
+}
+
+/* The list of ports goes before the answer, so that it is known when that is. */
+static bool change_ports(Net *net, GVariant *body, GError **error) {
+        g_autoptr(GVariant) one = g_variant_get_child_value(body, 2);
+        g_autoptr(GVariant) array = g_variant_ref_sink(g_variant_new_array(NULL, &one, 1));
+        g_autoptr(GError) failure = NULL;
+        gboolean open;
+        guint32 serial;
+
+        g_variant_get_child(body, 0, "u", &serial);
+        g_variant_get_child(body, 1, "b", &open);
+        g_autoptr(GPtrArray) port = net_publish_parse(array, &failure);
+        if (port && (open ? ports_open : ports_close)(net, port->pdata[0], &failure)) {
+                GVariant *all = net_publish_pack(net->published);
+                if (!wire_send(net->wire, WIRE_NET_PORTS, g_variant_new_tuple(&all, 1), NULL, 0, error))
+                        return false;
         }
         return answer(net, serial, failure, error);
 }
@@ -71,6 +91,9 @@ int control_receive(Net *net, GError **error) {
         switch (m.type) {
         case WIRE_NET_RULE:
                 ok = change_rule(net, m.body, error);
+                break;
+        case WIRE_NET_PUBLISH:
+                ok = change_ports(net, m.body, error);
                 break;
         case WIRE_NET_FLOWS:
                 ok = list_flows(net, &m, error);

@@ -167,7 +167,7 @@ bool forward_input(Forward *forward, const Packet *packet) {
 
         for (guint i = 0; i < forward->ports->len; i++) {
                 const Port *port = forward->ports->pdata[i];
-                if (port->family != packet->family || port->box_port != packet->sport ||
+                if (port->fd < 0 || port->family != packet->family || port->box_port != packet->sport ||
                     memcmp(&port->box_addr, &packet->src, sizeof packet->src) != 0)
                         continue;
 
@@ -251,4 +251,21 @@ guint16 forward_publish(Forward *forward, const NetPublish *publish, GError **er
         if (!forward->buf)
                 forward->buf = g_malloc(PACKET_ETH_LEN + 65536);
         return net_sockaddr_port(&host);
+}
+
+/* Its place stays, since peers are known by that; nothing comes through it any more. */
+void forward_unpublish(Forward *forward, const NetPublish *publish) {
+        struct sockaddr_storage host, bound;
+        socklen_t len = net_publish_host(publish, &host);
+
+        for (guint i = 0; i < forward->ports->len; i++) {
+                Port *port = forward->ports->pdata[i];
+                socklen_t bound_len = sizeof bound;
+                memset(&bound, 0, sizeof bound);
+                if (port->fd < 0 || getsockname(port->fd, (struct sockaddr *) &bound, &bound_len) < 0 || memcmp(&bound, &host, len) != 0)
+                        continue;
+                events_remove(forward->events, &port->source);
+                fd_closep(&port->fd);
+                return;
+        }
 }

@@ -18,6 +18,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Forward, forward_free)
 /* Open a UDP port of the host for the box. Returns the port that it is, which differs where 0 was asked; 0 with error. */
 guint16 forward_publish(Forward *forward, const NetPublish *publish, GError **error);
 
+/* No more; named as it came out. */
+void forward_unpublish(Forward *forward, const NetPublish *publish);
+
 /* A peer's address and port, as the box is to see them: its own, or the gateway's where the box could not answer to that. */
 void forward_visible(const struct sockaddr_storage *real, struct in6_addr *ret_addr, guint16 *ret_port);
 

@@ -43,6 +43,7 @@ typedef struct {
         int agent;           /* -1: none */
         SplicePipes *pipes;
         Publish *publish;
+        GPtrArray *published; /* of NetPublish *: ports.c's */
         FastPath *fast_path; /* NULL: TCP is libslirp's */
         /* The loop's own. */
         EventSource on_wire, on_host, on_tap;

@@ -36,6 +36,7 @@
 #include "netstack/confinement.h"
 #include "netstack/control.h"
 #include "netstack/loop.h"
+#include "netstack/ports.h"
 
 /* One flow is one descriptor and, in libslirp, up to 256 KiB: this many bound what a box can make us hold. */
 #define NOFILE_MAX 65536
@@ -61,20 +62,12 @@ static bool may_ping(void) {
         return fd >= 0;
 }
 
-/* Open the ports; ret gets them as they came out. */
-static bool publish_all(Net *net, const NetConfig *config, GPtrArray *ret, GError **error) {
-        for (guint i = 0; i < config->publish->len; i++) {
-                const NetPublish *p = config->publish->pdata[i];
-                guint16 port = p->udp       ? forward_publish(net->forward, p, error)
-                               : config->fast_path ? publish_open(net->publish, p, error)
-                                                   : stack_publish(net->stack, p, error);
-                if (port == 0)
+/* The configuration's. */
+static bool publish_all(Net *net, GError **error) {
+        net->published = g_ptr_array_new_with_free_func((GDestroyNotify) net_publish_free);
+        for (guint i = 0; i < net->config->publish->len; i++)
+                if (!ports_open(net, net->config->publish->pdata[i], error))
                         return false;
-                bool v6 = strchr(p->host_addr, ':');
-                g_ptr_array_add(ret, net_publish_new(p->udp, *p->host_addr ? p->host_addr : "0.0.0.0", port,
-                                                     *p->box_addr ? p->box_addr : (v6 ? NET_BOX_IPV6 : NET_BOX_IPV4),
-                                                     p->box_port));
-        }
         return true;
 }
 
@@ -110,7 +103,7 @@ static void prepare_policy(Net *net) {
 }
 
 /* All that can be done before the TAP is there. */
-static bool prepare(Net *net, const NetConfig *config, pid_t launcher, GPtrArray *ret_published, GError **error) {
+static bool prepare(Net *net, const NetConfig *config, pid_t launcher, GError **error) {
         raise_nofile();
         if (config->fast_path && (net->agent = agent_start(error)) < 0)
                 return false;
@@ -121,10 +114,10 @@ static bool prepare(Net *net, const NetConfig *config, pid_t launcher, GPtrArray
         net->publish = publish_new(net->events, net->pipes);
         net->forward = forward_new(net->events, loop_send, net);
         net->stack = stack_new(config, net->events, loop_send_counted, net, error);
-        if (!net->stack || !publish_all(net, config, ret_published, error) || !hostaddr_open(&net->host, error))
+        if (!net->stack || !publish_all(net, error) || !hostaddr_open(&net->host, error))
                 return false;
         prepare_policy(net);
-        log_step("stack made, %u ports published", ret_published->len);
+        log_step("stack made, %u ports published", net->published->len);
 
         if (!confinement_apply(launcher, config->best_effort_confine, error)) {
                 g_prefix_error(error, "confine usbox-net: ");
@@ -134,18 +127,8 @@ static bool prepare(Net *net, const NetConfig *config, pid_t launcher, GPtrArray
         return true;
 }
 
-/* The listeners of published TCP ports become libslirp's, each on the port that was taken. */
-static bool hand_over_ports(Net *net, const GPtrArray *published, GError **error) {
-        for (guint i = 0; i < published->len; i++) {
-                const NetPublish *p = published->pdata[i];
-                if (!p->udp && (!publish_close(net->publish, p) || stack_publish(net->stack, p, error) == 0))
-                        return false;
-        }
-        return true;
-}
-
 /* Where it cannot be had, TCP goes by libslirp: slower, and as a program sees it the same. */
-static bool start_fast_path(Net *net, int netns, bool ipv6, const GPtrArray *published, GError **error) {
+static bool start_fast_path(Net *net, int netns, bool ipv6, GError **error) {
         g_autoptr(GError) why = NULL;
         int fds[DIVERT_FDS_MAX];
 
@@ -155,7 +138,8 @@ static bool start_fast_path(Net *net, int netns, bool ipv6, const GPtrArray *pub
                         return err_hint(error, "usbox doctor says what it needs; without --tls-names a rule by name opens all that stands at its addresses");
                 }
                 log_step("no TCP fast path, all TCP goes by libslirp: %s", why->message);
-                return hand_over_ports(net, published, error);
+                fd_closep(&net->agent);
+                return ports_by_frames(net, error);
         }
         const FastPathParts parts = { .events = net->events, .pipes = net->pipes, .account = net->account, .policy = &net->policy, .send = loop_send,
                                       .send_data = net };
@@ -166,7 +150,7 @@ static bool start_fast_path(Net *net, int netns, bool ipv6, const GPtrArray *pub
         return true;
 }
 
-static bool receive_tap(Net *net, const NetConfig *config, const GPtrArray *published, GError **error) {
+static bool receive_tap(Net *net, const NetConfig *config, GError **error) {
         g_auto(WireMessage) m = { 0 };
 
         if (!wire_expect(net->wire, "launcher", WIRE_NET_TAP, &m, error))
@@ -174,12 +158,11 @@ static bool receive_tap(Net *net, const NetConfig *config, const GPtrArray *publ
         net->tap = wire_message_take_fd(&m, 0);
         if (!fd_set_nonblock(net->tap, true))
                 return err_set(error, errno, "make the TAP non-blocking");
-        return net->agent < 0 || start_fast_path(net, m.fds[1], config->ipv6, published, error);
+        return net->agent < 0 || start_fast_path(net, m.fds[1], config->ipv6, error);
 }
 
 static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
         g_auto(WireMessage) m = { 0 };
-        g_autoptr(GPtrArray) published = g_ptr_array_new_with_free_func((GDestroyNotify) net_publish_free);
 
         if (!wire_expect(net->wire, "launcher", WIRE_NET_CONFIG, &m, error))
                 return false;
@@ -188,9 +171,9 @@ static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
                 return false;
         log_init("usbox-net", verbose || config->verbose);
 
-        if (!prepare(net, config, launcher, published, error) || !receive_tap(net, config, published, error))
+        if (!prepare(net, config, launcher, error) || !receive_tap(net, config, error))
                 return false;
-        GVariant *ports = net_publish_pack(published);
+        GVariant *ports = net_publish_pack(net->published);
         if (!wire_send(net->wire, WIRE_NET_READY, g_variant_new_tuple(&ports, 1), NULL, 0, error))
                 return false;
         log_step("ready");

@@ -239,6 +239,22 @@ guint16 stack_publish(Stack *stack, const NetPublish *publish, GError **error) {
         return net_sockaddr_port(&bound);
 }
 
+void stack_unpublish(Stack *stack, const NetPublish *publish) {
+        struct sockaddr_storage host, bound;
+        socklen_t len = net_publish_host(publish, &host);
+
+        for (guint i = 0; i < stack->listeners->len; i++) {
+                socklen_t bound_len = sizeof bound;
+                memset(&bound, 0, sizeof bound);
+                if (getsockname(g_array_index(stack->listeners, int, i), (struct sockaddr *) &bound, &bound_len) < 0 || memcmp(&bound, &host, len) != 0)
+                        continue;
+                g_array_remove_index_fast(stack->listeners, i);
+                break;
+        }
+        (void) slirp_remove_hostxfwd(stack->slirp, (struct sockaddr *) &host, len, 0);
+        events_later(stack->events, &stack->turn);
+}
+
 static void on_ready(EventSource *source, uint32_t events) {
         StackFd *fd = EVENTS_OWNER(source, StackFd, source);
         fd->revents |= events;

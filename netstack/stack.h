@@ -21,6 +21,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Stack, stack_free)
 /* Listen on a TCP port of the host for the box. Returns the port that it is, which differs where 0 was asked; 0 with error. */
 guint16 stack_publish(Stack *stack, const NetPublish *publish, GError **error);
 
+/* No more; named as it came out. */
+void stack_unpublish(Stack *stack, const NetPublish *publish);
+
 /* A frame from the box, which the policy has passed. */
 void stack_input(Stack *stack, const uint8_t *frame, size_t len);
 

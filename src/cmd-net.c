@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * usbox net: a running box's flows, and rules that hold from now on.
+ * usbox net: a running box's flows, and rules and published ports that hold from now on.
  *
  * Role: verb. Privileges: the caller's. Threads: one.
  */
@@ -92,16 +92,38 @@ static bool change(const BoxInfo *box, bool allow, const VerbArgs *args, GError 
         return true;
 }
 
+static bool change_ports(const BoxInfo *box, bool open, const VerbArgs *args, GError **error) {
+        for (guint i = 2; i < verb_args_n_words(args); i++) {
+                g_autoptr(PublishSpec) port = publish_parse(verb_args_word(args, i), error);
+                if (!port)
+                        return false;
+        }
+        for (guint i = 2; i < verb_args_n_words(args); i++)
+                if (!control_do(box, WIRE_CTL_NET_PUBLISH, g_variant_new("(bs)", open, verb_args_word(args, i)), error))
+                        return false;
+        return true;
+}
+
+static bool carry_out(const BoxInfo *box, const VerbArgs *args, GError **error) {
+        const char *word = verb_args_word(args, 1);
+
+        if (!word)
+                return list(box, verb_args_has(args, "json"), error);
+        if (g_str_equal(word, "allow") || g_str_equal(word, "deny"))
+                return change(box, g_str_equal(word, "allow"), args, error);
+        return change_ports(box, g_str_equal(word, "publish"), args, error);
+}
+
 int cmd_net(int argc, char **argv, GError **error) {
         g_auto(VerbArgs) args = { 0 };
 
         if (!verb_args_parse(&args, "net", net_verb_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "net", 1, G_MAXUINT, error))
                 return -1;
         const char *word = verb_args_word(&args, 1);
-        bool allow = g_strcmp0(word, "allow") == 0;
-        if (word && !allow && !g_str_equal(word, "deny")) {
+        static const char *const words[] = { "allow", "deny", "publish", "unpublish", NULL };
+        if (word && !g_strv_contains(words, word)) {
                 g_autofree char *quoted = err_quote(word);
-                err_usage(error, "net: '%s' is neither allow nor deny", quoted);
+                err_usage(error, "net: '%s' is neither allow, deny, publish nor unpublish", quoted);
                 return -1;
         }
         if (word && !verb_args_count(&args, "net", 3, G_MAXUINT, error))
@@ -110,5 +132,5 @@ int cmd_net(int argc, char **argv, GError **error) {
         g_autoptr(BoxInfo) box = spec ? registry_find_running(&spec->caller, verb_args_word(&args, 0), error) : NULL;
         if (!box)
                 return -1;
-        return (word ? change(box, allow, &args, error) : list(box, verb_args_has(&args, "json"), error)) ? 0 : -1;
+        return carry_out(box, &args, error) ? 0 : -1;
 }

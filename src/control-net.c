@@ -4,6 +4,7 @@
  *
  * Role: launcher. Privileges: the caller's. Threads: one. Order: step 10. usbox-net has the answer, so whoever asks gets it when that has come.
  */
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -69,6 +70,21 @@ bool control_net_rule(Sandbox *s, ControlClient *client, const WireMessage *m, G
                 return false;
         g_variant_get(m->body, "(b&s)", &allow, &text);
         return net_helper_rule(&s->net, allow, text, on_done, question_new(client, -1), error);
+}
+
+bool control_net_publish(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {
+        const char *text;
+        gboolean open;
+
+        if (!has_network(s, error))
+                return false;
+        g_variant_get(m->body, "(b&s)", &open, &text);
+        g_autoptr(PublishSpec) port = publish_parse(text, error);
+        if (!port)
+                return false;
+        if (port->host_ip && strchr(port->host_ip, ':') && !s->spec->net.ipv6)
+                return err_set(error, EAFNOSUPPORT, "publish %s", port->text);
+        return net_helper_publish(&s->net, open, port, on_done, question_new(client, -1), error);
 }
 
 bool control_net_flows(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {

@@ -5,4 +5,5 @@
 
 /* Rows of control_verbs. */
 bool control_net_rule(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error);
+bool control_net_publish(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error);
 bool control_net_flows(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error);

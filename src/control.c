@@ -201,6 +201,7 @@ static const struct {
         { WIRE_CTL_INSPECT, on_inspect },
         { WIRE_CTL_NET_RULE, control_net_rule },
         { WIRE_CTL_NET_FLOWS, control_net_flows },
+        { WIRE_CTL_NET_PUBLISH, control_net_publish },
         { WIRE_CTL_EXEC, on_exec },
         { WIRE_CTL_EXEC_SIGNAL, on_exec_signal },
         { WIRE_CTL_UPDATE, on_update },

@@ -53,7 +53,7 @@ static GVariant *pack_config(const Spec *spec, int log_fd, int pcap_fd) {
 
 static const HelperKind kind = { .program = "usbox-net", .step = "network", .lost = "network" };
 
-/* A NET_RULE or NET_FLOWS that was not answered yet. */
+/* A NET_RULE, NET_FLOWS or NET_PUBLISH that was not answered yet. */
 typedef struct {
         guint32 serial;
         NetHelperDone done;
@@ -135,6 +135,23 @@ bool net_helper_flows(NetHelper *h, int memfd, NetHelperDone done, void *data, G
         return helper_send(&h->helper, WIRE_NET_FLOWS, g_variant_new("(u)", serial), &memfd, 1, error);
 }
 
+bool net_helper_publish(NetHelper *h, bool open, const PublishSpec *p, NetHelperDone done, void *data, GError **error) {
+        guint32 serial = new_question(h, done, data);
+        GVariant *body = g_variant_new("(ub(ssqsq))", serial, open, p->udp ? "udp" : "tcp", p->host_ip ? p->host_ip : "", p->host_port, "", p->box_port);
+        return helper_send(&h->helper, WIRE_NET_PUBLISH, body, NULL, 0, error);
+}
+
+static bool take_ports(NetHelper *h, GVariant *body, GError **error) {
+        g_autoptr(GVariant) array = g_variant_get_child_value(body, 0);
+        GPtrArray *ports = net_publish_parse(array, error);
+
+        if (!ports)
+                return err_step(error, "network");
+        g_ptr_array_unref(h->ports);
+        h->ports = ports;
+        return true;
+}
+
 static bool take_ready(NetHelper *h, GVariant *body, GError **error) {
         if (h->ports) {
                 err_set(error, EPROTO, "usbox-net said NET_READY twice");
@@ -172,6 +189,8 @@ static bool take_message(NetHelper *h, const WireMessage *m, GError **error) {
         switch (m->type) {
         case WIRE_NET_READY:
                 return take_ready(h, m->body, error);
+        case WIRE_NET_PORTS:
+                return take_ports(h, m->body, error);
         case WIRE_NET_DONE:
                 take_done(h, m->body);
                 return true;

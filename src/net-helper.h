@@ -54,5 +54,8 @@ void net_helper_finish(NetHelper *h);
 /* One line on stderr about what the policy refused, if it did. */
 void net_helper_tell_denied(const NetHelper *h);
 
+/* Publish one more port, or one less; ports is what there is when done is called. */
+bool net_helper_publish(NetHelper *h, bool open, const PublishSpec *port, NetHelperDone done, void *data, GError **error);
+
 /* Kill and reap. */
 void net_helper_clear(NetHelper *h);

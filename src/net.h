@@ -40,6 +40,11 @@ typedef struct {
 
 extern const Option net_options[], netpolicy_options[], netshape_options[];
 
+/* What -p takes. NULL with error; free with publish_free(). */
+PublishSpec *publish_parse(const char *text, GError **error);
+void publish_free(PublishSpec *publish);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(PublishSpec, publish_free)
+
 /* The defaults; and free what it owns. */
 void net_init(NetSpec *s);
 void net_clear(NetSpec *s);

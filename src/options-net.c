@@ -40,8 +40,7 @@ static bool apply_network(Spec *draft, const char *const *values, GError **error
         return true;
 }
 
-static void publish_free(gpointer p) {
-        PublishSpec *publish = p;
+void publish_free(PublishSpec *publish) {
         g_free(publish->host_ip);
         g_free(publish->text);
         g_free(publish);
@@ -56,7 +55,7 @@ static bool parse_port(const char *text, guint16 min, guint16 *ret) {
 }
 
 /* [IP:]HOST:BOX[/tcp|udp], read from its end: an IPv6 address, in brackets, has colons of its own. */
-static bool parse_publish(const char *text, PublishSpec *ret) {
+static bool read_publish(const char *text, PublishSpec *ret) {
         g_autofree char *rest = g_strdup(text);
         char *slash = strchr(rest, '/'), *colon;
 
@@ -82,16 +81,22 @@ static bool parse_publish(const char *text, PublishSpec *ret) {
         return ret->host_ip != NULL;
 }
 
-static bool apply_publish(Spec *draft, const char *const *values, GError **error) {
-        PublishSpec *publish = g_new0(PublishSpec, 1);
+PublishSpec *publish_parse(const char *text, GError **error) {
+        g_autoptr(PublishSpec) publish = g_new0(PublishSpec, 1);
 
-        publish->text = g_strdup(values[0]);
-        if (!parse_publish(values[0], publish)) {
-                publish_free(publish);
-                g_autofree char *quoted = err_quote(values[0]);
-                err_usage(error, "--publish: '%s' is not [IP:]HOSTPORT:BOXPORT[/tcp|udp]", quoted);
-                return err_hint(error, "for example -p 127.0.0.1:8080:80, -p [::1]:8080:80 or -p 5353:53/udp");
-        }
+        publish->text = g_strdup(text);
+        if (read_publish(text, publish))
+                return g_steal_pointer(&publish);
+        g_autofree char *quoted = err_quote(text);
+        err_usage(error, "--publish: '%s' is not [IP:]HOSTPORT:BOXPORT[/tcp|udp]", quoted);
+        err_hint(error, "for example -p 127.0.0.1:8080:80, -p [::1]:8080:80 or -p 5353:53/udp");
+        return NULL;
+}
+
+static bool apply_publish(Spec *draft, const char *const *values, GError **error) {
+        PublishSpec *publish = publish_parse(values[0], error);
+        if (!publish)
+                return false;
         g_ptr_array_add(draft->net.publish, publish);
         return true;
 }
@@ -201,7 +206,7 @@ void net_init(NetSpec *s) {
         s->fast_path = true;
         s->dns = g_ptr_array_new_with_free_func(g_free);
         s->hosts = g_ptr_array_new_with_free_func(g_free);
-        s->publish = g_ptr_array_new_with_free_func(publish_free);
+        s->publish = g_ptr_array_new_with_free_func((GDestroyNotify) publish_free);
         netpolicy_init(s);
 }
 

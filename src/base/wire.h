@@ -41,9 +41,11 @@ typedef enum {
         WIRE_NET_RESOLVERS, /* (as) the host's name servers are others now */
         WIRE_NET_RULE,   /* (ubs) a serial number; allow or deny; the rule, which is asked before all others from now on */
         WIRE_NET_FLOWS,  /* (u) a serial number; + a memfd, for the present flows as JSON */
+        WIRE_NET_PUBLISH, /* (ub(ssqsq)) a serial number; open or close; a port */
         /* usbox-net → launcher */
         WIRE_NET_READY, /* (a(ssqsq)) published ports as they came out: protocol, host address, port, box address, port */
-        WIRE_NET_DONE,   /* (us) the serial number of NET_RULE or NET_FLOWS; an error's text, or "" */
+        WIRE_NET_PORTS, /* (a(ssqsq)) published ports, as they are from now on */
+        WIRE_NET_DONE,   /* (us) the serial number of NET_RULE, NET_FLOWS or NET_PUBLISH; an error's text, or "" */
         WIRE_NET_DENIED, /* (ss) what the policy refused; the option that would allow it, or the --deny that refuses it */
         /* launcher → usbox-fs */
         WIRE_FS_CONFIG, /* see FS_CONFIG_SIGNATURE in fsoverlay/config.h */
@@ -61,6 +63,7 @@ typedef enum {
         WIRE_CTL_INSPECT, /* TEXT comes */
         WIRE_CTL_NET_RULE,  /* (bs) allow or deny; the rule. OK comes */
         WIRE_CTL_NET_FLOWS, /* TEXT comes */
+        WIRE_CTL_NET_PUBLISH, /* (bs) open or close; the port as -p takes it. OK comes */
         WIRE_CTL_EXEC,    /* another command, see src/exec.h + its stdin, + stdout, + stderr */
         WIRE_CTL_EXEC_SIGNAL, /* (i) for that command */
         WIRE_CTL_UPDATE,  /* (a(ss)a(ss)) other limits, see SCOPE_UPDATE_SIGNATURE in scope/config.h */

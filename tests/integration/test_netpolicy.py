@@ -360,7 +360,7 @@ def test_live_rules_are_not_for_boxes_without_a_network(box):
     assert proc.stdout.readline() == b"up\n"
     assert wait_until(lambda: box.usbox("ps", "-q").out.strip(), 20)
     assert_refused(box.usbox("net", "last"), "no network of its own", hint=False)
-    assert_refused(box.usbox("net", "last", "permit", "a.example"), "'permit' is neither allow nor deny", hint=False)
+    assert_refused(box.usbox("net", "last", "permit", "a.example"), "'permit' is neither allow, deny, publish nor unpublish", hint=False)
     proc.terminate()
     proc.communicate(timeout=30)
 

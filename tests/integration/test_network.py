@@ -414,3 +414,29 @@ def test_without_fast_path(box, peer):
     assert fetch(box, f"http://{peer}/hello.txt", "--no-fast-path").ok().out == "hello from the peer\n"
     assert "no TCP fast path" not in box.usbox("run", "--rm", "--verbose", "--no-fast-path", "--", "true").ok().err
     assert "TCP fast path made" in box.usbox("run", "--rm", "--verbose", "--", "true").ok().err
+
+
+@pytest.mark.parametrize("options", [[], ["--no-fast-path"]], ids=["fast", "frames"])
+def test_published_live(box, options):
+    """A port of a box that runs is opened, known to `usbox port`, and closed; what cannot be is an error of the verb alone."""
+    proc = box.popen("run", "--rm", *options, "--", "/usr/bin/python3", "-c", SERVE, "0.0.0.0")
+    try:
+        assert proc.stdout.readline() == b"ready\n", proc.stderr.read()
+        assert wait_until(lambda: box.usbox("net", "last").rc == 0, 20)
+        port = free_port()
+        for words in ([f"127.0.0.1:{port}:8000"], ["127.0.0.1:0:8000", "127.0.0.1:0:9/udp"]):
+            box.usbox("net", "last", "publish", *words).ok()
+        assert talk("127.0.0.1", port).endswith(b"from the box\n")
+        shown = box.usbox("port", "last").ok().out
+        other = next(int(x) for x in re.findall(r"127\.0\.0\.1:(\d+)", shown) if int(x) != port)
+        assert talk("127.0.0.1", other).endswith(b"from the box\n"), shown
+        assert_refused(box.usbox("net", "last", "publish", f"127.0.0.1:{port}:8000"), "Address already in use", hint=False)
+        assert_refused(box.usbox("net", "last", "publish", "80"), "is not [IP:]HOSTPORT:BOXPORT")
+        box.usbox("net", "last", "unpublish", f"127.0.0.1:{port}:8000").ok()
+        with pytest.raises(OSError):
+            talk("127.0.0.1", port)
+        assert_refused(box.usbox("net", "last", "unpublish", f"127.0.0.1:{port}:8000"), "is not published", hint=False)
+        assert talk("127.0.0.1", other).endswith(b"from the box\n")
+    finally:
+        proc.terminate()
+        proc.communicate(timeout=20)

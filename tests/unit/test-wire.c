@@ -103,6 +103,8 @@ static GVariant *sample_body(WireType type) {
                 return g_variant_new_parsed("{'mtu': <uint16 1500>, 'publish': <@a(ssqsq) []>}");
         if (g_str_equal(signature, "(a(ssqsq))"))
                 return g_variant_new_parsed("([('tcp', '', uint16 80, '', uint16 8080)],)");
+        if (g_str_equal(signature, "(ub(ssqsq))"))
+                return g_variant_new_parsed("(uint32 7, true, ('tcp', '', uint16 80, '', uint16 8080))");
         if (g_str_equal(signature, "(bs)"))
                 return g_variant_new_parsed("(true, '192.0.2.0/24')");
         if (g_str_equal(signature, "(as)"))

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "netstack/loop.h"
+
+/* Published ports, whoever carries them. net->published is what there is, each as it came out. */
+
+/* One more, at any time. */
+bool ports_open(Net *net, const NetPublish *port, GError **error);
+
+/* One less; named as net->published has it, where an empty address of the box is any. What was opened through it stays. */
+bool ports_close(Net *net, const NetPublish *port, GError **error);
+
+/* There is no fast path: the TCP ports that are waiting for it become libslirp's. */
+bool ports_by_frames(Net *net, GError **error);
