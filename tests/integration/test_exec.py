@@ -92,12 +92,12 @@ def test_stdin_stdout_and_files(web):
 
 def test_a_terminal(web):
     web.start()
-    pty = web.pty("exec", "web", "--", "sh", "-c", "tty; stty size; read x; echo got $x; sleep 1000; echo $?")
+    pty = web.pty("exec", "web", "--", "sh", "-c", "tty; stty size; read x; echo got $x; while :; do :; done")
     pty.expect(b"/dev/pts/0")
     pty.expect(b"24 80")
     pty.send(b"hello\n")
     pty.expect(b"got hello")
-    pty.send(b"\x03")  # ^C is for the foreground there
+    pty.send(b"\x03")  # ^C is for the foreground there; a shell that is about to fork would lose it
     assert pty.wait() == 128 + signal.SIGINT
     pty.close()
     assert web.exec("-t", "web", "tty").ok().out.strip().startswith("/dev/pts/")
