@@ -417,6 +417,19 @@ def published():
         assert all(s.makefile("rb").read() == b"10.0.2.2 0" for s in socks)
 
 
+def fallback():
+    """Where the agent cannot enter the box's network, TCP and published ports go by frames, and --verbose says so."""
+    TcpLab()
+    with Box("--verbose", publish=["tcp,,0,,80"], wrap=["strace", "-f", "-o", "/dev/null", "-e", "trace=setns", "-e", "inject=setns:error=EPERM"]) as box:
+        assert box.call("tcp_echo", PEER4, ECHO, 100000) == 100000
+        assert box.call("connect", PEER4, 9)[0] == "Connection refused"
+        box.call("serve_whom", 80)
+        with socket.create_connection(("127.0.0.1", box.ports[0][2]), 10) as s:
+            s.shutdown(socket.SHUT_WR)
+            assert s.makefile("rb").read() == b"10.0.2.2 0"
+        assert "no TCP fast path" in box.errors()
+
+
 def stopped():
     """kill -STOP: connections wait, and go on with -CONT. kill -KILL: they end."""
     TcpLab()
