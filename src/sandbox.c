@@ -34,6 +34,7 @@
 #include "presence.h"
 #include "root-accounts.h"
 #include "root-hooks.h"
+#include "sandbox-end.h"
 #include "sandbox.h"
 #include "scope/config.h"
 #include "stdfds.h"
@@ -327,7 +328,7 @@ static bool start(Sandbox *s, GError **error) {
  * processors (synchronize_rcu_expedited() in kern_unmount_array(), fs/namespace.c), once for each; a TAP likewise, for
  * much longer. Whoever drops the last reference waits, be it by exiting: so none of the processes that had one is left then.
  */
-static void release_kernel_object(int *fd) {
+void sandbox_release_kernel_object(int *fd) {
         FdLater later = { .n = 0 };
 
         fd_later_take(&later, fd);
@@ -346,7 +347,7 @@ static void await_child(Sandbox *s) {
 }
 
 /* Kill what is left, wait until the kernel has taken it all down. Where nothing of the box is kept, usbox-fs has nothing to write. */
-static void end_processes(Sandbox *s, bool keep) {
+void sandbox_end_processes(Sandbox *s, bool keep) {
         net_helper_stop(&s->net);
         (void) map_helpers_finish(&s->maps, NULL);
         if (!keep)
@@ -360,11 +361,11 @@ static void end_processes(Sandbox *s, bool keep) {
         }
         if (s->spec->namespaces.pid_host)
                 proc_kill_children((pid_t[]){ s->janitor.pid, s->fs.helper.pid }, 2);
-        release_kernel_object(&s->mount_ns);
+        sandbox_release_kernel_object(&s->mount_ns);
 }
 
 /* What the box has used, now that all of it has ended, and which limit it met; then its cgroup goes. */
-static void end_scope(Sandbox *s) {
+void sandbox_end_scope(Sandbox *s) {
         if (s->scope.cgroup) {
                 cgroup_read(s->scope.cgroup, &s->numbers);
                 s->counted = true;
@@ -383,7 +384,7 @@ static char *size_text(guint64 bytes) {
 }
 
 /* Hooks that the box made in a tree that is written through, where none were: taken back, or at least told of. */
-static void end_hooks(const Sandbox *s) {
+void sandbox_end_hooks(const Sandbox *s) {
         if (s->plan && s->dir)
                 root_hooks_take_back(s->plan, s->dir->fd);
         g_autoptr(GPtrArray) paths = s->plan ? root_hooks_appeared(s->plan) : NULL;
@@ -421,7 +422,7 @@ static void tell_changes(const Sandbox *s, const UpperCount *count) {
 }
 
 /* The upper layer after the run: nothing in it, or not wanted: removed; else kept and named. */
-static bool end_box_dir(Sandbox *s, bool failed, GError **error) {
+bool sandbox_end_box_dir(Sandbox *s, bool failed, GError **error) {
         bool held = presence_is_held(s->spec), ends_unnamed = !failed && !held;
         UpperCount count = { 0 };
 
@@ -498,18 +499,18 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
         bool ok = s.signals >= 0 && prepare(&s, &failure) && start(&s, &failure) && supervise(&s, &failure);
         /* The payload's output is out before anything of usbox's own is said. */
         g_clear_pointer(&s.term, term_free);
-        end_processes(&s, ok && (!spec->box.rm || spec->root.trace_file));
+        sandbox_end_processes(&s, ok && (!spec->box.rm || spec->root.trace_file));
         if (!fs_helper_finish(&s.fs, &late) && ok)
                 g_propagate_error(&failure, g_steal_pointer(&late));
         helper_clear(&s.fs.helper);
         g_clear_error(&late);
         g_clear_pointer(&s.log, log_writer_free);
-        end_scope(&s);
+        sandbox_end_scope(&s);
         log_step("ended");
 
         net_helper_finish(&s.net);
         net_helper_tell_denied(&s.net);
-        end_hooks(&s);
+        sandbox_end_hooks(&s);
         if (s.interrupted)
                 g_clear_error(&failure);
         int status = s.interrupted ? 128 + s.interrupted : exit_status(&s);
@@ -519,12 +520,12 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
                            .limits = s.counted ? &s.numbers : NULL,
                            .usage = &s.usage };
         presence_note_end(&s, &how, failure);
-        if (!end_box_dir(&s, !ok, &late) && !failure && ok)
+        if (!sandbox_end_box_dir(&s, !ok, &late) && !failure && ok)
                 g_propagate_error(&failure, g_steal_pointer(&late));
         janitor_dismiss(&s.janitor);
         /* Killed long ago, but its mounts take the kernel a while: long enough to wait for them last. */
         net_helper_clear(&s.net);
-        release_kernel_object(&s.tap);
+        sandbox_release_kernel_object(&s.tap);
         /* Told after the payload has had its say, and no reason to throw away what it changed. */
         if (!failure && s.stdio.lost_output)
                 failure = g_steal_pointer(&s.stdio.lost_output);

@@ -52,7 +52,7 @@ typedef struct Sandbox {
         int payload_wire;  /* -1 from the payload's exec on */
         int payload_pidfd; /* -1 before ROOTED */
         pid_t payload;     /* as the host sees it; 0 before ROOTED */
-        /* Held only to be let go of last, see release_kernel_object(); -1 before they come. */
+        /* Held only to be let go of last, see sandbox_release_kernel_object(); -1 before they come. */
         int mount_ns, tap;
         bool go_sent, started, exited, child_ended, timed_out, stopping, hung_up;
         int wait_status;                /* the payload's */

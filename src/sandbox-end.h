@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "supervise.h"
+
+/* The parts of a box's end, in the order in which sandbox_run() calls them; each does what there is to do, however far the box came. */
+
+void sandbox_end_processes(Sandbox *s, bool keep);
+void sandbox_end_scope(Sandbox *s);
+void sandbox_end_hooks(const Sandbox *s);
+/* failed: by an error of usbox's own. */
+bool sandbox_end_box_dir(Sandbox *s, bool failed, GError **error);
+/* For the last that is held of the box; *fd is -1 then. */
+void sandbox_release_kernel_object(int *fd);
