@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The end of a box: its processes, its cgroup, what it made on the host, its directory.
+ *
+ * Role: launcher. Privileges: the caller's, in the host's namespaces. Threads: one. Order: step 11 of sandbox_run(), which calls
+ * these one after the other.
+ */
+#include <poll.h>
+#include <signal.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/proc.h"
+#include "presence.h"
+#include "root-hooks.h"
+#include "sandbox-end.h"
+
+/*
+ * Let go of the box's mounts, or of its TAP, without waiting for it. Taking an overlay down has the kernel wait for all its
+ * processors (synchronize_rcu_expedited() in kern_unmount_array(), fs/namespace.c), once for each; a TAP likewise, for
+ * much longer. Whoever drops the last reference waits, be it by exiting: so none of the processes that had one is left then.
+ */
+void sandbox_release_kernel_object(int *fd) {
+        FdLater later = { .n = 0 };
+
+        fd_later_take(&later, fd);
+        fd_later_release(&later);
+}
+
+/* A process of the box may wait for an answer of usbox-fs, where no signal reaches it: for one that hangs, the box is ended by its end. */
+static void await_child(Sandbox *s) {
+        struct pollfd fd = { .fd = s->child_pidfd, .events = POLLIN };
+
+        bool late = s->control ? !control_await(s->control, s->child_pidfd, FS_HELPER_FLUSH_MS) : s->fs.helper.pid > 0 && poll(&fd, 1, FS_HELPER_FLUSH_MS) == 0;
+        if (late)
+                helper_kill(&s->fs.helper);
+        (void) wait4(s->child, NULL, 0, &s->usage);
+        s->child = 0;
+}
+
+/* Kill what is left, wait until the kernel has taken it all down. Where nothing of the box is kept, usbox-fs has nothing to write. */
+void sandbox_end_processes(Sandbox *s, bool keep) {
+        net_helper_stop(&s->net);
+        (void) map_helpers_finish(&s->maps, NULL);
+        if (!keep)
+                helper_clear(&s->fs.helper);
+        if (s->child > 0) {
+                /* Without a pid namespace init itself has to kill the rest: it does so when the wire closes. */
+                if (!s->spec->namespaces.pid_host)
+                        (void) pidfd_send_signal(s->child_pidfd, SIGKILL, NULL, 0);
+                fd_closep(&s->child_wire);
+                await_child(s);
+        }
+        if (s->spec->namespaces.pid_host)
+                proc_kill_children((pid_t[]){ s->janitor.pid, s->fs.helper.pid }, 2);
+        sandbox_release_kernel_object(&s->mount_ns);
+}
+
+/* What the box has used, now that all of it has ended, and which limit it met; then its cgroup goes. */
+void sandbox_end_scope(Sandbox *s) {
+        if (s->scope.cgroup) {
+                cgroup_read(s->scope.cgroup, &s->numbers);
+                s->counted = true;
+                g_autoptr(GPtrArray) lines = cgroup_outcome(&s->numbers);
+                for (guint i = 0; s->started && i < lines->len; i++)
+                        log_note("%s", (const char *) lines->pdata[i]);
+        }
+        if (s->updater)
+                (void) control_later_take(g_steal_pointer(&s->updater));
+        scope_helper_finish(&s->scope);
+        scope_helper_clear(&s->scope);
+}
+
+static char *size_text(guint64 bytes) {
+        return g_format_size_full(bytes, G_FORMAT_SIZE_IEC_UNITS);
+}
+
+/* Hooks that the box made in a tree that is written through, where none were: taken back, or at least told of. */
+void sandbox_end_hooks(const Sandbox *s) {
+        if (s->plan && s->dir)
+                root_hooks_take_back(s->plan, s->dir->fd);
+        g_autoptr(GPtrArray) paths = s->plan ? root_hooks_appeared(s->plan) : NULL;
+
+        for (guint i = 0; paths && i < paths->len; i++) {
+                g_autofree char *shown = err_quote(g_ptr_array_index(paths, i));
+                log_note("the box made %s on the host: other programs may run what is in it, so look at it first",
+                         shown);
+        }
+}
+
+/* They would fill the disk until the next run ends, with nobody's having asked for them. */
+static bool is_too_much(const Sandbox *s, const UpperCount *count) {
+        guint64 max = s->spec->box.keep_max;
+        return max > 0 && count->bytes > max && !presence_is_held(s->spec);
+}
+
+/* Of a box that is held everything stays, changed or not; but not what never started. */
+static bool is_kept(const Sandbox *s, bool failed, const UpperCount *count) {
+        if (presence_is_held(s->spec))
+                return !s->spec->box.rm && (!failed || s->started || s->continued);
+        return count->changed + count->removed > 0 && !is_too_much(s, count);
+}
+
+/* Where the changes are, and what one does with them. */
+static void tell_changes(const Sandbox *s, const UpperCount *count) {
+        g_autofree char *size = size_text(count->bytes);
+        bool held = faccessat(s->dir->fd, "held", F_OK, 0) == 0;
+        const char *box = !held ? "last" : s->spec->box.name ? s->spec->box.name : s->id;
+        g_autofree char *until = held ? g_strdup_printf("usbox rm %s", box) : g_strdup("the next run ends");
+
+        log_note("changed %" G_GUINT64_FORMAT ", removed %" G_GUINT64_FORMAT
+                 " (%s) in the box; nothing of it is on the host. usbox diff %s shows it, usbox commit %s takes it, and it is kept until %s",
+                 count->changed, count->removed, size, box, box, until);
+}
+
+/* The upper layer after the run: nothing in it, or not wanted: removed; else kept and named. */
+bool sandbox_end_box_dir(Sandbox *s, bool failed, GError **error) {
+        bool held = presence_is_held(s->spec), ends_unnamed = !failed && !held;
+        UpperCount count = { 0 };
+
+        if (!s->dir) {
+                if (ends_unnamed)
+                        box_dir_forget_without(s->spec);
+                return true;
+        }
+        if (s->plan)
+                root_plan_trim_dirs(s->plan, s->dir->fd, &s->dir->later);
+        /* "Until the next run ends": this is it. A run that usbox itself failed is none. */
+        if (ends_unnamed)
+                box_dir_forget(s->dir, s->spec);
+        if (held || (!failed && !s->spec->box.rm))
+                box_dir_count(s->dir, s->spec, &count);
+        if (is_too_much(s, &count)) {
+                g_autofree char *size = size_text(count.bytes), *max = size_text(s->spec->box.keep_max);
+                log_note("the box changed %s, which is more than --keep-max=%s: dropped, nothing of it is on the host", size, max);
+        }
+        if (!is_kept(s, failed, &count))
+                return box_dir_remove(s->dir, s->spec, error) ? true : err_step(error, "state");
+        if (!box_dir_keep(s->dir, s->spec, held, error) || !presence_keep(s, &count, error))
+                return err_step(error, "state");
+        if (count.changed + count.removed > 0)
+                tell_changes(s, &count);
+        return true;
+}
