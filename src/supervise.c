@@ -24,10 +24,12 @@
 #include "payload.h"
 #include "presence.h"
 #include "seen.h"
+#include "supervise-messages.h"
 #include "supervise.h"
 
 /* From --timeout's signal to SIGKILL, as podman stop has it. */
 #define STOP_GRACE (10 * G_USEC_PER_SEC)
+
 #define WATCH_AFTER G_USEC_PER_SEC
 
 /* Everything that a person or a service manager sends. SIGKILL and SIGSTOP cannot be had; faults are ours. */
@@ -88,10 +90,8 @@ static bool start_term(Sandbox *s, int master_take, GError **error) {
         return true;
 }
 
-static bool read_payload_wire(Sandbox *s, GError **error);
-
 /* All is there: the payload may go, as soon as its root stands. */
-static bool maybe_go(Sandbox *s, GError **error) {
+bool supervise_maybe_go(Sandbox *s, GError **error) {
         g_autoptr(GError) failure = NULL;
 
         if (s->go_sent || s->payload_wire < 0 || (s->net.helper.pid > 0 && !s->net.ports) ||
@@ -112,7 +112,7 @@ static bool maybe_go(Sandbox *s, GError **error) {
                 return seen < 0 || seen_write(seen, &since, s->spec, s->plan, error) || err_step(error, "state");
         /* It has failed, and what it said of that is on its wire. */
         if (err_get_errno(failure) == EPIPE)
-                return read_payload_wire(s, error);
+                return supervise_payload_wire(s, error);
         g_propagate_error(error, g_steal_pointer(&failure));
         return false;
 }
@@ -145,7 +145,7 @@ static bool take_error(Sandbox *s, const WireMessage *m, GError **error) {
         return false;
 }
 
-static bool on_child_message(Sandbox *s, GError **error) {
+bool supervise_child_message(Sandbox *s, GError **error) {
         g_auto(WireMessage) m = { 0 };
 
         int r = wire_receive(s->child_wire, &m, error);
@@ -163,7 +163,7 @@ static bool on_child_message(Sandbox *s, GError **error) {
                 log_step("root mounted");
                 return fs_helper_mount(&s->fs, &m, error);
         case WIRE_PTY:
-                return start_term(s, wire_message_take_fd(&m, 0), error) && maybe_go(s, error);
+                return start_term(s, wire_message_take_fd(&m, 0), error) && supervise_maybe_go(s, error);
         case WIRE_ROOTED:
                 log_step("root built");
                 fd_closep(&s->payload_pidfd);
@@ -171,7 +171,7 @@ static bool on_child_message(Sandbox *s, GError **error) {
                 s->payload_pidfd = wire_message_take_fd(&m, 0);
                 s->mount_ns = wire_message_take_fd(&m, 1);
                 s->payload = pidfd_pid(s->payload_pidfd);
-                return maybe_go(s, error);
+                return supervise_maybe_go(s, error);
         case WIRE_STOPPED: {
                 int sig;
                 g_variant_get(m.body, "(i)", &sig);
@@ -193,7 +193,7 @@ static bool on_child_message(Sandbox *s, GError **error) {
 }
 
 /* The payload's own wire: the TAP it has made, an error before its exec, or its end, which is the exec. */
-static bool on_payload_message(Sandbox *s, GError **error) {
+bool supervise_payload_message(Sandbox *s, GError **error) {
         g_auto(WireMessage) m = { 0 };
 
         int r = wire_receive(s->payload_wire, &m, error);
@@ -289,7 +289,7 @@ bool supervise_await(Sandbox *s, int fd, GError **error) {
 }
 
 /* The answer to an update, or its end. */
-static bool on_scope_message(Sandbox *s, GError **error) {
+bool supervise_scope_message(Sandbox *s, GError **error) {
         g_autoptr(GError) answer = NULL;
         bool updated;
 
@@ -435,25 +435,25 @@ static void judge_early_signal(Sandbox *s) {
 static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError **error) {
         /* ROOTED comes before the exec, and the exec before EXITED, also where all of them are found at once. */
         bool rooted = s->payload_pidfd >= 0;
-        if (rooted && fds[POLL_PAYLOAD].revents && !on_payload_message(s, error))
+        if (rooted && fds[POLL_PAYLOAD].revents && !supervise_payload_message(s, error))
                 return false;
-        if (fds[POLL_CHILD].revents && !on_child_message(s, error))
+        if (fds[POLL_CHILD].revents && !supervise_child_message(s, error))
                 return false;
-        if (!rooted && fds[POLL_PAYLOAD].revents && !on_payload_message(s, error))
+        if (!rooted && fds[POLL_PAYLOAD].revents && !supervise_payload_message(s, error))
                 return false;
-        if (fds[POLL_NET].revents && !s->exited && (!net_helper_dispatch(&s->net, error) || !maybe_go(s, error)))
+        if (fds[POLL_NET].revents && !s->exited && (!net_helper_dispatch(&s->net, error) || !supervise_maybe_go(s, error)))
                 return false;
         if (fds[POLL_RESOLV].revents && !s->exited && !net_helper_resolvers(&s->net, error))
                 return false;
         if (fds[POLL_FS].revents && !s->exited) {
                 /* It ends when its mount does, and so with the child, whose own reason is on its wire by then. */
                 struct pollfd child = { .fd = s->child_wire, .events = POLLIN };
-                if (poll(&child, 1, 0) > 0 && !on_child_message(s, error))
+                if (poll(&child, 1, 0) > 0 && !supervise_child_message(s, error))
                         return false;
-                if (!fs_helper_dispatch(&s->fs, error) || !maybe_go(s, error))
+                if (!fs_helper_dispatch(&s->fs, error) || !supervise_maybe_go(s, error))
                         return false;
         }
-        if (fds[POLL_SCOPE].revents && !s->exited && !on_scope_message(s, error))
+        if (fds[POLL_SCOPE].revents && !s->exited && !supervise_scope_message(s, error))
                 return false;
         if (fds[POLL_SIGNALS].revents)
                 read_signals(s);
@@ -466,11 +466,11 @@ static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError 
 }
 
 /* What the payload said may have come since the loop looked: it is dead, and its wire has all of it. */
-static bool read_payload_wire(Sandbox *s, GError **error) {
+bool supervise_payload_wire(Sandbox *s, GError **error) {
         struct pollfd wire = { .fd = s->payload_wire, .events = POLLIN };
 
         while (s->payload_wire >= 0 && poll(&wire, 1, 0) == 1)
-                if (!on_payload_message(s, error))
+                if (!supervise_payload_message(s, error))
                         return false;
         return true;
 }
@@ -479,7 +479,7 @@ static bool init_died(Sandbox *s, GError **error) {
         siginfo_t info = { 0 };
 
         /* It ends without a word where the payload failed first. */
-        if (!read_payload_wire(s, error))
+        if (!supervise_payload_wire(s, error))
                 return false;
         if ((s->timed_out || s->stopping) && s->started) {
                 s->wait_status = SIGKILL;
@@ -494,7 +494,7 @@ static bool init_died(Sandbox *s, GError **error) {
 }
 
 bool supervise(Sandbox *s, GError **error) {
-        if (!maybe_go(s, error))
+        if (!supervise_maybe_go(s, error))
                 return false;
         /* After EXITED init has nothing more to say, and sandbox.c waits for its end. */
         while ((!s->child_ended && !s->exited) || output_pending(s)) {
@@ -515,5 +515,5 @@ bool supervise(Sandbox *s, GError **error) {
         }
         if (s->stdio.relays[STDIN_FILENO])
                 relay_give_back(s->stdio.relays[STDIN_FILENO]);
-        return read_payload_wire(s, error);
+        return supervise_payload_wire(s, error);
 }
