@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the launcher does with a message of init, of the payload or of usbox-scope.
+ *
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: steps 6, 8 and 10, called by the loop of supervise.c. What is said
+ * has the right form by then (wire.c), and is not believed beyond that.
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/wire.h"
+#include "detach.h"
+#include "payload.h"
+#include "presence.h"
+#include "seen.h"
+#include "supervise-messages.h"
+
+#define WATCH_AFTER G_USEC_PER_SEC
+
+/* The payload's pid as the host has it: a pidfd's fdinfo names it in the reader's pid namespace (pidfd_open(2)). */
+static pid_t pidfd_pid(int pidfd) {
+        g_autofree char *path = g_strdup_printf("/proc/self/fdinfo/%d", pidfd);
+        g_autofree char *text = NULL;
+        if (!fd_read_file(AT_FDCWD, path, 4096, &text, NULL))
+                return -1;
+        const char *line = strstr(text, "\nPid:");
+        return line ? (pid_t) g_ascii_strtoll(line + 5, NULL, 10) : -1;
+}
+
+static bool start_term(Sandbox *s, int master_take, GError **error) {
+        s->term = stdfds_make_term(&s->stdio, master_take, error);
+        if (!s->term)
+                return err_step(error, "terminal");
+        atexit(term_restore_now);
+        return true;
+}
+
+/* All is there: the payload may go, as soon as its root stands. */
+bool supervise_maybe_go(Sandbox *s, GError **error) {
+        g_autoptr(GError) failure = NULL;
+
+        if (s->go_sent || s->payload_wire < 0 || (s->net.helper.pid > 0 && !s->net.ports) ||
+            (s->fs.helper.pid > 0 && !s->fs.ready) || (s->stdio.pty_wanted && !s->term) ||
+            ((s->spec->box.pidfile || presence_is_held(s->spec)) && s->payload_pidfd < 0))
+                return true;
+        if (presence_is_held(s->spec) && !presence_begin(s, error))
+                return false;
+        if (!status_write_pidfile(s->status, s->payload, error))
+                return err_step(error, "status");
+        log_step("go");
+        _cleanup_close_ int seen = -1;
+        struct timespec since;
+        if (s->dir && !seen_begin(s->dir->fd, &seen, &since, error))
+                return err_step(error, "state");
+        s->go_sent = wire_send(s->payload_wire, WIRE_GO, NULL, NULL, 0, &failure);
+        if (s->go_sent)
+                return seen < 0 || seen_write(seen, &since, s->spec, s->plan, error) || err_step(error, "state");
+        /* It has failed, and what it said of that is on its wire. */
+        if (err_get_errno(failure) == EPIPE)
+                return supervise_payload_wire(s, error);
+        g_propagate_error(error, g_steal_pointer(&failure));
+        return false;
+}
+
+/* ^Z inside: the payload's group has stopped. The same happens to us, so that the caller's shell gets its terminal. */
+static void suspend(Sandbox *s) {
+        sigset_t stop;
+
+        if (s->term)
+                term_suspend(s->term);
+        sigemptyset(&stop);
+        sigaddset(&stop, SIGTSTP);
+        /* To the whole group, as the terminal itself does. Where nobody could continue us (an orphaned group) the kernel
+         * does not stop us, and the payload goes on at once. */
+        (void) kill(0, SIGTSTP);
+        (void) sigprocmask(SIG_UNBLOCK, &stop, NULL);
+        (void) sigprocmask(SIG_BLOCK, &stop, NULL);
+        if (s->term)
+                term_resume(s->term);
+        (void) wire_send(s->child_wire, WIRE_RESUME, NULL, NULL, 0, NULL);
+}
+
+/* An error of somebody in the box; where usbox-fs has gone, that is the reason for it. */
+static bool take_error(Sandbox *s, const WireMessage *m, GError **error) {
+        g_autoptr(GError) failure = NULL;
+
+        wire_error_to_gerror(m, &failure);
+        if (!fs_helper_is_the_reason(&s->fs, err_get_errno(failure), error))
+                g_propagate_error(error, g_steal_pointer(&failure));
+        return false;
+}
+
+bool supervise_child_message(Sandbox *s, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+
+        int r = wire_receive(s->child_wire, &m, error);
+        if (r < 0)
+                return false;
+        if (r == 0) {
+                /* Its pidfd says the rest. */
+                fd_closep(&s->child_wire);
+                return true;
+        }
+        switch (m.type) {
+        case WIRE_ERROR:
+                return take_error(s, &m, error);
+        case WIRE_FS_FDS:
+                log_step("root mounted");
+                return fs_helper_mount(&s->fs, &m, error);
+        case WIRE_PTY:
+                return start_term(s, wire_message_take_fd(&m, 0), error) && supervise_maybe_go(s, error);
+        case WIRE_ROOTED:
+                log_step("root built");
+                fd_closep(&s->payload_pidfd);
+                fd_closep(&s->mount_ns);
+                s->payload_pidfd = wire_message_take_fd(&m, 0);
+                s->mount_ns = wire_message_take_fd(&m, 1);
+                s->payload = pidfd_pid(s->payload_pidfd);
+                return supervise_maybe_go(s, error);
+        case WIRE_STOPPED: {
+                int sig;
+                g_variant_get(m.body, "(i)", &sig);
+                if (sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU)
+                        suspend(s);
+                return true;
+        }
+        case WIRE_EXITED:
+                g_variant_get(m.body, "(i)", &s->wait_status);
+                s->exited = true;
+                log_step("payload ended");
+                if (s->term)
+                        term_drain(s->term);
+                net_helper_stop(&s->net); /* its end takes a while: meanwhile the box's does */
+                return true;
+        default:
+                return err_set(error, EPROTO, "init said %s", wire_type_name(m.type));
+        }
+}
+
+/* The payload's own wire: the TAP it has made, an error before its exec, or its end, which is the exec. */
+bool supervise_payload_message(Sandbox *s, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+
+        int r = wire_receive(s->payload_wire, &m, error);
+        if (r < 0)
+                return false;
+        if (r > 0 && m.type == WIRE_NET_FDS) {
+                log_step("TAP made");
+                fd_closep(&s->tap);
+                s->tap = wire_message_take_fd(&m, 0);
+                return net_helper_give_tap(&s->net, s->tap, m.fds[1], error);
+        }
+        if (r > 0 && m.type == WIRE_NOT_EXECUTED) {
+                int errnum;
+                g_variant_get(m.body, "(i)", &errnum);
+                payload_explain_exec(s->spec->process.argv[0], errnum, error);
+                return false;
+        }
+        if (r > 0)
+                return m.type == WIRE_ERROR ? take_error(s, &m, error)
+                                            : err_set(error, EPROTO, "the payload said %s", wire_type_name(m.type));
+        fd_closep(&s->payload_wire);
+        if (!s->go_sent)
+                return true; /* it died: init says so */
+        s->started = true;
+        log_step("started");
+        if (!presence_begin(s, error))
+                return false;
+        if (s->detached && !detach_tell(s->detached, s->id, error))
+                return err_step(error, "detach");
+        s->watch_at = s->net.helper.pid > 0 ? g_get_monotonic_time() + WATCH_AFTER : 0;
+        if (s->spec->box.timeout_ns)
+                s->deadline = g_get_monotonic_time() + (gint64) (s->spec->box.timeout_ns / 1000);
+        if (s->status)
+                return status_started(s->status, s->id, s->payload, error) || err_step(error, "status");
+        return true;
+}
+
+/* The answer to an update, or its end. */
+bool supervise_scope_message(Sandbox *s, GError **error) {
+        g_autoptr(GError) answer = NULL;
+        bool updated;
+
+        if (!scope_helper_dispatch(&s->scope, &updated, &answer, error))
+                return false;
+        ControlClient *client = updated && s->updater ? control_later_take(s->updater) : NULL;
+        s->updater = NULL;
+        if (client && answer)
+                control_answer_error(client, answer);
+        else if (client)
+                control_answer(client, WIRE_CTL_OK, NULL);
+        return true;
+}
+
+/* What the payload said may have come since the loop looked: it is dead, and its wire has all of it. */
+bool supervise_payload_wire(Sandbox *s, GError **error) {
+        struct pollfd wire = { .fd = s->payload_wire, .events = POLLIN };
+
+        while (s->payload_wire >= 0 && poll(&wire, 1, 0) == 1)
+                if (!supervise_payload_message(s, error))
+                        return false;
+        return true;
+}
