@@ -24,8 +24,6 @@
 #include "root-build.h"
 #include "root.h"
 
-#define PLAIN_ATTRS (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
-
 int root_open_host(const HostPath *host, GError **error) {
         struct stat st;
         _cleanup_close_ int fd =
@@ -210,7 +208,7 @@ static bool dress_root(const RootBuild *b, const RootNode *root, int layer) {
 }
 
 /* The directory of a carrier's layer, made when it is first needed. b->layer_fds[0] is the skeleton's. */
-static int layer_dir(RootBuild *b, const RootNode *carrier) {
+int root_layer_dir(RootBuild *b, const RootNode *carrier) {
         unsigned i = carrier->kind == ROOT_OVERLAY ? carrier->index : 0;
         char name[16];
 
@@ -231,7 +229,7 @@ static bool make_place(RootBuild *b, const RootNode *node) {
 
         if ((above->kind == ROOT_OVERLAY && !above->has_layer) || node->kind == ROOT_PART)
                 return true; /* the host's directory has it */
-        int layer = layer_dir(b, above);
+        int layer = root_layer_dir(b, above);
         const char *rest = below_node(above, node->path);
         bool ok = layer >= 0;
         if (node->kind == ROOT_SYMLINK)
@@ -245,7 +243,7 @@ static bool make_place(RootBuild *b, const RootNode *node) {
 
 static bool make_entry(RootBuild *b, const LayerEntry *entry) {
         const RootNode *carrier = root_plan_carrier(b->plan, entry->path);
-        int layer = layer_dir(b, carrier);
+        int layer = root_layer_dir(b, carrier);
         const char *rest = below_node(carrier, entry->path);
         bool ok = layer >= 0;
 
@@ -259,12 +257,12 @@ static bool make_entry(RootBuild *b, const LayerEntry *entry) {
 }
 
 /* The box's own layers: the skeleton in stage/root, and what lies over the host's files in stage/lN. */
-static bool build_layers(RootBuild *b, GError **error) {
+bool root_layers_make(RootBuild *b, GError **error) {
         const RootPlan *plan = b->plan;
 
         if (plan->served) {
                 const RootNode *root = g_ptr_array_index(plan->nodes, 0);
-                int layer = layer_dir(b, root);
+                int layer = root_layer_dir(b, root);
                 if (layer < 0 || !dress_root(b, root, layer))
                         return err_set(error, errno, "layer of /");
         }
@@ -275,7 +273,7 @@ static bool build_layers(RootBuild *b, GError **error) {
         }
         for (guint i = 0; i < plan->nodes->len; i++) {
                 const RootNode *node = g_ptr_array_index(plan->nodes, i);
-                if (node->has_layer && layer_dir(b, node) < 0)
+                if (node->has_layer && root_layer_dir(b, node) < 0)
                         return err_set(error, errno, "layer of /%s", node->path);
         }
         for (guint i = 0; i < plan->entries->len; i++) {
@@ -340,7 +338,7 @@ static int overlay_node(RootBuild *b, const RootNode *node, GError **error) {
         if (node->packaged && !node->has_layer && (b->read_only || !has_upper))
                 return root_clone(b->host_fds[node->index], false, PLAIN_ATTRS | MOUNT_ATTR_RDONLY, error);
         if (node->kind == ROOT_DIR || node->has_layer) {
-                lower[n++] = layer_dir(b, node);
+                lower[n++] = root_layer_dir(b, node);
         } else if (!has_upper) {
                 /* overlayfs wants company for a lower without upper: an empty one. */
                 empty = openat(b->stage, "empty", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -429,7 +427,7 @@ static bool open_host(RootBuild *b, GError **error) {
         }
         if (b->plan->box_dir.path && (b->box = root_open_host(&b->plan->box_dir, error)) < 0)
                 return false;
-        return (!b->plan->served || root_fuse_open(b, error)) && root_mounts_open(b, error);
+        return (!b->plan->served || root_fuse_open(b, error)) && root_user_open(b, error) && root_mounts_open(b, error);
 }
 
 /*
@@ -465,7 +463,7 @@ static bool mount_root(RootBuild *b, GError **error) {
 
         if (place < 0)
                 return err_set(error, errno, "stage/root");
-        b->root = b->plan->served ? root_fuse_mount(b, b->host_fds[node->index], layer_dir(b, node), error) : overlay_node(b, node, error);
+        b->root = b->plan->served ? root_fuse_mount(b, b->host_fds[node->index], root_layer_dir(b, node), error) : overlay_node(b, node, error);
         if (b->root < 0 || !root_attach(b->root, place, "/", error))
                 return false;
         return !b->plan->served || root_fuse_second_root(b, place, error);
@@ -521,7 +519,7 @@ bool root_build_layers(RootBuild *b, const RootPlan *plan, GError **error) {
         b->plan = plan;
         if (chdir("/proc/self/fd") < 0)
                 return err_set(error, errno, "/proc/self/fd");
-        if (!open_host(b, error) || (b->stage < 0 && !(make_stage(b, error) && root_mounts_own(b, error))) || !build_layers(b, error))
+        if (!open_host(b, error) || (b->stage < 0 && !(make_stage(b, error) && root_mounts_own(b, error))) || !root_layers_make(b, error))
                 return false;
         log_step("  box: layers made");
         return true;
@@ -539,7 +537,7 @@ bool root_build_finish(RootBuild *b, GError **error) {
         if (!root_mounts_attach_own(b, error))
                 return false;
         log_step("  box: /proc, /sys, /dev mounted");
-        if (!mount_nodes(b, true, error) || !root_mounts_user(b, error))
+        if (!mount_nodes(b, true, error) || !root_user_mount(b, error))
                 return false;
         /* fds are left to close_range(2): this process goes on as init. */
         return pivot(b, error);

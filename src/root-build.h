@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Shared by root-build.c (layers, overlays, pivot) and root-mounts.c (the box's own mounts, the user's mounts). Child only. */
+/* Shared by the files that build the root: root-build.c has the order, the others are parts of it. Child only. */
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/mount.h>
 
 #include "root.h"
+
+#define PLAIN_ATTRS (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+#define KERNEL_ATTRS (PLAIN_ATTRS | MOUNT_ATTR_NOEXEC)
+/* Read-only leaves a device as usable as it is, but not its node: a payload that owns it (root's) would chmod the host's. */
+#define DEVICE_ATTRS (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY)
 
 struct RootBuild {
         const Spec *spec;
@@ -32,12 +38,15 @@ struct RootBuild {
         GArray *own_devs; /* of dev_t: file systems that are the box's own: places for mounts may be made in them */
 };
 
+/* root-calls.c */
+
 /* O_PATH of a host path that must still be the inode it was; -1 with error. */
 int root_open_host(const HostPath *host, GError **error);
 /* openat2(2) beneath the new root; -1 with errno. */
 int root_open_in(int root, const char *path, uint64_t flags);
 /* A new mount of a file system without source; attached nowhere. -1 with error. */
 int root_mount_new(const char *type, const char *const *options, unsigned attrs, GError **error);
+/* An overlay of the fds in lower, topmost first; a writable upper, or -1. -1 with error. */
 int root_mount_overlay(int *lower, size_t n_lower, int upper, int work, bool read_only, GError **error);
 /* A clone of the mount (or of a part of it) that fd is in, with attrs added; attached nowhere. -1 with error. */
 int root_clone(int fd, bool recursive, unsigned attrs, GError **error);
@@ -54,11 +63,24 @@ bool root_fuse_open_parts(RootBuild *b, GError **error);
 bool root_fuse_second_root(RootBuild *b, int place, GError **error); /* b->root becomes one that is attached over itself */
 bool root_fuse_seal_lower(const RootBuild *b, GError **error);
 
+/* root-layers.c */
+
+/* The box's own layers, in the stage. */
+bool root_layers_make(RootBuild *b, GError **error);
+/* The directory of a carrier's layer, made when it is first needed; borrowed. -1 with errno. */
+int root_layer_dir(RootBuild *b, const RootNode *carrier);
+
 /* root-mounts.c, in the order of their use */
 bool root_mounts_begin(RootBuild *b, int *ret_pty_master, GError **error); /* ret_pty_master: NULL, none is wanted */
 bool root_mounts_own(RootBuild *b, GError **error); /* in the stage */
 bool root_mounts_open(RootBuild *b, GError **error);
 bool root_mounts_attach_own(RootBuild *b, GError **error);
+int root_mount_bare_proc(const RootBuild *b, GError **error); /* attached nowhere; -1 with error */
+
+/* root-places.c */
 bool root_add_own(RootBuild *b, int fd, GError **error); /* the file system of fd is the box's own */
 bool root_make_place(RootBuild *b, const char *path, bool is_dir, GError **error);
-bool root_mounts_user(RootBuild *b, GError **error);
+
+/* root-user-mounts.c */
+bool root_user_open(RootBuild *b, GError **error);
+bool root_user_mount(RootBuild *b, GError **error);

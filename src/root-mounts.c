@@ -19,11 +19,6 @@
 #include "root-build.h"
 #include "root-hooks.h"
 
-#define PLAIN_ATTRS (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
-#define KERNEL_ATTRS (PLAIN_ATTRS | MOUNT_ATTR_NOEXEC)
-/* Read-only leaves a device as usable as it is, but not its node: a payload that owns it (root's) would chmod the host's. */
-#define DEVICE_ATTRS (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY)
-
 /* The whole of /dev, but for pts, shm, mqueue and the links. */
 static const char *const devices[] = { "null", "zero", "full", "random", "urandom", "tty" };
 
@@ -78,7 +73,7 @@ static int clone_source(const MountSource *source, GError **error) {
 
 /* Clones are made here, of the host's tree as it is: a little later the stage stands in it, and a clone of what it is attached to would
  * have it in it. */
-bool root_mounts_open(RootBuild *b, GError **error) {
+bool root_user_open(RootBuild *b, GError **error) {
         b->source_fds = g_new(int, b->plan->sources->len + 1);
         for (guint i = 0; i < b->plan->sources->len; i++) {
                 const MountSource *source = g_ptr_array_index(b->plan->sources, i);
@@ -92,6 +87,11 @@ bool root_mounts_open(RootBuild *b, GError **error) {
                         return false;
                 }
         }
+        return true;
+}
+
+/* Likewise. */
+bool root_mounts_open(RootBuild *b, GError **error) {
         if (!b->sysfs_of_host)
                 return true;
         _cleanup_close_ int sys = open("/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -234,7 +234,7 @@ static bool mount_sys(RootBuild *b, GError **error) {
 }
 
 /* A proc without the masks. Where the host's root is in the box, it owns /proc/sys and sysrq-trigger: only to be read. */
-static int mount_bare_proc(const RootBuild *b, GError **error) {
+int root_mount_bare_proc(const RootBuild *b, GError **error) {
         return root_mount_new("proc", NULL, KERNEL_ATTRS | (b->spec->caller.uid == 0 ? MOUNT_ATTR_RDONLY : 0), error);
 }
 
@@ -257,7 +257,7 @@ static bool mount_hidden_proc(RootBuild *b, GError **error) {
         if (!root_attach(base, run, "/run", error))
                 return false;
         _cleanup_close_ int place = openat(base, "proc", O_PATH | O_CLOEXEC);
-        _cleanup_close_ int proc = mount_bare_proc(b, error);
+        _cleanup_close_ int proc = root_mount_bare_proc(b, error);
         if (place < 0)
                 return err_set(error, errno, "place of the nested proc");
         return proc >= 0 && root_attach(proc, place, "nested proc", error);
@@ -473,7 +473,7 @@ static bool mount_one(RootBuild *b, const MountSource *source, guint index, GErr
                         return false;
                 break;
         case MOUNT_PROC:
-                mnt = mount_bare_proc(b, error);
+                mnt = root_mount_bare_proc(b, error);
                 break;
         case MOUNT_DEVPTS:
                 mnt = root_mount_new("devpts", (const char *const[]){ "ptmxmode=0666", "mode=0620", NULL },
@@ -495,7 +495,7 @@ static bool mount_one(RootBuild *b, const MountSource *source, guint index, GErr
                root_hooks_mount(b, source, mnt, error);
 }
 
-bool root_mounts_user(RootBuild *b, GError **error) {
+bool root_user_mount(RootBuild *b, GError **error) {
         for (guint i = 0; i < b->plan->sources->len; i++) {
                 const MountSource *source = g_ptr_array_index(b->plan->sources, i);
                 if (source->skip)
