@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The mounts over the box's root: its own /proc, /sys, /dev, /tmp, ... and those that the user asked for.
+ * The mounts over the box's root: its own /proc, /sys, /dev, /tmp, ...
  *
  * Role: child (init). Privileges: all capabilities of the outer user namespace. Threads: one. Order: root_mounts_own() before the root is
  * there, and before its plan is where that is possible; the rest in the middle of root_build_finish(), before pivot_root.
@@ -17,7 +17,6 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "root-build.h"
-#include "root-hooks.h"
 
 /* The whole of /dev, but for pts, shm, mqueue and the links. */
 static const char *const devices[] = { "null", "zero", "full", "random", "urandom", "tty" };
@@ -62,35 +61,7 @@ static const char *const sys_masked[] = {
 #define MASKED_OF_HOST_SYS 6
 static const char *const proc_read_only[] = { "bus", "fs", "irq", "sys", "sysrq-trigger", "driver", "mtrr" };
 
-/* The mount of a user's source. */
-static int clone_source(const MountSource *source, GError **error) {
-        const MountOp *op = source->op;
-        unsigned attrs = op->kind == MOUNT_DEVICE ? DEVICE_ATTRS : MOUNT_ATTR_NOSUID | (op->devices ? 0 : MOUNT_ATTR_NODEV);
-
-        _cleanup_close_ int fd = root_open_host(&source->host, error);
-        return fd < 0 ? -1 : root_clone(fd, true, attrs | (op->read_only ? MOUNT_ATTR_RDONLY : 0), error);
-}
-
-/* Clones are made here, of the host's tree as it is: a little later the stage stands in it, and a clone of what it is attached to would
- * have it in it. */
-bool root_user_open(RootBuild *b, GError **error) {
-        b->source_fds = g_new(int, b->plan->sources->len + 1);
-        for (guint i = 0; i < b->plan->sources->len; i++) {
-                const MountSource *source = g_ptr_array_index(b->plan->sources, i);
-                b->source_fds[i] = -1;
-                if (source->skip || !source->host.path)
-                        continue;
-                b->source_fds[i] = clone_source(source, error);
-                if (b->source_fds[i] < 0) {
-                        g_autofree char *shown = err_quote(source->op->option);
-                        g_prefix_error(error, "%s: ", shown);
-                        return false;
-                }
-        }
-        return true;
-}
-
-/* Likewise. */
+/* Made before the stage stands in the host's tree, as root_user_open() says. */
 bool root_mounts_open(RootBuild *b, GError **error) {
         if (!b->sysfs_of_host)
                 return true;
@@ -369,142 +340,4 @@ bool root_mounts_attach_own(RootBuild *b, GError **error) {
                 return false;
         return add_own_dir(b, "tmp", "tmp", 01777, error) && add_own_dir(b, "run", "run", 0755, error) &&
                mount_var_tmp(b, error);
-}
-
-static bool is_own_dev(const RootBuild *b, dev_t dev) {
-        for (guint i = 0; i < b->own_devs->len; i++)
-                if (g_array_index(b->own_devs, dev_t, i) == dev)
-                        return true;
-        return false;
-}
-
-bool root_add_own(RootBuild *b, int fd, GError **error) {
-        struct stat st;
-        if (fstat(fd, &st) < 0)
-                return err_set(error, errno, "stat");
-        g_array_append_val(b->own_devs, st.st_dev);
-        return true;
-}
-
-/* mkdir -p of path in the box, where the last mount on the way is one of the box's own: never on the host. */
-bool root_make_place(RootBuild *b, const char *path, bool is_dir, GError **error) {
-        struct stat box = { 0 }, at;
-
-        if (b->box >= 0 && fstatat(b->box, "tmp", &box, AT_SYMLINK_NOFOLLOW) < 0)
-                return err_set(error, errno, "stat");
-        for (const char *p = path;;) {
-                const char *slash = strchr(p, '/');
-                g_autofree char *head = slash ? g_strndup(path, (size_t) (slash - path)) : g_strdup(path);
-                _cleanup_close_ int here = root_open_in(b->root, head, O_PATH);
-                if (here < 0 && errno == ENOENT) {
-                        g_autofree char *parent = g_path_get_dirname(head);
-                        g_autofree char *name = g_path_get_basename(head);
-                        _cleanup_close_ int dir = root_open_in(b->root, parent, O_PATH | O_DIRECTORY);
-                        if (dir < 0 || fstat(dir, &at) < 0)
-                                return err_set(error, errno, "/%s in the box", parent);
-                        bool ours = is_own_dev(b, at.st_dev) ||
-                                    (b->box >= 0 && at.st_dev == box.st_dev && strncmp(path, "var/tmp/", 8) == 0);
-                        if (!ours) {
-                                err_set(error, ENOENT, "target /%s", path);
-                                return err_hint(error, "the target lies in another mount of this box, where usbox "
-                                                       "creates nothing: make "
-                                                       "it there first, or choose another target");
-                        }
-                        if (!slash && !is_dir)
-                                here = openat(dir, name, O_CREAT | O_EXCL | O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0644);
-                        else
-                                here = mkdirat(dir, name, 0755) < 0 ? -1 : 0;
-                        if (here < 0)
-                                return err_set(error, errno, "make /%s in the box", head);
-                        if (here == 0)
-                                here = -1;
-                } else if (here < 0) {
-                        return err_set(error, errno, "/%s in the box", head);
-                }
-                if (!slash)
-                        return true;
-                p = slash + 1;
-        }
-}
-
-/* tmpfs for --tmpfs and --mount type=tmpfs. */
-static int user_tmpfs(const MountOp *op, GError **error) {
-        g_autofree char *mode = g_strdup_printf("mode=%o", op->mode ? op->mode : 0755u);
-        g_autofree char *size = op->size ? g_strdup_printf("size=%" G_GUINT64_FORMAT, op->size) : NULL;
-        const char *options[] = { mode, size, NULL };
-        return root_mount_new("tmpfs", options, PLAIN_ATTRS | (op->read_only ? MOUNT_ATTR_RDONLY : 0), error);
-}
-
-/* A file with the caller's bytes: in the own tmpfs, bound where it is wanted. */
-static int user_file(RootBuild *b, const MountSource *source, guint index, GError **error) {
-        g_autofree char *name = g_strdup_printf("file%u", index);
-        _cleanup_close_ int fd = openat(b->stage, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
-        if (fd < 0 || !fd_write_all(fd, source->data, source->len) ||
-            fchmod(fd, source->op->mode ? source->op->mode : 0644) < 0) {
-                err_set(error, errno, "write file");
-                return -1;
-        }
-        return root_clone(fd, false, PLAIN_ATTRS, error);
-}
-
-static bool user_symlink(RootBuild *b, const MountOp *op, GError **error) {
-        g_autofree char *parent = g_path_get_dirname(op->dst);
-        g_autofree char *name = g_path_get_basename(op->dst);
-        if (parent[1] && !root_make_place(b, parent + 1, true, error))
-                return false;
-        _cleanup_close_ int dir = root_open_in(b->root, parent, O_PATH | O_DIRECTORY);
-        if (dir < 0 || symlinkat(op->src, dir, name) < 0)
-                return err_set(error, errno, "symlink");
-        return true;
-}
-
-static bool mount_one(RootBuild *b, const MountSource *source, guint index, GError **error) {
-        const MountOp *op = source->op;
-        _cleanup_close_ int mnt = -1;
-
-        switch (op->kind) {
-        case MOUNT_BIND:
-        case MOUNT_DEVICE:
-                mnt = fd_steal(&b->source_fds[index]);
-                break;
-        case MOUNT_TMPFS:
-                mnt = user_tmpfs(op, error);
-                if (mnt >= 0 && !root_add_own(b, mnt, error))
-                        return false;
-                break;
-        case MOUNT_PROC:
-                mnt = root_mount_bare_proc(b, error);
-                break;
-        case MOUNT_DEVPTS:
-                mnt = root_mount_new("devpts", (const char *const[]){ "ptmxmode=0666", "mode=0620", NULL },
-                                     MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, error);
-                break;
-        case MOUNT_MQUEUE:
-                mnt = root_mount_new("mqueue", NULL, KERNEL_ATTRS, error);
-                break;
-        case MOUNT_FILE:
-                mnt = user_file(b, source, index, error);
-                break;
-        case MOUNT_SYMLINK:
-                return source->planned || user_symlink(b, op, error);
-        }
-        if (mnt < 0)
-                return false;
-        /* "/" itself (--bind X /) is no use: the root stands already. */
-        return root_make_place(b, op->dst + 1, source->is_dir, error) && root_attach_at(b, mnt, op->dst, error) &&
-               root_hooks_mount(b, source, mnt, error);
-}
-
-bool root_user_mount(RootBuild *b, GError **error) {
-        for (guint i = 0; i < b->plan->sources->len; i++) {
-                const MountSource *source = g_ptr_array_index(b->plan->sources, i);
-                if (source->skip)
-                        continue;
-                if (!mount_one(b, source, i, error)) {
-                        g_autofree char *shown = err_quote(source->op->option);
-                        g_prefix_error(error, "%s: ", shown);
-                        return false;
-                }
-        }
-        return true;
 }

@@ -2,7 +2,7 @@
 /*
  * The user's mounts in the plan: their sources are opened, their targets made sure of.
  *
- * Role: launcher. Privileges: the caller's. Threads: one. Order: called by root-plan.c; root-mounts.c carries
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: called by root-plan.c; root-user-mounts.c carries
  * the mounts out in the child.
  */
 #include <dirent.h>
