@@ -92,6 +92,14 @@ static GVariant *request(const VerbArgs *args, const Stdio *stdio, GError **erro
         return g_variant_ref_sink(g_variant_dict_end(&dict));
 }
 
+/* Whether the launcher answers at all is seen before it gets our stdio, which would stay open for as long as it is stopped; and before
+ * we take signals for the command's: ^C ends this wait. */
+static bool greet(const BoxInfo *box, int wire, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+
+        return control_ask(box, wire, WIRE_CTL_HELLO, NULL, WIRE_CTL_OK, &m, error);
+}
+
 /* What of stdio is the box's own terminal there is /dev/null meanwhile. */
 static bool send_request(Session *x, const VerbArgs *args, GError **error) {
         _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -209,7 +217,9 @@ static bool loop(Session *x, GError **error) {
 /* A box that was about to end when it was asked has ended by now, and that is what is to be said. */
 static void explain(const Spec *spec, const BoxInfo *box, GError *failure_take, GError **error) {
         g_autoptr(GError) ended = NULL;
-        g_autoptr(BoxInfo) now = err_get_errno(failure_take) == EPIPE ? registry_find_running(&spec->caller, box->id, &ended) : NULL;
+        int e = err_get_errno(failure_take);
+        bool silent = e == 0 || e == EPIPE || e == ECONNRESET; /* 0: it ended before it greeted us, for one */
+        g_autoptr(BoxInfo) now = silent ? registry_find_running(&spec->caller, box->id, &ended) : NULL;
 
         if (ended) {
                 g_propagate_error(error, g_steal_pointer(&ended));
@@ -232,7 +242,7 @@ int cmd_exec(int argc, char **argv, GError **error) {
         spec->box.tty = verb_args_has(&args, "tty");
         g_autoptr(GError) failure = NULL;
         Session x = { .wire = control_open(box, error), .signals = -1, .stdio = STDIO_NONE, .status = -1 };
-        bool ok = x.wire >= 0 && (verb_args_has(&args, "detach") || stdfds_prepare(spec, &x.stdio, error)) &&
+        bool ok = x.wire >= 0 && greet(box, x.wire, &failure) && (verb_args_has(&args, "detach") || stdfds_prepare(spec, &x.stdio, error)) &&
                   (x.signals = supervise_signals(error)) >= 0 && send_request(&x, &args, error);
         if (ok)
                 stdfds_close_pipe_ends(&x.stdio);

@@ -165,6 +165,11 @@ static bool on_inspect(Sandbox *s, ControlClient *client, const WireMessage *m, 
         return true;
 }
 
+static bool on_hello(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {
+        control_answer(client, WIRE_CTL_OK, NULL);
+        return true;
+}
+
 static bool on_exec(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {
         if (client->execs)
                 return err_set(error, EALREADY, "a command was started on this connection");
@@ -202,6 +207,7 @@ static const struct {
         { WIRE_CTL_NET_RULE, control_net_rule },
         { WIRE_CTL_NET_FLOWS, control_net_flows },
         { WIRE_CTL_NET_PUBLISH, control_net_publish },
+        { WIRE_CTL_HELLO, on_hello },
         { WIRE_CTL_EXEC, on_exec },
         { WIRE_CTL_EXEC_SIGNAL, on_exec_signal },
         { WIRE_CTL_UPDATE, on_update },

@@ -57,6 +57,7 @@ static const WireRow wire_table[WIRE_TYPE_MAX] = {
         [WIRE_CTL_NET_RULE] = { "CTL_NET_RULE", "(bs)", 0, "verb", "launcher" },
         [WIRE_CTL_NET_FLOWS] = { "CTL_NET_FLOWS", "()", 0, "verb", "launcher" },
         [WIRE_CTL_NET_PUBLISH] = { "CTL_NET_PUBLISH", "(bs)", 0, "verb", "launcher" },
+        [WIRE_CTL_HELLO] = { "CTL_HELLO", "()", 0, "verb", "launcher" },
         [WIRE_CTL_EXEC] = { "CTL_EXEC", "a{sv}", 3, "verb", "launcher" },
         [WIRE_CTL_EXEC_SIGNAL] = { "CTL_EXEC_SIGNAL", "(i)", 0, "verb", "launcher" },
         [WIRE_CTL_UPDATE] = { "CTL_UPDATE", "(a(ss)a(ss))", 0, "verb", "launcher" },

@@ -64,6 +64,7 @@ typedef enum {
         WIRE_CTL_NET_RULE,  /* (bs) allow or deny; the rule. OK comes */
         WIRE_CTL_NET_FLOWS, /* TEXT comes */
         WIRE_CTL_NET_PUBLISH, /* (bs) open or close; the port as -p takes it. OK comes */
+        WIRE_CTL_HELLO,   /* OK comes: the launcher is not stopped */
         WIRE_CTL_EXEC,    /* another command, see src/exec.h + its stdin, + stdout, + stderr */
         WIRE_CTL_EXEC_SIGNAL, /* (i) for that command */
         WIRE_CTL_UPDATE,  /* (a(ss)a(ss)) other limits, see SCOPE_UPDATE_SIGNATURE in scope/config.h */

@@ -307,3 +307,32 @@ def test_boxes_of_others_are_not_to_be_had(web):
     web.start()
     other = Env(web.top / "other")
     assert_refused(other.usbox("exec", "web", "true"), "no box")
+
+
+@pytest.fixture
+def stopped(box):
+    """A box by the name of web whose launcher is stopped, and its launcher's pid."""
+    launcher = box.popen("run", "--name", "web", "--", "sh", "-c", "echo up; exec sleep 1000")
+    assert launcher.stdout.readline() == b"up\n"
+    os.kill(launcher.pid, signal.SIGSTOP)
+    yield launcher.pid
+    os.kill(launcher.pid, signal.SIGCONT)
+    box.usbox("rm", "-f", "web").ok()
+    launcher.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("options", [[], ["-d"], ["-t"]])
+def test_a_launcher_that_is_stopped_is_named(box, stopped, options):
+    assert_refused(box.usbox("exec", *options, "web", "true"), "does not answer", f"kill -CONT {stopped}")
+
+
+def has_socket(pid):
+    return any("/socket:[" in os.path.realpath(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd"))
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_wait_for_a_launcher_that_is_stopped(box, stopped, sig):
+    with box.popen("exec", "web", "true", preexec_fn=lambda: signal.signal(sig, signal.SIG_DFL)) as proc:
+        assert wait_until(lambda: has_socket(proc.pid), 5)
+        proc.send_signal(sig)
+        assert proc.communicate(timeout=60)[1] == b"" and proc.returncode == -sig
