@@ -38,11 +38,14 @@ peer_up() {
     echo '0 2147483647' | as_root tee /proc/sys/net/ipv4/ping_group_range >/dev/null
     u rm -rf "$work/peer"
     u mkdir -p "$work/peer"
-    as_root ip netns exec "$ns" setpriv --reuid "$user" --regid "$(id -g "$user")" --clear-groups --no-new-privs -- \
+    # Terminals of group tty, as sshd without rights wants them; `ip netns exec` gives a mount namespace of its own.
+    # shellcheck disable=SC2016 # the inner shell's
+    as_root ip netns exec "$ns" sh -c 'mount -t devpts -o newinstance,gid=5,mode=620,ptmxmode=666 devpts /dev/pts && exec "$@"' sh \
+        setpriv --reuid "$user" --regid "$(id -g "$user")" --clear-groups --no-new-privs -- \
         env -i PATH="$PATH" HOME="$work/peer" LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 \
         python3 "$src/tests/lib/peer.py" "$work/peer" "$addr4" "$peer_addr6" >"$tmp/peer.log" 2>&1 </dev/null 9<&- &
     peer_pid=$!
-    for _ in $(seq 100); do
+    for _ in $(seq 300); do
         [ ! -e "$work/peer/ready" ] || { peer_addr=$addr4; return 0; }
         sleep 0.1
     done

@@ -41,6 +41,20 @@ packages() {
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null | cut -c2)" = i ]; }
 
+# A package whose program the tests start themselves must not make this machine a server: its units are masked before it comes.
+no_service() {
+    local units=()
+    [ -d /run/systemd/system ] || return 0
+    case $1 in
+        nginx) units=(nginx.service) ;;
+        openssh-server) units=(ssh.service ssh.socket) ;;
+        *) return 0 ;;
+    esac
+    ! systemctl cat "${units[0]}" >/dev/null 2>&1 || return 0 # there already: its owner's
+    say "masking ${units[*]}: $1 is wanted for its program (to have the service: systemctl unmask ${units[*]})"
+    as_root systemctl mask "${units[@]}" >"$tmp/apt.log" 2>&1 || { tail -n 20 "$tmp/apt.log" >&2; die "systemctl mask ${units[*]} failed"; }
+}
+
 # Install what is missing of the groups; quick when nothing is.
 install_packages() {
     local missing=() p
@@ -52,6 +66,7 @@ install_packages() {
     say "installing: ${missing[*]}"
     can_root || die "these packages are missing and neither root nor sudo is at hand: apt-get install ${missing[*]}"
     as_root apt-get update -q >"$tmp/apt.log" 2>&1 || { tail -n 20 "$tmp/apt.log" >&2; die "apt-get update failed"; }
+    for p in "${missing[@]}"; do no_service "$p"; done
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" \
         >"$tmp/apt.log" 2>&1 </dev/null || { tail -n 20 "$tmp/apt.log" >&2; die "apt-get install failed"; }
 }
