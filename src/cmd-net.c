@@ -92,14 +92,33 @@ static bool change(const BoxInfo *box, bool allow, const VerbArgs *args, GError 
         return true;
 }
 
-static bool change_ports(const BoxInfo *box, bool open, const VerbArgs *args, GError **error) {
-        for (guint i = 2; i < verb_args_n_words(args); i++) {
-                g_autoptr(PublishSpec) port = publish_parse(verb_args_word(args, i), error);
-                if (!port)
-                        return false;
+static bool change_port(const BoxInfo *box, bool open, const PublishSpec *port, GError **error) {
+        return control_do(box, WIRE_CTL_NET_PUBLISH, g_variant_new("(bs)", open, port->text), error);
+}
+
+/* Of a range all ports are opened, or none. */
+static bool change_range(const BoxInfo *box, bool open, const GPtrArray *ports, GError **error) {
+        for (guint i = 0; i < ports->len; i++) {
+                if (change_port(box, open, ports->pdata[i], error))
+                        continue;
+                while (open && i > 0)
+                        (void) change_port(box, false, ports->pdata[--i], NULL);
+                return false;
         }
-        for (guint i = 2; i < verb_args_n_words(args); i++)
-                if (!control_do(box, WIRE_CTL_NET_PUBLISH, g_variant_new("(bs)", open, verb_args_word(args, i)), error))
+        return true;
+}
+
+static bool change_ports(const BoxInfo *box, bool open, const VerbArgs *args, GError **error) {
+        g_autoptr(GPtrArray) ranges = g_ptr_array_new_with_free_func((GDestroyNotify) g_ptr_array_unref);
+
+        for (guint i = 2; i < verb_args_n_words(args); i++) {
+                GPtrArray *ports = publish_parse(verb_args_word(args, i), error);
+                if (!ports)
+                        return false;
+                g_ptr_array_add(ranges, ports);
+        }
+        for (guint i = 0; i < ranges->len; i++)
+                if (!change_range(box, open, ranges->pdata[i], error))
                         return false;
         return true;
 }

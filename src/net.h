@@ -10,13 +10,13 @@ typedef struct NetRules NetRules; /* netstack/rules.h */
 
 typedef enum { NET_USER, NET_NONE, NET_HOST } NetMode;
 
-/* -p [IP:]HOST:BOX[/tcp|udp] */
+/* -p [IP:]HOST:BOX[/tcp|udp], or one port of a range that it was given */
 typedef struct {
         char *host_ip;      /* numeric, as inet_ntop(3) writes it; NULL: every address of the host */
         guint16 host_port;  /* 0: a free one, the kernel's choice */
         guint16 box_port;
         bool udp;
-        char *text;         /* as typed, for errors */
+        char *text;         /* as typed, of a range as it could have been; for errors */
 } PublishSpec;
 
 typedef struct {
@@ -40,8 +40,11 @@ typedef struct {
 
 extern const Option net_options[], netpolicy_options[], netshape_options[];
 
-/* What -p takes. NULL with error; free with publish_free(). */
-PublishSpec *publish_parse(const char *text, GError **error);
+/* Ports that a box may have published: all of them go into one message of usbox-net's, see WIRE_MAX_SIZE. */
+#define PUBLISH_MAX 512u
+
+/* What -p takes: of PublishSpec *, in order, the caller's; more than one for a range. NULL with error. */
+GPtrArray *publish_parse(const char *text, GError **error);
 void publish_free(PublishSpec *publish);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PublishSpec, publish_free)
 

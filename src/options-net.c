@@ -46,16 +46,31 @@ void publish_free(PublishSpec *publish) {
         g_free(publish);
 }
 
-static bool parse_port(const char *text, guint16 min, guint16 *ret) {
-        guint64 port;
-        if (!option_digits(text, G_MAXUINT16, &port) || port < min)
+typedef struct {
+        guint16 first, last;
+} PortRange;
+
+/* PORT or FIRST-LAST. */
+static bool parse_ports(const char *text, guint16 min, PortRange *ret) {
+        const char *dash = strchr(text, '-');
+        g_autofree char *first = dash ? g_strndup(text, (gsize) (dash - text)) : g_strdup(text);
+        guint64 from, to;
+
+        if (!option_digits(first, G_MAXUINT16, &from) || from < min || !option_digits(dash ? dash + 1 : first, G_MAXUINT16, &to) || to < from)
                 return false;
-        *ret = (guint16) port;
+        *ret = (PortRange){ (guint16) from, (guint16) to };
         return true;
 }
 
+/* What -p takes, as typed. */
+typedef struct {
+        PortRange host, box;
+        char *host_ip;
+        bool udp;
+} Published;
+
 /* [IP:]HOST:BOX[/tcp|udp], read from its end: an IPv6 address, in brackets, has colons of its own. */
-static bool read_publish(const char *text, PublishSpec *ret) {
+static bool read_publish(const char *text, Published *ret) {
         g_autofree char *rest = g_strdup(text);
         char *slash = strchr(rest, '/'), *colon;
 
@@ -66,11 +81,11 @@ static bool read_publish(const char *text, PublishSpec *ret) {
                         return false;
         }
         colon = strrchr(rest, ':');
-        if (!colon || !parse_port(colon + 1, 1, &ret->box_port))
+        if (!colon || !parse_ports(colon + 1, 1, &ret->box))
                 return false;
         *colon = '\0';
         colon = strrchr(rest, ':');
-        if (!parse_port(colon ? colon + 1 : rest, 0, &ret->host_port))
+        if (!parse_ports(colon ? colon + 1 : rest, 0, &ret->host))
                 return false;
         if (!colon)
                 return true;
@@ -81,23 +96,55 @@ static bool read_publish(const char *text, PublishSpec *ret) {
         return ret->host_ip != NULL;
 }
 
-PublishSpec *publish_parse(const char *text, GError **error) {
-        g_autoptr(PublishSpec) publish = g_new0(PublishSpec, 1);
+static bool check_range(const Published *p, const char *text, GError **error) {
+        unsigned host = p->host.last - p->host.first + 1u, box = p->box.last - p->box.first + 1u;
 
-        publish->text = g_strdup(text);
-        if (read_publish(text, publish))
-                return g_steal_pointer(&publish);
+        if (p->host.first == 0 && (host > 1 || box > 1)) {
+                err_usage(error, "--publish: %s: port 0, any free one, is no part of a range", text);
+                return err_hint(error, "give -p once for each of the box's ports");
+        }
+        if (host != box)
+                return err_usage(error, "--publish: %s: %u ports of the host for %u of the box", text, host, box);
+        if (host > PUBLISH_MAX)
+                return err_usage(error, "--publish: %s: %u ports, more than %u", text, host, PUBLISH_MAX);
+        return true;
+}
+
+/* The one of a range that is so far behind its first; its text is what -p would take for it alone. */
+static PublishSpec *publish_new(const Published *p, guint16 at, const char *text) {
+        bool single = p->host.first == p->host.last, v6 = p->host_ip && strchr(p->host_ip, ':');
+        PublishSpec *publish = g_new0(PublishSpec, 1);
+
+        *publish = (PublishSpec){ .host_ip = g_strdup(p->host_ip), .host_port = (guint16) (p->host.first + at), .box_port = (guint16) (p->box.first + at),
+                                  .udp = p->udp };
+        publish->text = single ? g_strdup(text)
+                               : g_strdup_printf("%s%s%s%s%u:%u%s", v6 ? "[" : "", p->host_ip ? p->host_ip : "", v6 ? "]" : "", p->host_ip ? ":" : "",
+                                                 publish->host_port, publish->box_port, p->udp ? "/udp" : "");
+        return publish;
+}
+
+GPtrArray *publish_parse(const char *text, GError **error) {
         g_autofree char *quoted = err_quote(text);
-        err_usage(error, "--publish: '%s' is not [IP:]HOSTPORT:BOXPORT[/tcp|udp]", quoted);
-        err_hint(error, "for example -p 127.0.0.1:8080:80, -p [::1]:8080:80 or -p 5353:53/udp");
-        return NULL;
+        Published p = { 0 };
+        GPtrArray *ports = NULL;
+
+        if (!read_publish(text, &p)) {
+                err_usage(error, "--publish: '%s' is not [IP:]HOSTPORT:BOXPORT[/tcp|udp]", quoted);
+                err_hint(error, "for example -p 127.0.0.1:8080:80, -p [::1]:8080:80, -p 5353:53/udp or -p 8000-8010:9000-9010");
+        } else if (check_range(&p, quoted, error)) {
+                ports = g_ptr_array_new_with_free_func((GDestroyNotify) publish_free);
+                for (guint i = 0; i <= (guint) (p.host.last - p.host.first); i++)
+                        g_ptr_array_add(ports, publish_new(&p, (guint16) i, text));
+        }
+        g_free(p.host_ip);
+        return ports;
 }
 
 static bool apply_publish(Spec *draft, const char *const *values, GError **error) {
-        PublishSpec *publish = publish_parse(values[0], error);
-        if (!publish)
+        GPtrArray *ports = publish_parse(values[0], error);
+        if (!ports)
                 return false;
-        g_ptr_array_add(draft->net.publish, publish);
+        g_ptr_array_extend_and_steal(draft->net.publish, ports);
         return true;
 }
 
@@ -169,7 +216,7 @@ const Option net_options[] = {
           .arg = "[IP:]HOST:BOX[/udp]",
           .group = OPTION_NETWORK,
           .flags = OPTION_LIST,
-          .help = "the host's port HOST leads to the box's port BOX; HOST 0: a free one",
+          .help = "the host's port HOST leads to the box's port BOX; HOST 0: a free one; both may be ranges, as 80-85",
           .apply = apply_publish },
         { .name = "dns",
           .arg = "IP",
@@ -251,5 +298,7 @@ bool net_check(Spec *draft, GError **error) {
                 if (p->host_ip && strchr(p->host_ip, ':'))
                         return err_usage(error, "--publish %s and --no-ipv6", p->text);
         }
+        if (s->publish->len > PUBLISH_MAX)
+                return err_usage(error, "--publish: %u ports, more than %u", s->publish->len, PUBLISH_MAX);
         return check_published_once(s->publish, error) && netpolicy_check(s, error) && netshape_check(&draft->net, error);
 }

@@ -314,6 +314,62 @@ def test_published_on_every_address(box):
         proc.communicate(timeout=20)
 
 
+SERVE_RANGE = """
+import select, socket
+all = {}
+for port in range(8000, 8003):
+    s = socket.create_server(("0.0.0.0", port)); all[s] = port
+print("ready", flush=True)
+while True:
+    for s in select.select(list(all), [], [])[0]:
+        with s.accept()[0] as c:
+            c.sendall(b"%d" % all[s])
+"""
+
+
+def free_range(n):
+    """The first of n ports in a row that were free just now."""
+    while True:
+        first = free_port()
+        try:
+            for s in [socket.create_server(("127.0.0.1", first + i)) for i in range(n)]:
+                s.close()
+            return first
+        except (OSError, OverflowError):
+            continue
+
+
+def said(port):
+    with socket.create_connection(("127.0.0.1", port), 5) as s:
+        return s.recv(100)
+
+
+@pytest.mark.parametrize("options", [[], ["--no-fast-path"]], ids=["fast", "frames"])
+def test_published_range(box, options):
+    """By run, and to a box that runs: there all of it, or none."""
+    first = free_range(3)
+    with box.popen("run", "--rm", "-p", f"127.0.0.1:{first}-{first + 2}:8000-8002", *options, "--", "/usr/bin/python3", "-c", SERVE_RANGE) as proc:
+        try:
+            assert proc.stdout.readline() == b"ready\n", proc.stderr.read()
+            assert [said(first + i) for i in range(3)] == [b"8000", b"8001", b"8002"]
+            assert wait_until(lambda: box.usbox("net", "last").rc == 0, 20)
+            more = free_range(3)
+            words = f"127.0.0.1:{more}-{more + 2}:8000-8002"
+            with socket.create_server(("127.0.0.1", more + 2)):
+                assert_refused(box.usbox("net", "last", "publish", words), f":{more + 2}", "Address already in use", hint=False)
+            assert str(more) not in box.usbox("port", "last").ok().out
+            box.usbox("net", "last", "publish", words).ok()
+            assert [said(more + i) for i in range(3)] == [b"8000", b"8001", b"8002"]
+            box.usbox("net", "last", "unpublish", words).ok()
+            for i in range(3):
+                with pytest.raises(OSError):
+                    said(more + i)
+            assert said(first) == b"8000"
+        finally:
+            proc.terminate()
+            proc.communicate(timeout=20)
+
+
 def test_published_udp_port(box):
     port = free_port()
     script = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('0.0.0.0', 9000)); print('ready', flush=True)\nwhile 1:\n  d, a = s.recvfrom(65536); s.sendto(b'box:' + d, a)"

@@ -242,6 +242,32 @@ static void test_bad_mounts(void) {
         g_assert_false(only_op(hooks)->hooks_cow);
 }
 
+static void test_published_ranges(void) {
+        g_autoptr(Spec) draft = draft_of(WORDS("-p", "[::1]:8000-8002:9000-9002/udp", "-p", "127.0.0.1:7-7:9-9", "-p", "1-512:1001-1512", "cmd"));
+        const GPtrArray *ports = draft->net.publish;
+        const PublishSpec *third = ports->pdata[2], *single = ports->pdata[3], *last = ports->pdata[ports->len - 1];
+
+        g_assert_cmpuint(ports->len, ==, 3 + 1 + 512);
+        g_assert_true(third->host_port == 8002 && third->box_port == 9002 && third->udp);
+        g_assert_cmpstr(third->host_ip, ==, "::1");
+        g_assert_cmpstr(third->text, ==, "[::1]:8002:9002/udp");
+        g_assert_true(single->host_port == 7 && single->box_port == 9);
+        g_assert_true(last->host_port == 512 && last->box_port == 1512 && !last->host_ip && !last->udp);
+        g_assert_cmpstr(last->text, ==, "512:1512");
+        g_autoptr(GError) error = NULL;
+        g_assert_false(net_check(draft, &error));
+        g_assert_cmpstr(error->message, ==, "--publish: 516 ports, more than 512");
+
+        assert_refused(WORDS("-p", "80-82:90-93", "cmd"), "--publish: 80-82:90-93: 3 ports of the host for 4 of the box", NULL);
+        assert_refused(WORDS("-p", "80-82:90", "cmd"), "--publish: 80-82:90: 3 ports of the host for 1 of the box", NULL);
+        assert_refused(WORDS("-p", "0:80-82", "cmd"), "--publish: 0:80-82: port 0, any free one", "once for each");
+        assert_refused(WORDS("-p", "0-2:80-82", "cmd"), "--publish: 0-2:80-82: port 0, any free one", "once for each");
+        assert_refused(WORDS("-p", "1-513:1-513", "cmd"), "--publish: 1-513:1-513: 513 ports, more than 512", NULL);
+        static const char *const wrong[] = { "82-80:92-90", "80-:90-", "-80:-90", "80-81-82:1-3", "80-81:0-1", "1-65536:1-65536", NULL };
+        for (const char *const *text = wrong; *text; text++)
+                assert_refused(WORDS("-p", *text, "cmd"), "is not [IP:]HOSTPORT:BOXPORT", "8000-8010:9000-9010");
+}
+
 static void test_net(void) {
         g_autoptr(Spec) draft = draft_of(WORDS("-p", "8080:80", "-p", "127.0.0.1:0:53/udp", "-p", "[::1]:1:2/tcp",
                                                "--add-host", "db:2001:db8::1", "--add-host", "x.y:[::2]", "--dns",
@@ -262,6 +288,7 @@ static void test_net(void) {
                                              "-1:2",     "8080: 80",     "127.0.0.1::80", NULL };
         for (const char *const *port = ports; *port; port++)
                 assert_refused(WORDS("-p", *port, "cmd"), "--publish: '", "for example");
+        test_published_ranges();
         static const char *const hosts[] = { "db",         "db:",          ":1.2.3.4",   "a b:1.2.3.4", "a\n:1.2.3.4",
                                              "a#:1.2.3.4", "db:1.2.3.4 x", "-a:1.2.3.4", NULL };
         for (const char *const *host = hosts; *host; host++)
