@@ -311,7 +311,7 @@ bool links_has(Fs *fs, uint64_t ino, const struct stat *file);
 int links_add(Fs *fs, uint64_t ino, const char *which, const char *temp);
 void links_drop(Fs *fs, uint64_t ino);
 
-/* A node's place, for calls that take a directory and a name, or its descriptor. */
+/* place.c: a node's place, for calls that take a directory and a name, or its descriptor. */
 typedef struct {
         Fd *held;        /* of the directory, or the node's own */
         int dir;         /* -1: use fd */
