@@ -321,13 +321,16 @@ typedef struct {
 int place_get(Fs *fs, Node *node, Place *ret);
 void place_put(Fs *fs, Place *place);
 int place_stat(Fs *fs, const Place *place, struct stat *ret);
-/* The owner that a file of the upper shows instead of its own. */
-void stat_owner(Fs *fs, const Place *place, struct stat *st);
 /* The layer whose directory gives node its owner, mode and times. */
 unsigned dir_attr_layer(const Fs *fs, const Node *node);
 
-/* ids of the upper: who the copy of a lower file belongs to. dir/name, or fd where dir is -1. */
+/* owner.c */
+/* The owner that a file of the upper shows instead of its own. Under Fs.tree. */
+void stat_owner(Fs *fs, const Place *place, struct stat *st);
+/* The copy of a lower file, dir/name or fd where dir is -1, becomes its owner's. */
 int own_like(Fs *fs, int dir, const char *name, int fd, const struct stat *st);
+/* And the mode that it may then have. */
+mode_t mode_like(Fs *fs, const struct stat *st);
 
 /* readdir.c */
 void dir_list_free(DirList *list);

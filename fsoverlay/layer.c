@@ -469,23 +469,3 @@ int lookup_lower(Fs *fs, Node *parent, const char *name) {
         }
         return r == -ENOENT ? 0 : r;
 }
-
-void stat_owner(Fs *fs, const Place *place, struct stat *st) {
-        char text[32];
-
-        if (!atomic_load_explicit(&fs->owners, memory_order_relaxed) || st->st_uid != fs->ids.uid || S_ISLNK(st->st_mode))
-                return;
-        int n = xattr_get_place(fs, place, XATTR_OWNER, text, sizeof text - 1);
-        if (n <= 0)
-                return;
-        text[n] = '\0';
-        char *end;
-        guint64 uid = g_ascii_strtoull(text, &end, 10);
-        if (*end != ':' || uid >= UINT32_MAX)
-                return;
-        guint64 gid = g_ascii_strtoull(end + 1, &end, 10);
-        if (*end == '\0' && gid < UINT32_MAX) {
-                st->st_uid = (uid_t) uid;
-                st->st_gid = (gid_t) gid;
-        }
-}
