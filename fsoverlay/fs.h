@@ -281,15 +281,22 @@ void found_clear(Found *found);
 int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *ret);
 /* A lower layer of parent has a name of this kind that a removed upper one would uncover. 1, 0, or a negative errno. */
 int lookup_lower(Fs *fs, Node *parent, const char *name);
-bool stat_is_whiteout(const struct stat *st);
-/* A name that would be another driver's mark in this upper. */
-bool name_is_mark(const Fs *fs, const char *name);
 /* The path of a directory in a layer, below the layer's root, without leading "/"; under Fs.tree. malloc'ed. */
 char *dir_path(Fs *fs, const Node *node, unsigned layer);
 /* The path in the box ("/a/b"), for rules and the journal. Takes Fs.tree. malloc'ed. */
 char *node_path(Fs *fs, Node *node, const char *name);
 int open_beneath(int root, const char *path, int flags); /* any length; no symlinks, nothing above root; -1 with errno */
 bool dir_has_lower(const Node *dir);
+
+/* marks.c: what a layer says of those below it. dir/name: an entry of the layer */
+bool stat_is_whiteout(const struct stat *st);
+/* A name that would be another driver's mark in this upper. */
+bool name_is_mark(const Fs *fs, const char *name);
+/* Another driver's whiteout, .wh.NAME. */
+bool has_dot_wh(int dir, const char *name);
+int get_mark(Fs *fs, const Layer *layer, int dir, const char *name, const char *xattr, char *value, size_t size);
+bool is_opaque(Fs *fs, const Layer *layer, int dir, const char *name);
+char *read_redirect(Fs *fs, const Layer *layer, int dir, const char *name, const char *above);
 
 /* links.c */
 void links_init(Fs *fs);

@@ -13,13 +13,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/sys.h"
 #include "fsoverlay/fs.h"
-
-#define REDIRECT_MAX 4096
 
 void found_clear(Found *found) {
         for (unsigned i = 0; i < found->n_lower; i++)
@@ -27,14 +24,6 @@ void found_clear(Found *found) {
         free(found->lower);
         found->lower = NULL;
         found->n_lower = 0;
-}
-
-bool stat_is_whiteout(const struct stat *st) {
-        return S_ISCHR(st->st_mode) && st->st_rdev == makedev(0, 0);
-}
-
-bool name_is_mark(const Fs *fs, const char *name) {
-        return fs->layers[LAYER_UPPER].foreign && strncmp(name, ".wh.", 4) == 0;
 }
 
 bool dir_has_lower(const Node *dir) {
@@ -156,70 +145,6 @@ static bool layer_shows(Fs *fs, const Layer *layer, Node *parent, int dir, const
                         return false;
         }
         return !rules_others_eyes(*rule) || !closed_to_others(fs, dir, name, st) || rules_close(rule);
-}
-
-static bool has_dot_wh(int dir, const char *name) {
-        char wh[NAME_LEN_MAX + 8];
-        if (strlen(name) + 4 > NAME_LEN_MAX)
-                return false;
-        (void) g_snprintf(wh, sizeof wh, ".wh.%s", name);
-        return faccessat(dir, wh, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
-/* A mark of an entry of a layer. Attributes of the kind user.* are for those who may read the file: in the upper the agent may. */
-static int get_mark(Fs *fs, const Layer *layer, int dir, const char *name, const char *xattr, char *value, size_t size) {
-        int n = xattr_get_at(dir, name, xattr, value, size);
-        if (n == -EACCES && layer == &fs->layers[LAYER_UPPER] && fs->agent)
-                return agent_getxattr(fs->agent, dir, name, -1, xattr, value, size);
-        return n;
-}
-
-static bool says_yes(Fs *fs, const Layer *layer, int dir, const char *name, const char *xattr) {
-        char value[2];
-        return get_mark(fs, layer, dir, name, xattr, value, sizeof value) == 1 && value[0] == 'y';
-}
-
-/* A directory of an overlay layer that hides what is below it. */
-static bool is_opaque(Fs *fs, const Layer *layer, int dir, const char *name) {
-        if (layer->host)
-                return false;
-        if (says_yes(fs, layer, dir, name, XATTR_OPAQUE))
-                return true;
-        if (!layer->foreign)
-                return false;
-        /* Others' ways of saying it. */
-        if (says_yes(fs, layer, dir, name, "user.fuseoverlayfs.opaque") || says_yes(fs, layer, dir, name, "trusted.overlay.opaque"))
-                return true;
-        int fd = openat(dir, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        bool opaque = fd >= 0 && faccessat(fd, ".wh..wh..opq", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-        if (fd >= 0)
-                close(fd);
-        return opaque;
-}
-
-/*
- * The path where a renamed directory's lower part is: relative to the root, no slash in front; g_malloc'ed or NULL. above: the path of the
- * directory that dir is, for the form of a name alone (renamed in its directory: overlayfs writes it so).
- */
-static char *read_redirect(Fs *fs, const Layer *layer, int dir, const char *name, const char *above) {
-        char value[REDIRECT_MAX];
-
-        if (layer->host)
-                return NULL;
-        ssize_t n = get_mark(fs, layer, dir, name, XATTR_REDIRECT, value, sizeof value - 1);
-        if (n <= 0)
-                return NULL;
-        value[n] = '\0';
-        if (strlen(value) != (size_t) n)
-                return NULL;
-        g_auto(GStrv) parts = g_strsplit(value, "/", -1);
-        if (g_strv_contains((const char *const *) parts, "..") || g_strv_contains((const char *const *) parts, "."))
-                return NULL;
-        if (value[0] == '/')
-                return g_strdup(value + 1);
-        if (strchr(value, '/') || !above)
-                return NULL;
-        return g_strconcat(above, *above ? "/" : "", value, NULL);
 }
 
 static bool add_lower(Found *f, unsigned layer, const char *redirect) {
