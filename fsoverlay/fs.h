@@ -351,6 +351,8 @@ mode_t taken_umask(void);
 
 /* copyup.c */
 int copy_up(Fs *fs, Node *node, int64_t keep_size); /* files: only that many bytes are wanted; -1: all */
+
+/* work.c */
 void temp_name(Fs *fs, char ret[32]);
 int whiteout_make(Fs *fs, int dir, const char *name);     /* where nothing is */
 int whiteout_replace(Fs *fs, int dir, const char *name);  /* where a file of the upper is */
