@@ -345,7 +345,7 @@ void dir_changed(Node *dir); /* names came or went, or are in another layer now 
 /* A directory has no entries that the box can see: 1, 0, or a negative errno. */
 int dir_is_empty(Fs *fs, Node *dir);
 
-/* names.c: the umask of this thread, which goes to the agent, too */
+/* create.c: the umask of this thread, which goes to the agent, too */
 void take_umask(mode_t mask);
 mode_t taken_umask(void);
 

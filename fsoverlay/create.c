@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Operations that make names: create, mkdir, mknod, symlink, tmpfile, link.
+ *
+ * Role: usbox-fs. Privileges: the caller's, the agent's on the upper. Threads: any. The kernel has one operation at a time change
+ * a directory (its i_rwsem); Fs.tree is for what crosses directories.
+ *
+ * A new file is made in the upper's directory itself, by one call, with the caller's ids and this request's umask, so that the
+ * file system below does all that POSIX asks (set-group-id directories, default ACLs). Only where that cannot be (a whiteout has the
+ * name, or the owner is another id of the box) it is made in work/ and renamed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "fsoverlay/ops.h"
+
+/* What a new file is to be. */
+typedef struct {
+        mode_t mode; /* with type */
+        mode_t umask;
+        dev_t rdev;
+        const char *target; /* of a symlink */
+        int flags;          /* O_CREAT's */
+} New;
+
+static _Thread_local mode_t thread_mask = (mode_t) -1; /* not known yet */
+
+void take_umask(mode_t mask) {
+        if (thread_mask != mask)
+                umask(mask);
+        thread_mask = mask;
+}
+
+mode_t taken_umask(void) {
+        if (thread_mask == (mode_t) -1)
+                take_umask(0);
+        return thread_mask;
+}
+
+/* The maker's ids, where they are not the process's own: (uint32_t) -1 where they are. Box numbers. True: both are. */
+static bool owner_of(const Request *r, bool setgid_dir, uint32_t *ret_uid, uint32_t *ret_gid) {
+        uid_t uid;
+        gid_t gid;
+
+        *ret_uid = *ret_gid = (uint32_t) -1;
+        if (ids_uid_in(&r->fs->ids, r->head->uid, &uid) && uid != r->fs->ids.uid)
+                *ret_uid = r->head->uid;
+        /* In a set-group-id directory the group is the directory's, which the file system below sees to. */
+        if (!setgid_dir && ids_gid_in(&r->fs->ids, r->head->gid, &gid) && gid != r->fs->ids.gid)
+                *ret_gid = r->head->gid;
+        return *ret_uid == (uint32_t) -1 && *ret_gid == (uint32_t) -1;
+}
+
+static int give(Fs *fs, int dir, const char *name, uint32_t uid, uint32_t gid) {
+        uid_t to_uid = (uid_t) -1;
+        gid_t to_gid = (gid_t) -1;
+
+        if (uid != (uint32_t) -1)
+                (void) ids_uid_in(&fs->ids, uid, &to_uid);
+        if (gid != (uint32_t) -1)
+                (void) ids_gid_in(&fs->ids, gid, &to_gid);
+        if (fchownat(dir, name, to_uid, to_gid, AT_SYMLINK_NOFOLLOW) == 0)
+                return 0;
+        return fs->agent ? agent_chown(fs->agent, dir, name, -1, uid, gid) : -errno;
+}
+
+/* One call that makes it; a regular file's descriptor in *ret_fd. */
+static int make(Request *r, int dir, const char *name, const New *new, int *ret_fd) {
+        int n;
+
+        *ret_fd = -1;
+        if (S_ISREG(new->mode)) {
+                n = up_open(r->fs, dir, name, O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW | O_CLOEXEC, new->mode & 07777);
+                if (n >= 0) {
+                        *ret_fd = n;
+                        n = 0;
+                }
+        } else if (S_ISDIR(new->mode)) {
+                n = up_mkdir(r->fs, dir, name, new->mode & 07777);
+        } else if (S_ISLNK(new->mode)) {
+                n = up_symlink(r->fs, new->target, dir, name);
+        } else {
+                n = up_mknod(r->fs, dir, name, new->mode, new->rdev);
+        }
+        return n;
+}
+
+/* In work/, with the owner that it is to have and what it inherits; then moved to its name, over a whiteout where there is one. */
+static int make_apart(Request *r, const Place *parent, const struct stat *dir_st, const char *name, const New *new, bool whiteout,
+                      uint32_t uid, uint32_t gid, int *ret_fd) {
+        Fs *fs = r->fs;
+        char temp[32];
+        New plain = *new;
+
+        temp_name(fs, temp);
+        /* The rights come last: a file that is another's already. */
+        take_umask(0);
+        plain.mode = (new->mode & S_IFMT) | 0700;
+        int n = make(r, fs->work, temp, &plain, ret_fd);
+        if (n < 0)
+                return n;
+        _cleanup_close_ int fd = S_ISDIR(new->mode) ? openat(fs->work, temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+        Place made = { .dir = fs->work };
+        memcpy(made.name, temp, sizeof temp);
+        if (dir_st->st_mode & S_ISGID)
+                gid = ids_gid_out(&fs->ids, dir_st->st_gid);
+        mode_t mode = new->mode & 07777;
+        /* While it may be written: attributes of the kind user.* ask for that. */
+        int opaque = S_ISDIR(new->mode) && dir_has_lower(r->node) && fsetxattr(fd, XATTR_OPAQUE, "y", 1, 0) < 0 ? -errno : 0;
+        n = fs->acl && !S_ISLNK(new->mode) ? acl_inherit(fs, parent, &made, mode, S_ISDIR(new->mode)) : 0;
+        struct stat inherited;
+        if (n == 0 || n == -EOPNOTSUPP) {
+                mode &= ~new->umask;
+                n = 0;
+        } else if (n > 0 && place_stat(fs, &made, &inherited) == 0) {
+                mode = (mode & ~(mode_t) 0777) | (inherited.st_mode & 0777); /* what the ACL made of it */
+        }
+        if (S_ISDIR(new->mode) && (dir_st->st_mode & S_ISGID))
+                mode |= S_ISGID;
+        if (n >= 0 && opaque < 0)
+                n = opaque;
+        if (n >= 0 && !S_ISLNK(new->mode))
+                n = up_chmod(fs, fs->work, temp, -1, mode);
+        if (n >= 0 && (uid != (uint32_t) -1 || gid != (uint32_t) -1)) {
+                n = give(fs, fs->work, temp, uid, gid);
+                /* A new owner loses set-id bits. */
+                if (n == 0 && (mode & (S_ISUID | S_ISGID)) && !S_ISLNK(new->mode))
+                        n = up_chmod(fs, fs->work, temp, -1, mode);
+        }
+        if (n >= 0) {
+                bool swap = whiteout && S_ISDIR(new->mode); /* a directory cannot be renamed over a file */
+                n = up_rename(fs, fs->work, temp, parent->dir, name, swap ? RENAME_EXCHANGE : whiteout ? 0 : RENAME_NOREPLACE);
+                if (n == 0 && swap)
+                        (void) up_unlink(fs, fs->work, temp, 0);
+        }
+        if (n < 0) {
+                (void) up_unlink(fs, fs->work, temp, S_ISDIR(new->mode) ? AT_REMOVEDIR : 0);
+                if (*ret_fd >= 0)
+                        close(*ret_fd);
+                *ret_fd = -1;
+        }
+        return n < 0 ? n : 0;
+}
+
+/* The new name in the directory r->node, and its node; under Fs.tree. */
+static int make_named(Request *r, const char *name, const New *new, Node **ret, struct stat *st) {
+        Fs *fs = r->fs;
+        struct stat dir_st = { 0 };
+        uint32_t uid, gid;
+        int fd = -1, n = 0;
+        Place parent = { .dir = -1, .fd = -1 };
+
+        parent.held = fd_dir(fs, r->node, LAYER_UPPER, &n);
+        if (!parent.held)
+                return n;
+        parent.dir = parent.held->fd;
+        strcpy(parent.name, ".");
+        bool own = owner_of(r, false, &uid, &gid) || (fstat(parent.dir, &dir_st) == 0 && owner_of(r, dir_st.st_mode & S_ISGID, &uid, &gid));
+        if (own) {
+                take_umask(new->umask);
+                n = make(r, parent.dir, name, new, &fd);
+                /* Nothing is below it now. That something comes to be there on the host later shall not show, but is no reason to fail. */
+                if (n == 0 && S_ISDIR(new->mode) && dir_has_lower(r->node))
+                        (void) xattr_set_at(parent.dir, name, XATTR_OPAQUE, "y", 1);
+        }
+        bool whiteout = false;
+        if (n == -EEXIST || !own) {
+                struct stat old;
+                whiteout = up_stat(fs, parent.dir, name, &old) == 0;
+                if (whiteout && !stat_is_whiteout(&old)) {
+                        n = -EEXIST;
+                        goto out;
+                }
+                if (fstat(parent.dir, &dir_st) < 0) {
+                        n = -errno;
+                        goto out;
+                }
+                n = make_apart(r, &parent, &dir_st, name, new, whiteout, uid, gid, &fd);
+        }
+        if (n < 0)
+                goto out;
+        Found found = { .upper = true };
+        n = fd < 0 ? up_stat(fs, parent.dir, name, &found.st) : fstat(fd, &found.st) < 0 ? -errno : 0;
+        /* The box's kernel has judged about the bit already, and ours did it once more, for the caller. */
+        mode_t setgid = new->mode & S_ISGID & ~found.st.st_mode;
+        if (n == 0 && setgid && fs->agent && up_chmod(fs, parent.dir, name, -1, (found.st.st_mode & 07777) | setgid) == 0)
+                found.st.st_mode |= setgid;
+        if (n < 0)
+                goto out;
+        fs_dev_meet(fs, found.st.st_dev, parent.dir, name);
+        found.ino = fs_shown_ino(fs, found.st.st_dev, found.st.st_ino);
+        bool new_name;
+        *st = found.st;
+        *ret = node_get(fs, r->node, name, &found, &new_name);
+        if (!*ret) {
+                n = -ENOMEM;
+                goto out;
+        }
+        node_set(*ret, NODE_FRESH | NODE_PLAIN);
+        if (fd >= 0) {
+                fd_put(fs, fd_add(fs, *ret, fd, LAYER_UPPER, false, true, false));
+                fd = -1;
+        }
+        dir_changed(r->node);
+out:
+        if (fd >= 0)
+                close(fd);
+        fd_put(fs, parent.held);
+        return n;
+}
+
+static int make_new(Request *r, const char *name, const New *new, Node **ret, struct stat *st) {
+        Fs *fs = r->fs;
+
+        if (!name || name_is_mark(fs, name))
+                return -EINVAL;
+        int n = copy_up(fs, r->node, -1);
+        if (n < 0)
+                return n;
+        pthread_rwlock_rdlock(&fs->tree);
+        n = make_named(r, name, new, ret, st);
+        pthread_rwlock_unlock(&fs->tree);
+        if (n == 0 && fs->journal)
+                journal_node(fs, *ret, NODE_WRITTEN, "write");
+        return n;
+}
+
+static int reply_new(Request *r, const char *name, const New *new) {
+        Node *node = NULL;
+        struct stat st = { 0 };
+
+        int n = make_new(r, name, new, &node, &st);
+        if (n < 0)
+                return n;
+        reply_entry(r, node, &st, r->out);
+        r->out_len = sizeof(struct fuse_entry_out);
+        return 0;
+}
+
+int op_mknod(Request *r) {
+        const struct fuse_mknod_in *in = r->in;
+        dev_t dev = makedev((in->rdev & 0xfff00) >> 8, (in->rdev & 0xff) | (in->rdev >> 12 & 0xfff00));
+        New new = { .mode = in->mode, .umask = in->umask, .rdev = dev };
+
+        /* Device 0:0 is overlayfs's whiteout: nobody in the box makes one. */
+        if (S_ISCHR(in->mode) && dev == makedev(0, 0))
+                return -EPERM;
+        return reply_new(r, request_name(r, sizeof *in), &new);
+}
+
+int op_mkdir(Request *r) {
+        const struct fuse_mkdir_in *in = r->in;
+        New new = { .mode = S_IFDIR | (in->mode & 07777), .umask = in->umask };
+        return reply_new(r, request_name(r, sizeof *in), &new);
+}
+
+int op_symlink(Request *r) {
+        const char *name = request_name(r, 0), *target = name ? request_string(r, strlen(name) + 1) : NULL;
+        New new = { .mode = S_IFLNK | 0777, .target = target };
+        return target ? reply_new(r, name, &new) : -EINVAL;
+}
+
+/* Where open is not told either, MKNOD makes the file, and there is nothing to release when it is closed. */
+int op_create(Request *r) {
+        const struct fuse_create_in *in = r->in;
+        struct {
+                struct fuse_entry_out entry;
+                struct fuse_open_out open;
+        } *out = r->out;
+        New new = { .mode = S_IFREG | (in->mode & 07777), .umask = in->umask };
+        Node *node = NULL;
+        struct stat st = { 0 };
+
+        if (r->fs->no_open)
+                return -ENOSYS;
+        int n = make_new(r, request_name(r, sizeof *in), &new, &node, &st);
+        if (n < 0)
+                return n;
+        reply_entry(r, node, &st, &out->entry);
+        out->open = (struct fuse_open_out){ .open_flags = FOPEN_KEEP_CACHE };
+        r->out_len = sizeof *out;
+        return 0;
+}
+
+/* A file without a name yet: in work/ it has one, by which link can give it another. */
+int op_tmpfile(Request *r) {
+        const struct fuse_create_in *in = r->in;
+        struct {
+                struct fuse_entry_out entry;
+                struct fuse_open_out open;
+        } *out = r->out;
+        Fs *fs = r->fs;
+        uint32_t uid, gid;
+        struct stat st = { 0 }, dir_st = { 0 };
+        Place parent;
+
+        int n = copy_up(fs, r->node, -1);
+        if (n < 0)
+                return n;
+        pthread_rwlock_rdlock(&fs->tree);
+        n = place_get(fs, r->node, &parent);
+        if (n == 0) {
+                n = place_stat(fs, &parent, &dir_st);
+                if (n < 0)
+                        place_put(fs, &parent);
+        }
+        pthread_rwlock_unlock(&fs->tree);
+        if (n < 0)
+                return n;
+        bool own = owner_of(r, dir_st.st_mode & S_ISGID, &uid, &gid);
+        take_umask(in->umask);
+        /* O_TMPFILE in the directory itself inherits what a named file would. */
+        int fd = up_open(fs, parent.dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, in->mode & 07777);
+        place_put(fs, &parent);
+        if (fd < 0)
+                return fd;
+        if (!own)
+                n = fs->agent ? agent_chown(fs->agent, -1, NULL, fd, uid, gid) : -EPERM;
+        if (n == 0 && fstat(fd, &st) < 0)
+                n = -errno;
+        mode_t setid = in->mode & (S_ISUID | S_ISGID) & ~st.st_mode;
+        if (n == 0 && setid && fs->agent && up_chmod(fs, -1, NULL, fd, (st.st_mode & 07777) | setid) == 0)
+                st.st_mode |= setid;
+        Node *node = n == 0 ? node_new_nameless(fs, &st, fs_shown_ino(fs, st.st_dev, st.st_ino)) : NULL;
+        if (!node) {
+                close(fd);
+                return n ? n : -ENOMEM;
+        }
+        Fd *f = fd_add(fs, node, fd, LAYER_UPPER, false, true, true);
+        if (!f) {
+                node_unref(fs, node, 1);
+                return -ENOMEM;
+        }
+        fd_put(fs, f);
+        reply_entry(r, node, &st, &out->entry);
+        out->open = (struct fuse_open_out){ .open_flags = FOPEN_KEEP_CACHE };
+        r->out_len = sizeof *out;
+        return 0;
+}
+
+/* Give the pinned descriptor of a nameless file a name: linkat(2) through /proc, which asks for no right (open(2), O_TMPFILE). */
+static int link_nameless(Fs *fs, Node *node, int dir, const char *name) {
+        char path[64];
+        Fd *f = fd_pinned(fs, node);
+
+        if (!f)
+                return -ESTALE;
+        (void) g_snprintf(path, sizeof path, "/proc/self/fd/%d", f->fd);
+        int n = linkat(AT_FDCWD, path, dir, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+        if ((n == -EACCES || n == -EPERM) && fs->agent)
+                n = agent_link_fd(fs->agent, f->fd, dir, name);
+        fd_put(fs, f);
+        return n;
+}
+
+static int link_to(Fs *fs, Node *node, int dir, const char *name) {
+        Place p;
+
+        if (node_is(node, NODE_NAMELESS))
+                return link_nameless(fs, node, dir, name);
+        int n = place_get(fs, node, &p);
+        if (n == 0) {
+                n = up_link(fs, p.dir, p.name, dir, name);
+                place_put(fs, &p);
+        }
+        return n;
+}
+
+static int link_named(Fs *fs, Node *node, Node *parent, const char *name) {
+        struct stat old;
+        char temp[32];
+        int n = 0;
+        Fd *dir = fd_dir(fs, parent, LAYER_UPPER, &n);
+
+        if (!dir)
+                return n;
+        n = link_to(fs, node, dir->fd, name);
+        if (n == -EEXIST && up_stat(fs, dir->fd, name, &old) == 0 && stat_is_whiteout(&old)) {
+                temp_name(fs, temp);
+                n = link_to(fs, node, fs->work, temp);
+                if (n == 0 && (n = up_rename(fs, fs->work, temp, dir->fd, name, 0)) < 0)
+                        (void) up_unlink(fs, fs->work, temp, 0);
+        }
+        fd_put(fs, dir);
+        return n;
+}
+
+int op_link(Request *r) {
+        const struct fuse_link_in *in = r->in;
+        const char *name = request_name(r, sizeof *in);
+        Fs *fs = r->fs;
+        Node *node = node_of_id(fs, in->oldnodeid);
+        struct stat st = { 0 };
+
+        if (!name || name_is_mark(fs, name))
+                return -EINVAL;
+        if (S_ISDIR(node->type))
+                return -EPERM;
+        int n = copy_up(fs, node, -1);
+        if (n == 0)
+                n = copy_up(fs, r->node, -1);
+        if (n < 0)
+                return n;
+        pthread_rwlock_wrlock(&fs->tree);
+        bool was_nameless = node_is(node, NODE_NAMELESS);
+        n = link_named(fs, node, r->node, name);
+        if (n == 0) {
+                if (!was_nameless)
+                        node_set(node, NODE_LINKS);
+                if (!node_add_name(fs, node, r->node, name))
+                        n = -ENOMEM;
+                if (was_nameless)
+                        fd_unpin(fs, node);
+                dir_changed(r->node);
+        }
+        if (n == 0)
+                n = node_stat(fs, node, &st);
+        pthread_rwlock_unlock(&fs->tree);
+        if (n < 0)
+                return n;
+        if (fs->journal)
+                journal_name(fs, r->node, name, "write");
+        node_ref(node);
+        reply_entry(r, node, &st, r->out);
+        r->out_len = sizeof(struct fuse_entry_out);
+        return 0;
+}
