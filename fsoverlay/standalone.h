@@ -39,6 +39,8 @@ typedef struct {
 bool standalone_parse(int argc, char **argv, StandaloneOptions *ret, GError **error);
 /* The same for usbox-fs diff: lowerdir and upperdir are needed, other options are taken and mean nothing, a mount point is none of it. */
 bool standalone_parse_diff(int argc, char **argv, StandaloneOptions *ret, GError **error);
+/* What one -o says, on top of what is in options: NAME[=VALUE][,…]. False with error. */
+bool standalone_apply_options(StandaloneOptions *options, const char *text, GError **error);
 void standalone_clear(StandaloneOptions *options);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(StandaloneOptions, standalone_clear)
 
