@@ -105,12 +105,7 @@ static int copy_up_dir(Fs *fs, Node *node) {
         Place p;
 
         pthread_rwlock_rdlock(&fs->tree);
-        int r = node_is(node, NODE_NAMELESS) ? -ENOENT : place_get(fs, node, &p);
-        if (r == 0) {
-                r = place_stat(fs, &p, &st);
-                if (r < 0)
-                        place_put(fs, &p);
-        }
+        int r = node_is(node, NODE_NAMELESS) ? -ENOENT : place_get_stat(fs, node, &p, &st);
         pthread_rwlock_unlock(&fs->tree);
         if (r < 0)
                 return r;
@@ -295,12 +290,7 @@ static int copy_up_file(Fs *fs, Node *node, int64_t keep) {
         int fd = -1;
 
         pthread_rwlock_rdlock(&fs->tree);
-        int r = place_get(fs, node, &p);
-        if (r == 0) {
-                r = place_stat(fs, &p, &st);
-                if (r < 0)
-                        place_put(fs, &p);
-        }
+        int r = place_get_stat(fs, node, &p, &st);
         pthread_rwlock_unlock(&fs->tree);
         if (r < 0)
                 return r;

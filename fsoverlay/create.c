@@ -304,12 +304,7 @@ int op_tmpfile(Request *r) {
         if (n < 0)
                 return n;
         pthread_rwlock_rdlock(&fs->tree);
-        n = place_get(fs, r->node, &parent);
-        if (n == 0) {
-                n = place_stat(fs, &parent, &dir_st);
-                if (n < 0)
-                        place_put(fs, &parent);
-        }
+        n = place_get_stat(fs, r->node, &parent, &dir_st);
         pthread_rwlock_unlock(&fs->tree);
         if (n < 0)
                 return n;

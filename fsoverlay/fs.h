@@ -328,6 +328,7 @@ typedef struct {
 int place_get(Fs *fs, Node *node, Place *ret);
 void place_put(Fs *fs, Place *place);
 int place_stat(Fs *fs, const Place *place, struct stat *ret);
+int place_get_stat(Fs *fs, Node *node, Place *ret, struct stat *ret_st); /* both, or neither */
 /* The layer whose directory gives node its owner, mode and times. */
 unsigned dir_attr_layer(const Fs *fs, const Node *node);
 

@@ -73,3 +73,11 @@ int place_stat(Fs *fs, const Place *place, struct stat *ret) {
                 return agent_stat(fs->agent, place->dir, place->name, ret);
         return r < 0 ? -errno : 0;
 }
+
+int place_get_stat(Fs *fs, Node *node, Place *ret, struct stat *ret_st) {
+        int r = place_get(fs, node, ret);
+
+        if (r == 0 && (r = place_stat(fs, ret, ret_st)) < 0)
+                place_put(fs, ret);
+        return r;
+}
