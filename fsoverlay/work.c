@@ -49,6 +49,23 @@ int whiteout_replace(Fs *fs, int dir, const char *name) {
         return r;
 }
 
+static int remove_tree(Fs *fs, int dir, const char *name, int depth);
+
+/* All that is in the directory fd, which is closed then. */
+static int remove_entries(Fs *fs, int fd, int depth) {
+        DIR *list = fdopendir(fd);
+        if (!list) {
+                int r = -errno;
+                close(fd);
+                return r;
+        }
+        for (struct dirent *d; (d = readdir(list));)
+                if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
+                        (void) remove_tree(fs, dirfd(list), d->d_name, depth);
+        closedir(list);
+        return 0;
+}
+
 static int remove_tree(Fs *fs, int dir, const char *name, int depth) {
         int r = up_unlink(fs, dir, name, 0);
         if (r != -EISDIR && r != -EPERM)
@@ -57,17 +74,10 @@ static int remove_tree(Fs *fs, int dir, const char *name, int depth) {
         if ((r != -ENOTEMPTY && r != -EEXIST) || depth > 64)
                 return r;
         int fd = up_open(fs, dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
-        DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
-        if (!list) {
-                if (fd >= 0)
-                        close(fd);
-                return -EIO;
-        }
-        for (struct dirent *d; (d = readdir(list));)
-                if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
-                        (void) remove_tree(fs, dirfd(list), d->d_name, depth + 1);
-        closedir(list);
-        return up_unlink(fs, dir, name, AT_REMOVEDIR);
+        if (fd < 0)
+                return fd;
+        r = remove_entries(fs, fd, depth + 1);
+        return r < 0 ? r : up_unlink(fs, dir, name, AT_REMOVEDIR);
 }
 
 /* A directory of the upper that shows nothing (whiteouts may be in it) goes; a whiteout takes its place in the same moment. */
@@ -95,15 +105,5 @@ int trash_dir(Fs *fs, int dir, const char *name, bool leave_whiteout) {
 
 int work_clean(Fs *fs) {
         int fd = openat(fs->work, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
-        if (!list) {
-                if (fd >= 0)
-                        close(fd);
-                return -errno;
-        }
-        for (struct dirent *d; (d = readdir(list));)
-                if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
-                        (void) remove_tree(fs, fs->work, d->d_name, 0);
-        closedir(list);
-        return 0;
+        return fd < 0 ? -errno : remove_entries(fs, fd, 0);
 }
