@@ -34,6 +34,7 @@ void journal_name(Fs *fs, Node *dir, const char *name, const char *what) {
                 journal_event(fs->journal, what, path);
 }
 
+/* NULL with a negative errno in *ret_err, which is 0 else. */
 static Fd *data_fd(Fs *fs, Node *node, bool write, int *ret_err) {
         Fd *f = node_is(node, NODE_NAMELESS) ? fd_pinned(fs, node) : NULL;
 
@@ -42,11 +43,14 @@ static Fd *data_fd(Fs *fs, Node *node, bool write, int *ret_err) {
                 *ret_err = write ? -EACCES : -ESTALE;
                 return NULL;
         }
-        if (f)
-                return f;
-        f = fd_file(fs, node, write, ret_err);
+        if (!f)
+                f = fd_file(fs, node, write, ret_err);
         /* Unlinked between the two questions: then it is pinned now. */
-        return f || !node_is(node, NODE_NAMELESS) ? f : fd_pinned(fs, node);
+        if (!f)
+                f = fd_pinned(fs, node);
+        if (f)
+                *ret_err = 0;
+        return f;
 }
 
 /* Somebody changed a lower file in place: what the kernel has of it is no longer to be mixed with what it reads now. */
@@ -70,7 +74,7 @@ int op_read(Request *r) {
         Fd *f = data_fd(fs, r->node, false, &err);
 
         if (!f)
-                return err ? err : -ESTALE;
+                return err;
         check_changed(r, f);
         ssize_t n = 0;
         r->no_reply = splice_answer(r, f->fd, (off_t) in->offset, in->size);
@@ -86,66 +90,84 @@ int op_read(Request *r) {
         return err;
 }
 
-/* Room for what a write may add to the upper: all of it where the range has holes or is beyond the end. */
-static int reserve(Fs *fs, int fd, off_t offset, size_t size, const struct stat *st, guint64 *ret) {
+/* A file of the upper whose data is about to change; what it took before is for the quota. */
+typedef struct {
+        Fd *f;
+        struct stat before;
+        bool known; /* before is */
+        guint64 reserved;
+} Writing;
+
+static int writing_begin(Fs *fs, Node *node, Writing *ret) {
+        int err = copy_up(fs, node, -1);
+
+        *ret = (Writing){ 0 };
+        if (err < 0)
+                return err;
+        ret->f = data_fd(fs, node, true, &err);
+        if (!ret->f)
+                return err;
+        ret->known = fstat(ret->f->fd, &ret->before) == 0;
+        return 0;
+}
+
+/* Room for what writing may add to the upper: all of it where the range has holes or is beyond the end. */
+static int writing_reserve(Fs *fs, Writing *w, off_t offset, size_t size) {
         off_t end = offset + (off_t) size;
 
-        *ret = 0;
-        if (end <= st->st_size && lseek(fd, offset, SEEK_HOLE) >= end)
+        if (!fs->quota || !w->known || (end <= w->before.st_size && lseek(w->f->fd, offset, SEEK_HOLE) >= end))
                 return 0;
         guint64 wanted = ((guint64) end + 4095) / 4096 * 4096 - (guint64) offset / 4096 * 4096;
         if (!quota_reserve(fs->quota, wanted))
                 return -ENOSPC;
-        *ret = wanted;
+        w->reserved = wanted;
         return 0;
 }
 
-static void settle(Fs *fs, int fd, guint64 reserved, const struct stat *before) {
+/* What it really took; lets go of the descriptor. */
+static void writing_end(Fs *fs, Writing *w) {
         struct stat after;
-        if (fstat(fd, &after) < 0)
-                after = *before;
-        quota_adjust(fs->quota, (after.st_blocks - before->st_blocks) * (gint64) 512 - (gint64) reserved);
+
+        if (fs->quota) {
+                if (fstat(w->f->fd, &after) < 0)
+                        after = w->before;
+                quota_adjust(fs->quota, (after.st_blocks - w->before.st_blocks) * (gint64) 512 - (gint64) w->reserved);
+        }
+        fd_put(fs, w->f);
 }
 
 int op_write(Request *r) {
         const struct fuse_write_in *in = r->in;
         const char *data = (const char *) r->in + sizeof *in;
         Fs *fs = r->fs;
-        struct stat before = { 0 };
-        guint64 reserved = 0;
+        Writing w;
         size_t done = 0;
 
         if (r->in_len < sizeof *in || r->in_len - sizeof *in < in->size)
                 return -EINVAL;
-        int err = copy_up(fs, r->node, -1);
+        int err = writing_begin(fs, r->node, &w);
         if (err < 0)
                 return err;
-        Fd *f = data_fd(fs, r->node, true, &err);
-        if (!f)
-                return err ? err : -ESTALE;
-        bool known = fstat(f->fd, &before) == 0;
-        if (fs->quota && known)
-                err = reserve(fs, f->fd, (off_t) in->offset, in->size, &before, &reserved);
+        int fd = w.f->fd;
+        err = writing_reserve(fs, &w, (off_t) in->offset, in->size);
         while (err == 0 && done < in->size) {
-                ssize_t n = pwrite(f->fd, data + done, in->size - done, (off_t) (in->offset + done));
+                ssize_t n = pwrite(fd, data + done, in->size - done, (off_t) (in->offset + done));
                 if (n > 0)
                         done += (size_t) n;
                 else if (n == 0 || errno != EINTR)
                         err = n == 0 ? -EIO : -errno;
         }
-        if (fs->quota)
-                settle(fs, f->fd, reserved, &before);
         /* A page that the kernel kept was written when it says so. Its SETATTR follows, but not where writing fell into the tick of
          * the clock that the mtime is of: then the file is as young as that. */
-        if (known && done > 0 && (in->write_flags & FUSE_WRITE_CACHE) && time(NULL) - before.st_mtim.tv_sec <= 1) {
-                const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, before.st_mtim };
-                if (futimens(f->fd, times) < 0 && fs->agent)
-                        (void) agent_utimens(fs->agent, -1, NULL, f->fd, times);
+        if (w.known && done > 0 && (in->write_flags & FUSE_WRITE_CACHE) && time(NULL) - w.before.st_mtim.tv_sec <= 1) {
+                const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, w.before.st_mtim };
+                if (futimens(fd, times) < 0 && fs->agent)
+                        (void) agent_utimens(fs->agent, -1, NULL, fd, times);
         }
         /* A write(2) of ours takes set-id bits away; a page that mmap(2) made dirty does not, and the kernel says which it was. */
-        if (known && (before.st_mode & (S_ISUID | S_ISGID)) && !(in->write_flags & FUSE_WRITE_KILL_SUIDGID))
-                (void) up_chmod(fs, -1, NULL, f->fd, before.st_mode & 07777);
-        fd_put(fs, f);
+        if (w.known && (w.before.st_mode & (S_ISUID | S_ISGID)) && !(in->write_flags & FUSE_WRITE_KILL_SUIDGID))
+                (void) up_chmod(fs, -1, NULL, fd, w.before.st_mode & 07777);
+        writing_end(fs, &w);
         if (done == 0 && err < 0)
                 return err;
         if (fs->journal)
@@ -159,27 +181,21 @@ int op_write(Request *r) {
 int op_fallocate(Request *r) {
         const struct fuse_fallocate_in *in = r->in;
         Fs *fs = r->fs;
-        struct stat before = { 0 };
-        guint64 reserved = 0;
+        Writing w;
 
-        int err = copy_up(fs, r->node, -1);
+        int err = writing_begin(fs, r->node, &w);
         if (err < 0)
                 return err;
-        Fd *f = data_fd(fs, r->node, true, &err);
-        if (!f)
-                return err ? err : -ESTALE;
-        if (fs->quota && fstat(f->fd, &before) == 0 && !(in->mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE)))
-                err = reserve(fs, f->fd, (off_t) in->offset, in->length, &before, &reserved);
-        if (err == 0 && fallocate(f->fd, (int) in->mode, (off_t) in->offset, (off_t) in->length) < 0)
+        if (!(in->mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE)))
+                err = writing_reserve(fs, &w, (off_t) in->offset, in->length);
+        if (err == 0 && fallocate(w.f->fd, (int) in->mode, (off_t) in->offset, (off_t) in->length) < 0)
                 err = -errno;
-        if (fs->quota)
-                settle(fs, f->fd, reserved, &before);
-        fd_put(fs, f);
+        writing_end(fs, &w);
         return err;
 }
 
 int64_t data_seek(Fs *fs, Node *node, int64_t offset, int whence) {
-        int err = -ESTALE;
+        int err;
         Fd *f = data_fd(fs, node, false, &err);
 
         if (!f)
@@ -208,34 +224,26 @@ int op_copy_file_range(Request *r) {
         const struct fuse_copy_file_range_in *in = r->in;
         Fs *fs = r->fs;
         Node *target = node_of_id(fs, in->nodeid_out);
-        struct stat before = { 0 };
-        guint64 reserved = 0;
+        Writing w;
 
-        int err = copy_up(fs, target, -1);
+        int err = writing_begin(fs, target, &w);
         if (err < 0)
                 return err;
         Fd *from = data_fd(fs, r->node, false, &err);
-        if (!from)
-                return err ? err : -ESTALE;
-        Fd *f = data_fd(fs, target, true, &err);
-        if (!f) {
-                fd_put(fs, from);
-                return err ? err : -ESTALE;
+        if (!from) {
+                fd_put(fs, w.f);
+                return err;
         }
         loff_t in_at = (loff_t) in->off_in, out_at = (loff_t) in->off_out;
         size_t len = (size_t) MIN(in->len, (uint64_t) 1 << 30);
-        if (fs->quota && fstat(f->fd, &before) == 0) {
-                struct stat source;
-                if (fstat(from->fd, &source) == 0)
-                        len = MIN(len, source.st_size > in_at ? (size_t) (source.st_size - in_at) : 0);
-                err = reserve(fs, f->fd, out_at, len, &before, &reserved);
-        }
-        ssize_t n = err < 0 ? -1 : copy_file_range(from->fd, &in_at, f->fd, &out_at, len, (unsigned) in->flags);
+        struct stat source;
+        if (fs->quota && w.known && fstat(from->fd, &source) == 0)
+                len = MIN(len, source.st_size > in_at ? (size_t) (source.st_size - in_at) : 0);
+        err = writing_reserve(fs, &w, out_at, len);
+        ssize_t n = err < 0 ? -1 : copy_file_range(from->fd, &in_at, w.f->fd, &out_at, len, (unsigned) in->flags);
         if (err == 0 && n < 0)
                 err = errno == EXDEV ? -EOPNOTSUPP : -errno; /* the kernel then copies by itself */
-        if (fs->quota)
-                settle(fs, f->fd, reserved, &before);
-        fd_put(fs, f);
+        writing_end(fs, &w);
         fd_put(fs, from);
         if (err < 0)
                 return err;
@@ -305,7 +313,7 @@ int op_fsync(Request *r) {
                 return 0;
         Fd *f = data_fd(r->fs, r->node, false, &err);
         if (!f)
-                return err ? err : -ESTALE;
+                return err;
         err = sync_fd(f->fd, in->fsync_flags & FUSE_FSYNC_FDATASYNC);
         fd_put(r->fs, f);
         if (err == 0 && node_is(r->node, NODE_FRESH)) {
