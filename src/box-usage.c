@@ -14,23 +14,20 @@
 /* One descriptor and one frame of the stack each: a deeper tree is an attack, and not counted to its bottom. */
 #define DEPTH_MAX 256
 
-static guint64 usage_below(int dirfd, const char *name, int depth) {
-        int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+static guint64 usage_below(int parent, const char *name, int depth) {
+        DIR *d = fd_open_dir(parent, name);
         guint64 bytes = 0;
 
-        if (!d) {
-                fd_closep(&fd);
+        if (!d)
                 return 0;
-        }
         for (struct dirent *e; (e = readdir(d));) {
                 struct stat st;
                 bool up = e->d_name[0] == '.' && (e->d_name[1] == '\0' || (e->d_name[1] == '.' && e->d_name[2] == '\0'));
-                if (up || fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                if (up || fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                         continue;
                 bytes += (guint64) st.st_blocks * 512;
                 if (S_ISDIR(st.st_mode) && depth < DEPTH_MAX)
-                        bytes += usage_below(fd, e->d_name, depth + 1);
+                        bytes += usage_below(dirfd(d), e->d_name, depth + 1);
         }
         closedir(d);
         return bytes;

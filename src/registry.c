@@ -110,13 +110,10 @@ static bool known(const Look *look, const char *id) {
 }
 
 static void scan(Look *look, int dirfd, void (*add)(Look *look, const char *id)) {
-        int copy = dirfd >= 0 ? openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-        DIR *d = copy >= 0 ? fdopendir(copy) : NULL;
+        DIR *d = dirfd >= 0 ? fd_open_dir(dirfd, ".") : NULL;
 
-        if (!d) {
-                fd_closep(&copy);
+        if (!d)
                 return;
-        }
         for (struct dirent *e; (e = readdir(d));)
                 if (state_is_id(e->d_name) && !known(look, e->d_name))
                         add(look, e->d_name);

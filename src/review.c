@@ -300,14 +300,11 @@ static int compare_names(gconstpointer a, gconstpointer b) {
 /* The names of a directory, sorted; NULL with errno. */
 static GPtrArray *sorted_names(int dirfd) {
         g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-        int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+        DIR *dir = fd_open_dir(dirfd, ".");
         const struct dirent *e;
 
-        if (!dir) {
-                fd_closep(&fd);
+        if (!dir)
                 return NULL;
-        }
         while (errno = 0, (e = readdir(dir)))
                 if (!g_str_equal(e->d_name, ".") && !g_str_equal(e->d_name, ".."))
                         g_ptr_array_add(names, g_strdup(e->d_name));

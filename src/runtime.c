@@ -104,14 +104,11 @@ static bool is_left(int top_fd, const char *name) {
 }
 
 void runtime_sweep(int top_fd) {
-        int copy = openat(top_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *d = copy >= 0 ? fdopendir(copy) : NULL;
+        DIR *d = fd_open_dir(top_fd, ".");
         g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
 
-        if (!d) {
-                fd_closep(&copy);
+        if (!d)
                 return;
-        }
         for (struct dirent *e; (e = readdir(d));)
                 if (e->d_type == DT_DIR && strlen(e->d_name) >= BOX_ID_LEN)
                         g_ptr_array_add(names, g_strdup(e->d_name));

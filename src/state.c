@@ -133,12 +133,9 @@ char *state_box_name(int boxes_fd, const char *id) {
 
 /* The box that has this name: its id. */
 static bool find_named(int boxes_fd, const char *wanted, char ret_id[static BOX_ID_LEN + 1]) {
-        int copy = openat(boxes_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *d = copy >= 0 ? fdopendir(copy) : NULL;
+        DIR *d = fd_open_dir(boxes_fd, ".");
         bool found = false;
 
-        if (!d)
-                fd_closep(&copy);
         for (struct dirent *e; d && !found && (e = readdir(d));) {
                 g_autofree char *name = state_is_id(e->d_name) ? state_box_name(boxes_fd, e->d_name) : NULL;
                 found = name && g_str_equal(name, wanted);
@@ -258,12 +255,9 @@ static int lock_dead(int boxes_fd, const char *id, bool kept) {
 }
 
 static void remove_dead(BoxDir *dir, const Spec *spec, bool kept) {
-        int copy = openat(dir->boxes_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *d = copy >= 0 ? fdopendir(copy) : NULL;
-        if (!d) {
-                fd_closep(&copy);
+        DIR *d = fd_open_dir(dir->boxes_fd, ".");
+        if (!d)
                 return;
-        }
         for (struct dirent *e; (e = readdir(d));) {
                 if (!state_is_id(e->d_name) || g_str_equal(e->d_name, dir->id))
                         continue;
@@ -325,19 +319,16 @@ typedef struct {
         UpperCount *count;
 } Counter;
 
-static void count_dir(Counter *c, int dirfd, const char *name) {
-        int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-        if (!d) {
-                fd_closep(&fd);
+static void count_dir(Counter *c, int parent, const char *name) {
+        DIR *d = fd_open_dir(parent, name);
+        if (!d)
                 return;
-        }
         size_t len = c->path->len;
         bool deep = len > COUNT_PATH_MAX;
         for (struct dirent *e; !deep && (e = readdir(d));) {
                 struct stat st, lower;
                 if (g_str_equal(e->d_name, ".") || g_str_equal(e->d_name, "..") ||
-                    fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                    fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                         continue;
                 if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(0, 0)) {
                         c->count->removed++;
@@ -349,7 +340,7 @@ static void count_dir(Counter *c, int dirfd, const char *name) {
                     !S_ISDIR(lower.st_mode))
                         c->count->changed++;
                 if (S_ISDIR(st.st_mode))
-                        count_dir(c, fd, e->d_name);
+                        count_dir(c, dirfd(d), e->d_name);
                 else if (S_ISREG(st.st_mode))
                         c->count->bytes += (guint64) st.st_blocks * 512;
                 g_string_truncate(c->path, len);

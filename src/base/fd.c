@@ -158,3 +158,12 @@ void fd_later_release(FdLater *later) {
         fd_closep(&ends[1]);
         fd_closep(&ends[0]);
 }
+
+DIR *fd_open_dir(int dirfd, const char *name) {
+        int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+
+        if (!dir)
+                fd_closep(&fd);
+        return dir;
+}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include <dirent.h>
 #include <errno.h>
 #include <glib.h>
 #include <stdbool.h>
@@ -60,3 +61,7 @@ int fd_later_unlink(FdLater *later, int dirfd, const char *name, int flags);
 
 /* Set or clear O_NONBLOCK. False with errno set. */
 bool fd_set_nonblock(int fd, bool on);
+
+/* The directory name below dirfd ("." for dirfd itself, whose own position stays), to read its names; never through a symlink. closedir() it.
+ * NULL with errno. */
+DIR *fd_open_dir(int dirfd, const char *name);
