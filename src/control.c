@@ -72,14 +72,22 @@ void control_free(Control *c) {
         g_free(c);
 }
 
-/* Who does not read its answer has no further business here. */
-void control_answer(ControlClient *client, WireType type, GVariant *body) {
+/* Who does not read its answer has no further business here. fd: -1, none goes with it. */
+static void answer(ControlClient *client, WireType type, GVariant *body, int fd) {
         g_autoptr(GError) failure = NULL;
 
-        if (wire_send(client->fd, type, body, NULL, 0, &failure))
+        if (wire_send(client->fd, type, body, &fd, fd < 0 ? 0 : 1, &failure))
                 return;
         log_step("control: %s", failure->message);
         client_clear(client);
+}
+
+void control_answer(ControlClient *client, WireType type, GVariant *body) {
+        answer(client, type, body, -1);
+}
+
+void control_answer_fd(ControlClient *client, WireType type, int fd) {
+        answer(client, type, NULL, fd);
 }
 
 void control_answer_text(ControlClient *client, const char *text) {
@@ -110,15 +118,6 @@ ControlClient *control_later_take(ControlLater *later) {
         if (client)
                 client->later = NULL;
         return client;
-}
-
-void control_answer_fd(ControlClient *client, WireType type, int fd) {
-        g_autoptr(GError) failure = NULL;
-
-        if (wire_send(client->fd, type, NULL, &fd, 1, &failure))
-                return;
-        log_step("control: %s", failure->message);
-        client_clear(client);
 }
 
 void control_answer_error(ControlClient *client, const GError *error) {
