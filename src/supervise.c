@@ -98,12 +98,17 @@ static void read_signals(Sandbox *s) {
                 on_signal(s, (int) info.ssi_signo);
 }
 
-void supervise_stop(Sandbox *s, gint64 grace) {
-        s->deadline = 0; /* it is no timeout any more */
-        s->stopping = true;
+/* Kindly first; SIGKILL after grace. The time limit has no more to say. */
+static void begin_stop(Sandbox *s, gint64 grace) {
+        s->deadline = 0;
         s->kill_deadline = MAX(g_get_monotonic_time() + grace, 1);
         supervise_signal(s, s->spec->box.stop_signal);
         supervise_signal(s, SIGCONT);
+}
+
+void supervise_stop(Sandbox *s, gint64 grace) {
+        s->stopping = true;
+        begin_stop(s, grace);
 }
 
 bool supervise_await(Sandbox *s, int fd, GError **error) {
@@ -128,11 +133,8 @@ static bool check_time(Sandbox *s, GError **error) {
                 s->kill_deadline = 0;
                 kill_box(s);
         } else if (s->deadline && now >= s->deadline) {
-                s->deadline = 0;
                 s->timed_out = true;
-                s->kill_deadline = now + STOP_GRACE;
-                supervise_signal(s, s->spec->box.stop_signal);
-                supervise_signal(s, SIGCONT);
+                begin_stop(s, STOP_GRACE);
         }
         if (!s->watch_at || now < s->watch_at || s->exited)
                 return true;
