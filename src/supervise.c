@@ -5,10 +5,8 @@
  * Role: launcher. Privileges: the caller's. Threads: one. Order: steps 6, 8 and 10. Any helper may fail at any moment of it;
  * the first error ends the loop, and sandbox.c takes the box down.
  */
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/pidfd.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
