@@ -218,14 +218,17 @@ static void reset_and_close(int fd) {
 }
 
 static void set_address(const struct sockaddr_storage *from, struct in6_addr *ret_addr, uint16_t *ret_port) {
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+
         if (from->ss_family == AF_INET) {
-                const struct sockaddr_in *in = (const struct sockaddr_in *) from;
-                *ret_addr = address_mapped((const uint8_t *) &in->sin_addr);
-                *ret_port = ntohs(in->sin_port);
+                memcpy(&in, from, sizeof in);
+                *ret_addr = address_mapped((const uint8_t *) &in.sin_addr);
+                *ret_port = ntohs(in.sin_port);
         } else {
-                const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *) from;
-                *ret_addr = in6->sin6_addr;
-                *ret_port = ntohs(in6->sin6_port);
+                memcpy(&in6, from, sizeof in6);
+                *ret_addr = in6.sin6_addr;
+                *ret_port = ntohs(in6.sin6_port);
         }
 }
 
@@ -268,7 +271,7 @@ static void on_hello(EventSource *source, uint32_t events) {
 /* A connection in the box's network: whose SYN was it? */
 static void take_connection(FastPath *f, int family, int fd, const struct sockaddr_storage *peer) {
         AccountKey key = { .protocol = IPPROTO_TCP, .family = family };
-        struct sockaddr_storage local;
+        struct sockaddr_storage local = { 0 };
         socklen_t len = sizeof local;
 
         set_address(peer, &key.src, &key.sport);

@@ -158,10 +158,7 @@ static void take_client(const Port *port, int client_fd, const struct sockaddr_s
         g_queue_push_tail_link(&p->connections, &c->link);
         splice_init(&c->splice, p->events, p->pipes);
         c->splice.ended = on_ended;
-        if (!splice_watch_take(&c->splice, SPLICE_HOST, client_fd, on_client)) {
-                close(fd);
-                connection_end(c, true);
-        } else if (!connect_box(port, fd, client)) {
+        if (!splice_watch_take(&c->splice, SPLICE_HOST, client_fd, on_client) || !connect_box(port, fd, client)) {
                 close(fd);
                 connection_end(c, true);
         } else if (!splice_watch_take(&c->splice, SPLICE_BOX, fd, on_box)) {

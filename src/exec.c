@@ -144,6 +144,7 @@ static bool begin(ExecTable *t, Sandbox *s, ControlClient *client, const JoinReq
                 err_set(error, 0, "the box is paused");
                 return err_hint(error, "usbox unpause %s", s->spec->box.name ? s->spec->box.name : s->id);
         }
+        g_assert(request->argv && request->argv[0]); /* parse() has seen to it */
         pid_t joiner = join_fork(s, request, &wire, error);
         if (joiner < 0)
                 return false;

@@ -80,7 +80,7 @@ bool runtime_is_locked(int top_fd, const char *id) {
 }
 
 void runtime_remove(int top_fd, const char *name) {
-        static const char *const files[] = { "control", "state.json", ".state.json", "lock" };
+        static const char *const files[] = { "control", "state.json", ".state.json", "lock.new", "lock" };
         char path[64];
 
         /* The lock last: as long as it is there the directory is known for what it is. */
@@ -92,15 +92,26 @@ void runtime_remove(int top_fd, const char *name) {
                 log_step("runtime directory of %s: %s", name, g_strerror(errno));
 }
 
-/* Of a launcher that was killed; ".ID" before it had made it whole. */
+void runtime_remove_box(int top_fd, const char *id) {
+        char half_made[BOX_ID_LEN + 2];
+
+        g_snprintf(half_made, sizeof half_made, ".%s", id);
+        runtime_remove(top_fd, half_made);
+        runtime_remove(top_fd, id);
+}
+
+/* Of a launcher that was killed; ".ID" before it had made it whole. One without a lock may be about to get it. */
 static bool is_left(int top_fd, const char *name) {
+        char path[64];
         struct stat st;
 
-        if (runtime_is_locked(top_fd, name))
+        if (!state_is_id(*name == '.' ? name + 1 : name) || runtime_is_locked(top_fd, name))
                 return false;
-        if (*name == '.')
-                return state_is_id(name + 1) && fstatat(top_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && time(NULL) - st.st_mtime >= HALF_MADE_S;
-        return state_is_id(name);
+        if (*name != '.')
+                return true;
+        g_snprintf(path, sizeof path, "%s/lock", name);
+        return faccessat(top_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+               (fstatat(top_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && time(NULL) - st.st_mtime >= HALF_MADE_S);
 }
 
 void runtime_sweep(int top_fd) {
@@ -131,8 +142,9 @@ static struct sockaddr_un address_in(int dirfd) {
 static bool fill(RuntimeBox *box, const char *state, int *ret_listen, GError **error) {
         struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
-        box->lock_fd = openat(box->fd, "lock", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (box->lock_fd < 0 || fcntl(box->lock_fd, F_OFD_SETLK, &lock) < 0)
+        /* Under its name it is locked from the first moment: one that is not is of a launcher that is gone. */
+        box->lock_fd = openat(box->fd, "lock.new", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (box->lock_fd < 0 || fcntl(box->lock_fd, F_OFD_SETLK, &lock) < 0 || renameat(box->fd, "lock.new", box->fd, "lock") < 0)
                 return err_set(error, errno, "lock");
         if (!runtime_box_write(box, state, error))
                 return false;

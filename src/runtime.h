@@ -36,6 +36,9 @@ void runtime_sweep(int top_fd);
 /* Remove ID/ of a dead box, or of one that has not been made whole. */
 void runtime_remove(int top_fd, const char *name);
 
+/* The same of a dead box, be it made whole or not. */
+void runtime_remove_box(int top_fd, const char *id);
+
 typedef struct {
         int top_fd, fd, lock_fd;
         char name[BOX_ID_LEN + 2]; /* ".ID" until it is published, then ID */
