@@ -135,7 +135,8 @@ static bool start_fast_path(Net *net, int netns, bool ipv6, GError **error) {
         if (!agent_join(net->agent, netns, ipv6, fds, &why)) {
                 if (net->config->tls_names) {
                         err_set(error, 0, "--tls-names: no TCP fast path: %s", why->message);
-                        return err_hint(error, "it needs the kernel's nf_tables and nft_tproxy: sudo modprobe -a nf_tables nft_tproxy; without --tls-names a rule by name opens all that stands at its addresses");
+                        return err_hint(error, "it needs nf_tables and nft_tproxy of the kernel: sudo modprobe -a nf_tables nft_tproxy; "
+                                               "without --tls-names a rule by name opens all that stands at its addresses");
                 }
                 log_step("no TCP fast path, all TCP goes by libslirp: %s", why->message);
                 fd_closep(&net->agent);
