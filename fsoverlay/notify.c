@@ -10,7 +10,9 @@
  * (writeback cache), which would be told as holes, and cp(1) would skip them. Forgetting a file's pages has the kernel write them
  * first; then the answer is true.
  */
+#include <errno.h>
 #include <linux/fuse.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -58,6 +60,9 @@ static void answer_seek(Fs *fs, const Job *job) {
 static void *notifier_main(void *arg) {
         struct Notifier *n = arg;
 
+        /* Its maker's umask is not to be ours: a worker's is that of the request that it answers (create.c). */
+        if (unshare(CLONE_FS) < 0)
+                log_note("unshare(CLONE_FS): %s", g_strerror(errno));
         for (;;) {
                 Job *job = g_async_queue_pop(n->queue);
                 invalidate(n->fs, job->node);
