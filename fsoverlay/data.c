@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -111,6 +112,21 @@ static int writing_begin(Fs *fs, Node *node, Writing *ret) {
         return 0;
 }
 
+/*
+ * That nobody has an unlinked file open any more is said by the kernel's FORGET, which comes soon after the unlink, but behind it: a
+ * program that makes room and writes at once is not to be told that there is none.
+ */
+#define FORGET_MS 200
+
+static bool reserve(Fs *fs, guint64 wanted) {
+        for (int ms = 0; !quota_reserve(fs->quota, wanted); ms++) {
+                if (ms == FORGET_MS || atomic_load(&fs->n_nameless) == 0)
+                        return false;
+                (void) poll(NULL, 0, 1);
+        }
+        return true;
+}
+
 /* Room for what writing may add to the upper: all of it where the range has holes or is beyond the end. */
 static int writing_reserve(Fs *fs, Writing *w, off_t offset, size_t size) {
         off_t end = offset + (off_t) size;
@@ -118,7 +134,7 @@ static int writing_reserve(Fs *fs, Writing *w, off_t offset, size_t size) {
         if (!fs->quota || !w->known || (end <= w->before.st_size && lseek(w->f->fd, offset, SEEK_HOLE) >= end))
                 return 0;
         guint64 wanted = ((guint64) end + 4095) / 4096 * 4096 - (guint64) offset / 4096 * 4096;
-        if (!quota_reserve(fs->quota, wanted))
+        if (!reserve(fs, wanted))
                 return -ENOSPC;
         w->reserved = wanted;
         return 0;

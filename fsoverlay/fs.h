@@ -186,6 +186,7 @@ typedef struct Fs {
         _Atomic bool origins; /* the upper may hold files with XATTR_INO */
         _Atomic bool indexed; /* links/ is not empty */
         _Atomic uint64_t temp; /* names in work/ */
+        _Atomic unsigned n_nameless; /* known nodes with NODE_NAMELESS: what they take of the limit comes back when they are forgotten */
         pthread_mutex_t whiteout_lock;
         pthread_mutex_t removed_lock;
         GHashTable *removed; /* st_ino of lower files with several names → how many were removed, and of which */

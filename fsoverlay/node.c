@@ -95,6 +95,9 @@ void node_ref(Node *node) {
  */
 static void nameless_ends(Fs *fs, Node *node) {
         struct stat st;
+
+        if (!node_is(node, NODE_NAMELESS))
+                return;
         bool special = !S_ISREG(node->type) && !S_ISDIR(node->type);
         bool matters = fs->quota || (special && atomic_load(&fs->origins));
         Fd *f = matters && node_is(node, NODE_UPPER) ? fd_pinned(fs, node) : NULL;
@@ -106,6 +109,20 @@ static void nameless_ends(Fs *fs, Node *node) {
                         links_set_number(fs, LINKS_ORIGIN, st.st_ino, 0);
         }
         fd_put(fs, f);
+        atomic_fetch_sub(&fs->n_nameless, 1);
+}
+
+/* It has no name any more, or has one again. */
+static void set_nameless(Fs *fs, Node *node, bool nameless) {
+        if (node_is(node, NODE_NAMELESS) == nameless)
+                return;
+        if (nameless) {
+                node_set(node, NODE_NAMELESS);
+                atomic_fetch_add(&fs->n_nameless, 1);
+        } else {
+                node_unset(node, NODE_NAMELESS);
+                atomic_fetch_sub(&fs->n_nameless, 1);
+        }
 }
 
 /* Returns the parent, whose reference goes to the caller: a tree as deep as the box likes is no recursion. */
@@ -269,7 +286,7 @@ Node *node_new_nameless(Fs *fs, const struct stat *st, uint64_t ino) {
         Node *node = node_new(fs, NULL, "", &found);
         if (!node)
                 return NULL;
-        node_set(node, NODE_NAMELESS);
+        set_nameless(fs, node, true);
         Shard *s = shard_of(fs, node->key_dev, node->key_ino);
         pthread_mutex_lock(&s->lock);
         shard_insert(s, node);
@@ -312,7 +329,7 @@ bool node_add_name(Fs *fs, Node *node, Node *parent, const char *name) {
         set_name(node, copy);
         node->parent = parent;
         node_ref(parent);
-        node_unset(node, NODE_NAMELESS);
+        set_nameless(fs, node, false);
         return true;
 }
 
@@ -330,7 +347,7 @@ void node_drop_name(Fs *fs, Node *node, Node *parent, const char *name) {
                         }
                 }
                 if (!node->parent)
-                        node_set(node, NODE_NAMELESS);
+                        set_nameless(fs, node, true);
                 node_unref(fs, parent, 1);
                 return;
         }
