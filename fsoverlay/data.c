@@ -107,7 +107,7 @@ static int writing_begin(Fs *fs, Node *node, Writing *ret) {
                 return err;
         ret->f = data_fd(fs, node, true, &err);
         if (!ret->f)
-                return err;
+                return err < 0 ? err : -EIO;
         ret->known = fstat(ret->f->fd, &ret->before) == 0;
         return 0;
 }
