@@ -175,9 +175,10 @@ static _Noreturn void agent_main(Agent *a, int userns, pid_t parent) {
         if (!confine_agent(userns, parent, &error)) {
                 a->call->result = -(err_get_errno(error) ? err_get_errno(error) : EPERM);
                 g_strlcpy(a->call->data, error->message, sizeof a->call->data);
-        } else {
-                a->call->result = 0;
+                (void) !write(a->wire, &byte, 1);
+                _exit(1); /* nobody may be there to close the wire, whose other end is in our table, too */
         }
+        a->call->result = 0;
         /* The first byte says whether it stands. */
         while (write(a->wire, &byte, 1) == 1 && read(a->wire, &byte, 1) == 1) {
                 a->call->result = carry_out(a->call);
