@@ -58,6 +58,22 @@ static void sum_free(gpointer p) {
         g_free(sum);
 }
 
+guint account_key_hash(gconstpointer p) {
+        const AccountKey *key = p;
+        uint32_t words[4], hash = ((uint32_t) key->sport << 16) ^ key->dport;
+
+        memcpy(words, &key->dst, sizeof words);
+        for (size_t i = 0; i < G_N_ELEMENTS(words); i++)
+                hash = (hash ^ words[i]) * 0x9e3779b1u;
+        return hash ^ (hash >> 15);
+}
+
+gboolean account_key_equal(gconstpointer p, gconstpointer q) {
+        const AccountKey *a = p, *b = q;
+        return a->protocol == b->protocol && a->family == b->family && a->sport == b->sport && a->dport == b->dport &&
+               address_same(&a->dst, &b->dst) && address_same(&a->src, &b->src);
+}
+
 Account *account_new(int log_fd, AccountTell tell, void *tell_data) {
         Account *a = g_new0(Account, 1);
 

@@ -26,6 +26,10 @@ typedef struct {
         uint16_t sport, dport;
 } AccountKey;
 
+/* For tables of flows by their key. */
+guint account_key_hash(gconstpointer key);
+gboolean account_key_equal(gconstpointer a, gconstpointer b);
+
 /* End a flow at once, because a new rule denies it: the carrier's affair. It calls account_end() before it returns. */
 typedef void (*AccountCut)(AccountFlow *flow, void *carrier);
 

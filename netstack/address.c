@@ -69,6 +69,42 @@ bool address_is_mapped(const struct in6_addr *addr) {
         return IN6_IS_ADDR_V4MAPPED(addr);
 }
 
+socklen_t address_to_socket(int family, const struct in6_addr *addr, uint16_t port, struct sockaddr_storage *ret) {
+        struct sockaddr_in *in = (struct sockaddr_in *) ret;
+        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *) ret;
+
+        *ret = (struct sockaddr_storage){ .ss_family = (sa_family_t) family };
+        if (family == AF_INET) {
+                in->sin_port = htons(port);
+                memcpy(&in->sin_addr, addr->s6_addr + 12, 4);
+                return sizeof *in;
+        }
+        in6->sin6_port = htons(port);
+        in6->sin6_addr = *addr;
+        return sizeof *in6;
+}
+
+bool address_of_socket(const struct sockaddr *from, struct in6_addr *ret_addr, uint16_t *ret_port) {
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+        in_port_t port;
+
+        if (from->sa_family == AF_INET) {
+                memcpy(&in, from, sizeof in);
+                *ret_addr = address_mapped((const uint8_t *) &in.sin_addr);
+                port = in.sin_port;
+        } else if (from->sa_family == AF_INET6) {
+                memcpy(&in6, from, sizeof in6);
+                *ret_addr = in6.sin6_addr;
+                port = in6.sin6_port;
+        } else {
+                return false;
+        }
+        if (ret_port)
+                *ret_port = ntohs(port);
+        return true;
+}
+
 bool address_same(const struct in6_addr *a, const struct in6_addr *b) {
         return memcmp(a, b, sizeof *a) == 0;
 }

@@ -39,6 +39,12 @@ bool address_prefix_parse(const char *text, AddressPrefix *ret);
 /* "192.0.2.1", "2001:db8::1"; the caller's. */
 char *address_text(const struct in6_addr *addr);
 
+/* As a socket address, port in host order, and its length; family as in Packet. */
+socklen_t address_to_socket(int family, const struct in6_addr *addr, uint16_t port, struct sockaddr_storage *ret);
+
+/* The other way. ret_port may be NULL. False: of neither family; nothing is set. */
+bool address_of_socket(const struct sockaddr *from, struct in6_addr *ret_addr, uint16_t *ret_port);
+
 /* The classes (AddressClass, ored) that an address is of by its own value; family as in Packet. Those of an IPv4 address
  * inside an IPv6 address count. Pure. */
 unsigned address_classes(int family, const struct in6_addr *addr);

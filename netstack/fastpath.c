@@ -96,22 +96,6 @@ struct FastPath {
         bool paused;
 };
 
-static guint key_hash(gconstpointer p) {
-        const AccountKey *key = p;
-        uint32_t words[4], hash = ((uint32_t) key->sport << 16) ^ key->dport;
-
-        memcpy(words, &key->dst, sizeof words);
-        for (size_t i = 0; i < G_N_ELEMENTS(words); i++)
-                hash = (hash ^ words[i]) * 0x9e3779b1u;
-        return hash ^ (hash >> 15);
-}
-
-static gboolean key_equal(gconstpointer p, gconstpointer q) {
-        const AccountKey *a = p, *b = q;
-        return a->sport == b->sport && a->dport == b->dport && a->family == b->family && address_same(&a->dst, &b->dst) &&
-               address_same(&a->src, &b->src);
-}
-
 static void flow_set_state(Flow *flow, FlowState state) {
         FastPath *f = flow->fastpath;
 
@@ -199,37 +183,17 @@ static void release_syn(const Flow *flow) {
         const FastPath *f = flow->fastpath;
         const uint8_t *packet = flow->syn + PACKET_ETH_LEN;
         size_t len = flow->syn_len - PACKET_ETH_LEN;
-        struct sockaddr_in in = { .sin_family = AF_INET };
-        struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_addr = flow->key.dst };
+        struct sockaddr_storage to;
+        socklen_t to_len = address_to_socket(flow->key.family, &flow->key.dst, 0, &to);
 
         /* A SYN that is lost here comes again. */
-        if (flow->key.family == AF_INET) {
-                memcpy(&in.sin_addr, flow->key.dst.s6_addr + 12, 4);
-                (void) sendto(f->listeners[0].raw, packet, len, 0, (struct sockaddr *) &in, sizeof in);
-        } else {
-                (void) sendto(f->listeners[1].raw, packet, len, 0, (struct sockaddr *) &in6, sizeof in6);
-        }
+        (void) sendto(f->listeners[flow->key.family == AF_INET6].raw, packet, len, 0, (struct sockaddr *) &to, to_len);
 }
 
 static void reset_and_close(int fd) {
         static const struct linger at_once = { .l_onoff = 1, .l_linger = 0 };
         (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
         close(fd);
-}
-
-static void set_address(const struct sockaddr_storage *from, struct in6_addr *ret_addr, uint16_t *ret_port) {
-        struct sockaddr_in in;
-        struct sockaddr_in6 in6;
-
-        if (from->ss_family == AF_INET) {
-                memcpy(&in, from, sizeof in);
-                *ret_addr = address_mapped((const uint8_t *) &in.sin_addr);
-                *ret_port = ntohs(in.sin_port);
-        } else {
-                memcpy(&in6, from, sizeof in6);
-                *ret_addr = in6.sin6_addr;
-                *ret_port = ntohs(in6.sin6_port);
-        }
 }
 
 /* The name that it says is not one that may be had there. */
@@ -274,10 +238,10 @@ static void take_connection(FastPath *f, int family, int fd, const struct sockad
         struct sockaddr_storage local = { 0 };
         socklen_t len = sizeof local;
 
-        set_address(peer, &key.src, &key.sport);
+        (void) address_of_socket((const struct sockaddr *) peer, &key.src, &key.sport);
         Flow *flow = NULL;
         if (getsockname(fd, (struct sockaddr *) &local, &len) == 0) {
-                set_address(&local, &key.dst, &key.dport);
+                (void) address_of_socket((const struct sockaddr *) &local, &key.dst, &key.dport);
                 flow = g_hash_table_lookup(f->flows, &key);
         }
         if (!flow || flow->state != FLOW_ACCEPTING) {
@@ -363,27 +327,10 @@ static void on_host(EventSource *source, uint32_t events) {
         accept_all(&f->listeners[flow->key.family == AF_INET6]);
 }
 
-static socklen_t set_sockaddr(struct sockaddr_storage *ret, const struct in6_addr *addr, uint16_t port) {
-        struct sockaddr_in *in = (struct sockaddr_in *) ret;
-        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *) ret;
-
-        *ret = (struct sockaddr_storage){ 0 };
-        if (address_is_mapped(addr)) {
-                in->sin_family = AF_INET;
-                in->sin_port = htons(port);
-                memcpy(&in->sin_addr, addr->s6_addr + 12, 4);
-                return sizeof *in;
-        }
-        in6->sin6_family = AF_INET6;
-        in6->sin6_port = htons(port);
-        in6->sin6_addr = *addr;
-        return sizeof *in6;
-}
-
 /* Start it; 0, or why it fails at once. */
 static int connect_host(Flow *flow, const struct in6_addr *to) {
         struct sockaddr_storage addr;
-        socklen_t len = set_sockaddr(&addr, to, flow->key.dport);
+        socklen_t len = address_to_socket(flow->key.family, to, flow->key.dport, &addr);
 
         int fd = socket(addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0)
@@ -456,7 +403,7 @@ FastPath *fastpath_new_take(int fds[DIVERT_FDS_MAX], const FastPathParts *parts,
         Events *events = parts->events;
         *f = (FastPath){ .events = events, .pipes = parts->pipes, .account = parts->account, .send = parts->send, .send_data = parts->send_data,
                          .timer = { .fire = on_timer, .at = -1 } };
-        f->flows = g_hash_table_new(key_hash, key_equal);
+        f->flows = g_hash_table_new(account_key_hash, account_key_equal);
         g_queue_init(&f->waiting[0]);
         g_queue_init(&f->waiting[1]);
         f->policy = parts->policy;

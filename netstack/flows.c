@@ -21,7 +21,7 @@
 #define IDLE_OTHER 60000
 
 typedef struct {
-        AccountKey key; /* all bytes of it: padding is 0 */
+        AccountKey key;
         AccountFlow *account;
         Flows *owner;
         uint8_t mac[6];              /* the box's */
@@ -39,18 +39,6 @@ struct Flows {
         GQueue by_use;     /* the one that was silent for longest first */
         EventTimer sweep;
 };
-
-static guint key_hash(gconstpointer p) {
-        const uint8_t *bytes = p;
-        guint hash = 5381;
-        for (size_t i = 0; i < sizeof(AccountKey); i++)
-                hash = hash * 33 + bytes[i];
-        return hash;
-}
-
-static gboolean key_equal(gconstpointer a, gconstpointer b) {
-        return memcmp(a, b, sizeof(AccountKey)) == 0;
-}
 
 static void end_flow(Flow *flow, const char *how) {
         Flows *flows = flow->owner;
@@ -83,7 +71,7 @@ Flows *flows_new(Events *events, Account *account, const FlowsEnds *ends) {
         Flows *flows = g_new0(Flows, 1);
 
         *flows = (Flows){ .events = events, .account = account, .ends = *ends, .sweep = { .fire = on_sweep, .at = -1 } };
-        flows->table = g_hash_table_new_full(key_hash, key_equal, NULL, g_free);
+        flows->table = g_hash_table_new_full(account_key_hash, account_key_equal, NULL, g_free);
         g_queue_init(&flows->by_use);
         events_add_timer(events, &flows->sweep);
         return flows;
@@ -99,16 +87,15 @@ void flows_free(Flows *flows) {
 }
 
 /* The key of a packet's flow, as the box sees it: out, or in. */
-static void key_of(const Packet *p, bool out, AccountKey *ret) {
+static AccountKey key_of(const Packet *p, bool out) {
         bool ports = p->protocol == IPPROTO_TCP || p->protocol == IPPROTO_UDP;
 
-        memset(ret, 0, sizeof *ret);
-        ret->protocol = p->protocol;
-        ret->family = p->family;
-        ret->src = out ? p->src : p->dst;
-        ret->dst = out ? p->dst : p->src;
-        ret->sport = !ports ? 0 : out ? p->sport : p->dport;
-        ret->dport = !ports ? 0 : out ? p->dport : p->sport;
+        return (AccountKey){ .protocol = p->protocol,
+                             .family = p->family,
+                             .src = out ? p->src : p->dst,
+                             .dst = out ? p->dst : p->src,
+                             .sport = !ports ? 0 : out ? p->sport : p->dport,
+                             .dport = !ports ? 0 : out ? p->dport : p->sport };
 }
 
 static size_t payload_of(const Packet *p) {
@@ -198,11 +185,9 @@ static bool take_segment(Flow *flow, const Packet *p, bool out) {
 }
 
 void flows_out(Flows *flows, const Packet *packet, const PolicyDecision *decision) {
-        AccountKey key;
-
         if (packet->family == AF_UNSPEC)
                 return;
-        key_of(packet, true, &key);
+        const AccountKey key = key_of(packet, true);
         Flow *flow = g_hash_table_lookup(flows->table, &key);
         if (flow && decision && packet->protocol == IPPROTO_TCP && flow->answered) {
                 end_flow(flow, "closed"); /* the same port again: the box has no other flow of it any more */
@@ -219,12 +204,11 @@ void flows_out(Flows *flows, const Packet *packet, const PolicyDecision *decisio
 }
 
 void flows_in(Flows *flows, const uint8_t *frame, size_t len) {
-        AccountKey key;
         Packet packet;
 
         if (flows->by_use.length == 0 || !packet_parse(frame, len, &packet) || packet.family == AF_UNSPEC)
                 return;
-        key_of(&packet, false, &key);
+        const AccountKey key = key_of(&packet, false);
         Flow *flow = g_hash_table_lookup(flows->table, &key);
         if (!flow)
                 return;

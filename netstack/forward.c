@@ -116,17 +116,16 @@ static gboolean is_stale(gpointer key, gpointer value, gpointer limit) {
 }
 
 void forward_visible(const struct sockaddr_storage *real, struct in6_addr *ret_addr, guint16 *ret_port) {
-        *ret_port = net_sockaddr_port(real);
+        struct in_addr addr;
+
+        (void) address_of_socket((const struct sockaddr *) real, ret_addr, ret_port);
         if (real->ss_family == AF_INET) {
-                struct in_addr addr = ((const struct sockaddr_in *) real)->sin_addr;
-                *ret_addr = address_mapped((uint8_t *) &addr);
-                if (ntohl(addr.s_addr) >> 24 == 127 || policy_is_subnet(AF_INET, ret_addr)) {
+                if (ret_addr->s6_addr[12] == 127 || policy_is_subnet(AF_INET, ret_addr)) {
                         inet_pton(AF_INET, NET_GATEWAY_IPV4, &addr);
                         *ret_addr = address_mapped((uint8_t *) &addr);
                 }
                 return;
         }
-        *ret_addr = ((const struct sockaddr_in6 *) real)->sin6_addr;
         if (IN6_IS_ADDR_LOOPBACK(ret_addr) || IN6_IS_ADDR_LINKLOCAL(ret_addr) || policy_is_subnet(AF_INET6, ret_addr))
                 inet_pton(AF_INET6, NET_GATEWAY_IPV6, ret_addr);
 }
@@ -244,10 +243,7 @@ guint16 forward_publish(Forward *forward, const NetPublish *publish, GError **er
                 net_publish_failed(publish, errno, error);
                 return 0;
         }
-        if (port->family == AF_INET)
-                port->box_addr = address_mapped((uint8_t *) &((struct sockaddr_in *) &box)->sin_addr);
-        else
-                port->box_addr = ((struct sockaddr_in6 *) &box)->sin6_addr;
+        (void) address_of_socket((const struct sockaddr *) &box, &port->box_addr, NULL);
         if (!forward->buf)
                 forward->buf = g_malloc(PACKET_ETH_LEN + 65536);
         return net_sockaddr_port(&host);

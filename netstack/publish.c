@@ -112,21 +112,6 @@ static void on_client(EventSource *source, uint32_t events) {
                 connection_end(EVENTS_OWNER(side->splice, Connection, splice), true);
 }
 
-static socklen_t make_address(int family, const struct in6_addr *addr, uint16_t port, struct sockaddr_storage *ret) {
-        struct sockaddr_in *in = (struct sockaddr_in *) ret;
-        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *) ret;
-
-        *ret = (struct sockaddr_storage){ .ss_family = (sa_family_t) af(family) };
-        if (family == V4) {
-                in->sin_port = htons(port);
-                memcpy(&in->sin_addr, addr->s6_addr + 12, 4);
-                return sizeof *in;
-        }
-        in6->sin6_port = htons(port);
-        in6->sin6_addr = *addr;
-        return sizeof *in6;
-}
-
 /* From the client's address to the server in the box. False with errno. */
 static bool connect_box(const Port *port, int fd, const struct sockaddr_storage *client) {
         struct sockaddr_storage from;
@@ -137,9 +122,9 @@ static bool connect_box(const Port *port, int fd, const struct sockaddr_storage 
         /* As divert.c's listener: a port of the client's is no reason to keep a program in the box from it. */
         (void) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
         forward_visible(client, &addr, &number);
-        socklen_t len = make_address(port->family, &addr, number, &from);
+        socklen_t len = address_to_socket(af(port->family), &addr, number, &from);
         if (bind(fd, (struct sockaddr *) &from, len) < 0) {
-                len = make_address(port->family, &addr, 0, &from);
+                len = address_to_socket(af(port->family), &addr, 0, &from);
                 if (bind(fd, (struct sockaddr *) &from, len) < 0)
                         return false;
         }

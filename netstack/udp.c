@@ -47,7 +47,7 @@
 #define DEFAULT_HOPS 64
 
 typedef struct {
-        AccountKey key; /* all bytes of it: padding is 0 */
+        AccountKey key;
         Udp *owner;
         EventSource source;
         AccountFlow *account;
@@ -73,20 +73,6 @@ struct Udp {
         size_t batch_len, segment; /* bytes of all, and of each but the last, which may be shorter */
         unsigned n_segments;
 };
-
-static guint key_hash(gconstpointer p) {
-        const AccountKey *key = p;
-        uint32_t words[4], hash = ((uint32_t) key->sport << 16) ^ key->dport;
-
-        memcpy(words, &key->dst, sizeof words);
-        for (size_t i = 0; i < G_N_ELEMENTS(words); i++)
-                hash = (hash ^ words[i]) * 0x9e3779b1u;
-        return hash ^ (hash >> 15);
-}
-
-static gboolean key_equal(gconstpointer a, gconstpointer b) {
-        return memcmp(a, b, sizeof(AccountKey)) == 0;
-}
 
 static GQueue *queue_of(Flow *flow) {
         return flow->answered ? &flow->owner->known : &flow->owner->fresh;
@@ -135,7 +121,7 @@ Udp *udp_new(Events *events, Account *account, StackSend send, void *data) {
         Udp *udp = g_new0(Udp, 1);
 
         *udp = (Udp){ .events = events, .account = account, .send = send, .send_data = data, .sweep = { .fire = on_sweep, .at = -1 } };
-        udp->flows = g_hash_table_new_full(key_hash, key_equal, NULL, g_free);
+        udp->flows = g_hash_table_new_full(account_key_hash, account_key_equal, NULL, g_free);
         g_queue_init(&udp->fresh);
         g_queue_init(&udp->known);
         udp->buf = g_malloc(packet_udp_payload(AF_INET6) + RECEIVE_BYTES);
@@ -206,13 +192,8 @@ static void take_error(Flow *flow, struct msghdr *msg) {
                 struct in6_addr from, *known = NULL;
                 memcpy(&e, CMSG_DATA(c), sizeof e);
                 const struct sockaddr *offender = SO_EE_OFFENDER((struct sock_extended_err *) (void *) CMSG_DATA(c));
-                if (offender->sa_family == AF_INET) {
-                        from = address_mapped((const uint8_t *) &((const struct sockaddr_in *) (const void *) offender)->sin_addr);
+                if (address_of_socket(offender, &from, NULL))
                         known = &from;
-                } else if (offender->sa_family == AF_INET6) {
-                        from = ((const struct sockaddr_in6 *) (const void *) offender)->sin6_addr;
-                        known = &from;
-                }
                 if (is_told(&e))
                         send_error(flow, &e, known);
         }
@@ -265,21 +246,6 @@ static void on_ready(EventSource *source, uint32_t events) {
                 ;
 }
 
-static socklen_t peer_address(const AccountKey *key, const struct in6_addr *to, struct sockaddr_storage *ret) {
-        struct sockaddr_in *in = (struct sockaddr_in *) ret;
-        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *) ret;
-
-        *ret = (struct sockaddr_storage){ .ss_family = (sa_family_t) key->family };
-        if (key->family == AF_INET) {
-                in->sin_port = htons(key->dport);
-                memcpy(&in->sin_addr, to->s6_addr + 12, 4);
-                return sizeof *in;
-        }
-        in6->sin6_port = htons(key->dport);
-        in6->sin6_addr = *to;
-        return sizeof *in6;
-}
-
 /* The flow that another has to go for. False: there is none. */
 static bool evict(Udp *udp) {
         GQueue *queue = udp->fresh.head ? &udp->fresh : &udp->known;
@@ -293,7 +259,7 @@ static bool evict(Udp *udp) {
 /* A socket that is connected to the peer; -1 with errno. */
 static int open_socket(Udp *udp, const AccountKey *key, const struct in6_addr *to) {
         struct sockaddr_storage addr;
-        socklen_t len = peer_address(key, to, &addr);
+        socklen_t len = address_to_socket(key->family, to, key->dport, &addr);
         const int on = 1;
         int fd;
 
@@ -411,15 +377,9 @@ static bool fits(const Udp *udp, const Flow *flow, size_t len) {
 void udp_input(Udp *udp, const Packet *packet, const PolicyDecision *decision) {
         const uint8_t *data = packet->frame + packet->l4 + UDP_LEN;
         size_t len = (size_t) packet_get16(packet->frame + packet->l4 + 4) - UDP_LEN;
-        AccountKey key;
+        const AccountKey key = { .protocol = IPPROTO_UDP, .family = packet->family, .src = packet->src, .dst = packet->dst,
+                                 .sport = packet->sport, .dport = packet->dport };
 
-        memset(&key, 0, sizeof key);
-        key.protocol = IPPROTO_UDP;
-        key.family = packet->family;
-        key.src = packet->src;
-        key.dst = packet->dst;
-        key.sport = packet->sport;
-        key.dport = packet->dport;
         Flow *flow = g_hash_table_lookup(udp->flows, &key);
         if (!flow && !(flow = new_flow(udp, &key, packet, decision)))
                 return;
