@@ -23,7 +23,7 @@ void net_host_free(NetHost *host) {
         g_free(host);
 }
 
-bool net_resolver_address(const char *text, struct sockaddr_storage *ret, socklen_t *ret_len) {
+bool net_address_parse(const char *text, guint16 port, struct sockaddr_storage *ret, socklen_t *ret_len) {
         struct sockaddr_in *in = (struct sockaddr_in *) ret;
         struct sockaddr_in6 *in6 = (struct sockaddr_in6 *) ret;
         g_auto(GStrv) parts = g_strsplit(text, "%", 2);
@@ -34,17 +34,21 @@ bool net_resolver_address(const char *text, struct sockaddr_storage *ret, sockle
                 return false;
         if (!parts[1] && inet_pton(AF_INET, parts[0], &in->sin_addr) == 1) {
                 in->sin_family = AF_INET;
-                in->sin_port = htons(53);
+                in->sin_port = htons(port);
                 *ret_len = sizeof *in;
                 return true;
         }
         if (inet_pton(AF_INET6, parts[0], &in6->sin6_addr) != 1)
                 return false;
         in6->sin6_family = AF_INET6;
-        in6->sin6_port = htons(53);
+        in6->sin6_port = htons(port);
         in6->sin6_scope_id = (uint32_t) scope;
         *ret_len = sizeof *in6;
         return true;
+}
+
+bool net_resolver_address(const char *text, struct sockaddr_storage *ret, socklen_t *ret_len) {
+        return net_address_parse(text, 53, ret, ret_len);
 }
 
 GVariant *net_resolvers_pack(const GPtrArray *resolvers) {

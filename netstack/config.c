@@ -61,20 +61,10 @@ char *net_publish_text(const NetPublish *publish) {
 }
 
 static socklen_t make_address(const char *text, guint16 port, struct sockaddr_storage *ret) {
-        struct sockaddr_in *in = (struct sockaddr_in *) ret;
-        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *) ret;
-
-        *ret = (struct sockaddr_storage){ 0 };
-        if (inet_pton(AF_INET, text, &in->sin_addr) == 1) {
-                in->sin_family = AF_INET;
-                in->sin_port = htons(port);
-                return sizeof *in;
-        }
-        int r = inet_pton(AF_INET6, text, &in6->sin6_addr);
-        g_assert(r == 1); /* net_publish_parse() has seen to it that it is one of the two */
-        in6->sin6_family = AF_INET6;
-        in6->sin6_port = htons(port);
-        return sizeof *in6;
+        socklen_t len = 0;
+        bool ok = net_address_parse(text, port, ret, &len);
+        g_assert(ok); /* net_publish_parse() has seen to it */
+        return len;
 }
 
 socklen_t net_publish_host(const NetPublish *publish, struct sockaddr_storage *ret) {

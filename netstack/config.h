@@ -106,6 +106,9 @@ NetConfig *net_config_parse(GVariant *dict, GError **error);
 GVariant *net_publish_pack(const GPtrArray *publish);
 GPtrArray *net_publish_parse(GVariant *array, GError **error);
 
+/* A numeric address, of IPv6 with a scope "%N" or without, and a port (host order). False: it is none. */
+bool net_address_parse(const char *text, guint16 port, struct sockaddr_storage *ret, socklen_t *ret_len);
+
 /* A name server's address, port 53, from its text. False: it is none. */
 bool net_resolver_address(const char *text, struct sockaddr_storage *ret, socklen_t *ret_len);
 
