@@ -150,16 +150,14 @@ static bool own_userns(GError **error) {
 
 static bool confine_agent(int userns, pid_t parent, GError **error) {
         const uint32_t keep = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER | 1u << CAP_FSETID | 1u << CAP_SETFCAP;
-        struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-        struct __user_cap_data_struct data[2] = { { .effective = keep, .permitted = keep } };
 
         /* setns(2): whoever made a user namespace has every capability in it. */
         if (userns < 0 && !own_userns(error))
                 return false;
         if (userns >= 0 && setns(userns, CLONE_NEWUSER) < 0)
                 return err_set(error, errno, "enter the box's user namespace");
-        if (syscall(SYS_capset, &header, data) < 0)
-                return err_set(error, errno, "drop capabilities");
+        if (!confine_keep_caps(keep, error))
+                return false;
         /* New credentials may have cleared it (commit_creds()); without it the agent would hold our descriptors, /dev/fuse too, for ever. */
         if (!confine_die_with_parent(parent, error))
                 return false;

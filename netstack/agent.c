@@ -123,13 +123,7 @@ static bool enter(int netns, GError **error) {
 }
 
 static bool confine_agent(pid_t parent, GError **error) {
-        const uint32_t keep = 1u << CAP_NET_ADMIN;
-        struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-        struct __user_cap_data_struct data[2] = { { .effective = keep, .permitted = keep } };
-
-        if (syscall(SYS_capset, &header, data) < 0)
-                return err_set(error, errno, "drop capabilities");
-        return confine_self(error) && confine_die_with_parent(parent, error) &&
+        return confine_keep_caps(1u << CAP_NET_ADMIN, error) && confine_self(error) && confine_die_with_parent(parent, error) &&
                confine_seccomp(net_agent_seccomp, G_N_ELEMENTS(net_agent_seccomp), error);
 }
 

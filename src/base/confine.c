@@ -38,6 +38,15 @@ bool confine_die_with_parent(pid_t parent, GError **error) {
         return true;
 }
 
+bool confine_keep_caps(uint32_t keep, GError **error) {
+        struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+        struct __user_cap_data_struct data[2] = { { .effective = keep, .permitted = keep } };
+
+        if (syscall(SYS_capset, &header, data) < 0)
+                return err_set(error, errno, "drop capabilities");
+        return true;
+}
+
 bool confine_drop_caps(GError **error) {
         if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
                 return err_set(error, errno, "clear ambient capabilities");
@@ -49,12 +58,7 @@ bool confine_drop_caps(GError **error) {
                                 break;
                         return err_set(error, errno, "drop capability %d from the bounding set", cap);
                 }
-
-        struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-        struct __user_cap_data_struct data[2] = { 0 };
-        if (syscall(SYS_capset, &header, data) < 0)
-                return err_set(error, errno, "drop capabilities");
-        return true;
+        return confine_keep_caps(0, error);
 }
 
 bool confine_seccomp(const struct sock_filter *filter, size_t n, GError **error) {

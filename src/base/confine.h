@@ -5,6 +5,7 @@
 #include <linux/filter.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* What every process of usbox does to itself before it meets hostile bytes. Each takes effect on the calling
  * thread only: call them while there is one. */
@@ -18,6 +19,9 @@ bool confine_die_with_parent(pid_t parent, GError **error);
 
 /* Empty all capability sets, bounding and ambient too (the bounding set only where the right to is held). */
 bool confine_drop_caps(GError **error);
+
+/* Hold these capabilities alone (1u << CAP_..., of the first 32), effective and permitted. The bounding set stays. */
+bool confine_keep_caps(uint32_t keep, GError **error);
 
 /* Install a seccomp filter (as the build compiled it). Needs confine_self() first. */
 bool confine_seccomp(const struct sock_filter *filter, size_t n, GError **error);
