@@ -70,7 +70,7 @@ static _Noreturn void janitor_main(const BoxDir *dir, const Spec *spec, int life
                         _exit(0);
         int top = runtime_open(false, NULL);
         if (top >= 0)
-                runtime_remove_box(top, dir->id);
+                runtime_remove(top, dir->id);
         _exit(box_dir_remove(&mine, spec, NULL) ? 0 : 1);
 }
 

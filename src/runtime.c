@@ -79,7 +79,7 @@ bool runtime_is_locked(int top_fd, const char *id) {
         return fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
-void runtime_remove(int top_fd, const char *name) {
+static void remove_directory(int top_fd, const char *name) {
         static const char *const files[] = { "control", "state.json", ".state.json", "lock.new", "lock" };
         char path[64];
 
@@ -92,12 +92,12 @@ void runtime_remove(int top_fd, const char *name) {
                 log_step("runtime directory of %s: %s", name, g_strerror(errno));
 }
 
-void runtime_remove_box(int top_fd, const char *id) {
+void runtime_remove(int top_fd, const char *id) {
         char half_made[BOX_ID_LEN + 2];
 
         g_snprintf(half_made, sizeof half_made, ".%s", id);
-        runtime_remove(top_fd, half_made);
-        runtime_remove(top_fd, id);
+        remove_directory(top_fd, half_made);
+        remove_directory(top_fd, id);
 }
 
 /* Of a launcher that was killed; ".ID" before it had made it whole. One without a lock may be about to get it. */
@@ -128,7 +128,7 @@ void runtime_sweep(int top_fd) {
         for (guint i = 0; i < MIN(names->len, SWEEP_MAX); i++) {
                 const char *name = g_ptr_array_index(names, (first + i) % names->len);
                 if (is_left(top_fd, name))
-                        runtime_remove(top_fd, name);
+                        remove_directory(top_fd, name);
         }
 }
 
@@ -197,7 +197,7 @@ void runtime_box_free(RuntimeBox *box) {
         if (!box)
                 return;
         if (box->fd >= 0)
-                runtime_remove(box->top_fd, box->name);
+                remove_directory(box->top_fd, box->name);
         fd_closep(&box->lock_fd);
         fd_closep(&box->fd);
         fd_closep(&box->top_fd);

@@ -33,11 +33,8 @@ bool runtime_box_runs(const char *id);
 /* Remove what launchers left that were killed. Looks at a bounded number of boxes, others each time. */
 void runtime_sweep(int top_fd);
 
-/* Remove ID/ of a dead box, or of one that has not been made whole. */
-void runtime_remove(int top_fd, const char *name);
-
-/* The same of a dead box, be it made whole or not. */
-void runtime_remove_box(int top_fd, const char *id);
+/* Remove what there is of a dead box, be it made whole or not. */
+void runtime_remove(int top_fd, const char *id);
 
 typedef struct {
         int top_fd, fd, lock_fd;

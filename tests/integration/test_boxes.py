@@ -122,6 +122,17 @@ def test_a_name_is_taken_while_its_box_runs_and_continued_after(boxes):
     assert boxes.run("--name", "web", "--rm", "--", "cat", "file").rc == 1
 
 
+def test_a_launcher_that_was_killed_half_way_is_no_obstacle(boxes):
+    """What it left before its box could be seen: the next run of that name, and rm, take it away at once."""
+    box_id = boxes.run("--name", "web", "--", "sh", "-c", "echo $USBOX_BOX").ok().out.strip()
+    half_made = boxes.runtime / "usbox" / f".{box_id}"
+    half_made.mkdir(mode=0o700)
+    assert boxes.run("--name", "web", "--", "sh", "-c", "echo $USBOX_BOX").ok().out.strip() == box_id
+    half_made.mkdir(mode=0o700)
+    boxes.usbox("rm", "web").ok()
+    assert not half_made.exists()
+
+
 def test_a_named_run_that_never_started_leaves_nothing(no_kept):
     assert no_kept.run("--name", "web", "--", "/no/such").rc == 127
     assert no_kept.usbox("ps", "-a", "--json").json() == []
