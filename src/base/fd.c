@@ -99,6 +99,17 @@ bool fd_keep_only(int *keep, size_t n) {
         return close_range((unsigned) (base + (int) n), ~0U, 0) == 0;
 }
 
+void fd_attach(struct msghdr *msg, void *control, const int *fds, size_t n) {
+        struct cmsghdr *c = control;
+
+        msg->msg_control = control;
+        msg->msg_controllen = CMSG_SPACE(sizeof(int) * n);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int) * n);
+        memcpy(CMSG_DATA(c), fds, sizeof(int) * n);
+}
+
 bool fd_set_nonblock(int fd, bool on) {
         int flags = fcntl(fd, F_GETFL);
         if (flags < 0)
@@ -135,18 +146,12 @@ void fd_later_release(FdLater *later) {
                 } control = { 0 };
                 char byte = 0;
                 struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
-                size_t size = sizeof(int) * later->n;
-                struct msghdr msg = { .msg_iov = &iov,
-                                      .msg_iovlen = 1,
-                                      .msg_control = &control,
-                                      .msg_controllen = CMSG_SPACE(size + sizeof(int)) };
-                struct cmsghdr *c = &control.align;
+                struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+                int fds[FD_LATER_MAX + 1];
 
-                c->cmsg_level = SOL_SOCKET;
-                c->cmsg_type = SCM_RIGHTS;
-                c->cmsg_len = CMSG_LEN(size + sizeof(int));
-                memcpy(CMSG_DATA(c), later->fds, size);
-                memcpy(CMSG_DATA(c) + size, &ends[1], sizeof(int));
+                memcpy(fds, later->fds, sizeof(int) * later->n);
+                fds[later->n] = ends[1];
+                fd_attach(&msg, &control, fds, later->n + 1);
                 (void) sendmsg(ends[0], &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
         } else {
                 ends[0] = ends[1] = -1;

@@ -6,6 +6,7 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* Close on leaving the scope; errno is kept. */
@@ -58,6 +59,10 @@ void fd_later_take(FdLater *later, int *fd); /* sets *fd to -1; what is -1 alrea
 void fd_later_release(FdLater *later);
 /* unlinkat(2), but the inode is let go of later; its space with it. 0, or -1 with errno. */
 int fd_later_unlink(FdLater *later, int dirfd, const char *name, int flags);
+
+/* Have *msg carry these n (at least 1) descriptors (unix(7), SCM_RIGHTS). control: zeroed, CMSG_SPACE(n * sizeof(int)) bytes, aligned for a
+ * struct cmsghdr; borrowed until msg is sent. */
+void fd_attach(struct msghdr *msg, void *control, const int *fds, size_t n);
 
 /* Set or clear O_NONBLOCK. False with errno set. */
 bool fd_set_nonblock(int fd, bool on);

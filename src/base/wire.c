@@ -133,15 +133,8 @@ bool wire_send(int fd, WireType type, GVariant *body, const int *fds, unsigned n
                 struct cmsghdr align;
                 char space[CMSG_SPACE(sizeof(int) * WIRE_MAX_FDS)];
         } control = { 0 };
-        if (n_fds > 0) {
-                msg.msg_control = &control;
-                msg.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
-                struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-                c->cmsg_level = SOL_SOCKET;
-                c->cmsg_type = SCM_RIGHTS;
-                c->cmsg_len = CMSG_LEN(sizeof(int) * n_fds);
-                memcpy(CMSG_DATA(c), fds, sizeof(int) * n_fds);
-        }
+        if (n_fds > 0)
+                fd_attach(&msg, &control, fds, n_fds);
 
         for (;;) {
                 if (sendmsg(fd, &msg, MSG_NOSIGNAL) >= 0)

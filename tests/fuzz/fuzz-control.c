@@ -15,6 +15,7 @@
 #include "base/wire.h"
 #include "control.h"
 #include "fuzz.h"
+#include "send.h"
 #include "supervise.h"
 
 static int listen_somewhere(struct sockaddr_un *ret) {
@@ -64,20 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         g_assert_true(client >= 0 && connect(client, (struct sockaddr *) &address, address_len) == 0);
         turn(&s);
 
-        unsigned n = data[0] % 6;
-        union {
-                struct cmsghdr header;
-                char space[CMSG_SPACE(6 * sizeof(int))];
-        } control = { .header = { .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(n * sizeof(int)) } };
-        for (unsigned i = 0; i < n; i++)
-                memcpy(CMSG_DATA(&control.header) + i * sizeof(int), &client, sizeof client);
-        struct iovec iov = { .iov_base = (void *) (data + 1), .iov_len = size - 1 };
-        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-        if (n > 0) {
-                msg.msg_control = &control;
-                msg.msg_controllen = CMSG_SPACE(n * sizeof(int));
-        }
-        if (sendmsg(client, &msg, MSG_NOSIGNAL) >= 0)
+        if (fuzz_send(client, client, data, size) >= 0)
                 turn(&s);
         close(client);
         turn(&s);

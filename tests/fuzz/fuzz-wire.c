@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/wire.h"
 #include "fuzz.h"
+#include "send.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (size < 1 || size > WIRE_MAX_SIZE)
@@ -20,20 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         g_assert_true(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0);
         _cleanup_close_ int in = pair[0], out = pair[1];
 
-        unsigned n = data[0] % 6;
-        union {
-                struct cmsghdr header;
-                char space[CMSG_SPACE(6 * sizeof(int))];
-        } control = { .header = { .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(n * sizeof(int)) } };
-        for (unsigned i = 0; i < n; i++)
-                memcpy(CMSG_DATA(&control.header) + i * sizeof(int), &out, sizeof out);
-        struct iovec iov = { .iov_base = (void *) (data + 1), .iov_len = size - 1 };
-        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-        if (n > 0) {
-                msg.msg_control = &control;
-                msg.msg_controllen = CMSG_SPACE(n * sizeof(int));
-        }
-        if (sendmsg(out, &msg, 0) < 0)
+        if (fuzz_send(out, out, data, size) < 0)
                 return 0;
 
         g_auto(WireMessage) m = { 0 };
