@@ -24,11 +24,20 @@
 #define NET_SUBNET_IPV6 "fd00::"
 #define NET_PREFIX_IPV6 64
 
+/* The TAP's name under usbox, and by itself where no other is given. */
+#define NET_TAP_NAME "tap0"
+
 /* The TAP's MTU, in bytes. Below 1280 IPv6 does not work (RFC 8200) and libslirp 4.7 builds DHCP answers into buffers that
  * are sized by the MTU; 65520 is the largest multiple of 16 whose frames libslirp takes. */
 #define NET_MTU_MIN 1280
 #define NET_MTU_MAX 65520
 #define NET_MTU_DEFAULT 65520
+
+/* Where there are frames to be shaped, they have the length that they have on most networks. */
+#define NET_MTU_SHAPED 1500
+
+/* Ports that one box may have published: all of them go into one message, see WIRE_MAX_SIZE. */
+#define NET_PUBLISH_MAX 512u
 
 /* The type of WIRE_NET_CONFIG's body and of the list of ports in it and in WIRE_NET_READY. */
 #define NET_CONFIG_SIGNATURE "a{sv}"

@@ -12,6 +12,7 @@
 #include "control-client.h"
 #include "jsontext.h"
 #include "netstack/rules.h"
+#include "netstack/values.h"
 
 const VerbOption net_verb_options[] = {
         { .name = "flows", .help = "list the flows (what happens without another word)" },
@@ -92,8 +93,9 @@ static bool change(const BoxInfo *box, bool allow, const VerbArgs *args, GError 
         return true;
 }
 
-static bool change_port(const BoxInfo *box, bool open, const PublishSpec *port, GError **error) {
-        return control_do(box, WIRE_CTL_NET_PUBLISH, g_variant_new("(bs)", open, port->text), error);
+static bool change_port(const BoxInfo *box, bool open, const NetPublish *port, GError **error) {
+        g_autofree char *text = net_value_publish_text(port);
+        return control_do(box, WIRE_CTL_NET_PUBLISH, g_variant_new("(bs)", open, text), error);
 }
 
 /* Of a range all ports are opened, or none. */
@@ -112,7 +114,7 @@ static bool change_ports(const BoxInfo *box, bool open, const VerbArgs *args, GE
         g_autoptr(GPtrArray) ranges = g_ptr_array_new_with_free_func((GDestroyNotify) g_ptr_array_unref);
 
         for (guint i = 2; i < verb_args_n_words(args); i++) {
-                GPtrArray *ports = publish_parse(verb_args_word(args, i), error);
+                GPtrArray *ports = net_value_publish(verb_args_word(args, i), error);
                 if (!ports)
                         return false;
                 g_ptr_array_add(ranges, ports);

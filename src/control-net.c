@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "control-net.h"
+#include "netstack/values.h"
 #include "supervise.h"
 
 #define FLOWS_TEXT_MAX (16 * 1024 * 1024)
@@ -79,16 +80,16 @@ bool control_net_publish(Sandbox *s, ControlClient *client, const WireMessage *m
         if (!has_network(s, error))
                 return false;
         g_variant_get(m->body, "(b&s)", &open, &text);
-        g_autoptr(GPtrArray) ports = publish_parse(text, error);
+        g_autoptr(GPtrArray) ports = net_value_publish(text, error);
         if (!ports)
                 return false;
         if (ports->len > 1) /* each port of a range is asked for by itself, since each may fail by itself */
                 return err_set(error, EINVAL, "publish %s at once", text);
-        const PublishSpec *port = ports->pdata[0];
-        if (open && s->net.ports->len >= PUBLISH_MAX)
-                return err_set(error, 0, "publish %s: the box has %u published ports already", port->text, PUBLISH_MAX);
-        if (port->host_ip && strchr(port->host_ip, ':') && !s->spec->net.ipv6)
-                return err_set(error, EAFNOSUPPORT, "publish %s", port->text);
+        const NetPublish *port = ports->pdata[0];
+        if (open && s->net.ports->len >= NET_PUBLISH_MAX)
+                return err_set(error, 0, "publish %s: the box has %u published ports already", text, NET_PUBLISH_MAX);
+        if (strchr(port->host_addr, ':') && !s->spec->net.ipv6)
+                return err_set(error, EAFNOSUPPORT, "publish %s", text);
         return net_helper_publish(&s->net, open, port, on_done, question_new(client, -1), error);
 }
 

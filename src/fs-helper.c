@@ -27,7 +27,7 @@ bool fs_helper_start(const Spec *spec, int box_fd, FsHelper *ret, GError **error
         _cleanup_close_ int trace = -1;
 
         *ret = (FsHelper){ .helper = HELPER_NONE };
-        if (spec->root.trace_file && (trace = helper_open_log("--trace-files", spec->root.trace_file, error)) < 0)
+        if (spec->root.trace_file && (trace = fd_open_record("--trace-files", spec->root.trace_file, error)) < 0)
                 return err_step(error, kind.step);
         if (box_fd >= 0) {
                 argv[n++] = (char *) "--box";

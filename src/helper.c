@@ -6,7 +6,6 @@
  */
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -44,23 +43,6 @@ bool helper_start(Helper *ret, const HelperKind *kind, char *const argv[], const
                 return err_step(error, kind->step);
         }
         return true;
-}
-
-int helper_open_log(const char *option, const char *path, GError **error) {
-        g_autofree char *shown = err_quote(path);
-        struct stat st;
-
-        /* Nobody may be at the other end of a FIFO: without O_NONBLOCK this would wait for him. */
-        _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0600);
-        if (fd < 0 || fstat(fd, &st) < 0) {
-                err_set(error, errno, "%s %s", option, shown);
-                return -1;
-        }
-        if (!S_ISREG(st.st_mode)) {
-                err_set(error, 0, "%s %s: not a regular file", option, shown);
-                return -1;
-        }
-        return fd_steal(&fd);
 }
 
 bool helper_send(Helper *h, WireType type, GVariant *body, const int *fds, unsigned n_fds, GError **error) {

@@ -30,9 +30,6 @@ typedef struct {
  */
 bool helper_start(Helper *ret, const HelperKind *kind, char *const argv[], const int *fds, size_t n_fds, GError **error);
 
-/* Open the file that option names, which a helper is to append to; -1 with error. */
-int helper_open_log(const char *option, const char *path, GError **error);
-
 /* Send. Where the helper has ended already, the error is what it said last, or how it ended. */
 bool helper_send(Helper *h, WireType type, GVariant *body, const int *fds, unsigned n_fds, GError **error);
 

@@ -15,6 +15,7 @@
 #include "net-helper.h"
 #include "net-names.h"
 #include "netstack/config.h"
+#include "netstack/resolvconf.h"
 
 /* For the last lines of --net-log. */
 #define LAST_LINES_MS 5000
@@ -33,11 +34,10 @@ static GVariant *pack_config(const Spec *spec, int log_fd, int pcap_fd) {
         config->tls_names = spec->net.tls_names;
         config->log_fd = log_fd;
         config->pcap_fd = pcap_fd;
-        config->shape = (NetShape){ .up_bps = spec->net.rate_up, .down_bps = spec->net.rate_down, .delay_us = spec->net.delay_us,
-                                    .jitter_us = spec->net.jitter_us, .loss_ppm = spec->net.loss_ppm };
+        config->shape = spec->net.shape;
         for (guint i = 0; i < spec->net.publish->len; i++) {
-                const PublishSpec *p = g_ptr_array_index(spec->net.publish, i);
-                g_ptr_array_add(config->publish, net_publish_new(p->udp, p->host_ip, p->host_port, NULL, p->box_port));
+                const NetPublish *p = g_ptr_array_index(spec->net.publish, i);
+                g_ptr_array_add(config->publish, net_publish_new(p->udp, p->host_addr, p->host_port, p->box_addr, p->box_port));
         }
         for (guint i = 0; i < spec->net.expose->len; i++)
                 net_rules_append(config->rules, net_rule_expose(g_array_index(spec->net.expose, guint16, i)));
@@ -76,9 +76,9 @@ bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error) {
         ret->denied = g_ptr_array_new_with_free_func(g_free);
         ret->options = g_ptr_array_new_with_free_func(g_free);
         ret->questions = g_array_new(false, false, sizeof(Question));
-        if (spec->net.log_file && (log = helper_open_log("--net-log", spec->net.log_file, error)) < 0)
+        if (spec->net.log_file && (log = fd_open_record("--net-log", spec->net.log_file, error)) < 0)
                 return err_step(error, kind.step);
-        if (spec->net.pcap_file && ((pcap = helper_open_log("--pcap", spec->net.pcap_file, error)) < 0 || !empty(pcap, error)))
+        if (spec->net.pcap_file && ((pcap = fd_open_record("--pcap", spec->net.pcap_file, error)) < 0 || !empty(pcap, error)))
                 return err_step(error, kind.step);
         if (log >= 0)
                 fds[n++] = log;
@@ -115,7 +115,7 @@ bool net_helper_watch(NetHelper *h, GError **error) {
 }
 
 bool net_helper_resolvers(NetHelper *h, GError **error) {
-        return !net_resolv_drain(h->watch) || send_resolvers(h, error);
+        return !resolvconf_drain(h->watch) || send_resolvers(h, error);
 }
 
 static guint32 new_question(NetHelper *h, NetHelperDone done, void *data) {
@@ -135,9 +135,9 @@ bool net_helper_flows(NetHelper *h, int memfd, NetHelperDone done, void *data, G
         return helper_send(&h->helper, WIRE_NET_FLOWS, g_variant_new("(u)", serial), &memfd, 1, error);
 }
 
-bool net_helper_publish(NetHelper *h, bool open, const PublishSpec *p, NetHelperDone done, void *data, GError **error) {
+bool net_helper_publish(NetHelper *h, bool open, const NetPublish *p, NetHelperDone done, void *data, GError **error) {
         guint32 serial = new_question(h, done, data);
-        GVariant *body = g_variant_new("(ub(ssqsq))", serial, open, p->udp ? "udp" : "tcp", p->host_ip ? p->host_ip : "", p->host_port, "", p->box_port);
+        GVariant *body = g_variant_new("(ub(ssqsq))", serial, open, p->udp ? "udp" : "tcp", p->host_addr, p->host_port, p->box_addr, p->box_port);
         return helper_send(&h->helper, WIRE_NET_PUBLISH, body, NULL, 0, error);
 }
 

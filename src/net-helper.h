@@ -55,7 +55,7 @@ void net_helper_finish(NetHelper *h);
 void net_helper_tell_denied(const NetHelper *h);
 
 /* Publish one more port, or one less; ports is what there is when done is called. */
-bool net_helper_publish(NetHelper *h, bool open, const PublishSpec *port, NetHelperDone done, void *data, GError **error);
+bool net_helper_publish(NetHelper *h, bool open, const NetPublish *port, NetHelperDone done, void *data, GError **error);
 
 /* Kill and reap. */
 void net_helper_clear(NetHelper *h);

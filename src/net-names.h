@@ -15,7 +15,5 @@ void net_given_hosts(const Spec *spec, GPtrArray *ret);
 /* The name servers that usbox-net is to ask, of char *: --dns, else the host's. The caller's. */
 GPtrArray *net_resolvers(const Spec *spec);
 
-/* An inotify descriptor that is readable when the host's resolv.conf may have changed; -1: nothing to watch, or with error. And take
- * what has come; false: nothing. The watches' removal keeps the kernel busy, so it is to be let go of with fd_later_release(). */
+/* resolvconf_watch(), where the host's file counts; -1: nothing to watch, or with error. */
 int net_resolv_watch(const Spec *spec, GError **error);
-bool net_resolv_drain(int fd);

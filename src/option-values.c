@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "option.h"
 #include "spec.h"
 
@@ -86,63 +87,15 @@ bool option_id(const char *option, const char *text, guint32 *ret, GError **erro
         return true;
 }
 
-/* A decimal fraction at *p ("12", "1.5", ".5"), moved past. False where there is none. */
-static bool scan_decimal(const char **p, double *ret) {
-        const char *start = *p, *q = start;
-        bool digits = false;
-
-        for (; g_ascii_isdigit(*q); q++)
-                digits = true;
-        if (*q == '.')
-                for (q++; g_ascii_isdigit(*q); q++)
-                        digits = true;
-        if (!digits || q - start > 20)
-                return false;
-
-        g_autofree char *number = g_strndup(start, (size_t) (q - start));
-        *ret = g_ascii_strtod(number, NULL);
-        *p = q;
-        return true;
-}
-
 bool option_duration(const char *option, const char *text, guint64 *ret_ns, GError **error) {
-        static const struct {
-                const char *unit;
-                double ns;
-        } units[] = { { "ms", 1e6 }, { "us", 1e3 },   { "ns", 1 },     { "s", 1e9 },
-                      { "m", 60e9 }, { "h", 3600e9 }, { "d", 86400e9 } };
-        const char *wanted = "a time such as 90, 1.5s, 2m or 1h30m";
-        double total = 0, value;
-        const char *p = text;
-
-        do {
-                if (!scan_decimal(&p, &value))
-                        return bad_value(error, option, text, wanted);
-                if (*p == '\0' && !strpbrk(text, "smhdun")) {
-                        total = value * 1e9;
-                        break;
-                }
-                size_t i = 0;
-                while (i < G_N_ELEMENTS(units) && !g_str_has_prefix(p, units[i].unit))
-                        i++;
-                if (i == G_N_ELEMENTS(units))
-                        return bad_value(error, option, text, wanted);
-                total += value * units[i].ns;
-                p += strlen(units[i].unit);
-        } while (*p);
-
-        /* Half of what a timespec of 64 bits holds in nanoseconds: 146 years. */
-        if (total > (double) (G_MAXINT64 / 2))
-                return bad_value(error, option, text, wanted);
-        *ret_ns = (guint64) total;
-        return true;
+        return number_duration(text, ret_ns) || bad_value(error, option, text, "a time such as 90, 1.5s, 2m or 1h30m");
 }
 
 bool option_size(const char *option, const char *text, guint64 *ret_bytes, GError **error) {
         const char *wanted = "a size such as 65536, 512M or 1.5G", *letters = "KMGTP", *p = text;
         double value;
 
-        if (!scan_decimal(&p, &value))
+        if (!number_scan(&p, &value))
                 return bad_value(error, option, text, wanted);
         if (*p) {
                 const char *letter = strchr(letters, g_ascii_toupper(*p));

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "jsontext.h"
 #include "netstack/rules.h"
+#include "netstack/values.h"
 #include "scope/config.h"
 #include "spec.h"
 
@@ -204,7 +205,7 @@ static void describe_mounts(Sheet *s, const Spec *spec) {
 static void describe_network(Sheet *s, const Spec *spec) {
         static const char *const modes[] = { [NET_USER] = "user", [NET_NONE] = "none", [NET_HOST] = "host" };
         const NetSpec *net = &spec->net;
-        g_autoptr(GPtrArray) publish = strings_new(), rules = strings_new(), expose = strings_new();
+        g_autoptr(GPtrArray) publish = strings_new(), rules = strings_new(), expose = strings_new(), hosts = strings_new();
 
         sheet_group(s, "network", "Network");
         sheet_string(s, "network", modes[net->mode]);
@@ -214,7 +215,7 @@ static void describe_network(Sheet *s, const Spec *spec) {
                 sheet_bool(s, "fast_path", net->fast_path);
                 sheet_array(s, "dns", net->dns);
                 for (guint i = 0; i < net->publish->len; i++)
-                        g_ptr_array_add(publish, g_strdup(((PublishSpec *) g_ptr_array_index(net->publish, i))->text));
+                        g_ptr_array_add(publish, net_value_publish_text(g_ptr_array_index(net->publish, i)));
                 sheet_array(s, "publish", publish);
                 for (guint i = 0; i < net->rules->list->len; i++) {
                         const NetRule *rule = g_ptr_array_index(net->rules->list, i);
@@ -225,22 +226,26 @@ static void describe_network(Sheet *s, const Spec *spec) {
                         g_ptr_array_add(expose, g_strdup_printf("%u", g_array_index(net->expose, guint16, i)));
                 sheet_array(s, "expose_host", expose);
                 sheet_bool(s, "tls_names", net->tls_names);
-                if (net->rate_up > 0)
-                        sheet_int(s, "net_rate_up", (json_int_t) net->rate_up);
-                if (net->rate_down > 0)
-                        sheet_int(s, "net_rate_down", (json_int_t) net->rate_down);
-                if (net->delay_us > 0) {
-                        sheet_int(s, "net_delay_us", net->delay_us);
-                        sheet_int(s, "net_jitter_us", net->jitter_us);
+                if (net->shape.up_bps > 0)
+                        sheet_int(s, "net_rate_up", (json_int_t) net->shape.up_bps);
+                if (net->shape.down_bps > 0)
+                        sheet_int(s, "net_rate_down", (json_int_t) net->shape.down_bps);
+                if (net->shape.delay_us > 0) {
+                        sheet_int(s, "net_delay_us", net->shape.delay_us);
+                        sheet_int(s, "net_jitter_us", net->shape.jitter_us);
                 }
-                if (net->loss_ppm > 0)
-                        sheet_int(s, "net_loss_ppm", net->loss_ppm);
+                if (net->shape.loss_ppm > 0)
+                        sheet_int(s, "net_loss_ppm", net->shape.loss_ppm);
                 if (net->pcap_file)
                         sheet_string(s, "pcap", net->pcap_file);
                 if (net->log_file)
                         sheet_string(s, "net_log", net->log_file);
         }
-        sheet_array(s, "hosts", net->hosts);
+        for (guint i = 0; i < net->hosts->len; i++) {
+                const NetHost *host = g_ptr_array_index(net->hosts, i);
+                g_ptr_array_add(hosts, g_strdup_printf("%s %s", host->name, host->address));
+        }
+        sheet_array(s, "hosts", hosts);
 }
 
 static char *limit_text(rlim_t limit) {

@@ -7,7 +7,9 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
+#include "base/error.h"
 #include "base/fd.h"
 
 bool fd_write_all(int fd, const void *buf, size_t len) {
@@ -171,4 +173,21 @@ DIR *fd_open_dir(int dirfd, const char *name) {
         if (!dir)
                 fd_closep(&fd);
         return dir;
+}
+
+int fd_open_record(const char *option, const char *path, GError **error) {
+        g_autofree char *shown = err_quote(path);
+        struct stat st;
+
+        /* Nobody may be at the other end of a FIFO: without O_NONBLOCK this would wait for him. */
+        _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0600);
+        if (fd < 0 || fstat(fd, &st) < 0) {
+                err_set(error, errno, "%s %s", option, shown);
+                return -1;
+        }
+        if (!S_ISREG(st.st_mode)) {
+                err_set(error, 0, "%s %s: not a regular file", option, shown);
+                return -1;
+        }
+        return fd_steal(&fd);
 }

@@ -70,3 +70,6 @@ bool fd_set_nonblock(int fd, bool on);
 /* The directory name below dirfd ("." for dirfd itself, whose own position stays), to read its names; never through a symlink. closedir() it.
  * NULL with errno. */
 DIR *fd_open_dir(int dirfd, const char *name);
+
+/* Open the regular file that option names, made where it is not there, to be appended to; -1 with error. */
+int fd_open_record(const char *option, const char *path, GError **error);

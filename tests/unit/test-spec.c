@@ -8,6 +8,7 @@
 
 #include "draft.h"
 #include "netstack/rules.h"
+#include "netstack/values.h"
 #include "home.h"
 #include "jsontext.h"
 #include "subid.h"
@@ -245,15 +246,16 @@ static void test_bad_mounts(void) {
 static void test_published_ranges(void) {
         g_autoptr(Spec) draft = draft_of(WORDS("-p", "[::1]:8000-8002:9000-9002/udp", "-p", "127.0.0.1:7-7:9-9", "-p", "1-512:1001-1512", "cmd"));
         const GPtrArray *ports = draft->net.publish;
-        const PublishSpec *third = ports->pdata[2], *single = ports->pdata[3], *last = ports->pdata[ports->len - 1];
+        const NetPublish *third = ports->pdata[2], *single = ports->pdata[3], *last = ports->pdata[ports->len - 1];
 
         g_assert_cmpuint(ports->len, ==, 3 + 1 + 512);
         g_assert_true(third->host_port == 8002 && third->box_port == 9002 && third->udp);
-        g_assert_cmpstr(third->host_ip, ==, "::1");
-        g_assert_cmpstr(third->text, ==, "[::1]:8002:9002/udp");
+        g_assert_cmpstr(third->host_addr, ==, "::1");
+        g_autofree char *third_text = net_value_publish_text(third), *last_text = net_value_publish_text(last);
+        g_assert_cmpstr(third_text, ==, "[::1]:8002:9002/udp");
         g_assert_true(single->host_port == 7 && single->box_port == 9);
-        g_assert_true(last->host_port == 512 && last->box_port == 1512 && !last->host_ip && !last->udp);
-        g_assert_cmpstr(last->text, ==, "512:1512");
+        g_assert_true(last->host_port == 512 && last->box_port == 1512 && !*last->host_addr && !last->udp);
+        g_assert_cmpstr(last_text, ==, "512:1512");
         g_autoptr(GError) error = NULL;
         g_assert_false(net_check(draft, &error));
         g_assert_cmpstr(error->message, ==, "--publish: 516 ports, more than 512");
@@ -272,14 +274,15 @@ static void test_net(void) {
         g_autoptr(Spec) draft = draft_of(WORDS("-p", "8080:80", "-p", "127.0.0.1:0:53/udp", "-p", "[::1]:1:2/tcp",
                                                "--add-host", "db:2001:db8::1", "--add-host", "x.y:[::2]", "--dns",
                                                "9.9.9.9", "--mtu", "1280", "cmd"));
-        const PublishSpec *p = draft->net.publish->pdata[0], *q = draft->net.publish->pdata[1],
+        const NetPublish *p = draft->net.publish->pdata[0], *q = draft->net.publish->pdata[1],
                           *r = draft->net.publish->pdata[2];
-        g_assert_true(!p->host_ip && p->host_port == 8080 && p->box_port == 80 && !p->udp);
+        g_assert_true(!*p->host_addr && p->host_port == 8080 && p->box_port == 80 && !p->udp);
         g_assert_true(q->host_port == 0 && q->box_port == 53 && q->udp);
-        g_assert_cmpstr(q->host_ip, ==, "127.0.0.1");
-        g_assert_cmpstr(r->host_ip, ==, "::1");
-        g_assert_cmpstr(draft->net.hosts->pdata[0], ==, "db 2001:db8::1");
-        g_assert_cmpstr(draft->net.hosts->pdata[1], ==, "x.y ::2");
+        g_assert_cmpstr(q->host_addr, ==, "127.0.0.1");
+        g_assert_cmpstr(r->host_addr, ==, "::1");
+        const NetHost *db = draft->net.hosts->pdata[0], *xy = draft->net.hosts->pdata[1];
+        g_assert_true(g_str_equal(db->name, "db") && g_str_equal(db->address, "2001:db8::1"));
+        g_assert_true(g_str_equal(xy->name, "x.y") && g_str_equal(xy->address, "::2"));
         g_assert_true(net_check(draft, NULL));
 
         static const char *const ports[] = { "80",       "80:",          ":80",           "8080:0",
@@ -305,8 +308,8 @@ static void test_net(void) {
         assert_refused(WORDS("--net-delay", "2m", "cmd"), "more than a minute", NULL);
         g_autoptr(Spec) bad_net = draft_of(WORDS("--net-rate", "1.5M/up,512k/down", "--net-delay", "50ms\u00b110ms", "--net-loss", "0.5%", "cmd"));
         g_assert_true(net_check(bad_net, NULL));
-        g_assert_true(bad_net->net.rate_up == 1500000 && bad_net->net.rate_down == 512000 && bad_net->net.delay_us == 50000 &&
-                      bad_net->net.jitter_us == 10000 && bad_net->net.loss_ppm == 5000 && bad_net->net.mtu == 1500 && !bad_net->net.fast_path);
+        g_assert_true(bad_net->net.shape.up_bps == 1500000 && bad_net->net.shape.down_bps == 512000 && bad_net->net.shape.delay_us == 50000 &&
+                      bad_net->net.shape.jitter_us == 10000 && bad_net->net.shape.loss_ppm == 5000 && bad_net->net.mtu == 1500 && !bad_net->net.fast_path);
         static const char *const exposed[] = { "0", "65536", "-1", "80/tcp", "host:80", NULL };
         for (const char *const *port = exposed; *port; port++)
                 assert_refused(WORDS("--expose-host", *port, "cmd"), "--expose-host: '", NULL);

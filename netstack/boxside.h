@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+
+/* What a network namespace is to get. */
+typedef struct {
+        const char *tap;     /* the name of its TAP; NULL: loopback alone */
+        guint16 mtu;         /* of the TAP */
+        bool ipv6;           /* else it is off on the TAP */
+        bool bare;           /* the TAP alone: nothing is up, nothing has an address or a route */
+        const char *or_else; /* what a hint may end with where a TAP is not to be had; NULL: nothing */
+} BoxSide;
+
+/* Whether the kernel has IPv6. proc_sys: /proc/sys. */
+bool boxside_has_ipv6(int proc_sys);
+
+/* Set up the network namespace of the caller. *ret_tap is the TAP's fd, non-blocking and the caller's, or -1. */
+bool boxside_set_up(const BoxSide *side, int proc_sys, int *ret_tap, GError **error);
