@@ -50,6 +50,7 @@
 #define NEIGHBOUR_IPV6 "fd00::4"
 
 #define LO_INDEX 1 /* always the first */
+#define TAP_NAME "tap0"
 #define TABLE_NAME "usbox"
 
 #define BACKLOG 4096
@@ -296,6 +297,9 @@ static void add_routes(Batch *b, uint8_t family, uint32_t tap) {
         h = route_message(b, "make the route to listeners", RTM_NEWROUTE, &local, sizeof local);
         mnl_attr_put_u32(h, RTA_OIF, LO_INDEX);
         put_address(h, RTA_PREFSRC, family, v4 ? NET_BOX_IPV4 : NET_BOX_IPV6);
+        struct nlattr *metrics = mnl_attr_nest_start(h, RTA_METRICS);
+        mnl_attr_put_strz(h, RTAX_CC_ALGO, DIVERT_CONGESTION);
+        mnl_attr_nest_end(h, metrics);
         message_done(b);
         h = route_message(b, "make the route of held SYNs", RTM_NEWROUTE, &held, sizeof held);
         mnl_attr_put_u32(h, RTA_OIF, tap);
@@ -328,12 +332,12 @@ static void accept_local(Batch *b, uint32_t tap) {
         message_done(b);
 }
 
-static bool set_routes(const char *tap_name, bool ipv6, GError **error) {
-        uint32_t tap = if_nametoindex(tap_name);
+static bool set_routes(bool ipv6, GError **error) {
+        uint32_t tap = if_nametoindex(TAP_NAME);
         Batch b;
 
         if (tap == 0)
-                return err_set(error, errno, "index of %s", tap_name);
+                return err_set(error, errno, "index of " TAP_NAME);
         batch_begin(&b);
         accept_local(&b, tap);
         add_routes(&b, AF_INET, tap);
@@ -358,6 +362,7 @@ static int open_listener(int family, uint16_t *port, GError **error) {
          * and a server of the box may want to bind it. */
         if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
             setsockopt(fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TRANSPARENT : IPV6_TRANSPARENT, &on, sizeof on) < 0 ||
+            setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, DIVERT_CONGESTION, strlen(DIVERT_CONGESTION)) < 0 ||
             bind(fd, v4 ? (const struct sockaddr *) &in : (const struct sockaddr *) &in6, v4 ? sizeof in : sizeof in6) < 0 ||
             listen(fd, BACKLOG) < 0 || getsockname(fd, (struct sockaddr *) &bound, &len) < 0) {
                 err_set(error, errno, "listener in the box's network");
@@ -393,13 +398,13 @@ static bool open_sockets(bool ipv6, int fds[DIVERT_FDS_MAX], uint16_t *port, GEr
         return fds[DIVERT_RAW_IPV6] >= 0;
 }
 
-bool divert_set_up(const char *tap, bool ipv6, int ret_fds[DIVERT_FDS_MAX], GError **error) {
+bool divert_set_up(bool ipv6, int ret_fds[DIVERT_FDS_MAX], GError **error) {
         uint16_t port = 0;
 
         for (int i = 0; i < DIVERT_FDS_MAX; i++)
                 ret_fds[i] = -1;
         /* The routing rules come last: what stands before them does nothing without them. */
-        if (open_sockets(ipv6, ret_fds, &port, error) && set_rules(port, error) && set_routes(tap, ipv6, error))
+        if (open_sockets(ipv6, ret_fds, &port, error) && set_rules(port, error) && set_routes(ipv6, error))
                 return true;
         for (int i = 0; i < DIVERT_FDS_MAX; i++)
                 fd_closep(&ret_fds[i]);

@@ -13,6 +13,10 @@
 /* Where a SYN that is to be held goes to on the TAP: what else comes from there is for libslirp. */
 #define DIVERT_MAC ((const uint8_t[6]){ 0x52, 0x55, 10, 0, 2, 4 })
 
+/* Congestion control of the box's TCP on both its ends: they are on one loopback interface, where nothing is lost and nothing needs pacing.
+ * What the host prefers (BBR) would wait there for timers between segments. */
+#define DIVERT_CONGESTION "reno"
+
 typedef enum {
         DIVERT_LISTENER_IPV4, /* gets the connections: their local address is the one that was asked for */
         DIVERT_RAW_IPV4,      /* puts a SYN that was held on its way: IP packets, headers included */
@@ -21,6 +25,6 @@ typedef enum {
         DIVERT_FDS_MAX,
 } DivertFd;
 
-/* Make it all, in the network namespace of the caller, who needs CAP_NET_ADMIN and CAP_NET_RAW there, for the interface of that
- * name. Nothing of it takes effect unless all is made. The descriptors are the caller's. */
-bool divert_set_up(const char *tap, bool ipv6, int ret_fds[DIVERT_FDS_MAX], GError **error);
+/* Make it all, in the network namespace of the caller, who needs CAP_NET_ADMIN and CAP_NET_RAW there. Nothing of it takes effect unless all is
+ * made. The descriptors are the caller's. */
+bool divert_set_up(bool ipv6, int ret_fds[DIVERT_FDS_MAX], GError **error);

@@ -14,6 +14,7 @@
  */
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -23,6 +24,7 @@
 #include "base/log.h"
 #include "netstack/address.h"
 #include "netstack/agent.h"
+#include "netstack/divert.h"
 #include "netstack/forward.h"
 #include "netstack/publish.h"
 
@@ -121,6 +123,7 @@ static bool connect_box(const Port *port, int fd, const struct sockaddr_storage 
 
         /* As divert.c's listener: a port of the client's is no reason to keep a program in the box from it. */
         (void) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        (void) setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, DIVERT_CONGESTION, strlen(DIVERT_CONGESTION));
         forward_visible(client, &addr, &number);
         socklen_t len = address_to_socket(af(port->family), &addr, number, &from);
         if (bind(fd, (struct sockaddr *) &from, len) < 0) {

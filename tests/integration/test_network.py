@@ -28,6 +28,16 @@ def test_tcp_over_ipv6(box, peer6):
     assert fetch(box, f"http://[{peer6}]/hello.txt").ok().out == "hello from the peer\n"
 
 
+def test_congestion_control(box, peer, peer6):
+    """What the host prefers may pace its segments: on the box's loopback interface, where the fast path's end is, that would only be slow."""
+    script = """
+import socket, sys
+for address in sys.argv[1:]:
+    print(socket.create_connection((address, 7), 10).getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\\0").decode())
+"""
+    assert box.run("--rm", "--", "/usr/bin/python3", "-c", script, peer, peer6).ok().out == "reno\nreno\n"
+
+
 def test_no_ipv6(box, peer6):
     assert fetch(box, f"http://[{peer6}]/hello.txt", "--no-ipv6").rc != 0
     out = box.sh("cat /proc/net/if_inet6 | grep -v ' lo$'; echo end", "--no-ipv6").ok().out
