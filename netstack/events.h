@@ -50,6 +50,9 @@ void events_add_timer(Events *events, EventTimer *timer);
 void events_later(Events *events, EventWork *work);
 void events_cancel(Events *events, EventWork *work);
 
+/* What was done in this turn is likely to be answered in a moment. Once for each turn. */
+void events_expect(Events *events);
+
 /* ms of the monotonic clock, as of the last wait's end. */
 int64_t events_now(const Events *events);
 

@@ -390,6 +390,7 @@ void fastpath_syn(FastPath *f, const Packet *packet, const PolicyDecision *decis
         flow->account = account_start(f->account, &key, decision, ACCOUNT_SPLICE, cut, flow);
         g_hash_table_insert(f->flows, &flow->key, flow);
         f->connecting++;
+        events_expect(f->events);
         int errnum = connect_host(flow, &decision->to);
         if (errnum != 0) {
                 answer_syn(flow, errnum);

@@ -38,6 +38,9 @@
 /* Moved for one connection and direction before others have their turn. */
 #define TURN_BYTES (1024 * 1024)
 
+/* What is no more than this in a turn is a message: there will be an answer. */
+#define MESSAGE_BYTES (16 * 1024)
+
 #define COPY_SIZE (64 * 1024)
 
 /* Descriptors that are not for connections: names, UDP, what else there is. */
@@ -226,6 +229,7 @@ static bool can_go_on(const SpliceSide *from, const SpliceSide *to) {
 /* Both directions; the splice may be gone afterwards. */
 static void carry(Splice *splice, bool broken) {
         SpliceSide *box = &splice->side[SPLICE_BOX], *host = &splice->side[SPLICE_HOST];
+        guint64 before = box->bytes + host->bytes;
         bool failed = false;
         int errnum = 0;
 
@@ -233,6 +237,8 @@ static void carry(Splice *splice, bool broken) {
                 failed = !pump(splice, &splice->side[i], &splice->side[!i]);
                 errnum = errno;
         }
+        if (box->bytes + host->bytes - before <= MESSAGE_BYTES)
+                events_expect(splice->events);
         if (splice->moved && (box->bytes > 0 || host->bytes > 0))
                 splice->moved(splice);
         if (failed || broken)

@@ -6,6 +6,7 @@ import os
 import pathlib
 import socket
 import subprocess
+import time
 import urllib.request
 
 import pytest
@@ -210,6 +211,66 @@ def test_10000_connections_leave_nothing(box, peer):
     finally:
         out, err = proc.communicate(timeout=TIMEOUT)
     assert proc.returncode == 0, (out, err)
+
+
+IDLE = """
+import socket, sys, time
+s = socket.create_connection((sys.argv[1], 7), 60)
+def exchange(pause):
+    s.sendall(b"x" * 64)
+    assert s.recv(64)
+    time.sleep(pause)
+for _ in range(300):
+    exchange(0)
+print("silent", flush=True)
+sys.stdin.readline()
+print("slow", flush=True)
+for _ in range(20):
+    exchange(0.05)
+print("done", flush=True)
+sys.stdin.readline()
+s.setblocking(False)
+full = time.monotonic()
+while time.monotonic() < full + 0.5:
+    try:
+        while s.send(bytes(65536)):
+            full = time.monotonic()
+    except BlockingIOError:
+        time.sleep(0.05)
+print("stalled", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_nothing_to_do_costs_nothing(box, peer):
+    """usbox-net looks for what comes next after a quick exchange: not when nothing comes, not when the peer is slow, not when it cannot take any more."""
+    proc = box.popen("run", "--rm", "--", "/usr/bin/python3", "-c", IDLE, peer, stdin=subprocess.PIPE)
+
+    def cpu():
+        fields = pathlib.Path(f"/proc/{usbox_net()}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def go_on():
+        proc.stdin.write(b"\n")
+        proc.stdin.flush()
+        return proc.stdout.readline().decode().strip()
+    try:
+        assert proc.stdout.readline() == b"silent\n"
+        start = cpu()
+        time.sleep(1)  # a second of it is what is measured
+        silent = cpu() - start
+        assert go_on() == "slow"
+        start = cpu()
+        assert proc.stdout.readline() == b"done\n"
+        slow = cpu() - start
+        assert go_on() == "stalled"
+        start = cpu()
+        time.sleep(1)
+        stalled = cpu() - start
+    finally:
+        out, err = proc.communicate(timeout=TIMEOUT)
+    assert proc.returncode == 0, (out, err)
+    assert max(silent, slow, stalled) <= 0.1, (silent, slow, stalled)
 
 
 def test_ping(box, peer):
