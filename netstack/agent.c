@@ -8,21 +8,18 @@
  *
  * Why a process apart. A socket is born in its maker's network namespace, and netfilter looks at the rights of who opened a socket and of
  * who sends: usbox-net, which parses what the box sends, has its sockets on the host and no right anywhere. So what
- * needs either is done here, by a process that reads nothing but usbox-net's requests: two words. It is of the host's pid namespace: the payload can
- * neither see, signal nor trace it. Not the launcher's fork in the box does this, since such one would be visible there, and
- * since the box need not wait for it.
+ * needs either is done here, by a process that reads nothing but usbox-net's requests: two words and, before the box runs, a name. It is of the
+ * host's pid namespace: the payload can neither see, signal nor trace it. Not the launcher's fork in the box does this, since such one would be
+ * visible there, and since the box need not wait for it.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <linux/nsfs.h>
+#include <net/if.h>
 #include <netinet/in.h>
-#include <sched.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -32,6 +29,7 @@
 #include "base/sys.h"
 #include "net-agent-seccomp.h" /* made from agent-seccomp.json */
 #include "netstack/agent.h"
+#include "netstack/enter.h"
 
 #define TEXT_MAX 256
 
@@ -39,6 +37,7 @@
 typedef struct {
         enum { AGENT_JOIN = 1, AGENT_MAKE_SOCKETS } op;
         int family; /* MAKE_SOCKETS: AF_INET, AF_INET6; JOIN: AF_INET6 where the box has that as well */
+        char tap[IFNAMSIZ]; /* JOIN: the TAP's name there */
 } Request;
 
 /* An answer, with descriptors. */
@@ -97,36 +96,19 @@ static int receive_fds(int fd, void *data, size_t len, int ret_fds[AGENT_SOCKETS
 
 /* --- the agent ----------------------------------------------------------------------------------------------------- */
 
-static bool is_own_userns(int userns) {
-        struct stat own, other;
-        return stat("/proc/self/ns/user", &own) == 0 && fstat(userns, &other) == 0 && own.st_dev == other.st_dev && own.st_ino == other.st_ino;
-}
-
-/* Into the user namespace that the network namespace belongs to, in which whoever made it has all rights (user_namespaces(7)), and
- * into that. Where it belongs to our own, the rights have to be there. */
-static bool enter(int netns, GError **error) {
-        _cleanup_close_ int userns = ioctl(netns, NS_GET_USERNS);
-        if (userns < 0)
-                return err_set(error, errno, "user namespace of the network namespace");
-        if (!is_own_userns(userns) && setns(userns, CLONE_NEWUSER) < 0)
-                return err_set(error, errno, "enter the user namespace");
-        if (setns(netns, CLONE_NEWNET) < 0)
-                return err_set(error, errno, "enter the network namespace");
-        return true;
-}
-
 static bool confine_agent(pid_t parent, GError **error) {
         return confine_keep_caps(1u << CAP_NET_ADMIN, error) && confine_self(error) && confine_die_with_parent(parent, error) &&
                confine_seccomp(net_agent_seccomp, G_N_ELEMENTS(net_agent_seccomp), error);
 }
 
-static void serve_join(int wire, pid_t parent, bool ipv6, int netns) {
+static void serve_join(int wire, pid_t parent, const Request *request, int netns) {
         int fds[DIVERT_FDS_MAX];
         g_autoptr(GError) error = NULL;
         Answer answer = { 0 };
         size_t n = 0;
 
-        if (netns >= 0 && enter(netns, &error) && divert_set_up(ipv6, fds, &error) && confine_agent(parent, &error))
+        if (netns >= 0 && enter_netns(netns, -1, &error) && divert_set_up(request->tap, request->family == AF_INET6, fds, &error) &&
+            confine_agent(parent, &error))
                 while (n < DIVERT_FDS_MAX && fds[n] >= 0)
                         n++;
         if (error) {
@@ -172,8 +154,9 @@ static _Noreturn void agent_main(int wire, pid_t parent) {
                 _exit(EXIT_FAILURE);
         wire = keep[0];
         while ((n = receive_fds(wire, &request, sizeof request, fds)) >= 0) {
+                request.tap[IFNAMSIZ - 1] = '\0';
                 if (request.op == AGENT_JOIN && n == 1)
-                        serve_join(wire, parent, request.family == AF_INET6, fds[0]);
+                        serve_join(wire, parent, &request, fds[0]);
                 else if (request.op == AGENT_MAKE_SOCKETS && n == 0)
                         serve_sockets(wire, request.family == AF_INET6 ? AF_INET6 : AF_INET);
                 else
@@ -205,11 +188,12 @@ int agent_start(GError **error) {
         return ends[0];
 }
 
-bool agent_join(int agent, int netns, bool ipv6, int ret_fds[DIVERT_FDS_MAX], GError **error) {
-        const Request request = { .op = AGENT_JOIN, .family = ipv6 ? AF_INET6 : AF_INET };
+bool agent_join(int agent, int netns, const char *tap, bool ipv6, int ret_fds[DIVERT_FDS_MAX], GError **error) {
+        Request request = { .op = AGENT_JOIN, .family = ipv6 ? AF_INET6 : AF_INET };
         int fds[AGENT_SOCKETS];
         Answer answer;
 
+        g_strlcpy(request.tap, tap, sizeof request.tap);
         if (!send_fds(agent, &request, sizeof request, &netns, 1))
                 return err_set(error, errno, "speak to the agent");
         int n = receive_fds(agent, &answer, sizeof answer, fds);

@@ -19,7 +19,7 @@
 int agent_start(GError **error);
 
 /* Let it enter the namespace (borrowed) and make it ready. Waits for the answer. Once, and first. */
-bool agent_join(int agent, int netns, bool ipv6, int ret_fds[DIVERT_FDS_MAX], GError **error);
+bool agent_join(int agent, int netns, const char *tap, bool ipv6, int ret_fds[DIVERT_FDS_MAX], GError **error);
 
 /* Ask for AGENT_SOCKETS TCP sockets of that family that may be bound to any address. False with errno. */
 bool agent_ask_sockets(int agent, int family);

@@ -9,6 +9,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <string.h>
 
@@ -18,6 +19,7 @@
 NetConfig *net_config_new(void) {
         NetConfig *config = g_new0(NetConfig, 1);
         config->mtu = NET_MTU_DEFAULT;
+        config->tap = g_strdup(NET_TAP_NAME);
         config->ipv6 = true;
         config->fast_path = true;
         config->publish = g_ptr_array_new_with_free_func((GDestroyNotify) net_publish_free);
@@ -31,11 +33,21 @@ NetConfig *net_config_new(void) {
 void net_config_free(NetConfig *config) {
         if (!config)
                 return;
+        g_clear_pointer(&config->tap, g_free);
         g_clear_pointer(&config->publish, g_ptr_array_unref);
         g_clear_pointer(&config->rules, net_rules_free);
         g_clear_pointer(&config->hosts, g_ptr_array_unref);
         g_clear_pointer(&config->resolvers, g_ptr_array_unref);
         g_free(config);
+}
+
+bool net_is_interface_name(const char *text) {
+        size_t len = strlen(text);
+
+        for (size_t i = 0; i < len; i++)
+                if (!g_ascii_isgraph(text[i]) || strchr("/:%", text[i]))
+                        return false;
+        return len > 0 && len < IFNAMSIZ && !g_str_equal(text, ".") && !g_str_equal(text, "..");
 }
 
 NetPublish *net_publish_new(bool udp, const char *host_addr, guint16 host_port, const char *box_addr, guint16 box_port) {
@@ -110,6 +122,7 @@ GVariant *net_config_pack(const NetConfig *config) {
         GVariantBuilder builder;
         g_variant_builder_init(&builder, G_VARIANT_TYPE(NET_CONFIG_SIGNATURE));
         g_variant_builder_add(&builder, "{sv}", "mtu", g_variant_new_uint16(config->mtu));
+        g_variant_builder_add(&builder, "{sv}", "tap", g_variant_new_string(config->tap));
         g_variant_builder_add(&builder, "{sv}", "ipv6", g_variant_new_boolean(config->ipv6));
         g_variant_builder_add(&builder, "{sv}", "verbose", g_variant_new_boolean(config->verbose));
         g_variant_builder_add(&builder, "{sv}", "fast_path", g_variant_new_boolean(config->fast_path));
@@ -195,6 +208,7 @@ GPtrArray *net_publish_parse(GVariant *array, GError **error) {
 
 typedef enum {
         KEY_MTU,
+        KEY_TAP,
         KEY_IPV6,
         KEY_VERBOSE,
         KEY_FAST_PATH,
@@ -215,6 +229,7 @@ static const struct {
         const char *name, *type;
 } config_keys[KEY_MAX] = {
         [KEY_MTU] = { "mtu", "q" },
+        [KEY_TAP] = { "tap", "s" },
         [KEY_IPV6] = { "ipv6", "b" },
         [KEY_VERBOSE] = { "verbose", "b" },
         [KEY_FAST_PATH] = { "fast_path", "b" },
@@ -242,6 +257,10 @@ static bool apply_key(NetConfig *config, ConfigKey key, GVariant *value, GError 
                 if (config->mtu < NET_MTU_MIN || config->mtu > NET_MTU_MAX)
                         return err_usage(error, "MTU %u is not between %u and %u", config->mtu, NET_MTU_MIN, NET_MTU_MAX);
                 return true;
+        case KEY_TAP:
+                g_free(config->tap);
+                config->tap = g_variant_dup_string(value, NULL);
+                return net_is_interface_name(config->tap) || err_usage(error, "that is no interface's name");
         case KEY_IPV6:
                 config->ipv6 = g_variant_get_boolean(value);
                 return true;

@@ -69,6 +69,7 @@ void net_host_free(NetHost *host);
 
 typedef struct {
         guint16 mtu;              /* "mtu" q */
+        char *tap;                /* "tap" s: its name in the box's network namespace */
         bool ipv6;                /* "ipv6" b */
         bool verbose;             /* "verbose" b */
         bool tls_names;           /* "tls_names" b: TLS flows that a rule by name allows must say an allowed name; needs the fast path */
@@ -81,6 +82,9 @@ typedef struct {
         int log_fd, pcap_fd;      /* "log_fd", "pcap_fd" i: descriptors for JSON lines and for a capture; -1: none */
         NetShape shape;           /* "shape" (ttuuu) */
 } NetConfig;
+
+/* Whether an interface may have that name. */
+bool net_is_interface_name(const char *text);
 
 /* A config with the defaults: MTU 65520, IPv6 and the fast path on, the rest off, -1 and empty. */
 NetConfig *net_config_new(void);

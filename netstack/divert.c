@@ -50,7 +50,6 @@
 #define NEIGHBOUR_IPV6 "fd00::4"
 
 #define LO_INDEX 1 /* always the first */
-#define TAP_NAME "tap0"
 #define TABLE_NAME "usbox"
 
 #define BACKLOG 4096
@@ -332,12 +331,12 @@ static void accept_local(Batch *b, uint32_t tap) {
         message_done(b);
 }
 
-static bool set_routes(bool ipv6, GError **error) {
-        uint32_t tap = if_nametoindex(TAP_NAME);
+static bool set_routes(const char *tap_name, bool ipv6, GError **error) {
+        uint32_t tap = if_nametoindex(tap_name);
         Batch b;
 
         if (tap == 0)
-                return err_set(error, errno, "index of " TAP_NAME);
+                return err_set(error, errno, "index of %s", tap_name);
         batch_begin(&b);
         accept_local(&b, tap);
         add_routes(&b, AF_INET, tap);
@@ -398,13 +397,13 @@ static bool open_sockets(bool ipv6, int fds[DIVERT_FDS_MAX], uint16_t *port, GEr
         return fds[DIVERT_RAW_IPV6] >= 0;
 }
 
-bool divert_set_up(bool ipv6, int ret_fds[DIVERT_FDS_MAX], GError **error) {
+bool divert_set_up(const char *tap, bool ipv6, int ret_fds[DIVERT_FDS_MAX], GError **error) {
         uint16_t port = 0;
 
         for (int i = 0; i < DIVERT_FDS_MAX; i++)
                 ret_fds[i] = -1;
         /* The routing rules come last: what stands before them does nothing without them. */
-        if (open_sockets(ipv6, ret_fds, &port, error) && set_rules(port, error) && set_routes(ipv6, error))
+        if (open_sockets(ipv6, ret_fds, &port, error) && set_rules(port, error) && set_routes(tap, ipv6, error))
                 return true;
         for (int i = 0; i < DIVERT_FDS_MAX; i++)
                 fd_closep(&ret_fds[i]);

@@ -25,6 +25,6 @@ typedef enum {
         DIVERT_FDS_MAX,
 } DivertFd;
 
-/* Make it all, in the network namespace of the caller, who needs CAP_NET_ADMIN and CAP_NET_RAW there. Nothing of it takes effect unless all is
- * made. The descriptors are the caller's. */
-bool divert_set_up(bool ipv6, int ret_fds[DIVERT_FDS_MAX], GError **error);
+/* Make it all, in the network namespace of the caller, who needs CAP_NET_ADMIN and CAP_NET_RAW there, for the interface of that
+ * name. Nothing of it takes effect unless all is made. The descriptors are the caller's. */
+bool divert_set_up(const char *tap, bool ipv6, int ret_fds[DIVERT_FDS_MAX], GError **error);

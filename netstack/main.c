@@ -14,9 +14,9 @@
  * Whatever the box sends has to pass the policy first; what that refuses is answered here (reply), so that a program gets
  * its error at once. The host itself is out of reach: hostaddr knows what the kernel calls its own.
  *
- * The launcher speaks first, over the wire: NET_CONFIG. While it makes the box's namespaces, usbox-net opens the published
- * ports, sets up libslirp, and confines itself; all that is left to do when NET_TAP brings the descriptor is to answer
- * NET_READY and to loop. The wire says nothing more; that it is closed means that the launcher is gone, and so is
+ * The launcher (or, where usbox-net was called by itself, its front: alone.c) speaks first, over the wire: NET_CONFIG. While it makes the
+ * box's namespaces, usbox-net opens the published ports, sets up libslirp, and confines itself; all that is left to do when NET_TAP brings
+ * the descriptor is to answer NET_READY and to loop. The wire says nothing more; that it is closed means that the launcher is gone, and so is
  * usbox-net. An error before READY goes over the wire, since only the launcher prints.
  */
 #include <netinet/in.h>
@@ -32,6 +32,7 @@
 #include "base/log.h"
 #include "base/wire.h"
 #include "netstack/agent.h"
+#include "netstack/alone.h"
 #include "netstack/config.h"
 #include "netstack/confinement.h"
 #include "netstack/control.h"
@@ -132,7 +133,7 @@ static bool start_fast_path(Net *net, int netns, bool ipv6, GError **error) {
         g_autoptr(GError) why = NULL;
         int fds[DIVERT_FDS_MAX];
 
-        if (!agent_join(net->agent, netns, ipv6, fds, &why)) {
+        if (!agent_join(net->agent, netns, net->config->tap, ipv6, fds, &why)) {
                 if (net->config->tls_names) {
                         err_set(error, 0, "--tls-names: no TCP fast path: %s", why->message);
                         return err_hint(error, "it needs nf_tables and nft_tproxy of the kernel: sudo modprobe -a nf_tables nft_tproxy; "
@@ -187,9 +188,18 @@ static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
         return done;
 }
 
-static int usage(void) {
-        log_note("this program is started by usbox; its options are --wire FD and --verbose");
-        return EXIT_FAILURE;
+/* --wire N [--verbose], as who starts it says. */
+static bool parse_helper(int argc, char **argv, int *wire, bool *verbose) {
+        for (int i = 1; i < argc; i++) {
+                guint64 fd;
+                if (g_str_equal(argv[i], "--verbose"))
+                        *verbose = true;
+                else if (g_str_equal(argv[i], "--wire") && i + 1 < argc && g_ascii_string_to_unsigned(argv[++i], 10, 3, 1024, &fd, NULL))
+                        *wire = (int) fd;
+                else
+                        return false;
+        }
+        return *wire >= 0;
 }
 
 int main(int argc, char **argv) {
@@ -197,19 +207,14 @@ int main(int argc, char **argv) {
         pid_t launcher = getppid();
         bool verbose = false;
 
-        for (int i = 1; i < argc; i++) {
-                guint64 fd;
-                if (g_str_equal(argv[i], "--verbose"))
-                        verbose = true;
-                else if (g_str_equal(argv[i], "--wire") && i + 1 < argc &&
-                         g_ascii_string_to_unsigned(argv[++i], 10, 3, 1024, &fd, NULL))
-                        net.wire = (int) fd;
-                else
-                        net.wire = -1, i = argc;
+        if (argc < 2 || !g_str_equal(argv[1], "--wire"))
+                return alone_main(argc, argv);
+        log_init("usbox-net", false);
+        if (!parse_helper(argc, argv, &net.wire, &verbose)) {
+                log_note("this form is usbox's own; usbox-net --help says how to run it by itself");
+                return EXIT_FAILURE;
         }
         log_init("usbox-net", verbose);
-        if (net.wire < 0)
-                return usage();
         signal(SIGPIPE, SIG_IGN);
         signal(SIGCHLD, SIG_IGN);
 

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * usbox-net without the launcher: the front.
+ *
+ * Role: a process of its own before usbox-net. Privileges: the caller's. Threads: one. Order: from the command line to the namespace's end.
+ *
+ * Theory of operation. usbox-net parses what a hostile namespace sends, and for that has given up files, environment and rights. The
+ * front is to it what the launcher is: it starts this same program with --wire and an empty environment, tells it the configuration, has the TAP made by a fork
+ * that enters the namespace, and stays to read the host's resolv.conf, to write down what was denied, and to see when the end has come.
+ *
+ *      front ── wire ── usbox-net (confined) ── its agent        and, for a moment, the fork that makes the TAP
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/proc.h"
+#include "base/wire.h"
+#include "netstack/alone.h"
+#include "netstack/resolvconf.h"
+
+/* For the last lines of --net-log. */
+#define LAST_LINES_MS 5000
+
+typedef struct {
+        const AloneOptions *options;
+        AloneTarget target;
+        pid_t pid; /* usbox-net; 0: none */
+        int pidfd, wire, signals;
+        int resolv;     /* inotify; -1: the host's resolv.conf does not count */
+        int mounts;     /* /proc/self/mountinfo, which says that mounts have changed; -1: the target is a process */
+} Front;
+
+/* --- the start ----------------------------------------------------------------------------------------------------- */
+
+static bool open_signals(Front *f, GError **error) {
+        sigset_t set;
+
+        sigemptyset(&set);
+        sigaddset(&set, SIGTERM);
+        sigaddset(&set, SIGINT);
+        sigaddset(&set, SIGHUP);
+        f->signals = sigprocmask(SIG_BLOCK, &set, NULL) < 0 ? -1 : signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+        return f->signals >= 0 || err_set(error, errno, "signalfd");
+}
+
+/* With nothing of the caller's but stderr. Its configuration has the numbers of the descriptors that it gets. */
+static bool start_usbox_net(Front *f, GError **error) {
+        const AloneOptions *o = f->options;
+        char *const argv[] = { (char *) "usbox-net", (char *) "--wire", (char *) "3", o->config->verbose ? (char *) "--verbose" : NULL, NULL };
+        char *const envp[] = { NULL };
+        _cleanup_close_ int log = -1, pcap = -1, theirs = -1, null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        ProcFd map[5] = { { null, 0 }, { null, 1 } };
+        size_t n = 3;
+        int ends[2];
+
+        if (null < 0)
+                return err_set(error, errno, "/dev/null");
+        if (o->log_file && (log = fd_open_record("--net-log", o->log_file, error)) < 0)
+                return false;
+        /* A capture begins with its header, so an old one goes. */
+        if (o->pcap_file && ((pcap = fd_open_record("--pcap", o->pcap_file, error)) < 0 || (ftruncate(pcap, 0) < 0 && !err_set(error, errno, "--pcap"))))
+                return false;
+        if (!wire_pair(ends, error))
+                return false;
+        f->wire = ends[0];
+        theirs = ends[1];
+        map[2] = (ProcFd){ theirs, 3 };
+        if (log >= 0) {
+                map[n] = (ProcFd){ log, o->config->log_fd = (int) n + 1 };
+                n++;
+        }
+        if (pcap >= 0) {
+                map[n] = (ProcFd){ pcap, o->config->pcap_fd = (int) n + 1 };
+                n++;
+        }
+        pid_t pid = proc_spawn("/proc/self/exe", argv, envp, map, n, &f->pidfd, error);
+        f->pid = MAX(pid, 0);
+        return pid > 0 && wire_send(f->wire, WIRE_NET_CONFIG, net_config_pack(o->config), NULL, 0, error);
+}
+
+static bool send_resolvers(Front *f, GError **error) {
+        g_autoptr(GPtrArray) servers = resolvconf_servers();
+        GVariant *array = net_resolvers_pack(servers);
+        return wire_send(f->wire, WIRE_NET_RESOLVERS, g_variant_new_tuple(&array, 1), NULL, 0, error);
+}
+
+/* Where the host's name servers count, they are watched from before they are read. */
+static bool read_resolvers(Front *f, GError **error) {
+        NetConfig *config = f->options->config;
+
+        if (f->options->dns_given)
+                return true;
+        f->resolv = resolvconf_watch(error);
+        if (f->resolv < 0)
+                return false;
+        g_ptr_array_unref(config->resolvers);
+        config->resolvers = resolvconf_servers();
+        return true;
+}
+
+static bool watch_target(Front *f, GError **error) {
+        if (f->target.process >= 0)
+                return true;
+        f->mounts = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+        return f->mounts >= 0 || err_set(error, errno, "/proc/self/mountinfo");
+}
+
+static void tell_ports(const GPtrArray *ports) {
+        for (guint i = 0; i < ports->len; i++) {
+                g_autofree char *text = net_publish_text(ports->pdata[i]);
+                log_note("published %s for %u", text, ((const NetPublish *) ports->pdata[i])->box_port);
+        }
+}
+
+/* Where the caller let the kernel choose, nobody else knows them. */
+static bool is_any_free(const GPtrArray *asked) {
+        for (guint i = 0; i < asked->len; i++)
+                if (((const NetPublish *) asked->pdata[i])->host_port == 0)
+                        return true;
+        return false;
+}
+
+static bool await_ready(Front *f, GError **error) {
+        const AloneOptions *o = f->options;
+        g_auto(WireMessage) m = { 0 };
+        int fd = o->ready_fd;
+
+        if (!wire_expect(f->wire, "usbox-net", WIRE_NET_READY, &m, error))
+                return false;
+        g_autoptr(GVariant) array = g_variant_get_child_value(m.body, 0);
+        g_autoptr(GPtrArray) ports = net_publish_parse(array, error);
+        if (!ports)
+                return false;
+        if (o->config->verbose || is_any_free(o->config->publish))
+                tell_ports(ports);
+        if (fd >= 0 && !fd_write_all(fd, "1", 1))
+                return err_set(error, errno, "--ready-fd %d", fd);
+        fd_closep(&fd);
+        return true;
+}
+
+static bool give_tap(Front *f, GError **error) {
+        int fds[2];
+
+        if (!alone_make_tap(&f->target, f->options, fds, error))
+                return false;
+        bool ok = wire_send(f->wire, WIRE_NET_TAP, NULL, fds, 2, error);
+        close(fds[0]);
+        close(fds[1]);
+        return ok;
+}
+
+static bool start(Front *f, GError **error) {
+        return alone_target_open(f->options, &f->target, error) && open_signals(f, error) && watch_target(f, error) && read_resolvers(f, error) &&
+               start_usbox_net(f, error) && give_tap(f, error) && await_ready(f, error);
+}
+
+/* --- the end ------------------------------------------------------------------------------------------------------- */
+
+/* A denial, or its last word. */
+static bool take_message(Front *f, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+        const char *what, *option;
+        int status;
+
+        int r = wire_receive(f->wire, &m, error);
+        if (r < 0)
+                return false;
+        if (r == 0) {
+                if (!proc_wait(f->pid, &status))
+                        return err_set(error, errno, "usbox-net");
+                f->pid = 0;
+                g_autofree char *text = proc_status_text(status);
+                return err_set(error, 0, "usbox-net ended: %s", text);
+        }
+        if (m.type == WIRE_ERROR)
+                return wire_error_to_gerror(&m, error);
+        if (m.type != WIRE_NET_DENIED)
+                return err_set(error, EPROTO, "usbox-net said %s", wire_type_name(m.type));
+        g_variant_get(m.body, "(&s&s)", &what, &option);
+        g_autofree char *what_quoted = err_quote(what), *option_quoted = err_quote(option);
+        log_note("denied by policy: %s (%s%s)", what_quoted, g_str_has_prefix(option, "--deny ") ? "" : "to allow: ", option_quoted);
+        return true;
+}
+
+/* Until the namespace is gone, or somebody wants the end. */
+static bool serve(Front *f, GError **error) {
+        enum { WIRE, SIGNALS, PROCESS, EXIT, MOUNTS, RESOLV, N };
+        struct pollfd fds[N] = { [WIRE] = { f->wire, POLLIN, 0 }, [SIGNALS] = { f->signals, POLLIN, 0 }, [PROCESS] = { f->target.process, POLLIN, 0 },
+                                 [EXIT] = { f->options->exit_fd, POLLIN, 0 }, [MOUNTS] = { f->mounts, POLLPRI, 0 }, [RESOLV] = { f->resolv, POLLIN, 0 } };
+
+        /* Between the first look and this one the path may have gone already. */
+        for (bool mounts_changed = true;;) {
+                if (mounts_changed && alone_target_is_gone(&f->target)) {
+                        log_step("the network namespace is gone");
+                        return true;
+                }
+                if (poll(fds, N, -1) < 0) {
+                        if (errno == EINTR)
+                                continue;
+                        return err_set(error, errno, "poll");
+                }
+                mounts_changed = fds[MOUNTS].revents || fds[PROCESS].revents;
+                if (fds[SIGNALS].revents || fds[EXIT].revents)
+                        return true;
+                if (fds[WIRE].revents && !take_message(f, error))
+                        return false;
+                if (fds[RESOLV].revents && resolvconf_drain(f->resolv) && !send_resolvers(f, error))
+                        return false;
+        }
+}
+
+/* That its wire closes is the word for usbox-net to write its log's last lines and to go. */
+static void end(Front *f) {
+        struct pollfd ended = { .fd = f->pidfd, .events = POLLIN };
+        int status;
+
+        fd_closep(&f->wire);
+        if (f->pid > 0 && f->pidfd >= 0) {
+                if (poll(&ended, 1, LAST_LINES_MS) <= 0)
+                        (void) pidfd_send_signal(f->pidfd, SIGKILL, NULL, 0);
+                (void) proc_wait(f->pid, &status); /* how, nobody asks any more */
+        }
+        fd_closep(&f->pidfd);
+        fd_closep(&f->signals);
+        fd_closep(&f->resolv);
+        fd_closep(&f->mounts);
+        alone_target_clear(&f->target);
+}
+
+static bool run(const AloneOptions *o, GError **error) {
+        Front front = { .options = o, .target = ALONE_TARGET_NONE, .pidfd = -1, .wire = -1, .signals = -1, .resolv = -1, .mounts = -1 };
+
+        signal(SIGPIPE, SIG_IGN);
+        bool ok = start(&front, error) && serve(&front, error);
+        end(&front);
+        return ok;
+}
+
+static int failed(const GError *error) {
+        const char *hint = err_get_hint(error);
+        log_note("%s", error->message);
+        if (hint)
+                log_note("hint: %s", hint);
+        return EXIT_FAILURE;
+}
+
+int alone_main(int argc, char **argv) {
+        g_auto(AloneOptions) options = { 0 };
+        g_autoptr(GError) error = NULL;
+
+        log_init("usbox-net", false);
+        if (!alone_parse(argc - 1, argv + 1, &options, &error))
+                return failed(error);
+        if (options.help || options.version) {
+                g_autofree char *text = options.help ? alone_help() : g_strdup("usbox-net " USBOX_VERSION "\n");
+                return fputs(text, stdout) < 0 || fflush(stdout) == EOF ? EXIT_FAILURE : EXIT_SUCCESS;
+        }
+        log_init("usbox-net", options.config->verbose);
+        if (!(options.try_fast_path ? alone_try_fast_path(&error) : run(&options, &error)))
+                return failed(error);
+        return EXIT_SUCCESS;
+}

@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""usbox-net by itself: `usbox-net --netns PID|PATH`, for network namespaces that others have made."""
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from conftest import BUILD, SLOW, TOP, own_processes, wait_until
+
+USBOX_NET = BUILD / "netstack" / "usbox-net"
+WAIT = 30 * SLOW
+
+
+class Target:
+    """A process in user, mount and network namespaces of its own, as anybody can make them."""
+
+    def __init__(self, resolver="10.0.2.3"):
+        script = f"echo 'nameserver {resolver}' >/run/resolv && mount --bind /run/resolv /etc/resolv.conf && echo up && exec sleep 1000"
+        self.proc = subprocess.Popen(["unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-ec", f"mount -t tmpfs none /run\n{script}"],
+                                     stdout=subprocess.PIPE, text=True)
+        assert self.proc.stdout.readline() == "up\n"
+        self.pid = self.proc.pid
+
+    def run(self, *argv, timeout=WAIT):
+        return subprocess.run(["nsenter", "--target", str(self.pid), "--user", "--preserve-credentials", "--net", "--mount", "--", *argv],
+                              capture_output=True, text=True, timeout=timeout, check=False)
+
+    def sh(self, script):
+        result = self.run("sh", "-ec", script)
+        assert result.returncode == 0, (result.stdout, result.stderr)
+        return result.stdout
+
+    def curl(self, url, *more):
+        return self.run("curl", "-sS", "-m", "20", *more, url)
+
+    def end(self):
+        self.proc.kill()
+        self.proc.wait()
+        self.proc.stdout.close()
+
+
+@pytest.fixture
+def target(box):
+    target = Target()
+    yield target
+    target.end()
+
+
+class Net:
+    """usbox-net, started and waited for."""
+
+    def __init__(self, box, *argv, ready=True, wrap=()):
+        self.path = box.top / "usbox-net.log"
+        read_end, write_end = os.pipe()
+        argv = [*wrap, USBOX_NET, *argv, *(["--ready-fd", str(write_end)] if ready else [])]
+        with open(self.path, "w", encoding="utf-8") as log:
+            self.proc = subprocess.Popen(list(map(str, argv)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, pass_fds=[write_end],
+                                         cwd=box.dir, env=box.env)
+        os.close(write_end)
+        with os.fdopen(read_end, "rb") as ready_file:
+            said = ready_file.read()  # to its end, which is at once where it fails, and after the 1 where it works
+        assert not ready or said == b"1", self.text()
+
+    def text(self):
+        with open(self.path, encoding="utf-8") as log:
+            return log.read()
+
+    def end(self, sig=signal.SIGTERM):
+        self.proc.send_signal(sig)
+        return self.proc.wait(WAIT)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.proc.poll() is None:
+            self.end()
+
+
+def refused(*argv, wrap=(), cwd=None):
+    """Its one line of error, and the hint, "" where it has none."""
+    result = subprocess.run([*wrap, *map(str, [USBOX_NET, *argv])], capture_output=True, text=True, timeout=WAIT, check=False, cwd=cwd,
+                            stdin=subprocess.DEVNULL)
+    lines = result.stderr.splitlines()
+    assert result.returncode == 1 and result.stdout == "" and 1 <= len(lines) <= 2, result
+    assert all(line.startswith("usbox-net: ") for line in lines), result
+    hint = lines[1].removeprefix("usbox-net: hint: ") if len(lines) == 2 else ""
+    return lines[0].removeprefix("usbox-net: "), hint
+
+
+def tap_bytes(target):
+    return int(target.sh("cat /sys/class/net/tap0/statistics/rx_bytes 2>/dev/null || awk '/tap0:/ { print $2 }' /proc/net/dev"))
+
+
+@pytest.mark.slice
+@pytest.mark.parametrize("more", [[], ["--no-fast-path"]], ids=["fast", "frames"])
+def test_it_works(box, target, peer, more):
+    """HTTP of the other machine's nginx, its names, and by which way the bytes went."""
+    with Net(box, "--verbose", "--netns", target.pid, "--dns", peer, *more) as net:
+        assert target.curl(f"http://{peer}:8080/").stdout == "nginx\n"
+        assert target.sh("getent ahostsv4 peer.usbox.test | head -n1 | cut -d' ' -f1") == peer + "\n"
+        before = tap_bytes(target)
+        sums = target.sh(f"curl -sSf http://{peer}/big.bin | sha256sum; curl -sSf http://{peer}/big.sha256").split()
+        assert sums[0] == sums[2]
+        carried = tap_bytes(target) - before
+        assert (carried > 10_000_000) if more else (carried < 100_000)
+        assert ("TCP fast path made" in net.text()) == (not more)
+        assert net.end() == 0
+
+
+def test_ipv6(box, target, peer, peer6):
+    with Net(box, "--netns", target.pid):
+        assert target.curl(f"http://[{peer6}]/hello.txt").stdout == "hello from the peer\n"
+    target.end()
+    other = Target()
+    try:
+        with Net(box, "--netns", other.pid, "--no-ipv6"):
+            assert other.sh("grep -v ' lo$' /proc/net/if_inet6 || echo none") == "none\n"
+            assert other.curl(f"http://{peer}/hello.txt").stdout == "hello from the peer\n"
+    finally:
+        other.end()
+
+
+def test_the_host_is_closed(box, target):
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port = s.getsockname()[1]
+        with Net(box, "--netns", target.pid):
+            assert target.curl(f"http://10.0.2.2:{port}/").returncode == 7
+            assert target.curl(f"http://127.0.0.1:{port}/").returncode == 7
+
+
+def test_expose_host(box, target):
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port = s.getsockname()[1]
+        with Net(box, "--netns", target.pid, "--expose-host", port):
+            client = subprocess.Popen(["nsenter", "--target", str(target.pid), "--user", "--preserve-credentials", "--net", "curl", "-sSm", "20",
+                                       "--http0.9", f"http://10.0.2.2:{port}/"], stdout=subprocess.PIPE)
+            s.settimeout(WAIT)
+            conn, _ = s.accept()
+            conn.recv(4096)
+            conn.sendall(b"the host's")
+            conn.close()
+            assert client.communicate(timeout=WAIT)[0] == b"the host's"
+
+
+SERVER = """
+import socket, sys
+tcp = socket.create_server(("", 8000)); udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(("", 8000))
+print("up", flush=True)
+while True:
+    conn, peer = tcp.accept(); conn.sendall(conn.recv(100).upper()); conn.close()
+    data, peer = udp.recvfrom(100); udp.sendto(data.upper(), peer)
+"""
+
+
+@pytest.mark.parametrize("more", [[], ["--no-fast-path"]], ids=["fast", "frames"])
+def test_published_ports(box, target, more):
+    """Free ports of the host's, which it names, for TCP and UDP."""
+    server = subprocess.Popen(["nsenter", "--target", str(target.pid), "--user", "--preserve-credentials", "--net", "/usr/bin/python3", "-c", SERVER],
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout.readline() == "up\n"
+        with Net(box, "--netns", target.pid, "-p", "127.0.0.1:0:8000", "-p127.0.0.1:0:8000/udp", *more) as net:
+            ports = dict(re.findall(r"published (tcp|udp) 127\.0\.0\.1:(\d+) for 8000", net.text()))
+            with socket.create_connection(("127.0.0.1", int(ports["tcp"])), WAIT) as s:
+                s.sendall(b"hello")
+                assert s.recv(100) == b"HELLO"
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+                s.settimeout(WAIT)
+                s.connect(("127.0.0.1", int(ports["udp"])))
+                s.send(b"hello")
+                assert s.recv(100) == b"HELLO"
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def test_policy_and_log(box, target, peer):
+    log = box.dir / "flows"
+    with Net(box, "--netns", target.pid, "--dns", peer, "--allow", "peer.usbox.test:80", "--net-log", log) as net:
+        assert target.curl("http://peer.usbox.test/hello.txt").stdout == "hello from the peer\n"
+        assert target.curl(f"http://{peer}:8080/").returncode == 7
+        assert target.run("getent", "hosts", "other.usbox.test").returncode != 0
+        assert net.end() == 0
+        assert f"denied by policy: {peer}:8080/tcp (to allow: --allow" in net.text() or "denied by policy: peer.usbox.test:8080" in net.text(), net.text()
+        assert "denied by policy: other.usbox.test" in net.text()
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert any(line["event"] == "end" for line in lines) and [line["name"] for line in lines if line["event"] == "denied"].count("other.usbox.test") >= 1, lines
+
+
+def test_tap_alone(box, target, peer):
+    """--no-configure makes an interface of that name and MTU and leaves the rest to who asked for it, fast path included."""
+    with Net(box, "--netns", target.pid, "--no-configure", "--tap", "eth7", "-m", "1500", "--verbose") as net:
+        link = target.sh("ip -o link show eth7; ip -o address show dev eth7; ip route")
+        assert "state DOWN" in link and "inet" not in link, link
+        target.sh("ip link set lo up; ip address add 10.0.2.100/24 dev eth7; ip link set eth7 up mtu 1500; ip route add default via 10.0.2.2")
+        assert target.curl(f"http://{peer}:8080/").stdout == "nginx\n"
+        assert net.end() == 0
+
+
+def test_as_slirp4netns_is_called(box, target, peer):
+    """What podman gives to that, descriptors included; the other end of the exit one is closed by the caller's death."""
+    read_end, write_end = os.pipe()
+    argv = ["-c", f"--exit-fd={read_end}", "--mtu=65520", "--disable-host-loopback", "--enable-sandbox", "--enable-seccomp", "-6", "--netns-type=path",
+            f"/proc/{target.pid}/ns/net", "tap0"]
+    os.set_inheritable(read_end, True)
+    net = subprocess.Popen([USBOX_NET, *argv, "-r", "1"], stdout=subprocess.PIPE, pass_fds=[read_end])
+    os.close(read_end)
+    assert net.stdout.read() == b"1"
+    assert target.curl(f"http://{peer}:8080/").stdout == "nginx\n"
+    os.close(write_end)
+    assert net.wait(WAIT) == 0
+
+
+@pytest.mark.parametrize("how", ["process", "TERM", "INT", "HUP"])
+def test_ends(box, target, how):
+    with Net(box, "--netns", target.pid) as net:
+        if how == "process":
+            target.end()
+        else:
+            net.proc.send_signal(getattr(signal, "SIG" + how))
+        assert net.proc.wait(WAIT) == 0
+        assert net.text() == ""
+
+
+def test_the_front_is_killed(box, target):
+    """With it goes all of usbox-net."""
+    with Net(box, "--netns", target.pid) as net:
+        assert any("--wire" in line for line in own_processes().values())
+        net.end(signal.SIGKILL)
+        assert wait_until(lambda: not any("usbox-net" in line for line in own_processes().values()), 20)
+
+
+def test_usbox_net_is_killed(box, target):
+    with Net(box, "--netns", target.pid) as net:
+        os.kill(next(pid for pid, line in own_processes().items() if "--wire" in line and "agent" not in line), signal.SIGKILL)
+        assert net.proc.wait(WAIT) == 1
+        assert "killed by signal 9" in net.text() or "wire" in net.text(), net.text()
+
+
+def test_confined(box, target):
+    """The process that reads frames has given up what the front keeps."""
+    with Net(box, "--netns", target.pid):
+        pid = next(pid for pid, line in own_processes().items() if "--wire" in line and "agent" not in line)
+        with open(f"/proc/{pid}/status", encoding="ascii") as f:
+            status = dict(line.split(":\t", 1) for line in f.read().splitlines() if ":\t" in line)
+        assert (status["CapEff"], status["CapPrm"], status["NoNewPrivs"], status["Seccomp"]) == ("0" * 16, "0" * 16, "1", "2")
+        for name in ("ns/net", "root"):  # it may not even be looked at
+            with pytest.raises(PermissionError):
+                os.readlink(f"/proc/{pid}/{name}")
+
+
+# A user namespace with mounts of its own, and in it a network namespace that is kept by a file: what rootless containers have.
+ROOT = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec")
+
+
+def test_path(box, peer):
+    """A file that keeps the namespace; the end is when it is unmounted."""
+    script = f"""
+touch ns; unshare --net=ns true
+mkfifo ready; exec 7<>ready; {USBOX_NET} --netns ns --ready-fd 7 & net=$!
+test "$(head -c1 <&7)" = 1; nsenter --net=ns curl -sS -m 20 http://{peer}:8080/
+umount ns; wait $net; echo "ended $?"
+"""
+    result = subprocess.run([*ROOT, script], cwd=box.dir, capture_output=True, text=True, timeout=2 * WAIT, check=False)
+    assert result.stdout == "nginx\nended 0\n", result
+
+
+def test_userns_path(box, target, peer):
+    with Net(box, "--netns-type=path", "--netns", f"/proc/{target.pid}/ns/net", "--userns-path", f"/proc/{target.pid}/ns/user"):
+        assert target.curl(f"http://{peer}:8080/").stdout == "nginx\n"
+
+
+def test_bad_targets(box, target):
+    mine = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()  # has ended
+    assert refused("--netns", mine) == (f"--netns {mine}: No such process", "")
+    error, hint = refused("--netns", os.getpid())
+    assert "in which usbox-net itself runs" in error and "unshare" in hint
+    error, hint = refused("--netns", 1)
+    assert error == "--netns /proc/1/ns/net: Permission denied" and "caller's own" in hint
+    assert refused("--netns", "/etc/passwd")[0] == "--netns /etc/passwd: not a network namespace"
+    assert refused("--netns", f"/proc/{target.pid}/ns/user")[0].endswith("not a network namespace")
+    assert refused("--netns", "/no\nsuch")[0] == "--netns /no\\nsuch: No such file or directory"
+    assert refused("--netns", target.pid, "--userns-path", f"/proc/{target.pid}/ns/net")[0].endswith("not a user namespace")
+    box.write("fifo-is-not-waited-for")
+    os.mkfifo(box.dir / "fifo")
+    assert refused("--netns", box.dir / "fifo")[0].endswith("fifo: not a network namespace")
+
+
+def test_another_users_namespace(box, target):
+    """From a user namespace beside it, whose rights do not count there."""
+    error, hint = refused("--netns", target.pid, wrap=["unshare", "--user", "--map-root-user"])
+    assert "ermi" in error and "caller's own" in hint, (error, hint)
+
+
+def test_tun_missing(box):
+    script = f"touch ns; unshare --net=ns true; mount -t tmpfs none /dev/net; exec {USBOX_NET} --netns ns"
+    result = subprocess.run([*ROOT, script], cwd=box.dir, capture_output=True, text=True, timeout=WAIT, check=False)
+    assert result.returncode == 1 and result.stderr.splitlines() == ["usbox-net: /dev/net/tun: No such file or directory", "usbox-net: hint: sudo modprobe tun"]
+
+
+def test_name_is_taken(box, target):
+    with Net(box, "--netns", target.pid):
+        error, hint = refused("--netns", target.pid)
+        assert error == "create tap0: Device or resource busy" and "interface" in hint
+
+
+BAD_OPTIONS = [
+    ([], "--netns PID|PATH is missing"), (["--netns"], "--netns needs PID|PATH"), (["--netns="], "--netns needs PID|PATH"), (["--nets", "1"], "--nets: unknown option"),
+    (["-x"], "-x: unknown option"), (["-cxr"], "-cxr: unknown option"), (["-r"], "-r needs FD"), (["-r", "x", "1"], "--ready-fd: 'x' is not"),
+    (["-r99", "1"], "--ready-fd: file descriptor 99 is not open"), (["--exit-fd", "-1", "1"], "--exit-fd: '-1' is not"),
+    (["--mtu", "1279", "1"], "--mtu: '1279'"),
+    (["--mtu=65521", "1"], "--mtu: '65521'"), (["--tap", "a/b", "1"], "--tap: 'a/b'"), (["1", "sixteen-letters-"], "--tap: 'sixteen-letters-'"),
+    (["1", "tap0", "x"], "'x': there is"), (["1", "--netns", "2"], "--netns: there is one already"), (["--netns-type", "x", "1"], "--netns-type: 'x' is not"),
+    (["-c", "--no-configure", "1"], "--configure and --no-configure"), (["--no-ipv6=1", "1"], "--no-ipv6 takes no value"), (["-p", "80", "1"], "--publish: '80'"),
+    (["-p", "[::1]:1:2", "--no-ipv6", "1"], "--publish [::1]:1:2 and --no-ipv6"), (["--allow", "a.example:0", "1"], "--allow: 'a.example:0'"),
+    (["--expose-host", "0", "1"], "--expose-host: '0'"), (["--dns", "x", "1"], "--dns: 'x' is not"), (["--add-host", "x", "1"], "--add-host: 'x'"),
+    (["--net-rate", "x", "1"], "--net-rate: 'x'"), (["--net-delay", "x", "1"], "--net-delay: 'x'"), (["--net-loss", "101", "1"], "--net-loss: '101'"),
+    (["--best-effort", "x", "1"], "--best-effort: 'x'"), (["--tls-names", "--no-fast-path", "1"], "--tls-names: ")]
+
+
+def test_bad_options(target):
+    for argv, error in BAD_OPTIONS:
+        assert refused(*argv)[0].startswith(error), argv
+    assert refused("--netns", target.pid, "--net-log", "/no/such")[0] == "--net-log /no/such: No such file or directory"
+    alone = subprocess.run([USBOX_NET, "--wire", "3"], stdin=subprocess.DEVNULL, capture_output=True, timeout=WAIT, check=False)
+    assert alone.returncode == 1  # the launcher's form, without a launcher
+
+
+def test_help_and_version():
+    out = subprocess.run([USBOX_NET, "--help"], capture_output=True, text=True, check=True).stdout
+    assert out.startswith("usage: usbox-net ") and "--netns PID|PATH" in out
+    page = (TOP / "man" / "usbox-net.8.scd").read_text(encoding="utf-8")
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", out))
+    assert len(options) > 25 and not [option for option in options if f"*{option}*" not in page]
+    assert subprocess.run([USBOX_NET, "-V"], capture_output=True, text=True, check=True).stdout.startswith("usbox-net 0.")
+
+
+def test_try_fast_path():
+    """It leaves nothing, and says what is missing."""
+    result = subprocess.run([USBOX_NET, "--try-fast-path"], capture_output=True, text=True, timeout=WAIT, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    error, _ = refused("--try-fast-path", wrap=["unshare", "--user", "--map-root-user", "sh", "-c", 'echo 0 >/proc/sys/user/max_net_namespaces; exec "$@"', "sh"])
+    assert "namespace" in error, error
