@@ -58,8 +58,12 @@ _usbox_boxes() {
         usbox ps --all --quiet 2>/dev/null
 }
 
+_usbox_pods() {
+        usbox pod ps --quiet 2>/dev/null
+}
+
 # A verb whose options are $1, that of them which take a value $2, and whose words are boxes if $3 is so. Its command, if it has one
-# ($3 is command), begins behind the first box. Paths may follow it where $3 is paths.
+# ($3 is command), begins behind the first box. Paths may follow it where $3 is paths. Where $3 is pod the first word is of $4, others are pods.
 _usbox_verb() {
         local i previous=${COMP_WORDS[COMP_CWORD - 1]}
         if [[ $3 == command ]]; then
@@ -81,6 +85,12 @@ _usbox_verb() {
         esac
         if [[ $cur == -* ]]; then
                 COMPREPLY=($(compgen -W "$1" -- "$cur"))
+        elif [[ $3 == pod && " $2 " != *" $previous "* ]]; then
+                if ((COMP_CWORD == 2)); then
+                        COMPREPLY=($(compgen -W "$4" -- "$cur"))
+                else
+                        COMPREPLY=($(compgen -W "$(_usbox_pods)" -- "$cur"))
+                fi
         elif [[ $3 && " $2 " != *" $previous "* ]]; then
                 COMPREPLY=($(compgen -W "$(_usbox_boxes)" -- "$cur"))
                 if [[ $3 == paths ]]; then
@@ -208,7 +218,14 @@ def verb_words(verb, values=False):
 
 def words_of(verb):
     arguments = verb["arguments"]
+    if verb["name"] == "pod":
+        return "pod"
     return "command" if "COMMAND" in arguments else "paths" if "PATH" in arguments else "box" if verb["box"] else ""
+
+
+def first_words(verb):
+    """Of a verb that has verbs of its own: those, as its usage line has them."""
+    return " ".join(usage.split()[0] for usage in verb["arguments"].split(" | ")) if words_of(verb) == "pod" else ""
 
 
 BASH_ACTIONS = {
@@ -218,6 +235,7 @@ BASH_ACTIONS = {
                "$([[ $cur == */* ]] && compgen -f -- \"$cur\"))",
     "signal": "COMPREPLY=($(compgen -A signal -- \"$cur\"))",
     "box": "COMPREPLY=($(compgen -W \"$(_usbox_boxes)\" -- \"$cur\"))",
+    "pod": "COMPREPLY=($(compgen -W \"$(_usbox_pods)\" -- \"$cur\"))",
 }
 
 
@@ -232,8 +250,8 @@ def bash(data):
     one = [s for o in data["options"] if takes(o) == 1 for s in spellings(o)]
     two = [s for o in data["options"] if takes(o) == 2 for s in spellings(o)]
     names = [s for o in data["options"] for s in spellings(o)]
-    cases = "".join("        %s)\n                _usbox_verb \"%s\" \"%s\" \"%s\"\n                ;;\n"
-                    % (v["name"], verb_words(v), verb_words(v, True), words_of(v)) for v in own_verbs(data))
+    cases = "".join("        %s)\n                _usbox_verb \"%s\" \"%s\" \"%s\" \"%s\"\n                ;;\n"
+                    % (v["name"], verb_words(v), verb_words(v, True), words_of(v), first_words(v)) for v in own_verbs(data))
     return (BASH.replace("@CASES@", cases).replace("@VALUES@", values).replace("@ONE@", " | ".join(one)).replace("@TWO@", " | ".join(two))
             .replace("@NAMES@", " ".join(names)).replace("@VERBS@", " ".join(v["name"] for v in data["verbs"])))
 
@@ -254,6 +272,12 @@ _usbox_boxes() {
         local -a boxes
         boxes=(${(f)"$(_call_program boxes usbox ps --all --quiet 2>/dev/null)"})
         compadd -a boxes
+}
+
+_usbox_pods() {
+        local -a pods
+        pods=(${(f)"$(_call_program pods usbox pod ps --quiet 2>/dev/null)"})
+        compadd -a pods
 }
 
 # As the bash completion's.
@@ -280,6 +304,12 @@ _usbox_verb() {
         esac
         if [[ $PREFIX == -* ]]; then
                 compadd -- ${=1}
+        elif [[ $3 == pod && " $2 " != *" $words[CURRENT-1] "* ]]; then
+                if ((CURRENT == 2)); then
+                        compadd -- ${=4}
+                else
+                        _usbox_pods
+                fi
         elif [[ -n $3 && " $2 " != *" $words[CURRENT-1] "* ]]; then
                 _usbox_boxes
                 [[ $3 == paths ]] && _files
@@ -333,7 +363,7 @@ _usbox "$@"
 """
 
 ZSH_ACTIONS = {"file": "_files", "dir": "_files -/", "profile": "_usbox_profiles", "signal": "_signals -s",
-               "box": "_usbox_boxes"}
+               "box": "_usbox_boxes", "pod": "_usbox_pods"}
 
 
 def zsh_quote(text):
@@ -362,8 +392,9 @@ def zsh_spec(option):
 def zsh(data):
     specs = "\n".join(line for option in data["options"] for line in zsh_spec(option))
     verbs = "\n".join("                %s" % zsh_quote(v["name"] + ":" + v["help"]) for v in data["verbs"])
-    cases = "".join("        %s)\n                _usbox_verb %s %s %s\n                ;;\n"
-                    % (v["name"], zsh_quote(verb_words(v)), zsh_quote(verb_words(v, True)), zsh_quote(words_of(v))) for v in own_verbs(data))
+    cases = "".join("        %s)\n                _usbox_verb %s %s %s %s\n                ;;\n"
+                    % (v["name"], zsh_quote(verb_words(v)), zsh_quote(verb_words(v, True)), zsh_quote(words_of(v)),
+                       zsh_quote(first_words(v))) for v in own_verbs(data))
     return ZSH.replace("@CASES@", cases).replace("@SPECS@", specs).replace("@VERBS@", verbs)
 
 
@@ -428,6 +459,7 @@ FISH_ACTIONS = {
     "profile": "-r -F -a '(usbox profile list --quiet)'",
     "signal": "-x -a 'TERM INT HUP QUIT KILL USR1 USR2'",
     "box": "-x -a '(usbox ps --all --quiet)'",
+    "pod": "-x -a '(usbox pod ps --quiet)'",
 }
 
 
@@ -451,6 +483,9 @@ def fish_verb(verb):
     """Lines for one verb: its word comes second, whatever stands in the command of a run."""
     test = "complete -c usbox -n '__usbox_verb_is %s'" % verb["name"]
     lines = [test + " -a '(usbox ps --all --quiet)'" + (" -F" if words_of(verb) == "paths" else "")] if verb["box"] else []
+    if words_of(verb) == "pod":
+        lines = [test[:-1] + "; and not __fish_seen_subcommand_from %s' -a '%s'" % (first_words(verb), first_words(verb)),
+                 test[:-1] + "; and __fish_seen_subcommand_from %s' -a '(usbox pod ps --quiet)'" % first_words(verb)]
     for option in verb["options"]:
         action = FISH_ACTIONS.get(option["complete"]) or ("-x" if "arg" in option else "")
         short = " -s " + option["short"] if "short" in option else ""

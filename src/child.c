@@ -184,12 +184,29 @@ static bool join_payload(ChildState *s, GError **error) {
                 _exit(125);
         if (r < 0 || unshared.type != WIRE_UNSHARED)
                 return r < 0 ? false : err_set(error, EPROTO, "the payload said %s", wire_type_name(unshared.type));
-        if (c->spec->net.mode != NET_HOST && setns(unshared.fds[0], CLONE_NEWNET) < 0)
+        if (net_is_own(&c->spec->net) && setns(unshared.fds[0], CLONE_NEWNET) < 0)
                 return err_set(error, errno, "enter the network namespace");
         log_step("  box: network set up");
         g_snprintf(pid, sizeof pid, "%d", (int) s->payload);
         return user_maps_itself(c->spec) ||
                (user_map_payload(c->spec, s->proc, pid, error) && tell_payload(s->gate, 'M', error));
+}
+
+/* Of a pod, for its boxes. Nobody else can open them later: neither init nor what waits in the command's place may be looked into. */
+static bool tell_namespaces(int wire, GError **error) {
+        static const char *const names[POD_N_NAMESPACES] = { "net", "ipc", "uts", "pid" };
+        int fds[POD_N_NAMESPACES] = { -1, -1, -1, -1 };
+        bool ok = true;
+
+        for (size_t i = 0; i < POD_N_NAMESPACES && ok; i++) {
+                g_autofree char *path = g_strconcat("/proc/self/ns/", names[i], NULL);
+                fds[i] = open(path, O_RDONLY | O_CLOEXEC);
+                ok = fds[i] >= 0 || err_set(error, errno, "%s", path);
+        }
+        ok = ok && wire_send(wire, WIRE_POD_FDS, NULL, fds, POD_N_NAMESPACES, error);
+        for (size_t i = 0; i < POD_N_NAMESPACES; i++)
+                fd_closep(&fds[i]);
+        return ok;
 }
 
 /*
@@ -240,6 +257,7 @@ static bool child_setup(ChildState *s, GError **error) {
         if (s->proc_sys < 0)
                 return err_set(error, errno, "/proc/sys of the box");
         root_build_take_cgroup(s->build, s->cgroup);
+        root_build_take_pod(s->build, c->pod.in_pod, c->pod.sysfs, c->pod.mqueue);
         if (s->pty >= 0 && (s->slave = take_terminal(s->pty, error)) < 0)
                 return err_step(error, "terminal");
         if ((c->pty && !fork_payload(s, error)) || !tell_outer(s, error))
@@ -256,6 +274,8 @@ static bool child_setup(ChildState *s, GError **error) {
                 return err_step(error, "mount");
         if (!join_payload(s, error))
                 return err_step(error, "user");
+        if (spec->pod.make && !tell_namespaces(c->wire, error))
+                return err_step(error, "pod");
         if (!set_sysctls(spec, s->proc_sys, error))
                 return err_step(error, "namespaces");
         if (!root_build_finish(s->build, error))

@@ -5,6 +5,14 @@
 #include "seccomp.h"
 #include "spec.h"
 
+/* In a pod: what was mounted of the pod's namespaces by who could (pod-join.c). */
+typedef struct {
+        bool in_pod;
+        int sysfs, mqueue; /* mounts, attached nowhere; sysfs may be -1 */
+} PodMounts;
+
+#define POD_MOUNTS_NONE ((PodMounts){ .sysfs = -1, .mqueue = -1 })
+
 /* What the payload gets as stdin, stdout and stderr (stdfds.c). */
 typedef struct {
         int fds[3];  /* what the payload gets as 0, 1, 2, where pty[] does not say otherwise */
@@ -19,6 +27,7 @@ typedef struct {
         bool stub;             /* payload_needs_stub() */
         bool scoped;           /* the box has a cgroup of its own: SCOPED comes before all else */
         char **envp;  /* the payload's environment, USBOX_BOX in it */
+        PodMounts pod;
         mode_t umask; /* the caller's, and the payload's */
         SeccompProgram filter;
         StdioPlan stdio;

@@ -131,7 +131,7 @@ static const char *completion_name(OptionComplete complete) {
         static const char *const names[] = {
                 [COMPLETE_NONE] = "none",       [COMPLETE_FILE] = "file",       [COMPLETE_DIR] = "dir",
                 [COMPLETE_CHOICES] = "choices", [COMPLETE_PROFILE] = "profile", [COMPLETE_USER] = "user",
-                [COMPLETE_SIGNAL] = "signal",   [COMPLETE_BOX] = "box",
+                [COMPLETE_SIGNAL] = "signal",   [COMPLETE_BOX] = "box",         [COMPLETE_POD] = "pod",
         };
         return names[complete];
 }

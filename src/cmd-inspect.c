@@ -17,7 +17,7 @@ const VerbOption inspect_options[] = {
         { 0 },
 };
 
-static json_t *inspect(const BoxInfo *box, GError **error) {
+json_t *inspect_one(const BoxInfo *box, GError **error) {
         json_t *out = box_info_to_json(box);
         g_autofree char *text = box->state == BOX_RUNNING ? control_text(box, WIRE_CTL_INSPECT, error) : NULL;
         json_t *more = text ? json_loads(text, 0, NULL) : NULL;
@@ -44,8 +44,8 @@ int cmd_inspect(int argc, char **argv, GError **error) {
                 return -1;
         json_t *list = json_array();
         for (guint i = 0; i < verb_args_n_words(&args); i++) {
-                g_autoptr(BoxInfo) box = registry_find(&spec->caller, verb_args_word(&args, i), error);
-                json_t *one = box ? inspect(box, error) : NULL;
+                g_autoptr(BoxInfo) box = registry_find_any(&spec->caller, verb_args_word(&args, i), error);
+                json_t *one = box ? inspect_one(box, error) : NULL;
                 if (!one) {
                         json_decref(list);
                         return -1;

@@ -150,7 +150,7 @@ int cmd_net(int argc, char **argv, GError **error) {
         if (word && !verb_args_count(&args, "net", 3, G_MAXUINT, error))
                 return -1;
         g_autoptr(Spec) spec = spec_new(error);
-        g_autoptr(BoxInfo) box = spec ? registry_find_running(&spec->caller, verb_args_word(&args, 0), error) : NULL;
+        g_autoptr(BoxInfo) box = spec ? registry_find_running_any(&spec->caller, verb_args_word(&args, 0), error) : NULL;
         if (!box)
                 return -1;
         return carry_out(box, &args, error) ? 0 : -1;

@@ -66,8 +66,22 @@ static char *state_text(const BoxInfo *box) {
         return g_strdup(box_state_name(box->state));
 }
 
+/* As a box's launcher wrote it down: of what is no name, nothing. */
+static void print_pod(const char *pod) {
+        printf("  %-12s", pod && registry_name_ok(pod) ? pod : "-");
+}
+
+static const char *pod_of(const BoxInfo *box) {
+        return json_string_value(json_object_get(box->facts, "pod"));
+}
+
+/* The column of pods is there only where a box is in one. */
 static void print_table(const GPtrArray *boxes, bool all) {
-        printf("%-12s  %-16s  %-12s  %5s%s  %s\n", "ID", "NAME", "STATE", "AGE", all ? "        DISK" : "", LAST_COLUMN);
+        bool pods = false;
+
+        for (guint i = 0; i < boxes->len; i++)
+                pods = pods || pod_of(g_ptr_array_index(boxes, i));
+        printf("%-12s  %-16s  %-12s  %5s%s%s  %s\n", "ID", "NAME", "STATE", "AGE", all ? "        DISK" : "", pods ? "  POD         " : "", LAST_COLUMN);
         for (guint i = 0; i < boxes->len; i++) {
                 const BoxInfo *box = g_ptr_array_index(boxes, i);
                 g_autofree char *command = command_text(box), *age = age_text(box), *state = state_text(box);
@@ -75,6 +89,8 @@ static void print_table(const GPtrArray *boxes, bool all) {
                 printf("%-12s  %-16s  %-12s  %5s", box->id, box->name ? box->name : "-", state, age);
                 if (all)
                         printf("  %10s", disk);
+                if (pods)
+                        print_pod(pod_of(box));
                 printf("  %s\n", command);
         }
 }

@@ -43,8 +43,10 @@ static bool remove_files(const Spec *spec, const BoxInfo *box, GError **error) {
 bool box_forget(const Spec *spec, const char *name, bool force, GError **error) {
         g_autoptr(BoxInfo) box = registry_find(&spec->caller, name, error);
 
-        if (!box)
-                return false;
+        return box && box_forget_found(spec, box, force, error);
+}
+
+bool box_forget_found(const Spec *spec, const BoxInfo *box, bool force, GError **error) {
         if (box->state == BOX_RUNNING) {
                 if (!force) {
                         err_set(error, 0, "box %s is running", box->name ? box->name : box->id);

@@ -30,7 +30,7 @@ static bool die_with(pid_t parent, GError **error) {
 }
 
 /* In the caller: that the command runs, or why not. In the supervisor: its end, which is told to nobody but state.json. */
-static int run_detached(const Spec *spec, GError **error) {
+int cmd_run_detached(const Spec *spec, GError **error) {
         int wire = -1;
 
         int r = detach_fork(&wire, error);
@@ -74,5 +74,5 @@ int cmd_run(int argc, char **argv, GError **error) {
         }
         if (spec->box.die_with_parent && !die_with(parent, error))
                 return -1;
-        return spec->box.detach ? run_detached(spec, error) : sandbox_run(spec, NULL, error);
+        return spec->box.detach ? cmd_run_detached(spec, error) : sandbox_run(spec, NULL, error);
 }

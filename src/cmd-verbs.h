@@ -3,6 +3,7 @@
 
 #include <glib.h>
 
+#include "registry.h"
 #include "spec.h"
 #include "verb-args.h"
 
@@ -25,9 +26,10 @@ extern const Verb verbs[];
 /* The options of each, for help and completions; each in its verb's file. */
 extern const VerbOption ps_options[], inspect_options[], rm_options[], kill_options[], stop_options[], wait_options[], port_options[],
         logs_options[], events_options[], net_verb_options[], diff_options[], commit_options[], exec_options[],
-        stats_options[], top_options[], update_options[];
+        stats_options[], top_options[], update_options[], pod_verb_options[];
 
 int cmd_run(int argc, char **argv, GError **error);
+int cmd_run_detached(const Spec *spec, GError **error); /* what run --detach does with its Spec */
 int cmd_diff(int argc, char **argv, GError **error);
 int cmd_commit(int argc, char **argv, GError **error);
 int cmd_explore(int argc, char **argv, GError **error);
@@ -44,6 +46,7 @@ int cmd_logs(int argc, char **argv, GError **error);
 int cmd_events(int argc, char **argv, GError **error);
 int cmd_net(int argc, char **argv, GError **error);
 int cmd_exec(int argc, char **argv, GError **error);
+int cmd_pod(int argc, char **argv, GError **error);
 int cmd_port(int argc, char **argv, GError **error);
 int cmd_stats(int argc, char **argv, GError **error);
 int cmd_top(int argc, char **argv, GError **error);
@@ -53,8 +56,12 @@ int cmd_update(int argc, char **argv, GError **error);
 int cmd_help(int argc, char **argv, GError **error);
 int cmd_version(int argc, char **argv, GError **error);
 
+/* All that is known of a box or pod, as inspect prints it: a new reference. NULL with error. */
+json_t *inspect_one(const BoxInfo *box, GError **error);
+
 /* What rm and drop do: forget the box of that name; force: end it first, if it runs. False with error. */
 bool box_forget(const Spec *spec, const char *name, bool force, GError **error);
+bool box_forget_found(const Spec *spec, const BoxInfo *box, bool force, GError **error);
 
 /* The usage of one verb on stdout, as `usbox help VERB` prints it. Returns 0, the exit status. */
 int cmd_help_verb(const Verb *verb);

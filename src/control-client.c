@@ -98,7 +98,7 @@ int control_end_wait(const Caller *caller, const BoxInfo *box, int fd_take, GErr
                 return status;
         }
         /* It was about to end when it was asked: by now it has written down how. */
-        g_autoptr(BoxInfo) now = registry_find(caller, box->id, NULL);
+        g_autoptr(BoxInfo) now = registry_find_any(caller, box->id, NULL);
         if (now && now->state != BOX_RUNNING)
                 return ended_status(now, error);
         err_set(error, 0, "how box %s ended is not known: it left nothing", box->name ? box->name : box->id);

@@ -22,6 +22,7 @@
 #include "control.h"
 #include "exec.h"
 #include "jsontext.h"
+#include "pod-host.h"
 #include "record.h"
 
 struct ControlClient {
@@ -30,6 +31,7 @@ struct ControlClient {
         bool execs; /* it is told of its command's end */
         bool waits; /* it is told of the box's end */
         ControlLater *later; /* it waits for that; NULL: for nothing */
+        char member[BOX_ID_LEN + 1]; /* the box of this pod whose launcher it is; "": of none */
         gint64 since; /* when it last asked for something: where all places are taken, the one that has been silent longest goes */
 };
 
@@ -73,13 +75,17 @@ void control_free(Control *c) {
 }
 
 /* Who does not read its answer has no further business here. fd: -1, none goes with it. */
-static void answer(ControlClient *client, WireType type, GVariant *body, int fd) {
+static void answer_fds(ControlClient *client, WireType type, GVariant *body, const int *fds, unsigned n_fds) {
         g_autoptr(GError) failure = NULL;
 
-        if (wire_send(client->fd, type, body, &fd, fd < 0 ? 0 : 1, &failure))
+        if (wire_send(client->fd, type, body, fds, n_fds, &failure))
                 return;
         log_step("control: %s", failure->message);
         client_clear(client);
+}
+
+static void answer(ControlClient *client, WireType type, GVariant *body, int fd) {
+        answer_fds(client, type, body, &fd, fd < 0 ? 0 : 1);
 }
 
 void control_answer(ControlClient *client, WireType type, GVariant *body) {
@@ -101,6 +107,38 @@ void control_answer_text(ControlClient *client, const char *text) {
         } else {
                 control_answer_fd(client, WIRE_CTL_TEXT, fd);
         }
+}
+
+void control_answer_pod(ControlClient *client, GVariant *facts, const int namespaces[static POD_N_NAMESPACES]) {
+        answer_fds(client, WIRE_POD_JOINED, facts, namespaces, POD_N_NAMESPACES);
+}
+
+void control_set_member(ControlClient *client, const char *box_id) {
+        if (client->fd >= 0)
+                g_strlcpy(client->member, box_id, sizeof client->member);
+}
+
+guint control_n_members(const Control *c) {
+        guint n = 0;
+
+        for (size_t i = 0; i < CONTROL_CLIENTS; i++)
+                n += *c->clients[i].member != '\0';
+        return n;
+}
+
+void control_tell_members(Control *c, WireType type, guint32 number) {
+        for (size_t i = 0; i < CONTROL_CLIENTS; i++)
+                if (*c->clients[i].member)
+                        answer(&c->clients[i], type, g_variant_new("(u)", number), -1);
+}
+
+json_t *control_members(const Control *c) {
+        json_t *list = json_array();
+
+        for (size_t i = 0; i < CONTROL_CLIENTS; i++)
+                if (*c->clients[i].member)
+                        json_array_append_new(list, json_string(c->clients[i].member));
+        return list;
 }
 
 ControlLater *control_later(ControlClient *client) {
@@ -159,6 +197,8 @@ static bool on_inspect(Sandbox *s, ControlClient *client, const WireMessage *m, 
         json_object_set_new(out, "init", json_integer(s->child));
         json_object_set_new(out, "ports", record_ports(s));
         json_object_set_new(out, "spec", spec_to_json(s->spec));
+        if (s->spec->pod.make)
+                json_object_set_new(out, "boxes", control_members(s->control));
         g_autofree char *text = jsontext_line(out);
         control_answer_text(client, text);
         return true;
@@ -210,6 +250,7 @@ static const struct {
         { WIRE_CTL_EXEC, on_exec },
         { WIRE_CTL_EXEC_SIGNAL, on_exec_signal },
         { WIRE_CTL_UPDATE, on_update },
+        { WIRE_CTL_POD_JOIN, pod_host_join },
 };
 
 /* The client is a process of the caller's that is not in a box. */
@@ -233,7 +274,7 @@ static ControlClient *free_place(Control *c) {
                 ControlClient *client = &c->clients[i];
                 if (client->fd < 0)
                         return client;
-                if (!client->waits && !client->later && !client->execs && (!idle || client->since < idle->since))
+                if (!client->waits && !client->later && !client->execs && !*client->member && (!idle || client->since < idle->since))
                         idle = client;
         }
         if (idle)
@@ -266,7 +307,7 @@ static void serve(Sandbox *s, ControlClient *client) {
                 return;
         }
         client->since = g_get_monotonic_time();
-        if (r > 0 && client->later) { /* one question at a time */
+        if (r > 0 && (client->later || *client->member)) { /* one question at a time, and of a member none */
                 client_clear(client);
                 return;
         }

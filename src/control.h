@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "base/wire.h"
+#include "pod.h"
 
 typedef struct Sandbox Sandbox; /* supervise.h */
 
@@ -31,6 +32,13 @@ bool control_await(Control *c, int init, int timeout_ms);
 
 /* The box has ended: tell all who wait. */
 void control_end(Control *c, int status);
+
+/* Of a pod: the clients that are its boxes. What comes of them is their end alone. */
+void control_set_member(ControlClient *client, const char *box_id);
+guint control_n_members(const Control *c);
+void control_tell_members(Control *c, WireType type, guint32 number);
+struct json_t *control_members(const Control *c); /* their ids, as a JSON array */
+void control_answer_pod(ControlClient *client, GVariant *facts, const int namespaces[static POD_N_NAMESPACES]);
 
 /* Answers, for those who answer later. text goes in a memfd, so it may be of any size. */
 void control_answer(ControlClient *client, WireType type, GVariant *body);

@@ -35,6 +35,8 @@ const Verb verbs[] = {
         { "pause", "BOX...", "stop all processes of a box where they are", cmd_pause, NULL, true },
         { "unpause", "BOX...", "let the processes of a paused box go on", cmd_unpause, NULL, true },
         { "update", "[LIMIT...] BOX...", "change the limits of a running box", cmd_update, update_options, true },
+        { "pod", "create [OPTION...] POD | ps [--json|--quiet] | stop [-t SECONDS] POD... | rm [-f] POD... | inspect POD...",
+          "make, list, end and show pods: boxes that share network, IPC and host name", cmd_pod, pod_verb_options },
         { "rm", "[-f] BOX...", "forget boxes that have ended, and all that they changed", cmd_rm, rm_options, true },
         { "diff", "[--json|--stat|--patch] BOX [PATH...]", "show what a box changed", cmd_diff, diff_options, true },
         { "commit", "[--dry-run] [--force] [--json] BOX [PATH...]", "carry what a box changed to the host", cmd_commit, commit_options, true },

@@ -11,9 +11,14 @@
 #include "netstack/boxside.h"
 #include "netstack/config.h"
 
-/* A new network namespace lets nobody have ICMP sockets (icmp(7), ping_group_range "1 0"): ping is for the payload's group. */
+/* A new network namespace lets nobody have ICMP sockets (icmp(7), ping_group_range "1 0"): ping is for the payload's group, or for all of a pod's. */
 static bool allow_ping(const Spec *spec, int proc_sys, GError **error) {
-        g_autofree char *range = g_strdup_printf("%u %u", spec->user.gid, spec->user.gid);
+        guint32 first = spec->user.gid, last = spec->user.gid;
+
+        /* A pod's boxes may have any of its ids; what counts is the order of the host's. */
+        if (spec->pod.make)
+                user_map_ends(spec->user.gidmap, &first, &last);
+        g_autofree char *range = g_strdup_printf("%u %u", first, last);
         return fd_write_file(proc_sys, "net/ipv4/ping_group_range", range) ||
                err_set(error, errno, "write ping_group_range");
 }

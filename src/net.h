@@ -7,7 +7,12 @@
 #include "netstack/config.h"
 #include "option.h"
 
-typedef enum { NET_USER, NET_NONE, NET_HOST } NetMode;
+typedef enum {
+        NET_USER,
+        NET_NONE,
+        NET_HOST,
+        NET_POD, /* the pod's, see pod.h */
+} NetMode;
 
 typedef struct {
         NetMode mode;
@@ -41,6 +46,12 @@ bool netpolicy_check(const NetSpec *s, GError **error);
 /* The part about bad networks and captures, which take the fast path away. */
 void netshape_clear(NetSpec *s);
 bool netshape_check(NetSpec *s, GError **error);
+
+/* A network namespace of its own, to be made with the box. */
+bool net_is_own(const NetSpec *s);
+
+/* As --network has it. Static. */
+const char *net_mode_name(NetMode mode);
 
 /* What does not go together: -p without a stack of our own, the MTU and IPv6, a port published twice. */
 bool net_check(Spec *draft, GError **error);

@@ -28,7 +28,7 @@ typedef struct {
 } Cursor;
 
 static const Option *const option_tables[] = {
-        box_options,     user_options,    namespaces_options, timens_options,  root_options, mount_options,
+        box_options,     pod_options,     user_options,    namespaces_options, timens_options,  root_options, mount_options,
         net_options,     limits_options,  process_options,    env_options,     seccomp_options, caps_options,
         netpolicy_options, netshape_options,
 };

@@ -36,6 +36,7 @@ typedef enum {
         COMPLETE_USER,
         COMPLETE_SIGNAL,
         COMPLETE_BOX,
+        COMPLETE_POD,
 } OptionComplete;
 
 /*

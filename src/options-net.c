@@ -11,9 +11,11 @@
 #include "netstack/values.h"
 #include "spec.h"
 
+#define NETWORKS "user|none|host|pod" /* in the order of NetMode */
+
 static bool apply_network(Spec *draft, const char *const *values, GError **error) {
         unsigned place;
-        if (!option_choice("--network", values[0], "user|none|host", &place, error))
+        if (!option_choice("--network", values[0], NETWORKS, &place, error))
                 return false;
         draft->net.mode = (NetMode) place;
         return true;
@@ -73,11 +75,11 @@ static bool apply_no_fast_path(Spec *draft, const char *const *values, GError **
 const Option net_options[] = {
         { .name = "network",
           .alias = "net",
-          .arg = "user|none|host",
+          .arg = NETWORKS,
           .group = OPTION_NETWORK,
           .complete = COMPLETE_CHOICES,
-          .choices = "user|none|host",
-          .help = "a network of its own to the internet (default), none, or the host's own",
+          .choices = NETWORKS,
+          .help = "a network of its own to the internet (default), none, the host's own, or (with --pod) the pod's",
           .apply = apply_network },
         { .name = "publish",
           .short_name = 'p',
@@ -145,6 +147,15 @@ static bool check_published_once(const GPtrArray *publish, GError **error) {
         return true;
 }
 
+bool net_is_own(const NetSpec *s) {
+        return s->mode == NET_USER || s->mode == NET_NONE;
+}
+
+const char *net_mode_name(NetMode mode) {
+        static const char *const names[] = { [NET_USER] = "user", [NET_NONE] = "none", [NET_HOST] = "host", [NET_POD] = "pod" };
+        return names[mode];
+}
+
 bool net_check(Spec *draft, GError **error) {
         const NetSpec *s = &draft->net;
 
@@ -157,8 +168,7 @@ bool net_check(Spec *draft, GError **error) {
                 if (!what && s->mode == NET_HOST && !s->ipv6)
                         what = "--no-ipv6";
                 if (what)
-                        return err_usage(error, "%s needs --network=user, not --network=%s", what,
-                                         s->mode == NET_HOST ? "host" : "none");
+                        return err_usage(error, "%s needs --network=user, not --network=%s", what, net_mode_name(s->mode));
                 return netpolicy_check(s, error) && netshape_check(&draft->net, error);
         }
         for (guint i = 0; i < s->publish->len && !s->ipv6; i++) {

@@ -108,7 +108,7 @@ bool netpolicy_check(const NetSpec *s, GError **error) {
                                    : s->tls_names          ? "--tls-names"
                                    : s->log_file           ? "--net-log"
                                                            : NULL;
-                return !what || err_usage(error, "%s needs --network=user, not --network=%s", what, s->mode == NET_HOST ? "host" : "none");
+                return !what || err_usage(error, "%s needs --network=user, not --network=%s", what, net_mode_name(s->mode));
         }
         for (guint i = 0; i < s->rules->list->len; i++)
                 bytes += strlen(((const NetRule *) s->rules->list->pdata[i])->text) + 16;

@@ -69,7 +69,7 @@ bool netshape_check(NetSpec *s, GError **error) {
         if (!what)
                 return tls_names_check(s, "--no-fast-path", error);
         if (s->mode != NET_USER)
-                return err_usage(error, "%s needs --network=user, not --network=%s", what, s->mode == NET_HOST ? "host" : "none");
+                return err_usage(error, "%s needs --network=user, not --network=%s", what, net_mode_name(s->mode));
         /* Frames are what is shaped and captured, and the fast path has none. */
         s->fast_path = false;
         if (!tls_names_check(s, what, error))

@@ -159,6 +159,23 @@ bool user_map_to_host(const GArray *map, guint32 box, guint32 *ret_host) {
         return false;
 }
 
+void user_map_ends(const GArray *map, guint32 *ret_first, guint32 *ret_last) {
+        guint64 low = G_MAXUINT64, high = 0;
+
+        for (guint i = 0; i < map->len; i++) {
+                const IdRange *r = &g_array_index(map, IdRange, i);
+                guint64 last = (guint64) r->host + r->count - 1;
+                if (r->host < low) {
+                        low = r->host;
+                        *ret_first = r->box;
+                }
+                if (last >= high) {
+                        high = last;
+                        *ret_last = r->box + (r->count - 1);
+                }
+        }
+}
+
 static void append_range(GString *out, guint32 start, guint32 count) {
         g_string_append_printf(out, count > 1 ? "%u-%u" : "%u", start, start + count - 1);
 }
@@ -359,6 +376,33 @@ bool user_all_ids(const Spec *spec, GArray *uidmap, GArray *gidmap) {
         lay_out(uidmap, 0, caller->uid, subuids);
         lay_out(gidmap, 0, caller->gid, subgids);
         return true;
+}
+
+/* Real root: all that there is in its own user namespace, each as itself. */
+static void map_as_it_is(GArray *map, const char *own_map) {
+        g_autofree char *text = NULL;
+        g_autoptr(GArray) own = fd_read_file(AT_FDCWD, own_map, MAP_FILE_MAX, &text, NULL) ? subid_parse_map(text) : NULL;
+
+        for (guint i = 0; own && i < own->len; i++) {
+                const SubidRange *r = &g_array_index(own, SubidRange, i);
+                IdRange line = { .box = r->start, .host = r->start, .count = r->count };
+                g_array_append_val(map, line);
+        }
+}
+
+void user_ask_all(Spec *draft) {
+        UserSpec *s = &draft->user;
+
+        if (draft->caller.uid == 0) {
+                map_as_it_is(s->uidmap, "/proc/self/uid_map");
+                map_as_it_is(s->gidmap, "/proc/self/gid_map");
+        } else if (user_all_ids(draft, s->uidmap, s->gidmap)) {
+                s->user_is_self = false;
+                s->uid = 0;
+                s->gid = 0;
+                s->gid_given = true;
+        }
+        s->maps_given = s->uidmap->len > 0 && s->gidmap->len > 0;
 }
 
 bool user_check(Spec *draft, GError **error) {

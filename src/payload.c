@@ -58,7 +58,7 @@ static int wait_for_outer(int gate, GError **error) {
 }
 
 static bool set_names(const Spec *spec, GError **error) {
-        if (spec->namespaces.uts_host)
+        if (spec->namespaces.uts_host || spec->pod.name)
                 return true;
         if (sethostname(spec->namespaces.hostname, strlen(spec->namespaces.hostname)) < 0)
                 return err_set(error, errno, "sethostname");
@@ -85,6 +85,9 @@ static bool set_quotas(const Spec *spec, int proc_sys, GError **error) {
                 if (!fd_write_file(proc_sys, halved[i].box, text))
                         return err_set(error, errno, "write %s", halved[i].box);
         }
+        /* A pod's user namespace has those of all its boxes in it, and each of them has this limit. */
+        if (spec->pod.make)
+                return true;
         /* One is the payload's own. */
         const char *namespaces = spec->caps.nested ? "256" : "1";
         if (!fd_write_file(proc_sys, "user/max_user_namespaces", namespaces))
@@ -101,7 +104,7 @@ static bool make_namespaces(const PayloadContext *c, GError **error) {
         const Spec *spec = c->child->spec;
         _cleanup_close_ int proc_sys = -1, tap = -1, ns = -1;
 
-        if (spec->net.mode != NET_HOST && unshare(CLONE_NEWNET) < 0) {
+        if (net_is_own(&spec->net) && unshare(CLONE_NEWNET) < 0) {
                 bool limit = errno == ENOSPC;
                 err_set(error, errno, "make a network namespace");
                 return limit ? err_hint(error, "sudo sysctl user.max_net_namespaces=15000") : false;
@@ -113,7 +116,7 @@ static bool make_namespaces(const PayloadContext *c, GError **error) {
                 return false;
         if (!set_names(spec, error) || !set_quotas(spec, proc_sys, error))
                 return err_step(error, "namespaces");
-        if (spec->net.mode != NET_HOST && !net_setup_payload(spec, proc_sys, &tap, error))
+        if (net_is_own(&spec->net) && !net_setup_payload(spec, proc_sys, &tap, error))
                 return false;
         ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
         if (ns < 0)
@@ -365,12 +368,23 @@ void payload_exec(int stub, int wire, char *const *argv, char **envp, GError **e
         payload_explain_exec(argv[0], errno, error);
 }
 
+/* A pod: what there is instead of a command. It may hold nothing but its own end open. */
+static _Noreturn void hold_pod(void) {
+        (void) prctl(PR_SET_NAME, "usbox-pause", 0, 0, 0);
+        (void) close_range(3, ~0U, 0); /* the wire's end says that it is there */
+        for (;;)
+                (void) pause();
+}
+
 _Noreturn void payload_main(const PayloadContext *context) {
         const Spec *spec = context->child->spec;
         g_autoptr(GError) error = NULL;
         int keep[2] = { context->gate, context->child->payload_wire }, stub = -1;
 
-        if (payload_setup(context, keep, &stub, &error))
+        bool ok = payload_setup(context, keep, &stub, &error);
+        if (ok && spec->pod.make)
+                hold_pod();
+        if (ok)
                 payload_exec(stub, keep[1], spec->process.argv, context->child->envp, &error);
         wire_send_error(keep[1], error);
         _exit(125);

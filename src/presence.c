@@ -26,8 +26,11 @@ static bool show(Sandbox *s, GError **error) {
         if (!s->runtime)
                 return err_step(error, "state");
         s->control = control_new(listener);
-        registry_set_last(s->runtime->top_fd, s->id);
+        if (!s->spec->pod.make)
+                registry_set_last(s->runtime->top_fd, s->id);
         json_t *fields = json_object();
+        if (s->spec->pod.make)
+                json_object_set_new(fields, "kind", json_string("pod"));
         json_object_set(fields, "command", json_object_get(s->record, "command"));
         events_append(s->runtime->top_fd, "start", s->id, s->spec->box.name, fields);
         if (presence_is_held(s->spec) && !state_write(s->dir->fd, text, error))
@@ -70,7 +73,7 @@ bool presence_keep(Sandbox *s, const UpperCount *count, GError **error) {
 }
 
 void presence_end(Sandbox *s) {
-        static const char *const told[] = { "status", "signal", "timeout", "oom", "error" };
+        static const char *const told[] = { "kind", "status", "signal", "timeout", "oom", "error" };
 
         if (s->runtime) {
                 json_t *fields = json_object();

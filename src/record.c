@@ -18,7 +18,6 @@ static json_t *now(void) {
 }
 
 json_t *record_new(const Sandbox *s) {
-        static const char *const networks[] = { [NET_USER] = "user", [NET_NONE] = "none", [NET_HOST] = "host" };
         static const char *const overlays[] = { [OVERLAY_FUSE] = "fuse", [OVERLAY_KERNEL] = "kernel", [OVERLAY_NONE] = "none" };
         const Spec *spec = s->spec;
         json_t *record = json_object();
@@ -26,16 +25,22 @@ json_t *record_new(const Sandbox *s) {
         json_object_set_new(record, "id", json_string(s->id));
         json_object_set_new(record, "name", spec->box.name ? json_string(spec->box.name) : json_null());
         json_object_set_new(record, "created", now());
+        if (spec->pod.make)
+                json_object_set_new(record, "kind", json_string("pod"));
+        if (spec->pod.name) {
+                json_object_set_new(record, "pod", json_string(spec->pod.name));
+                json_object_set_new(record, "pod_id", json_string(s->pod.id));
+        }
         json_object_set_new(record, "launcher", json_integer(getpid()));
         record_set_pid(record, s->payload);
         json_object_set_new(record, "command", jsontext_list((const char *const *) spec->process.argv));
         json_object_set_new(record, "cwd", jsontext_string(spec->caller.cwd));
         json_object_set_new(record, "user", json_integer(spec->user.uid));
-        json_object_set_new(record, "network", json_string(networks[spec->net.mode]));
+        json_object_set_new(record, "network", json_string(net_mode_name(spec->net.mode)));
         json_object_set_new(record, "overlay", json_string(overlays[spec->root.overlay]));
         json_object_set_new(record, "rootfs", jsontext_string(spec->root.rootfs ? spec->root.rootfs : "/"));
         json_object_set_new(record, "detached", json_boolean(spec->box.detach));
-        json_object_set_new(record, "rm", json_boolean(spec->box.rm));
+        json_object_set_new(record, "rm", json_boolean(spec->pod.make ? spec->pod.rm : spec->box.rm));
         if (s->scope.cgroup)
                 json_object_set_new(record, "cgroup", jsontext_string(cgroup_path(s->scope.cgroup)));
         return record;

@@ -147,7 +147,11 @@ static bool look_open(Look *look, const Caller *caller, GError **error) {
         return true;
 }
 
-GPtrArray *registry_list(const Caller *caller, GError **error) {
+static bool is_pod(const json_t *facts) {
+        return g_strcmp0(json_string_value(json_object_get(facts, "kind")), "pod") == 0;
+}
+
+static GPtrArray *list_all(const Caller *caller, GError **error) {
         Look look = { .runtime_fd = -1, .boxes_fd = -1 };
         g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func((GDestroyNotify) box_info_free);
 
@@ -172,6 +176,23 @@ GPtrArray *registry_list(const Caller *caller, GError **error) {
         fd_closep(&look.boxes_fd);
         g_free(look.boxes);
         return ok ? g_steal_pointer(&found) : NULL;
+}
+
+static GPtrArray *list(const Caller *caller, bool pods, GError **error) {
+        GPtrArray *all = list_all(caller, error);
+
+        for (guint i = all ? all->len : 0; i-- > 0;)
+                if (is_pod(((BoxInfo *) g_ptr_array_index(all, i))->facts) != pods)
+                        g_ptr_array_remove_index(all, i);
+        return all;
+}
+
+GPtrArray *registry_list(const Caller *caller, GError **error) {
+        return list(caller, false, error);
+}
+
+GPtrArray *registry_list_pods(const Caller *caller, GError **error) {
+        return list(caller, true, error);
 }
 
 void registry_set_last(int runtime_fd, const char *id) {
@@ -242,37 +263,98 @@ static BoxInfo *find_prefix(GPtrArray *all, const char *text, GError **error) {
         return NULL;
 }
 
+static BoxInfo *find_name(GPtrArray *all, const char *name) {
+        for (guint i = 0; i < all->len; i++)
+                if (g_strcmp0(((BoxInfo *) g_ptr_array_index(all, i))->name, name) == 0)
+                        return steal(all, i);
+        return NULL;
+}
+
 BoxInfo *registry_find(const Caller *caller, const char *text, GError **error) {
-        g_autoptr(GPtrArray) all = registry_list(caller, error);
-        g_autoptr(BoxInfo) box = NULL;
+        g_autoptr(BoxInfo) box = registry_find_any(caller, text, error);
+
+        if (!box || !is_pod(box->facts))
+                return g_steal_pointer(&box);
+        err_set(error, 0, "%s is a pod, not a box", box->name ? box->name : box->id);
+        err_hint(error, "usbox pod stop, rm and inspect are for pods, and usbox ps lists their boxes");
+        err_step(error, "box");
+        return NULL;
+}
+
+BoxInfo *registry_find_any(const Caller *caller, const char *text, GError **error) {
+        g_autoptr(GPtrArray) all = list_all(caller, error);
+        BoxInfo *box = all ? find_name(all, text) : NULL;
 
         if (!all)
                 return NULL;
-        for (guint i = 0; i < all->len && !box; i++)
-                if (g_strcmp0(((BoxInfo *) g_ptr_array_index(all, i))->name, text) == 0)
-                        box = steal(all, i);
         if (!box)
                 box = g_str_equal(text, "last") ? find_last(all, error) : find_prefix(all, text, error);
         if (!box) {
                 err_hint(error, "usbox ps -a lists the boxes");
                 err_step(error, "box");
         }
-        return g_steal_pointer(&box);
+        return box;
 }
 
-BoxInfo *registry_find_running(const Caller *caller, const char *text, GError **error) {
-        g_autoptr(BoxInfo) box = registry_find(caller, text, error);
+BoxInfo *registry_find_pod(const Caller *caller, const char *text, bool running, GError **error) {
+        g_autoptr(GPtrArray) all = list_all(caller, error);
+        g_autoptr(BoxInfo) pod = all ? find_name(all, text) : NULL;
+        g_autofree char *quoted = err_quote(text);
+
+        if (!all)
+                return NULL;
+        if (!pod && state_is_id(text))
+                pod = find_id(all, text);
+        if (!pod) {
+                err_set(error, 0, "no pod '%s'", quoted);
+                err_hint(error, "usbox pod ps lists them, usbox pod create makes one");
+        } else if (!is_pod(pod->facts)) {
+                err_set(error, 0, "%s is a box, not a pod", quoted);
+        } else if (running && pod->state != BOX_RUNNING) {
+                err_set(error, 0, "pod %s is dead: its launcher was killed", quoted);
+                err_hint(error, "usbox pod rm %s forgets it", quoted);
+        } else {
+                return g_steal_pointer(&pod);
+        }
+        err_step(error, "pod");
+        return NULL;
+}
+
+bool registry_may_go_on(const BoxDir *dir, bool pod, GError **error) {
+        json_t *facts = read_facts(dir->boxes_fd, dir->id);
+        bool of_pod = is_pod(facts);
+
+        json_decref(facts);
+        if (pod)
+                err_set(error, EEXIST, "there is a %s of that name", of_pod ? "dead pod" : "box");
+        else if (of_pod)
+                err_set(error, EEXIST, "there is a dead pod of that name");
+        else
+                return true;
+        return err_hint(error, "usbox%s rm forgets it", of_pod ? " pod" : "");
+}
+
+static BoxInfo *must_run(BoxInfo *box_take, GError **error) {
+        g_autoptr(BoxInfo) box = box_take;
 
         if (!box || box->state == BOX_RUNNING)
                 return g_steal_pointer(&box);
         const char *shown = box->name ? box->name : box->id;
         err_set(error, 0, box->state == BOX_DEAD ? "box %s is dead: its launcher was killed" : "box %s is not running", shown);
-        if (box->name)
+        if (box->name && !is_pod(box->facts))
                 err_hint(error, "usbox run --name %s -- COMMAND goes on with its files; usbox rm %s forgets it", shown, shown);
         else
-                err_hint(error, "usbox rm %s forgets it", shown);
+                err_hint(error, "usbox%s rm %s forgets it", is_pod(box->facts) ? " pod" : "", shown);
         err_step(error, "box");
         return NULL;
+}
+
+BoxInfo *registry_find_running(const Caller *caller, const char *text, GError **error) {
+        return must_run(registry_find(caller, text, error), error);
+}
+
+BoxInfo *registry_find_running_any(const Caller *caller, const char *text, GError **error) {
+        return must_run(registry_find_any(caller, text, error), error);
 }
 
 json_t *box_info_to_json(const BoxInfo *box) {

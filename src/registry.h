@@ -36,8 +36,19 @@ GPtrArray *registry_list(const Caller *caller, GError **error);
  * with error, which tells unknown from ambiguous. */
 BoxInfo *registry_find(const Caller *caller, const char *text, GError **error);
 
-/* registry_find(), and the box must be running / must not be. */
+/* registry_find(), and the box must be running. */
 BoxInfo *registry_find_running(const Caller *caller, const char *text, GError **error);
+
+/* Pods, which are not among the boxes: the same of them, by name or id. running: it must be. */
+GPtrArray *registry_list_pods(const Caller *caller, GError **error);
+BoxInfo *registry_find_pod(const Caller *caller, const char *text, bool running, GError **error);
+
+/* For what both have (ports, flows, facts): a box, or a pod. */
+BoxInfo *registry_find_any(const Caller *caller, const char *text, GError **error);
+BoxInfo *registry_find_running_any(const Caller *caller, const char *text, GError **error);
+
+/* dir is that of an earlier box or pod of the name: whether what is being started (pod: a pod) may go on with it. A pod never does. */
+bool registry_may_go_on(const BoxDir *dir, bool pod, GError **error);
 
 /* What --json says of it: facts, and id, name and state as they are now. A new reference. */
 json_t *box_info_to_json(const BoxInfo *box);

@@ -223,11 +223,25 @@ static bool host_has_only_cgroup2(void) {
         return stat("/sys/fs/cgroup/cgroup.controllers", &st) == 0;
 }
 
-RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error) {
-        g_autoptr(RootPlan) plan = g_new0(RootPlan, 1);
+static RootPlan *plan_empty(void) {
+        RootPlan *plan = g_new0(RootPlan, 1);
+
         plan->nodes = g_ptr_array_new_with_free_func(node_free);
         plan->entries = g_ptr_array_new_with_free_func(entry_free);
         plan->sources = g_ptr_array_new_with_free_func(source_free);
+        return plan;
+}
+
+RootPlan *root_plan_new_bare(void) {
+        Planner p = { .plan = plan_empty() };
+
+        plan_add_node(&p, ROOT_DIR, "/", 0755);
+        plan_own_dirs(&p);
+        return p.plan;
+}
+
+RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error) {
+        g_autoptr(RootPlan) plan = plan_empty();
         plan->served = spec->root.overlay == OVERLAY_FUSE;
         plan->cgroup2 = host_has_only_cgroup2();
         plan->workdir = g_strdup(spec->root.workdir_given ? spec->root.workdir

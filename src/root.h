@@ -80,6 +80,8 @@ typedef struct {
 
 /* Launcher: look at the host and decide. Opens every source, changes nothing. box_dir is where upper/ and work/ will
  * stand (NULL with --overlay=none). NULL with error. */
+/* And one with nothing in it but places for the box's own mounts: a pod's. */
+RootPlan *root_plan_new_bare(void);
 RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error);
 void root_plan_free(RootPlan *plan);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(RootPlan, root_plan_free)
@@ -108,6 +110,7 @@ void root_plan_trim_dirs(const RootPlan *plan, int box_fd, FdLater *later);
  */
 typedef struct RootBuild RootBuild;
 RootBuild *root_build_begin(const Spec *spec, int *ret_proc, int *ret_pty_master, GError **error);
+void root_build_take_pod(RootBuild *build, bool in_pod, int sysfs, int mqueue); /* before root_build_own(): mounts of the pod's; -1: they could not be had */
 void root_build_take_cgroup(RootBuild *build, int fd); /* before root_build_finish(): what /sys/fs/cgroup shows; -1: what the box's namespace does */
 bool root_build_own(RootBuild *build, GError **error);
 bool root_build_layers(RootBuild *build, const RootPlan *plan, GError **error);

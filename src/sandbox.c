@@ -26,7 +26,9 @@
 #include "net-names.h"
 #include "netstack/config.h"
 #include "payload.h"
+#include "pod-join.h"
 #include "presence.h"
+#include "registry.h"
 #include "root-accounts.h"
 #include "sandbox-end.h"
 #include "sandbox.h"
@@ -45,9 +47,10 @@ static guint64 namespaces_of(const Sandbox *s) {
         guint64 flags = BOX_NAMESPACES;
         if (!spec->namespaces.pid_host)
                 flags |= CLONE_NEWPID;
-        if (!spec->namespaces.ipc_host)
+        /* Those that a pod has are its boxes'. */
+        if (!spec->namespaces.ipc_host && !spec->pod.name)
                 flags |= CLONE_NEWIPC;
-        if (!spec->namespaces.uts_host)
+        if (!spec->namespaces.uts_host && !spec->pod.name)
                 flags |= CLONE_NEWUTS;
         /* One of the box's own cgroup can be made only from there: the child does. */
         if (!spec->namespaces.cgroup_host && s->scope.helper.pid == 0)
@@ -60,10 +63,11 @@ static bool add_etc_files(Sandbox *s, GError **error) {
         char machine_id[33];
         if (!state_random_hex(machine_id, sizeof machine_id - 1, error))
                 return false;
+        bool in_pod = s->pod.wire >= 0;
         g_autofree char *id_line = g_strconcat(machine_id, "\n", NULL);
-        g_autofree char *hostname = g_strconcat(s->spec->namespaces.hostname, "\n", NULL);
-        g_autofree char *hosts = net_etc_hosts(s->spec);
-        g_autofree char *resolv = net_resolv_conf(s->spec);
+        g_autofree char *hostname = g_strconcat(in_pod ? s->pod.hostname : s->spec->namespaces.hostname, "\n", NULL);
+        g_autofree char *hosts = in_pod ? g_strdup(s->pod.hosts) : net_etc_hosts(s->spec);
+        g_autofree char *resolv = in_pod ? g_strdup(s->pod.resolv) : net_resolv_conf(s->spec);
 
         root_plan_add_file(s->plan, "etc/machine-id", id_line, 0444);
         if (!s->spec->namespaces.uts_host)
@@ -130,6 +134,11 @@ static bool open_box_dir(Sandbox *s, GError **error) {
                  : spec->box.name   ? box_dir_named(spec->box.name, s->id, &spec->caller, error)
                                     : box_dir_new(s->id, &spec->caller, error);
         s->continued = s->dir && !g_str_equal(wanted, s->id);
+        if (s->continued && !registry_may_go_on(s->dir, spec->pod.make, error)) {
+                g_clear_pointer(&s->dir, box_dir_free);
+                err_step(error, "state");
+                return false;
+        }
         return s->dir || err_step(error, "state");
 }
 
@@ -168,6 +177,8 @@ static bool prepare(Sandbox *s, GError **error) {
                 return err_step(error, "state");
         if (presence_is_held(spec) && !open_box_dir(s, error))
                 return false;
+        if (spec->pod.name && !pod_join_begin(spec, s->id, &s->pod, error))
+                return false;
         if (spec->box.detach && (!(s->log = log_writer_new(s->dir->fd, s->stdio.log_ends, spec->box.log_size, error)) ||
                                  !detach_stderr(s->dir->fd, error)))
                 return err_step(error, "detach");
@@ -192,11 +203,20 @@ static bool plan(Sandbox *s, GError **error) {
         if (spec->root.overlay == OVERLAY_FUSE && !fs_helper_start(spec, spec->root.read_only || !s->dir ? -1 : s->dir->fd, &s->fs, error))
                 return false;
         bool overlaid = s->dir && spec->root.overlay != OVERLAY_NONE;
-        s->plan = root_plan_new(spec, overlaid ? s->dir->path : NULL, error);
-        if (!s->plan || !add_etc_files(s, error) || !plan_share_put(s->share, s->plan, error))
+        s->plan = spec->pod.make ? root_plan_new_bare() : root_plan_new(spec, overlaid ? s->dir->path : NULL, error);
+        if (!s->plan || (!spec->pod.make && !add_etc_files(s, error)) || !plan_share_put(s->share, s->plan, error))
                 return err_step(error, "mount");
         log_step("planned");
         return true;
+}
+
+static pid_t clone_here(Sandbox *s, const ChildContext *context) {
+        struct clone_args args = { .flags = namespaces_of(s) | CLONE_PIDFD, .pidfd = (uintptr_t) &s->child_pidfd, .exit_signal = SIGCHLD };
+        pid_t pid = sys_clone3(&args);
+
+        if (pid == 0)
+                child_main(context);
+        return pid;
 }
 
 static bool clone_child(Sandbox *s, GError **error) {
@@ -209,24 +229,21 @@ static bool clone_child(Sandbox *s, GError **error) {
                 close(wire[1]);
                 return false;
         }
-        struct clone_args args = { .flags = namespaces_of(s) | CLONE_PIDFD,
-                                   .pidfd = (uintptr_t) &s->child_pidfd,
-                                   .exit_signal = SIGCHLD };
-        pid_t pid = sys_clone3(&args);
-        if (pid == 0)
-                child_main(&(ChildContext){ .spec = s->spec,
-                                            .plan = s->share,
-                                            .pty = s->stdio.pty_wanted,
-                                            .stub = s->stub,
-                                            .scoped = s->scope.helper.pid > 0,
-                                            .envp = s->envp,
-                                            .filter = s->filter,
-                                            .stdio = s->stdio.plan,
-                                            .umask = s->umask,
-                                            .wire = wire[1],
-                                            .payload_wire = payload_wire[1],
-                                            .peer_wire = wire[0],
-                                            .peer_payload_wire = payload_wire[0] });
+        ChildContext context = { .spec = s->spec,
+                                 .plan = s->share,
+                                 .pty = s->stdio.pty_wanted,
+                                 .stub = s->stub,
+                                 .scoped = s->scope.helper.pid > 0,
+                                 .envp = s->envp,
+                                 .filter = s->filter,
+                                 .stdio = s->stdio.plan,
+                                 .umask = s->umask,
+                                 .pod = POD_MOUNTS_NONE,
+                                 .wire = wire[1],
+                                 .payload_wire = payload_wire[1],
+                                 .peer_wire = wire[0],
+                                 .peer_payload_wire = payload_wire[0] };
+        pid_t pid = s->pod.wire >= 0 ? pod_join_clone(&s->pod, namespaces_of(s), &context, &s->child_pidfd, error) : clone_here(s, &context);
         int saved = errno;
         close(wire[1]);
         close(payload_wire[1]);
@@ -238,6 +255,8 @@ static bool clone_child(Sandbox *s, GError **error) {
                 log_step("cloned");
                 return true;
         }
+        if (s->pod.wire >= 0)
+                return false;
         err_set(error, saved, "clone into new namespaces");
         if (saved == EPERM || saved == EACCES)
                 err_hint(error,
@@ -274,6 +293,8 @@ static bool start_net(Sandbox *s, GError **error) {
 }
 
 static bool finish_maps(Sandbox *s, GError **error) {
+        if (s->pod.wire >= 0 && !pod_join_mapped(&s->pod, error))
+                return false;
         if (!map_helpers_finish(&s->maps, error))
                 return err_step(error, "user");
         return tell_child(s, WIRE_MAPPED, error) || err_step(error, "namespaces");
@@ -324,6 +345,9 @@ static void sandbox_clear(Sandbox *s) {
         g_clear_pointer(&s->plan, root_plan_free);
         g_clear_pointer(&s->share, plan_share_free);
         g_clear_pointer(&s->dir, box_dir_free);
+        pod_join_clear(&s->pod);
+        for (size_t i = 0; i < POD_N_NAMESPACES; i++)
+                fd_closep(&s->pod_namespaces[i]);
         seccomp_program_clear(&s->filter);
         g_clear_pointer(&s->envp, g_strfreev);
         fd_closep(&s->child_pidfd);
@@ -352,6 +376,8 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
                       .tap = -1,
                       .signals = -1,
                       .stdio = STDIO_NONE,
+                      .pod = POD_JOIN_NONE,
+                      .pod_namespaces = { -1, -1, -1, -1 },
                       .net = NET_HELPER_NONE,
                       .fs = { .helper = HELPER_NONE },
                       .scope = SCOPE_HELPER_NONE };
@@ -379,6 +405,8 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
         sandbox_end_hooks(&s);
         if (s.interrupted)
                 g_clear_error(&failure);
+        if (s.pod_ended) /* what held it was killed, as it should be */
+                s.wait_status = 0;
         int status = s.interrupted ? 128 + s.interrupted : exit_status(&s);
         StatusExit how = { .status = status,
                            .signal = WIFSIGNALED(s.wait_status) ? WTERMSIG(s.wait_status) : 0,

@@ -93,7 +93,9 @@ static void describe_box(Sheet *s, const Spec *spec) {
         sheet_group(s, "box", "Box");
         sheet_list(s, "command", (const char *const *) spec->process.argv);
         sheet_array(s, "profiles", box->profiles);
-        sheet_bool(s, "rm", box->rm);
+        if (spec->pod.name)
+                sheet_string(s, "pod", spec->pod.name);
+        sheet_bool(s, "rm", spec->pod.make ? spec->pod.rm : box->rm);
         if (box->keep_max)
                 sheet_int(s, "keep-max", (gint64) box->keep_max);
         sheet_bool(s, "tty", box->tty);
@@ -132,9 +134,10 @@ static void describe_namespaces(Sheet *s, const Spec *spec) {
         const NamespaceSpec *n = &spec->namespaces;
 
         sheet_group(s, "namespaces", "Namespaces");
-        sheet_string(s, "hostname", n->hostname);
-        sheet_string(s, "ipc", n->ipc_host ? "host" : "private");
-        sheet_string(s, "uts", n->uts_host ? "host" : "private");
+        if (!spec->pod.name)
+                sheet_string(s, "hostname", n->hostname);
+        sheet_string(s, "ipc", n->ipc_host ? "host" : spec->pod.name ? "pod" : "private");
+        sheet_string(s, "uts", n->uts_host ? "host" : spec->pod.name ? "pod" : "private");
         sheet_string(s, "pid", n->pid_host ? "host" : "private");
         sheet_string(s, "cgroup", n->cgroup_host ? "host" : "private");
         sheet_int(s, "monotonic_offset", spec->time.monotonic);
@@ -203,12 +206,11 @@ static void describe_mounts(Sheet *s, const Spec *spec) {
 }
 
 static void describe_network(Sheet *s, const Spec *spec) {
-        static const char *const modes[] = { [NET_USER] = "user", [NET_NONE] = "none", [NET_HOST] = "host" };
         const NetSpec *net = &spec->net;
         g_autoptr(GPtrArray) publish = strings_new(), rules = strings_new(), expose = strings_new(), hosts = strings_new();
 
         sheet_group(s, "network", "Network");
-        sheet_string(s, "network", modes[net->mode]);
+        sheet_string(s, "network", net_mode_name(net->mode));
         if (net->mode == NET_USER) {
                 sheet_int(s, "mtu", net->mtu);
                 sheet_bool(s, "ipv6", net->ipv6);

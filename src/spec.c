@@ -65,6 +65,7 @@ void spec_free(Spec *spec) {
         g_free(spec->caller.shell);
         g_free(spec->caller.cwd);
         box_clear(&spec->box);
+        pod_clear(&spec->pod);
         user_clear(&spec->user);
         namespaces_clear(&spec->namespaces);
         root_clear(&spec->root);
@@ -86,9 +87,10 @@ const Spec *spec_build(Spec *draft, char *const *argv, GError **error) {
         g_strfreev(draft->process.argv);
         draft->process.argv = g_strdupv((char **) argv);
 
-        /* Who the payload is decides on its capabilities and environment; its own namespaces decide on its sysctls. */
-        if (!box_check(draft, error) || !user_check(draft, error) || !namespaces_check(draft, error) || !timens_check(draft, error) ||
-            !root_check(draft, error) || !mount_check(draft, error) || !net_check(draft, error) ||
+        /* A box of a pod has no network of its own to check. Who the payload is decides on its capabilities and environment; its own
+         * namespaces decide on its sysctls. */
+        if (!box_check(draft, error) || !pod_check(draft, error) || !user_check(draft, error) || !namespaces_check(draft, error) ||
+            !timens_check(draft, error) || !root_check(draft, error) || !mount_check(draft, error) || !net_check(draft, error) ||
             !caps_check(draft, error) || !limits_check(draft, error) || !process_check(draft, error)) {
                 err_step(error, "options");
                 return NULL;

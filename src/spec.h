@@ -10,6 +10,7 @@
 #include "mount.h"
 #include "namespaces.h"
 #include "net.h"
+#include "pod.h"
 #include "process.h"
 #include "seccomp.h"
 #include "timens.h"
@@ -32,6 +33,7 @@ typedef struct {
 struct Spec {
         Caller caller;
         BoxSpec box;
+        PodSpec pod;
         UserSpec user;
         NamespaceSpec namespaces;
         RootSpec root;

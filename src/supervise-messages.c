@@ -124,6 +124,12 @@ bool supervise_child_message(Sandbox *s, GError **error) {
                 s->mount_ns = wire_message_take_fd(&m, 1);
                 s->payload = pidfd_pid(s->payload_pidfd);
                 return supervise_maybe_go(s, error);
+        case WIRE_POD_FDS:
+                for (unsigned i = 0; i < POD_N_NAMESPACES; i++) {
+                        fd_closep(&s->pod_namespaces[i]);
+                        s->pod_namespaces[i] = wire_message_take_fd(&m, i);
+                }
+                return true;
         case WIRE_STOPPED: {
                 int sig;
                 g_variant_get(m.body, "(i)", &sig);

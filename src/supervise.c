@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/wire.h"
+#include "pod-host.h"
 #include "supervise-messages.h"
 #include "supervise.h"
 
@@ -83,7 +84,9 @@ static void on_signal(Sandbox *s, int sig) {
                 (void) raise(SIGSTOP);
                 break;
         default:
-                if (s->started)
+                if (s->started && s->spec->pod.make)
+                        supervise_stop(s, STOP_GRACE);
+                else if (s->started)
                         supervise_signal(s, sig);
                 else if (!s->early_signal)
                         s->early_signal = sig;
@@ -105,6 +108,10 @@ static void begin_stop(Sandbox *s, gint64 grace) {
 }
 
 void supervise_stop(Sandbox *s, gint64 grace) {
+        if (s->spec->pod.make && s->control) {
+                pod_host_stop(s, grace);
+                return;
+        }
         s->stopping = true;
         begin_stop(s, grace);
 }
@@ -161,6 +168,7 @@ enum {
         POLL_FS,
         POLL_RESOLV,
         POLL_SCOPE,
+        POLL_POD,
         POLL_TERM,
         POLL_RELAY = POLL_TERM + TERM_N_FDS,
         POLL_LOG = POLL_RELAY + 3 * RELAY_N_FDS,
@@ -171,7 +179,7 @@ enum {
 static void fill_poll(const Sandbox *s, struct pollfd fds[static POLL_N]) {
         int plain[] = { s->signals, s->payload_wire, s->child_wire, s->child_ended ? -1 : s->child_pidfd,
                         s->exited ? -1 : s->net.helper.wire, s->exited ? -1 : s->fs.helper.wire, s->exited ? -1 : s->net.watch,
-                        s->exited ? -1 : s->scope.helper.wire };
+                        s->exited ? -1 : s->scope.helper.wire, s->exited ? -1 : s->pod.wire };
 
         for (int i = 0; i < POLL_N; i++)
                 fds[i] = (struct pollfd){ .fd = i < POLL_TERM ? plain[i] : -1, .events = POLLIN };
@@ -249,6 +257,20 @@ static void judge_early_signal(Sandbox *s) {
         s->early_signal = 0;
 }
 
+/* The pod ends, and the box with it. */
+static bool on_pod(Sandbox *s, GError **error) {
+        gint64 grace;
+
+        if (!pod_join_dispatch(&s->pod, &grace, error))
+                return false;
+        if (!s->started) {
+                err_set(error, 0, "the pod ended while the box started");
+                return err_step(error, "pod");
+        }
+        supervise_stop(s, grace);
+        return true;
+}
+
 static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError **error) {
         /* ROOTED comes before the exec, and the exec before EXITED, also where all of them are found at once. */
         bool rooted = s->payload_pidfd >= 0;
@@ -272,6 +294,8 @@ static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError 
         }
         if (fds[POLL_SCOPE].revents && !s->exited && !supervise_scope_message(s, error))
                 return false;
+        if (fds[POLL_POD].revents && !s->exited && !on_pod(s, error))
+                return false;
         if (fds[POLL_SIGNALS].revents)
                 read_signals(s);
         judge_early_signal(s);
@@ -279,6 +303,8 @@ static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError 
                 return err_set(error, EINTR, "interrupted");
         if (s->control)
                 control_dispatch(s->control, s, fds + POLL_CONTROL);
+        if (s->control && s->spec->pod.make)
+                pod_host_look(s);
         return dispatch_bytes(s, fds, error);
 }
 

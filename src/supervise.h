@@ -10,6 +10,7 @@
 #include "janitor.h"
 #include "logs.h"
 #include "net-helper.h"
+#include "pod-join.h"
 #include "root-share.h"
 #include "runtime.h"
 #include "scope-helper.h"
@@ -37,6 +38,9 @@ typedef struct Sandbox {
         LogWriter *log; /* with --detach */
         Status *status;
         Term *term;
+        PodJoin pod; /* the pod that the box is in */
+        int pod_namespaces[POD_N_NAMESPACES]; /* of a pod: for its boxes; -1 */
+        bool had_members, pod_ended; /* of a pod: boxes were in it; its end is on the way */
         NetHelper net;
         ScopeHelper scope; /* none where no limit was asked for */
         struct ControlLater *updater; /* who asked for an update; NULL: nobody */

@@ -30,20 +30,60 @@ static char *map_text(const GArray *map) {
 }
 
 bool user_maps_itself(const Spec *spec) {
-        return !spec->user.subids && spec->caller.uid != 0;
+        return !spec->user.subids && spec->caller.uid != 0 && !spec->pod.name;
 }
 
-static bool write_maps_directly(const Spec *spec, int proc_dir, GError **error) {
-        g_autofree char *uids = map_text(spec->user.uidmap), *gids = map_text(spec->user.gidmap);
+static bool write_maps(int proc_dir, bool deny_setgroups, const GArray *uidmap, const GArray *gidmap, GError **error) {
+        g_autofree char *uids = map_text(uidmap), *gids = map_text(gidmap);
 
-        /* Without CAP_SETGID over the parent namespace the kernel wants setgroups(2) given up first (user_namespaces(7)). */
-        if (user_maps_itself(spec) && !fd_write_file(proc_dir, "setgroups", "deny"))
+        if (deny_setgroups && !fd_write_file(proc_dir, "setgroups", "deny"))
                 return err_set(error, errno, "write setgroups");
         if (!fd_write_file(proc_dir, "uid_map", uids))
                 return err_set(error, errno, "write uid_map");
         if (!fd_write_file(proc_dir, "gid_map", gids))
                 return err_set(error, errno, "write gid_map");
         return true;
+}
+
+static bool write_maps_directly(const Spec *spec, int proc_dir, GError **error) {
+        /* Without CAP_SETGID over the parent namespace the kernel wants setgroups(2) given up first (user_namespaces(7)). */
+        return write_maps(proc_dir, user_maps_itself(spec), spec->user.uidmap, spec->user.gidmap, error);
+}
+
+bool user_map_within(const GArray *map, const GArray *outer, GArray *ret, GError **error) {
+        for (guint i = 0; i < map->len; i++) {
+                IdRange left = g_array_index(map, IdRange, i);
+                while (left.count > 0) {
+                        const IdRange *in = NULL;
+                        for (guint j = 0; j < outer->len && !in; j++) {
+                                const IdRange *r = &g_array_index(outer, IdRange, j);
+                                if (left.host >= r->host && left.host - r->host < r->count)
+                                        in = r;
+                        }
+                        if (!in) {
+                                err_set(error, 0, "the host's id %u is none of the pod's", left.host);
+                                return err_hint(error, "a pod has the ids that were yours when it was created: make it anew");
+                        }
+                        guint32 at = left.host - in->host, n = MIN(left.count, in->count - at);
+                        IdRange piece = { .box = left.box, .host = in->box + at, .count = n };
+                        g_array_append_val(ret, piece);
+                        left = (IdRange){ .box = left.box + n, .host = left.host + n, .count = left.count - n };
+                }
+        }
+        return true;
+}
+
+bool user_map_in_pod(const Spec *spec, pid_t pid, const GArray *pod_uids, const GArray *pod_gids, GError **error) {
+        g_autoptr(GArray) uids = g_array_new(FALSE, FALSE, sizeof(IdRange)), gids = g_array_new(FALSE, FALSE, sizeof(IdRange));
+        g_autofree char *dir = g_strdup_printf("/proc/%d", (int) pid);
+
+        if (!user_map_within(spec->user.uidmap, pod_uids, uids, error) || !user_map_within(spec->user.gidmap, pod_gids, gids, error))
+                return false;
+        _cleanup_close_ int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return err_set(error, errno, "%s", dir);
+        /* As in a box by itself: to drop groups is for who was given ranges of ids. */
+        return write_maps(fd, !spec->user.subids && spec->caller.uid != 0, uids, gids, error);
 }
 
 static bool start_map_helper(MapHelper *h, const GArray *map, pid_t child_pid, GError **error) {
@@ -134,7 +174,7 @@ bool user_map_self(const Spec *spec, GError **error) {
 
 bool user_setup_parent(const Spec *spec, pid_t child_pid, MapHelpers *ret, GError **error) {
         *ret = (MapHelpers){ 0 };
-        if (user_maps_itself(spec))
+        if (user_maps_itself(spec) || spec->pod.name)
                 return true;
         if (spec->user.subids && spec->caller.uid != 0)
                 return start_map_helpers(ret, spec->user.uidmap, spec->user.gidmap, child_pid, error);

@@ -52,8 +52,14 @@ bool user_wants_subids(const Spec *draft);
  * it has no subordinate ones, or they cannot be mapped. */
 bool user_all_ids(const Spec *spec, GArray *uidmap, GArray *gidmap);
 
+/* The draft asks for all of them, the caller as the box's root, or for the caller's own id where that is all there is. */
+void user_ask_all(Spec *draft);
+
 /* The host's id for a box id, false where it is not in the map (an array of IdRange). */
 bool user_map_to_host(const GArray *map, guint32 box, guint32 *ret_host);
+
+/* Of a map, the box ids that the lowest and the highest of its host ids have. */
+void user_map_ends(const GArray *map, guint32 *ret_first, guint32 *ret_last);
 
 /* "0-999=100000-100999 1000=1000": box ids and the host's, for people; the caller's. */
 char *user_map_text(const GArray *map);

@@ -33,6 +33,7 @@ typedef enum {
         WIRE_FS_FDS,   /* + /dev/fuse, mounted; + the lower root, + the box layer, + the outer user namespace */
         WIRE_PTY,      /* + the pty's master side */
         WIRE_ROOTED,   /* + the payload's pidfd, + the mount namespace: the root stands */
+        WIRE_POD_FDS,  /* of a pod: + its network, + IPC, + UTS, + pid namespace */
         WIRE_STOPPED,  /* (i) the payload was stopped by this signal */
         WIRE_EXITED,   /* (i) the payload's wait status */
         /* launcher → usbox-net */
@@ -68,11 +69,16 @@ typedef enum {
         WIRE_CTL_EXEC,    /* another command, see src/exec.h + its stdin, + stdout, + stderr */
         WIRE_CTL_EXEC_SIGNAL, /* (i) for that command */
         WIRE_CTL_UPDATE,  /* (a(ss)a(ss)) other limits, see SCOPE_UPDATE_SIGNATURE in scope/config.h */
+        /* a box's launcher → its pod's */
+        WIRE_CTL_POD_JOIN, /* (s) the box's id: take it in. POD_JOINED comes */
         /* launcher → a verb */
         WIRE_CTL_OK,
         WIRE_CTL_TEXT,   /* + a sealed memfd */
         WIRE_CTL_PTY,    /* + the master side of that command's terminal */
         WIRE_CTL_EXITED, /* (i) usbox's exit status for it */
+        /* a pod's launcher → that of one of its boxes */
+        WIRE_POD_JOINED, /* host name, contents of /etc/hosts and resolv.conf, id maps: see src/pod-host.c; + what POD_FDS had */
+        WIRE_POD_END,    /* (u) the pod ends: the box is to end within so many milliseconds */
         /* launcher → usbox-scope */
         WIRE_SCOPE_CONFIG, /* see SCOPE_CONFIG_SIGNATURE in scope/config.h */
         WIRE_SCOPE_JOIN,   /* (sau) leaf, processes: into that leaf of the box's cgroup with them */

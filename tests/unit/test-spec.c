@@ -12,6 +12,7 @@
 #include "home.h"
 #include "jsontext.h"
 #include "subid.h"
+#include "user-map.h"
 
 #define RANGES "# a comment\nann:100000:65536\nbob:200000:65536\n"
 
@@ -326,7 +327,7 @@ static void test_net(void) {
         g_assert_cmpstr(((NetRule *) ruled->net.rules->list->pdata[2])->text, ==, "b.example");
         assert_refused(WORDS("--mtu", "1279", "cmd"), "1280 to 65520", NULL);
         assert_refused(WORDS("--mtu", "65521", "cmd"), "1280 to 65520", NULL);
-        assert_refused(WORDS("--network", "pod", "cmd"), "'pod'", NULL);
+        assert_refused(WORDS("--network", "bridge", "cmd"), "'bridge'", NULL);
 }
 
 /* Each checker, on its own words: NULL means that they go together. */
@@ -351,6 +352,17 @@ static void test_together(void) {
                 { net_check, { "-p", "1:2", "-p", "1:3", "cmd" }, "the same port" },
                 { net_check, { "-p", "1:2", "-p", "1:2/udp", "cmd" }, NULL },
                 { net_check, { "-p", "0:2", "-p", "0:3", "cmd" }, NULL },
+                { pod_check, { "--network", "pod", "cmd" }, "--network=pod without a pod" },
+                { pod_check, { "--network", "pod", "--pod", "p", "cmd" }, NULL },
+                { pod_check, { "--pod", "p", "--deny", "a.example", "cmd" }, "--deny and --pod" },
+                { pod_check, { "--pod", "p", "--mtu", "1500", "cmd" }, "--mtu and --pod" },
+                { pod_check, { "--pod", "p", "--no-fast-path", "cmd" }, "--no-fast-path and --pod" },
+                { pod_check, { "--pod", "p", "--tls-names", "cmd" }, "--tls-names and --pod" },
+                { pod_check, { "--pod", "p", "--net-log", "x", "cmd" }, "--net-log and --pod" },
+                { pod_check, { "--pod", "p", "--pcap", "x", "cmd" }, "--pcap and --pod" },
+                { pod_check, { "--pod", "p", "--net-delay", "1s", "cmd" }, "--net-delay and --pod" },
+                { pod_check, { "--pod", "p", "--net-loss", "1%", "cmd" }, "--net-loss and --pod" },
+                { pod_check, { "--pod", "p", "--uts", "host", "cmd" }, "--uts=host and --pod" },
                 { namespaces_check, { "--uts", "host", "--hostname", "x", "cmd" }, "--hostname and --uts=host" },
                 { timens_check, { "--time-offset", "monotonic=-4611686018", "cmd" }, "before zero" },
                 { timens_check, { "--time-offset", "boottime=86400,monotonic=5", "cmd" }, NULL },
@@ -602,6 +614,32 @@ static void test_own_map(void) {
         g_assert_cmpuint(none->len, ==, 0);
 }
 
+static GArray *map_of(const IdRange *lines, guint n) {
+        GArray *map = g_array_new(FALSE, FALSE, sizeof(IdRange));
+        return g_array_append_vals(map, lines, n);
+}
+
+/* A box's map in the ids of its pod: lines are cut where the pod's end, and what the pod has not is an error. */
+static void test_map_within(void) {
+        const IdRange pod_lines[] = { { 0, 1000, 1 }, { 1, 100000, 10 }, { 11, 200000, 5 }, { 16, 100010, 6 } };
+        const IdRange box_lines[] = { { 1000, 1000, 1 }, { 0, 100002, 12 }, { 50, 200001, 4 } };
+        const IdRange foreign[] = { { 0, 100000, 10 }, { 10, 200003, 3 } };
+        const IdRange expected[] = { { 1000, 0, 1 }, { 0, 3, 8 }, { 8, 16, 4 }, { 50, 12, 4 } };
+        g_autoptr(GArray) pod = map_of(pod_lines, G_N_ELEMENTS(pod_lines)), map = map_of(box_lines, G_N_ELEMENTS(box_lines)),
+                          bad = map_of(foreign, G_N_ELEMENTS(foreign)), out = map_of(NULL, 0), unused = map_of(NULL, 0);
+        g_autoptr(GError) error = NULL;
+        guint32 first, last;
+
+        g_assert_true(user_map_within(map, pod, out, &error));
+        g_assert_no_error(error);
+        g_assert_cmpmem(out->data, out->len * sizeof(IdRange), expected, sizeof expected);
+        g_assert_false(user_map_within(bad, pod, unused, &error));
+        g_assert_nonnull(strstr(error->message, "the host's id 200005"));
+        user_map_ends(pod, &first, &last);
+        g_assert_cmpuint(first, ==, 0);
+        g_assert_cmpuint(last, ==, 15);
+}
+
 /* With usbox-fs auto takes ranges where the caller has some of both kinds; who has none keeps its own id, without an error. */
 static void test_auto_subids(void) {
         static const struct {
@@ -739,6 +777,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/spec/environment", test_environment);
         g_test_add_func("/spec/env-file", test_env_file);
         g_test_add_func("/spec/own-map", test_own_map);
+        g_test_add_func("/spec/map-within", test_map_within);
         g_test_add_func("/spec/auto-subids", test_auto_subids);
         g_test_add_func("/spec/fuse-only", test_fuse_only);
         g_test_add_func("/spec/overlay-names", test_overlay_names);

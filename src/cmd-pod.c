@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * usbox pod: pods, from their creation to their end.
+ *
+ * Role: verb; for create the launcher. Privileges: the caller's. Threads: one. The options of create are run's, those that a pod can have.
+ */
+#include <stdio.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "cmd-verbs.h"
+#include "control-client.h"
+#include "jsontext.h"
+#include "stdfds.h"
+
+#define GRACE_MS 10000
+#define GRACE_MAX_S 86400
+
+/* Those of create, all but the first of which are run's; from OPTIONS_OF_OTHERS on those of the others. */
+const VerbOption pod_verb_options[] = {
+        { .name = "rm", .help = "create: end the pod with its last box" },
+        { .name = "hostname", .arg = "NAME", .help = "create: the boxes' host name (default: the pod's name)" },
+        { .name = "sysctl", .arg = "KEY=VALUE", .help = "create: a setting of the pod's network or IPC" },
+        { .name = "network", .arg = "user|none", .help = "create: a network to the internet (default), or none but between the boxes" },
+        { .name = "publish", .short_name = 'p', .arg = "[IP:]HOST:BOX[/udp]", .help = "create: the host's port HOST leads to the pod's port BOX" },
+        { .name = "dns", .arg = "IP", .help = "create: what the boxes ask goes to this name server" },
+        { .name = "add-host", .arg = "NAME:IP", .help = "create: NAME is IP in the boxes" },
+        { .name = "mtu", .arg = "N", .help = "create: largest packet in bytes" },
+        { .name = "no-ipv6", .help = "create: IPv4 alone" },
+        { .name = "no-fast-path", .help = "create: TCP by frames, too" },
+        { .name = "allow", .arg = "RULE", .help = "create: let the boxes talk to it; what no rule is of is then denied" },
+        { .name = "deny", .arg = "RULE", .help = "create: do not let the boxes talk to it" },
+        { .name = "expose-host", .arg = "PORT", .help = "create: that port of the host's loopback is there as host.usbox" },
+        { .name = "tls-names", .help = "create: judge TLS by the name that it asks for" },
+        { .name = "net-log", .arg = "FILE", .complete = COMPLETE_FILE, .help = "create: write each flow to FILE" },
+        { .name = "net-rate", .arg = "RATE[:RATE]", .help = "create: as slow as that" },
+        { .name = "net-delay", .arg = "TIME[:JITTER]", .help = "create: packets come so much later" },
+        { .name = "net-loss", .arg = "PERCENT", .help = "create: so many packets are lost" },
+        { .name = "pcap", .arg = "FILE", .complete = COMPLETE_FILE, .help = "create: write all frames to FILE" },
+        { .name = "best-effort", .arg = "THING", .help = "create: go on without THING" },
+        { .name = "verbose", .help = "create: print every step" },
+        { .name = "dry-run", .help = "create: print what would be in force, and make nothing" },
+#define OPTIONS_OF_CREATE 22
+        { .name = "json", .help = "ps: an array of objects, for programs" },
+        { .name = "quiet", .short_name = 'q', .help = "ps: names alone, one a line" },
+        { .name = "force", .short_name = 'f', .help = "rm: kill boxes that run" },
+        { .name = "time", .short_name = 't', .arg = "SECONDS", .help = "stop: from the boxes' stop signals to KILL (default 10)" },
+        { 0 },
+};
+
+static bool is_of_create(const char *name) {
+        for (size_t i = 0; i < OPTIONS_OF_CREATE; i++)
+                if (g_str_equal(pod_verb_options[i].name, name))
+                        return true;
+        return false;
+}
+
+static bool take_options(const VerbArgs *args, Spec *draft, GError **error) {
+        for (guint i = 0; i < args->names->len; i++) {
+                const char *name = args->names->pdata[i], *value = args->values->pdata[i];
+                const Option *option = option_find(name);
+                if (g_str_equal(name, "rm"))
+                        draft->pod.rm = true;
+                else if (!option_apply(option, draft, (const char *const[]){ option->arg ? value : "true", NULL }, error))
+                        return false;
+        }
+        if (draft->net.mode != NET_USER && draft->net.mode != NET_NONE) {
+                err_usage(error, "pod create: --network=%s is not for a pod", net_mode_name(draft->net.mode));
+                return err_hint(error, "boxes that have the host's network share it without a pod: usbox run --network host");
+        }
+        return true;
+}
+
+/* Names are for both: a box or a pod has it. Judged again, under a lock, when the pod's directory is made. */
+static bool is_free(const Spec *spec, const char *name, GError **error) {
+        g_autoptr(GError) failure = NULL;
+        g_autoptr(BoxInfo) found = registry_find_any(&spec->caller, name, &failure);
+
+        if (!found || g_strcmp0(found->name, name) != 0)
+                return true;
+        bool pod = g_strcmp0(json_string_value(json_object_get(found->facts, "kind")), "pod") == 0;
+        err_set(error, EEXIST, "%s %s%s", pod ? "pod" : "box", name, pod && found->state == BOX_DEAD ? ", which is dead" : "");
+        err_hint(error, "usbox%s rm %s forgets it", pod ? " pod" : "", name);
+        return err_step(error, "pod");
+}
+
+static bool name_ok(const char *name, GError **error) {
+        if (registry_name_ok(name))
+                return true;
+        g_autofree char *quoted = err_quote(name);
+        err_usage(error, "pod create: '%s' cannot be the name of a pod", quoted);
+        err_hint(error, "letters, digits, '.', '_' and '-', at most %d; first a letter or digit; not twelve hexadecimal digits, not last", BOX_NAME_MAX);
+        return err_step(error, "options");
+}
+
+static int create(const VerbArgs *args, GError **error) {
+        const char *name = verb_args_word(args, 1);
+
+        if (!verb_args_count(args, "pod create", 2, 2, error) || !name_ok(name, error) || !stdfds_fill(error))
+                return -1;
+        g_autoptr(Spec) draft = spec_new(error);
+        if (!draft)
+                return -1;
+        if (!take_options(args, draft, error)) {
+                err_step(error, "options");
+                return -1;
+        }
+        pod_fill(draft, name);
+        const Spec *spec = spec_build(draft, (char *[]){ (char *) "(pod)", NULL }, error);
+        if (!spec)
+                return -1;
+        if (spec->box.dry_run) {
+                g_autofree char *text = spec_describe(spec);
+                fputs(text, stdout);
+                return 0;
+        }
+        return is_free(spec, name, error) ? cmd_run_detached(spec, error) : -1;
+}
+
+/* The boxes of a pod, of those that there are: how many. */
+static guint count_boxes(const GPtrArray *boxes, const BoxInfo *pod) {
+        guint n = 0;
+
+        for (guint i = 0; i < boxes->len; i++) {
+                const BoxInfo *box = g_ptr_array_index(boxes, i);
+                n += box->state == BOX_RUNNING && g_strcmp0(json_string_value(json_object_get(box->facts, "pod_id")), pod->id) == 0;
+        }
+        return n;
+}
+
+static int ps(const VerbArgs *args, const Spec *spec, GError **error) {
+        g_autoptr(GPtrArray) pods = registry_list_pods(&spec->caller, error);
+        g_autoptr(GPtrArray) boxes = pods ? registry_list(&spec->caller, error) : NULL;
+        bool json = verb_args_has(args, "json"), quiet = verb_args_has(args, "quiet");
+
+        if (!boxes || !verb_args_count(args, "pod ps", 1, 1, error))
+                return -1;
+        json_t *list = json_array();
+        if (!json && !quiet)
+                printf("%-12s  %-16s  %-7s  %5s  %s\n", "ID", "NAME", "STATE", "BOXES", "NETWORK");
+        for (guint i = 0; i < pods->len; i++) {
+                const BoxInfo *pod = g_ptr_array_index(pods, i);
+                const char *network = json_string_value(json_object_get(pod->facts, "network"));
+                guint n = count_boxes(boxes, pod);
+                if (quiet)
+                        puts(pod->name ? pod->name : pod->id);
+                else if (!json)
+                        printf("%-12s  %-16s  %-7s  %5u  %s\n", pod->id, pod->name ? pod->name : "-", box_state_name(pod->state), n, network ? network : "?");
+                json_t *object = box_info_to_json(pod);
+                json_object_set_new(object, "boxes", json_integer(n));
+                json_array_append_new(list, object);
+        }
+        g_autofree char *line = jsontext_line(list);
+        if (json)
+                fputs(line, stdout);
+        return 0;
+}
+
+static int stop(const VerbArgs *args, const Spec *spec, GError **error) {
+        const char *typed = verb_args_get(args, "time");
+        guint64 grace_ms = GRACE_MS, seconds;
+
+        if (typed) {
+                if (!option_u64("--time", typed, GRACE_MAX_S, &seconds, error)) {
+                        err_step(error, "options");
+                        return -1;
+                }
+                grace_ms = seconds * 1000;
+        }
+        for (guint i = 1; i < verb_args_n_words(args); i++) {
+                g_autoptr(BoxInfo) pod = registry_find_pod(&spec->caller, verb_args_word(args, i), true, error);
+                if (!pod)
+                        return -1;
+                int fd = control_begin_wait(pod, WIRE_CTL_STOP, g_variant_new("(u)", (guint32) grace_ms));
+                (void) control_end_wait(&spec->caller, pod, fd, NULL);
+        }
+        return 0;
+}
+
+static bool rm_one(const Spec *spec, const char *name, bool force, GError **error) {
+        g_autoptr(BoxInfo) pod = registry_find_pod(&spec->caller, name, false, error);
+        g_autoptr(GPtrArray) boxes = pod ? registry_list(&spec->caller, error) : NULL;
+
+        if (!boxes)
+                return false;
+        guint n = force ? 0 : count_boxes(boxes, pod);
+        if (n == 0)
+                return box_forget_found(spec, pod, true, error);
+        err_set(error, EBUSY, "pod %s has %u box%s that run%s", name, n, n > 1 ? "es" : "", n > 1 ? "" : "s");
+        err_hint(error, "usbox pod stop %s, or usbox pod rm -f %s", name, name);
+        return err_step(error, "pod");
+}
+
+static int rm(const VerbArgs *args, const Spec *spec, GError **error) {
+        for (guint i = 1; i < verb_args_n_words(args); i++)
+                if (!rm_one(spec, verb_args_word(args, i), verb_args_has(args, "force"), error))
+                        return -1;
+        return 0;
+}
+
+static int inspect(const VerbArgs *args, const Spec *spec, GError **error) {
+        json_t *list = json_array();
+
+        for (guint i = 1; i < verb_args_n_words(args); i++) {
+                g_autoptr(BoxInfo) pod = registry_find_pod(&spec->caller, verb_args_word(args, i), false, error);
+                json_t *one = pod ? inspect_one(pod, error) : NULL;
+                if (!one) {
+                        json_decref(list);
+                        return -1;
+                }
+                json_array_append_new(list, one);
+        }
+        g_autofree char *text = jsontext_pretty(list);
+        fputs(text, stdout);
+        return 0;
+}
+
+/* Which options each takes, and what it does. */
+static const struct {
+        const char *name;
+        const char *options[3];
+        guint min; /* words, with its own */
+        int (*run)(const VerbArgs *args, const Spec *spec, GError **error);
+} subverbs[] = {
+        { "ps", { "json", "quiet" }, 1, ps },
+        { "stop", { "time" }, 2, stop },
+        { "rm", { "force" }, 2, rm },
+        { "inspect", { NULL }, 2, inspect },
+};
+
+static bool options_are_of(const VerbArgs *args, const char *word, const char *const *allowed, GError **error) {
+        for (guint i = 0; i < args->names->len; i++) {
+                const char *name = args->names->pdata[i];
+                if (allowed ? g_strv_contains(allowed, name) : is_of_create(name))
+                        continue;
+                err_usage(error, "pod %s: --%s is not for it", word, name);
+                err_hint(error, "usbox help pod");
+                return err_step(error, "options");
+        }
+        return true;
+}
+
+int cmd_pod(int argc, char **argv, GError **error) {
+        g_auto(VerbArgs) args = { 0 };
+
+        if (!verb_args_parse(&args, "pod", pod_verb_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "pod", 1, G_MAXUINT, error))
+                return -1;
+        const char *word = verb_args_word(&args, 0);
+        if (g_str_equal(word, "create"))
+                return options_are_of(&args, word, NULL, error) ? create(&args, error) : -1;
+        for (size_t i = 0; i < G_N_ELEMENTS(subverbs); i++) {
+                if (!g_str_equal(word, subverbs[i].name))
+                        continue;
+                if (!options_are_of(&args, word, subverbs[i].options, error) || !verb_args_count(&args, "pod", subverbs[i].min, G_MAXUINT, error))
+                        return -1;
+                g_autoptr(Spec) spec = spec_new(error);
+                return spec ? subverbs[i].run(&args, spec, error) : -1;
+        }
+        g_autofree char *quoted = err_quote(word);
+        err_usage(error, "pod: '%s' is neither create, ps, stop, rm nor inspect", quoted);
+        err_step(error, "options");
+        return -1;
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A box of a pod: how it is taken in, and how its init comes to stand in the pod's namespaces.
+ *
+ * Role: launcher; between the fork and the clone in pod_join_clone() the maker. Privileges: the caller's; the maker has all capabilities of the
+ * pod's user namespace. Threads: one. Order: step 3.
+ *
+ * The pod's user namespace P owns network, IPC and UTS namespace, and maps every id that the caller may use. The box's own one, B, is a child
+ * of P: so it may have any maps, and neither the box's init nor anybody in the box has a capability over what P owns. What needs those
+ * capabilities is done by the maker, which enters P and ends with the clone: it enters P's namespaces, makes the mounts that are
+ * windows on them (sysfs, mqueue), and writes B's maps, which nobody outside of P can express.
+ */
+#include <fcntl.h>
+#include <linux/nsfs.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/proc.h"
+#include "base/sys.h"
+#include "base/wire.h"
+#include "control-client.h"
+#include "pod-host.h"
+#include "pod-join.h"
+#include "registry.h"
+#include "root-build.h"
+#include "user-map.h"
+
+static bool take_facts(PodJoin *pod, WireMessage *m, GError **error) {
+        g_autoptr(GVariant) uids = g_variant_lookup_value(m->body, "uidmap", POD_MAP_TYPE), gids = g_variant_lookup_value(m->body, "gidmap", POD_MAP_TYPE);
+
+        if (!uids || !gids || !g_variant_lookup(m->body, "hostname", "s", &pod->hostname) || !g_variant_lookup(m->body, "hosts", "s", &pod->hosts))
+                return err_set(error, EPROTO, "the pod's launcher said POD_JOINED");
+        (void) g_variant_lookup(m->body, "resolv", "s", &pod->resolv);
+        pod->uidmap = pod_map_unpack(uids);
+        pod->gidmap = pod_map_unpack(gids);
+        for (unsigned i = 0; i < POD_N_NAMESPACES; i++)
+                pod->namespaces[i] = wire_message_take_fd(m, i);
+        return true;
+}
+
+bool pod_join_begin(const Spec *spec, const char *box_id, PodJoin *ret, GError **error) {
+        g_autoptr(BoxInfo) pod = registry_find_pod(&spec->caller, spec->pod.name, true, error);
+        g_auto(WireMessage) m = { 0 };
+
+        *ret = POD_JOIN_NONE;
+        if (!pod || (ret->wire = control_open(pod, error)) < 0 ||
+            !control_ask(pod, ret->wire, WIRE_CTL_POD_JOIN, g_variant_new("(s)", box_id), WIRE_POD_JOINED, &m, error))
+                return err_step(error, "pod");
+        g_strlcpy(ret->id, pod->id, sizeof ret->id);
+        return take_facts(ret, &m, error) || err_step(error, "pod");
+}
+
+/* Into the pod, and into a mount namespace of its user namespace's, without which nothing can be mounted. */
+static bool enter(const PodJoin *pod, GError **error) {
+        static const int kinds[] = { CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS };
+        _cleanup_close_ int user = ioctl(pod->namespaces[0], NS_GET_USERNS);
+
+        if (user < 0 || setns(user, CLONE_NEWUSER) < 0)
+                return err_set(error, errno, "enter the pod's user namespace");
+        for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++)
+                if (setns(pod->namespaces[i], kinds[i]) < 0)
+                        return err_set(error, errno, "enter the pod");
+        if (unshare(CLONE_NEWNS) < 0)
+                return err_set(error, errno, "make a mount namespace");
+        /* Other ids have taken that away, and with it the right to write one's children's maps. */
+        if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
+                return err_set(error, errno, "PR_SET_DUMPABLE");
+        return true;
+}
+
+/* A sysfs that cannot be had is the box's to complain about: --best-effort=sysfs goes on without. */
+static bool make_windows(PodMounts *ret, GError **error) {
+        ret->in_pod = true;
+        ret->sysfs = root_mount_new("sysfs", NULL, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, NULL);
+        ret->mqueue = root_mount_new("mqueue", NULL, KERNEL_ATTRS, error);
+        return ret->mqueue >= 0;
+}
+
+static _Noreturn void maker_main(const PodJoin *pod, guint64 flags, ChildContext *context, int wire) {
+        g_autoptr(GError) error = NULL;
+        int pidfd = -1;
+
+        if (enter(pod, &error) && make_windows(&context->pod, &error)) {
+                struct clone_args args = { .flags = flags | CLONE_PARENT | CLONE_PIDFD, .pidfd = (uintptr_t) &pidfd };
+                pid_t pid = sys_clone3(&args);
+                if (pid == 0) {
+                        close(wire);
+                        child_main(context);
+                }
+                if (pid < 0)
+                        err_set(&error, errno, "clone into new namespaces");
+                else if (wire_send(wire, WIRE_FORKED, g_variant_new("(i)", (int) pid), &pidfd, 1, &error) &&
+                         user_map_in_pod(context->spec, pid, pod->uidmap, pod->gidmap, &error) && wire_send(wire, WIRE_MAPPED, NULL, NULL, 0, &error))
+                        _exit(0);
+        }
+        err_step(&error, "pod");
+        wire_send_error(wire, error);
+        _exit(0);
+}
+
+pid_t pod_join_clone(PodJoin *pod, guint64 flags, ChildContext *context, int *ret_pidfd, GError **error) {
+        g_auto(WireMessage) forked = { 0 };
+        int ends[2], pid;
+
+        if (!wire_pair(ends, error))
+                return -1;
+        pod->maker_pid = fork();
+        if (pod->maker_pid == 0) {
+                close(ends[0]);
+                maker_main(pod, flags, context, ends[1]);
+        }
+        int saved = errno;
+        close(ends[1]);
+        pod->maker = ends[0];
+        if (pod->maker_pid < 0) {
+                err_set(error, saved, "fork");
+                return -1;
+        }
+        if (!wire_expect(pod->maker, "the maker of the box's namespaces", WIRE_FORKED, &forked, error))
+                return -1;
+        g_variant_get(forked.body, "(i)", &pid);
+        *ret_pidfd = wire_message_take_fd(&forked, 0);
+        return pid;
+}
+
+static void reap_maker(PodJoin *pod) {
+        fd_closep(&pod->maker);
+        if (pod->maker_pid > 0)
+                (void) proc_wait(pod->maker_pid, NULL);
+        pod->maker_pid = 0;
+}
+
+bool pod_join_mapped(PodJoin *pod, GError **error) {
+        g_auto(WireMessage) mapped = { 0 };
+
+        bool ok = wire_expect(pod->maker, "the maker of the box's namespaces", WIRE_MAPPED, &mapped, error);
+        reap_maker(pod);
+        return ok;
+}
+
+bool pod_join_dispatch(PodJoin *pod, gint64 *ret_grace, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+        guint32 grace_ms;
+
+        int r = wire_receive(pod->wire, &m, error);
+        if (r > 0 && m.type == WIRE_POD_END) {
+                g_variant_get(m.body, "(u)", &grace_ms);
+                *ret_grace = grace_ms * G_GINT64_CONSTANT(1000);
+                return true;
+        }
+        if (r == 0)
+                err_set(error, 0, "the pod has ended");
+        else if (r > 0)
+                err_set(error, EPROTO, "the pod's launcher said %s", wire_type_name(m.type));
+        return err_step(error, "pod");
+}
+
+void pod_join_clear(PodJoin *pod) {
+        reap_maker(pod);
+        fd_closep(&pod->wire);
+        for (size_t i = 0; i < POD_N_NAMESPACES; i++)
+                fd_closep(&pod->namespaces[i]);
+        g_free(pod->hostname);
+        g_free(pod->hosts);
+        g_free(pod->resolv);
+        g_clear_pointer(&pod->uidmap, g_array_unref);
+        g_clear_pointer(&pod->gidmap, g_array_unref);
+        *pod = POD_JOIN_NONE;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+
+#include "option.h"
+
+/*
+ * Pods: boxes that share a network, System V IPC and POSIX message queues, and a host name. A pod is itself a box, one without a root
+ * and without a command: its init reaps, and what takes the command's place only waits. So its launcher, its network, its directory, its lock
+ * and its end are a box's.
+ */
+#define POD_N_NAMESPACES 4 /* as POD_FDS has them (base/wire.h) */
+
+typedef struct {
+        char *name; /* --pod: the pod that this box is in; NULL: none */
+        bool make;  /* this is a pod (usbox pod create) */
+        bool rm;    /* and it ends with its last box */
+} PodSpec;
+
+extern const Option pod_options[];
+
+/* Free what it owns. */
+void pod_clear(PodSpec *s);
+
+/* What a box of a pod cannot have for itself is the pod's. Sets the network's mode. */
+bool pod_check(Spec *draft, GError **error);
+
+/* The draft of a pod of that name; what its options say is applied before. */
+void pod_fill(Spec *draft, const char *name);

@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Pods: what their boxes share, what not, how pods end, what a box of a pod may not do to another one or to the pod."""
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import urllib.request
+
+import pytest
+
+from conftest import assert_refused, has_subids, wait_until
+
+SERVER = r"""
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"hello from the server\n")
+server = http.server.ThreadingHTTPServer(("0.0.0.0", 8000), Handler)
+open("up", "w").close()
+server.serve_forever()
+"""
+
+# SysV shared memory and a POSIX message queue, by the C library itself: argv is put or get.
+IPC = r"""
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.shmat.restype = ctypes.c_void_p
+put = sys.argv[1] == "put"
+shm = libc.shmget(4711, 4096, 0o1600 if put else 0)
+mq = libc.mq_open(b"/usbox-test", (os.O_RDWR | os.O_CREAT) if put else os.O_RDONLY | os.O_NONBLOCK, 0o600, None)
+if shm < 0 or mq < 0:
+    print("none", shm, mq)
+    sys.exit(0)
+at = libc.shmat(shm, None, 0)
+if put:
+    ctypes.memmove(at, b"by shm\0", 7)
+    assert libc.mq_send(mq, b"by mq", 5, 0) == 0
+else:
+    buffer = ctypes.create_string_buffer(65536)
+    n = libc.mq_receive(mq, buffer, 65536, None)
+    print(ctypes.string_at(at).decode(), buffer.raw[:n].decode(), *os.listdir("/dev/mqueue"))
+"""
+
+
+@pytest.fixture
+def pods(box):
+    """box with pod(); pods, and boxes that are held, go at the end."""
+    def pod(name, *options):
+        return box.usbox("pod", "create", *options, name).ok().out.strip()
+
+    def server(pod_name, name):
+        box.usbox("run", "-d", "--name", name, "--pod", pod_name, "--", "/usr/bin/python3", "-c", SERVER).ok()
+        assert wait_until(lambda: box.usbox("exec", name, "--", "test", "-e", "up").rc == 0, 20)
+
+    box.pod, box.server = pod, server
+    box.pods = lambda: {p["name"]: p for p in box.usbox("pod", "ps", "--json").json()}
+    box.ps = lambda: {b["name"]: b for b in box.usbox("ps", "-a", "--json").json()}
+    yield box
+    for name in box.pods():
+        box.usbox("pod", "rm", "-f", name).ok()
+    for one in box.usbox("ps", "-a", "--json").json():
+        if one["name"] or one["detached"]:
+            box.usbox("rm", "-f", one["id"]).ok()
+
+
+def end_of(box, name):
+    """How the box ended, once it has."""
+    return wait_until(lambda: (b := box.ps().get(name)) and b["state"] == "exited" and b, 20)
+
+
+def test_boxes_of_a_pod_meet_on_localhost(pods):
+    pod_id = pods.pod("web", "-p", "127.0.0.1:0:8000")
+    pods.server("web", "srv")
+    out = pods.run("--rm", "--pod", "web", "--", "curl", "-sS", "http://localhost:8000/").ok().out
+    assert out == "hello from the server\n"
+    # A box that is not in it has a localhost of its own.
+    assert pods.run("--rm", "--", "curl", "-s", "http://localhost:8000/").rc == 7
+    # The port is the pod's, and leads to whichever box listens.
+    (port,) = pods.usbox("port", "--json", "web").json()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port['host_port']}/", timeout=20) as answer:
+        assert answer.read() == b"hello from the server\n"
+    pods.usbox("net", "web", "publish", "127.0.0.1:0:8000").ok()
+    assert len(pods.usbox("port", "web").lines()) == 2
+
+    facts = pods.ps()["srv"]
+    assert (facts["pod"], facts["pod_id"], facts["network"]) == ("web", pod_id, "pod")
+    assert set(pods.ps()) == {"srv"} | ({None} & set(pods.ps())), "a pod is not among the boxes"
+    table = pods.usbox("ps").lines()
+    assert "POD" in table[0].split() and "web" in table[1].split()
+    assert (pods.pods()["web"]["boxes"], pods.pods()["web"]["state"]) == (1, "running")
+    (inspected,) = pods.usbox("pod", "inspect", "web").json()
+    assert inspected["boxes"] == [facts["id"]] and inspected["spec"]["network"]["publish"] == ["127.0.0.1:0:8000"]
+    assert inspected == pods.usbox("inspect", "web").json()[0]
+    starts = [json.loads(line) for line in pods.usbox("events", "--past", "--json").lines()]
+    assert [e.get("kind") for e in starts if e["event"] == "start"][:2] == ["pod", None]
+
+
+def test_ipc_and_host_name_are_shared(pods):
+    pods.pod("p", "--hostname", "shared.example", "--sysctl", "kernel.shmmni=17", "--add-host", "db:127.0.0.1")
+    pods.usbox("run", "-d", "--name", "holder", "--pod", "p", "--", "sleep", "1000").ok()
+    assert pods.usbox("exec", "holder", "--", "/usr/bin/python3", "-c", IPC, "put").ok().out == ""
+    assert pods.python(IPC.replace("sys.argv[1]", "'get'"), "--pod", "p").ok().out.split() == ["by", "shm", "by", "mq", "usbox-test"]
+    assert pods.python(IPC.replace("sys.argv[1]", "'get'")).ok().out.startswith("none -1 -1")
+    out = pods.sh("hostname; cat /etc/hostname; cat /proc/sys/kernel/shmmni; getent hosts db; readlink /proc/self/ns/net /proc/self/ns/ipc /proc/self/ns/uts",
+                  "--pod", "p").lines()
+    assert out[:3] == ["shared.example", "shared.example", "17"] and out[3].split() == ["127.0.0.1", "db"]
+    assert pods.usbox("exec", "holder", "--", "readlink", *[f"/proc/self/ns/{ns}" for ns in ("net", "ipc", "uts")]).lines() == out[4:]
+
+
+def test_all_else_is_each_boxs_own(pods):
+    pods.pod("p")
+    for name in ("one", "two"):
+        pods.usbox("run", "-d", "--name", name, "--pod", "p", "--", "sh", "-c", f"echo {name} >file; echo {name} >/tmp/file; exec sleep 1000").ok()
+        assert wait_until(lambda: pods.usbox("exec", name, "--", "cat", "/tmp/file").out == f"{name}\n", 20)
+        assert pods.usbox("exec", name, "--", "cat", "file").out == f"{name}\n"
+    def links(name):
+        return pods.usbox("exec", name, "--", "readlink", *[f"/proc/self/ns/{ns}" for ns in ("user", "mnt", "pid", "time", "cgroup")]).lines()
+    assert not set(links("one")) & set(links("two"))
+    seen = pods.usbox("exec", "two", "--", "sh", "-c", "cat /proc/[0-9]*/comm").lines()
+    assert seen.count("sleep") == 1 and "usbox-pause" not in seen and seen.count("usbox-init") == 1
+
+
+def test_each_box_has_its_own_ids_and_rights(pods, subids):
+    uid, gid = os.getuid(), os.getgid()
+    first = next(int(line.split(":")[1]) for line in open("/etc/subuid", encoding="utf-8") if line.split(":")[0] in (pods.env["USER"], str(uid)))
+    pods.pod("p")
+    script = "id -u; id -g; cat /proc/self/uid_map; stat -c %u /etc/passwd; touch x && stat -c %u x; grep CapEff /proc/self/status"
+
+    def ids(*options):
+        return [line.split() for line in pods.sh(script, "--pod", "p", *options).lines()]
+    other = ["-u", "33", "-w", "/tmp"]  # to whom the working directory is closed
+    assert ids("-u", "root")[:2] == [["0"], ["0"]]
+    assert ids(*other)[:2] == [["33"], ["33"]]
+    assert ids("--userns", "self", "--overlay", "kernel")[2] == [str(uid), str(uid), "1"]
+    maps = ids("--uidmap", f"0:{first}:100", "--uidmap", f"1000:{uid}:1", "--gidmap", f"0:{first}:100", "--gidmap", f"1000:{gid}:1", "-u", "1000:1000")
+    assert maps[:2] == [["1000"], ["1000"]] and maps[2:4] == [["0", "0", "100"], ["1000", "1000", "1"]]
+    # In nobody's box is a capability, but for what root's has within its own user namespace.
+    assert ids(*other)[-1] == ["CapEff:", "0" * 16]
+
+
+ATTACKS = r"""
+ip link set lo down; ip link set tap0 down; ip addr add 1.2.3.4/32 dev lo; ip route add 5.6.7.0/24 dev lo; ip route del default
+ip link add d0 type dummy; hostname mine; echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/kernel/shmmni
+mount -t sysfs none /mnt; mount -t mqueue none /mnt; mount -o remount,rw /sys; nsenter -t 1 -n true; kill -9 -1
+"""
+
+
+@pytest.mark.slice
+@pytest.mark.parametrize("user", ["self", "root"])
+def test_a_box_does_nothing_to_the_pod_or_its_boxes(pods, user):
+    if user == "root" and not has_subids():
+        user = "self"
+    pods.pod("p", "--hostname", "whole")
+    pods.server("p", "srv")
+    look = "ip link; ip addr; ip route; hostname; cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmni"
+    before = pods.usbox("exec", "srv", "--", "sh", "-c", look).ok().out
+    caps = ["--cap-add", "ALL", "--seccomp", "off"] if user == "root" else []
+    attack = pods.run("--rm", "--pod", "p", "-u", user, *caps, "--", "sh", "-c", ATTACKS + "echo done")
+    assert attack.rc in (0, 137), attack
+    packet = "import socket\nfor args in [(socket.AF_PACKET, socket.SOCK_RAW), (socket.AF_INET, socket.SOCK_RAW, 1)]:\n" \
+             "    try:\n        socket.socket(*args)\n        print('open')\n    except OSError as e:\n        print(e.errno)"
+    assert set(pods.python(packet, "--pod", "p", "-u", user, *caps).lines()) <= {"1", "97"}  # of the kernel, and of the filter
+    assert pods.usbox("exec", "srv", "--", "sh", "-c", look).ok().out == before
+    assert pods.run("--rm", "--pod", "p", "--", "curl", "-sS", "http://localhost:8000/").ok().out == "hello from the server\n"
+
+
+def test_the_pods_processes_are_out_of_reach(pods):
+    """With the host's pids in sight: the same user's, and yet nothing of another box or of what holds the pod may be looked into or traced."""
+    pods.pod("p")
+    pods.usbox("run", "-d", "--name", "other", "--pod", "p", "--", "sleep", "1000").ok()
+    targets = [pods.pods()["p"]["pid"], pods.usbox("inspect", "p").json()[0]["init"], pods.ps()["other"]["pid"]]
+    targets = [str(pid) for pid in targets]
+    script = "import os, sys\nfor pid in sys.argv[1:]:\n    for name in ('root', 'cwd', 'exe', 'fd/0', 'mem', 'environ', 'ns/net'):\n        path = f'/proc/{pid}/{name}'\n" \
+             "        try:\n            open(path, 'rb').read(1) if name in ('mem', 'environ') else os.readlink(path)\n" \
+             "            print('reached', path)\n        except OSError as e:\n            assert e.errno in (1, 13), (path, e)\nprint('all closed')"
+    out = pods.run("--rm", "--pod", "p", "--pid", "host", "--", "/usr/bin/python3", "-c", script, *targets).lines()
+    assert out == ["all closed"]
+
+
+def test_policy_is_the_pods(pods):
+    pods.pod("closed", "--allow", "192.0.2.7:80")
+    script = "import socket\ntry:\n    socket.create_connection(('192.0.2.1', 80), 20)\nexcept OSError as e:\n    print(e.errno)"
+    assert int(pods.python(script, "--pod", "closed").lines()[0]) in (13, 101, 111, 113)
+    flows = pods.usbox("net", "closed", "--json").json()
+    assert [f for f in flows["ended"] if "192.0.2.1" in f["to"] and f["denied"] > 0], flows
+    pods.usbox("net", "closed", "deny", "a.example").ok()
+    # The host's loopback is closed as it is to a box by itself.
+    with socket.create_server(("127.0.0.1", 0)) as host:
+        knock = f"import socket\ntry:\n    socket.create_connection(('10.0.2.2', {host.getsockname()[1]}), 20)\n    print('in')\nexcept OSError:\n    print('closed')"
+        assert pods.python(knock, "--pod", "closed").lines() == ["closed"]
+
+
+def test_a_pod_without_network(pods):
+    pods.pod("quiet", "--network", "none")
+    pods.server("quiet", "srv")
+    assert pods.run("--rm", "--pod", "quiet", "--", "curl", "-sS", "http://127.0.0.1:8000/").ok().out == "hello from the server\n"
+    assert pods.sh("ls /sys/class/net", "--pod", "quiet").lines() == ["lo"]
+    assert_refused(pods.usbox("net", "quiet", "deny", "any"), "no network", hint=False)
+
+
+def test_stop_ends_the_boxes_kindly_first(pods):
+    pods.pod("p")
+    pods.usbox("run", "-d", "--name", "kind", "--pod", "p", "--", "sh", "-c", "trap 'echo bye >bye; exit 3' TERM; echo >up; while :; do sleep 0.05; done").ok()
+    assert wait_until(lambda: pods.usbox("exec", "kind", "--", "test", "-e", "up").rc == 0, 20)
+    assert_refused(pods.usbox("pod", "rm", "p"), "pod p has 1 box that runs", "usbox pod stop p")
+    pods.usbox("pod", "stop", "p").ok()
+    assert pods.pods() == {}
+    ended = end_of(pods, "kind")
+    assert ended["status"] == 3 and (pathlib.Path(ended["directory"]) / "upper").is_dir()
+    assert_refused(pods.run("--pod", "p", "--", "true"), "no pod 'p'", "usbox pod create")
+
+
+def test_stop_kills_what_does_not_end(pods):
+    pods.pod("p")
+    pods.usbox("run", "-d", "--name", "deaf", "--pod", "p", "--", "sh", "-c", "trap '' TERM; echo >up; while :; do sleep 0.05; done").ok()
+    assert wait_until(lambda: pods.usbox("exec", "deaf", "--", "test", "-e", "up").rc == 0, 20)
+    pods.usbox("pod", "stop", "-t", "0", "p").ok()
+    assert end_of(pods, "deaf")["status"] == 137
+
+
+def test_rm_by_force_and_of_an_empty_one(pods):
+    pods.pod("p")
+    pods.usbox("pod", "rm", "p").ok()
+    assert pods.pods() == {}
+    pods.pod("p")
+    foreground = pods.popen("run", "--rm", "--pod", "p", "--", "sh", "-c", "echo up; exec sleep 1000")
+    assert foreground.stdout.readline() == b"up\n"
+    pods.usbox("pod", "rm", "-f", "p").ok()
+    foreground.communicate(timeout=60)
+    assert foreground.returncode == 137 and pods.pods() == {}
+
+
+def test_a_pod_may_end_with_its_last_box(pods):
+    pods.pod("p", "--rm")
+    assert pods.pods()["p"]["boxes"] == 0
+    first = pods.popen("run", "--rm", "--pod", "p", "--", "sh", "-c", "echo up; read line", stdin=subprocess.PIPE)
+    assert first.stdout.readline() == b"up\n"
+    pods.run("--rm", "--pod", "p", "--", "true").ok()
+    assert "p" in pods.pods()
+    first.communicate(b"\n", timeout=60)
+    assert wait_until(lambda: pods.pods() == {}, 20)
+    # One whose launcher was killed has left, too.
+    pods.pod("q", "--rm")
+    second = pods.popen("run", "--rm", "--pod", "q", "--", "sh", "-c", "echo up; exec sleep 1000")
+    assert second.stdout.readline() == b"up\n"
+    assert wait_until(lambda: pods.pods()["q"]["boxes"] == 1, 20)
+    second.kill()
+    second.communicate()
+    assert wait_until(lambda: pods.pods() == {}, 20)
+
+
+def test_a_killed_pod_is_dead_and_its_boxes_end(pods):
+    pods.pod("p")
+    pods.usbox("run", "-d", "--name", "orphan", "--pod", "p", "--", "sleep", "1000").ok()
+    os.kill(pods.pods()["p"]["launcher"], signal.SIGKILL)
+    ended = end_of(pods, "orphan")
+    assert ended["status"] == 125 and "the pod has ended" in ended["error"]
+    assert wait_until(lambda: pods.pods()["p"]["state"] == "dead", 20)
+    assert_refused(pods.run("--pod", "p", "--", "true"), "pod p is dead", "usbox pod rm p")
+    assert_refused(pods.usbox("pod", "create", "p"), "which is dead", "usbox pod rm p")
+    assert_refused(pods.run("--name", "p", "--", "true"), "dead pod", "usbox pod rm")
+    pods.usbox("pod", "rm", "p").ok()
+    pods.pod("p")
+
+
+def test_a_killed_pause_process_ends_the_pod(pods):
+    pods.pod("p")
+    pods.usbox("run", "-d", "--name", "left", "--pod", "p", "--", "sleep", "1000").ok()
+    os.kill(pods.pods()["p"]["pid"], signal.SIGKILL)
+    assert end_of(pods, "left")["status"] == 125
+    assert wait_until(lambda: pods.pods() == {}, 20)
+
+
+def test_names_are_either_a_boxs_or_a_pods(pods):
+    pods.run("--name", "box", "--", "sh", "-c", "echo mine >file").ok()
+    assert_refused(pods.usbox("pod", "create", "box"), "box box", "usbox rm box")
+    assert pods.usbox("diff", "box").out, "what the box changed is still there"
+    pods.pod("p")
+    assert_refused(pods.usbox("pod", "create", "p"), "pod p", "usbox pod rm p")
+    assert_refused(pods.run("--name", "p", "--", "true"), "p")
+    for verb in (["exec", "p", "--", "true"], ["diff", "p"], ["commit", "p"], ["rm", "p"], ["kill", "p"], ["logs", "p"]):
+        assert_refused(pods.usbox(*verb), "p is a pod, not a box")
+    assert_refused(pods.run("--pod", "box", "--", "true"), "box is a box, not a pod", hint=False)
+    assert pods.usbox("pod", "ps", "-q").lines() == ["p"] and pods.usbox("ps", "-aq").lines() == ["box"]
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "last", "a b", "\x1b[31m", "0123456789ab", "x" * 65, "a\nb"])
+def test_hostile_names(no_kept, name):
+    for result in (no_kept.usbox("pod", "create", "--", name), no_kept.run("--pod", name, "--", "true"), no_kept.usbox("pod", "rm", "--", name)):
+        assert_refused(result, hint=False)
+        assert "\x1b" not in result.err
+    assert not no_kept.boxes.exists() or not os.listdir(no_kept.boxes)
+
+
+@pytest.mark.parametrize("options", [
+    ["--network", "none"], ["--network", "host"], ["-p", "1:1"], ["--allow", "any"], ["--deny", "host"], ["--dns", "1.1.1.1"], ["--add-host", "a:1.1.1.1"],
+    ["--expose-host", "1"], ["--hostname", "x"], ["--sysctl", "kernel.shmmni=1"], ["--net-rate", "1M"], ["--no-ipv6"]])
+def test_what_is_the_pods_is_not_its_boxes(box, options):
+    result = box.run("--pod", "p", *options, "--", "true")
+    assert_refused(result, " and --pod", "usbox pod create")
+
+
+def test_other_refusals(box):
+    assert_refused(box.run("--network", "pod", "--", "true"), "without a pod")
+    assert_refused(box.run("--pod", "p", "--ipc", "host", "--", "true"), "--ipc=host and --pod", hint=False)
+    assert_refused(box.run("--pod", "p", "--mount", "type=mqueue,dst=/q", "--", "true"), "message queues are the pod's")
+    assert_refused(box.usbox("pod", "create", "--network", "host", "p"), "--network=host is not for a pod")
+    assert_refused(box.usbox("pod", "create", "p", "q"), "'q' is one word too many")
+    assert_refused(box.usbox("pod", "frob"), "'frob'", hint=False)
+    assert_refused(box.usbox("pod", "rm", "--publish", "1:1", "p"), "--publish is not for it")
+    assert_refused(box.usbox("pod"), "something is missing")
+
+
+def test_a_box_in_a_pod_that_is_full(pods):
+    pods.pod("p", "--network", "none")
+    started = [pods.popen("run", "--rm", "--overlay", "none", "--pod", "p", "--", "sh", "-c", "echo up; exec sleep 1000") for _ in range(32)]
+    for one in started:
+        assert one.stdout.readline() == b"up\n"
+    assert_refused(pods.run("--pod", "p", "--", "true"), "the pod has 32 boxes", hint=False)
+    assert wait_until(lambda: pods.pods()["p"]["boxes"] == 32, 20)  # they are shown beside their commands' exec
+    pods.usbox("pod", "stop", "-t", "0", "p", timeout=120).ok()
+    for one in started:
+        one.communicate(timeout=60)
+
+
+def test_dry_run(box):
+    described = box.run("--pod", "p", "--dry-run=json", "--", "true").json()
+    assert described["box"]["pod"] == "p" and described["network"]["network"] == "pod"
+    assert (described["namespaces"]["ipc"], described["namespaces"]["uts"], described["namespaces"]["pid"]) == ("pod", "pod", "private")
+    assert "hostname" not in described["namespaces"]
+    assert "p:1" not in box.usbox("pod", "create", "--dry-run", "-p", "0:1", "p").ok().out
