@@ -4,6 +4,7 @@
  *
  * Role: verb. Privileges: the caller's. Threads: one.
  */
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <string.h>
@@ -15,9 +16,13 @@
 
 #include "account.h"
 #include "base/error.h"
+#include "base/fd.h"
 #include "base/proc.h"
 #include "doctor.h"
 #include "runtime.h"
+
+/* What is read of what a helper says. */
+#define SAID_MAX 4096
 
 /* The permitted set and the effective bit of security.capability (capabilities(7), "File capability extended attribute
  * versioning"), all little-endian. */
@@ -107,6 +112,42 @@ static void find_own_files(DoctorHost *host) {
         }
 }
 
+/* Run usbox-net --try-fast-path; NULL: it could not be run; else what it says on stderr, the caller's. */
+static char *ask_fast_path(int *ret_status) {
+        char *const argv[] = { (char *) "usbox-net", (char *) "--try-fast-path", NULL }, *const envp[] = { NULL };
+        g_autoptr(GError) error = NULL;
+        g_autofree char *path = proc_helper_path("usbox-net", &error);
+        char *said = NULL;
+        int ends[2];
+
+        if (!path || pipe2(ends, O_CLOEXEC) < 0)
+                return NULL;
+        const ProcFd map = { ends[1], STDERR_FILENO };
+        pid_t pid = proc_spawn(path, argv, envp, &map, 1, NULL, &error);
+        close(ends[1]);
+        if (pid > 0 && !fd_read_all(ends[0], SAID_MAX, &said, NULL))
+                said = NULL;
+        close(ends[0]);
+        if (pid > 0)
+                (void) proc_wait(pid, ret_status);
+        return said;
+}
+
+/* The program that makes it is the one to ask. What it says is why not. */
+static void try_fast_path(DoctorHost *host) {
+        int status = 0;
+
+        if (host->trial[TRIAL_TUN_TAP] != 0)
+                return;
+        char *said = ask_fast_path(&status);
+        host->fast_path_tried = said != NULL;
+        if (said && status != 0) {
+                said[strcspn(said, "\n")] = '\0';
+                host->fast_path_error = err_quote(g_str_has_prefix(said, "usbox-net: ") ? said + strlen("usbox-net: ") : said);
+        }
+        g_free(said);
+}
+
 DoctorHost *doctor_host_new(void) {
         DoctorHost *host = g_new0(DoctorHost, 1);
         struct utsname name;
@@ -121,6 +162,7 @@ DoctorHost *doctor_host_new(void) {
         find_directories(host);
         find_own_files(host);
         doctor_try(host);
+        try_fast_path(host);
         return host;
 }
 
@@ -141,6 +183,7 @@ void doctor_host_free(DoctorHost *host) {
         g_free(host->boxes_runtime);
         g_free(host->boxes_runtime_error);
         g_free(host->missing_helper);
+        g_free(host->fast_path_error);
         g_free(host->apparmor_profile);
         g_free(host);
 }

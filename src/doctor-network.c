@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * usbox doctor: the TAP, ping, and usbox's own helper programs.
+ * usbox doctor: the TAP, the TCP fast path, ping, and usbox's own helper programs.
  *
  * Role: verb. Privileges: none needed. Threads: one. Pure functions over DoctorHost and files below its root.
  */
@@ -34,6 +34,20 @@ static void check_tun(const DoctorHost *host, GPtrArray *checks) {
                 doctor_mend(check, "echo tun | sudo tee /etc/modules-load.d/usbox-tun.conf && sudo modprobe tun; or %s", without);
 }
 
+static void check_fast_path(const DoctorHost *host, GPtrArray *checks) {
+        if (!host->fast_path_tried) {
+                doctor_add(checks, "fast-path", "TCP fast path", DOCTOR_INFO, NOT_TRIED);
+                return;
+        }
+        if (!host->fast_path_error) {
+                doctor_add(checks, "fast-path", "TCP fast path", DOCTOR_OK, "nf_tables, TPROXY and policy routing work");
+                return;
+        }
+        DoctorCheck *check = doctor_add(checks, "fast-path", "TCP fast path", DOCTOR_DEGRADED, "%s", host->fast_path_error);
+        doctor_means(check, "TCP of boxes goes by frames, which is slower, and --tls-names is refused");
+        doctor_mend(check, "printf 'nf_tables\\nnft_tproxy\\n' | sudo tee /etc/modules-load.d/usbox-tcp.conf && sudo modprobe -a nf_tables nft_tproxy");
+}
+
 static void check_ping(const DoctorHost *host, GPtrArray *checks) {
         g_autofree char *text = doctor_read(host, "/proc/sys/net/ipv4/ping_group_range");
         unsigned first, last;
@@ -64,6 +78,7 @@ static void check_helpers(const DoctorHost *host, GPtrArray *checks) {
 
 void doctor_check_network(const DoctorHost *host, GPtrArray *checks) {
         check_tun(host, checks);
+        check_fast_path(host, checks);
         check_ping(host, checks);
         check_helpers(host, checks);
 }

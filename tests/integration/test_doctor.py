@@ -36,6 +36,16 @@ def test_usage(box):
     assert result.rc == 125 and "--jsno" in result.err
 
 
+def test_fast_path(box):
+    """What usbox-net says of it: here, and where it says no."""
+    works = subprocess.run([box.libexec / "usbox-net", "--try-fast-path"], capture_output=True, check=False).returncode == 0
+    assert states(box.usbox("doctor", "--json").out)["fast-path"] == ("ok" if works else "degraded")
+    (box.libexec / "usbox-net").unlink()
+    box.write("usbox-net", "#!/bin/sh\necho 'usbox-net: make the rules: no' >&2\nexit 1\n", 0o755, box.libexec)
+    row = next(check for check in json.loads(box.usbox("doctor", "--json").out) if check["id"] == "fast-path")
+    assert row["state"] == "degraded" and row["found"] == "make the rules: no" and "nft_tproxy" in row["mend"], row
+
+
 # What is done, as the root of a user namespace, to the machine that usbox then sees; the check that must tell.
 TAKEN_AWAY = {
     "userns": "echo 0 >/proc/sys/user/max_user_namespaces",

@@ -39,6 +39,7 @@ static void set_up(Fixture *f, gconstpointer unused) {
         host->kernel = g_strdup("6.1.0-18-amd64");
         host->exe = g_strdup("/usr/bin/usbox");
         host->landlock_abi = 2;
+        host->fast_path_tried = true;
         host->newuidmap = (DoctorProgram){ .path = g_strdup("/usr/bin/newuidmap"), .privileged = true };
         host->newgidmap = (DoctorProgram){ .path = g_strdup("/usr/bin/newgidmap"), .privileged = true };
         host->data_dir = g_strdup("/home/anna/.local/share/usbox/boxes");
@@ -372,6 +373,18 @@ static void test_network(Fixture *f, gconstpointer unused) {
         assert_mend(f, "tun", "chmod 0666 /dev/net/tun");
 }
 
+static void test_fast_path(Fixture *f, gconstpointer unused) {
+        f->host->fast_path_tried = false;
+        assert_missing(f, "");
+        assert_state(f, "fast-path", DOCTOR_INFO);
+        g_clear_pointer(&f->checks, g_ptr_array_unref);
+        f->host->fast_path_tried = true;
+        f->host->fast_path_error = g_strdup("make the rules: Operation not supported");
+        assert_missing(f, "");
+        assert_state(f, "fast-path", DOCTOR_DEGRADED);
+        assert_mend(f, "fast-path", "modprobe -a nf_tables nft_tproxy");
+}
+
 static void test_soft_losses(Fixture *f, gconstpointer unused) {
         f->host->landlock_abi = 0;
         f->host->runtime_dir_ok = false;
@@ -488,6 +501,7 @@ int main(int argc, char **argv) {
         ADD("overlay", test_overlay);
         ADD("fuse", test_fuse);
         ADD("network", test_network);
+        ADD("fast-path", test_fast_path);
         ADD("soft-losses", test_soft_losses);
         ADD("hostile-names", test_hostile_names);
         ADD("reports", test_reports);
