@@ -101,6 +101,10 @@ static void take_frame(Net *net, uint8_t *frame, size_t len) {
                         udp_input(net->udp, &packet, &decision);
                         break;
                 }
+                if (judged && (packet.protocol == IPPROTO_ICMP || packet.protocol == IPPROTO_ICMPV6)) {
+                        ping_input(net->ping, &packet, &decision);
+                        break;
+                }
                 flows_out(net->flows, &packet, judged ? &decision : NULL);
                 stack_input(net->stack, frame, packet.len);
                 break;

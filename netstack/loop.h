@@ -14,6 +14,7 @@
 #include "netstack/forward.h"
 #include "netstack/hostaddr.h"
 #include "netstack/pcap.h"
+#include "netstack/ping.h"
 #include "netstack/policy.h"
 #include "netstack/reassembly.h"
 #include "netstack/publish.h"
@@ -33,6 +34,7 @@ typedef struct {
         Account *account;
         Flows *flows;    /* libslirp's */
         Udp *udp;
+        Ping *ping;
         Reassembly *reassembly;
         Shape *shape;    /* NULL: frames go at once */
         Pcap pcap;

@@ -5,7 +5,7 @@
  * Role: helper of the launcher. Privileges: the caller's at first, none from confinement_apply() on. Threads: one.
  *
  * Theory of operation. The box's network namespace holds one TAP interface; what the box sends appears on its descriptor as
- * Ethernet frames. libslirp speaks ARP, neighbour discovery, DHCP, ICMP, TCP and UDP to the box, and has an ordinary
+ * Ethernet frames. libslirp speaks ARP, neighbour discovery, DHCP and TCP to the box, and has, as UDP and pings have here, an ordinary
  * socket of ours in the host's network namespace for each flow: to the rest of the world the box's connections are
  * ours. Nothing on the host has to be configured, and no right is needed for any of it.
  *
@@ -100,6 +100,7 @@ static void prepare_policy(Net *net) {
         if (config->shape.up_bps > 0 || config->shape.down_bps > 0 || config->shape.delay_us > 0 || config->shape.loss_ppm > 0)
                 net->shape = shape_new(net->events, &config->shape, sinks, net);
         net->udp = udp_new(net->events, net->account, loop_send, net);
+        net->ping = ping_new(net->events, net->account, loop_send, net);
         net->flows = flows_new(net->events, net->account, &(FlowsEnds){ .send = loop_send, .input = input, .data = net });
 }
 
@@ -184,6 +185,7 @@ static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
         g_clear_pointer(&net->fast_path, fastpath_free);
         g_clear_pointer(&net->flows, flows_free);
         g_clear_pointer(&net->udp, udp_free);
+        g_clear_pointer(&net->ping, ping_free);
         g_clear_pointer(&net->account, account_free);
         return done;
 }

@@ -223,7 +223,7 @@ static bool is_box_source(const Packet *p) {
         return !address_same(&p->src, &subnet_ipv6.addr) && !address_same(&p->src, &gateway_ipv6) && !address_same(&p->src, &dns_ipv6);
 }
 
-/* Neighbour discovery (RFC 4861), the only ICMPv6 besides echo that libslirp needs. Hop limit 255: of this link. */
+/* Neighbour discovery (RFC 4861), the only ICMPv6 besides echo that may pass. Hop limit 255: of this link. */
 static bool is_neighbour_discovery(const Packet *p) {
         if (p->protocol != IPPROTO_ICMPV6 || p->hops != 255 || p->icmp_code != 0)
                 return false;
@@ -246,8 +246,7 @@ static PolicyVerdict judge_icmp(const Policy *policy, const Packet *p, PolicyDec
                 return POLICY_DROP;
         if (is_gateway(p) || policy_is_resolver(p->family, &p->dst))
                 return POLICY_PASS; /* libslirp answers itself */
-        /* libslirp has no echo to the outside in IPv6; where ping sockets are forbidden it would send UDP to port 7 instead. */
-        if (p->family == AF_INET6 || !policy->ping)
+        if (!policy->ping)
                 return POLICY_REFUSE;
         *ret_judged = true;
         *ret_decision = policy_decide(policy, p->protocol, p->family, &p->dst, 0);

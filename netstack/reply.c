@@ -7,6 +7,7 @@
  * No answer is longer than the frame that it answers by more than a header, and each goes to the box alone: there is
  * nothing here to amplify, so there is no limit of rate.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "netstack/reply.h"
@@ -76,6 +77,10 @@ static size_t reply_unreachable(ReplyKind kind, const Packet *p, uint8_t *out) {
         const ReplyIcmp error = { .type = v4 ? 3 : 1, .code = v4 ? codes[kind].v4 : codes[kind].v6 };
 
         return reply_icmp(&error, p, out);
+}
+
+ReplyKind reply_kind_of(int errnum) {
+        return errnum == EACCES || errnum == EPERM ? REPLY_PROHIBITED : errnum == EHOSTUNREACH ? REPLY_NO_HOST : REPLY_NO_NETWORK;
 }
 
 size_t reply_with(ReplyKind kind, const Packet *packet, uint8_t *out) {

@@ -13,6 +13,9 @@ typedef enum {
         REPLY_NO_HOST,    /* EHOSTUNREACH */
 } ReplyKind;
 
+/* What an errno of connect(2) or send(2) is to the box: one of the ICMP errors. */
+ReplyKind reply_kind_of(int errnum);
+
 /* The frame that answers packet so. Writes to out (REPLY_MAX bytes) and returns the length, 0 where nothing may be answered. */
 size_t reply_with(ReplyKind kind, const Packet *packet, uint8_t *out);
 

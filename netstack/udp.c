@@ -5,7 +5,7 @@
  * Role: usbox-net. Privileges: none. Threads: one. Order: behind the policy, beside libslirp, which sees no UDP but DHCP.
  *
  * A connected socket takes datagrams from its peer alone, and the kernel tells it of ICMP errors; those come with the router's address, type and
- * code (IP_RECVERR), and so the box gets them as they were: a closed port, an unreachable net, a hop of traceroute.
+ * code (errqueue.c), and so the box gets them as they were: a closed port, an unreachable net, a hop of traceroute.
  *
  * Out: datagrams of one flow and one length that come one after the other are one sendmsg(2), which the kernel cuts again (UDP_SEGMENT). In: the
  * kernel gives what arrived together as one piece (UDP_GRO), which is cut here. Each is a frame on the TAP again, of whatever length: the MTU
@@ -16,15 +16,13 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <linux/errqueue.h>
-#include <netinet/icmp6.h>
-#include <netinet/ip_icmp.h>
 #include <netinet/udp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "netstack/errqueue.h"
 #include "netstack/reply.h"
 #include "netstack/udp.h"
 
@@ -162,7 +160,7 @@ static void send_to_box(Flow *flow, size_t len, size_t segment) {
 }
 
 /* The error as the box would have got it on a path of its own. The packet that it is about is made anew: the box's kernel finds its socket by that. */
-static void send_error(Flow *flow, const struct sock_extended_err *e, const struct in6_addr *from) {
+static void send_error(Flow *flow, const ReplyIcmp *error) {
         uint8_t frame[PACKET_ETH_LEN + 40 + UDP_LEN], reply[REPLY_MAX];
         const AccountKey *k = &flow->key;
         Packet packet;
@@ -171,48 +169,18 @@ static void send_error(Flow *flow, const struct sock_extended_err *e, const stru
         memcpy(frame + 6, flow->mac, sizeof flow->mac); /* who is answered */
         if (!packet_parse(frame, len, &packet))
                 return;
-        const ReplyIcmp error = { .type = e->ee_type, .code = e->ee_code, .info = e->ee_info, .from = from };
-        size_t n = reply_icmp(&error, &packet, reply);
+        size_t n = reply_icmp(error, &packet, reply);
         if (n > 0)
                 flow->owner->send(reply, n, flow->owner->send_data);
 }
 
-static bool is_told(const struct sock_extended_err *e) {
-        if (e->ee_origin == SO_EE_ORIGIN_ICMP)
-                return e->ee_type == ICMP_DEST_UNREACH || e->ee_type == ICMP_TIME_EXCEEDED;
-        return e->ee_origin == SO_EE_ORIGIN_ICMP6 && (e->ee_type == ICMP6_DST_UNREACH || e->ee_type == ICMP6_TIME_EXCEEDED);
-}
-
-static void take_error(Flow *flow, struct msghdr *msg) {
-        for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-                bool v4 = c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR;
-                if (!v4 && !(c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR))
-                        continue;
-                struct sock_extended_err e;
-                struct in6_addr from, *known = NULL;
-                memcpy(&e, CMSG_DATA(c), sizeof e);
-                const struct sockaddr *offender = SO_EE_OFFENDER((struct sock_extended_err *) (void *) CMSG_DATA(c));
-                if (address_of_socket(offender, &from, NULL))
-                        known = &from;
-                if (is_told(&e))
-                        send_error(flow, &e, known);
-        }
-}
-
 static void take_errors(Flow *flow) {
-        union {
-                struct cmsghdr align;
-                char space[512];
-        } control;
-        char payload[64];
+        ErrqueueError e;
+        bool told;
 
-        for (int i = 0; i < RECEIVES_PER_TURN; i++) {
-                struct iovec iov = { .iov_base = payload, .iov_len = sizeof payload };
-                struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
-                if (recvmsg(flow->source.fd, &msg, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
-                        return;
-                take_error(flow, &msg);
-        }
+        for (int i = 0; i < RECEIVES_PER_TURN && errqueue_take(flow->source.fd, &e, &told); i++)
+                if (told)
+                        send_error(flow, &e.icmp);
 }
 
 /* One piece from the host. False: there is none. */
@@ -267,8 +235,7 @@ static int open_socket(Udp *udp, const AccountKey *key, const struct in6_addr *t
                 if ((errno != EMFILE && errno != ENFILE) || !evict(udp))
                         return -1;
         (void) setsockopt(fd, SOL_UDP, UDP_GRO, &on, sizeof on); /* Linux 5.0 */
-        if (setsockopt(fd, key->family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6, key->family == AF_INET ? IP_RECVERR : IPV6_RECVERR, &on, sizeof on) == 0 &&
-            connect(fd, (struct sockaddr *) &addr, len) == 0)
+        if (errqueue_want(fd, key->family) && connect(fd, (struct sockaddr *) &addr, len) == 0)
                 return fd;
         int saved = errno;
         close(fd);
@@ -279,9 +246,8 @@ static int open_socket(Udp *udp, const AccountKey *key, const struct in6_addr *t
 /* Where the host has no route, so has the box. */
 static void tell_failure(Udp *udp, const Packet *packet, int errnum) {
         uint8_t reply[REPLY_MAX];
-        ReplyKind kind = errnum == EACCES || errnum == EPERM ? REPLY_PROHIBITED : errnum == EHOSTUNREACH ? REPLY_NO_HOST : REPLY_NO_NETWORK;
 
-        size_t n = reply_with(kind, packet, reply);
+        size_t n = reply_with(reply_kind_of(errnum), packet, reply);
         if (n > 0)
                 udp->send(reply, n, udp->send_data);
 }

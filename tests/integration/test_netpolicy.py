@@ -164,8 +164,8 @@ for target in sys.argv[1:]:
 """
     out = box.usbox("run", "--rm", f"--deny={peer}/udp", f"--deny=[{peer6}]:7", "--", "/usr/bin/python3", "-c", script, peer, peer6).lines()
     assert len(out) == 2 and not [x for x in out if "Timeout" in x or "b'" in x], out
-    result = box.sh(f"ping -c 1 -W 10 {peer}", f"--deny={peer}")
-    assert result.rc != 0 and "filtered" in result.out.lower(), result
+    result = box.sh(f"ping -c 1 -W 10 {peer}; ping -c 1 -W 10 {peer6}", f"--deny={peer}", f"--deny={peer6}")
+    assert result.rc != 0 and "filtered" in result.out.lower() and "prohibited" in result.out.lower(), result
     # A rule with a port or a protocol is not of ICMP.
     low, high = map(int, open("/proc/sys/net/ipv4/ping_group_range", encoding="ascii").read().split())
     if low <= os.getgid() <= high:

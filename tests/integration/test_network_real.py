@@ -273,16 +273,18 @@ def test_nothing_to_do_costs_nothing(box, peer):
     assert max(silent, slow, stalled) <= 0.1, (silent, slow, stalled)
 
 
-def test_ping(box, peer):
+def test_ping(box, peer, peer6):
     """In frames larger than the way to the other machine takes."""
     low, high = map(int, open("/proc/sys/net/ipv4/ping_group_range", encoding="ascii").read().split())
     assert low <= os.getgid() <= high, "peer.sh allows it"
-    out = box.sh(f"ping -n -c 5 -i 0.2 -s 8000 -W 20 {peer}", timeout=TIMEOUT).ok().out
-    assert "5 received" in out and out.count("8008 bytes from") == 5, out
+    for address in (peer, peer6):
+        out = box.sh(f"ping -n -c 5 -i 0.2 -s 8000 -W 20 {address}", timeout=TIMEOUT).ok().out
+        assert "5 received" in out and out.count("8008 bytes from") == 5, out
 
 
 def test_traceroute(box, peer, peer6):
-    """By UDP, whose ICMP errors come back: it ends with the machine that it was to find."""
+    """By UDP, whose ICMP errors come back, and by echo: it ends with the machine that it was to find."""
     for address in (peer, peer6):
-        out = box.sh(f"traceroute -n -q 1 -N 1 -m 5 -w 10 {address}", timeout=TIMEOUT).lines()
-        assert out[-1].split()[1] == address, out
+        for how in ("", "-I"):
+            out = box.sh(f"traceroute {how} -n -q 1 -N 1 -m 5 -w 10 {address}", timeout=TIMEOUT).lines()
+            assert out[-1].split()[1] == address, out

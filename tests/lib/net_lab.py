@@ -266,6 +266,26 @@ def ping(address):
     return subprocess.run(["ping", "-c", "1", "-W", "3", address], stdout=subprocess.DEVNULL, check=False).returncode
 
 
+def ping_says(address, *options):
+    return subprocess.run(["ping", "-n", "-c", "1", "-W", "5", *options, address], capture_output=True, text=True, check=False).stdout
+
+
+def many_pings(address, count):
+    """Echo requests with that many identifiers; how many were answered, each with its own, payload and all."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        s.settimeout(10)
+        answered = set()
+        for ident in range(count):
+            s.sendto(struct.pack(">BBHHH", 128, 0, 0, ident, 7) + b"p%d" % ident, (address, 0))
+            while True:
+                data = s.recv(1000)
+                if data[0] == 129 and struct.unpack(">HH", data[4:8]) == (ident, 7) and data[8:] == b"p%d" % ident:
+                    answered.add(ident)
+                    break
+    return len(answered)
+
+
 def serve(address, port):
     serve_tcp(address, port, echo)
     seen = []

@@ -129,16 +129,31 @@ def hostile_frames():
 
 
 def ping():
-    Lab()
+    lab = Lab()
     with Box() as box:  # the group range of a new network namespace is empty
         assert box.call("ping", "10.0.2.2") == 0
         assert box.call("ping", "fd00::2") == 0
         assert box.call("ping", PEER4) == 1
     with open("/proc/sys/net/ipv4/ping_group_range", "w", encoding="ascii") as f:
         f.write("0 0")
+    # Behind the other machine there is nothing: it says so, or that a packet came too far.
+    subprocess.run(["nsenter", "-t", str(lab.peer.pid), "-n", "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding"],
+                   check=True)
+    ip("route", "add", "192.0.2.0/24", "via", HOST4, netns=lab.peer.pid)
+    ip("-6", "route", "add", "2001:db8:2::/64", "via", HOST6, netns=lab.peer.pid)
     with Box() as box:
+        for peer, host, far, nowhere in (PEER4, HOST4, "192.0.2.55", "192.0.3.55"), (PEER6, HOST6, "2001:db8:2::55", "2001:db8:3::55"):
+            assert box.call("ping", peer) == 0
+            assert box.call("ping", host) == 1
+            out = box.call("ping_says", peer, "-c", "3", "-i", "0.2", "-s", "20000")
+            assert "3 received" in out and f"20008 bytes from {peer}: icmp_seq=3" in out, out
+            out = box.call("ping_says", far, "-t", "1")
+            assert f"From {peer}" in out and ("Time to live exceeded" in out or "Hop limit" in out), out
+            out = box.call("ping_says", nowhere)
+            assert f"From {peer}" in out and "nreachable" in out, out
+        # As many as a program likes: each with an identifier of its own, and the table of them has an end.
+        assert box.call("many_pings", PEER6, 1500) == 1500
         assert box.call("ping", PEER4) == 0
-        assert box.call("ping", HOST4) == 1
 
 
 def ask(address, port, data=b"hello", source=None):

@@ -213,7 +213,8 @@ static void test_icmp(void) {
         assert_frame(make_icmp(NET_BOX_IPV4, "1.1.1.1", IPPROTO_ICMP, 8, 7), DROP);
         assert_frame(make_icmp(NET_BOX_IPV4, "1.1.1.1", IPPROTO_ICMPV6, 128, 64), DROP);
         assert_frame(make_icmp(NET_BOX_IPV6, NET_GATEWAY_IPV6, IPPROTO_ICMPV6, 128, 64), PASS);
-        assert_frame(make_icmp(NET_BOX_IPV6, "2606:4700::1111", IPPROTO_ICMPV6, 128, 64), REFUSE);
+        assert_frame(make_icmp(NET_BOX_IPV6, "2606:4700::1111", IPPROTO_ICMPV6, 128, 64), PASS);
+        assert_frame(make_icmp(NET_BOX_IPV6, "::1", IPPROTO_ICMPV6, 128, 64), REFUSE);
         assert_frame(make_icmp(NET_BOX_IPV6, NET_GATEWAY_IPV6, IPPROTO_ICMP, 8, 64), DROP);
 
         /* Neighbour discovery, which needs hop limit 255. */
