@@ -235,8 +235,8 @@ class Env:
     def probe(self, *names, options=(), **kw):
         """Results of the hostile probes: name → "ok" or the errno's name."""
         if not self.probe_path.exists():
-            shutil.copy(BUILD / "tests" / "lib" / "probe", self.probe_path)
-        result = self.usbox("run", "--rm", *options, "--", self.probe_path, *(names or ["--all"]), **kw)
+            shutil.copy(BUILD / "tests" / "attack" / "probe", self.probe_path)
+        result = self.usbox("run", "--rm", *options, "--", self.probe_path, *(names or ["--calls"]), **kw)
         return dict(line.split(" ", 1) for line in result.lines())
 
     def pty(self, *argv, **kw):

@@ -299,7 +299,7 @@ def test_probes_fail_as_in_the_command(web):
     """What a hostile program would try gives the same results by exec as by run."""
     expected = web.probe()
     web.start()
-    result = dict(line.split(" ", 1) for line in web.exec("web", web.probe_path, "--all").lines())
+    result = dict(line.split(" ", 1) for line in web.exec("web", web.probe_path, "--calls").lines())
     assert result == expected
 
 

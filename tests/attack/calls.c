@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a hostile program in a box would try, one raw system call per probe: `probe NAME...` prints "NAME ok" or
- * "NAME ERRNO" per line, `probe --list` all names.
+ * Probes that are one system call, or little more: what the filter and the second user namespace refuse.
  *
  * Role: tests only, runs as the payload. Privileges: what the box gives. Threads: one. Raw calls, since libc emulates,
- * retries and hides some of them. Each probe is harmless where it succeeds: the box is thrown away.
+ * retries and hides some of them. They need no targets (probe.h), and `probe --calls` runs them all.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -33,10 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
-typedef struct {
-        const char *name;
-        long (*run)(void);
-} Probe;
+#include "probe.h"
 
 /* A call of fixed arguments. */
 #define PROBE_CALL(id, ...)                        \
@@ -326,8 +322,7 @@ static long probe_int80_keyctl(void) {
 }
 #endif
 
-#define PROBE(id) { #id, probe_##id }
-static const Probe probes[] = {
+const Probe calls_probes[] = {
         PROBE(mount_tmpfs), PROBE(mount_proc), PROBE(mount_bind), PROBE(remount_root), PROBE(remount_proc_sys), PROBE(mount_shared),
         PROBE(umount_proc), PROBE(umount_root), PROBE(umount_tmp), PROBE(pivot_root), PROBE(fsopen), PROBE(fspick), PROBE(open_tree_clone),
         PROBE(move_mount), PROBE(mount_setattr), PROBE(sethostname), PROBE(setdomainname), PROBE(reboot), PROBE(swapon), PROBE(acct),
@@ -346,49 +341,5 @@ static const Probe probes[] = {
 #ifdef __x86_64__
         PROBE(x32_getpid), PROBE(int80_getpid), PROBE(int80_unshare_user), PROBE(int80_keyctl),
 #endif
+        { NULL, NULL },
 };
-
-/* In a child of its own, since a probe that succeeds changes the process (or is killed by the filter). */
-static void run(const Probe *p) {
-        fflush(stdout);
-        pid_t pid = fork();
-        if (pid == 0) {
-                errno = 0;
-                long ret = p->run();
-                const char *result = ret >= 0 ? "ok" : strerrorname_np(errno);
-                printf("%s %s\n", p->name, result ? result : "?");
-                fflush(stdout);
-                _exit(0);
-        }
-        int status = 0;
-        if (pid < 0 || waitpid(pid, &status, 0) < 0)
-                printf("%s FORK\n", p->name);
-        else if (WIFSIGNALED(status))
-                printf("%s SIG%s\n", p->name, sigabbrev_np(WTERMSIG(status)));
-}
-
-int main(int argc, char **argv) {
-        /* Some of these end the machine where they succeed. */
-        if (geteuid() == 0 && !getenv("USBOX")) {
-                fputs("probe: for boxes, not for the root of a machine\n", stderr);
-                return 2;
-        }
-        for (int i = 1; i < argc; i++) {
-                const Probe *found = NULL;
-                for (size_t k = 0; k < sizeof probes / sizeof *probes; k++) {
-                        if (strcmp(argv[i], "--all") == 0)
-                                run(&probes[k]);
-                        else if (strcmp(argv[i], "--list") == 0)
-                                puts(probes[k].name);
-                        else if (strcmp(argv[i], probes[k].name) == 0)
-                                found = &probes[k];
-                }
-                if (found)
-                        run(found);
-                else if (argv[i][0] != '-') {
-                        fprintf(stderr, "probe: no probe '%s'\n", argv[i]);
-                        return 2;
-                }
-        }
-        return 0;
-}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Probes that read what a box is not to show: files outside, and names that are hidden within the working directory, by every
+ * route; what the caller leaves by accident: environment, descriptors, stdio.
+ *
+ * Role: tests only, runs as the payload, in the working directory that the suite made. Privileges: what the box gives. Threads: one.
+ * A hidden name is project/.ssh/PROBE, one for each, since some take it away; hidden by a pattern, where there are any. Those in other
+ * directories are hidden by their paths.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "probe.h"
+
+/* files outside */
+static long probe_file_home(void) {
+        return reached_secret_file(AT_FDCWD, target_path("home", "secret"));
+}
+static long probe_file_outside(void) {
+        return reached_secret_file(AT_FDCWD, target_path("outside", "secret"));
+}
+static long probe_file_dotdot(void) {
+        return reached_secret_file(AT_FDCWD, "../outside/secret");
+}
+static long probe_file_tmp(void) {
+        return reached_secret_file(AT_FDCWD, target_path("tmp", "secret"));
+}
+static long probe_file_var_tmp(void) {
+        return reached_secret_file(AT_FDCWD, target_path("vartmp", "secret"));
+}
+static long probe_file_shm(void) {
+        return reached_secret_file(AT_FDCWD, target_path("shm", "secret"));
+}
+static long probe_file_runtime(void) {
+        return reached_secret_file(AT_FDCWD, target_path("runtime", "secret"));
+}
+/* A symlink that the project has already, to what lies outside. */
+static long probe_file_link(void) {
+        return reached_secret_file(AT_FDCWD, "link-outside");
+}
+
+/* names hidden within the working directory */
+#define HIDDEN(id) "project/.ssh/" #id
+
+static long probe_hidden_open(void) {
+        return reached_secret_file(AT_FDCWD, HIDDEN(hidden_open));
+}
+static long probe_hidden_list(void) {
+        int project = open("project", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *dir = project < 0 ? NULL : fdopendir(project);
+        if (!dir)
+                return -1;
+        errno = ENOENT;
+        for (struct dirent *entry; (entry = readdir(dir));) {
+                char path[NAME_MAX + 32];
+                snprintf(path, sizeof path, "%s/hidden_list", entry->d_name);
+                if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 && reached_secret_file(project, path) >= 0)
+                        return 0;
+        }
+        return -1;
+}
+static long probe_hidden_spelling(void) {
+        return reached_secret_file(AT_FDCWD, "project//./.ssh/../../project/./.ssh//hidden_spelling");
+}
+static long probe_hidden_opath(void) {
+        char path[64];
+        int fd = open(HIDDEN(hidden_opath), O_PATH | O_CLOEXEC);
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        return fd < 0 ? -1 : reached_secret_file(AT_FDCWD, path);
+}
+static long probe_hidden_dir_opath(void) {
+        int fd = open("project/.ssh", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        return fd < 0 ? -1 : reached_secret_file(fd, "hidden_dir_opath");
+}
+static long probe_hidden_symlink(void) {
+        return symlink(".ssh", "project/door") < 0 ? -1 : reached_secret_file(AT_FDCWD, "project/door/hidden_symlink");
+}
+static long probe_hidden_hard_link(void) {
+        return link(HIDDEN(hidden_hard_link), "project/seen-hard-link") < 0 ? -1 : reached_secret_file(AT_FDCWD, "project/seen-hard-link");
+}
+static long probe_hidden_rename(void) {
+        return rename(HIDDEN(hidden_rename), "project/seen-rename") < 0 ? -1 : reached_secret_file(AT_FDCWD, "project/seen-rename");
+}
+static long probe_hidden_exchange(void) {
+        int fd = open("project/seen-exchange", O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+        if (fd < 0)
+                return -1;
+        close(fd);
+        return renameat2(AT_FDCWD, HIDDEN(hidden_exchange), AT_FDCWD, "project/seen-exchange", RENAME_EXCHANGE) < 0
+                       ? -1
+                       : reached_secret_file(AT_FDCWD, "project/seen-exchange");
+}
+/* By a rule about a name in a directory: is it still hidden when that has another name? */
+static long probe_hidden_move_parent(void) {
+        return rename("moving", "moved") < 0 ? -1 : reached_secret_file(AT_FDCWD, "moved/keys/hidden_move_parent");
+}
+static long probe_hidden_exchange_parent(void) {
+        return renameat2(AT_FDCWD, "exchanged-a", AT_FDCWD, "exchanged-b", RENAME_EXCHANGE) < 0
+                       ? -1
+                       : reached_secret_file(AT_FDCWD, "exchanged-b/keys/hidden_exchange_parent");
+}
+/* A directory by the hidden one's name: does it merge with that? */
+static long probe_hidden_merge(void) {
+        (void) mkdir("merged/keys", 0755);
+        return reached_secret_file(AT_FDCWD, "merged/keys/hidden_merge");
+}
+static long probe_hidden_remove_merge(void) {
+        (void) mkdir("removed/keys", 0755);
+        (void) rename("removed/keys", "removed/other");
+        (void) mkdir("removed/keys", 0755);
+        return reached_secret_file(AT_FDCWD, "removed/keys/hidden_remove_merge") >= 0 ? 0 : reached_secret_file(AT_FDCWD, "removed/other/hidden_remove_merge");
+}
+static long probe_hidden_mmap(void) {
+        int fd = open(HIDDEN(hidden_mmap), O_RDONLY | O_CLOEXEC);
+        void *map = fd < 0 ? MAP_FAILED : mmap(NULL, 64, PROT_READ, MAP_PRIVATE, fd, 0);
+        return map == MAP_FAILED ? -1 : reached_secret(map, strnlen(map, 64));
+}
+static long probe_hidden_create_over(void) {
+        int fd = open(HIDDEN(hidden_create_over), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+        return fd < 0 ? -1 : reached_secret_fd(fd);
+}
+/* The marks by which overlays find their files, made by the payload itself. */
+static long probe_overlay_redirect(void) {
+        char value[512];
+        snprintf(value, sizeof value, "%s", target("outside") ? target("outside") : "/");
+        if (mkdir("redirected", 0755) < 0 && errno != EEXIST)
+                return -1;
+        if (syscall(SYS_setxattr, "redirected", "user.overlay.redirect", value, strlen(value), 0) < 0)
+                return -1;
+        return reached("user.overlay.redirect is set");
+}
+static long probe_overlay_opaque(void) {
+        /* usbox-fs marks new directories so itself, with another value. */
+        if (mkdir("opaque", 0755) < 0 && errno != EEXIST)
+                return -1;
+        return syscall(SYS_setxattr, "opaque", "user.overlay.opaque", "attack", 6, 0) < 0 ? -1 : reached("user.overlay.opaque is set");
+}
+
+/* what the caller leaves */
+static long probe_environment(void) {
+        const char *value = getenv("USBOX_ATTACK_SECRET");
+        errno = ENOENT;
+        return value ? reached_secret(value, strlen(value)) : -1;
+}
+static long probe_fd_file(void) {
+        static char data[4096];
+        long ret = -1;
+        for (int fd = 3; fd < 1024; fd++) {
+                ssize_t n = pread(fd, data, sizeof data, 0);
+                if (n > 0 && reached_secret(data, (size_t) n) >= 0)
+                        ret = 0;
+        }
+        return ret;
+}
+static long probe_fd_directory(void) {
+        for (int fd = 3; fd < 1024; fd++)
+                if (reached_secret_file(fd, "secret") >= 0)
+                        return 0;
+        return -1;
+}
+static long probe_fd_socket(void) {
+        for (int fd = 3; fd < 1024; fd++) {
+                struct stat st;
+                if (fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) && reached_secret_fd(fd) >= 0)
+                        return 0;
+        }
+        errno = EBADF;
+        return -1;
+}
+/* stdin is a file of the caller's, opened for reading. */
+static long probe_stdin_reopen_write(void) {
+        int fd = open("/proc/self/fd/0", O_WRONLY | O_CLOEXEC);
+        return fd < 0 ? -1 : write(fd, "owned", 5);
+}
+/* stderr is another, opened for appending, with a secret from before. */
+static long probe_stderr_reopen_read(void) {
+        char data[4096];
+        int fd = open("/proc/self/fd/2", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        ssize_t n = fd < 0 ? -1 : read(fd, data, sizeof data);
+        return n < 0 ? -1 : reached_secret(data, (size_t) n);
+}
+static long probe_stderr_reopen_truncate(void) {
+        int fd = open("/proc/self/fd/2", O_WRONLY | O_TRUNC | O_CLOEXEC);
+        return fd < 0 ? -1 : 0;
+}
+
+const Probe files_probes[] = {
+        PROBE(file_home),           PROBE(file_outside),       PROBE(file_dotdot),        PROBE(file_tmp),
+        PROBE(file_var_tmp),        PROBE(file_shm),           PROBE(file_runtime),       PROBE(file_link),
+        PROBE(hidden_open),         PROBE(hidden_list),        PROBE(hidden_spelling),    PROBE(hidden_opath),
+        PROBE(hidden_dir_opath),    PROBE(hidden_symlink),     PROBE(hidden_hard_link),   PROBE(hidden_rename),
+        PROBE(hidden_exchange),     PROBE(hidden_move_parent), PROBE(hidden_exchange_parent), PROBE(hidden_merge),
+        PROBE(hidden_mmap),         PROBE(hidden_create_over), PROBE(hidden_remove_merge), PROBE(overlay_redirect),
+        PROBE(overlay_opaque),      PROBE(environment),        PROBE(fd_file),            PROBE(fd_directory),
+        PROBE(fd_socket),           PROBE(stdin_reopen_write), PROBE(stderr_reopen_read), PROBE(stderr_reopen_truncate),
+        { NULL, NULL },
+};

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Every probe, first where nothing is in its way, then in a box of each kind; and what docs/security.md says of that."""
+import subprocess
+
+import pytest
+
+import probes
+import sandboxes
+import table
+from conftest import BUILD, TOP, USBOX, WORK, cannot, has_subids
+
+SANDBOXES = sandboxes.all_sandboxes(sandboxes.Tools(BUILD, USBOX))
+DOCUMENT = TOP / "docs" / "security.md"
+outcomes = {}
+
+
+def outcome(name):
+    if name not in outcomes:
+        if name.startswith("root") and not has_subids():
+            cannot("map subordinate ids: no newuidmap or no range in /etc/subuid")
+        outcomes[name] = sandboxes.attack(SANDBOXES[name], WORK)
+    return outcomes[name]
+
+
+def provable(probe):
+    return not probe.needs or probes.NEEDS[probe.needs][0]()
+
+
+def test_there_are_enough_of_them():
+    assert len(probes.PROBES) >= 200
+    names = subprocess.run([BUILD / "tests" / "attack" / "probe", "--list"], capture_output=True, text=True, check=True).stdout.split()
+    assert len(set(names)) == len(names)
+    calls = subprocess.run([BUILD / "tests" / "attack" / "probe", "--list-calls"], capture_output=True, text=True, check=True).stdout.split()
+    assert set(names) - set(calls) <= set(probes.PROBES) <= set(names)
+
+
+def test_every_probe_comes_through_where_nothing_is_in_its_way():
+    """Else it would be no wonder that it does not in a box."""
+    nothing = outcome("nothing")
+    broken = {p.name: nothing.said[p.name] for p in probes.PROBES.values() if p.name not in nothing.reached and provable(p)}
+    assert broken == {}
+
+
+@pytest.mark.parametrize("name", sandboxes.OURS)
+def test_box(name):
+    """What comes through is what the options of this box open by their meaning, and all of that."""
+    result = outcome(name)
+    meant = {p.name for p in probes.PROBES.values() if name in p.open and (provable(p) or p.name in result.reached)}
+    unmeant = {n: said for n, said in result.reached.items() if n not in meant}
+    assert unmeant == {}
+    assert meant - set(result.reached) == set(), {n: result.said[n] for n in meant - set(result.reached)}
+
+
+@pytest.mark.parametrize("name", sandboxes.OURS)
+def test_document_says_what_is(name):
+    columns, rows = table.get(DOCUMENT)
+    assert rows == list(probes.PROBES)
+    known = {p.name for p in probes.PROBES.values() if provable(p)}
+    assert columns[SANDBOXES[name].title] & known == set(outcome(name).reached) & known
+
+
+def test_document_names_what_opens():
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for name in sandboxes.OURS:
+        assert f"`{SANDBOXES[name].what}`" in text, SANDBOXES[name].what
