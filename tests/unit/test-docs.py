@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""README.md, ARCHITECTURE.md and SECURITY.md say what the code has: messages, dependencies, options, files, functions.
+"""README.md, ARCHITECTURE.md, SECURITY.md and docs/ say what the code has: messages, dependencies, options, files, functions.
 
 test-docs.py USBOX SOURCE_DIR
 """
@@ -12,7 +12,7 @@ import sys
 import unittest
 
 USBOX, TOP = sys.argv[1:3]
-DOCS = ("README.md", "ARCHITECTURE.md", "SECURITY.md")
+DOCS = ("README.md", "ARCHITECTURE.md", "SECURITY.md", "docs/security.md")
 CODE_DIRS = ("src", "src/base", "src/stub", "netstack", "seccomp", "fsoverlay", "scope")
 # Where a path of the tree may begin; a path of another form is the machine's.
 TREE = ("src/", "netstack/", "seccomp/", "fsoverlay/", "scope/", "tests/", "man/", "data/", "completions/", ".ci/")
@@ -177,6 +177,7 @@ class Docs(unittest.TestCase):
         for name, text in TEXT.items():
             for target in re.findall(r"\]\(([^)\s]+)\)", text):
                 path, _, anchor = target.partition("#")
+                path = os.path.normpath(os.path.join(os.path.dirname(name), path)) if path else ""
                 self.assertTrue(os.path.exists(os.path.join(TOP, path or name)), f"{name}: {target}")
                 if anchor:
                     heads = re.findall(r"^#+ (.*)$", read(path or name), re.M)
