@@ -62,7 +62,7 @@ def test_ps_shows_what_runs_and_what_ended(boxes):
     one = boxes.start("--name", "web")
     found = boxes.ps()
     assert [(b["name"], b["state"], b["command"]) for b in found] == [("web", "running", ["sh", "-c", READY])]
-    assert os.readlink(f"/proc/{found[0]['pid']}/exe").endswith("sleep")
+    assert wait_until(lambda: os.readlink(f"/proc/{found[0]['pid']}/exe").endswith("sleep"))  # its shell executes that a moment later
     table = boxes.usbox("ps").lines()
     assert len(table) == 2 and one.id in table[1] and "web" in table[1] and "running" in table[1]
     assert boxes.usbox("ps", "-q").lines() == ["web"]
