@@ -173,23 +173,39 @@ static bool tell_outer(const ChildState *s, GError **error) {
         return false;
 }
 
+/* A word of the payload's; where it has ended instead it has said why. */
+static bool hear_payload(const ChildState *s, WireType type, WireMessage *ret, GError **error) {
+        int r = wire_receive(s->gate, ret, error);
+        if (r == 0)
+                _exit(125);
+        return r > 0 && (ret->type == type || err_set(error, EPROTO, "the payload said %s", wire_type_name(ret->type)));
+}
+
 /* Into the network namespace that the payload has made, before anything is mounted that shows it. */
-static bool join_payload(ChildState *s, GError **error) {
-        const ChildContext *c = s->context;
+static bool join_network(const ChildState *s, GError **error) {
+        g_auto(WireMessage) netns = { 0 };
+
+        if (!net_is_own(&s->context->spec->net))
+                return true;
+        if (!hear_payload(s, WIRE_NETNS, &netns, error))
+                return false;
+        if (setns(netns.fds[0], CLONE_NEWNET) < 0)
+                return err_set(error, errno, "enter the network namespace");
+        log_step("  box: network namespace entered");
+        return true;
+}
+
+/* The payload has done all that it needs the host's tree for. */
+static bool await_payload(const ChildState *s, GError **error) {
+        const Spec *spec = s->context->spec;
         g_auto(WireMessage) unshared = { 0 };
         char pid[16];
 
-        int r = wire_receive(s->gate, &unshared, error);
-        if (r == 0) /* likewise */
-                _exit(125);
-        if (r < 0 || unshared.type != WIRE_UNSHARED)
-                return r < 0 ? false : err_set(error, EPROTO, "the payload said %s", wire_type_name(unshared.type));
-        if (net_is_own(&c->spec->net) && setns(unshared.fds[0], CLONE_NEWNET) < 0)
-                return err_set(error, errno, "enter the network namespace");
+        if (!hear_payload(s, WIRE_UNSHARED, &unshared, error))
+                return false;
         log_step("  box: network set up");
         g_snprintf(pid, sizeof pid, "%d", (int) s->payload);
-        return user_maps_itself(c->spec) ||
-               (user_map_payload(c->spec, s->proc, pid, error) && tell_payload(s->gate, 'M', error));
+        return user_maps_itself(spec) || (user_map_payload(spec, s->proc, pid, error) && tell_payload(s->gate, 'M', error));
 }
 
 /* Of a pod, for its boxes. Nobody else can open them later: neither init nor what waits in the command's place may be looked into. */
@@ -272,13 +288,17 @@ static bool child_setup(ChildState *s, GError **error) {
                 return false;
         if (!root_build_tree(s->build, c->wire, error))
                 return err_step(error, "mount");
-        if (!join_payload(s, error))
+        if (!join_network(s, error))
+                return err_step(error, "namespaces");
+        if (!root_build_finish(s->build, error))
+                return err_step(error, "mount");
+        if (!await_payload(s, error))
                 return err_step(error, "user");
         if (spec->pod.make && !tell_namespaces(c->wire, error))
                 return err_step(error, "pod");
         if (!set_sysctls(spec, s->proc_sys, error))
                 return err_step(error, "namespaces");
-        if (!root_build_finish(s->build, error))
+        if (!root_build_enter(s->build, error))
                 return err_step(error, "mount");
         log_step("  box: root built");
         if (s->pty >= 0 && !wire_send(c->wire, WIRE_PTY, NULL, &s->pty, 1, error))
@@ -314,6 +334,8 @@ _Noreturn void child_main(const ChildContext *context) {
         /* The launcher's ends: were they open here, its death would not be seen. */
         close(context->peer_wire);
         close(context->peer_payload_wire);
+        if (context->peer_net_wire >= 0)
+                close(context->peer_net_wire);
         forget_argv();
         (void) setsid();
         (void) umask(022);

@@ -34,6 +34,7 @@ typedef struct {
         int wire;                         /* the child's end of its wire */
         int payload_wire;                 /* the payload's: closed by its exec, which is how the launcher knows */
         int peer_wire, peer_payload_wire; /* the launcher's ends, to be closed in the child */
+        int peer_net_wire;                /* likewise, of usbox-net's; -1: there is none */
 } ChildContext;
 
 /* The child of the clone: becomes init of the box. Never returns. */

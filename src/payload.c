@@ -95,20 +95,34 @@ static bool set_quotas(const Spec *spec, int proc_sys, GError **error) {
         return true;
 }
 
+/* The box's network namespace. init, which shows it in the box's /sys, has it at once, with nothing in it yet; -1: error. */
+static int make_netns(int gate, GError **error) {
+        if (unshare(CLONE_NEWNET) < 0) {
+                bool limit = errno == ENOSPC;
+                err_set(error, errno, "make a network namespace");
+                if (limit)
+                        err_hint(error, "sudo sysctl user.max_net_namespaces=15000");
+                return -1;
+        }
+        _cleanup_close_ int ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+        if (ns < 0) {
+                err_set(error, errno, "/proc/self/ns/net");
+                return -1;
+        }
+        return wire_send(gate, WIRE_NETNS, NULL, &ns, 1, error) ? fd_steal(&ns) : -1;
+}
+
 /*
  * The box's network namespace, and the inner user namespace. The first belongs to the outer one, as all others of the box do, so the
- * order of the two is what keeps the payload from its routes. init follows into it (join_payload()). Name and quotas belong to the outer one, too:
+ * order of the two is what keeps the payload from its routes. init follows into it (join_network()). Name and quotas belong to the outer one, too:
  * they are set here because init is busy with the root.
  */
 static bool make_namespaces(const PayloadContext *c, GError **error) {
         const Spec *spec = c->child->spec;
         _cleanup_close_ int proc_sys = -1, tap = -1, ns = -1;
 
-        if (net_is_own(&spec->net) && unshare(CLONE_NEWNET) < 0) {
-                bool limit = errno == ENOSPC;
-                err_set(error, errno, "make a network namespace");
-                return limit ? err_hint(error, "sudo sysctl user.max_net_namespaces=15000") : false;
-        }
+        if (net_is_own(&spec->net) && (ns = make_netns(c->gate, error)) < 0)
+                return false;
         if (c->child->scoped && !spec->namespaces.cgroup_host && unshare(CLONE_NEWCGROUP) < 0)
                 return err_set(error, errno, "make a cgroup namespace");
         proc_sys = wait_for_outer(c->gate, error);
@@ -118,9 +132,6 @@ static bool make_namespaces(const PayloadContext *c, GError **error) {
                 return err_step(error, "namespaces");
         if (net_is_own(&spec->net) && !net_setup_payload(spec, proc_sys, &tap, error))
                 return false;
-        ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-        if (ns < 0)
-                return err_set(error, errno, "/proc/self/ns/net");
         if (tap >= 0 && !wire_send(c->child->payload_wire, WIRE_NET_FDS, NULL, (int[]){ tap, ns }, 2, error))
                 return false;
         if (unshare(CLONE_NEWUSER) < 0)
@@ -130,7 +141,7 @@ static bool make_namespaces(const PayloadContext *c, GError **error) {
         /* Before init is told: it makes the host's mounts read-only, which no file that is open for writing may come into. */
         if (!payload_set_oom_score(spec, error))
                 return err_step(error, "limits");
-        if (!wire_send(c->gate, WIRE_UNSHARED, NULL, &ns, 1, error))
+        if (!wire_send(c->gate, WIRE_UNSHARED, NULL, NULL, 0, error))
                 return false;
         if (!user_maps_itself(spec))
                 wait_for(c->gate, 'M');

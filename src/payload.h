@@ -6,7 +6,7 @@
 typedef struct {
         const ChildContext *child;
         int gate; /* init's bytes: 'O' and 'M' the maps of the outer and of the inner user namespace are written, 'R' the root stands;
-                   * to init: UNSHARED */
+                   * to init: NETNS, UNSHARED */
         int pty_slave; /* -1: none */
 } PayloadContext;
 

@@ -231,15 +231,17 @@ bool root_build_tree(RootBuild *b, int wire, GError **error) {
         if (!mount_root(b, error) || (b->plan->served ? !root_fuse_open_parts(b, error) : !mount_nodes(b, false, error)))
                 return false;
         log_step("  box: root mounted");
-        return true;
+        return root_mounts_attach_own(b, error);
 }
 
 bool root_build_finish(RootBuild *b, GError **error) {
-        if (!root_mounts_attach_own(b, error))
+        if (!root_mounts_attach_sys(b, error))
                 return false;
         log_step("  box: /proc, /sys, /dev mounted");
-        if (!mount_nodes(b, true, error) || !root_user_mount(b, error))
-                return false;
-        /* fds are left to close_range(2): this process goes on as init. */
+        return mount_nodes(b, true, error) && root_user_mount(b, error);
+}
+
+/* fds are left to close_range(2): this process goes on as init. */
+bool root_build_enter(RootBuild *b, GError **error) {
         return pivot(b, error);
 }

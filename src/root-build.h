@@ -76,7 +76,8 @@ int root_layer_dir(RootBuild *b, const RootNode *carrier);
 bool root_mounts_begin(RootBuild *b, int *ret_pty_master, GError **error); /* ret_pty_master: NULL, none is wanted */
 bool root_mounts_own(RootBuild *b, GError **error); /* in the stage */
 bool root_mounts_open(RootBuild *b, GError **error);
-bool root_mounts_attach_own(RootBuild *b, GError **error);
+bool root_mounts_attach_own(RootBuild *b, GError **error); /* all but /sys */
+bool root_mounts_attach_sys(RootBuild *b, GError **error); /* in the box's network namespace */
 int root_mount_bare_proc(const RootBuild *b, GError **error); /* attached nowhere; -1 with error */
 
 /* root-places.c */

@@ -3,7 +3,7 @@
  * The mounts over the box's root: its own /proc, /sys, /dev, /tmp, ...
  *
  * Role: child (init). Privileges: all capabilities of the outer user namespace. Threads: one. Order: root_mounts_own() before the root is
- * there, and before its plan is where that is possible; the rest in the middle of root_build_finish(), before pivot_root.
+ * there, and before its plan is where that is possible; the rest in root_build_tree() and, as for /sys, root_build_finish().
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -335,11 +335,14 @@ bool root_mounts_own(RootBuild *b, GError **error) {
 }
 
 bool root_mounts_attach_own(RootBuild *b, GError **error) {
-        if (!root_attach_at(b, b->proc, "proc", error) || !mount_sys(b, error) || !cover_sys(b, error) ||
-            !root_attach_at(b, b->dev, "dev", error))
+        if (!root_attach_at(b, b->proc, "proc", error) || !root_attach_at(b, b->dev, "dev", error))
                 return false;
         if (b->spec->caps.nested && !b->proc_of_host && !mount_hidden_proc(b, error))
                 return false;
         return add_own_dir(b, "tmp", "tmp", 01777, error) && add_own_dir(b, "run", "run", 0755, error) &&
                mount_var_tmp(b, error);
+}
+
+bool root_mounts_attach_sys(RootBuild *b, GError **error) {
+        return mount_sys(b, error) && cover_sys(b, error);
 }

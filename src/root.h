@@ -106,7 +106,7 @@ void root_plan_trim_dirs(const RootPlan *plan, int box_fd, FdLater *later);
  * NULL, the box's pty; root_build_own(), where that can be before the plan, what is the same in every box; root_build_layers(), with the plan
  * (borrowed to the end), opens all that comes from the host and makes the box's own layers;
  * root_build_tree() mounts that, once the box's directory is filled; root_build_finish(), in the box's network namespace, whose
- * devices /sys shows, the rest.
+ * devices /sys shows, the rest; root_build_enter() leaves the host's tree.
  */
 typedef struct RootBuild RootBuild;
 RootBuild *root_build_begin(const Spec *spec, int *ret_proc, int *ret_pty_master, GError **error);
@@ -116,6 +116,7 @@ bool root_build_own(RootBuild *build, GError **error);
 bool root_build_layers(RootBuild *build, const RootPlan *plan, GError **error);
 bool root_build_tree(RootBuild *build, int wire, GError **error); /* wire: where FS_FDS goes; borrowed */
 bool root_build_finish(RootBuild *build, GError **error);
+bool root_build_enter(RootBuild *build, GError **error);
 
 /* The node that is responsible for a path of the box (longest prefix); never NULL: the root is a node. */
 const RootNode *root_plan_node_for(const RootPlan *plan, const char *path);

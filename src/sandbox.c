@@ -242,7 +242,8 @@ static bool clone_child(Sandbox *s, GError **error) {
                                  .wire = wire[1],
                                  .payload_wire = payload_wire[1],
                                  .peer_wire = wire[0],
-                                 .peer_payload_wire = payload_wire[0] };
+                                 .peer_payload_wire = payload_wire[0],
+                                 .peer_net_wire = s->net.helper.wire };
         pid_t pid = s->pod.wire >= 0 ? pod_join_clone(&s->pod, namespaces_of(s), &context, &s->child_pidfd, error) : clone_here(s, &context);
         int saved = errno;
         close(wire[1]);
@@ -318,6 +319,9 @@ static bool enter_scope(Sandbox *s, GError **error) {
 }
 
 static bool start(Sandbox *s, GError **error) {
+        /* To start usbox-net takes as long as it takes to execute a program: while there is nothing else to do for a second processor. */
+        if (!start_net(s, error))
+                return false;
         if (!clone_child(s, error))
                 return err_step(error, "namespaces");
         if (!user_setup_parent(s->spec, s->child, &s->maps, error))
@@ -327,15 +331,12 @@ static bool start(Sandbox *s, GError **error) {
         /* usbox-fs opens its directories at once; the kernel's overlays do later, so theirs are made when the child is at work. */
         if (s->plan->fs && s->dir && (!root_plan_make_dirs(s->plan, s->dir->fd, error) || !fs_helper_configure(&s->fs, s->spec, s->plan->fs, error)))
                 return err_step(error, "state");
-        /* To start usbox-net takes as long as it takes to execute a program: while newuidmap or systemd is at work, or else the child. */
         bool maps_itself = user_maps_itself(s->spec), scoped = s->scope.helper.pid > 0;
-        if ((!maps_itself || scoped) && !start_net(s, error))
-                return false;
         if ((scoped && !enter_scope(s, error)) || (!maps_itself && !finish_maps(s, error)))
                 return false;
         if (!tell_child(s, WIRE_PLAN, error))
                 return err_step(error, "namespaces");
-        return (!s->dir || fill_box_dir(s, error)) && (!maps_itself || scoped || start_net(s, error));
+        return !s->dir || fill_box_dir(s, error);
 }
 
 static void sandbox_clear(Sandbox *s) {

@@ -177,6 +177,7 @@ bool supervise_payload_message(Sandbox *s, GError **error) {
                 return true; /* it died: init says so */
         s->started = true;
         log_step("started");
+        g_clear_pointer(&s->share, plan_share_free); /* its reader is gone; to unmap it at the end would take as long, and be waited for */
         if (!presence_begin(s, error))
                 return false;
         if (s->detached && !detach_tell(s->detached, s->id, error))

@@ -28,7 +28,7 @@ typedef struct Sandbox {
         char id[BOX_ID_LEN + 1];
         char **envp;
         RootPlan *plan;
-        PlanShare *share; /* where the child finds a copy of it */
+        PlanShare *share; /* where the child finds a copy of it; NULL once the payload runs */
         BoxDir *dir; /* NULL with --overlay=none, unless the box has a name or is detached */
         bool continued; /* dir is an earlier run's */
         bool stub; /* payload_needs_stub() */

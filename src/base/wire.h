@@ -28,7 +28,8 @@ typedef enum {
         /* child → payload */
         WIRE_OUTER, /* + /proc/sys of the box: the outer user namespace's maps are written */
         /* payload → child */
-        WIRE_UNSHARED, /* + its network namespace: that and the inner user namespace are made */
+        WIRE_NETNS,    /* + the box's network namespace, with nothing in it yet */
+        WIRE_UNSHARED, /* the network is set up, the inner user namespace is made: the host's tree is not needed any more */
         /* child → launcher */
         WIRE_FS_FDS,   /* + /dev/fuse, mounted; + the lower root, + the box layer, + the outer user namespace */
         WIRE_PTY,      /* + the pty's master side */
