@@ -132,7 +132,7 @@ static int open_tap(const BoxSide *side, int *ret_index, GError **error) {
                          side->or_else ? side->or_else : "");
                 return -1;
         }
-        struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI };
+        struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
         g_strlcpy(request.ifr_name, side->tap, sizeof request.ifr_name);
         if (ioctl(fd, TUNSETIFF, &request) < 0) {
                 err_set(error, errno, "create %s", side->tap);

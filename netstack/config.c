@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "netstack/config.h"
+#include "netstack/values.h"
 
 NetConfig *net_config_new(void) {
         NetConfig *config = g_new0(NetConfig, 1);
@@ -39,6 +40,10 @@ void net_config_free(NetConfig *config) {
         g_clear_pointer(&config->hosts, g_ptr_array_unref);
         g_clear_pointer(&config->resolvers, g_ptr_array_unref);
         g_free(config);
+}
+
+bool net_config_offloads(const NetConfig *config) {
+        return !net_shape_is_any(&config->shape) && config->pcap_fd < 0;
 }
 
 bool net_is_interface_name(const char *text) {

@@ -91,6 +91,9 @@ NetConfig *net_config_new(void);
 void net_config_free(NetConfig *config);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NetConfig, net_config_free)
 
+/* May a frame of the TAP be longer than the MTU? Not where somebody looks at each: a shaped network, a capture. */
+bool net_config_offloads(const NetConfig *config);
+
 /* A published port; the strings are copied, NULL is "". */
 NetPublish *net_publish_new(bool udp, const char *host_addr, guint16 host_port, const char *box_addr, guint16 box_port);
 void net_publish_free(NetPublish *publish);

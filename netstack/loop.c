@@ -13,6 +13,7 @@
 #include "netstack/control.h"
 #include "netstack/loop.h"
 #include "netstack/reply.h"
+#include "netstack/tap.h"
 
 /* An Ethernet header before the largest packet that a TAP can carry. */
 #define FRAME_MAX (PACKET_ETH_LEN + 65536)
@@ -28,7 +29,7 @@ static void send_now(Net *net, const void *frame, size_t len) {
          * interface that is down or gone (EIO, EBADFD) is seen where frames are read. */
         ssize_t n;
         do
-                n = write(net->tap, frame, len);
+                n = tap_write(net->tap, frame, len, net->config->mtu);
         while (n < 0 && errno == EINTR);
 }
 
@@ -106,6 +107,8 @@ static void take_frame(Net *net, uint8_t *frame, size_t len) {
                         break;
                 }
                 flows_out(net->flows, &packet, judged ? &decision : NULL);
+                if (net->offloads && packet.protocol == IPPROTO_TCP && (packet.tcp_flags & PACKET_TCP_SYN))
+                        tap_raise_mss(frame, &packet);
                 stack_input(net->stack, frame, packet.len);
                 break;
         case POLICY_REFUSE: {
@@ -131,7 +134,7 @@ void loop_shaped_up(uint8_t *frame, size_t len, void *data) {
 /* Take what frames there are, a turn's worth at most. */
 static bool take_frames(Net *net, GError **error) {
         for (int i = 0; i < FRAMES_PER_TURN; i++) {
-                ssize_t n = read(net->tap, net->frame, FRAME_MAX);
+                ssize_t n = tap_read(net->tap, net->frame, FRAME_MAX);
                 if (n >= 0) {
                         pcap_frame(&net->pcap, net->frame, (size_t) n);
                         if (net->shape)

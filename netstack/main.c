@@ -38,6 +38,7 @@
 #include "netstack/control.h"
 #include "netstack/loop.h"
 #include "netstack/ports.h"
+#include "netstack/tap.h"
 
 /* One flow is one descriptor and, in libslirp, up to 256 KiB: this many bound what a box can make us hold. */
 #define NOFILE_MAX 65536
@@ -161,6 +162,9 @@ static bool receive_tap(Net *net, const NetConfig *config, GError **error) {
         net->tap = wire_message_take_fd(&m, 0);
         if (!fd_set_nonblock(net->tap, true))
                 return err_set(error, errno, "make the TAP non-blocking");
+        net->offloads = net_config_offloads(config);
+        if (net->offloads && !tap_offload(net->tap))
+                return err_set(error, errno, "set what the TAP takes over");
         return net->agent < 0 || start_fast_path(net, m.fds[1], config->ipv6, error);
 }
 

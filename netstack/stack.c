@@ -147,8 +147,8 @@ Stack *stack_new(const NetConfig *config, Events *events, StackSend send, void *
                 .in_enabled = true,
                 .in6_enabled = config->ipv6,
                 .vprefix_len = NET_PREFIX_IPV6,
-                .if_mtu = config->mtu,
-                .if_mru = config->mtu,
+                .if_mtu = net_config_offloads(config) ? NET_MTU_MAX : config->mtu,
+                .if_mru = net_config_offloads(config) ? NET_MTU_MAX : config->mtu,
                 .disable_dns = true,
         };
 
@@ -194,6 +194,7 @@ void stack_free(Stack *stack) {
 void stack_input(Stack *stack, const uint8_t *frame, size_t len) {
         slirp_input(stack->slirp, frame, (int) len);
         events_later(stack->events, &stack->turn);
+        events_expect(stack->events);
 }
 
 static bool is_listener(const Stack *stack, int fd) {

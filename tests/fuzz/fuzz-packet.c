@@ -10,6 +10,7 @@
 
 #include "fuzz.h"
 #include "netstack/packet.h"
+#include "netstack/tap.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         Packet p;
@@ -23,6 +24,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                         g_assert_true(p.l4 >= PACKET_ETH_LEN && p.l4 + p.l4_len <= p.len);
                         g_assert_true(p.protocol == IPPROTO_TCP || p.protocol == IPPROTO_UDP || p.protocol == IPPROTO_ICMP || p.protocol == IPPROTO_ICMPV6);
                         (void) packet_l4_checksum(p.family, &p.src, &p.dst, p.protocol, frame + p.l4, p.l4_len);
+                        if (p.protocol == IPPROTO_TCP)
+                                tap_raise_mss(frame, &p);
                 }
         }
         g_free(frame);

@@ -44,7 +44,10 @@ def test_no_ipv6(box, peer6):
     assert out == "end\n"
 
 
-def test_large_transfers_both_ways(box, peer):
+@pytest.mark.parametrize("options", [[], ["--no-fast-path", "--mtu=1500"], ["--no-fast-path", "--mtu=1280"]], ids=["fast", "frames1500", "frames1280"])
+def test_large_transfers_both_ways(box, peer, peer6, options):
+    """Every byte, by sockets and by frames, which are longer than the MTU on both ways there."""
+    address = f"[{peer6}]" if "--mtu=1280" in options else peer
     script = """
 import hashlib, sys, urllib.request
 data = urllib.request.urlopen(sys.argv[1] + "/big.bin", timeout=30).read()
@@ -53,7 +56,7 @@ print(urllib.request.urlopen(sys.argv[1] + "/big.sha256").read().decode().strip(
 up = bytes(range(256)) * (16 << 12)
 print(urllib.request.urlopen(urllib.request.Request(sys.argv[1] + "/sum", data=up), timeout=60).read().decode().strip())
 """
-    out = box.run("--rm", "--", "/usr/bin/python3", "-c", script, f"http://{peer}", timeout=120).lines()
+    out = box.run("--rm", *options, "--", "/usr/bin/python3", "-c", script, f"http://{address}", timeout=120).lines()
     assert out[0] == out[1] and out[2] == hashlib.sha256(bytes(range(256)) * (16 << 12)).hexdigest()
 
 

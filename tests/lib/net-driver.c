@@ -49,7 +49,7 @@ static void make_namespaces(void) {
 
 static int make_tap(const NetConfig *config) {
         g_autoptr(GError) error = NULL;
-        struct ifreq request = { .ifr_name = "tap0", .ifr_flags = IFF_TAP | IFF_NO_PI };
+        struct ifreq request = { .ifr_name = "tap0", .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
 
         int tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
         if (tap < 0 || ioctl(tap, TUNSETIFF, &request) < 0) {

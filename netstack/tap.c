@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The TAP: frames larger than its MTU, and checksums that nobody needs.
+ *
+ * Role: usbox-net. Privileges: none. Threads: one. Order: between the TAP and all else.
+ *
+ * With a small MTU nearly all that a stream costs by frames is their number. Both kernels of a virtual machine's network card know the way out,
+ * which works here as well: before each frame stands a virtio_net_hdr, and what would have been many segments of one connection goes as one
+ * frame of up to 64 KiB that says how long they would have been. The box's kernel sends such frames (TSO), and takes them (as it does after
+ * GRO); no program sees a difference, nor does a rule of the MTU, which counts for each of those segments.
+ *
+ * libslirp takes frames of any length. That it makes long ones takes two things: its own idea of the MTU (stack.c), and the box's
+ * SYN, whose MSS is raised.
+ *
+ * The header is written by the box's kernel, but a program there can say what it holds (PACKET_VNET_HDR): nothing of it is
+ * believed that is not checked here.
+ */
+#include <errno.h>
+#include <linux/if_tun.h>
+#include <linux/virtio_net.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+
+#include "netstack/tap.h"
+
+#define TCP_LEN 20
+#define TCP_CHECKSUM 16
+#define TCP_OPTION_END 0
+#define TCP_OPTION_NOP 1
+#define TCP_OPTION_MSS 2
+
+/* What an IP packet holds, less the headers of IPv6 and of TCP. */
+#define MSS_MAX (65535 - 60)
+
+bool tap_offload(int tap) {
+        return ioctl(tap, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6) == 0;
+}
+
+/* The field holds the pseudo header's sum already. */
+static bool complete_checksum(const struct virtio_net_hdr *h, uint8_t *frame, size_t len) {
+        size_t start = h->csum_start, at = start + h->csum_offset;
+
+        if (start >= len || at + 2 > len)
+                return false;
+        uint16_t checksum = packet_sum_end(packet_sum(0, frame + start, len - start));
+        packet_put16(frame + at, checksum ? checksum : 0xffff); /* in UDP 0 says that there is none; in TCP both mean the same */
+        return true;
+}
+
+ssize_t tap_read(int tap, uint8_t *frame, size_t size) {
+        struct virtio_net_hdr h;
+        struct iovec iov[] = { { .iov_base = &h, .iov_len = sizeof h }, { .iov_base = frame, .iov_len = size } };
+
+        ssize_t n = readv(tap, iov, G_N_ELEMENTS(iov));
+        if (n < 0)
+                return -1;
+        if (n <= (ssize_t) sizeof h)
+                return 0;
+        size_t len = (size_t) n - sizeof h;
+        if ((h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !complete_checksum(&h, frame, len))
+                return 0;
+        return (ssize_t) len;
+}
+
+/* The pseudo header's sum alone: whoever makes the segments adds the rest. */
+static uint16_t pseudo_sum(const Packet *p) {
+        size_t skip = p->family == AF_INET ? 12 : 0;
+        uint32_t sum = packet_sum(0, p->src.s6_addr + skip, 16 - skip);
+
+        sum = packet_sum(sum, p->dst.s6_addr + skip, 16 - skip);
+        return (uint16_t) ~packet_sum_end(sum + IPPROTO_TCP + (uint32_t) p->l4_len);
+}
+
+/* A frame that is no segment but several. */
+static ssize_t write_long(int tap, const uint8_t *frame, const Packet *p, size_t mtu) {
+        size_t headers = p->l4 + (size_t) (frame[p->l4 + 12] >> 4) * 4, sum_at = p->l4 + TCP_CHECKSUM;
+        struct virtio_net_hdr h = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+                                    .gso_type = p->family == AF_INET ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6,
+                                    .hdr_len = (uint16_t) headers,
+                                    .gso_size = (uint16_t) (mtu - (headers - PACKET_ETH_LEN)),
+                                    .csum_start = (uint16_t) p->l4,
+                                    .csum_offset = TCP_CHECKSUM };
+        uint8_t sum[2];
+
+        packet_put16(sum, pseudo_sum(p));
+        struct iovec iov[] = { { .iov_base = &h, .iov_len = sizeof h },
+                               { .iov_base = (void *) frame, .iov_len = sum_at },
+                               { .iov_base = sum, .iov_len = sizeof sum },
+                               { .iov_base = (void *) (frame + sum_at + 2), .iov_len = p->len - sum_at - 2 } };
+        return writev(tap, iov, G_N_ELEMENTS(iov));
+}
+
+ssize_t tap_write(int tap, const uint8_t *frame, size_t len, size_t mtu) {
+        struct virtio_net_hdr h = { .gso_type = VIRTIO_NET_HDR_GSO_NONE };
+        struct iovec iov[] = { { .iov_base = &h, .iov_len = sizeof h }, { .iov_base = (void *) frame, .iov_len = len } };
+        Packet packet;
+
+        if (len > PACKET_ETH_LEN + mtu && packet_parse(frame, len, &packet) && packet.protocol == IPPROTO_TCP)
+                return write_long(tap, frame, &packet, mtu);
+        return writev(tap, iov, G_N_ELEMENTS(iov));
+}
+
+void tap_raise_mss(uint8_t *frame, const Packet *packet) {
+        uint8_t *tcp = frame + packet->l4;
+        size_t end = (size_t) (tcp[12] >> 4) * 4, at = TCP_LEN;
+
+        while (at + 4 <= end && tcp[at] != TCP_OPTION_MSS && tcp[at] != TCP_OPTION_END) {
+                size_t size = tcp[at] == TCP_OPTION_NOP ? 1 : tcp[at + 1];
+                if (size == 0)
+                        return;
+                at += size;
+        }
+        if (at + 4 > end || tcp[at] != TCP_OPTION_MSS || tcp[at + 1] != 4)
+                return;
+        packet_put16(tcp + at + 2, MSS_MAX);
+        packet_put16(tcp + TCP_CHECKSUM, 0);
+        packet_put16(tcp + TCP_CHECKSUM, packet_l4_checksum(packet->family, &packet->src, &packet->dst, IPPROTO_TCP, tcp, packet->l4_len));
+}

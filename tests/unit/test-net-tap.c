@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Frames behind a virtio_net_hdr, by a socket pair in a TAP's stead: checksums are made whole, long TCP says what it would have been, a SYN's MSS
+ * is raised, and what the header claims is not believed.
+ */
+#include <errno.h>
+#include <linux/virtio_net.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "netstack/tap.h"
+
+#define FRAME_MAX 66000
+#define MTU 1500
+
+typedef struct {
+        struct virtio_net_hdr h;
+        uint8_t frame[FRAME_MAX];
+} Wire; /* as it stands on the TAP */
+
+static const struct in6_addr box4 = { .s6_addr = { [10] = 0xff, 0xff, 10, 0, 2, 100 } }, peer4 = { .s6_addr = { [10] = 0xff, 0xff, 192, 0, 2, 1 } };
+static const struct in6_addr box6 = { .s6_addr = { 0xfd, [14] = 1 } }, peer6 = { .s6_addr = { 0x20, 1, 0xd, 0xb8, [15] = 1 } };
+static const uint8_t mac[6] = { 2 };
+
+static const struct in6_addr *box_of(int family) {
+        return family == AF_INET ? &box4 : &box6;
+}
+
+static const struct in6_addr *peer_of(int family) {
+        return family == AF_INET ? &peer4 : &peer6;
+}
+
+/* The sum over a whole transport packet is 0. */
+static uint16_t sum_of(const uint8_t *frame, const Packet *p) {
+        return packet_l4_checksum(p->family, &p->src, &p->dst, p->protocol, frame + p->l4, p->l4_len);
+}
+
+/* TCP with these options and so many bytes; its checksum is whole. */
+static size_t make_tcp(uint8_t *frame, int family, uint8_t flags, const uint8_t *options, size_t options_len, size_t data) {
+        size_t len = 20 + options_len + data;
+        size_t at = packet_write_headers(frame, mac, family, box_of(family), peer_of(family), IPPROTO_TCP, len);
+        uint8_t *tcp = frame + at;
+
+        memset(tcp, 0, 20);
+        packet_put16(tcp, 1000);
+        packet_put16(tcp + 2, 2000);
+        tcp[12] = (uint8_t) ((20 + options_len) / 4 << 4);
+        tcp[13] = flags;
+        if (options_len > 0)
+                memcpy(tcp + 20, options, options_len);
+        for (size_t i = 0; i < data; i++)
+                tcp[20 + options_len + i] = (uint8_t) (i * 7 + i / 251);
+        packet_put16(tcp + 16, packet_l4_checksum(family, box_of(family), peer_of(family), IPPROTO_TCP, tcp, len));
+        return at + len;
+}
+
+static void make_pair(int fds[2]) {
+        int size = 1 << 20;
+        g_assert_no_errno(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));
+        g_assert_no_errno(setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size));
+        g_assert_no_errno(setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof size));
+}
+
+static void test_short(gconstpointer data) {
+        int family = GPOINTER_TO_INT(data), fds[2];
+        g_autofree uint8_t *frame = g_malloc(FRAME_MAX), *got = g_malloc(FRAME_MAX);
+
+        make_pair(fds);
+        size_t len = make_tcp(frame, family, PACKET_TCP_ACK, NULL, 0, MTU - (family == AF_INET ? 40 : 60));
+        g_assert_cmpint(len, ==, PACKET_ETH_LEN + MTU);
+        g_assert_cmpint(tap_write(fds[0], frame, len, MTU), ==, len + sizeof(struct virtio_net_hdr));
+        g_assert_cmpint(tap_read(fds[1], got, FRAME_MAX), ==, len);
+        g_assert_cmpmem(got, len, frame, len);
+        g_assert_cmpint(tap_read(fds[1], got, FRAME_MAX), ==, -1);
+        g_assert_cmpint(errno, ==, EAGAIN);
+        close(fds[0]);
+        close(fds[1]);
+}
+
+/* As the box's kernel reads it: the segments' size is the MTU's, and the checksum is the pseudo header's part. */
+static void test_long(gconstpointer data) {
+        int family = GPOINTER_TO_INT(data), fds[2];
+        g_autofree uint8_t *frame = g_malloc(FRAME_MAX), *back = g_malloc(FRAME_MAX);
+        g_autofree Wire *w = g_new0(Wire, 1);
+        size_t headers = family == AF_INET ? 40 : 60;
+        static const uint8_t options[4] = { 1, 1, 1, 1 };
+
+        make_pair(fds);
+        for (size_t n_options = 0; n_options <= 4; n_options += 4) {
+                size_t len = make_tcp(frame, family, PACKET_TCP_ACK, options, n_options, 60001);
+                g_assert_cmpint(tap_write(fds[0], frame, len, MTU), ==, len + sizeof w->h);
+                g_assert_cmpint(read(fds[1], w, sizeof *w), ==, len + sizeof w->h);
+                g_assert_cmpint(w->h.flags, ==, VIRTIO_NET_HDR_F_NEEDS_CSUM);
+                g_assert_cmpint(w->h.gso_type, ==, family == AF_INET ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6);
+                g_assert_cmpint(w->h.gso_size, ==, MTU - headers - n_options);
+                g_assert_cmpint(w->h.hdr_len, ==, PACKET_ETH_LEN + headers + n_options);
+                /* The other way: whole again, and the same. */
+                g_assert_cmpint(write(fds[0], w, sizeof w->h + len), ==, sizeof w->h + len);
+                g_assert_cmpint(tap_read(fds[1], back, FRAME_MAX), ==, len);
+                g_assert_cmpmem(back, len, frame, len);
+        }
+        close(fds[0]);
+        close(fds[1]);
+}
+
+/* What is long and not TCP is written as it is. */
+static void test_long_datagram(void) {
+        int fds[2];
+        g_autofree uint8_t *frame = g_malloc0(FRAME_MAX);
+        g_autofree Wire *w = g_new0(Wire, 1);
+
+        make_pair(fds);
+        size_t len = packet_write_udp(frame, mac, AF_INET, &peer4, 2000, &box4, 1000, 9000);
+        g_assert_cmpint(tap_write(fds[0], frame, len, MTU), ==, len + sizeof w->h);
+        g_assert_cmpint(read(fds[1], w, sizeof *w), ==, len + sizeof w->h);
+        g_assert_cmpint(w->h.gso_type, ==, VIRTIO_NET_HDR_GSO_NONE);
+        g_assert_cmpint(w->h.flags, ==, 0);
+        g_assert_cmpmem(w->frame, len, frame, len);
+        close(fds[0]);
+        close(fds[1]);
+}
+
+static void test_header_that_lies(void) {
+        static const struct { uint16_t start, offset; } places[] = { { 34, 100 }, { 34, 65535 }, { 65535, 65535 }, { 53, 0 }, { 54, 0 }, { 0, 53 } };
+        int fds[2];
+        uint8_t got[100];
+        Wire *w = g_new0(Wire, 1);
+
+        make_pair(fds);
+        for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
+                w->h = (struct virtio_net_hdr){ .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = places[i].start, .csum_offset = places[i].offset };
+                g_assert_cmpint(write(fds[0], w, sizeof w->h + 54), ==, sizeof w->h + 54);
+                g_assert_cmpint(tap_read(fds[1], got, sizeof got), ==, 0);
+        }
+        /* No more than a header, or a part of one. */
+        for (size_t len = 1; len <= sizeof w->h; len++) {
+                g_assert_cmpint(write(fds[0], w, len), ==, len);
+                g_assert_cmpint(tap_read(fds[1], got, sizeof got), ==, 0);
+        }
+        close(fds[0]);
+        close(fds[1]);
+        g_free(w);
+}
+
+static void test_mss(gconstpointer data) {
+        int family = GPOINTER_TO_INT(data);
+        static const uint8_t with[] = { 1, 1, 2, 4, 5, 0xb4, 0, 0 }, first[] = { 2, 4, 5, 0xb4 };
+        static const uint8_t without[] = { 1, 1, 1, 0 }, endless[] = { 3, 0, 2, 4, 5, 0xb4, 0, 0 }, beyond[] = { 1, 1, 1, 2 }, behind[] = { 3, 200, 2, 4 },
+                             after_end[] = { 0, 2, 4, 5, 0xb4, 0, 0, 0 }, wrong[] = { 2, 3, 5, 1 };
+        const struct { const uint8_t *options; size_t len, at; } cases[] = {
+                { with, sizeof with, 24 },       { first, sizeof first, 22 },   { without, sizeof without, 0 },     { endless, sizeof endless, 0 },
+                { beyond, sizeof beyond, 0 },    { behind, sizeof behind, 0 },  { after_end, sizeof after_end, 0 }, { wrong, sizeof wrong, 0 },
+                { NULL, 0, 0 },
+        };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+                g_autofree uint8_t *frame = g_malloc(FRAME_MAX);
+                Packet p;
+                size_t len = make_tcp(frame, family, PACKET_TCP_SYN, cases[i].options, cases[i].len, 0);
+                /* Of its very size, so that what is read beyond it is seen. */
+                g_autofree uint8_t *copy = g_memdup2(frame, len);
+                g_assert_true(packet_parse(copy, len, &p));
+                tap_raise_mss(copy, &p);
+                if (cases[i].at)
+                        g_assert_cmpint(packet_get16(copy + p.l4 + cases[i].at), ==, 65475);
+                else
+                        g_assert_cmpmem(copy, len, frame, len);
+                g_assert_cmpint(sum_of(copy, &p), ==, 0);
+        }
+}
+
+int main(int argc, char **argv) {
+        g_test_init(&argc, &argv, NULL);
+        g_test_add_data_func("/tap/short/ipv4", GINT_TO_POINTER(AF_INET), test_short);
+        g_test_add_data_func("/tap/short/ipv6", GINT_TO_POINTER(AF_INET6), test_short);
+        g_test_add_data_func("/tap/long/ipv4", GINT_TO_POINTER(AF_INET), test_long);
+        g_test_add_data_func("/tap/long/ipv6", GINT_TO_POINTER(AF_INET6), test_long);
+        g_test_add_func("/tap/long-datagram", test_long_datagram);
+        g_test_add_func("/tap/header-that-lies", test_header_that_lies);
+        g_test_add_data_func("/tap/mss/ipv4", GINT_TO_POINTER(AF_INET), test_mss);
+        g_test_add_data_func("/tap/mss/ipv6", GINT_TO_POINTER(AF_INET6), test_mss);
+        return g_test_run();
+}
