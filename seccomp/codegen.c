@@ -12,7 +12,7 @@
  *              └─ other: ENOSYS
  *
  * Every leaf returns, every jump goes forward and is relative, so that a subtree is made in a buffer of its own and
- * appended. Leaves that look at the number alone are also what lets the kernel (5.11 and later) work the verdict out
+ * appended; equal returns become one in the end. Leaves that look at the number alone are also what lets the kernel (5.11 and later) work the verdict out
  * once and keep it in a bitmap: such calls then cost nothing.
  *
  * Why libseccomp's generator is not used, only its tables: it has no "else" for a condition on some bits of an argument
@@ -242,6 +242,76 @@ static bool check_names(const Policy *policy, bool strict, GPtrArray *notes, GEr
         return true;
 }
 
+static bool is_jump(const struct sock_filter *insn) {
+        return BPF_CLASS(insn->code) == BPF_JMP && BPF_OP(insn->code) != BPF_JA;
+}
+
+/* A conditional jump's offset to a return may as well lead to an equal one further on: to the farthest that it reaches. */
+static uint8_t to_last_return(const GArray *code, guint at, uint8_t offset) {
+        const struct sock_filter *insns = (const struct sock_filter *) (const void *) code->data, *target = insns + at + 1 + offset;
+        uint8_t farthest = offset;
+
+        if (BPF_CLASS(target->code) != BPF_RET)
+                return offset;
+        for (guint next = offset + 1u; next <= UINT8_MAX && at + 1 + next < code->len; next++)
+                if (memcmp(insns + at + 1 + next, target, sizeof *target) == 0)
+                        farthest = (uint8_t) next;
+        return farthest;
+}
+
+/* Take out what nothing leads to. All jumps go forward. */
+static GArray *without_dead(const GArray *code) {
+        const struct sock_filter *insns = (const struct sock_filter *) (const void *) code->data;
+        g_autofree guint *place = g_new0(guint, code->len + 1); /* before each: how many stay */
+        g_autofree bool *live = g_new0(bool, code->len + 1);
+        GArray *kept = code_new();
+
+        live[0] = true;
+        for (guint i = 0; i < code->len; i++) {
+                place[i + 1] = place[i] + live[i];
+                if (!live[i] || BPF_CLASS(insns[i].code) == BPF_RET)
+                        continue;
+                if (is_jump(&insns[i]))
+                        live[i + 1 + insns[i].jt] = live[i + 1 + insns[i].jf] = true;
+                else
+                        live[i + 1 + (BPF_CLASS(insns[i].code) == BPF_JMP ? insns[i].k : 0)] = true;
+        }
+        for (guint i = 0; i < code->len; i++) {
+                struct sock_filter insn = insns[i];
+                if (!live[i])
+                        continue;
+                if (is_jump(&insn)) {
+                        insn.jt = (uint8_t) (place[i + 1 + insn.jt] - place[i] - 1);
+                        insn.jf = (uint8_t) (place[i + 1 + insn.jf] - place[i] - 1);
+                } else if (BPF_CLASS(insn.code) == BPF_JMP) {
+                        insn.k = place[i + 1 + insn.k] - place[i] - 1;
+                }
+                g_array_append_val(kept, insn);
+        }
+        return kept;
+}
+
+/* Most leaves are one of a few returns. The kernel compiles each instruction at each start of a box: what leads to one of many goes
+ * to one of few. */
+static GArray *share_returns(GArray *code_take) {
+        guint before;
+
+        do {
+                struct sock_filter *insns = (struct sock_filter *) (void *) code_take->data;
+                before = code_take->len;
+                for (guint i = 0; i < before; i++) {
+                        if (!is_jump(&insns[i]))
+                                continue;
+                        insns[i].jt = to_last_return(code_take, i, insns[i].jt);
+                        insns[i].jf = to_last_return(code_take, i, insns[i].jf);
+                }
+                GArray *kept = without_dead(code_take);
+                g_array_unref(code_take);
+                code_take = kept;
+        } while (code_take->len < before);
+        return code_take;
+}
+
 GArray *codegen(const Policy *policy, bool strict, GPtrArray *notes, GError **error) {
         if (!check_names(policy, strict, notes, error))
                 return NULL;
@@ -254,6 +324,7 @@ GArray *codegen(const Policy *policy, bool strict, GPtrArray *notes, GError **er
                 append_arch(code, arch_compat(), compat);
         }
         append(code, BPF_RET | BPF_K, REFUSED, 0, 0);
+        code = share_returns(g_steal_pointer(&code));
 
         if (code->len > BPF_MAXINSNS) {
                 err_set(error, 0, "the filter would have %u instructions; the kernel takes %d", code->len,
