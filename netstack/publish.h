@@ -17,10 +17,10 @@ void publish_free(Publish *publish);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Publish, publish_free)
 
 /* Listen on a TCP port of the host for the box. Returns the port that it is, which differs where 0 was asked; 0 with error. At any time. */
-guint16 publish_open(Publish *publish, const NetPublish *port, GError **error);
+guint16 publish_open(Publish *p, const NetPublish *publish, GError **error);
 
 /* Listen no more on that port (host_addr and host_port as publish_open() left them); connections that stand go on. False: there is none. */
-bool publish_close(Publish *publish, const NetPublish *port);
+bool publish_close(Publish *p, const NetPublish *publish);
 
 /* Accept: the agent (borrowed) has joined the box's network and makes sockets there. */
 bool publish_start(Publish *publish, int agent, GError **error);
