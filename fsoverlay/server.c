@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "fsoverlay/ops.h"
 #include "fsoverlay/server.h"
@@ -279,6 +280,12 @@ static bool start_thread(Server *s, GError **error) {
         return true;
 }
 
+static void server_free(Server *s) {
+        fd_closep(&s->end_fd);
+        g_free(s->threads);
+        g_free(s);
+}
+
 Server *server_start(Fs *fs, unsigned threads, GError **error) {
         Server *s = g_new0(Server, 1);
 
@@ -287,20 +294,22 @@ Server *server_start(Fs *fs, unsigned threads, GError **error) {
         s->end_fd = eventfd(0, EFD_CLOEXEC);
         if (s->end_fd < 0) {
                 err_set(error, errno, "eventfd");
-                g_free(s->threads);
-                g_free(s);
+                server_free(s);
                 return NULL;
         }
         fs->counts = calloc(G_N_ELEMENTS(operations), sizeof *fs->counts);
         s->turns = turns_new(fs->dev);
         if (!fs->counts || !s->turns) {
                 err_set(error, ENOMEM, "start");
+                server_free(s);
                 return NULL;
         }
         for (unsigned i = 0; i < threads; i++)
                 if (!start_thread(s, error)) {
-                        if (s->n_threads == 0)
+                        if (s->n_threads == 0) {
+                                server_free(s);
                                 return NULL;
+                        }
                         g_clear_error(error); /* fewer will do */
                         break;
                 }
@@ -314,9 +323,7 @@ int server_end_fd(const Server *server) {
 void server_join(Server *s) {
         for (unsigned i = 0; i < s->n_threads; i++)
                 pthread_join(s->threads[i], NULL);
-        close(s->end_fd);
-        g_free(s->threads);
-        g_free(s);
+        server_free(s);
 }
 
 char *server_stats(Fs *fs) {
