@@ -2,12 +2,13 @@
 /*
  * The journal of a box's first accesses.
  *
- * Role: usbox-fs. Privileges: none needed. Threads: any, one mutex. Order: from the first request to the last.
+ * Role: usbox-fs. Privileges: none needed. Threads: any, one lock. Order: from the first request to the last.
  *
  * Theory of operation. Events are known by a 64-bit hash of kind and path alone, under a key that the box cannot know (or it could make names that
  * hide others): a table of 1 million takes 16 MB at most, and two names have the same one once in 30 million such tables. The
  * hash is SipHash-1-3, as tables of hostile keys use it elsewhere.
  */
+#include <pthread.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
@@ -24,7 +25,7 @@
 struct Journal {
         int fd;
         guint64 key[2];
-        GMutex mutex; /* for all below */
+        pthread_mutex_t lock; /* for all below */
         guint64 *table; /* open addressing; 0 is free */
         guint32 size, used; /* size is a power of two, used at most half of it */
         guint64 bytes;
@@ -127,7 +128,7 @@ Journal *journal_new(int fd_take) {
         j->size = TABLE_START;
         j->table = g_new0(guint64, j->size);
         j->buffer = g_string_sized_new(BUFFER_SIZE + 8192);
-        g_mutex_init(&j->mutex);
+        pthread_mutex_init(&j->lock, NULL);
         while (getrandom(j->key, sizeof j->key, 0) != sizeof j->key) /* of 16 bytes only a signal before the pool is ready can fail */
                 ;
         return j;
@@ -138,13 +139,13 @@ void journal_free(Journal *j) {
                 return;
         flush(j);
         fd_closep(&j->fd);
-        g_mutex_clear(&j->mutex);
+        pthread_mutex_destroy(&j->lock);
         g_string_free(j->buffer, TRUE);
         g_free(j->table);
         g_free(j);
 }
 
-/* Under the mutex. */
+/* Under the lock. */
 static void add_event(Journal *j, const char *what, const char *path, guint64 hash) {
         guint64 *place = table_find(j->table, j->size, hash);
 
@@ -166,17 +167,17 @@ void journal_event(Journal *j, const char *what, const char *path) {
                 return;
         guint64 hash = hash_event(j->key, *what, path);
 
-        g_mutex_lock(&j->mutex);
+        pthread_mutex_lock(&j->lock);
         if (!j->ended)
                 add_event(j, what, path, hash);
-        g_mutex_unlock(&j->mutex);
+        pthread_mutex_unlock(&j->lock);
 }
 
 void journal_flush(Journal *j) {
         if (!j)
                 return;
-        g_mutex_lock(&j->mutex);
+        pthread_mutex_lock(&j->lock);
         if (!j->ended)
                 flush(j);
-        g_mutex_unlock(&j->mutex);
+        pthread_mutex_unlock(&j->lock);
 }
