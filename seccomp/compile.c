@@ -30,11 +30,11 @@
 #define POLICY_MAX (256 * 1024)
 #define NOTES_MAX 100
 
-#if defined(__SANITIZE_ADDRESS__)
-#define ADDRESS_SANITIZER
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define HAS_SHADOW
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define ADDRESS_SANITIZER
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define HAS_SHADOW
 #endif
 #endif
 
@@ -81,7 +81,7 @@ static bool limit_self(GError **error) {
                 { RLIMIT_CPU, 10 }, /* seconds */
                 { RLIMIT_CORE, 0 },
                 { RLIMIT_FSIZE, 1024 * 1024 },
-#ifndef ADDRESS_SANITIZER /* whose shadow is terabytes of address space */
+#ifndef HAS_SHADOW /* of a sanitizer: terabytes of address space */
                 { RLIMIT_AS, 512 * 1024 * 1024 },
 #endif
         };
