@@ -1,0 +1,66 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Look at the built programs for what the build promises: hardening.py BUILD; prints what is missing, and exits with 1 then.
+
+CET is looked for in our own objects: a program is marked for it only if the C library's start files are, and Debian's are not.
+"""
+import glob
+import os
+import re
+import subprocess
+import sys
+
+PROGRAMS = ["src/usbox", "netstack/usbox-net", "fsoverlay/usbox-fs", "scope/usbox-scope", "seccomp/usbox-seccomp"]
+
+
+def readelf(*args):
+    return subprocess.run(["readelf", "-W", *args], capture_output=True, text=True, check=True).stdout
+
+
+def program(path):
+    """What a program lacks."""
+    head, dynamic, symbols = readelf("-hl", path), readelf("-d", path), readelf("-s", path)
+    stack = re.search(r"GNU_STACK.*", head)
+    if "DYN (Position-Independent Executable file)" not in head:
+        yield "not position-independent"
+    if "GNU_RELRO" not in head or "BIND_NOW" not in dynamic:
+        yield "relocations stay writable (relro, now)"
+    if not stack or "RWE" in stack.group():
+        yield "the stack is executable"
+    if re.search(r"LOAD .*RWE", head):
+        yield "a segment is writable and executable"
+    if re.search(r"\((RPATH|RUNPATH)\)", dynamic):
+        yield "libraries by a path of the build (rpath)"
+    if "TEXTREL" in dynamic:
+        yield "relocations in the text"
+    if "__stack_chk_fail" not in symbols:
+        yield "no stack protector"
+    if not re.search(r"\w_chk\b", symbols):
+        yield "not fortified"
+
+
+def objects(build):
+    """Objects of the product without marks for CET. The stub has no library, no stack to protect and no indirect call."""
+    for name in sorted(glob.glob(f"{build}/**/*.p/*.o", recursive=True)):
+        if "/tests/" not in name and "/stub/" not in name and "IBT, SHSTK" not in readelf("-n", name):
+            yield name
+
+
+def main():
+    build, bad = sys.argv[1], 0
+    with_cet = os.uname().machine == "x86_64"
+    for name in PROGRAMS:
+        if not os.path.exists(f"{build}/{name}"):
+            print(f"{name}: not built")
+            bad += 1
+            continue
+        for lack in program(f"{build}/{name}"):
+            print(f"{name}: {lack}")
+            bad += 1
+    for name in objects(build) if with_cet else ():
+        print(f"{name}: not built for CET")
+        bad += 1
+    return 1 if bad else 0
+
+
+sys.exit(main())
