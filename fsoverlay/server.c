@@ -178,7 +178,7 @@ static void reply(Request *r, int result) {
                 log_step("answer to request %u: %s", r->head->opcode, g_strerror(errno));
 }
 
-static void handle(Request *r) {
+void server_handle(Request *r) {
         uint32_t opcode = r->head->opcode;
         const Operation *op = opcode < G_N_ELEMENTS(operations) ? &operations[opcode] : NULL;
         int result = -ENOSYS;
@@ -250,7 +250,7 @@ static void *worker_main(void *arg) {
                               .out = w->out,
                               .out_size = BUFFER_SIZE };
                 uint64_t begun = turns_begin(turns, r.head->pid, may_take_long(r.head));
-                handle(&r);
+                server_handle(&r);
                 turns_end(turns, begun);
         }
         turns_close(turns);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include "fsoverlay/fs.h"
+#include "fsoverlay/ops.h"
 
 /* Threads that answer requests on fs->dev; server_start() returns when they run. A negative errno. */
 typedef struct Server Server;
 Server *server_start(Fs *fs, unsigned threads, GError **error);
+/* Answer one request, on fs->dev; what came is untrusted as far as its size and what is in it, not its node id. Any thread. */
+void server_handle(Request *r);
 /* Until the file system is unmounted (or the connection was aborted). Frees. */
 void server_join(Server *server);
 /* True once the kernel has said that the file system is gone; a descriptor that becomes readable then. */
