@@ -13,7 +13,7 @@
 
 /* A new network namespace lets nobody have ICMP sockets (icmp(7), ping_group_range "1 0"): ping is for the payload's group, or for all of a pod's. */
 static bool allow_ping(const Spec *spec, int proc_sys, GError **error) {
-        guint32 first = spec->user.gid, last = spec->user.gid;
+        guint32 first = spec->user.gid, last = first;
 
         /* A pod's boxes may have any of its ids; what counts is the order of the host's. */
         if (spec->pod.make)
