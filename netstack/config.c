@@ -85,7 +85,8 @@ static socklen_t make_address(const char *text, guint16 port, struct sockaddr_st
 }
 
 socklen_t net_publish_host(const NetPublish *publish, struct sockaddr_storage *ret) {
-        return make_address(*publish->host_addr ? publish->host_addr : "0.0.0.0", publish->host_port, ret);
+        bool any = !*publish->host_addr || g_str_equal(publish->host_addr, "*");
+        return make_address(any ? "0.0.0.0" : publish->host_addr, publish->host_port, ret);
 }
 
 socklen_t net_publish_box(const NetPublish *publish, struct sockaddr_storage *ret) {
@@ -170,7 +171,7 @@ static bool publish_check(const NetPublish *p, GError **error) {
         uint8_t host[16], box[16];
         g_autofree char *host_quoted = err_quote(p->host_addr), *box_quoted = err_quote(p->box_addr);
 
-        int host_family = address_family(p->host_addr, host), box_family = address_family(p->box_addr, box);
+        int host_family = g_str_equal(p->host_addr, "*") ? AF_UNSPEC : address_family(p->host_addr, host), box_family = address_family(p->box_addr, box);
         if (host_family < 0)
                 return err_usage(error, "published port: \"%s\" is not a numeric address", host_quoted);
         if (box_family < 0)
@@ -181,7 +182,7 @@ static bool publish_check(const NetPublish *p, GError **error) {
                 box_family = host_family;
         else if (!is_box_address(box_family, box))
                 return err_usage(error, "published port: %s is not an address of the box's network", box_quoted);
-        if (box_family != host_family)
+        if (box_family != host_family && !(p->udp && box_family == AF_INET && g_str_equal(p->host_addr, "::")))
                 return err_usage(error, "published port: %s and %s are not of one address family",
                                  *host_quoted ? host_quoted : "every IPv4 address", box_quoted);
         if (p->box_port == 0)

@@ -39,6 +39,9 @@
 /* Ports that one box may have published: all of them go into one message, see WIRE_MAX_SIZE. */
 #define NET_PUBLISH_MAX 512u
 
+/* And those that it may have then, with both halves of "*": to open more is refused. */
+#define NET_PORTS_MAX 960u
+
 /* The type of WIRE_NET_CONFIG's body and of the list of ports in it and in WIRE_NET_READY. */
 #define NET_CONFIG_SIGNATURE "a{sv}"
 #define NET_PUBLISH_SIGNATURE "a(ssqsq)"
@@ -46,10 +49,11 @@
 /* One published port: what comes to host_addr:host_port goes to box_addr:box_port. */
 typedef struct {
         bool udp;
-        char *host_addr;   /* numeric; "": every IPv4 address of the host ("::" is every IPv6 address) */
+        char *host_addr;   /* numeric; "*": every address of the host; "": every IPv4 address ("::" is every IPv6 address) */
         guint16 host_port; /* 0: any free one; WIRE_NET_READY says which */
-        char *box_addr;    /* numeric, of host_addr's family; "": the box's own of that family */
+        char *box_addr;    /* numeric, of host_addr's family, of UDP or IPv4 for "::"; "": the box's own of that family */
         guint16 box_port;
+        bool beside;       /* of usbox-net alone: the IPv6 half of a "*" */
 } NetPublish;
 
 /* A name (lower case, without the final dot) that the user gave a numeric address. */

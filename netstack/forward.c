@@ -36,7 +36,7 @@ typedef struct {
         EventSource source;
         Forward *forward;
         int fd;
-        int family;
+        int family; /* the box's side */
         struct in6_addr box_addr;
         guint16 box_port;
         guint index; /* in forward->ports */
@@ -115,12 +115,12 @@ static gboolean is_stale(gpointer key, gpointer value, gpointer limit) {
         return ((Peer *) value)->used < *(int64_t *) limit;
 }
 
-void forward_visible(const struct sockaddr_storage *real, struct in6_addr *ret_addr, guint16 *ret_port) {
+void forward_visible(int family, const struct sockaddr_storage *real, struct in6_addr *ret_addr, guint16 *ret_port) {
         struct in_addr addr;
 
         (void) address_of_socket((const struct sockaddr *) real, ret_addr, ret_port);
-        if (real->ss_family == AF_INET) {
-                if (ret_addr->s6_addr[12] == 127 || policy_is_subnet(AF_INET, ret_addr)) {
+        if (family == AF_INET) {
+                if (real->ss_family != AF_INET || ret_addr->s6_addr[12] == 127 || policy_is_subnet(AF_INET, ret_addr)) {
                         inet_pton(AF_INET, NET_GATEWAY_IPV4, &addr);
                         *ret_addr = address_mapped((uint8_t *) &addr);
                 }
@@ -131,12 +131,12 @@ void forward_visible(const struct sockaddr_storage *real, struct in6_addr *ret_a
 }
 
 /* The peer behind real, remembered; NULL if there is no room for another. */
-static const Peer *take_peer(Forward *forward, guint port_index, const struct sockaddr_storage *real, socklen_t real_len) {
+static const Peer *take_peer(Forward *forward, const Port *port, const struct sockaddr_storage *real, socklen_t real_len) {
         int64_t now = now_s(), stale = now - PEER_SECONDS;
-        PeerKey key = { .port_index = (guint16) port_index };
+        PeerKey key = { .port_index = (guint16) port->index };
         Peer *peer = NULL;
 
-        forward_visible(real, &key.addr, &key.port);
+        forward_visible(port->family, real, &key.addr, &key.port);
         for (int i = 0; i < PORT_TRIES; i++, key.port++) {
                 peer = g_hash_table_lookup(forward->peers, &key);
                 if (!peer || peer->used < stale || (peer->real_len == real_len && memcmp(&peer->real, real, real_len) == 0))
@@ -197,7 +197,7 @@ static bool take_datagram(Forward *forward, const Port *port) {
                 return errno == EINTR;
         if ((size_t) n == room)
                 return true;
-        const Peer *peer = take_peer(forward, port->index, &real, real_len);
+        const Peer *peer = take_peer(forward, port, &real, real_len);
         if (!peer)
                 return true;
 
@@ -235,7 +235,7 @@ guint16 forward_publish(Forward *forward, const NetPublish *publish, GError **er
         }
 
         Port *port = g_new0(Port, 1);
-        *port = (Port){ .source.fd = -1, .forward = forward, .fd = fd_steal(&fd), .family = host.ss_family, .box_port = publish->box_port,
+        *port = (Port){ .source.fd = -1, .forward = forward, .fd = fd_steal(&fd), .family = box.ss_family, .box_port = publish->box_port,
                         .index = forward->ports->len };
         g_ptr_array_add(forward->ports, port);
         port->source.ready = on_datagrams;

@@ -21,8 +21,8 @@ guint16 forward_publish(Forward *forward, const NetPublish *publish, GError **er
 /* No more; named as it came out. */
 void forward_unpublish(Forward *forward, const NetPublish *publish);
 
-/* A peer's address and port, as the box is to see them: its own, or the gateway's where the box could not answer to that. */
-void forward_visible(const struct sockaddr_storage *real, struct in6_addr *ret_addr, guint16 *ret_port);
+/* A peer's address and port, as the box is to see them by that family: its own, or the gateway's where the box could not answer to that. */
+void forward_visible(int family, const struct sockaddr_storage *real, struct in6_addr *ret_addr, guint16 *ret_port);
 
 /* A frame from the box, well-formed: an answer to somebody who wrote to a published port is sent there. False: it is none. */
 bool forward_input(Forward *forward, const Packet *packet);

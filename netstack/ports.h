@@ -8,7 +8,7 @@
 /* One more, at any time. */
 bool ports_open(Net *net, const NetPublish *port, GError **error);
 
-/* One less; named as net->published has it, where an empty address of the box is any. What was opened through it stays. */
+/* One less; named as net->published has it, or as it was asked for ("*": both halves). What was opened through it stays. */
 bool ports_close(Net *net, const NetPublish *port, GError **error);
 
 /* There is no fast path: the TCP ports that are waiting for it become libslirp's. */

@@ -10,7 +10,9 @@
  * and port; the rules of divert.c lead its answers back. Where the box could not tell such an address from its own network's, it sees the
  * gateway's (forward_visible()), and another port where that one is taken or is a low one, for which the agent would need one right more.
  *
- * The client's connection stands before the server in the box is asked: if that refuses, the client gets a reset.
+ * The client's connection stands before the server in the box is asked: if that refuses, the client gets a reset. A port that was published without
+ * an address is one for clients of both families, whatever the server listens on: who comes by IPv6 and is refused is led to the box's IPv4
+ * address, where the server sees the gateway's.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -40,12 +42,16 @@ typedef struct {
         Publish *publish;
         int fd, family; /* V4, V6 */
         struct sockaddr_storage host, box;
+        bool both; /* of V6: else to the same port by IPv4 */
 } Port;
 
 typedef struct {
         Splice splice;
         Publish *publish;
         GList link; /* in publish->connections */
+        int spare;  /* of a port that is both: a socket of IPv4, until the server has answered; -1: none */
+        struct sockaddr_storage client;
+        guint16 box_port;
 } Connection;
 
 struct Publish {
@@ -85,12 +91,49 @@ static void ask(Publish *p, int family) {
 
 static void connection_end(Connection *c, bool reset) {
         splice_close(&c->splice, reset);
+        fd_closep(&c->spare);
         g_queue_unlink(&c->publish->connections, &c->link);
         g_free(c);
 }
 
 static void on_ended(Splice *splice, const char *how) {
         connection_end(EVENTS_OWNER(splice, Connection, splice), false);
+}
+
+/* From the client's address to the server in the box. False with errno. */
+static bool connect_box(int family, const struct sockaddr_storage *box, int fd, const struct sockaddr_storage *client) {
+        struct sockaddr_storage from;
+        struct in6_addr addr;
+        uint16_t number;
+        int on = 1;
+
+        /* As divert.c's listener: a port of the client's is no reason to keep a program in the box from it. */
+        (void) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        (void) setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, DIVERT_CONGESTION, strlen(DIVERT_CONGESTION));
+        forward_visible(af(family), client, &addr, &number);
+        socklen_t len = address_to_socket(af(family), &addr, number, &from);
+        if (bind(fd, (struct sockaddr *) &from, len) < 0) {
+                len = address_to_socket(af(family), &addr, 0, &from);
+                if (bind(fd, (struct sockaddr *) &from, len) < 0)
+                        return false;
+        }
+        return connect(fd, (const struct sockaddr *) box, len) == 0 || errno == EINPROGRESS;
+}
+
+static void on_box(EventSource *source, uint32_t events);
+
+/* The other way, by the spare socket. False: it is none either. */
+static bool try_ipv4(Connection *c) {
+        SpliceSide *side = &c->splice.side[SPLICE_BOX];
+        const NetPublish to = { .host_addr = (char *) "", .box_addr = (char *) "", .box_port = c->box_port };
+        struct sockaddr_storage box;
+
+        if (c->spare < 0)
+                return false;
+        net_publish_box(&to, &box);
+        events_remove(c->publish->events, &side->source);
+        fd_closep(&side->fd);
+        return connect_box(V4, &box, c->spare, &c->client) && splice_watch_take(&c->splice, SPLICE_BOX, fd_steal(&c->spare), on_box);
 }
 
 /* The server in the box has answered. */
@@ -101,10 +144,16 @@ static void on_box(EventSource *source, uint32_t events) {
 
         if (!(events & (EPOLLOUT | EPOLLERR | EPOLLHUP)))
                 return;
-        if (getsockopt(side->fd, SOL_SOCKET, SO_ERROR, &errnum, &len) == 0 && errnum == 0)
+        Connection *c = EVENTS_OWNER(side->splice, Connection, splice);
+        if (getsockopt(side->fd, SOL_SOCKET, SO_ERROR, &errnum, &len) == 0 && errnum == 0) {
+                if (c->spare >= 0) {
+                        int unused = fd_steal(&c->spare);
+                        g_array_append_val(c->publish->sockets[V4], unused);
+                }
                 splice_start(side->splice);
-        else
-                connection_end(EVENTS_OWNER(side->splice, Connection, splice), true);
+        } else if (!try_ipv4(c)) {
+                connection_end(c, true);
+        }
 }
 
 /* The client's side, as long as the box's has not answered: what it says is looked at by splice_start(). */
@@ -114,41 +163,39 @@ static void on_client(EventSource *source, uint32_t events) {
                 connection_end(EVENTS_OWNER(side->splice, Connection, splice), true);
 }
 
-/* From the client's address to the server in the box. False with errno. */
-static bool connect_box(const Port *port, int fd, const struct sockaddr_storage *client) {
-        struct sockaddr_storage from;
-        struct in6_addr addr;
-        uint16_t number;
-        int on = 1;
+/* Are there sockets for one more client? */
+static bool has_sockets(const Port *port) {
+        GArray *const *sockets = port->publish->sockets;
+        return sockets[port->family]->len > 0 && (!port->both || sockets[V4]->len > 0);
+}
 
-        /* As divert.c's listener: a port of the client's is no reason to keep a program in the box from it. */
-        (void) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        (void) setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, DIVERT_CONGESTION, strlen(DIVERT_CONGESTION));
-        forward_visible(client, &addr, &number);
-        socklen_t len = address_to_socket(af(port->family), &addr, number, &from);
-        if (bind(fd, (struct sockaddr *) &from, len) < 0) {
-                len = address_to_socket(af(port->family), &addr, 0, &from);
-                if (bind(fd, (struct sockaddr *) &from, len) < 0)
-                        return false;
-        }
-        return connect(fd, (const struct sockaddr *) &port->box, len) == 0 || errno == EINPROGRESS;
+static int take_socket(Publish *p, int family) {
+        GArray *sockets = p->sockets[family];
+        int fd = g_array_index(sockets, int, sockets->len - 1);
+
+        g_array_set_size(sockets, sockets->len - 1);
+        return fd;
 }
 
 static void take_client(const Port *port, int client_fd, const struct sockaddr_storage *client) {
         Publish *p = port->publish;
-        GArray *sockets = p->sockets[port->family];
-        int fd = g_array_index(sockets, int, sockets->len - 1);
-
-        g_array_set_size(sockets, sockets->len - 1);
+        int fd = take_socket(p, port->family);
         Connection *c = g_new0(Connection, 1);
         c->publish = p;
+        c->spare = port->both ? take_socket(p, V4) : -1;
+        c->client = *client;
+        c->box_port = net_sockaddr_port(&port->box);
         c->link.data = c;
         g_queue_push_tail_link(&p->connections, &c->link);
         splice_init(&c->splice, p->events, p->pipes);
         c->splice.ended = on_ended;
-        if (!splice_watch_take(&c->splice, SPLICE_HOST, client_fd, on_client) || !connect_box(port, fd, client)) {
+        if (!splice_watch_take(&c->splice, SPLICE_HOST, client_fd, on_client)) {
                 close(fd);
                 connection_end(c, true);
+        } else if (!connect_box(port->family, &port->box, fd, client)) {
+                close(fd);
+                if (!try_ipv4(c))
+                        connection_end(c, true);
         } else if (!splice_watch_take(&c->splice, SPLICE_BOX, fd, on_box)) {
                 connection_end(c, true);
         }
@@ -166,7 +213,7 @@ static void on_port(EventSource *source, uint32_t events) {
         const Port *port = EVENTS_OWNER(source, Port, source);
         Publish *p = port->publish;
 
-        while (p->sockets[port->family]->len > 0) {
+        while (has_sockets(port)) {
                 struct sockaddr_storage client = { 0 };
                 socklen_t len = sizeof client;
 
@@ -184,7 +231,9 @@ static void on_port(EventSource *source, uint32_t events) {
                         break;
         }
         ask(p, port->family);
-        if (p->sockets[port->family]->len == 0)
+        if (port->both)
+                ask(p, V4);
+        if (!has_sockets(port))
                 set_accepting(p, port->family, false); /* until there are more */
 }
 
@@ -209,9 +258,10 @@ static void on_agent(EventSource *source, uint32_t events) {
         int which = family == AF_INET ? V4 : V6;
         p->asked[which] = false;
         g_array_append_vals(p->sockets[which], fds, (guint) n);
-        if (n > 0)
-                set_accepting(p, which, true);
-        else
+        for (int i = 0; i < FAMILIES; i++)
+                if (p->sockets[i]->len > 0)
+                        set_accepting(p, i, true);
+        if (n == 0)
                 p->timer.at = events_now(p->events) + LISTEN_PAUSE; /* it has no descriptors left: asked again then */
 }
 
@@ -264,7 +314,8 @@ guint16 publish_open(Publish *p, const NetPublish *publish, GError **error) {
         }
 
         Port *port = g_new0(Port, 1);
-        *port = (Port){ .source = { .ready = on_port, .fd = -1 }, .publish = p, .family = host.ss_family == AF_INET ? V4 : V6, .host = host, .box = box };
+        *port = (Port){ .source = { .ready = on_port, .fd = -1 }, .publish = p, .family = host.ss_family == AF_INET ? V4 : V6, .host = host, .box = box,
+                        .both = publish->beside };
         port->fd = fd_steal(&fd);
         g_ptr_array_add(p->ports, port);
         if (!events_add(p->events, &port->source, port->fd, p->accepting[port->family] ? EPOLLIN : 0)) {

@@ -107,15 +107,16 @@ GPtrArray *net_value_publish(const char *text, GError **error) {
         } else if (check_range(&p, quoted, error)) {
                 ports = g_ptr_array_new_with_free_func((GDestroyNotify) net_publish_free);
                 for (guint i = 0; i <= (guint) (p.host.last - p.host.first); i++)
-                        g_ptr_array_add(ports, net_publish_new(p.udp, p.host_ip, (guint16) (p.host.first + i), NULL, (guint16) (p.box.first + i)));
+                        g_ptr_array_add(ports, net_publish_new(p.udp, p.host_ip ? p.host_ip : "*", (guint16) (p.host.first + i), NULL,
+                                                               (guint16) (p.box.first + i)));
         }
         g_free(p.host_ip);
         return ports;
 }
 
 char *net_value_publish_text(const NetPublish *p) {
-        bool v6 = strchr(p->host_addr, ':');
-        return g_strdup_printf("%s%s%s%s%u:%u%s", v6 ? "[" : "", p->host_addr, v6 ? "]" : "", *p->host_addr ? ":" : "", p->host_port, p->box_port,
+        bool v6 = strchr(p->host_addr, ':'), any = g_str_equal(p->host_addr, "*");
+        return g_strdup_printf("%s%s%s%s%u:%u%s", v6 ? "[" : "", any ? "" : p->host_addr, v6 ? "]" : "", any ? "" : ":", p->host_port, p->box_port,
                                p->udp ? "/udp" : "");
 }
 

@@ -86,8 +86,8 @@ bool control_net_publish(Sandbox *s, ControlClient *client, const WireMessage *m
         if (ports->len > 1) /* each port of a range is asked for by itself, since each may fail by itself */
                 return err_set(error, EINVAL, "publish %s at once", text);
         const NetPublish *port = ports->pdata[0];
-        if (open && s->net.ports->len >= NET_PUBLISH_MAX)
-                return err_set(error, 0, "publish %s: the box has %u published ports already", text, NET_PUBLISH_MAX);
+        if (open && s->net.ports->len >= NET_PORTS_MAX)
+                return err_set(error, 0, "publish %s: the box has %u published ports already", text, s->net.ports->len);
         if (strchr(port->host_addr, ':') && !s->spec->net.ipv6)
                 return err_set(error, EAFNOSUPPORT, "publish %s", text);
         return net_helper_publish(&s->net, open, port, on_done, question_new(client, -1), error);

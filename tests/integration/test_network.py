@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """--network=user, none, host; published ports; the host's own addresses closed."""
+import concurrent.futures
 import hashlib
 import os
 import re
@@ -315,16 +316,89 @@ def test_published_tcp_port(box):
         talk("127.0.0.1", port)
 
 
-def test_published_on_every_address(box):
+SERVE_BOTH = """
+import socket, sys, threading
+def tcp(family, address):
+    s = socket.socket(family, socket.SOCK_STREAM)
+    if family == socket.AF_INET6:
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    s.bind((address, 8000)); s.listen(64)
+    while True:
+        c, peer = s.accept()
+        c.sendall(peer[0].encode()); c.close()
+families = {"4": (socket.AF_INET, "0.0.0.0"), "6": (socket.AF_INET6, "::")}
+for f in sys.argv[1]:
+    threading.Thread(target=tcp, args=families[f]).start()
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(("0.0.0.0", 8000))
+print("ready", flush=True)
+while True:
+    data, peer = u.recvfrom(100); u.sendto(data + peer[0].encode(), peer)
+"""
+
+
+def ask_udp(address, port):
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.settimeout(10)
+        s.sendto(b"from ", (address, port))
+        return s.recv(100)
+
+
+@pytest.mark.parametrize("listens", ["4", "6", "46"])
+def test_published_without_an_address(box, peer, listens):
+    """IPv4 and IPv6, whatever the server in the box listens on; it sees who comes, or the gateway."""
+    with box.popen("run", "--rm", "-p", "0:8000", "-p", "0:8000/udp", "--", "/usr/bin/python3", "-c", SERVE_BOTH, listens) as proc:
+        try:
+            assert proc.stdout.readline() == b"ready\n", proc.stderr.read()
+            assert wait_until(lambda: box.usbox("net", "last").rc == 0, 20)
+            ports = re.findall(r"8000/(tcp|udp) -> (\S+):(\d+)", box.usbox("port", "last").ok().out)
+            assert [p[:2] for p in ports] == [("tcp", "0.0.0.0"), ("tcp", "[::]"), ("udp", "0.0.0.0"), ("udp", "[::]")], ports
+            assert len({p[2] for p in ports if p[0] == "tcp"}) == 1
+            tcp, udp = int(ports[0][2]), int(ports[2][2])
+            own4 = [a for a in host_addresses() if ":" not in a]
+            own6 = [a for a in host_addresses() if ":" in a and not a.startswith("fe80")]
+            assert "::1" in own6 and len(own4) >= 2
+            for address in own6:
+                seen = said(tcp, address)
+                # From one of the host's own addresses to that same one: the client's address is the host's.
+                assert seen == (b"10.0.2.2" if listens == "4" else b"fd00::2" if address == "::1" else address.encode()), (address, seen)
+                assert ask_udp(address, udp) == b"from 10.0.2.2"
+            for address in own4:
+                if listens == "6":
+                    with pytest.raises(ConnectionResetError):
+                        assert said(tcp, address) == b"a reset"
+                else:
+                    assert said(tcp, address) == (b"10.0.2.2" if address.startswith("127.") else address.encode())
+                assert ask_udp(address, udp) == b"from " + (b"10.0.2.2" if address.startswith("127.") else address.encode())
+            # Many at once, each of which may need two sockets.
+            with concurrent.futures.ThreadPoolExecutor(40) as pool:
+                assert set(pool.map(lambda _: said(tcp, "::1"), range(400))) == {b"10.0.2.2" if listens == "4" else b"fd00::2"}
+            box.usbox("net", "last", "unpublish", f"{tcp}:8000", f"{udp}:8000/udp").ok()
+            assert box.usbox("port", "last").ok().out == ""
+        finally:
+            proc.terminate()
+            proc.communicate(timeout=20)
+
+
+@pytest.mark.parametrize("options", [["--no-fast-path"], ["--no-ipv6"]])
+def test_published_by_ipv4_alone(box, options):
     port = free_port()
-    proc = box.popen("run", "--rm", "-p", f"{port}:8000", "--", "/usr/bin/python3", "-c", SERVE, "0.0.0.0")
-    try:
-        assert proc.stdout.readline() == b"ready\n", proc.stderr.read()
-        for address in [a for a in host_addresses() if ":" not in a]:
-            assert talk(address, port).endswith(b"from the box\n"), address
-    finally:
-        proc.terminate()
-        proc.communicate(timeout=20)
+    with box.popen("run", "--rm", *options, "-p", f"{port}:8000", "--", "/usr/bin/python3", "-c", SERVE, "0.0.0.0") as proc:
+        try:
+            assert proc.stdout.readline() == b"ready\n", proc.stderr.read()
+            for address in [a for a in host_addresses() if ":" not in a]:
+                assert talk(address, port).endswith(b"from the box\n"), address
+            with pytest.raises(ConnectionRefusedError):
+                talk("::1", port)
+        finally:
+            proc.terminate()
+            proc.communicate(timeout=20)
+
+
+def test_published_ipv6_half_is_taken(no_kept):
+    """Neither half is there then."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as s:
+        port = s.getsockname()[1]
+        assert_refused(no_kept.run("-p", f"{port}:80", "--", "true"), f"[::]:{port}", "in use")
 
 
 SERVE_RANGE = """
@@ -352,8 +426,8 @@ def free_range(n):
             continue
 
 
-def said(port):
-    with socket.create_connection(("127.0.0.1", port), 5) as s:
+def said(port, address="127.0.0.1"):
+    with socket.create_connection((address, port), 20) as s:
         return s.recv(100)
 
 

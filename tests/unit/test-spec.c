@@ -255,7 +255,7 @@ static void test_published_ranges(void) {
         g_autofree char *third_text = net_value_publish_text(third), *last_text = net_value_publish_text(last);
         g_assert_cmpstr(third_text, ==, "[::1]:8002:9002/udp");
         g_assert_true(single->host_port == 7 && single->box_port == 9);
-        g_assert_true(last->host_port == 512 && last->box_port == 1512 && !*last->host_addr && !last->udp);
+        g_assert_true(last->host_port == 512 && last->box_port == 1512 && g_str_equal(last->host_addr, "*") && !last->udp);
         g_assert_cmpstr(last_text, ==, "512:1512");
         g_autoptr(GError) error = NULL;
         g_assert_false(net_check(draft, &error));
@@ -277,7 +277,7 @@ static void test_net(void) {
                                                "9.9.9.9", "--mtu", "1280", "cmd"));
         const NetPublish *p = draft->net.publish->pdata[0], *q = draft->net.publish->pdata[1],
                           *r = draft->net.publish->pdata[2];
-        g_assert_true(!*p->host_addr && p->host_port == 8080 && p->box_port == 80 && !p->udp);
+        g_assert_true(g_str_equal(p->host_addr, "*") && p->host_port == 8080 && p->box_port == 80 && !p->udp);
         g_assert_true(q->host_port == 0 && q->box_port == 53 && q->udp);
         g_assert_cmpstr(q->host_addr, ==, "127.0.0.1");
         g_assert_cmpstr(r->host_addr, ==, "::1");
