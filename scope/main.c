@@ -9,9 +9,9 @@
  *
  *      SCOPE_CONFIG  the box's id and limits
  *      SCOPE_MADE    the scope is there, with this process in it, and its leaves payload/ and helpers/
- *      SCOPE_JOIN    the box's processes so far: helpers and the child, which waits for this before it takes other ids or forks; later
- *                    what `usbox exec` starts
- *      SCOPE_JOINED  they are in their leaf; all that they fork is too, and the payload is born in payload/ (clone3, CLONE_INTO_CGROUP)
+ *      SCOPE_JOIN    (at any time) the box's processes: helpers, init and the payload's, which waits for this before it takes other ids and
+ *                    executes the command; later what `usbox exec` starts
+ *      SCOPE_JOINED  they are in their leaves, and all that they fork is
  *      SCOPE_UPDATE  (any time later) other limits; SCOPE_UPDATED says how that went
  *
  * A process of its own stays in the scope for another reason: systemd takes a scope away as soon as it is empty, and the launcher reads
@@ -40,11 +40,10 @@ typedef struct {
         int wire;
         ScopeConfig *config;
         ScopeCgroup cgroup;
-        Systemd *systemd; /* until JOINED; what comes later connects anew */
 } Scope;
 
-static bool by_systemd(Scope *s, GError **error) {
-        if (!systemd_start_scope(s->systemd, s->config, &s->cgroup, error))
+static bool by_systemd(Scope *s, Systemd *systemd, GError **error) {
+        if (!systemd_start_scope(systemd, s->config, &s->cgroup, error))
                 return false;
         g_autofree char *path = g_strconcat(CGROUP_MOUNT, s->cgroup.path, NULL);
         s->cgroup.fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -77,9 +76,11 @@ static bool make(Scope *s, GError **error) {
                 g_setenv("XDG_RUNTIME_DIR", s->config->runtime_dir, TRUE);
         if (!cgroup_check_version(error))
                 return false;
-        s->systemd = systemd_open(error);
-        if (!(s->systemd ? by_systemd(s, error) : direct_make(s->config, &s->cgroup, error)))
+        g_autoptr(Systemd) systemd = systemd_open(error);
+        if (!(systemd ? by_systemd(s, systemd, error) : direct_make(s->config, &s->cgroup, error)))
                 return false;
+        /* Nobody listens there any more: systemd need not tell us of what happens to other units. */
+        g_clear_pointer(&systemd, systemd_free);
         log_step("cgroup %s", s->cgroup.path);
         if (!cgroup_check_controllers(&s->cgroup, s->config->settings, error) || !cgroup_make_leaves(&s->cgroup, error) ||
             !apply(s, s->config->settings, error))
@@ -95,9 +96,9 @@ static bool has_pid(const GArray *pids, pid_t pid) {
         return false;
 }
 
-/* What they have forked so far, of those that are not in the list yet. Helpers that have threads by now there are none. */
-static void add_children(GArray *pids) {
-        for (guint i = 0; i < pids->len; i++) {
+/* What those from first on have forked so far, as far as it is not in the list yet. By their first threads: others of a helper's fork nothing. */
+static void add_children(GArray *pids, guint first) {
+        for (guint i = first; i < pids->len; i++) {
                 int pid = (int) g_array_index(pids, pid_t, i);
                 g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/children", pid, pid);
                 g_autofree char *text = NULL;
@@ -114,16 +115,43 @@ static void add_children(GArray *pids) {
         }
 }
 
+/* Those that are not there any more leave the list; whether there were any. */
+static bool drop_ended(GArray *pids) {
+        guint before = pids->len;
+
+        for (guint i = pids->len; i-- > 0;)
+                if (kill(g_array_index(pids, pid_t, i), 0) < 0 && errno == ESRCH)
+                        g_array_remove_index(pids, i);
+        return pids->len < before;
+}
+
+/* By systemd, which takes all of them or none. */
+static bool attach(const Scope *s, const char *leaf, GArray *pids, GError **error) {
+        g_autofree char *path = g_strconcat(s->cgroup.path, "/", leaf, NULL);
+
+        while (pids->len > 0) {
+                g_autoptr(GError) failure = NULL;
+                if (systemd_attach(path, (const pid_t *) (void *) pids->data, pids->len, &failure))
+                        return true;
+                if (!drop_ended(pids)) {
+                        g_propagate_error(error, g_steal_pointer(&failure));
+                        return false;
+                }
+        }
+        return true;
+}
+
 /* By us, or where the kernel forbids us that by systemd, in one call. One that has ended is the launcher's to notice. */
 static bool join_all(Scope *s, const char *leaf, const pid_t *pids, size_t n, GError **error) {
         g_autoptr(GArray) foreign = g_array_new(FALSE, FALSE, sizeof(pid_t));
 
         for (size_t i = 0; i < n; i++) {
                 g_autoptr(GError) failure = NULL;
-                if (cgroup_join(&s->cgroup, leaf, pids[i], &failure))
+                /* All of them come from one place. */
+                if (foreign->len == 0 && cgroup_join(&s->cgroup, leaf, pids[i], &failure))
                         continue;
                 int errnum = err_get_errno(failure);
-                if (!s->cgroup.own && (errnum == EACCES || errnum == EPERM))
+                if (foreign->len > 0 || (!s->cgroup.own && (errnum == EACCES || errnum == EPERM)))
                         g_array_append_val(foreign, pids[i]);
                 else if (errnum != ESRCH) {
                         g_propagate_error(error, g_steal_pointer(&failure));
@@ -132,36 +160,38 @@ static bool join_all(Scope *s, const char *leaf, const pid_t *pids, size_t n, GE
         }
         if (foreign->len == 0)
                 return true;
-        if (!s->systemd && !(s->systemd = systemd_open(error)))
-                return err_set(error, ENOENT, "this user's systemd does not answer");
-        return systemd_attach(s->systemd, s->config->id, leaf, (const pid_t *) (void *) foreign->data, foreign->len, error);
+        return attach(s, leaf, foreign, error);
 }
 
-/* With their children; looked for once more when they are in: what they fork from then on is in, too. */
-static bool join(Scope *s, const WireMessage *m, GError **error) {
-        g_autoptr(GArray) pids = g_array_new(FALSE, FALSE, sizeof(pid_t));
-        g_autoptr(GVariant) list = g_variant_get_child_value(m->body, 1);
+/* A list of processes, with their children but those that are known already; looked for once more when they are in: what they fork from then on is
+ * in, too. */
+static bool join_leaf(Scope *s, const char *leaf, GVariant *list, GArray *known, GError **error) {
+        guint first = known->len, done = first;
         GVariantIter iter;
-        const char *leaf;
         guint32 pid;
 
-        g_variant_get_child(m->body, 0, "&s", &leaf);
-        if (!g_str_equal(leaf, SCOPE_LEAF_HELPERS) && !g_str_equal(leaf, SCOPE_LEAF_PAYLOAD))
-                return err_set(error, EINVAL, "no such leaf");
         g_variant_iter_init(&iter, list);
         while (g_variant_iter_next(&iter, "u", &pid)) {
                 pid_t p = (pid_t) pid;
-                g_array_append_val(pids, p);
+                g_array_append_val(known, p);
         }
-        add_children(pids);
-        for (guint done = 0; done < pids->len;) {
-                guint n = pids->len - done;
-                if (!join_all(s, leaf, (const pid_t *) (void *) pids->data + done, n, error))
+        add_children(known, first);
+        while (done < known->len) {
+                guint n = known->len - done;
+                if (!join_all(s, leaf, (const pid_t *) (void *) known->data + done, n, error))
                         return false;
                 done += n;
-                add_children(pids);
+                add_children(known, first);
         }
         return true;
+}
+
+static bool join(Scope *s, const WireMessage *m, GError **error) {
+        g_autoptr(GArray) known = g_array_new(FALSE, FALSE, sizeof(pid_t));
+        g_autoptr(GVariant) helpers = g_variant_get_child_value(m->body, 0), payload = g_variant_get_child_value(m->body, 1);
+
+        /* The payload first: it is a child of init, which is among the others. */
+        return join_leaf(s, SCOPE_LEAF_PAYLOAD, payload, known, error) && join_leaf(s, SCOPE_LEAF_HELPERS, helpers, known, error);
 }
 
 static bool change(Scope *s, const ScopeConfig *update, GError **error) {
@@ -190,7 +220,6 @@ static bool on_join(Scope *s, const WireMessage *m, GError **error) {
         g_autoptr(GError) failure = NULL;
 
         (void) join(s, m, &failure);
-        g_clear_pointer(&s->systemd, systemd_free);
         return answer(s, WIRE_SCOPE_JOINED, failure, error);
 }
 
@@ -224,7 +253,6 @@ static void end(Scope *s) {
         fd_closep(&s->cgroup.fd);
         g_clear_pointer(&s->cgroup.path, g_free);
         g_clear_pointer(&s->cgroup.home, g_free);
-        g_clear_pointer(&s->systemd, systemd_free);
         g_clear_pointer(&s->config, scope_config_free);
 }
 

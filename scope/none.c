@@ -23,7 +23,7 @@ bool systemd_start_scope(Systemd *s, const ScopeConfig *config, ScopeCgroup *ret
         return without(error);
 }
 
-bool systemd_attach(Systemd *s, const char *id, const char *leaf, const pid_t *pids, size_t n, GError **error) {
+bool systemd_attach(const char *path, const pid_t *pids, size_t n, GError **error) {
         return without(error);
 }
 

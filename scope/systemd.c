@@ -6,6 +6,7 @@
  *
  * systemd is spoken to over its own socket, where it is reached without the message bus and its daemon between; the bus is the second choice.
  */
+#include <string.h>
 #include <systemd/sd-bus.h>
 
 #include "base/error.h"
@@ -260,14 +261,33 @@ bool systemd_start_scope(Systemd *s, const ScopeConfig *config, ScopeCgroup *ret
         return true;
 }
 
-bool systemd_attach(Systemd *s, const char *id, const char *leaf, const pid_t *pids, size_t n, GError **error) {
-        g_autofree char *unit = scope_unit_name(id), *where = g_strconcat("/", leaf, NULL);
+/* "/user.slice/user-1000.slice/user@1000.service/usbox.slice/...": the user's systemd as a unit of the machine's, and what is below it. */
+static bool split_at_user_unit(const char *path, char **ret_unit, const char **ret_below) {
+        g_autofree char *unit = g_strdup_printf("user@%u.service", (unsigned) getuid());
+        g_autofree char *part = g_strconcat("/", unit, "/", NULL);
+        const char *at = strstr(path, part);
+
+        if (!at)
+                return false;
+        *ret_below = at + strlen(part) - 1;
+        *ret_unit = g_steal_pointer(&unit);
+        return true;
+}
+
+bool systemd_attach(const char *path, const pid_t *pids, size_t n, GError **error) {
+        g_autoptr(Systemd) machine = g_new0(Systemd, 1);
         _cleanup_message_ sd_bus_message *m = NULL;
         _cleanup_bus_error_ sd_bus_error bus_error = SD_BUS_ERROR_NULL;
+        g_autofree char *unit = NULL;
+        const char *below;
 
-        int r = sd_bus_message_new_method_call(s->bus, &m, MANAGER, "AttachProcessesToUnit");
+        if (!split_at_user_unit(path, &unit, &below))
+                return err_set(error, EACCES, "move the box's processes to %s", path);
+        int r = sd_bus_open_system(&machine->bus);
         if (r >= 0)
-                r = sd_bus_message_append(m, "ss", unit, where);
+                r = sd_bus_message_new_method_call(machine->bus, &m, MANAGER, "AttachProcessesToUnit");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "ss", unit, below);
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'a', "u");
         for (size_t i = 0; r >= 0 && i < n; i++)
@@ -275,7 +295,7 @@ bool systemd_attach(Systemd *s, const char *id, const char *leaf, const pid_t *p
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
         if (r >= 0)
-                r = sd_bus_call(s->bus, m, 0, &bus_error, NULL);
+                r = sd_bus_call(machine->bus, m, 0, &bus_error, NULL);
         return r >= 0 || bus_failed(r, &bus_error, "move the box's processes into the scope", error);
 }
 

@@ -17,8 +17,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Systemd, systemd_free)
 /* Make the box's scope with this process in it, and wait until it is. */
 bool systemd_start_scope(Systemd *s, const ScopeConfig *config, ScopeCgroup *ret, GError **error);
 
-/* Have systemd move processes into a leaf, where the kernel does not let us: from a login's session the way leads past what is the user's. */
-bool systemd_attach(Systemd *s, const char *id, const char *leaf, const pid_t *pids, size_t n, GError **error);
+/*
+ * Have systemd move processes into the cgroup path, where the kernel does not let us: from a login's session the way leads past what is the user's.
+ * That is the machine's systemd, asked at once for all of them; the user's would ask it for each.
+ */
+bool systemd_attach(const char *path, const pid_t *pids, size_t n, GError **error);
 
 /* Other limits for a scope that runs: what systemd knows of settings, and properties. */
 bool systemd_update(Systemd *s, const char *id, const GPtrArray *settings, const GPtrArray *properties, GError **error);

@@ -108,7 +108,7 @@ typedef struct {
          * fs/proc/proc_sysctl.c). */
         int proc_sys;
         int pty, slave, gate, payload_pidfd, mount_ns;
-        int cgroup, payload_cgroup; /* the box's and the payload's; -1: none of its own */
+        int cgroup; /* the box's; -1: none of its own */
         pid_t payload;
 } ChildState;
 
@@ -126,10 +126,6 @@ static bool fork_payload(ChildState *s, GError **error) {
         struct clone_args args = { .flags = CLONE_PIDFD,
                                    .pidfd = (uintptr_t) &s->payload_pidfd,
                                    .exit_signal = SIGCHLD };
-        if (s->payload_cgroup >= 0) {
-                args.flags |= CLONE_INTO_CGROUP;
-                args.cgroup = (uint64_t) s->payload_cgroup;
-        }
         s->payload = sys_clone3(&args);
         if (s->payload < 0)
                 return err_set(error, errno, "fork the payload");
@@ -142,12 +138,9 @@ static bool fork_payload(ChildState *s, GError **error) {
         /* The payload's alone from here on: its exec is seen by the end of this wire. */
         close(c->payload_wire);
         fd_closep(&s->slave);
-        fd_closep(&s->payload_cgroup);
-        /* Not by the clone, as the other namespaces are: it shows from where a process is, and that was the launcher's cgroup then. */
-        if (c->scoped && !c->spec->namespaces.cgroup_host && unshare(CLONE_NEWCGROUP) < 0)
-                return err_set(error, errno, "make a cgroup namespace");
         log_step("  box: payload forked");
-        return true;
+        /* The launcher has it moved into the box's cgroup meanwhile. */
+        return !c->scoped || wire_send(c->wire, WIRE_BORN, NULL, &s->payload_pidfd, 1, error);
 }
 
 /* By sendmsg(2), which init's filter allows. Where there is nobody to tell the payload has failed, and said why: then we say nothing. */
@@ -225,10 +218,7 @@ static bool tell_namespaces(int wire, GError **error) {
         return ok;
 }
 
-/*
- * The launcher has had this process moved into the box's cgroup: what is forked from now on is in it. Before ids change, since a login
- * session's processes are moved by the machine's systemd, which looks whose they are.
- */
+/* The launcher has had this process moved into the box's cgroup, as late as can be: systemd takes as long as the root does. */
 static bool await_scope(ChildState *s, GError **error) {
         g_auto(WireMessage) m = { 0 };
         const char *path;
@@ -236,10 +226,15 @@ static bool await_scope(ChildState *s, GError **error) {
         if (!wire_expect(s->context->wire, "launcher", WIRE_SCOPED, &m, error))
                 return false;
         g_variant_get(m.body, "(&s)", &path);
-        s->payload_cgroup = wire_message_take_fd(&m, 0);
         /* By its path: a mount can be made only of what lies in one's own mount namespace. */
-        s->cgroup = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        return s->cgroup >= 0 ? true : err_set(error, errno, "%s", path);
+        if (*path && (s->cgroup = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+                return err_set(error, errno, "%s", path);
+        /* Not by the clone, as the other namespaces are: it shows from where a process is, and that was the launcher's cgroup then. */
+        if (!s->context->spec->namespaces.cgroup_host && unshare(CLONE_NEWCGROUP) < 0)
+                return err_set(error, errno, "make a cgroup namespace");
+        root_build_take_cgroup(s->build, s->cgroup);
+        log_step("  box: in its cgroup");
+        return true;
 }
 
 static bool child_setup(ChildState *s, GError **error) {
@@ -247,8 +242,6 @@ static bool child_setup(ChildState *s, GError **error) {
         const Spec *spec = c->spec;
         g_auto(WireMessage) mapped = { 0 }, planned = { 0 }, dirs = { 0 };
 
-        if (c->scoped && !await_scope(s, error))
-                return err_step(error, "limits");
         if (!set_time(spec, error))
                 return err_step(error, "namespaces");
         /* With a pty later: the controlling terminal is inherited. */
@@ -272,7 +265,6 @@ static bool child_setup(ChildState *s, GError **error) {
         s->proc_sys = openat(s->proc, "sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (s->proc_sys < 0)
                 return err_set(error, errno, "/proc/sys of the box");
-        root_build_take_cgroup(s->build, s->cgroup);
         root_build_take_pod(s->build, c->pod.in_pod, c->pod.sysfs, c->pod.mqueue);
         if (s->pty >= 0 && (s->slave = take_terminal(s->pty, error)) < 0)
                 return err_step(error, "terminal");
@@ -290,6 +282,8 @@ static bool child_setup(ChildState *s, GError **error) {
                 return err_step(error, "mount");
         if (!join_network(s, error))
                 return err_step(error, "namespaces");
+        if (c->scoped && !await_scope(s, error))
+                return err_step(error, "limits");
         if (!root_build_finish(s->build, error))
                 return err_step(error, "mount");
         if (!await_payload(s, error))
@@ -326,7 +320,7 @@ static bool become_init(int keep[], size_t n, GError **error) {
 _Noreturn void child_main(const ChildContext *context) {
         ChildState state = {
                 .context = context, .proc_sys = -1, .pty = -1, .slave = -1, .gate = -1, .payload_pidfd = -1, .mount_ns = -1,
-                .cgroup = -1, .payload_cgroup = -1
+                .cgroup = -1
         };
         g_autoptr(GError) error = NULL;
         int wire = context->wire;

@@ -25,7 +25,7 @@ typedef struct {
         const PlanShare *plan; /* has the plan of the root from PLAN on */
         bool pty;              /* a pty is wanted */
         bool stub;             /* payload_needs_stub() */
-        bool scoped;           /* the box has a cgroup of its own: SCOPED comes before all else */
+        bool scoped;           /* the box gets a cgroup of its own: SCOPED will come, and MOVED for the payload */
         char **envp;  /* the payload's environment, USBOX_BOX in it */
         PodMounts pod;
         mode_t umask; /* the caller's, and the payload's */

@@ -185,7 +185,7 @@ static bool limit_joiner(Sandbox *s, pid_t pid, int wire, GError **error) {
                 }
                 if (s->scope.updating)
                         return err_set(error, EAGAIN, "the box's limits are being changed");
-                if (!scope_helper_join(&s->scope, SCOPE_LEAF_PAYLOAD, &pid, 1, error) || !supervise_await(s, s->scope.helper.wire, error) ||
+                if (!scope_helper_join(&s->scope, NULL, 0, pid, error) || !supervise_await(s, s->scope.helper.wire, error) ||
                     !scope_helper_joined(&s->scope, error))
                         return false;
         }

@@ -113,6 +113,20 @@ static int make_netns(int gate, GError **error) {
 }
 
 /*
+ * From here on all that it does is counted and limited. The last moment for it: a cgroup namespace has to be the outer user namespace's, and a
+ * login session's processes are moved by the machine's systemd, which moves those alone that have the caller's uid.
+ */
+static bool enter_scope(const PayloadContext *c, GError **error) {
+        g_auto(WireMessage) moved = { 0 };
+
+        if (!wire_expect(c->child->payload_wire, "launcher", WIRE_MOVED, &moved, error))
+                return false;
+        if (!c->child->spec->namespaces.cgroup_host && unshare(CLONE_NEWCGROUP) < 0)
+                return err_set(error, errno, "make a cgroup namespace");
+        return true;
+}
+
+/*
  * The box's network namespace, and the inner user namespace. The first belongs to the outer one, as all others of the box do, so the
  * order of the two is what keeps the payload from its routes. init follows into it (join_network()). Name and quotas belong to the outer one, too:
  * they are set here because init is busy with the root.
@@ -123,8 +137,6 @@ static bool make_namespaces(const PayloadContext *c, GError **error) {
 
         if (net_is_own(&spec->net) && (ns = make_netns(c->gate, error)) < 0)
                 return false;
-        if (c->child->scoped && !spec->namespaces.cgroup_host && unshare(CLONE_NEWCGROUP) < 0)
-                return err_set(error, errno, "make a cgroup namespace");
         proc_sys = wait_for_outer(c->gate, error);
         if (proc_sys < 0)
                 return false;
@@ -134,6 +146,8 @@ static bool make_namespaces(const PayloadContext *c, GError **error) {
                 return false;
         if (tap >= 0 && !wire_send(c->child->payload_wire, WIRE_NET_FDS, NULL, (int[]){ tap, ns }, 2, error))
                 return false;
+        if (c->child->scoped && !enter_scope(c, error))
+                return err_step(error, "limits");
         if (unshare(CLONE_NEWUSER) < 0)
                 return err_set(error, errno, "make the payload's user namespace");
         if (user_maps_itself(spec) && !user_map_payload(spec, AT_FDCWD, "/proc/self", error))

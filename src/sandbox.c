@@ -32,7 +32,6 @@
 #include "root-accounts.h"
 #include "sandbox-end.h"
 #include "sandbox.h"
-#include "scope/config.h"
 #include "stdfds.h"
 #include "supervise.h"
 
@@ -52,8 +51,8 @@ static guint64 namespaces_of(const Sandbox *s) {
                 flags |= CLONE_NEWIPC;
         if (!spec->namespaces.uts_host && !spec->pod.name)
                 flags |= CLONE_NEWUTS;
-        /* One of the box's own cgroup can be made only from there: the child does. */
-        if (!spec->namespaces.cgroup_host && s->scope.helper.pid == 0)
+        /* One of the box's own cgroup can be made only from there: the child and the payload's process do. */
+        if (!spec->namespaces.cgroup_host && !limits_wanted(&spec->limits))
                 flags |= CLONE_NEWCGROUP;
         return flags;
 }
@@ -142,27 +141,6 @@ static bool open_box_dir(Sandbox *s, GError **error) {
         return s->dir || err_step(error, "state");
 }
 
-static bool await_scope(Sandbox *s, GError **error) {
-        return supervise_await(s, s->scope.helper.wire, error) && scope_helper_made(&s->scope, error);
-}
-
-/* With --best-effort=limits it is waited for at once, since the child's clone depends on whether there is one. */
-static bool start_scope(Sandbox *s, GError **error) {
-        g_autoptr(GError) failure = NULL;
-
-        if (scope_helper_start(s->spec, s->id, &s->scope, &failure) &&
-            (!(s->spec->box.best_effort & BEST_EFFORT_LIMITS) || await_scope(s, &failure)))
-                return true;
-        if (!(s->spec->box.best_effort & BEST_EFFORT_LIMITS) || s->interrupted) {
-                g_propagate_error(error, g_steal_pointer(&failure));
-                return false;
-        }
-        log_note("without limits: %s", failure->message);
-        scope_helper_clear(&s->scope);
-        s->scope = SCOPE_HELPER_NONE;
-        return true;
-}
-
 /* What the child is to have from its first moment on. */
 static bool prepare(Sandbox *s, GError **error) {
         const Spec *spec = s->spec;
@@ -182,8 +160,6 @@ static bool prepare(Sandbox *s, GError **error) {
         if (spec->box.detach && (!(s->log = log_writer_new(s->dir->fd, s->stdio.log_ends, spec->box.log_size, error)) ||
                                  !detach_stderr(s->dir->fd, error)))
                 return err_step(error, "detach");
-        if (limits_wanted(&spec->limits) && !start_scope(s, error))
-                return false;
         g_autofree char *id = g_strconcat("USBOX_BOX=", s->id, NULL);
         g_autoptr(GStrvBuilder) envp = g_strv_builder_new();
         g_strv_builder_addv(envp, (const char **) spec->process.envp);
@@ -233,7 +209,7 @@ static bool clone_child(Sandbox *s, GError **error) {
                                  .plan = s->share,
                                  .pty = s->stdio.pty_wanted,
                                  .stub = s->stub,
-                                 .scoped = s->scope.helper.pid > 0,
+                                 .scoped = limits_wanted(&s->spec->limits),
                                  .envp = s->envp,
                                  .filter = s->filter,
                                  .stdio = s->stdio.plan,
@@ -301,29 +277,15 @@ static bool finish_maps(Sandbox *s, GError **error) {
         return tell_child(s, WIRE_MAPPED, error) || err_step(error, "namespaces");
 }
 
-/* The box's cgroup, with the processes that there are by now; the child waits for that, so that all of the box is born in it. */
-static bool enter_scope(Sandbox *s, GError **error) {
-        const pid_t pids[] = { s->child, s->net.helper.pid, s->fs.helper.pid };
-        g_autoptr(GError) failure = NULL;
-
-        if (!s->scope.cgroup && !await_scope(s, error))
-                return false;
-        if (!scope_helper_join(&s->scope, SCOPE_LEAF_HELPERS, pids, G_N_ELEMENTS(pids), error) || !supervise_await(s, s->scope.helper.wire, error) ||
-            !scope_helper_joined(&s->scope, error))
-                return false;
-        if (wire_send(s->child_wire, WIRE_SCOPED, g_variant_new("(s)", cgroup_path(s->scope.cgroup)), &s->scope.payload_fd, 1, &failure) ||
-            err_get_errno(failure) == EPIPE)
-                return true;
-        g_propagate_error(error, g_steal_pointer(&failure));
-        return err_step(error, "limits");
-}
-
 static bool start(Sandbox *s, GError **error) {
         /* To start usbox-net takes as long as it takes to execute a program: while there is nothing else to do for a second processor. */
         if (!start_net(s, error))
                 return false;
         if (!clone_child(s, error))
                 return err_step(error, "namespaces");
+        /* systemd takes longest of all; to start a program takes as long as the child needs to be born. */
+        if (limits_wanted(&s->spec->limits) && !scope_helper_start(s->spec, s->id, &s->scope, error))
+                return false;
         if (!user_setup_parent(s->spec, s->child, &s->maps, error))
                 return err_step(error, "user");
         if (!plan(s, error))
@@ -331,8 +293,7 @@ static bool start(Sandbox *s, GError **error) {
         /* usbox-fs opens its directories at once; the kernel's overlays do later, so theirs are made when the child is at work. */
         if (s->plan->fs && s->dir && (!root_plan_make_dirs(s->plan, s->dir->fd, error) || !fs_helper_configure(&s->fs, s->spec, s->plan->fs, error)))
                 return err_step(error, "state");
-        bool maps_itself = user_maps_itself(s->spec), scoped = s->scope.helper.pid > 0;
-        if ((scoped && !enter_scope(s, error)) || (!maps_itself && !finish_maps(s, error)))
+        if (!user_maps_itself(s->spec) && !finish_maps(s, error))
                 return false;
         if (!tell_child(s, WIRE_PLAN, error))
                 return err_step(error, "namespaces");

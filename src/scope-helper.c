@@ -2,7 +2,7 @@
 /*
  * The launcher's side of usbox-scope.
  *
- * Role: launcher. Privileges: the caller's. Threads: one. Order: steps 3 (started first of all), 4 (joined, before the child takes ids) and 11.
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: steps 3 (started first of all), 8 (joined, before the payload may go) and 11.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -33,27 +33,16 @@ bool scope_helper_start(const Spec *spec, const char *id, ScopeHelper *ret, GErr
                helper_send(&ret->helper, WIRE_SCOPE_CONFIG, scope_config_pack(&config), NULL, 0, error);
 }
 
-bool scope_helper_made(ScopeHelper *h, GError **error) {
-        g_auto(WireMessage) m = { 0 };
-        const char *path;
-
-        if (!helper_receive(&h->helper, WIRE_SCOPE_MADE, &m, error))
-                return false;
-        g_variant_get(m.body, "(&s)", &path);
-        h->cgroup = cgroup_new_take(wire_message_take_fd(&m, 0), path);
-        h->payload_fd = cgroup_open_payload(h->cgroup, error);
-        log_step("cgroup made");
-        return h->payload_fd >= 0 ? true : err_step(error, kind.step);
-}
-
-bool scope_helper_join(ScopeHelper *h, const char *leaf, const pid_t *pids, size_t n, GError **error) {
+bool scope_helper_join(ScopeHelper *h, const pid_t *helpers, size_t n, pid_t payload, GError **error) {
+        const guint32 payloads[] = { (guint32) payload };
         GVariantBuilder builder;
 
         g_variant_builder_init(&builder, G_VARIANT_TYPE("au"));
         for (size_t i = 0; i < n; i++)
-                if (pids[i] > 0)
-                        g_variant_builder_add(&builder, "u", (guint32) pids[i]);
-        return helper_send(&h->helper, WIRE_SCOPE_JOIN, g_variant_new("(sau)", leaf, &builder), NULL, 0, error);
+                if (helpers[i] > 0)
+                        g_variant_builder_add(&builder, "u", (guint32) helpers[i]);
+        GVariant *payload_list = g_variant_new_fixed_array(G_VARIANT_TYPE_UINT32, payloads, 1, sizeof *payloads);
+        return helper_send(&h->helper, WIRE_SCOPE_JOIN, g_variant_new("(au@au)", &builder, payload_list), NULL, 0, error);
 }
 
 /* (iss): how it went. */
@@ -92,16 +81,33 @@ bool scope_helper_update(ScopeHelper *h, GVariant *limits, GError **error) {
         return h->updating;
 }
 
-bool scope_helper_dispatch(ScopeHelper *h, bool *ret_updated, GError **ret_answer, GError **error) {
+bool scope_helper_dispatch(ScopeHelper *h, ScopeHelperEvent *ret_event, GError **ret_answer, GError **error) {
         g_auto(WireMessage) m = { 0 };
+        const char *path;
 
-        *ret_updated = false;
-        if (!helper_receive(&h->helper, WIRE_SCOPE_UPDATED, &m, error))
+        if (!helper_receive_any(&h->helper, &m, error))
                 return false;
-        *ret_updated = h->updating;
-        h->updating = false;
-        (void) answer_of(&m, ret_answer);
-        return true;
+        if (m.type == WIRE_SCOPE_MADE && !h->cgroup) {
+                g_variant_get(m.body, "(&s)", &path);
+                h->cgroup = cgroup_new_take(wire_message_take_fd(&m, 0), path);
+                *ret_event = SCOPE_HELPER_MADE;
+                log_step("cgroup made");
+                return true;
+        }
+        if (m.type == WIRE_SCOPE_JOINED && h->cgroup && !h->joined) {
+                *ret_event = SCOPE_HELPER_JOINED;
+                h->joined = true;
+                log_step("cgroup joined");
+                return answer_of(&m, error);
+        }
+        if (m.type == WIRE_SCOPE_UPDATED && h->updating) {
+                *ret_event = SCOPE_HELPER_UPDATED;
+                h->updating = false;
+                (void) answer_of(&m, ret_answer);
+                return true;
+        }
+        err_set(error, EPROTO, "usbox-scope said %s out of turn", wire_type_name(m.type));
+        return err_step(error, kind.step);
 }
 
 void scope_helper_finish(ScopeHelper *h) {
@@ -117,7 +123,6 @@ void scope_helper_finish(ScopeHelper *h) {
 }
 
 void scope_helper_clear(ScopeHelper *h) {
-        fd_closep(&h->payload_fd);
         g_clear_pointer(&h->cgroup, cgroup_free);
         helper_clear(&h->helper);
 }

@@ -9,28 +9,33 @@
 typedef struct {
         Helper helper;
         Cgroup *cgroup; /* the box's; NULL before it is made */
-        int payload_fd; /* its leaf, for the child; -1 likewise */
-        bool updating;  /* an update was sent and not answered */
+        bool joined;   /* the box is in it */
+        bool updating; /* an update was sent and not answered */
 } ScopeHelper;
 
-#define SCOPE_HELPER_NONE ((ScopeHelper){ .helper = HELPER_NONE, .payload_fd = -1 })
+#define SCOPE_HELPER_NONE ((ScopeHelper){ .helper = HELPER_NONE })
+
+/* What came on its wire. */
+typedef enum {
+        SCOPE_HELPER_MADE,    /* the cgroup is there */
+        SCOPE_HELPER_JOINED,  /* the box is in it */
+        SCOPE_HELPER_UPDATED, /* the answer to an update */
+} ScopeHelperEvent;
 
 /* Start it and tell it the limits: it works from then on, beside all else. */
 bool scope_helper_start(const Spec *spec, const char *id, ScopeHelper *ret, GError **error);
 
-/* Its wire can be read: the cgroup is made. */
-bool scope_helper_made(ScopeHelper *h, GError **error);
-
-/* Have processes (those that are 0 are none) moved into a leaf of it; and, when the wire can be read: they are. */
-bool scope_helper_join(ScopeHelper *h, const char *leaf, const pid_t *pids, size_t n, GError **error);
+/* Have helpers (those that are 0 are none) and a process of the payload moved into it, with their children, once it is there. */
+bool scope_helper_join(ScopeHelper *h, const pid_t *helpers, size_t n, pid_t payload, GError **error);
+/* When the box runs, and the wire can be read: how that went. */
 bool scope_helper_joined(ScopeHelper *h, GError **error);
 
 /* Ask for other limits of a box that runs, of SCOPE_UPDATE_SIGNATURE; the answer comes by scope_helper_dispatch(). One at a time. */
 bool scope_helper_update(ScopeHelper *h, GVariant *limits, GError **error);
 
-/* Something came on its wire, or its end. *ret_updated: it is the answer to the update, and *ret_answer says why that failed, or is
- * NULL. False with error where usbox-scope ended. */
-bool scope_helper_dispatch(ScopeHelper *h, bool *ret_updated, GError **ret_answer, GError **error);
+/* Something came on its wire, or its end. *ret_answer: why the update failed, or NULL. False with error where usbox-scope ended, or the box cannot
+ * be moved. */
+bool scope_helper_dispatch(ScopeHelper *h, ScopeHelperEvent *ret_event, GError **ret_answer, GError **error);
 
 /* The last numbers were read: let it end, which takes the cgroup with it. */
 void scope_helper_finish(ScopeHelper *h);

@@ -47,7 +47,7 @@ bool supervise_maybe_go(Sandbox *s, GError **error) {
         g_autoptr(GError) failure = NULL;
 
         if (s->go_sent || s->payload_wire < 0 || (s->net.helper.pid > 0 && !s->net.ports) ||
-            (s->fs.helper.pid > 0 && !s->fs.ready) || (s->stdio.pty_wanted && !s->term) ||
+            (s->fs.helper.pid > 0 && !s->fs.ready) || (s->stdio.pty_wanted && !s->term) || (s->scope.helper.pid > 0 && !s->scope.joined) ||
             ((s->spec->box.pidfile || presence_is_held(s->spec)) && s->payload_pidfd < 0))
                 return true;
         if (presence_is_held(s->spec) && !presence_begin(s, error))
@@ -87,6 +87,42 @@ static void suspend(Sandbox *s) {
         (void) wire_send(s->child_wire, WIRE_RESUME, NULL, NULL, 0, NULL);
 }
 
+/* The box is in its cgroup, or gets none after all: the child and the payload's process wait for that. Where they have gone, the loop finds out why. */
+static bool tell_scoped(Sandbox *s, GError **error) {
+        const char *path = s->scope.cgroup ? cgroup_path(s->scope.cgroup) : "";
+        g_autoptr(GError) failure = NULL;
+
+        if ((wire_send(s->payload_wire, WIRE_MOVED, NULL, NULL, 0, &failure) || err_get_errno(failure) == EPIPE) &&
+            (g_clear_error(&failure), wire_send(s->child_wire, WIRE_SCOPED, g_variant_new("(s)", path), NULL, 0, &failure) || err_get_errno(failure) == EPIPE))
+                return supervise_maybe_go(s, error);
+        g_propagate_error(error, g_steal_pointer(&failure));
+        return err_step(error, "limits");
+}
+
+/* The box cannot have its limits: its end, unless --best-effort=limits says that it goes on without. */
+static bool scope_failed(Sandbox *s, GError *failure_take, GError **error) {
+        if (s->scope.joined || !(s->spec->box.best_effort & BEST_EFFORT_LIMITS)) {
+                g_propagate_error(error, failure_take);
+                return false;
+        }
+        log_note("without limits: %s", failure_take->message);
+        g_error_free(failure_take);
+        scope_helper_finish(&s->scope);
+        scope_helper_clear(&s->scope);
+        s->scope = SCOPE_HELPER_NONE;
+        return tell_scoped(s, error);
+}
+
+/* All of the box is there, as far as it is to be in its cgroup: usbox-scope moves it as soon as it can. */
+static bool have_scope_joined(Sandbox *s, pid_t payload, GError **error) {
+        const pid_t helpers[] = { s->child, s->net.helper.pid, s->fs.helper.pid };
+        GError *failure = NULL;
+
+        if (s->scope.helper.pid == 0 || scope_helper_join(&s->scope, helpers, G_N_ELEMENTS(helpers), payload, &failure))
+                return true;
+        return scope_failed(s, failure, error);
+}
+
 /* An error of somebody in the box; where usbox-fs has gone, that is the reason for it. */
 static bool take_error(Sandbox *s, const WireMessage *m, GError **error) {
         g_autoptr(GError) failure = NULL;
@@ -116,6 +152,8 @@ bool supervise_child_message(Sandbox *s, GError **error) {
                 return fs_helper_mount(&s->fs, &m, error);
         case WIRE_PTY:
                 return start_term(s, wire_message_take_fd(&m, 0), error) && supervise_maybe_go(s, error);
+        case WIRE_BORN:
+                return have_scope_joined(s, pidfd_pid(m.fds[0]), error);
         case WIRE_ROOTED:
                 log_step("root built");
                 fd_closep(&s->payload_pidfd);
@@ -190,14 +228,17 @@ bool supervise_payload_message(Sandbox *s, GError **error) {
         return true;
 }
 
-/* The answer to an update, or its end. */
+/* That the box is in its cgroup, the answer to an update, or its end. */
 bool supervise_scope_message(Sandbox *s, GError **error) {
         g_autoptr(GError) answer = NULL;
-        bool updated;
+        GError *failure = NULL;
+        ScopeHelperEvent event;
 
-        if (!scope_helper_dispatch(&s->scope, &updated, &answer, error))
-                return false;
-        ControlClient *client = updated && s->updater ? control_later_take(s->updater) : NULL;
+        if (!scope_helper_dispatch(&s->scope, &event, &answer, &failure))
+                return scope_failed(s, failure, error);
+        if (event != SCOPE_HELPER_UPDATED)
+                return event == SCOPE_HELPER_MADE || tell_scoped(s, error);
+        ControlClient *client = s->updater ? control_later_take(s->updater) : NULL;
         s->updater = NULL;
         if (client && answer)
                 control_answer_error(client, answer);

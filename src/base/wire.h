@@ -20,8 +20,9 @@ typedef enum {
         WIRE_RESUME,     /* the launcher was continued: so shall the payload be */
         WIRE_PLAN,       /* the plan of the root is in the shared memory (root-share.h) */
         WIRE_DIRS,       /* the box's directory has all that overlays need */
-        WIRE_SCOPED,     /* (s) it is in its cgroup, whose directory this is; + the payload's leaf of it */
+        WIRE_SCOPED,     /* (s) it is in the box's cgroup, whose directory this is; empty: it has none after all */
         /* launcher → payload */
+        WIRE_MOVED, /* with limits: it is in its cgroup, or has none after all */
         WIRE_GO, /* helpers and limits are ready: start */
         /* payload → launcher */
         WIRE_NET_FDS, /* + the TAP's fd, + the network namespace */
@@ -33,6 +34,7 @@ typedef enum {
         /* child → launcher */
         WIRE_FS_FDS,   /* + /dev/fuse, mounted; + the lower root, + the box layer, + the outer user namespace */
         WIRE_PTY,      /* + the pty's master side */
+        WIRE_BORN,     /* with limits: + the payload's pidfd, as soon as there is one */
         WIRE_ROOTED,   /* + the payload's pidfd, + the mount namespace: the root stands */
         WIRE_POD_FDS,  /* of a pod: + its network, + IPC, + UTS, + pid namespace */
         WIRE_STOPPED,  /* (i) the payload was stopped by this signal */
@@ -82,7 +84,7 @@ typedef enum {
         WIRE_POD_END,    /* (u) the pod ends: the box is to end within so many milliseconds */
         /* launcher → usbox-scope */
         WIRE_SCOPE_CONFIG, /* see SCOPE_CONFIG_SIGNATURE in scope/config.h */
-        WIRE_SCOPE_JOIN,   /* (sau) leaf, processes: into that leaf of the box's cgroup with them */
+        WIRE_SCOPE_JOIN,   /* (auau) helpers, processes of the payload: into the box's cgroup with them */
         WIRE_SCOPE_UPDATE, /* see SCOPE_UPDATE_SIGNATURE */
         /* usbox-scope → launcher */
         WIRE_SCOPE_MADE,    /* (s) the cgroup's directory; + opened */

@@ -121,8 +121,8 @@ static GVariant *sample_body(WireType type) {
                 return g_variant_new("(s)", "/sys/fs/cgroup/x");
         if (g_str_equal(signature, "(iss)"))
                 return g_variant_new("(iss)", 0, "", "");
-        if (g_str_equal(signature, "(sau)"))
-                return g_variant_new_parsed("('helpers', [uint32 1, 2])");
+        if (g_str_equal(signature, "(auau)"))
+                return g_variant_new_parsed("([uint32 1, 2], [uint32 3])");
         if (g_str_equal(signature, "(a(ss)a(ss))"))
                 return g_variant_new_parsed("([('memory.max', '1')], @a(ss) [])");
         if (g_str_equal(signature, "(sa(ss)a(ss)sb)"))
