@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_COMMANDS 16
+#define MAX_COMMANDS 24
 #define WARM_UP 3
 
 extern char **environ;
