@@ -2,9 +2,9 @@
 /*
  * Fuzz target: sequences of FUSE requests, with a plain directory as oracle.
  *
- * The input is a list of three bytes each: what, where, with what. Each step is done to the oracle by a system call; if that works, it is done to the file system
- * by the requests that the kernel would send (what fails there fails in the kernel, before a request is made). Both must agree, on errors, on what is
- * read, and at the end on the whole tree, before and after a remount.
+ * The input is a list of three bytes each: what, where, with what. Each step is done to the oracle by a system call; if that works, it is done to the file
+ * system by the requests that the kernel would send (what fails there fails in the kernel, before a request is made). Both must agree, on errors, on what
+ * is read, and at the end on the whole tree, before and after a remount.
  *
  * Role: tests only. Privileges: the caller's, in a directory of its own. Threads: one, no mount: requests are handed to the server as they are.
  */
