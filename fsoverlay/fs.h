@@ -83,6 +83,7 @@ typedef struct Alias {
 /* Where a directory is found below: as PARENT's + name, or at a path of its own where it (an upper or a layer above) was renamed. */
 typedef struct {
         uint16_t layer;
+        _Atomic bool exact; /* it finds names by no other spelling than the one that it lists */
         char *redirect; /* without leading "/"; NULL: the parent's path and the name */
 } DirLayer;
 

@@ -9,6 +9,7 @@
  * followed if it is a symlink; paths are opened beneath their layer's root without following anything (openat2(2)). So a
  * symlink that somebody puts into a lower, or that the box made, leads nowhere.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -145,6 +146,47 @@ static bool layer_shows(Fs *fs, const Layer *layer, Node *parent, int dir, const
                         return false;
         }
         return !rules_others_eyes(*rule) || !closed_to_others(fs, dir, name, st) || rules_close(rule);
+}
+
+static bool is_listed(int dir, const char *name) {
+        int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *list = fd < 0 ? NULL : fdopendir(fd);
+        bool found = false;
+
+        if (!list) {
+                if (fd >= 0)
+                        close(fd);
+                return false;
+        }
+        for (const struct dirent *entry; !found && (entry = readdir(list));)
+                found = g_str_equal(entry->d_name, name);
+        closedir(list);
+        return found;
+}
+
+/*
+ * Some file systems find a file by more spellings than the one that they list: another case (vfat, ntfs, cifs, directories of ext4 with +F), a
+ * short name. Rules speak of names as they are listed; so where there are rules, no other spelling exists. Most directories are none of these: one look
+ * for a name with the case of one letter changed says so, for good.
+ */
+static bool is_spelled_so(DirLayer *lower, int dir, const char *name, const struct stat *st) {
+        if (atomic_load_explicit(&lower->exact, memory_order_relaxed))
+                return true;
+        g_autofree char *other = g_strdup(name);
+        char *letter = other;
+        while (*letter && !g_ascii_isalpha(*letter))
+                letter++;
+        if (*letter) {
+                struct stat same;
+                *letter ^= 'a' ^ 'A';
+                int r = fstatat(dir, other, &same, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT);
+                if (r < 0 ? errno == ENOENT : same.st_dev != st->st_dev || same.st_ino != st->st_ino) {
+                        atomic_store_explicit(&lower->exact, true, memory_order_relaxed);
+                        return true;
+                }
+        } else if (g_str_is_ascii(name) && !strchr(name, '~'))
+                return true; /* nothing to spell otherwise, and no short name */
+        return is_listed(dir, name);
 }
 
 static bool add_lower(Found *f, unsigned layer, const char *redirect) {
@@ -328,6 +370,8 @@ int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *re
                 }
                 r = ask_layer(fs, number, dir->fd, name, &st);
                 RuleState rule = parent->dir->rule;
+                if (r == 1 && layer->ruled && !rules_trivial(rule) && i >= 0 && !is_spelled_so(&parent->dir->lower[i], dir->fd, name, &st))
+                        r = 0;
                 if (r == 1 && number != LAYER_UPPER && !layer_shows(fs, layer, parent, dir->fd, name, &st, &rule))
                         r = 0;
                 if (r == 1 && layer->ruled)
