@@ -48,6 +48,38 @@ static long probe_file_link(void) {
         return reached_secret_file(AT_FDCWD, "link-outside");
 }
 
+/* A directory above both us and the secret, by another name: what is shown of it was said by path. */
+static long probe_file_move_parent(void) {
+        char from[512], to[520], secret[540];
+        const char *outside = target("outside");
+        if (!outside || snprintf(from, sizeof from, "%s", outside) < 0)
+                return -1;
+        *strrchr(from, '/') = 0;
+        snprintf(to, sizeof to, "%s-moved", from);
+        snprintf(secret, sizeof secret, "%s/outside/secret", to);
+        if (rename(from, to) < 0)
+                return -1;
+        long ret = reached_secret_file(AT_FDCWD, secret);
+        return rename(to, from) < 0 ? -1 : ret;
+}
+/* A directory by the name of one that is not shown: does it merge with that? */
+static long probe_file_merge(void) {
+        (void) !mkdir(target("outside") ? target("outside") : "", 0755);
+        return reached_secret_file(AT_FDCWD, target_path("outside", "secret"));
+}
+static long probe_file_merge_home(void) {
+        (void) !mkdir(target("home") ? target("home") : "", 0755);
+        return reached_secret_file(AT_FDCWD, target_path("home", "secret"));
+}
+/* The root of the box has a second name, for the kernel's sake. */
+static long probe_file_second_root(void) {
+        char path[600];
+        if (!target("second_root") || !target("outside"))
+                return -1;
+        snprintf(path, sizeof path, "%s%s/secret", target("second_root"), target("outside"));
+        return reached_secret_file(AT_FDCWD, path);
+}
+
 /* names hidden within the working directory */
 #define HIDDEN(id) "project/.ssh/" #id
 
@@ -196,6 +228,7 @@ static long probe_stderr_reopen_truncate(void) {
 const Probe files_probes[] = {
         PROBE(file_home),           PROBE(file_outside),       PROBE(file_dotdot),        PROBE(file_tmp),
         PROBE(file_var_tmp),        PROBE(file_shm),           PROBE(file_runtime),       PROBE(file_link),
+        PROBE(file_move_parent),    PROBE(file_merge),         PROBE(file_merge_home),    PROBE(file_second_root),
         PROBE(hidden_open),         PROBE(hidden_list),        PROBE(hidden_spelling),    PROBE(hidden_opath),
         PROBE(hidden_dir_opath),    PROBE(hidden_symlink),     PROBE(hidden_hard_link),   PROBE(hidden_rename),
         PROBE(hidden_exchange),     PROBE(hidden_move_parent), PROBE(hidden_exchange_parent), PROBE(hidden_merge),

@@ -111,6 +111,8 @@ def rows(seen, *entries, proven="plain", needs="", open=None):
 
 
 HOST = {"host": HOST_NET}
+ROOT_BOXES = dict.fromkeys(("root", "root-nested", "pod-root"), ROOT)
+NESTED_BOXES = dict.fromkeys(("nested", "root-nested"), NESTED)
 
 GROUPS = {
     "Files outside": rows(
@@ -122,7 +124,11 @@ GROUPS = {
         ("file_var_tmp", "a private file in /var/tmp"),
         ("file_shm", "a private file in /dev/shm"),
         ("file_runtime", "a private file in the runtime directory"),
-        ("file_link", "by a symlink that the project has to outside")),
+        ("file_link", "by a symlink that the project has to outside"),
+        ("file_move_parent", "by renaming a directory above both"),
+        ("file_merge", "by making a directory of that name"),
+        ("file_merge_home", "the same in the home"),
+        ("file_second_root", "by the root's second name in the box", {"proven": "stand-in"})),
     "Hidden names in the working directory": rows(
         "secret",
         ("hidden_open", "by name"),
@@ -240,7 +246,7 @@ GROUPS = {
         ("fsopen", "fsopen"),
         ("open_tree_clone", "open_tree"),
         ("move_mount", "move_mount"),
-        ("chroot", "chroot", {"open": {"root": ROOT, "root-nested": ROOT}}),
+        ("chroot", "chroot", {"open": ROOT_BOXES}),
         proven="own") + rows(
         "secret",
         ("chroot_escape", "out of a chroot by a descriptor", {"proven": "own"})),
@@ -252,12 +258,12 @@ GROUPS = {
         "call",
         ("ns_parent", "the user namespace above"),
         ("ns_of_socket", "the network namespace of a socket", {"proven": "own"}),
-        ("unshare_user", "a user namespace", {"open": {"nested": NESTED, "root-nested": NESTED}}),
-        ("clone_user", "the same by clone", {"open": {"nested": NESTED, "root-nested": NESTED}}),
+        ("unshare_user", "a user namespace", {"open": NESTED_BOXES}),
+        ("clone_user", "the same by clone", {"open": NESTED_BOXES}),
         ("call_clone3", "the same by clone3, whose flags no filter sees"),
         ("unshare_mount", "a mount namespace", {"proven": "own"}),
         ("unshare_net", "a network namespace", {"proven": "own"}),
-        ("nested_mount", "a mount in a user namespace of its own", {"open": {"nested": NESTED, "root-nested": NESTED}}),
+        ("nested_mount", "a mount in a user namespace of its own", {"open": NESTED_BOXES}),
         ("sethostname", "the host name", {"proven": "own"}),
         ("setdomainname", "the domain name", {"proven": "own"})),
     "/proc, /sys, cgroups, devices": rows(
@@ -372,12 +378,12 @@ GROUPS = {
         ("int80_keyctl", "keyctl by a 32-bit call", {"needs": "ia32"})),
     "Rights": rows(
         "call",
-        ("caps_effective", "a capability in force", {"proven": "own", "open": {"root": ROOT, "root-nested": ROOT}}),
-        ("caps_bounding", "a capability in the bounding set", {"open": {"root": ROOT, "root-nested": ROOT}}),
+        ("caps_effective", "a capability in force", {"proven": "own", "open": ROOT_BOXES}),
+        ("caps_bounding", "a capability in the bounding set", {"open": ROOT_BOXES}),
         ("caps_great", "one over mounts, network, processes or the machine"),
         ("new_privileges", "no_new_privs is not set", {"needs": "privileges"}),
         ("setuid_program", "another user by a set-id program", {"needs": "su"}),
-        ("file_caps", "a file with capabilities, in /tmp", {"proven": "own", "open": {"root": ROOT, "root-nested": ROOT}}),
+        ("file_caps", "a file with capabilities, in /tmp", {"proven": "own", "open": ROOT_BOXES}),
         ("file_caps_executed", "capabilities by executing it", {"proven": "own"})) + rows(
         "host",
         ("setuid_file", "a set-uid file on the host's disk, by chmod"),

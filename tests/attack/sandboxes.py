@@ -91,6 +91,18 @@ class UsboxByKernel(Usbox):
     pattern = "project/.ssh"
 
 
+class Pod(Usbox):
+    """Beside another box of its pod."""
+
+    def begin(self, world):
+        self.usbox(world, "pod", "create", "attacked")
+        self.usbox(world, "run", "--pod=attacked", "--detach", "--name=bystander", "--", "sleep", "1000")
+
+    def end(self, world):
+        super().end(world)
+        self.usbox(world, "pod", "rm", "--force", "attacked")
+
+
 class Exec(Usbox):
     def __init__(self, tools):
         super().__init__(tools, "exec")
@@ -153,6 +165,8 @@ def all_sandboxes(tools):
             "root-nested": Usbox(tools, "root, nested", "--user=root", "--nested"),
             "host": Usbox(tools, "host network", "--network=host"),
             "kernel": UsboxByKernel(tools, "kernel overlay", "--overlay=kernel"),
+            "pod": Pod(tools, "pod", "--pod=attacked"),
+            "pod-root": Pod(tools, "pod, root", "--pod=attacked", "--user=root"),
             "exec": Exec(tools),
             "bwrap": Bubblewrap(tools),
             "bwrap-with-care": BubblewrapWithCare(tools),
@@ -160,7 +174,7 @@ def all_sandboxes(tools):
 
 
 PEERS = ("bwrap", "bwrap-with-care", "podman")
-OURS = ("default", "root", "nested", "root-nested", "host", "kernel", "exec")
+OURS = ("default", "root", "nested", "root-nested", "host", "kernel", "pod", "pod-root", "exec")
 
 
 def run_on_pipes(argv, world, env):

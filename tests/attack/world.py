@@ -321,10 +321,11 @@ class World:
         there = {"sysctl_host_name": "/proc/sys/kernel/hostname", "sysrq": "/proc/sysrq-trigger", "core_pattern": "/proc/sys/kernel/core_pattern", "sysctl_kernel": "/proc/sys/kernel/panic",
                  "sys_write": "/sys/power/state", "kernel_log": "/proc/kmsg", "kcore": "/proc/kcore", "timer_list": "/proc/timer_list"}
         if sandboxed:
-            values.update(there, cgroup="/sys/fs/cgroup", **(GATEWAY if gateway else {}))
+            values.update(there, cgroup="/sys/fs/cgroup", second_root="/.usbox-root", **(GATEWAY if gateway else {}))
         else:
             stand_in = self.write(self.outside / "stand-in" / "cgroup.procs", "something\n")
-            values.update({name: stand_in for name in there}, cgroup=stand_in.parent, gateway="127.0.0.1", gateway6="::1", resolver="127.0.0.1")
+            values.update({name: stand_in for name in there}, cgroup=stand_in.parent, gateway="127.0.0.1", gateway6="::1", resolver="127.0.0.1",
+                          second_root="/")
         return [word for name, value in values.items() for word in ("--with", f"{name}={value}")]
 
     def changed(self, name):
