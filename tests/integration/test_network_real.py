@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The network of a box with programs that nobody here wrote at both ends: curl and nginx, ssh and scp, git, iperf3, asyncio, ping, traceroute.
+"""The network of a box with programs that nobody here wrote at both ends: curl and nginx, ssh and scp, git, iperf3, asyncio, ping, traceroute, apt-get.
 Their servers are tests/lib/peer_real.py's. Not how fast it is (tests/bench/net): that it works, that every byte arrives, and that nothing stays."""
 import hashlib
 import os
@@ -288,3 +288,50 @@ def test_traceroute(box, peer, peer6):
         for how in ("", "-I"):
             out = box.sh(f"traceroute {how} -n -q 1 -N 1 -m 5 -w 10 {address}", timeout=TIMEOUT).lines()
             assert out[-1].split()[1] == address, out
+
+
+def test_apt_get_update(box, peer):
+    """Of a repository on the other machine's nginx, where the box has put it: lists, a package, and pipelined requests for what is not there."""
+    script = f"""
+mkdir -p repo root/DEBIAN root/opt lists/partial cache/archives/partial etc
+printf 'Package: usbox-apt-test\\nVersion: 1.0\\nArchitecture: all\\nMaintainer: x <x@usbox.test>\\nDescription: test\\n' >root/DEBIAN/control
+head -c 3000000 /dev/urandom >root/opt/data
+dpkg-deb --root-owner-group -Znone -b root repo/test.deb >log
+(cd repo && dpkg-scanpackages . >Packages) 2>log
+for file in Packages test.deb; do curl -sSf -T repo/$file http://{peer}:8080/store/apt/$file; done
+echo 'deb [trusted=yes] http://{peer}:8080/store/apt ./' >etc/sources.list
+: >status
+apt="-o Dir::Etc=$PWD/etc -o Dir::Etc::sourceparts=- -o Dir::Etc::parts=- -o Dir::Etc::trustedparts=- -o Dir::State=$PWD -o Dir::State::status=$PWD/status -o Dir::Cache=$PWD/cache"
+apt-get -q $apt update
+apt-get -q $apt download usbox-apt-test >>log
+cmp usbox-apt-test_1.0_all.deb repo/test.deb && echo same
+for file in Packages test.deb; do curl -sSf -X DELETE http://{peer}:8080/store/apt/$file; done
+"""
+    out = box.sh("set -e\n" + script, timeout=TIMEOUT).lines()
+    assert out[-1] == "same" and any(line.startswith("Get:") and "Packages" in line for line in out), out
+
+
+NTP = """
+import os, select, socket, sys, time
+def exchange(address, fresh):
+    s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    s.setblocking(False)
+    if fresh % 2:
+        s.bind(("", 0))
+    s.connect((address, 7))
+    stamp = os.urandom(8)
+    s.send(bytes([0x23]) + bytes(39) + stamp)
+    assert select.select([s], [], [], 10)[0], (address, fresh)
+    data, ancillary, flags, sender = s.recvmsg(1024, 1024)
+    assert len(data) == 48 and data[40:] == stamp and sender[0] == address, (data, sender)
+    return s.getsockname()[1]
+for address in sys.argv[1:]:
+    ports = {exchange(address, i) for i in range(8)}  # iburst, each from a port of its own, as against spoofers
+    assert len(ports) >= 7, ports
+print("synchronised")
+"""
+
+
+def test_time_queries(box, peer, peer6):
+    """What chrony does: requests of 48 bytes, each from a fresh and connected socket, whose answer must have the request's own stamp."""
+    assert box.usbox("run", "--rm", "--", "/usr/bin/python3", "-c", NTP, peer, peer6).ok().out == "synchronised\n"

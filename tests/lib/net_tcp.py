@@ -295,8 +295,9 @@ def errors():
         assert box.call("connect", "2001:db8:ffff::1", 9)[0] == "Network is unreachable"
         result, ms = box.call("connect", FILTERED4, 9, 2)
         assert result == "timeout" and ms >= 2000
-        result, ms = box.call("connect", PEER4, SCRIPT + 1, 2)
-        assert result in ("timeout", "ok")
+        # Nobody accepts there, and there is room for one: then a SYN gets no answer, as on any network.
+        results = [box.call("connect", PEER4, SCRIPT + 1, 2)[0] for _ in range(3)]
+        assert set(results) <= {"ok", "timeout"} and results[-1] == "timeout", results
         assert box.call("non_blocking", PEER4, ECHO) == ["Operation now in progress", True, "Success"]
         assert box.call("non_blocking", PEER4, 9) == ["Operation now in progress", True, "Connection refused"]
 
@@ -335,7 +336,7 @@ def slow_reader():
         before = rss(box.net_pid)
         sent = box.call("fill", PEER4, 1)
         used = cpu_seconds(box.net_pid)
-        time.sleep(1)
+        time.sleep(float(os.environ.get("USBOX_TEST_STALL", "1")))  # the window is closed; a minute of it is for doing by hand
         assert cpu_seconds(box.net_pid) - used < 0.2, "it spins"
         assert rss(box.net_pid) - before < 4096
         assert box.call("ping_pong", PEER4, 100) == 100
