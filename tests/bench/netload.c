@@ -7,7 +7,7 @@
  * netload rr HOST PORT SECONDS IDLE            request-response of 64 bytes beside IDLE open connections: p50 and p99 in µs
  * netload crr HOST PORT SECONDS                connect, request, response, close: how many in a second
  * netload udp HOST PORT SECONDS SIZE           Gb/s that arrived of the fastest rate of which a tenth was lost at most
- * netload hold HOST PORT SECONDS COUNT         keep COUNT connections open; says "held" when they are
+ * netload hold HOST PORT SECONDS COUNT         keep COUNT connections open that have carried 256 KiB each way; says "held" when they are
  *
  * What a connection is for is its first byte: e: echo, o: one answer (the server closes, so that the client's ports do not run out
  * in TIME_WAIT), s: take all and say how much it was, g: send without end,
@@ -32,6 +32,7 @@
 
 #define CHUNK (256 * 1024)
 #define REQUEST 64
+#define REQUEST_LARGE (32 * 1024)
 #define SAMPLES_MAX 2000000
 
 static uint64_t udp_bytes;
@@ -196,14 +197,21 @@ static void streams(void *(*body)(void *), int count) {
         printf("%.4f\n", (double) sum * 8 / (now() - start) / 1e9);
 }
 
-static void hold(int count) {
+/* used: bytes that each carries before. */
+static void hold(int count, size_t used) {
+        char *buf = calloc(1, CHUNK);
         struct rlimit limit;
 
         getrlimit(RLIMIT_NOFILE, &limit);
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
-        for (int i = 0; i < count; i++)
-                (void) open_for('e');
+        for (int i = 0; i < count; i++) {
+                int fd = open_for('e');
+                for (size_t at = 0; at < used; at += REQUEST_LARGE)
+                        if (write(fd, buf, REQUEST_LARGE) != REQUEST_LARGE || read_all(fd, buf, REQUEST_LARGE) < 0)
+                                die("request");
+        }
+        free(buf);
 }
 
 static int compare(const void *a, const void *b) {
@@ -216,7 +224,7 @@ static void request_response(int idle) {
         char buf[REQUEST] = { 0 };
         size_t n = 0;
 
-        hold(idle);
+        hold(idle, 0);
         int fd = open_for('e');
         double end = now() + seconds;
         for (double start = now(); start < end && n < SAMPLES_MAX; n++) {
@@ -333,7 +341,7 @@ int main(int argc, char **argv) {
         else if (strcmp(argv[1], "udp") == 0)
                 datagrams((size_t) arg);
         else if (strcmp(argv[1], "hold") == 0) {
-                hold(arg);
+                hold(arg, CHUNK);
                 puts("held");
                 fflush(stdout);
                 usleep((useconds_t) (seconds * 1e6));
