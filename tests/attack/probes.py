@@ -9,7 +9,9 @@ proven by   plain     it comes through as an ordinary user without any sandbox
             own       it comes through as root of namespaces of its own (`probe --own`), since an ordinary user may do it nowhere else
             stand-in  it comes through without a sandbox at something else than in one: the host's own is root's (World.targets())
 """
+import ctypes
 import dataclasses
+import gzip
 import os
 import pathlib
 import socket
@@ -35,6 +37,11 @@ def has_ipv6():
         return False
 
 
+def has_keyrings():
+    number = 250 if os.uname().machine == "x86_64" else 219
+    return ctypes.CDLL(None).syscall(ctypes.c_long(number), 0, -3, 1) >= 0  # KEYCTL_GET_KEYRING_ID
+
+
 def has_family(family, kind=socket.SOCK_STREAM, protocol=0):
     try:
         socket.socket(family, kind, protocol).close()
@@ -47,7 +54,7 @@ def has_family(family, kind=socket.SOCK_STREAM, protocol=0):
 NEEDS = {
     "ipv6": (has_ipv6, "IPv6 on loopback"),
     "address": (lambda: bool(own_address()), "an address beside loopback"),
-    "processors": (lambda: len(os.sched_getaffinity(0)) > 1, "more than one processor"),
+    "processors": (lambda: os.sched_getaffinity(0) > {0}, "more than one processor"),
     "tiocsti": (lambda: read("/proc/sys/dev/tty/legacy_tiocsti") != "0", "dev.tty.legacy_tiocsti"),
     "io_uring": (lambda: read("/proc/sys/kernel/io_uring_disabled") == "0", "kernel.io_uring_disabled=0"),
     "perf": (lambda: read("/proc/sys/kernel/perf_event_paranoid") in ("-1", "0", "1", "2"), "kernel.perf_event_paranoid of 2 at most"),
@@ -58,6 +65,7 @@ NEEDS = {
     "handles": (lambda: kernel_version() >= (6, 11), "Linux 6.11: file handles in user namespaces"),
     "su": (lambda: os.path.exists("/usr/bin/su") and os.stat("/usr/bin/su").st_mode & 0o4000 and not no_new_privileges(), "a set-id su"),
     "privileges": (lambda: not no_new_privileges(), "a caller without no_new_privs"),
+    "keyrings": (has_keyrings, "keyrings"),
     "dmi": (lambda: bool(read("/sys/class/dmi/id/sys_vendor")), "DMI"),
     "fuse": (lambda: os.access("/dev/fuse", os.R_OK | os.W_OK), "/dev/fuse for everyone"),
     "tun": (lambda: os.access("/dev/net/tun", os.R_OK | os.W_OK), "/dev/net/tun for everyone"),
@@ -74,7 +82,6 @@ def no_new_privileges():
 
 def missing_config():
     """Of the options that probes ask for, those that this kernel says it has not; empty where it does not say."""
-    import gzip
     try:
         with gzip.open("/proc/config.gz", "rt") as f:
             text = f.read()
@@ -212,7 +219,6 @@ GROUPS = {
         ("victim_descriptor", "a descriptor by pidfd_getfd")) + rows(
         "host",
         ("vm_write", "memory by process_vm_writev"),
-        ("proc_exe_chmod", "the program's mode by /proc/PID/exe"),
         ("signal_kill", "a signal by kill"),
         ("signal_tgkill", "a signal by tgkill"),
         ("signal_queue", "a signal by sigqueue"),
@@ -224,6 +230,7 @@ GROUPS = {
         ("slow_io_of_user", "the I/O priority of all of a user's"),
         ("limit_process", "its limits")) + rows(
         "call",
+        ("proc_exe_chmod", "the program's mode by /proc/PID/exe"),
         ("victim_compared", "comparison by kcmp"),
         ("victim_pidfd", "a pidfd")),
     "Mounts": rows(
@@ -350,16 +357,16 @@ GROUPS = {
         ("shm_id", "System V shared memory by its number"),
         ("msg_receive", "a System V message"),
         ("mqueue", "a POSIX message queue"),
-        ("keys_session", "a key of the session keyring"),
-        ("keys_user", "a key of the user keyring"),
-        ("keys_number", "a key by its number"),
-        ("keys_request", "a key by request_key")) + rows(
+        ("keys_session", "a key of the session keyring", {"needs": "keyrings"}),
+        ("keys_user", "a key of the user keyring", {"needs": "keyrings"}),
+        ("keys_number", "a key by its number", {"needs": "keyrings"}),
+        ("keys_request", "a key by request_key", {"needs": "keyrings"})) + rows(
         "host",
         ("sem_set", "a System V semaphore")) + rows(
         "call",
         ("shm_listed", "shared memory in /proc/sysvipc"),
-        ("keys_listed", "keys in /proc/keys"),
-        ("keys_add", "add a key")),
+        ("keys_listed", "keys in /proc/keys", {"needs": "keyrings"}),
+        ("keys_add", "add a key", {"needs": "keyrings"})),
     "Calls": rows(
         "call",
         ("call_io_uring", "io_uring", {"needs": "io_uring"}),

@@ -101,7 +101,7 @@ static long secret_in_exe(pid_t pid, void *data) {
 static long probe_proc_exe(void) {
         return each_process(secret_in_exe, NULL);
 }
-/* The program that runs outside, changed (CVE-2019-5736): the mode of the victim's own, or usbox's. */
+/* The program that runs outside (CVE-2019-5736), the victim's or usbox's: who may set its mode to what it is may set it to another. */
 static long chmod_exe(pid_t pid, void *data) {
         char path[64];
         struct stat st;
@@ -109,7 +109,7 @@ static long chmod_exe(pid_t pid, void *data) {
         snprintf(path, sizeof path, "/proc/%d/exe", pid);
         if (stat(path, &st) < 0 || st.st_uid != geteuid())
                 return -1;
-        return chmod(path, (st.st_mode & 07777) ^ 01) < 0 ? -1 : reached("changed the mode of %s ", path);
+        return chmod(path, st.st_mode & 07777) < 0 ? -1 : reached("the mode of %s ", path);
 }
 static long probe_proc_exe_chmod(void) {
         return each_process(chmod_exe, NULL);
