@@ -203,7 +203,7 @@ static bool await_payload(const ChildState *s, GError **error) {
 
 /* Of a pod, for its boxes. Nobody else can open them later: neither init nor what waits in the command's place may be looked into. */
 static bool tell_namespaces(int wire, GError **error) {
-        static const char *const names[POD_N_NAMESPACES] = { "net", "ipc", "uts", "pid" };
+        static const char *const names[POD_N_NAMESPACES] = { [POD_NET] = "net", [POD_IPC] = "ipc", [POD_UTS] = "uts", [POD_PID] = "pid" };
         int fds[POD_N_NAMESPACES] = { -1, -1, -1, -1 };
         bool ok = true;
 
@@ -253,19 +253,18 @@ static bool child_setup(ChildState *s, GError **error) {
         } else if (!wire_expect(c->wire, "launcher", WIRE_MAPPED, &mapped, error)) {
                 return false;
         }
-        if (!user_setup_child(spec, error) || (!spec->namespaces.pid_host && !confine_die_with_parent(0, error)))
+        if (!user_setup_child(spec, error) || (!c->foreign_pids && !confine_die_with_parent(0, error)))
                 return err_step(error, "user");
         log_step("  box: mapped");
         s->mount_ns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
         if (s->mount_ns < 0)
                 return err_set(error, errno, "/proc/self/ns/mnt");
-        s->build = root_build_begin(spec, &s->proc, c->pty ? &s->pty : NULL, error);
+        s->build = root_build_begin(spec, &c->pod, &s->proc, c->pty ? &s->pty : NULL, error);
         if (!s->build)
                 return err_step(error, "mount");
         s->proc_sys = openat(s->proc, "sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (s->proc_sys < 0)
                 return err_set(error, errno, "/proc/sys of the box");
-        root_build_take_pod(s->build, c->pod.in_pod, c->pod.sysfs, c->pod.mqueue);
         if (s->pty >= 0 && (s->slave = take_terminal(s->pty, error)) < 0)
                 return err_step(error, "terminal");
         if ((c->pty && !fork_payload(s, error)) || !tell_outer(s, error))
@@ -333,7 +332,7 @@ _Noreturn void child_main(const ChildContext *context) {
         forget_argv();
         (void) setsid();
         (void) umask(022);
-        if (context->spec->namespaces.pid_host)
+        if (context->foreign_pids)
                 (void) prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 
         bool ok = child_setup(&state, &error);
@@ -347,7 +346,7 @@ _Noreturn void child_main(const ChildContext *context) {
                         init_main(&(InitContext){ .wire = keep[0],
                                                   .pty = state.pty >= 0 ? keep[2] : -1,
                                                   .payload = state.payload,
-                                                  .pid_host = context->spec->namespaces.pid_host });
+                                                  .foreign_pids = context->foreign_pids });
                 }
                 err_step(&error, "init");
                 wire = keep[0];

@@ -5,14 +5,6 @@
 #include "seccomp.h"
 #include "spec.h"
 
-/* In a pod: what was mounted of the pod's namespaces by who could (pod-join.c). */
-typedef struct {
-        bool in_pod;
-        int sysfs, mqueue; /* mounts, attached nowhere; sysfs may be -1 */
-} PodMounts;
-
-#define POD_MOUNTS_NONE ((PodMounts){ .sysfs = -1, .mqueue = -1 })
-
 /* What the payload gets as stdin, stdout and stderr (stdfds.c). */
 typedef struct {
         int fds[3];  /* what the payload gets as 0, 1, 2, where pty[] does not say otherwise */
@@ -28,6 +20,7 @@ typedef struct {
         bool scoped;           /* the box gets a cgroup of its own: SCOPED will come, and MOVED for the payload */
         char **envp;  /* the payload's environment, USBOX_BOX in it */
         PodMounts pod;
+        bool foreign_pids; /* no pid namespace of the box's own, whose end would end all that is in it */
         mode_t umask; /* the caller's, and the payload's */
         SeccompProgram filter;
         StdioPlan stdio;

@@ -16,8 +16,9 @@
 #define GRACE_MS 10000
 #define GRACE_MAX_S 86400
 
-/* Those of create, all but the first of which are run's; from OPTIONS_OF_OTHERS on those of the others. */
+/* OPTIONS_OF_CREATE are create's, all but the first two of which are run's; then those of the others. */
 const VerbOption pod_verb_options[] = {
+        { .name = "share", .arg = "pid", .help = "create: the boxes see each other's processes, too" },
         { .name = "rm", .help = "create: end the pod with its last box" },
         { .name = "hostname", .arg = "NAME", .help = "create: the boxes' host name (default: the pod's name)" },
         { .name = "sysctl", .arg = "KEY=VALUE", .help = "create: a setting of the pod's network or IPC" },
@@ -40,7 +41,7 @@ const VerbOption pod_verb_options[] = {
         { .name = "best-effort", .arg = "THING", .help = "create: go on without THING" },
         { .name = "verbose", .help = "create: print every step" },
         { .name = "dry-run", .help = "create: print what would be in force, and make nothing" },
-#define OPTIONS_OF_CREATE 22
+#define OPTIONS_OF_CREATE 23
         { .name = "json", .help = "ps: an array of objects, for programs" },
         { .name = "quiet", .short_name = 'q', .help = "ps: names alone, one a line" },
         { .name = "force", .short_name = 'f', .help = "rm: kill boxes that run" },
@@ -59,7 +60,14 @@ static bool take_options(const VerbArgs *args, Spec *draft, GError **error) {
         for (guint i = 0; i < args->names->len; i++) {
                 const char *name = args->names->pdata[i], *value = args->values->pdata[i];
                 const Option *option = option_find(name);
-                if (g_str_equal(name, "rm"))
+                if (g_str_equal(name, "share") && !g_str_equal(value, "pid")) {
+                        g_autofree char *quoted = err_quote(value);
+                        err_usage(error, "pod create: --share '%s'", quoted);
+                        return err_hint(error, "network, IPC and host name are shared in any case; --share pid shares processes, too");
+                }
+                if (g_str_equal(name, "share"))
+                        draft->pod.share_pid = true;
+                else if (g_str_equal(name, "rm"))
                         draft->pod.rm = true;
                 else if (!option_apply(option, draft, (const char *const[]){ option->arg ? value : "true", NULL }, error))
                         return false;

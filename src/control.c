@@ -23,7 +23,11 @@
 #include "exec.h"
 #include "jsontext.h"
 #include "pod-host.h"
+#include "pod-kill.h"
 #include "record.h"
+
+/* Of a box that left the pod: as long as others of the pod may wait. */
+#define LEFT_MS 2000
 
 struct ControlClient {
         int fd; /* -1: the place is free */
@@ -31,6 +35,7 @@ struct ControlClient {
         bool execs; /* it is told of its command's end */
         bool waits; /* it is told of the box's end */
         ControlLater *later; /* it waits for that; NULL: for nothing */
+        int userns, pidns, init; /* of that box, where it has no processes of its own: pidns is the pod's, and borrowed; -1 */
         char member[BOX_ID_LEN + 1]; /* the box of this pod whose launcher it is; "": of none */
         gint64 since; /* when it last asked for something: where all places are taken, the one that has been silent longest goes */
 };
@@ -53,7 +58,12 @@ static void client_clear(ControlClient *client) {
         fd_closep(&client->fd);
         if (client->later)
                 client->later->client = NULL;
-        *client = (ControlClient){ .fd = -1, .control = client->control };
+        /* Its launcher has done so itself, unless it was killed. */
+        if (client->userns >= 0)
+                (void) pod_kill_box(client->userns, client->pidns, client->init, LEFT_MS);
+        fd_closep(&client->userns);
+        fd_closep(&client->init);
+        *client = (ControlClient){ .fd = -1, .userns = -1, .init = -1, .control = client->control };
 }
 
 Control *control_new(int listener_take) {
@@ -62,7 +72,7 @@ Control *control_new(int listener_take) {
         c->listener = listener_take;
         c->execs = exec_table_new();
         for (size_t i = 0; i < CONTROL_CLIENTS; i++)
-                c->clients[i] = (ControlClient){ .fd = -1, .control = c };
+                c->clients[i] = (ControlClient){ .fd = -1, .userns = -1, .init = -1, .control = c };
         return c;
 }
 
@@ -292,7 +302,7 @@ static void accept_client(Control *c) {
         }
         ControlClient *client = free_place(c);
         if (client)
-                *client = (ControlClient){ .fd = fd_steal(&fd), .control = c, .since = g_get_monotonic_time() };
+                *client = (ControlClient){ .fd = fd_steal(&fd), .userns = -1, .init = -1, .control = c, .since = g_get_monotonic_time() };
 }
 
 static void serve(Sandbox *s, ControlClient *client) {
@@ -307,6 +317,12 @@ static void serve(Sandbox *s, ControlClient *client) {
                 return;
         }
         client->since = g_get_monotonic_time();
+        if (r > 0 && *client->member && client->userns < 0 && m.type == WIRE_POD_BOX) {
+                client->userns = wire_message_take_fd(&m, 0);
+                client->init = wire_message_take_fd(&m, 1);
+                client->pidns = s->pod_namespaces[POD_PID];
+                return;
+        }
         if (r > 0 && (client->later || *client->member)) { /* one question at a time, and of a member none */
                 client_clear(client);
                 return;

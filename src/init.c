@@ -22,8 +22,8 @@
 #include "init.h"
 
 static _Noreturn void finish(const InitContext *c) {
-        /* --pid=host: no namespace whose end would kill what is left. */
-        if (c->pid_host)
+        /* --pid=host, or the pod's: no namespace whose end would kill what is left. */
+        if (c->foreign_pids)
                 proc_kill_children(NULL, 0);
         _exit(0);
 }

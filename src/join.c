@@ -135,7 +135,7 @@ static _Noreturn void command_main(const Sandbox *s, const JoinRequest *request,
         ok = ok && (!s->stub || (stub = payload_make_stub(&error)) >= 0);
         ok = ok && payload_give_up(s->spec, request->uid, request->gid, s->umask, &error);
         /* Without a pid namespace nobody else would end it with the box. */
-        ok = ok && (!s->spec->namespaces.pid_host || confine_die_with_parent(0, &error)) && payload_chdir(request->cwd, &error) &&
+        ok = ok && ((!s->spec->namespaces.pid_host && !s->pod.share_pid) || confine_die_with_parent(0, &error)) && payload_chdir(request->cwd, &error) &&
              payload_filter(&s->filter, &error);
         if (ok)
                 payload_exec(stub, wire, request->argv, request->envp, &error);

@@ -89,6 +89,18 @@ bool pod_check(Spec *draft, GError **error) {
         return true;
 }
 
+bool pod_check_shared_pids(const Spec *spec, GError **error) {
+        bool proc = false;
+
+        for (guint i = 0; i < spec->mount.ops->len; i++)
+                proc = proc || ((const MountOp *) g_ptr_array_index(spec->mount.ops, i))->kind == MOUNT_PROC;
+        const char *what = spec->namespaces.pid_host ? "--pid=host" : spec->caps.nested ? "--nested" : proc ? "--mount type=proc" : NULL;
+        if (!what)
+                return true;
+        err_set(error, 0, "%s in a pod whose boxes share their processes", what);
+        return err_hint(error, "create the pod without --share pid");
+}
+
 void pod_fill(Spec *draft, const char *name) {
         draft->pod.make = true;
         g_free(draft->box.name);

@@ -44,6 +44,7 @@ static GVariant *pack_facts(const Spec *spec) {
         g_variant_dict_insert(&dict, "hosts", "s", hosts);
         if (resolv)
                 g_variant_dict_insert(&dict, "resolv", "s", resolv);
+        g_variant_dict_insert(&dict, "share_pid", "b", spec->pod.share_pid);
         g_variant_dict_insert_value(&dict, "uidmap", pod_map_pack(spec->user.uidmap));
         g_variant_dict_insert_value(&dict, "gidmap", pod_map_pack(spec->user.gidmap));
         return g_variant_dict_end(&dict);

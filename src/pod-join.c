@@ -13,8 +13,12 @@
 #include <fcntl.h>
 #include <linux/nsfs.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -29,11 +33,14 @@
 #include "user-map.h"
 
 static bool take_facts(PodJoin *pod, WireMessage *m, GError **error) {
+        gboolean share_pid = FALSE;
         g_autoptr(GVariant) uids = g_variant_lookup_value(m->body, "uidmap", POD_MAP_TYPE), gids = g_variant_lookup_value(m->body, "gidmap", POD_MAP_TYPE);
 
         if (!uids || !gids || !g_variant_lookup(m->body, "hostname", "s", &pod->hostname) || !g_variant_lookup(m->body, "hosts", "s", &pod->hosts))
                 return err_set(error, EPROTO, "the pod's launcher said POD_JOINED");
         (void) g_variant_lookup(m->body, "resolv", "s", &pod->resolv);
+        (void) g_variant_lookup(m->body, "share_pid", "b", &share_pid);
+        pod->share_pid = share_pid;
         pod->uidmap = pod_map_unpack(uids);
         pod->gidmap = pod_map_unpack(gids);
         for (unsigned i = 0; i < POD_N_NAMESPACES; i++)
@@ -50,17 +57,18 @@ bool pod_join_begin(const Spec *spec, const char *box_id, PodJoin *ret, GError *
             !control_ask(pod, ret->wire, WIRE_CTL_POD_JOIN, g_variant_new("(s)", box_id), WIRE_POD_JOINED, &m, error))
                 return err_step(error, "pod");
         g_strlcpy(ret->id, pod->id, sizeof ret->id);
-        return take_facts(ret, &m, error) || err_step(error, "pod");
+        return (take_facts(ret, &m, error) && (!ret->share_pid || pod_check_shared_pids(spec, error))) || err_step(error, "pod");
 }
 
 /* Into the pod, and into a mount namespace of its user namespace's, without which nothing can be mounted. */
 static bool enter(const PodJoin *pod, GError **error) {
-        static const int kinds[] = { CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS };
-        _cleanup_close_ int user = ioctl(pod->namespaces[0], NS_GET_USERNS);
+        static const int kinds[POD_N_NAMESPACES] = { [POD_NET] = CLONE_NEWNET, [POD_IPC] = CLONE_NEWIPC, [POD_UTS] = CLONE_NEWUTS, [POD_PID] = CLONE_NEWPID };
+        _cleanup_close_ int user = ioctl(pod->namespaces[POD_NET], NS_GET_USERNS);
 
         if (user < 0 || setns(user, CLONE_NEWUSER) < 0)
                 return err_set(error, errno, "enter the pod's user namespace");
-        for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++)
+        /* The last of them is entered by what is forked. */
+        for (size_t i = 0; i < (pod->share_pid ? POD_N_NAMESPACES : POD_PID); i++)
                 if (setns(pod->namespaces[i], kinds[i]) < 0)
                         return err_set(error, errno, "enter the pod");
         if (unshare(CLONE_NEWNS) < 0)
@@ -71,9 +79,33 @@ static bool enter(const PodJoin *pod, GError **error) {
         return true;
 }
 
+/* A proc shows the processes of the namespace of who mounts it: that one is forked, and has our descriptors. */
+static int make_proc(GError **error) {
+        int place = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3), status;
+        struct clone_args args = { .flags = CLONE_FILES, .exit_signal = SIGCHLD };
+
+        if (place < 0) {
+                err_set(error, errno, "dup");
+                return -1;
+        }
+        pid_t pid = sys_clone3(&args);
+        if (pid == 0) {
+                g_autoptr(GError) failure = NULL;
+                int mnt = root_mount_new("proc", NULL, KERNEL_ATTRS, &failure);
+                _exit(mnt < 0 ? err_get_errno(failure) : dup3(mnt, place, O_CLOEXEC) < 0 ? errno : 0);
+        }
+        if (pid > 0 && proc_wait(pid, &status) && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+                return place;
+        err_set(error, pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : 0, "mount the pod's proc");
+        close(place);
+        return -1;
+}
+
 /* A sysfs that cannot be had is the box's to complain about: --best-effort=sysfs goes on without. */
-static bool make_windows(PodMounts *ret, GError **error) {
+static bool make_windows(const PodJoin *pod, PodMounts *ret, GError **error) {
         ret->in_pod = true;
+        if (pod->share_pid && (ret->proc = make_proc(error)) < 0)
+                return false;
         ret->sysfs = root_mount_new("sysfs", NULL, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, NULL);
         ret->mqueue = root_mount_new("mqueue", NULL, KERNEL_ATTRS, error);
         return ret->mqueue >= 0;
@@ -83,7 +115,7 @@ static _Noreturn void maker_main(const PodJoin *pod, guint64 flags, ChildContext
         g_autoptr(GError) error = NULL;
         int pidfd = -1;
 
-        if (enter(pod, &error) && make_windows(&context->pod, &error)) {
+        if (enter(pod, &error) && make_windows(pod, &context->pod, &error)) {
                 struct clone_args args = { .flags = flags | CLONE_PARENT | CLONE_PIDFD, .pidfd = (uintptr_t) &pidfd };
                 pid_t pid = sys_clone3(&args);
                 if (pid == 0) {
@@ -99,6 +131,22 @@ static _Noreturn void maker_main(const PodJoin *pod, guint64 flags, ChildContext
         err_step(&error, "pod");
         wire_send_error(wire, error);
         _exit(0);
+}
+
+/* What the box will be known by when its processes are to be killed: the pod does that where the box's launcher cannot. */
+static bool tell_box(PodJoin *pod, pid_t child, int pidfd, GError **error) {
+        g_autofree char *path = g_strdup_printf("/proc/%d/ns/user", (int) child);
+
+        pod->userns = open(path, O_RDONLY | O_CLOEXEC);
+        if (pod->userns < 0)
+                return err_set(error, errno, "the box's user namespace");
+        return wire_send(pod->wire, WIRE_POD_BOX, NULL, (int[]){ pod->userns, pidfd }, 2, error);
+}
+
+static pid_t fail_child(int pidfd, pid_t child) {
+        (void) pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+        (void) proc_wait(child, NULL);
+        return -1;
 }
 
 pid_t pod_join_clone(PodJoin *pod, guint64 flags, ChildContext *context, int *ret_pidfd, GError **error) {
@@ -123,7 +171,8 @@ pid_t pod_join_clone(PodJoin *pod, guint64 flags, ChildContext *context, int *re
                 return -1;
         g_variant_get(forked.body, "(i)", &pid);
         *ret_pidfd = wire_message_take_fd(&forked, 0);
-        return pid;
+        /* As long as the maps are not written the child waits, and can be looked into. */
+        return !pod->share_pid || tell_box(pod, pid, *ret_pidfd, error) ? pid : fail_child(*ret_pidfd, pid);
 }
 
 static void reap_maker(PodJoin *pod) {
@@ -161,6 +210,7 @@ bool pod_join_dispatch(PodJoin *pod, gint64 *ret_grace, GError **error) {
 void pod_join_clear(PodJoin *pod) {
         reap_maker(pod);
         fd_closep(&pod->wire);
+        fd_closep(&pod->userns);
         for (size_t i = 0; i < POD_N_NAMESPACES; i++)
                 fd_closep(&pod->namespaces[i]);
         g_free(pod->hostname);

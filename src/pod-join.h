@@ -9,14 +9,16 @@
 typedef struct {
         int wire;   /* to the pod's launcher, which counts the box by it; -1: the box is in none */
         int namespaces[POD_N_NAMESPACES]; /* its network, IPC, UTS and pid namespace */
+        int userns; /* of the box, where share_pid; -1 before there is one */
         int maker;  /* wire to the process that makes the box's namespaces; -1: it has no more to say */
         pid_t maker_pid;
+        bool share_pid; /* its boxes have no processes of their own */
         char id[BOX_ID_LEN + 1]; /* the pod's */
         char *hostname, *hosts, *resolv; /* contents of /etc's files; resolv is NULL where the pod has none */
         GArray *uidmap, *gidmap;         /* of IdRange: the ids of the pod's user namespace */
 } PodJoin;
 
-#define POD_JOIN_NONE ((PodJoin){ .wire = -1, .namespaces = { -1, -1, -1, -1 }, .maker = -1 })
+#define POD_JOIN_NONE ((PodJoin){ .wire = -1, .namespaces = { -1, -1, -1, -1 }, .userns = -1, .maker = -1 })
 
 /* Ask the pod's launcher to take the box of this id in. */
 bool pod_join_begin(const Spec *spec, const char *box_id, PodJoin *ret, GError **error);

@@ -176,12 +176,12 @@ static bool pivot(RootBuild *b, GError **error) {
         return true;
 }
 
-RootBuild *root_build_begin(const Spec *spec, int *ret_proc, int *ret_pty_master, GError **error) {
+RootBuild *root_build_begin(const Spec *spec, const PodMounts *pod, int *ret_proc, int *ret_pty_master, GError **error) {
         RootBuild *b = g_new(RootBuild, 1);
 
         *b = (RootBuild){
                 .spec = spec, .proc = -1, .pts = -1, .dev = -1, .stage = -1, .root = -1, .box = -1, .cgroup = -1, .host_sys = -1,
-                .pod_sysfs = -1, .pod_mqueue = -1, .wire = -1, .fuse = -1, .old_root = -1
+                .pod = *pod, .wire = -1, .fuse = -1, .old_root = -1
         };
         b->sysfs_of_host = spec->net.mode == NET_HOST;
         b->proc_of_host = spec->namespaces.pid_host;
@@ -204,12 +204,6 @@ static bool clones_host_trees(const RootBuild *b) {
 
 void root_build_take_cgroup(RootBuild *b, int fd) {
         b->cgroup = fd;
-}
-
-void root_build_take_pod(RootBuild *b, bool in_pod, int sysfs, int mqueue) {
-        b->in_pod = in_pod;
-        b->pod_sysfs = sysfs;
-        b->pod_mqueue = mqueue;
 }
 
 bool root_build_own(RootBuild *b, GError **error) {

@@ -34,8 +34,7 @@ struct RootBuild {
         int *layer_fds;  /* by RootNode.index, 0: the skeleton; -1: not made */
         int *source_fds; /* by place in plan->sources: mounts, attached nowhere yet; -1: none */
         int cgroup;      /* the box's cgroup on the host; -1: it has none of its own */
-        int pod_sysfs, pod_mqueue; /* in a pod, whose they are: mounts likewise; -1 */
-        bool in_pod;
+        PodMounts pod;   /* what the box has of its pod's */
         int host_sys;    /* with --network=host: a mount likewise */
         GArray *own_devs; /* of dev_t: file systems that are the box's own: places for mounts may be made in them */
 };

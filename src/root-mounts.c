@@ -135,7 +135,7 @@ static bool make_dev(RootBuild *b, GError **error) {
         if (shm < 0 || !attach_below(shm, dev, "shm", "dev/shm", error) || !attach_below(b->pts, dev, "pts", "dev/pts", error))
                 return false;
         if (!b->spec->namespaces.ipc_host) {
-                _cleanup_close_ int mqueue = b->in_pod ? fd_steal(&b->pod_mqueue) : root_mount_new("mqueue", NULL, KERNEL_ATTRS, error);
+                _cleanup_close_ int mqueue = b->pod.in_pod ? fd_steal(&b->pod.mqueue) : root_mount_new("mqueue", NULL, KERNEL_ATTRS, error);
                 if (mqueue < 0 || !attach_below(mqueue, dev, "mqueue", "dev/mqueue", error))
                         return false;
         }
@@ -150,7 +150,7 @@ static bool make_proc(RootBuild *b, GError **error) {
                 b->proc = root_clone(host, true, KERNEL_ATTRS, error);
                 return b->proc >= 0;
         }
-        b->proc = root_mount_new("proc", NULL, KERNEL_ATTRS, error);
+        b->proc = b->pod.proc >= 0 ? fd_steal(&b->pod.proc) : root_mount_new("proc", NULL, KERNEL_ATTRS, error);
         if (b->proc < 0 && err_get_errno(*error) == EPERM)
                 err_hint(error, "this machine's own /proc has mounts over it (a container?): start that container with "
                                 "an unmasked "
@@ -181,9 +181,9 @@ static bool mount_sys(RootBuild *b, GError **error) {
 
         if (b->sysfs_of_host)
                 return root_attach_at(b, b->host_sys, "sys", error);
-        if (b->in_pod && b->pod_sysfs < 0)
+        if (b->pod.in_pod && b->pod.sysfs < 0)
                 err_set(error, EPERM, "mount sysfs");
-        sys = b->in_pod ? fd_steal(&b->pod_sysfs) : root_mount_new("sysfs", NULL, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
+        sys = b->pod.in_pod ? fd_steal(&b->pod.sysfs) : root_mount_new("sysfs", NULL, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
         if (sys < 0) {
                 if (b->spec->box.best_effort & BEST_EFFORT_SYSFS) {
                         g_clear_error(error);

@@ -100,6 +100,16 @@ void root_dirs_trim(int box_fd, const char *path, FdLater *later); /* rmdir upwa
 bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error);
 void root_plan_trim_dirs(const RootPlan *plan, int box_fd, FdLater *later);
 
+/* In a pod: what was mounted of the pod's namespaces by who could (pod-join.c). Mounts, attached nowhere. */
+typedef struct {
+        bool in_pod;
+        int sysfs;  /* -1: it could not be had */
+        int mqueue;
+        int proc;   /* -1: the box has processes of its own */
+} PodMounts;
+
+#define POD_MOUNTS_NONE ((PodMounts){ .sysfs = -1, .mqueue = -1, .proc = -1 })
+
 /*
  * Child, in the box's namespaces: build the root, pivot into it, detach the old one. In parts: root_build_begin() makes what
  * the payload's process may need, the box's /proc (*ret_proc, for the payload's id maps; borrowed) and, where ret_pty_master is not
@@ -109,8 +119,7 @@ void root_plan_trim_dirs(const RootPlan *plan, int box_fd, FdLater *later);
  * devices /sys shows, the rest; root_build_enter() leaves the host's tree.
  */
 typedef struct RootBuild RootBuild;
-RootBuild *root_build_begin(const Spec *spec, int *ret_proc, int *ret_pty_master, GError **error);
-void root_build_take_pod(RootBuild *build, bool in_pod, int sysfs, int mqueue); /* before root_build_own(): mounts of the pod's; -1: they could not be had */
+RootBuild *root_build_begin(const Spec *spec, const PodMounts *pod, int *ret_proc, int *ret_pty_master, GError **error);
 void root_build_take_cgroup(RootBuild *build, int fd); /* before root_build_finish(): what /sys/fs/cgroup shows; -1: what the box's namespace does */
 bool root_build_own(RootBuild *build, GError **error);
 bool root_build_layers(RootBuild *build, const RootPlan *plan, GError **error);

@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/proc.h"
+#include "pod-kill.h"
 #include "presence.h"
 #include "root-hooks.h"
 #include "sandbox-end.h"
@@ -38,6 +39,13 @@ static void await_child(Sandbox *s) {
         bool late = s->control ? !control_await(s->control, s->child_pidfd, FS_HELPER_FLUSH_MS) : s->fs.helper.pid > 0 && poll(&fd, 1, FS_HELPER_FLUSH_MS) == 0;
         if (late)
                 helper_kill(&s->fs.helper);
+        /* A pod's init ends when all in its pid namespace are reaped, and one whose launcher was killed is that of who has adopted it: some
+         * never look after whom they adopt. */
+        if (late && s->spec->pod.share_pid) {
+                log_note("the pod's init (%d) waits for a process that its parent does not reap", (int) s->child);
+                s->child = 0;
+                return;
+        }
         (void) wait4(s->child, NULL, 0, &s->usage);
         s->child = 0;
 }
@@ -48,6 +56,11 @@ void sandbox_end_processes(Sandbox *s, bool keep) {
         (void) map_helpers_finish(&s->maps, NULL);
         if (!keep)
                 helper_clear(&s->fs.helper);
+        /* Whose processes are the pod's, too: what kills them takes init along. */
+        if (s->pod.userns >= 0 && !pod_kill_box(s->pod.userns, s->pod.namespaces[POD_PID], s->child_pidfd, FS_HELPER_FLUSH_MS)) {
+                helper_kill(&s->fs.helper);
+                (void) pod_kill_box(s->pod.userns, s->pod.namespaces[POD_PID], s->child_pidfd, FS_HELPER_FLUSH_MS);
+        }
         if (s->child > 0) {
                 /* Without a pid namespace init itself has to kill the rest: it does so when the wire closes. */
                 if (!s->spec->namespaces.pid_host)

@@ -44,7 +44,7 @@
 static guint64 namespaces_of(const Sandbox *s) {
         const Spec *spec = s->spec;
         guint64 flags = BOX_NAMESPACES;
-        if (!spec->namespaces.pid_host)
+        if (!spec->namespaces.pid_host && !s->pod.share_pid)
                 flags |= CLONE_NEWPID;
         /* Those that a pod has are its boxes'. */
         if (!spec->namespaces.ipc_host && !spec->pod.name)
@@ -215,6 +215,7 @@ static bool clone_child(Sandbox *s, GError **error) {
                                  .stdio = s->stdio.plan,
                                  .umask = s->umask,
                                  .pod = POD_MOUNTS_NONE,
+                                 .foreign_pids = s->spec->namespaces.pid_host || s->pod.share_pid,
                                  .wire = wire[1],
                                  .payload_wire = payload_wire[1],
                                  .peer_wire = wire[0],

@@ -95,6 +95,8 @@ static void describe_box(Sheet *s, const Spec *spec) {
         sheet_array(s, "profiles", box->profiles);
         if (spec->pod.name)
                 sheet_string(s, "pod", spec->pod.name);
+        if (spec->pod.make)
+                sheet_bool(s, "share_pid", spec->pod.share_pid);
         sheet_bool(s, "rm", spec->pod.make ? spec->pod.rm : box->rm);
         if (box->keep_max)
                 sheet_int(s, "keep-max", (gint64) box->keep_max);

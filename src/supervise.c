@@ -17,11 +17,15 @@
 #include "base/log.h"
 #include "base/wire.h"
 #include "pod-host.h"
+#include "pod-kill.h"
 #include "supervise-messages.h"
 #include "supervise.h"
 
 /* From --timeout's signal to SIGKILL, as podman stop has it. */
 #define STOP_GRACE (10 * G_USEC_PER_SEC)
+
+/* For a box that has no pid namespace to end with, as long as the loop may stand still. */
+#define KILL_MS 2000
 
 /* Everything that a person or a service manager sends. SIGKILL and SIGSTOP cannot be had; faults are ours. */
 static const int handled[] = { SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGUSR1,  SIGUSR2, SIGALRM,
@@ -54,7 +58,9 @@ void supervise_signal(Sandbox *s, int sig) {
 }
 
 static void kill_box(Sandbox *s) {
-        if (s->spec->namespaces.pid_host) /* its end makes init kill what is left */
+        if (s->pod.userns >= 0)
+                (void) pod_kill_box(s->pod.userns, s->pod.namespaces[POD_PID], s->child_pidfd, KILL_MS);
+        else if (s->spec->namespaces.pid_host) /* its end makes init kill what is left */
                 (void) shutdown(s->child_wire, SHUT_RDWR);
         else
                 (void) pidfd_send_signal(s->child_pidfd, SIGKILL, NULL, 0);

@@ -66,6 +66,7 @@ static const WireRow wire_table[WIRE_TYPE_MAX] = {
         [WIRE_CTL_EXEC_SIGNAL] = { "CTL_EXEC_SIGNAL", "(i)", 0, "verb", "launcher" },
         [WIRE_CTL_UPDATE] = { "CTL_UPDATE", "(a(ss)a(ss))", 0, "verb", "launcher" },
         [WIRE_CTL_POD_JOIN] = { "CTL_POD_JOIN", "(s)", 0, "launcher", "launcher" },
+        [WIRE_POD_BOX] = { "POD_BOX", "()", 2, "launcher", "launcher" },
         [WIRE_POD_JOINED] = { "POD_JOINED", "a{sv}", 4, "launcher", "launcher" },
         [WIRE_POD_END] = { "POD_END", "(u)", 0, "launcher", "launcher" },
         [WIRE_CTL_OK] = { "CTL_OK", "()", 0, "launcher", "verb" },

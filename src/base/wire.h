@@ -74,6 +74,7 @@ typedef enum {
         WIRE_CTL_UPDATE,  /* (a(ss)a(ss)) other limits, see SCOPE_UPDATE_SIGNATURE in scope/config.h */
         /* a box's launcher → its pod's */
         WIRE_CTL_POD_JOIN, /* (s) the box's id: take it in. POD_JOINED comes */
+        WIRE_POD_BOX,      /* where the boxes share their processes: + its user namespace, + a pidfd of its init */
         /* launcher → a verb */
         WIRE_CTL_OK,
         WIRE_CTL_TEXT,   /* + a sealed memfd */

@@ -280,6 +280,101 @@ def test_a_killed_pause_process_ends_the_pod(pods):
     assert wait_until(lambda: pods.pods() == {}, 20)
 
 
+# Who runs in the pod, by name, as one of its boxes sees it; and what of a process may be looked into.
+WHO = r"""
+import json, os
+found = {}
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        line = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\0")[:-1]
+    except OSError:
+        continue
+    if line and not line[0].startswith(b"usbox-") and int(pid) != os.getpid():
+        found[b" ".join(line).decode()] = pid
+print(json.dumps(found))
+"""
+TRACE = r"""
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+for pid in map(int, sys.argv[1:]):
+    for name in ("root", "cwd", "exe", "fd/0", "mem", "environ", "ns/net", "maps"):
+        try:
+            open(f"/proc/{pid}/{name}", "rb").read(1)
+            print("reached", name)
+        except OSError as e:
+            assert e.errno in (1, 13), (name, e)
+    assert libc.ptrace(16, pid, None, None) == -1 and ctypes.get_errno() == 1, "ptrace"
+print("closed")
+"""
+
+
+def who(pods, pod_name="p"):
+    """Processes of the pod beside those that hold it and the one that looks: name → pid."""
+    return pods.python(WHO, "--pod", pod_name).json()
+
+
+def test_shared_processes(pods):
+    pods.pod("p", "--share", "pid")
+    pods.usbox("run", "-d", "--name", "a", "--pod", "p", "--", "sleep", "1111").ok()
+    pods.usbox("run", "-d", "--name", "b", "--pod", "p", "--", "sleep", "2222").ok()
+    seen = who(pods)
+    assert set(seen) == {"sleep 1111", "sleep 2222"}
+    # The same processes with the same numbers, from everywhere in the pod; and the same user's, so a signal may be sent.
+    out = pods.usbox("exec", "a", "--", "cat", f"/proc/{seen['sleep 2222']}/cmdline").ok().out
+    assert out == "sleep\0" + "2222\0"
+    # More than that is not shared: nothing of another box may be looked into, nor of what holds the pod.
+    for user in ("self", "root") if has_subids() else ("self",):
+        caps = ["--cap-add", "ALL", "--seccomp", "off", "-u", user] if user == "root" else []
+        assert pods.run("--rm", "--pod", "p", *caps, "--", "/usr/bin/python3", "-c", TRACE, "1", "2", *seen.values()).lines() == ["closed"]
+    pods.usbox("exec", "a", "--", "kill", "-TERM", seen["sleep 2222"]).ok()
+    assert end_of(pods, "b")["status"] == 143
+    assert set(who(pods)) == {"sleep 1111"}
+    assert pods.usbox("pod", "inspect", "p").json()[0]["spec"]["box"]["share_pid"] is True
+
+
+def reap_adopted():
+    """Inits of boxes whose launchers were killed are ours then (conftest.py), and the pod's pid namespace ends only when they are reaped."""
+    for pid in map(int, pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()):
+        if pathlib.Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip() == "usbox-init":
+            os.waitpid(pid, 0)
+
+
+LEAVE = "setsid sleep 3001 & (sleep 3002 &) ; "
+
+
+@pytest.mark.parametrize("end", ["by itself", "stop", "stopped init", "killed init", "killed launcher", "exec"])
+def test_no_process_of_a_box_is_left_in_the_pod(pods, end):
+    pods.pod("p", "--share", "pid")
+    script = {"by itself": "sleep 1; exit 7", "stopped init": "kill -STOP $PPID; exec sleep 3000"}.get(end, "exec sleep 3000")
+    pods.usbox("run", "-d", "--name", "a", "--pod", "p", "--", "sh", "-c", LEAVE + script).ok()
+    if end == "exec":
+        pods.usbox("exec", "a", "--", "sh", "-c", "setsid sleep 3003 >/dev/null 2>&1 &").ok()
+        assert wait_until(lambda: "sleep 3003" in who(pods), 20)
+    if end != "by itself":
+        assert wait_until(lambda: {"sleep 3000", "sleep 3001", "sleep 3002"} <= set(who(pods)), 20)
+    if end in ("stop", "stopped init", "exec"):
+        pods.usbox("stop", "-t", "1", "a").ok()
+    elif end == "killed init":
+        pods.python(f"import os; os.kill({pods.usbox('exec', 'a', '--', 'sh', '-c', 'grep PPid /proc/$(pgrep -f ^sleep.3000)/status').ok().out.split()[1]}, 9)",
+                    "--pod", "p").ok()
+    elif end == "killed launcher":
+        os.kill(pods.ps()["a"]["launcher"], signal.SIGKILL)
+        assert wait_until(lambda: pods.ps()["a"]["state"] == "dead", 20)
+        reap_adopted()
+    assert wait_until(lambda: pods.ps()["a"]["state"] in ("exited", "dead"), 40)
+    assert wait_until(lambda: who(pods) == {}, 20), who(pods)
+    if end == "killed init":
+        assert pods.ps()["a"]["status"] == 125 and "init was killed" in pods.ps()["a"]["error"]
+    assert pods.pods()["p"]["state"] == "running"
+
+
+def test_what_needs_processes_of_its_own(pods):
+    pods.pod("p", "--share", "pid")
+    for options in (["--nested"], ["--pid", "host"], ["--mount", "type=proc,dst=/p"]):
+        assert_refused(pods.run("--pod", "p", *options, "--", "true"), options[0], "share their processes", "without --share pid")
+    assert_refused(pods.usbox("pod", "create", "--share", "net", "q"), "--share 'net'", "in any case")
+
+
 def test_names_are_either_a_boxs_or_a_pods(pods):
     pods.run("--name", "box", "--", "sh", "-c", "echo mine >file").ok()
     assert_refused(pods.usbox("pod", "create", "box"), "box box", "usbox rm box")
