@@ -34,7 +34,7 @@ struct AccountFlow {
         void *carrier;
         guint64 id;
         char *name; /* by which it was decided; NULL: none */
-        char *rule; /* "allow TEXT"; "default" */
+        char *rule; /* "allow TEXT"; "default"; "publish" */
         Sum *sum;
         gint64 started_us; /* of the real clock */
         guint64 out_bytes, out_packets, in_bytes, in_packets;
@@ -143,7 +143,8 @@ static void append_moved(GString *line, guint64 out_bytes, guint64 out_packets, 
 }
 
 static void append_flow(GString *line, const AccountFlow *flow) {
-        static const char *const paths[] = { [ACCOUNT_FRAMES] = "frames", [ACCOUNT_UDP] = "udp", [ACCOUNT_SPLICE] = "splice" };
+        static const char *const paths[] = { [ACCOUNT_FRAMES] = "frames", [ACCOUNT_UDP] = "udp", [ACCOUNT_SPLICE] = "splice",
+                                             [ACCOUNT_PORT] = "port" };
         g_autofree char *from = place_text(&flow->key.src, flow->key.protocol, flow->key.sport);
 
         append_place(line, &flow->key, flow->name);
@@ -170,9 +171,9 @@ static Sum *sum_of(Account *a, const struct in6_addr *addr, const char *name) {
 AccountFlow *account_start(Account *account, const AccountKey *key, const PolicyDecision *decision, AccountPath path, AccountCut cut, void *carrier) {
         AccountFlow *flow = g_new0(AccountFlow, 1);
 
-        *flow = (AccountFlow){ .key = *key, .path = path, .cut = cut, .carrier = carrier, .id = account->next_id++, .name = g_strdup(decision->name),
-                               .rule = decision->rule ? g_strconcat("allow ", decision->rule->text, NULL) : g_strdup("default"),
-                               .started_us = g_get_real_time() };
+        *flow = (AccountFlow){ .key = *key, .path = path, .cut = cut, .carrier = carrier, .id = account->next_id++, .started_us = g_get_real_time() };
+        flow->name = decision ? g_strdup(decision->name) : NULL;
+        flow->rule = !decision ? g_strdup("publish") : decision->rule ? g_strconcat("allow ", decision->rule->text, NULL) : g_strdup("default");
         flow->link.data = flow;
         g_queue_push_tail_link(&account->flows, &flow->link);
         flow->sum = sum_of(account, &key->dst, flow->name);
@@ -307,7 +308,7 @@ guint account_cut(Account *account, const Policy *policy, const NetRule *rule) {
         for (GList *l = account->flows.head, *next; l; l = next) {
                 AccountFlow *flow = l->data;
                 next = l->next;
-                if (!policy_rule_speaks(policy, rule, flow->key.protocol, flow->key.family, &flow->key.dst, flow->key.dport, flow->name))
+                if (!flow->cut || !policy_rule_speaks(policy, rule, flow->key.protocol, flow->key.family, &flow->key.dst, flow->key.dport, flow->name))
                         continue;
                 flow->cut(flow, flow->carrier);
                 n++;

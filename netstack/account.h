@@ -16,6 +16,7 @@ typedef enum {
         ACCOUNT_FRAMES, /* by frames, through libslirp */
         ACCOUNT_UDP,    /* by frames, through our own sockets */
         ACCOUNT_SPLICE, /* the TCP fast path */
+        ACCOUNT_PORT,   /* in by a published port: from the client, to the box */
 } AccountPath;
 
 /* Who speaks to whom. Addresses and family as in Packet, ports in host order; ICMP has none. */
@@ -43,7 +44,8 @@ Account *account_new(int log_fd, AccountTell tell, void *tell_data);
 void account_free(Account *account);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Account, account_free)
 
-/* A new flow, after policy_decide() said PASS and before its first byte. carrier is what cut gets. Never NULL. */
+/* A new flow, after policy_decide() said PASS and before its first byte. carrier is what cut gets. Never NULL. decision and cut NULL: it came in by
+ * a published port, of which no rule speaks. */
 AccountFlow *account_start(Account *account, const AccountKey *key, const PolicyDecision *decision, AccountPath path, AccountCut cut, void *carrier);
 
 /* Bytes of payload and packets (or, of the fast path, pieces) that went: out of the box, into the box. */

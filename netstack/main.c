@@ -148,7 +148,7 @@ static bool start_fast_path(Net *net, int netns, bool ipv6, GError **error) {
         const FastPathParts parts = { .events = net->events, .pipes = net->pipes, .account = net->account, .policy = &net->policy, .send = loop_send,
                                       .send_data = net };
         net->fast_path = fastpath_new_take(fds, &parts, error);
-        if (!net->fast_path || !publish_start(net->publish, net->agent, error))
+        if (!net->fast_path || !publish_start(net->publish, net->agent, net->account, error))
                 return false;
         log_step("TCP fast path made");
         return true;

@@ -52,12 +52,14 @@ typedef struct {
         int spare;  /* of a port that is both: a socket of IPv4, until the server has answered; -1: none */
         struct sockaddr_storage client;
         guint16 box_port;
+        AccountFlow *account; /* NULL: the server has not answered yet */
 } Connection;
 
 struct Publish {
         Events *events;
         SplicePipes *pipes;
         int agent; /* -1: not started */
+        Account *account;
         EventSource on_agent;
         GPtrArray *ports; /* of Port * */
         GQueue connections;
@@ -89,15 +91,29 @@ static void ask(Publish *p, int family) {
         p->asked[family] = agent_ask_sockets(p->agent, af(family));
 }
 
-static void connection_end(Connection *c, bool reset) {
-        splice_close(&c->splice, reset);
+/* What the splice has moved since the last time. */
+static void on_moved(Splice *splice) {
+        Connection *c = EVENTS_OWNER(splice, Connection, splice);
+        SpliceSide *out = &splice->side[SPLICE_BOX], *in = &splice->side[SPLICE_HOST];
+
+        account_moved(c->account, out->bytes, out->pieces, in->bytes, in->pieces);
+        out->bytes = out->pieces = in->bytes = in->pieces = 0;
+}
+
+/* how: as for account_end(); anything but "closed" resets both sides, if they are not closed yet. */
+static void connection_end(Connection *c, const char *how) {
+        if (c->account) {
+                on_moved(&c->splice);
+                account_end(c->publish->account, c->account, how);
+        }
+        splice_close(&c->splice, !g_str_equal(how, "closed"));
         fd_closep(&c->spare);
         g_queue_unlink(&c->publish->connections, &c->link);
         g_free(c);
 }
 
 static void on_ended(Splice *splice, const char *how) {
-        connection_end(EVENTS_OWNER(splice, Connection, splice), false);
+        connection_end(EVENTS_OWNER(splice, Connection, splice), how);
 }
 
 /* From the client's address to the server in the box. False with errno. */
@@ -136,6 +152,21 @@ static bool try_ipv4(Connection *c) {
         return connect_box(V4, &box, c->spare, &c->client) && splice_watch_take(&c->splice, SPLICE_BOX, fd_steal(&c->spare), on_box);
 }
 
+/* Both sides are there. */
+static void start(Connection *c) {
+        AccountKey key = { .protocol = IPPROTO_TCP };
+        struct sockaddr_storage box = { 0 };
+        socklen_t len = sizeof box;
+
+        (void) getpeername(c->splice.side[SPLICE_BOX].fd, (struct sockaddr *) &box, &len);
+        key.family = box.ss_family;
+        (void) address_of_socket((const struct sockaddr *) &c->client, &key.src, &key.sport);
+        (void) address_of_socket((const struct sockaddr *) &box, &key.dst, &key.dport);
+        c->account = account_start(c->publish->account, &key, NULL, ACCOUNT_PORT, NULL, NULL);
+        c->splice.moved = on_moved;
+        splice_start(&c->splice);
+}
+
 /* The server in the box has answered. */
 static void on_box(EventSource *source, uint32_t events) {
         SpliceSide *side = EVENTS_OWNER(source, SpliceSide, source);
@@ -150,9 +181,9 @@ static void on_box(EventSource *source, uint32_t events) {
                         int unused = fd_steal(&c->spare);
                         g_array_append_val(c->publish->sockets[V4], unused);
                 }
-                splice_start(side->splice);
+                start(c);
         } else if (!try_ipv4(c)) {
-                connection_end(c, true);
+                connection_end(c, "reset");
         }
 }
 
@@ -160,7 +191,7 @@ static void on_box(EventSource *source, uint32_t events) {
 static void on_client(EventSource *source, uint32_t events) {
         SpliceSide *side = EVENTS_OWNER(source, SpliceSide, source);
         if (events & EPOLLERR)
-                connection_end(EVENTS_OWNER(side->splice, Connection, splice), true);
+                connection_end(EVENTS_OWNER(side->splice, Connection, splice), "reset");
 }
 
 /* Are there sockets for one more client? */
@@ -191,13 +222,13 @@ static void take_client(const Port *port, int client_fd, const struct sockaddr_s
         c->splice.ended = on_ended;
         if (!splice_watch_take(&c->splice, SPLICE_HOST, client_fd, on_client)) {
                 close(fd);
-                connection_end(c, true);
+                connection_end(c, "reset");
         } else if (!connect_box(port->family, &port->box, fd, client)) {
                 close(fd);
                 if (!try_ipv4(c))
-                        connection_end(c, true);
+                        connection_end(c, "reset");
         } else if (!splice_watch_take(&c->splice, SPLICE_BOX, fd, on_box)) {
-                connection_end(c, true);
+                connection_end(c, "reset");
         }
 }
 
@@ -288,7 +319,7 @@ void publish_free(Publish *p) {
         if (!p)
                 return;
         while (p->connections.head)
-                connection_end(p->connections.head->data, false);
+                connection_end(p->connections.head->data, "closed");
         g_ptr_array_unref(p->ports);
         for (int i = 0; i < FAMILIES; i++) {
                 for (guint k = 0; k < p->sockets[i]->len; k++)
@@ -339,8 +370,9 @@ bool publish_close(Publish *p, const NetPublish *publish) {
         return false;
 }
 
-bool publish_start(Publish *p, int agent, GError **error) {
+bool publish_start(Publish *p, int agent, Account *account, GError **error) {
         p->agent = agent;
+        p->account = account;
         if (!events_add(p->events, &p->on_agent, agent, EPOLLIN))
                 return err_set(error, errno, "epoll_ctl");
         for (guint i = 0; i < p->ports->len; i++)

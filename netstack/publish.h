@@ -4,6 +4,7 @@
 #include <glib.h>
 #include <stdbool.h>
 
+#include "netstack/account.h"
 #include "netstack/config.h"
 #include "netstack/events.h"
 #include "netstack/splice.h"
@@ -22,5 +23,5 @@ guint16 publish_open(Publish *p, const NetPublish *publish, GError **error);
 /* Listen no more on that port (host_addr and host_port as publish_open() left them); connections that stand go on. False: there is none. */
 bool publish_close(Publish *p, const NetPublish *publish);
 
-/* Accept: the agent (borrowed) has joined the box's network and makes sockets there. */
-bool publish_start(Publish *publish, int agent, GError **error);
+/* Accept: the agent (borrowed) has joined the box's network and makes sockets there. account gets the connections. */
+bool publish_start(Publish *publish, int agent, Account *account, GError **error);

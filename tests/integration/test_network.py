@@ -2,6 +2,7 @@
 """--network=user, none, host; published ports; the host's own addresses closed."""
 import concurrent.futures
 import hashlib
+import json
 import os
 import re
 import socket
@@ -377,6 +378,39 @@ def test_published_without_an_address(box, peer, listens):
         finally:
             proc.terminate()
             proc.communicate(timeout=20)
+
+
+def test_published_connections_are_accounted(box):
+    """From the client to the box, in the list and in the log; a new rule, which is about what leaves, does not cut them."""
+    port, log = free_port(), box.dir / "log"
+    server = """
+import socket
+s = socket.create_server(("0.0.0.0", 8000)); print("ready", flush=True)
+while True:
+    c, _ = s.accept()
+    while data := c.recv(100000):
+        c.sendall(data * 2)
+    c.close()
+"""
+    with box.popen("run", "--rm", "-p", f"127.0.0.1:{port}:8000", f"--net-log={log}", "--", "/usr/bin/python3", "-c", server) as proc:
+        try:
+            assert proc.stdout.readline() == b"ready\n", proc.stderr.read()
+            assert wait_until(lambda: box.usbox("net", "last").rc == 0, 20)
+            with socket.create_connection(("127.0.0.1", port), 20) as s:
+                for _ in range(2):
+                    s.sendall(b"x" * 1000)
+                    assert len(s.recv(2000, socket.MSG_WAITALL)) == 2000
+                    flow, = box.usbox("net", "--json", "last").json()["flows"]
+                    box.usbox("net", "last", "deny", "any").ok()
+                assert (flow["from"], flow["to"]) == (f"127.0.0.1:{s.getsockname()[1]}", "10.0.2.100:8000")
+                assert (flow["path"], flow["rule"], flow["bytes_in"], flow["bytes_out"]) == ("port", "publish", 2000, 4000), flow
+            assert wait_until(lambda: box.usbox("net", "--json", "last").json()["flows"] == [], 20)
+        finally:
+            proc.terminate()
+            proc.communicate(timeout=20)
+    lines = [json.loads(line) for line in log.read_text(encoding="ascii").splitlines()]
+    ends = [line for line in lines if line["event"] == "end"]
+    assert [(line["how"], line["bytes_in"], line["bytes_out"], line["path"]) for line in ends] == [("closed", 2000, 4000, "port")], lines
 
 
 @pytest.mark.parametrize("options", [["--no-fast-path"], ["--no-ipv6"]])
