@@ -116,6 +116,7 @@ GVariant *fs_config_pack(const FsConfig *config) {
         g_variant_builder_add(&builder, "{sv}", "others_eyes", g_variant_new_boolean(config->others_eyes));
         g_variant_builder_add(&builder, "{sv}", "best_effort_confine", g_variant_new_boolean(config->best_effort_confine));
         g_variant_builder_add(&builder, "{sv}", "read_only", g_variant_new_boolean(config->read_only));
+        g_variant_builder_add(&builder, "{sv}", "no_polling", g_variant_new_boolean(config->no_polling));
         g_variant_builder_add(&builder, "{sv}", "threads", g_variant_new_uint32(config->threads));
         g_variant_builder_add(&builder, "{sv}", "disk", g_variant_new_uint64(config->disk));
         g_variant_builder_add(&builder, "{sv}", "uidmap", pack_map(config->uidmap));
@@ -187,6 +188,7 @@ typedef enum {
         KEY_OTHERS_EYES,
         KEY_BEST_EFFORT_CONFINE,
         KEY_READ_ONLY,
+        KEY_NO_POLLING,
         KEY_THREADS,
         KEY_DISK,
         KEY_UIDMAP,
@@ -203,6 +205,7 @@ static const struct {
         [KEY_OTHERS_EYES] = { "others_eyes", "b" },
         [KEY_BEST_EFFORT_CONFINE] = { "best_effort_confine", "b" },
         [KEY_READ_ONLY] = { "read_only", "b" },
+        [KEY_NO_POLLING] = { "no_polling", "b" },
         [KEY_THREADS] = { "threads", "u" },
         [KEY_DISK] = { "disk", "t" },
         [KEY_UIDMAP] = { "uidmap", "a(uuu)" },
@@ -215,7 +218,8 @@ static bool apply_key(FsConfig *config, ConfigKey key, GVariant *value, GError *
                                    [KEY_STRICT] = &config->strict,
                                    [KEY_OTHERS_EYES] = &config->others_eyes,
                                    [KEY_BEST_EFFORT_CONFINE] = &config->best_effort_confine,
-                                   [KEY_READ_ONLY] = &config->read_only };
+                                   [KEY_READ_ONLY] = &config->read_only,
+                                   [KEY_NO_POLLING] = &config->no_polling };
 
         switch (key) {
         case KEY_VERBOSE:
@@ -223,6 +227,7 @@ static bool apply_key(FsConfig *config, ConfigKey key, GVariant *value, GError *
         case KEY_OTHERS_EYES:
         case KEY_BEST_EFFORT_CONFINE:
         case KEY_READ_ONLY:
+        case KEY_NO_POLLING:
                 *switches[key] = g_variant_get_boolean(value);
                 return true;
         case KEY_THREADS:

@@ -61,6 +61,7 @@ typedef struct {
         bool others_eyes;         /* "others_eyes" b: outside of SHOW, what is the caller's own and closed to others is not there */
         bool best_effort_confine; /* "best_effort_confine" b: go on where own namespaces are not to be had */
         bool read_only;           /* "read_only" b */
+        bool no_polling;          /* "no_polling" b: sleep at once, and do not look for the next request first */
         guint threads;            /* "threads" u; 0: usbox-fs chooses */
         guint64 disk;             /* "disk" t: bytes that the upper may take; 0: no limit */
         GArray *uidmap, *gidmap;  /* "uidmap", "gidmap" a(uuu), of FsIdRange: the outer user namespace's */

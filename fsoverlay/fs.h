@@ -154,7 +154,7 @@ typedef struct Fs {
         int work;      /* work/ of the work directory, for what is not finished; -1 without upper */
         int links;     /* links/: the index of hard links */
         bool foreign; /* a layer is */
-        bool read_only, strict, acl, fsync_ignored, writeback, others_eyes;
+        bool read_only, strict, acl, fsync_ignored, writeback, others_eyes, polling;
         bool no_open; /* the kernel does not tell of open and close; set by INIT */
         Ids ids;
         Agent *agent; /* NULL: there is none, and nothing that it could do more */

@@ -191,6 +191,7 @@ Fs *fs_open(const FsParts *parts, GError **error) {
                 fs->layers[i].root = -1;
         fs->read_only = parts->upper < 0 || config->read_only;
         fs->strict = config->strict;
+        fs->polling = !config->no_polling;
         fs->acl = !parts->noacl;
         fs->fsync_ignored = parts->fsync_ignored;
         /* A limit is to be felt by the write(2) that meets it, not by a page that is written later. */

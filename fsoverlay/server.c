@@ -298,7 +298,7 @@ Server *server_start(Fs *fs, unsigned threads, GError **error) {
                 return NULL;
         }
         fs->counts = calloc(G_N_ELEMENTS(operations), sizeof *fs->counts);
-        s->turns = turns_new(fs->dev);
+        s->turns = turns_new(fs->dev, fs->polling);
         if (!fs->counts || !s->turns) {
                 err_set(error, ENOMEM, "start");
                 server_free(s);

@@ -132,6 +132,7 @@ FsConfig *standalone_config(const StandaloneOptions *o) {
         config->verbose = o->debug;
         config->strict = o->strict;
         config->read_only = o->read_only;
+        config->no_polling = o->no_polling;
         config->threads = o->threads;
         config->disk = o->disk;
         g_array_append_vals(config->uidmap, o->uidmap->data, o->uidmap->len);
@@ -169,6 +170,7 @@ const char *standalone_help(void) {
                "  cache=fast|strict     trust what is known of the lower (default), or ask again each time\n"
                "  timeout=SECONDS       0: as cache=strict; else as cache=fast\n"
                "  threads=N             that many serve requests\n"
+               "  polling=on|off        look for the next request before sleeping (default), or sleep at once\n"
                "  fsync=0, volatile     let programs' fsync be without effect\n"
                "  noacl                 no POSIX ACLs\n"
                "  allow_other           let other users in (always where mount(2) is allowed to the caller)\n"

@@ -157,6 +157,11 @@ static bool apply_cache(StandaloneOptions *o, const char *name, const char *valu
         return o->strict || g_str_equal(value, "fast") || bad_value(error, name, value, "fast or strict");
 }
 
+static bool apply_polling(StandaloneOptions *o, const char *name, const char *value, GError **error) {
+        o->no_polling = g_str_equal(value, "off");
+        return o->no_polling || g_str_equal(value, "on") || bad_value(error, name, value, "on or off");
+}
+
 /* fuse-overlayfs's word for what cache= is here: what is trusted at all is trusted for good. */
 static bool apply_timeout(StandaloneOptions *o, const char *name, const char *value, GError **error) {
         char *end;
@@ -248,6 +253,7 @@ static const Option options[] = {
         { "cache", true, apply_cache },
         { "threads", true, apply_threads },
         { "max_threads", true, apply_threads },
+        { "polling", true, apply_polling },
         { "disk", true, apply_disk },
         { "hide", true, apply_hide },
         { "trace", true, apply_trace },

@@ -20,6 +20,7 @@ typedef struct {
         bool debug;         /* -d, --debug */
         bool read_only;     /* ro, or no upper */
         bool strict;        /* cache=strict, timeout=0 */
+        bool no_polling;    /* polling=off */
         bool noacl;
         bool fsync_ignored; /* fsync=0, volatile */
         bool allow_other;   /* asked for; standalone_mount() does it by itself where mount(2) is allowed to us */

@@ -35,7 +35,7 @@
 
 struct Turns {
         int dev;
-        bool looks; /* there is more than one processor */
+        bool looks; /* it may, and there is more than one processor */
         _Atomic unsigned active; /* threads that read, or answer */
         _Atomic unsigned away;
         _Atomic bool closed;
@@ -54,7 +54,7 @@ static uint64_t now_ns(void) {
         return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
 }
 
-Turns *turns_new(int dev) {
+Turns *turns_new(int dev, bool may_look) {
         Turns *t = calloc(1, sizeof *t);
         pthread_condattr_t attr;
         cpu_set_t cpus;
@@ -62,7 +62,7 @@ Turns *turns_new(int dev) {
         if (!t)
                 return NULL;
         t->dev = dev;
-        t->looks = sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) > 1;
+        t->looks = may_look && sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) > 1;
         t->need = NEED_MIN;
         pthread_mutex_init(&t->lock, NULL);
         pthread_condattr_init(&attr);

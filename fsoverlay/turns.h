@@ -7,8 +7,8 @@
 /* Which threads wait for requests, and how. All of it may be called by any thread. */
 typedef struct Turns Turns;
 
-/* For threads that read from dev. NULL: out of memory. For the life of the process. */
-Turns *turns_new(int dev);
+/* For threads that read from dev; may_look: processor time may be spent on looking for requests. NULL: out of memory. For the life of the process. */
+Turns *turns_new(int dev, bool may_look);
 /* A thread begins. */
 void turns_enter(Turns *t);
 /* Before a thread reads the next request. It may stay in there for as long as one thread is enough. */

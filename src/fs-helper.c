@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/proc.h"
 #include "fs-helper.h"
+#include "scope/config.h"
 
 /* Between the end of usbox-fs and what others see of it. */
 #define REASON_MS 1000
@@ -54,6 +55,8 @@ static void copy_map(const GArray *from, GArray *to) {
 bool fs_helper_configure(FsHelper *h, const Spec *spec, FsConfig *config, GError **error) {
         config->verbose = spec->box.verbose;
         config->best_effort_confine = spec->box.best_effort & BEST_EFFORT_CONFINE;
+        /* What usbox-fs uses of a processor is the box's: where that is limited, it is for the command. */
+        config->no_polling = scope_setting_get(spec->limits.settings, "cpu.max") != NULL;
         copy_map(spec->user.uidmap, config->uidmap);
         copy_map(spec->user.gidmap, config->gidmap);
         if (config->rules->len > FS_RULES_MAX) {

@@ -35,7 +35,7 @@ static void test_round_trip(void) {
         g_autoptr(FsConfig) config = fs_config_new();
         g_autoptr(GError) error = NULL;
 
-        config->verbose = config->strict = config->others_eyes = config->best_effort_confine = config->read_only = true;
+        config->verbose = config->strict = config->others_eyes = config->best_effort_confine = config->read_only = config->no_polling = true;
         config->threads = 4;
         config->disk = G_GUINT64_CONSTANT(1) << 40;
         fs_config_add_range(config->uidmap, 0, 100000, 1000);
@@ -51,6 +51,7 @@ static void test_round_trip(void) {
         g_assert_true(back->others_eyes);
         g_assert_true(back->best_effort_confine);
         g_assert_true(back->read_only);
+        g_assert_true(back->no_polling);
         g_assert_cmpuint(back->threads, ==, 4);
         g_assert_cmpuint(back->disk, ==, G_GUINT64_CONSTANT(1) << 40);
         g_assert_cmpuint(back->uidmap->len, ==, 2);

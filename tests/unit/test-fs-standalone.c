@@ -40,7 +40,7 @@ static void test_usual(void) {
         g_assert_cmpstr(o.mountpoint, ==, "/tmp");
         g_assert_cmpstr(o.fsname, ==, "usbox-fs");
         g_assert_true(o.foreground);
-        g_assert_true(!o.debug && !o.strict && !o.noacl && !o.read_only && !o.fsync_ignored && !o.allow_other && !o.help && !o.version);
+        g_assert_true(!o.debug && !o.strict && !o.no_polling && !o.noacl && !o.read_only && !o.fsync_ignored && !o.allow_other && !o.help && !o.version);
         g_assert_true(o.squash_uid == -1 && o.squash_gid == -1 && o.disk == 0 && o.threads == 0);
         g_assert_true(!o.trace && !o.stats && !o.context && o.uidmap->len == 0 && o.gidmap->len == 0 && o.hide->len == 0);
 }
@@ -70,7 +70,7 @@ static void test_all(void) {
         g_auto(StandaloneOptions) o = { 0 };
         g_autoptr(GError) error = NULL;
 
-        g_assert_true(parse("-s -o lowerdir=/a,timeout=1e9,cache=strict,disk=2G,noacl,fsync=0,allow_other,uidmapping=0:1000:1:1:100000:65536 "
+        g_assert_true(parse("-s -o lowerdir=/a,timeout=1e9,cache=strict,polling=off,disk=2G,noacl,fsync=0,allow_other,uidmapping=0:1000:1:1:100000:65536 "
                             "-o gidmapping=0:7:1,squash_to_gid=5,squash_to_root,stats=s,fsname=x=y,suid,noexec,exec,nodiratime /tmp", &o, &error));
         g_assert_no_error(error);
         g_assert_true(o.strict && o.noacl && o.fsync_ignored && o.allow_other && o.read_only && !o.foreground);
@@ -88,7 +88,7 @@ static void test_all(void) {
         g_assert_cmpuint(o.clear_flags, ==, MS_NOSUID | MS_NOEXEC);
 
         g_autoptr(FsConfig) config = standalone_config(&o);
-        g_assert_true(config->strict && config->read_only && config->disk == o.disk && config->threads == 1 && config->uidmap->len == 2);
+        g_assert_true(config->strict && config->no_polling && config->read_only && config->disk == o.disk && config->threads == 1 && config->uidmap->len == 2);
 }
 
 /* What others pass: podman, mount(8), fuse-overlayfs's own users. The last of several counts. */
@@ -178,6 +178,7 @@ static void test_refused(void) {
                 { "-o squash_to_uid=4294967295 /tmp", "-o squash_to_uid: '4294967295' is not an id", NULL },
                 { "-o squash_to_uid= /tmp", "-o squash_to_uid: '' is not an id", NULL },
                 { "-o cache=off /tmp", "-o cache: 'off' is not fast or strict", NULL },
+                { "-o polling=yes /tmp", "-o polling: 'yes' is not on or off", NULL },
                 { "-o timeout=-1 /tmp", "-o timeout: '-1' is not*", NULL },
                 { "-o timeout= /tmp", "-o timeout: '' is not*", NULL },
                 { "-o timeout=1s /tmp", "-o timeout: '1s' is not*", NULL },
