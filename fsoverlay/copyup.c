@@ -230,6 +230,9 @@ static int copy_regular(Fs *fs, Node *node, const struct stat *st, const char *t
                 r = -errno;
         if (r == 0)
                 r = finish_meta(fs, fd, st);
+        /* Names reach the disk before data does: without this a power cut could leave an empty copy in the place of what nobody had meant to change. */
+        if (r == 0 && size > 0 && !fs->fsync_ignored && fsync(fd) < 0)
+                r = -errno;
         struct stat now;
         if (fs->quota) {
                 if (r == 0 && fstat(fd, &now) == 0)

@@ -277,7 +277,18 @@ static int sync_fd(int fd, bool data_only) {
         return (data_only ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0;
 }
 
-/* The directory of the upper itself: names in it are on disk then. O_PATH descriptors cannot be synced. */
+int sync_dir_fd(Fs *fs, int dir, bool data_only) {
+        /* O_PATH descriptors cannot be synced. */
+        int fd = up_open(fs, dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+
+        if (fd < 0)
+                return fd;
+        int r = sync_fd(fd, data_only);
+        close(fd);
+        return r;
+}
+
+/* The directory of the upper itself: names in it are on disk then. */
 static int sync_dir(Fs *fs, Node *dir, bool data_only) {
         int r = 0;
 
@@ -286,12 +297,8 @@ static int sync_dir(Fs *fs, Node *dir, bool data_only) {
         pthread_rwlock_unlock(&fs->tree);
         if (!f)
                 return r == -ENOENT ? 0 : r;
-        int fd = up_open(fs, f->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+        r = sync_dir_fd(fs, f->fd, data_only);
         fd_put(fs, f);
-        if (fd < 0)
-                return fd;
-        r = sync_fd(fd, data_only);
-        close(fd);
         return r;
 }
 
@@ -321,6 +328,13 @@ static int sync_names(Fs *fs, Node *node) {
         return r;
 }
 
+static int sync_fresh(Fs *fs, Node *node) {
+        if (!node_is(node, NODE_FRESH))
+                return 0;
+        node_unset(node, NODE_FRESH);
+        return sync_names(fs, node);
+}
+
 int op_fsync(Request *r) {
         const struct fuse_fsync_in *in = r->in;
         int err = 0;
@@ -332,16 +346,16 @@ int op_fsync(Request *r) {
                 return err;
         err = sync_fd(f->fd, in->fsync_flags & FUSE_FSYNC_FDATASYNC);
         fd_put(r->fs, f);
-        if (err == 0 && node_is(r->node, NODE_FRESH)) {
-                node_unset(r->node, NODE_FRESH);
-                err = sync_names(r->fs, r->node);
-        }
-        return err;
+        return err < 0 ? err : sync_fresh(r->fs, r->node);
 }
 
 int op_fsyncdir(Request *r) {
         const struct fuse_fsync_in *in = r->in;
-        return r->fs->fsync_ignored ? 0 : sync_dir(r->fs, r->node, in->fsync_flags & FUSE_FSYNC_FDATASYNC);
+
+        if (r->fs->fsync_ignored)
+                return 0;
+        int err = sync_dir(r->fs, r->node, in->fsync_flags & FUSE_FSYNC_FDATASYNC);
+        return err < 0 ? err : sync_fresh(r->fs, r->node);
 }
 
 /* Only with --trace-files is the kernel to ask, so that a file is seen that is opened and found empty. */

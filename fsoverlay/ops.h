@@ -32,6 +32,12 @@ uint64_t entry_valid(const Fs *fs, const Node *node);
 #define SPLICE_MIN ((size_t) 64 * 1024) /* what is less is copied sooner than passed on */
 bool splice_answer(Request *r, int fd, off_t offset, size_t size);
 
+/* attr.c: who changes a file's data loses its set-id bits (kill) or not, and that was for the box's kernel to judge; ours went by our own rights. */
+void keep_setid(Request *r, int fd, const struct stat *before, bool kill);
+
+/* data.c: a directory of the upper, by whatever descriptor: its names and marks are on the disk then. */
+int sync_dir_fd(Fs *fs, int dir, bool data_only);
+
 /* The node of an id of the kernel's. */
 Node *node_of_id(Fs *fs, uint64_t id);
 uint64_t id_of_node(const Fs *fs, const Node *node);

@@ -236,6 +236,9 @@ static int mark_moved_dir(Fs *fs, Node *node) {
                 g_autofree char *path = r == 0 ? g_strconcat("/", node->dir->lower[0].redirect, NULL) : NULL;
                 if (path)
                         r = strlen(path) >= PATH_MAX ? -EXDEV : xattr_set_place(fs, &p, XATTR_REDIRECT, path, strlen(path), 0);
+                /* Whoever syncs the new name shall not find it without what it leads to. */
+                if (r == 0 && !fs->fsync_ignored)
+                        r = sync_dir_fd(fs, dir->fd, false);
         }
         fd_put(fs, dir);
         return r;
