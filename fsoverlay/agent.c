@@ -52,6 +52,7 @@ typedef struct {
         struct timespec times[2];
         size_t size;
         int result;
+        guint64 counted; /* before the first call */
         bool by_fd;
         char name[PATH_MAX], name2[PATH_MAX]; /* name2 also: a link's text, an xattr's name */
         char data[DATA_MAX];
@@ -148,7 +149,7 @@ static bool own_userns(GError **error) {
         return true;
 }
 
-static bool confine_agent(int userns, pid_t parent, GError **error) {
+static bool confine_agent(int userns, pid_t parent, AgentCount *count, GError **error) {
         const uint32_t keep = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER | 1u << CAP_FSETID | 1u << CAP_SETFCAP;
 
         /* setns(2): whoever made a user namespace has every capability in it. */
@@ -161,22 +162,25 @@ static bool confine_agent(int userns, pid_t parent, GError **error) {
         /* New credentials may have cleared it (commit_creds()); without it the agent would hold our descriptors, /dev/fuse too, for ever. */
         if (!confine_die_with_parent(parent, error))
                 return false;
+        if (count && !quota_count(count->upper, count->links, &count->bytes, error))
+                return false;
         return confine_self(error) && confine_seccomp(fs_agent_seccomp, G_N_ELEMENTS(fs_agent_seccomp), error);
 }
 
-static _Noreturn void agent_main(Agent *a, int userns, pid_t parent) {
+static _Noreturn void agent_main(Agent *a, int userns, pid_t parent, AgentCount *count) {
         g_autoptr(GError) error = NULL;
         char byte = 0;
 
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
         (void) prctl(PR_SET_NAME, "usbox-fs-agent", 0, 0, 0);
-        if (!confine_agent(userns, parent, &error)) {
+        if (!confine_agent(userns, parent, count, &error)) {
                 a->call->result = -(err_get_errno(error) ? err_get_errno(error) : EPERM);
                 g_strlcpy(a->call->data, error->message, sizeof a->call->data);
                 (void) !write(a->wire, &byte, 1);
                 _exit(1); /* nobody may be there to close the wire, whose other end is in our table, too */
         }
         a->call->result = 0;
+        a->call->counted = count ? count->bytes : 0;
         /* The first byte says whether it stands. */
         while (write(a->wire, &byte, 1) == 1 && read(a->wire, &byte, 1) == 1) {
                 a->call->result = carry_out(a->call);
@@ -186,7 +190,7 @@ static _Noreturn void agent_main(Agent *a, int userns, pid_t parent) {
         _exit(0);
 }
 
-Agent *agent_start(int userns_fd, GError **error) {
+Agent *agent_start(int userns_fd, AgentCount *count, GError **error) {
         Agent *a = g_new0(Agent, 1);
         int ends[2];
         char byte;
@@ -202,12 +206,15 @@ Agent *agent_start(int userns_fd, GError **error) {
         a->pid = (pid_t) syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
         if (a->pid == 0) {
                 a->wire = ends[1];
-                agent_main(a, userns_fd, self);
+                agent_main(a, userns_fd, self, count);
         }
         a->wire = ends[0];
         pthread_mutex_init(&a->lock, NULL);
-        if (a->pid > 0 && read(a->wire, &byte, 1) == 1 && a->call->result == 0)
+        if (a->pid > 0 && read(a->wire, &byte, 1) == 1 && a->call->result == 0) {
+                if (count)
+                        count->bytes = a->call->counted;
                 return a;
+        }
         if (a->pid < 0)
                 err_set(error, errno, "fork the agent");
         else

@@ -14,8 +14,15 @@
  */
 typedef struct Agent Agent;
 
-/* Fork it into the user namespace of userns_fd (borrowed). The process must have one thread still. NULL with error. */
-Agent *agent_start(int userns_fd, GError **error);
+/* What is to be counted for a limit (quota_count()), and what came of it. */
+typedef struct {
+        int upper, links; /* borrowed */
+        guint64 bytes;
+} AgentCount;
+
+/* Fork it into the user namespace of userns_fd (borrowed; -1: one of its own). The process must have one thread still. count may be NULL: before it begins it
+ * counts, since it may enter each directory of the upper. NULL with error. */
+Agent *agent_start(int userns_fd, AgentCount *count, GError **error);
 
 int agent_open(Agent *a, int dir, const char *name, int flags, mode_t mode); /* the descriptor */
 int agent_stat(Agent *a, int dir, const char *name, struct stat *ret); /* owners as the host has them */

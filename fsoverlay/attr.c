@@ -106,18 +106,36 @@ int op_getattr(Request *r) {
         return n < 0 ? n : reply_attr(r, &st);
 }
 
-static int set_size(Request *r, uint64_t size) {
+/* What a write or a new owner takes away from a mode: set-id bits, where they would count (FATTR_KILL_SUIDGID). */
+static mode_t without_setid(mode_t mode) {
+        mode &= ~(mode_t) S_ISUID;
+        return mode & S_IXGRP ? mode & ~(mode_t) S_ISGID : mode;
+}
+
+void keep_setid(Request *r, int fd, const struct stat *before, bool kill) {
+        struct stat after;
+
+        /* Of all but the box's root ours judges as the box's does. A group's bit without the right to execute stays with who has rights over the group. */
+        if (!(before->st_mode & (S_ISUID | S_ISGID)) || (kill && !(r->fs->agent && r->head->uid == 0)))
+                return;
+        mode_t wanted = kill ? without_setid(before->st_mode) : before->st_mode;
+        if (fstat(fd, &after) == 0 && after.st_mode != wanted)
+                (void) up_chmod(r->fs, -1, NULL, fd, wanted & 07777);
+}
+
+static int set_size(Request *r, const struct fuse_setattr_in *in) {
         Fs *fs = r->fs;
-        struct stat before, after;
+        struct stat before;
         int n = 0;
         Fd *f = node_is(r->node, NODE_NAMELESS) ? fd_pinned(fs, r->node) : fd_file(fs, r->node, true, &n);
 
         if (!f)
                 return n ? n : -ESTALE;
-        bool counted = fs->quota && fstat(f->fd, &before) == 0;
-        n = ftruncate(f->fd, (off_t) size) < 0 ? -errno : 0;
-        if (n == 0 && counted && fstat(f->fd, &after) == 0)
-                quota_adjust(fs->quota, (after.st_blocks - before.st_blocks) * (gint64) 512);
+        Growth growth = growth_begin(fs, f->fd);
+        n = fstat(f->fd, &before) < 0 || ftruncate(f->fd, (off_t) in->size) < 0 ? -errno : 0;
+        if (n == 0)
+                keep_setid(r, f->fd, &before, in->valid & FATTR_KILL_SUIDGID);
+        growth_end(fs, &growth);
         fd_put(fs, f);
         return n;
 }
@@ -183,12 +201,6 @@ static int set_times(Fs *fs, const Place *p, const struct fuse_setattr_in *in) {
         return n < 0 ? -errno : 0;
 }
 
-/* What a write or a new owner takes away from a mode: set-id bits, where they would count (FATTR_KILL_SUIDGID). */
-static mode_t without_setid(mode_t mode) {
-        mode &= ~(mode_t) S_ISUID;
-        return mode & S_IXGRP ? mode & ~(mode_t) S_ISGID : mode;
-}
-
 /*
  * The kernel keeps times (writeback cache) and writes back those of a file that it unlinked: mostly what is known. Who changes nothing of a file that
  * nobody will find any more need not copy it up.
@@ -216,7 +228,7 @@ int op_setattr(Request *r) {
         int n = copy_up(fs, r->node, in->valid & FATTR_SIZE ? (int64_t) in->size : -1);
         if (n < 0)
                 return n;
-        if ((in->valid & FATTR_SIZE) && (n = set_size(r, in->size)) < 0)
+        if ((in->valid & FATTR_SIZE) && (n = set_size(r, in)) < 0)
                 return n;
         pthread_rwlock_rdlock(&fs->tree);
         n = place_get(fs, r->node, &p);

@@ -90,7 +90,9 @@ static int put_in_place(Fs *fs, Node *node, const char *temp) {
         if (!dir)
                 return r;
         bool timed = fstat(dir->fd, &before) == 0;
+        Growth growth = growth_begin(fs, dir->fd);
         r = up_rename(fs, fs->work, temp, dir->fd, node->name, RENAME_NOREPLACE);
+        growth_end(fs, &growth);
         if (r == 0 && timed)
                 keep_times(fs, dir->fd, &before);
         if (r == 0)
@@ -99,21 +101,39 @@ static int put_in_place(Fs *fs, Node *node, const char *temp) {
         return r;
 }
 
+/* One that was removed has its copy without a name as well: whoever has it open may go on to change its attributes. Fs.tree for writing. */
+static int put_nameless(Fs *fs, Node *node, const char *temp, int fd) {
+        int kept = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        int r = kept < 0 ? -errno : up_unlink(fs, fs->work, temp, AT_REMOVEDIR);
+
+        if (r < 0) {
+                fd_closep(&kept);
+                return r;
+        }
+        Fd *f = fd_add(fs, node, kept, LAYER_UPPER, true, false, true);
+        if (!f)
+                return -ENOMEM;
+        fd_put(fs, f);
+        fd_drop_layer(fs, node, node->layer);
+        return 0;
+}
+
 static int copy_up_dir(Fs *fs, Node *node) {
         char temp[32];
         struct stat st = { 0 };
         Place p;
 
         pthread_rwlock_rdlock(&fs->tree);
-        int r = node_is(node, NODE_NAMELESS) ? -ENOENT : place_get_stat(fs, node, &p, &st);
+        int r = place_get_stat(fs, node, &p, &st);
         pthread_rwlock_unlock(&fs->tree);
         if (r < 0)
                 return r;
         temp_name(fs, temp);
         /* One of the caller's that shuts out its owner: the agent may read it. What else is closed has nothing that could be copied. */
-        _cleanup_close_ int from = openat(p.dir, p.name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int at = p.dir >= 0 ? p.dir : p.fd;
+        _cleanup_close_ int from = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (from < 0 && errno == EACCES && fs->agent)
-                from = agent_open(fs->agent, p.dir, p.name, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+                from = agent_open(fs->agent, at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
         _cleanup_close_ int fd = -1;
         if (mkdirat(fs->work, temp, 0700) < 0 || (fd = openat(fs->work, temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
                 r = -errno;
@@ -124,8 +144,9 @@ static int copy_up_dir(Fs *fs, Node *node) {
                 r = finish_meta(fs, fd, &st);
         if (r == 0) {
                 pthread_rwlock_wrlock(&fs->tree);
-                r = node->parent ? put_in_place(fs, node, temp) : -ENOENT;
+                r = node->parent ? put_in_place(fs, node, temp) : put_nameless(fs, node, temp, fd);
                 if (r == 0 && fstat(fd, &st) == 0) {
+                        usage_add(fs, &st);
                         node_rekey(fs, node, &st);
                         node_set(node, NODE_UPPER | NODE_FRESH);
                 }
@@ -257,7 +278,9 @@ static void put_aliases(Fs *fs, Node *node) {
                 int r = 0;
                 Fd *dir = node_is(a->parent, NODE_UPPER) ? fd_dir(fs, a->parent, LAYER_UPPER, &r) : NULL;
                 struct stat before;
+                Growth growth = growth_begin(fs, dir ? dir->fd : -1);
                 if (dir && fstat(dir->fd, &before) == 0 && up_link(fs, fs->links, key, dir->fd, a->name) == 0) {
+                        growth_end(fs, &growth);
                         placed++;
                         keep_times(fs, dir->fd, &before);
                         dir_changed(a->parent);
@@ -318,8 +341,10 @@ static int copy_up_file(Fs *fs, Node *node, int64_t keep) {
                         r = fd < 0 ? -ESTALE : up_unlink(fs, fs->work, temp, 0);
                 else
                         r = st.st_nlink > 1 ? put_in_index(fs, node, temp, st.st_nlink, which) : put_in_place(fs, node, temp);
-                if (r == 0 && !S_ISREG(st.st_mode))
+                if (r == 0 && !S_ISREG(st.st_mode)) {
+                        usage_add(fs, &now);
                         links_set_number(fs, LINKS_ORIGIN, now.st_ino, node->ino);
+                }
                 if (r == 0) {
                         unsigned old = node->layer;
                         node_rekey(fs, node, &now);

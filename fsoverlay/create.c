@@ -193,6 +193,7 @@ static int make_named(Request *r, const char *name, const New *new, Node **ret, 
                 found.st.st_mode |= setgid;
         if (n < 0)
                 goto out;
+        usage_add(fs, &found.st);
         fs_dev_meet(fs, found.st.st_dev, parent.dir, name);
         found.ino = fs_shown_ino(fs, found.st.st_dev, found.st.st_ino);
         bool new_name;
@@ -223,9 +224,14 @@ static int make_new(Request *r, const char *name, const New *new, Node **ret, st
         int n = copy_up(fs, r->node, -1);
         if (n < 0)
                 return n;
+        /* A directory takes a block by itself, a symlink may; what they really took is counted when they are there. */
+        guint64 room = S_ISDIR(new->mode) || S_ISLNK(new->mode) ? USAGE_BLOCK : 0;
+        if (!usage_reserve(fs, room))
+                return -ENOSPC;
         pthread_rwlock_rdlock(&fs->tree);
         n = make_named(r, name, new, ret, st);
         pthread_rwlock_unlock(&fs->tree);
+        quota_release(fs->quota, room);
         if (n == 0 && fs->journal)
                 journal_node(fs, *ret, NODE_WRITTEN, "write");
         return n;
@@ -375,6 +381,7 @@ static int link_named(Fs *fs, Node *node, Node *parent, const char *name) {
 
         if (!dir)
                 return n;
+        Growth growth = growth_begin(fs, dir->fd);
         n = link_to(fs, node, dir->fd, name);
         if (n == -EEXIST && up_stat(fs, dir->fd, name, &old) == 0 && stat_is_whiteout(&old)) {
                 temp_name(fs, temp);
@@ -382,6 +389,7 @@ static int link_named(Fs *fs, Node *node, Node *parent, const char *name) {
                 if (n == 0 && (n = up_rename(fs, fs->work, temp, dir->fd, name, 0)) < 0)
                         (void) up_unlink(fs, fs->work, temp, 0);
         }
+        growth_end(fs, &growth);
         fd_put(fs, dir);
         return n;
 }

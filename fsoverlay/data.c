@@ -9,7 +9,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -95,14 +94,15 @@ int op_read(Request *r) {
 typedef struct {
         Fd *f;
         struct stat before;
-        bool known; /* before is */
+        bool known;      /* before is */
+        bool kill_setid; /* set-id bits are to go, as by a write(2) of one who has no right over them */
         guint64 reserved;
 } Writing;
 
 static int writing_begin(Fs *fs, Node *node, Writing *ret) {
         int err = copy_up(fs, node, -1);
 
-        *ret = (Writing){ 0 };
+        *ret = (Writing){ .kill_setid = true };
         if (err < 0)
                 return err;
         ret->f = data_fd(fs, node, true, &err);
@@ -112,38 +112,26 @@ static int writing_begin(Fs *fs, Node *node, Writing *ret) {
         return 0;
 }
 
-/*
- * That nobody has an unlinked file open any more is said by the kernel's FORGET, which comes soon after the unlink, but behind it: a
- * program that makes room and writes at once is not to be told that there is none.
- */
-#define FORGET_MS 200
-
-static bool reserve(Fs *fs, guint64 wanted) {
-        for (int ms = 0; !quota_reserve(fs->quota, wanted); ms++) {
-                if (ms == FORGET_MS || atomic_load(&fs->n_nameless) == 0)
-                        return false;
-                (void) poll(NULL, 0, 1);
-        }
-        return true;
-}
-
 /* Room for what writing may add to the upper: all of it where the range has holes or is beyond the end. */
 static int writing_reserve(Fs *fs, Writing *w, off_t offset, size_t size) {
         off_t end = offset + (off_t) size;
 
         if (!fs->quota || !w->known || (end <= w->before.st_size && lseek(w->f->fd, offset, SEEK_HOLE) >= end))
                 return 0;
-        guint64 wanted = ((guint64) end + 4095) / 4096 * 4096 - (guint64) offset / 4096 * 4096;
-        if (!reserve(fs, wanted))
+        guint64 wanted = ((guint64) end + USAGE_BLOCK - 1) / USAGE_BLOCK * USAGE_BLOCK - (guint64) offset / USAGE_BLOCK * USAGE_BLOCK;
+        if (!usage_reserve(fs, wanted))
                 return -ENOSPC;
         w->reserved = wanted;
         return 0;
 }
 
 /* What it really took; lets go of the descriptor. */
-static void writing_end(Fs *fs, Writing *w) {
+static void writing_end(Request *r, Writing *w) {
+        Fs *fs = r->fs;
         struct stat after;
 
+        if (w->known)
+                keep_setid(r, w->f->fd, &w->before, w->kill_setid);
         if (fs->quota) {
                 if (fstat(w->f->fd, &after) < 0)
                         after = w->before;
@@ -180,10 +168,9 @@ int op_write(Request *r) {
                 if (futimens(fd, times) < 0 && fs->agent)
                         (void) agent_utimens(fs->agent, -1, NULL, fd, times);
         }
-        /* A write(2) of ours takes set-id bits away; a page that mmap(2) made dirty does not, and the kernel says which it was. */
-        if (w.known && (w.before.st_mode & (S_ISUID | S_ISGID)) && !(in->write_flags & FUSE_WRITE_KILL_SUIDGID))
-                (void) up_chmod(fs, -1, NULL, fd, w.before.st_mode & 07777);
-        writing_end(fs, &w);
+        /* A write(2) takes set-id bits away; a page that mmap(2) made dirty does not, and the kernel says which it was. */
+        w.kill_setid = in->write_flags & FUSE_WRITE_KILL_SUIDGID;
+        writing_end(r, &w);
         if (done == 0 && err < 0)
                 return err;
         if (fs->journal)
@@ -206,7 +193,7 @@ int op_fallocate(Request *r) {
                 err = writing_reserve(fs, &w, (off_t) in->offset, in->length);
         if (err == 0 && fallocate(w.f->fd, (int) in->mode, (off_t) in->offset, (off_t) in->length) < 0)
                 err = -errno;
-        writing_end(fs, &w);
+        writing_end(r, &w);
         return err;
 }
 
@@ -259,7 +246,7 @@ int op_copy_file_range(Request *r) {
         ssize_t n = err < 0 ? -1 : copy_file_range(from->fd, &in_at, w.f->fd, &out_at, len, (unsigned) in->flags);
         if (err == 0 && n < 0)
                 err = errno == EXDEV ? -EOPNOTSUPP : -errno; /* the kernel then copies by itself */
-        writing_end(fs, &w);
+        writing_end(r, &w);
         fd_put(fs, from);
         if (err < 0)
                 return err;

@@ -334,6 +334,21 @@ int place_get_stat(Fs *fs, Node *node, Place *ret, struct stat *ret_st); /* both
 /* The layer whose directory gives node its owner, mode and times. */
 unsigned dir_attr_layer(const Fs *fs, const Node *node);
 
+#define USAGE_BLOCK 4096u
+/* usage.c: what changes take of the limit (quota.h); nothing without one. */
+/* Room for so much, or false: then there is none, or none yet again of files that were removed. */
+bool usage_reserve(Fs *fs, guint64 bytes);
+/* A file of the upper, or a directory that gets names, is about to change: from growth_begin() to growth_end() its blocks are watched. */
+typedef struct {
+        int fd; /* borrowed; -1: not watched */
+        blkcnt_t before;
+} Growth;
+Growth growth_begin(Fs *fs, int fd);
+void growth_end(Fs *fs, const Growth *growth);
+/* It was made, or is gone. */
+void usage_add(Fs *fs, const struct stat *st);
+void usage_drop(Fs *fs, const struct stat *st);
+
 /* owner.c */
 /* The owner that a file of the upper shows instead of its own. Under Fs.tree. */
 void stat_owner(Fs *fs, const Place *place, struct stat *st);

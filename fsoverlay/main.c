@@ -162,7 +162,7 @@ static bool run_helper(int wire, int box, int trace, bool verbose, GError **erro
         if (!fs_add_lowers(fs, &parts, dev, error))
                 return false;
         fs->second_root = true;
-        if (upper >= 0 && !(fs->agent = agent_start(userns, error)))
+        if (!fs_start_agent(fs, &parts, userns, false, error))
                 return false;
         /* A caller without CAP_CHOWN over the host's ids: chown is the agent's. */
         if (!confinement_apply(&(Confinement){ .lowers = lowers, .n_lowers = 2, .box = box }, error)) {
@@ -211,11 +211,7 @@ static bool run_standalone(const StandaloneOptions *o, GError **error) {
         fs->ids.squash_to_gid = (uint32_t) o->squash_gid;
         int signals = -1;
         bool ok = (o->foreground || standalone_background(&ready, error)) && (signals = block_signals(error)) >= 0;
-        /* Modes that shut out the owner: root has the right to pass them, others in a user namespace of their own, where it can be had. */
-        g_autoptr(GError) no_agent = NULL;
-        if (ok && upper >= 0 && geteuid() != 0 && !(fs->agent = agent_start(-1, &no_agent)))
-                log_step("without an agent: %s", no_agent->message);
-        ok = ok && run(fs, config->threads, -1, signals, &ready, o->stats, error);
+        ok = ok && fs_start_agent(fs, &parts, -1, true, error) && run(fs, config->threads, -1, signals, &ready, o->stats, error);
         standalone_unmount(o, fs->dev);
         return ok;
 }

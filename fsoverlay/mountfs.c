@@ -2,7 +2,7 @@
 /*
  * A file system put together from its layers, before it is served.
  *
- * Role: usbox-fs. Privileges: the caller's. Threads: none yet. Order: after layers and /dev/fuse are open; the agent and the
+ * Role: usbox-fs. Privileges: the caller's. Threads: none yet. Order: after layers and /dev/fuse are open; the agent, which fs_start_agent() starts, and the
  * confinement come before the first thread.
  */
 #include <errno.h>
@@ -208,8 +208,6 @@ Fs *fs_open(const FsParts *parts, GError **error) {
                 return NULL;
         /* The box's upper is a directory like any other: what it looks like says nothing of "/". */
         fs->root_like_lower = parts->last_is_host && parts->upper >= 0 && xattr_get_at(parts->upper, ".", XATTR_ROOT, NULL, 0) < 0;
-        if (config->disk > 0 && parts->upper >= 0 && !(fs->quota = quota_new(config->disk, parts->upper, error)))
-                return NULL;
         if (parts->trace >= 0)
                 fs->journal = journal_new(parts->trace);
         return fs;
@@ -227,4 +225,25 @@ bool fs_add_lowers(Fs *fs, const FsParts *parts, int dev, GError **error) {
                 fs->layers[i + 1] = layer;
         }
         return make_root(fs, error);
+}
+
+bool fs_start_agent(Fs *fs, const FsParts *parts, int userns, bool may_do_without, GError **error) {
+        guint64 limit = parts->config->disk;
+        AgentCount count = { .upper = parts->upper, .links = fs->links };
+        g_autoptr(GError) without = NULL;
+
+        if (parts->upper < 0)
+                return true;
+        /* Root has the right to pass modes that shut out the owner. */
+        bool needed = !may_do_without || geteuid() != 0;
+        if (needed && !(fs->agent = agent_start(userns, limit > 0 ? &count : NULL, &without))) {
+                if (!may_do_without) {
+                        g_propagate_error(error, g_steal_pointer(&without));
+                        return false;
+                }
+                log_step("without an agent: %s", without->message);
+        }
+        if (limit > 0)
+                fs->quota = fs->agent ? quota_new_used(limit, count.bytes) : quota_new(limit, parts->upper, fs->links, error);
+        return limit == 0 || fs->quota;
 }

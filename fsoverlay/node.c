@@ -103,9 +103,8 @@ static void nameless_ends(Fs *fs, Node *node) {
         Fd *f = matters && node_is(node, NODE_UPPER) ? fd_pinned(fs, node) : NULL;
 
         if (f && f->layer == LAYER_UPPER && fstat(f->fd, &st) == 0 && st.st_nlink == 0) {
-                if (S_ISREG(st.st_mode))
-                        quota_release(fs->quota, (guint64) st.st_blocks * 512);
-                else if (special)
+                usage_drop(fs, &st);
+                if (special)
                         links_set_number(fs, LINKS_ORIGIN, st.st_ino, 0);
         }
         fd_put(fs, f);

@@ -46,16 +46,14 @@ static void level_free(Level *level) {
 static void count_entry(Count *c, Level *level, const char *name, const struct stat *st) {
         if (st->st_dev != c->dev)
                 return;
-        if (S_ISDIR(st->st_mode))
+        if (S_ISDIR(st->st_mode)) {
                 g_ptr_array_add(level->names, g_strdup(name));
-        else if (S_ISREG(st->st_mode)) {
-                if (st->st_nlink > 1) {
-                        gint64 ino = (gint64) st->st_ino;
-                        if (!g_hash_table_add(c->links, g_memdup2(&ino, sizeof ino)))
-                                return;
-                }
-                c->bytes += (guint64) st->st_blocks * 512;
+        } else if (st->st_nlink > 1) {
+                gint64 ino = (gint64) st->st_ino;
+                if (!g_hash_table_add(c->links, g_memdup2(&ino, sizeof ino)))
+                        return;
         }
+        c->bytes += (guint64) st->st_blocks * 512;
 }
 
 /* Read the directory c->fd as a new level. */
@@ -130,25 +128,29 @@ static bool walk(Count *c, GError **error) {
         }
 }
 
-bool quota_count(int upper_fd, guint64 *ret_bytes, GError **error) {
-        Count c = { .fd = openat(upper_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) };
+/* All below the directory dir; with itself where it is the upper. */
+static bool count_below(Count *c, int dir, bool itself, GError **error) {
         struct stat st;
 
-        if (c.fd < 0)
+        c->fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (c->fd < 0)
                 return err_set(error, errno, "open the upper");
-        if (fstat(c.fd, &st) < 0) {
-                int errnum = errno;
-                close(c.fd);
-                return err_set(error, errnum, "the upper");
-        }
-        c.dev = st.st_dev;
-        c.levels = g_ptr_array_new_with_free_func((GDestroyNotify) level_free);
-        c.links = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-        bool ok = walk(&c, error);
+        bool ok = fstat(c->fd, &st) == 0 || err_set(error, errno, "the upper");
+        c->dev = ok ? st.st_dev : 0;
+        c->bytes += ok && itself ? (guint64) st.st_blocks * 512 : 0;
+        ok = ok && walk(c, error);
+        close(c->fd);
+        return ok;
+}
+
+bool quota_count(int upper_fd, int links_fd, guint64 *ret_bytes, GError **error) {
+        Count c = { .levels = g_ptr_array_new_with_free_func((GDestroyNotify) level_free),
+                    .links = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL) };
+
+        bool ok = count_below(&c, upper_fd, true, error) && (links_fd < 0 || count_below(&c, links_fd, false, error));
         *ret_bytes = c.bytes;
         g_ptr_array_unref(c.levels);
         g_hash_table_unref(c.links);
-        close(c.fd);
         return ok;
 }
 
@@ -159,9 +161,9 @@ Quota *quota_new_used(guint64 limit, guint64 used) {
         return quota;
 }
 
-Quota *quota_new(guint64 limit, int upper_fd, GError **error) {
+Quota *quota_new(guint64 limit, int upper_fd, int links_fd, GError **error) {
         guint64 used = 0;
-        return quota_count(upper_fd, &used, error) ? quota_new_used(limit, used) : NULL;
+        return quota_count(upper_fd, links_fd, &used, error) ? quota_new_used(limit, used) : NULL;
 }
 
 void quota_free(Quota *quota) {

@@ -66,14 +66,14 @@ static void name_gone(Fs *fs, Node *node, Node *parent, const char *name, bool w
         node_drop_name(fs, node, parent, name);
 }
 
-/* Allocated bytes that go with a name of the upper, where the kernel does not know the file: it is told of those that it knows (node.c). */
-static guint64 freed_bytes(Fs *fs, Node *parent, const char *name) {
-        struct stat st;
+/* What goes with a name of the upper, where the kernel does not know the file: of those that it knows it says when they are gone (node.c). */
+static struct stat going(Fs *fs, Node *parent, const char *name) {
+        struct stat st = { 0 };
         int r = 0;
         Fd *dir = fs->quota && node_is(parent, NODE_UPPER) ? fd_dir(fs, parent, LAYER_UPPER, &r) : NULL;
-        bool counts = dir && up_stat(fs, dir->fd, name, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1;
+        bool counts = dir && up_stat(fs, dir->fd, name, &st) == 0 && st.st_nlink == 1;
         fd_put(fs, dir);
-        return counts ? (guint64) st.st_blocks * 512 : 0;
+        return counts ? st : (struct stat){ 0 };
 }
 
 static int unlink_name(Fs *fs, Node *parent, const char *name) {
@@ -90,19 +90,21 @@ static int unlink_name(Fs *fs, Node *parent, const char *name) {
         if (r == 0 && node && !node_is(node, NODE_INDEXED))
                 r = fd_pin(fs, node);
         bool in_upper = upper_has(fs, parent, name);
-        guint64 freed = node ? 0 : freed_bytes(fs, parent, name);
+        struct stat freed = node ? (struct stat){ 0 } : going(fs, parent, name);
         Fd *dir = r == 0 ? fd_dir(fs, parent, LAYER_UPPER, &r) : NULL;
         if (dir) {
+                Growth growth = growth_begin(fs, dir->fd);
                 if (!in_upper)
                         r = whiteout_make(fs, dir->fd, name);
                 else
                         r = below ? whiteout_replace(fs, dir->fd, name) : up_unlink(fs, dir->fd, name, 0);
+                growth_end(fs, &growth);
                 fd_put(fs, dir);
         }
         if (r == 0) {
                 name_gone(fs, node, parent, name, !in_upper);
                 dir_changed(parent);
-                quota_release(fs->quota, freed);
+                usage_drop(fs, &freed);
         } else if (node && node->parent) {
                 fd_unpin(fs, node);
         }
@@ -135,10 +137,12 @@ static int remove_upper_dir(Fs *fs, Node *parent, const char *name, bool in_uppe
 
         if (!dir)
                 return r;
+        Growth growth = growth_begin(fs, dir->fd);
         if (in_upper)
                 r = trash_dir(fs, dir->fd, name, leave_whiteout);
         else
                 r = leave_whiteout ? whiteout_make(fs, dir->fd, name) : 0;
+        growth_end(fs, &growth);
         fd_put(fs, dir);
         return r;
 }
@@ -225,6 +229,7 @@ static int mark_moved_dir(Fs *fs, Node *node) {
         if (!dir)
                 return r;
         Place p = { .dir = dir->fd, .name = "." };
+        Growth growth = growth_begin(fs, dir->fd);
         if (!dir_has_lower(node)) {
                 r = xattr_set_place(fs, &p, XATTR_OPAQUE, "y", 1, 0);
         } else {
@@ -240,6 +245,7 @@ static int mark_moved_dir(Fs *fs, Node *node) {
                 if (r == 0 && !fs->fsync_ignored)
                         r = sync_dir_fd(fs, dir->fd, false);
         }
+        growth_end(fs, &growth);
         fd_put(fs, dir);
         return r;
 }
@@ -255,7 +261,9 @@ static int name_into_upper(Fs *fs, Side *s) {
         if (!dir)
                 return r;
         links_name(key, "", s->node->ino);
+        Growth growth = growth_begin(fs, dir->fd);
         r = up_link(fs, fs->links, key, dir->fd, s->name);
+        growth_end(fs, &growth);
         fd_put(fs, dir);
         if (r == 0) {
                 s->in_upper = true;
@@ -291,6 +299,7 @@ static int move(Fs *fs, Side *from, Side *to) {
         Fd *a = fd_dir(fs, from->parent, LAYER_UPPER, &r), *b = a ? fd_dir(fs, to->parent, LAYER_UPPER, &r) : NULL;
 
         if (a && b) {
+                Growth grows[] = { growth_begin(fs, b->fd), growth_begin(fs, a->fd == b->fd ? -1 : a->fd) };
                 bool whiteout_there = up_stat(fs, b->fd, to->name, &st) == 0 && stat_is_whiteout(&st);
                 if (whiteout_there && S_ISDIR(from->node->type)) {
                         /* Changing places leaves the whiteout where the directory was. */
@@ -302,6 +311,8 @@ static int move(Fs *fs, Side *from, Side *to) {
                 } else {
                         r = up_rename(fs, a->fd, from->name, b->fd, to->name, 0);
                 }
+                growth_end(fs, &grows[0]);
+                growth_end(fs, &grows[1]);
         }
         fd_put(fs, a);
         fd_put(fs, b);

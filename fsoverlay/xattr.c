@@ -338,9 +338,14 @@ static int change(Request *r, const char *name, void *value, size_t size, int fl
                 return n;
         if (!remove && is_acl(name) && size > 0 && (n = translate_acl(r->fs, value, size, true)) < 0)
                 return n;
+        guint64 room = remove ? 0 : MAX(size, USAGE_BLOCK);
+        if (!usage_reserve(r->fs, room))
+                return -ENOSPC;
         pthread_rwlock_rdlock(&r->fs->tree);
         n = place_get(r->fs, r->node, &p);
         if (n == 0) {
+                struct stat before = { 0 }, after;
+                bool counted = r->fs->quota && place_stat(r->fs, &p, &before) == 0;
                 if (remove) {
                         n = xattr_remove_place(r->fs, &p, name);
                 } else if (g_str_equal(name, XATTR_CAPABILITY) && r->fs->agent) {
@@ -351,9 +356,12 @@ static int change(Request *r, const char *name, void *value, size_t size, int fl
                 } else {
                         n = xattr_set_place(r->fs, &p, name, value, size, flags);
                 }
+                if (counted && place_stat(r->fs, &p, &after) == 0)
+                        quota_adjust(r->fs->quota, (gint64) (after.st_blocks - before.st_blocks) * 512);
                 place_put(r->fs, &p);
         }
         pthread_rwlock_unlock(&r->fs->tree);
+        quota_release(r->fs->quota, room);
         return n;
 }
 

@@ -58,6 +58,12 @@ def wait_until(condition, seconds=5.0, step=0.01):
     return value
 
 
+def used(fs):
+    """Bytes of the limit, or of the file system, that are taken."""
+    st = os.statvfs(fs.mnt)
+    return (st.f_blocks - st.f_bfree) * st.f_frsize
+
+
 def raises(number, function, *args, **kw):
     """function must fail with that errno."""
     with pytest.raises(OSError) as caught:

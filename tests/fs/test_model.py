@@ -14,7 +14,7 @@ import time
 import pytest
 
 import layers
-from conftest import BUILD, SLOW, WORK, assert_same, snapshot
+from conftest import BUILD, SLOW, WORK, assert_same, snapshot, used
 
 MODEL = BUILD / "tests" / "fs" / "fs-model"
 WITHOUT = [x for x in os.environ.get("MODEL_WITHOUT", "").split(",") if x]
@@ -203,6 +203,20 @@ def test_an_upper_becomes_a_lower(make_overlay):
 
 def test_strict_cache(make_overlay, needs_ours):
     check(Scene(make_overlay, 401, 2, False, ("cache=strict",)), "strict", "--ops", 6000, "--compare", 1000, "--remount", 3000)
+
+
+@pytest.mark.parametrize("seed", [411, 412])
+def test_what_is_counted_is_what_is_there(make_overlay, needs_ours, seed):
+    """--disk: the sum of all changes, and a walk over the upper at the next start, come to the same; but for the block that ext4 takes, when it writes the file out, for
+    the list of more than four extents."""
+    scene = Scene(make_overlay, seed, 1, True, ("disk=10G",))
+    overlay, oracle = scene.set_up()
+    error = run_model(overlay, oracle, "--seed", seed, "--ops", 5000, "--compare", 2500)
+    assert error is None, f"{error}\n{overlay.messages()}"
+    before = used(overlay)
+    overlay.remount()
+    extents = sum(p.is_file() and not p.is_symlink() and p.stat().st_blocks > 32 for p in overlay.upper.rglob("*"))
+    assert abs(used(overlay) - before) <= extents * 4096 < before / 5, (before, used(overlay), extents)
 
 
 def test_one_thread(make_overlay, needs_ours):

@@ -19,7 +19,7 @@ import time
 import pytest
 
 from conftest import (FALLOC_COLLAPSE, FALLOC_INSERT, FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO, OURS, RENAME_EXCHANGE, RENAME_NOREPLACE,
-                      RENAME_WHITEOUT, SLOW, assert_same, cannot, fallocate, libc, link_fd, raises, renameat2, snapshot, tmpfile)
+                      RENAME_WHITEOUT, SLOW, assert_same, cannot, fallocate, libc, link_fd, raises, renameat2, snapshot, tmpfile, used, wait_until)
 
 PAGE = 4096
 OLD = 981173106_987654321  # 2001-02-03, in nanoseconds
@@ -692,6 +692,58 @@ def test_statfs(fs):
     assert here.f_bsize == there.f_bsize and here.f_blocks == there.f_blocks and here.f_namemax == there.f_namemax == 255
     assert abs(here.f_bavail * here.f_frsize - there.f_bavail * there.f_frsize) < 1 << 30 and here.f_files == there.f_files
     assert os.statvfs(fs.mnt / "f").f_blocks == here.f_blocks
+
+
+def fill(make):
+    """How often make(n) works until there is no room."""
+    for n in range(10_000):
+        try:
+            make(n)
+        except OSError as e:
+            assert e.errno in (errno.ENOSPC, errno.EDQUOT), e
+            return n
+    return 10_000
+
+
+@pytest.mark.parametrize("kind", ["directories", "symlinks", "attributes", "files"])
+def test_no_kind_of_file_passes_under_the_limit(fs, needs_ours, kind):
+    """A megabyte is that, whatever it is filled with; and when that is gone, it is free again."""
+    fs.mount("disk=1M")
+    empty = used(fs)
+
+    def make(n):
+        path = fs.mnt / f"n{n}"
+        if kind == "directories":
+            path.mkdir()
+        elif kind == "symlinks":
+            path.symlink_to("x" * 3000)
+        elif kind == "files":
+            path.write_bytes(b"x" * 1000)
+        else:
+            (fs.mnt / "f").touch()
+            os.setxattr(fs.mnt / "f", f"user.{n}", b"x" * 3000) if n == 0 else path.touch() or os.setxattr(path, "user.a", b"x" * 3000)
+    made = fill(make)
+    du = int(subprocess.run(["du", "-s", "-B1", str(fs.upper)], check=True, capture_output=True, text=True).stdout.split()[0])
+    assert 100 < made < 300 and used(fs) == du <= 1 << 20, (made, used(fs), du)
+    fs.remount()
+    assert used(fs) == du
+    for path in fs.mnt.iterdir():
+        path.unlink() if path.is_symlink() or path.is_file() else path.rmdir()
+    assert wait_until(lambda: used(fs) <= empty + 16384, 5), used(fs)  # the root has grown, and stays so
+
+
+def test_what_shuts_out_its_owner_is_counted(fs, needs_ours):
+    """A directory that the caller may not enter once ended the next mount with a limit."""
+    fs.mount("disk=1M")
+    (fs.mnt / "d/e").mkdir(parents=True)
+    (fs.mnt / "d/e/f").write_bytes(b"x" * 100_000)
+    (fs.mnt / "d/e").chmod(0)
+    (fs.mnt / "d").chmod(0)
+    before = used(fs)
+    fs.remount()
+    assert before > 100_000 and used(fs) == before
+    (fs.mnt / "d").chmod(0o700)
+    (fs.mnt / "d/e").chmod(0o700)
 
 
 # Locks
