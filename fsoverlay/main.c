@@ -37,6 +37,7 @@
 #include "base/wire.h"
 #include "fsoverlay/confinement.h"
 #include "fsoverlay/diff.h"
+#include "fsoverlay/memory.h"
 #include "fsoverlay/mountfs.h"
 #include "fsoverlay/notify.h"
 #include "fsoverlay/server.h"
@@ -109,6 +110,7 @@ static int block_signals(GError **error) {
 static bool run(Fs *fs, unsigned threads, int wire, int signals, int *ready, const char *stats, GError **error) {
         /* A heap for each thread would be mostly empty ones. */
         (void) mallopt(M_ARENA_MAX, 2);
+        memory_init();
         notifier_init(fs);
         Server *server = server_start(fs, threads ? threads : default_threads(), error);
         if (!server)

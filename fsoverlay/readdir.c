@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "fsoverlay/memory.h"
 #include "fsoverlay/ops.h"
 
 #define PLACE_DOT 1u
@@ -107,6 +108,7 @@ typedef struct {
         char *path; /* for rules */
         GArray *hidden; /* of places that a layer's .wh. names hide below it */
         bool opaque_seen;
+        bool no_memory;
 } Merge;
 
 static bool look(const Merge *m, const char *name, struct stat *st) {
@@ -133,11 +135,18 @@ static bool judge(Merge *m, const char *name, uint8_t *type, bool *gone) {
         return true;
 }
 
+#define ENTRY_GROWTH (2 * sizeof(Entry) + 96)
+
 static void add(Merge *m, const char *name, uint8_t type) {
         DirList *list = m->list;
         bool gone = false;
         size_t len = strlen(name);
 
+        /* Lists and the table double when they grow. */
+        if (list->entries->len % 1024 == 0 && !memory_for(list->names->len * 2 + list->entries->len * ENTRY_GROWTH))
+                m->no_memory = true;
+        if (m->no_memory)
+                return;
         if (m->fs->layers[m->layer].foreign && strncmp(name, ".wh.", 4) == 0) {
                 if (strcmp(name, ".wh..wh..opq") == 0) {
                         m->opaque_seen = true;
@@ -240,6 +249,8 @@ static int build(Fs *fs, Node *dir, DirList **ret) {
                 }
                 if (r == 0)
                         r = node_is(dir, NODE_NAMELESS) ? 0 : read_layer(&m);
+                if (m.no_memory)
+                        r = -ENOMEM;
                 for (guint h = 0; h < hidden->len; h++)
                         g_hash_table_add(seen, g_memdup2(&g_array_index(hidden, uint64_t, h), sizeof(uint64_t)));
                 g_array_set_size(hidden, 0);

@@ -27,6 +27,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "fsoverlay/memory.h"
 #include "fsoverlay/ops.h"
 #include "fsoverlay/server.h"
 #include "fsoverlay/turns.h"
@@ -178,6 +179,11 @@ static void reply(Request *r, int result) {
                 log_step("answer to request %u: %s", r->head->opcode, g_strerror(errno));
 }
 
+/* These need no memory, or free some. */
+static bool gives_back(uint32_t opcode) {
+        return opcode == FUSE_FORGET || opcode == FUSE_BATCH_FORGET || opcode == FUSE_INIT || opcode == FUSE_DESTROY || opcode == FUSE_FSYNC;
+}
+
 void server_handle(Request *r) {
         uint32_t opcode = r->head->opcode;
         const Operation *op = opcode < G_N_ELEMENTS(operations) ? &operations[opcode] : NULL;
@@ -189,7 +195,7 @@ void server_handle(Request *r) {
                 return;
         if (op && op->handle) {
                 r->node = r->head->nodeid ? node_of_id(r->fs, r->head->nodeid) : NULL;
-                result = r->in_len < op->min_in ? -EINVAL : op->handle(r);
+                result = r->in_len < op->min_in ? -EINVAL : memory_short() && !gives_back(opcode) ? -ENOMEM : op->handle(r);
         }
         if (!r->no_reply)
                 reply(r, result);

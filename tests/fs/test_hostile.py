@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import resource
 import shutil
 import stat
 import subprocess
@@ -12,7 +13,7 @@ import time
 
 import pytest
 
-from conftest import RENAME_EXCHANGE, SERVER, SLOW, assert_same, libc, raises, renameat2, snapshot, whiteout
+from conftest import RENAME_EXCHANGE, SANITIZED, SERVER, SLOW, assert_same, libc, raises, renameat2, snapshot, whiteout
 
 
 def run_threads(seconds, *functions, bad=(errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.EBADF)):
@@ -501,3 +502,41 @@ def test_arguments_that_are_wrong_are_refused(fs, needs_ours):
         assert result.returncode not in (0, -6, -11) and word in result.stderr, (options, result)
     result = subprocess.run([SERVER], capture_output=True, text=True, timeout=10, check=False)
     assert result.returncode not in (0, -6, -11) and result.stderr
+
+
+def vm_size(pid):
+    with open(f"/proc/{pid}/statm", encoding="ascii") as f:
+        return int(f.read().split()[0]) * 4096
+
+
+def looked_at(top):
+    """How many names, and which errors came."""
+    errors, found = set(), 0
+    for root, dirs, files in os.walk(top, onerror=lambda e: errors.add(e.errno)):
+        for name in dirs + files:
+            try:
+                os.lstat(os.path.join(root, name))
+                found += 1
+            except OSError as e:
+                errors.add(e.errno)
+    return found, errors
+
+
+@pytest.mark.skipif(SANITIZED, reason="this machine cannot run out of memory under a sanitizer, which has a malloc of its own")
+def test_out_of_memory_a_request_fails_and_no_more(fs, needs_ours):
+    for d in range(20):
+        (fs.lower / f"d{d}").mkdir()
+        for f in range(200):
+            os.close(os.open(fs.lower / f"d{d}/{f:0200}", os.O_CREAT | os.O_WRONLY))
+    (fs.lower / "many").mkdir()
+    for f in range(8000):
+        os.close(os.open(fs.lower / f"many/{f:060}", os.O_CREAT | os.O_WRONLY))
+    fs.mount()
+    old = resource.prlimit(fs.server.pid, resource.RLIMIT_AS, (vm_size(fs.server.pid) + (1 << 20), resource.RLIM_INFINITY))
+    for _ in range(3):
+        found, errors = looked_at(fs.mnt)
+        assert errors == {errno.ENOMEM} and found < 12_021, (found, errors)
+    assert fs.server.poll() is None
+    resource.prlimit(fs.server.pid, resource.RLIMIT_AS, old)
+    assert looked_at(fs.mnt) == (12_021, set())
+    (fs.mnt / "new").write_bytes(b"x")
