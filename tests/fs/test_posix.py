@@ -1329,6 +1329,35 @@ def test_inotify(fs):
         assert expected in events, (expected, events)
 
 
+def test_fanotify(fs):
+    """As everybody may have it: events by file handle and name (fanotify(7), FAN_REPORT_DFID_NAME). A default box's filter refuses it."""
+    fs.write("d/f", b"x")
+    fs.mount()
+    report_dir_fid, report_name, nonblock, add = 0x400, 0x800, 2, 1
+    create, delete, modify, close_write, on_child = 0x100, 0x200, 2, 8, 0x8000000
+    fd = libc.fanotify_init(report_dir_fid | report_name | nonblock, os.O_RDONLY)
+    if fd < 0:
+        cannot(f"watch by fanotify without rights: {errno.errorcode[ctypes.get_errno()]} (since Linux 5.13)")
+    if libc.fanotify_mark(fd, add, ctypes.c_uint64(create | delete | modify | close_write | on_child), -100, os.fsencode(fs.mnt / "d")) < 0:
+        number = ctypes.get_errno()
+        os.close(fd)
+        assert number in (errno.ENODEV, errno.EOPNOTSUPP, errno.EXDEV), errno.errorcode[number]
+        cannot("watch FUSE by fanotify (since Linux 6.8)")
+    append(fs.mnt / "d/f", b"y")
+    (fs.mnt / "d/new").write_bytes(b"z")
+    os.unlink(fs.mnt / "d/new")
+    seen = {}
+    data = os.read(fd, 65536)
+    while data:
+        size, _version, _reserved, head, mask = struct.unpack_from("=IBBHQ", data)
+        handle = data[head + 12:size]  # behind what kind of record it is, and the file system's id: a file_handle, then the name
+        name = handle[8 + struct.unpack_from("=I", handle)[0]:].rstrip(b"\0")
+        seen[name] = seen.get(name, 0) | mask
+        data = data[size:]
+    os.close(fd)
+    assert seen[b"f"] & (modify | close_write) == modify | close_write and seen[b"new"] & (create | delete) == create | delete, seen
+
+
 # Programs
 
 @pytest.mark.slice
