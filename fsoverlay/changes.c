@@ -221,15 +221,13 @@ static void add_entry(GArray *entries, const char *name, bool whiteout, const st
 /* The names of a directory of the upper, sorted; one that is there and whited out by a file of that name comes first as there. */
 static GArray *read_upper(Walk *w, const Place *place) {
         GArray *entries = g_array_new(FALSE, FALSE, sizeof(Entry));
-        int fd = openat(place->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+        DIR *stream = fd_open_dir(place->fd, ".");
         const struct dirent *dirent;
         struct stat st;
 
         g_array_set_clear_func(entries, entry_clear);
         if (!stream) {
                 complain(w, NULL, errno);
-                fd_closep(&fd);
                 return entries;
         }
         while (errno = 0, (dirent = readdir(stream))) {

@@ -216,8 +216,7 @@ void links_drop(Fs *fs, uint64_t ino) {
 }
 
 void links_read(Fs *fs) {
-        int fd = openat(fs->links, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
+        DIR *list = fd_open_dir(fs->links, ".");
 
         for (struct dirent *d; list && (d = readdir(list));) {
                 const char *name = d->d_name;
@@ -235,6 +234,4 @@ void links_read(Fs *fs) {
         }
         if (list)
                 closedir(list);
-        else
-                fd_closep(&fd);
 }

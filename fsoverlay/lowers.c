@@ -299,11 +299,9 @@ void lowers_list(Lowers *lowers, const LowerDir *dir, GPtrArray *names) {
         for (guint i = 0; dir->parts && i < dir->parts->len; i++) {
                 const LowerPart *part = &g_array_index(dir->parts, LowerPart, i);
                 const LayerForm form = form_of(lowers, part);
-                int fd = openat(part->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-                DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+                DIR *stream = fd_open_dir(part->fd, ".");
                 if (!stream) {
                         lowers->errnum = errno;
-                        fd_closep(&fd);
                         continue;
                 }
                 const struct dirent *entry;

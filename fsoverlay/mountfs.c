@@ -36,14 +36,11 @@ static unsigned raise_nofile(void) {
 }
 
 static bool is_empty(int dir) {
-        int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
+        DIR *list = fd_open_dir(dir, ".");
         bool empty = true;
 
-        if (!list) {
-                fd_closep(&fd);
+        if (!list)
                 return false;
-        }
         for (struct dirent *d; empty && (d = readdir(list));)
                 empty = strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0;
         closedir(list);

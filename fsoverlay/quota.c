@@ -58,16 +58,13 @@ static void count_entry(Count *c, Level *level, const char *name, const struct s
 
 /* Read the directory c->fd as a new level. */
 static bool enter(Count *c, GError **error) {
-        int copy = openat(c->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* an offset of its own */
-        DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+        DIR *dir = fd_open_dir(c->fd, "."); /* an offset of its own */
         struct stat st;
 
         if (!dir || fstat(c->fd, &st) < 0) {
                 int errnum = errno;
                 if (dir)
                         closedir(dir);
-                else if (copy >= 0)
-                        close(copy);
                 return err_set(error, errnum, "read a directory of the upper");
         }
         Level *level = g_new(Level, 1);
