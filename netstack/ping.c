@@ -156,7 +156,7 @@ static void send_error(const Flow *flow, const ErrqueueError *e) {
 
 static void on_ready(EventSource *source, uint32_t events) {
         Flow *flow = EVENTS_OWNER(source, Flow, source);
-        ErrqueueError e;
+        ErrqueueError e = { .quoted_len = 0 };
         bool told;
 
         for (int i = 0; events & EPOLLERR && i < RECEIVES_PER_TURN && errqueue_take(source->fd, &e, &told); i++)

@@ -175,7 +175,7 @@ static void send_error(Flow *flow, const ReplyIcmp *error) {
 }
 
 static void take_errors(Flow *flow) {
-        ErrqueueError e;
+        ErrqueueError e = { .quoted_len = 0 };
         bool told;
 
         for (int i = 0; i < RECEIVES_PER_TURN && errqueue_take(flow->source.fd, &e, &told); i++)
