@@ -2,8 +2,8 @@
 /*
  * usbox stats: what boxes use.
  *
- * Role: verb. Privileges: the caller's. Threads: one. All of it is read from the boxes' cgroups, without their launchers; what goes by the second
- * is the difference of two readings.
+ * Role: verb. Privileges: the caller's. Threads: one. It is read from the boxes' cgroups; of a box without one, from its processes. The launchers are
+ * asked for the number of flows alone. What goes by the second is the difference of two readings.
  */
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +11,9 @@
 
 #include "base/error.h"
 #include "box-cgroup.h"
+#include "box-processes.h"
 #include "cmd-verbs.h"
+#include "control-client.h"
 #include "jsontext.h"
 #include "limit.h"
 
@@ -27,11 +29,11 @@ const VerbOption stats_options[] = {
 /* A box, and two readings of it. */
 typedef struct {
         BoxInfo *box;
-        Cgroup *cgroup;
+        Cgroup *cgroup; /* NULL: it has none of its own, and what can be had comes from its processes */
         CgroupNumbers was, now;
         gint64 was_at, now_at;
         bool network;
-        guint64 received, sent;
+        guint64 received, sent, flows;
 } Row;
 
 static void row_free(gpointer data) {
@@ -42,13 +44,27 @@ static void row_free(gpointer data) {
         g_free(row);
 }
 
+/* Those of this moment, from its launcher; G_MAXUINT64 where the box has no network stack of its own. */
+static guint64 count_flows(const BoxInfo *box) {
+        g_autofree char *text = control_text(box, WIRE_CTL_NET_FLOWS, NULL);
+        json_t *all = text ? json_loads(text, 0, NULL) : NULL, *flows = json_object_get(all, "flows");
+        guint64 n = json_is_array(flows) ? json_array_size(flows) : G_MAXUINT64;
+
+        json_decref(all);
+        return n;
+}
+
 static void row_read(Row *row) {
         json_int_t pid = json_integer_value(json_object_get(row->box->facts, "pid"));
 
         row->was = row->now;
         row->was_at = row->now_at;
         row->now_at = g_get_monotonic_time();
-        cgroup_read(row->cgroup, &row->now);
+        if (row->cgroup)
+                cgroup_read(row->cgroup, &row->now);
+        else
+                box_processes_sum(row->box, &row->now);
+        row->flows = count_flows(row->box);
         row->network = pid > 0 && box_network_bytes((pid_t) pid, &row->received, &row->sent);
 }
 
@@ -80,7 +96,8 @@ static json_t *row_to_json(const Row *row) {
 
         json_object_set_new(out, "id", json_string(row->box->id));
         json_object_set_new(out, "name", row->box->name ? json_string(row->box->name) : json_null());
-        json_object_set_new(out, "paused", json_boolean(cgroup_is_frozen(row->cgroup)));
+        json_object_set_new(out, "paused", json_boolean(row->cgroup && cgroup_is_frozen(row->cgroup)));
+        json_object_set_new(out, "source", json_string(row->cgroup ? "cgroup" : "processes"));
         json_object_set_new(out, "cpu_percent", json_real(rate(row, row->was.cpu_us, n->cpu_us)));
         json_object_set_new(out, "throttled_percent", json_real(throttled(row)));
         set_known(out, "cpu_us", n->cpu_us);
@@ -99,6 +116,7 @@ static json_t *row_to_json(const Row *row) {
         set_known(out, "writes", n->writes);
         set_known(out, "net_received", row->network ? row->received : G_MAXUINT64);
         set_known(out, "net_sent", row->network ? row->sent : G_MAXUINT64);
+        set_known(out, "net_flows", row->flows);
         set_pressure(pressure, "cpu", n->pressure_cpu);
         set_pressure(pressure, "memory", n->pressure_memory);
         set_pressure(pressure, "io", n->pressure_io);
@@ -110,51 +128,103 @@ static char *size_or_dash(guint64 bytes) {
         return bytes == G_MAXUINT64 ? g_strdup("-") : limits_size_text(bytes);
 }
 
-static void print_row(const Row *row) {
-        const CgroupNumbers *n = &row->now;
-        g_autofree char *memory = size_or_dash(n->memory), *peak = size_or_dash(n->memory_peak), *max = size_or_dash(n->memory_max);
-        g_autofree char *swap = size_or_dash(n->swap), *in = size_or_dash(n->read_bytes), *out = size_or_dash(n->write_bytes);
-        g_autofree char *received = size_or_dash(row->network ? row->received : G_MAXUINT64);
-        g_autofree char *sent = size_or_dash(row->network ? row->sent : G_MAXUINT64);
-        g_autofree char *pids = n->pids_max == G_MAXUINT64 ? g_strdup_printf("%" G_GUINT64_FORMAT, n->pids)
-                                                           : g_strdup_printf("%" G_GUINT64_FORMAT "/%" G_GUINT64_FORMAT, n->pids, n->pids_max);
-        g_autofree char *pressure = g_strdup_printf("%.0f/%.0f/%.0f", MAX(n->pressure_cpu.some, 0), MAX(n->pressure_memory.some, 0),
-                                                    MAX(n->pressure_io.some, 0));
+/* "some/full" of a pressure, in percent. */
+static char *pressure_text(CgroupPressure p) {
+        return p.some < 0 ? g_strdup("-") : g_strdup_printf("%.0f/%.0f", p.some, MAX(p.full, 0));
+}
 
-        printf("%-16s  %6.1f%%  %6.1f%%  %10s  %10s  %10s  %9s  %9s  %9s  %9s  %9s  %9s  %s\n", row->box->name ? row->box->name : row->box->id,
-               rate(row, row->was.cpu_us, n->cpu_us), throttled(row), memory, peak, max, swap, in, out, received, sent, pids, pressure);
+static char *number_or_dash(guint64 n) {
+        return n == G_MAXUINT64 ? g_strdup("-") : g_strdup_printf("%" G_GUINT64_FORMAT, n);
+}
+
+/* "3/40": so many of at most so many; "3" where there is no limit. */
+static char *pids_text(const CgroupNumbers *n) {
+        return n->pids_max == G_MAXUINT64 ? number_or_dash(n->pids) : g_strdup_printf("%" G_GUINT64_FORMAT "/%" G_GUINT64_FORMAT, n->pids, n->pids_max);
+}
+
+static char *ops_text(const CgroupNumbers *n) {
+        return n->reads == G_MAXUINT64 ? g_strdup("-") : g_strdup_printf("%" G_GUINT64_FORMAT "/%" G_GUINT64_FORMAT, n->reads, n->writes);
+}
+
+static const char *const columns[] = { "BOX",    "CPU",     "WAITED", "MEMORY", "PEAK", "LIMIT",   "SWAP",    "READ",
+                                       "WRITTEN", "R/W-OPS", "NET-IN", "NET-OUT", "FLOWS", "PIDS", "PSI-CPU", "PSI-MEM", "PSI-IO" };
+#define N_COLUMNS G_N_ELEMENTS(columns)
+
+static void row_to_cells(const Row *row, char *cells[static N_COLUMNS]) {
+        const CgroupNumbers *n = &row->now;
+        char *values[N_COLUMNS] = {
+                g_strdup(row->box->name ? row->box->name : row->box->id),
+                g_strdup_printf("%.1f%%", rate(row, row->was.cpu_us, n->cpu_us)),
+                row->cgroup ? g_strdup_printf("%.1f%%", throttled(row)) : g_strdup("-"),
+                size_or_dash(n->memory),
+                size_or_dash(n->memory_peak),
+                size_or_dash(n->memory_max),
+                size_or_dash(n->swap),
+                size_or_dash(n->read_bytes),
+                size_or_dash(n->write_bytes),
+                ops_text(n),
+                size_or_dash(row->network ? row->received : G_MAXUINT64),
+                size_or_dash(row->network ? row->sent : G_MAXUINT64),
+                number_or_dash(row->flows),
+                pids_text(n),
+                pressure_text(n->pressure_cpu),
+                pressure_text(n->pressure_memory),
+                pressure_text(n->pressure_io),
+        };
+
+        memcpy(cells, values, sizeof values);
+}
+
+/* As wide as what is in it; the first to the left, numbers to the right. */
+static void print_line(char *const cells[static N_COLUMNS], const int widths[static N_COLUMNS]) {
+        printf("%-*s", widths[0], cells[0]);
+        for (size_t i = 1; i < N_COLUMNS; i++)
+                printf("  %*s", widths[i], cells[i]);
+        putchar('\n');
+}
+
+static void print_table(const GPtrArray *rows) {
+        g_autofree char **cells = g_new0(char *, (rows->len + 1) * N_COLUMNS);
+        int widths[N_COLUMNS] = { 0 };
+
+        for (size_t i = 0; i < N_COLUMNS; i++)
+                cells[i] = g_strdup(columns[i]);
+        for (guint r = 0; r < rows->len; r++)
+                row_to_cells(rows->pdata[r], cells + (r + 1) * N_COLUMNS);
+        for (size_t i = 0; i < (rows->len + 1) * N_COLUMNS; i++)
+                widths[i % N_COLUMNS] = MAX(widths[i % N_COLUMNS], (int) g_utf8_strlen(cells[i], -1));
+        for (guint r = 0; r <= rows->len; r++)
+                print_line(cells + r * N_COLUMNS, widths);
+        for (size_t i = 0; i < (rows->len + 1) * N_COLUMNS; i++)
+                g_free(cells[i]);
 }
 
 static void print_rows(const GPtrArray *rows, bool json) {
-        if (json) {
-                json_t *list = json_array();
-                for (guint i = 0; i < rows->len; i++)
-                        json_array_append_new(list, row_to_json(rows->pdata[i]));
-                g_autofree char *line = jsontext_line(list);
-                fputs(line, stdout);
+        if (!json) {
+                print_table(rows);
                 return;
         }
-        printf("%-16s  %7s  %7s  %10s  %10s  %10s  %9s  %9s  %9s  %9s  %9s  %9s  %s\n", "BOX", "CPU", "WAITED", "MEMORY", "PEAK", "LIMIT", "SWAP", "READ",
-               "WRITTEN", "NET-IN", "NET-OUT", "PIDS", "PRESSURE");
+        json_t *list = json_array();
         for (guint i = 0; i < rows->len; i++)
-                print_row(rows->pdata[i]);
+                json_array_append_new(list, row_to_json(rows->pdata[i]));
+        g_autofree char *line = jsontext_line(list);
+        fputs(line, stdout);
 }
 
 static bool add_row(GPtrArray *rows, BoxInfo *box_take, GError **error) {
         Row *row = g_new0(Row, 1);
 
         row->box = box_take;
-        row->cgroup = box_cgroup_open(row->box, error);
-        if (row->cgroup) {
-                row_read(row);
-                g_ptr_array_add(rows, row);
-                return true;
+        if (box_has_cgroup(row->box) && !(row->cgroup = box_cgroup_open(row->box, error))) {
+                row_free(row);
+                return false;
         }
-        row_free(row);
-        return false;
+        row_read(row);
+        g_ptr_array_add(rows, row);
+        return true;
 }
 
-/* The boxes that were named; without names all that run and have numbers. */
+/* The boxes that were named; without names all that run. */
 static bool find_rows(const Spec *spec, const VerbArgs *args, GPtrArray *rows, GError **error) {
         if (verb_args_n_words(args) > 0) {
                 for (guint i = 0; i < verb_args_n_words(args); i++) {
@@ -169,7 +239,7 @@ static bool find_rows(const Spec *spec, const VerbArgs *args, GPtrArray *rows, G
                 return false;
         for (guint i = 0; i < boxes->len; i++) {
                 BoxInfo *box = boxes->pdata[i];
-                if (box->state == BOX_RUNNING && json_object_get(box->facts, "cgroup")) {
+                if (box->state == BOX_RUNNING) {
                         g_autoptr(BoxInfo) again = registry_find(&spec->caller, box->id, NULL);
                         if (again)
                                 (void) add_row(rows, g_steal_pointer(&again), NULL);

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "box-cgroup.h"
+#include "box-processes.h"
 #include "cmd-verbs.h"
 #include "jsontext.h"
 #include "limit.h"
@@ -57,13 +58,13 @@ int cmd_top(int argc, char **argv, GError **error) {
                 return -1;
         g_autoptr(Spec) spec = spec_new(error);
         g_autoptr(BoxInfo) box = spec ? registry_find_running(&spec->caller, verb_args_word(&args, 0), error) : NULL;
-        g_autoptr(Cgroup) cgroup = box ? box_cgroup_open(box, error) : NULL;
-        if (!cgroup)
+        g_autoptr(Cgroup) cgroup = box && box_has_cgroup(box) ? box_cgroup_open(box, error) : NULL;
+        if (!box || (box_has_cgroup(box) && !cgroup))
                 return -1;
         gint64 start = g_get_monotonic_time();
-        g_autoptr(GPtrArray) before = box_cgroup_processes(cgroup);
+        g_autoptr(GPtrArray) before = box_processes(box, cgroup);
         g_usleep(SAMPLE_US);
-        g_autoptr(GPtrArray) now = box_cgroup_processes(cgroup);
+        g_autoptr(GPtrArray) now = box_processes(box, cgroup);
         gint64 us = g_get_monotonic_time() - start;
         if (!verb_args_has(&args, "json")) {
                 print(before, now, us);

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A running box's processes as /proc has them.
+ *
+ * Role: verbs (stats, top). Privileges: the caller's. Threads: one. What the box can choose of it (names of processes) is quoted.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "box-processes.h"
+
+#define FILE_MAX (256 * 1024)
+
+static char *proc_file(pid_t pid, const char *name, size_t *ret_len) {
+        g_autofree char *path = g_strdup_printf("/proc/%d/%s", (int) pid, name);
+        char *text = NULL;
+
+        return fd_read_file(AT_FDCWD, path, FILE_MAX, &text, ret_len) ? text : NULL;
+}
+
+/* The n-th number behind a key of /proc/PID/status, counted from 0; -1: the last. */
+static guint64 status_number(const char *status, const char *key, int n) {
+        g_autofree char *start = g_strconcat("\n", key, ":", NULL);
+        const char *at = strstr(status, start);
+        if (!at)
+                return 0;
+        at += strlen(start);
+        g_autofree char *line = g_strndup(at, strcspn(at, "\n"));
+        g_auto(GStrv) words = g_strsplit_set(g_strstrip(line), "\t ", -1);
+        int count = (int) g_strv_length(words);
+        int i = n < 0 ? count - 1 : n;
+        return i >= 0 && i < count ? g_ascii_strtoull(words[i], NULL, 10) : 0;
+}
+
+/* The box's number of a host's uid, by the process's own map; that itself where it has none. */
+static guint32 uid_in_box(pid_t pid, guint32 uid) {
+        g_autofree char *map = proc_file(pid, "uid_map", NULL);
+        char *rest = map;
+
+        for (char *line; rest && (line = strsep(&rest, "\n")) && *line;) {
+                guint64 inside, outside, n;
+                char *end;
+                inside = g_ascii_strtoull(line, &end, 10);
+                outside = g_ascii_strtoull(end, &end, 10);
+                n = g_ascii_strtoull(end, NULL, 10);
+                if (uid >= outside && uid - outside < n)
+                        return (guint32) (inside + (uid - outside));
+        }
+        return uid;
+}
+
+/* Fields 14 and 15 of /proc/PID/stat, behind a name in parentheses that may hold anything (proc(5)). */
+static guint64 cpu_time(const char *stat) {
+        const char *at = strrchr(stat, ')');
+        guint64 ticks = 0;
+
+        for (int field = 2; at && field < 16; field++) {
+                if (field >= 14)
+                        ticks += g_ascii_strtoull(at + 1, NULL, 10);
+                at = strchr(at + 1, ' ');
+        }
+        return ticks * G_USEC_PER_SEC / (guint64) sysconf(_SC_CLK_TCK);
+}
+
+static char *command_line(pid_t pid, const char *status) {
+        size_t len = 0;
+        g_autofree char *text = proc_file(pid, "cmdline", &len);
+
+        if (!text || len == 0) {
+                const char *name = g_str_has_prefix(status, "Name:\t") ? status + 6 : "?";
+                g_autofree char *copy = g_strndup(name, strcspn(name, "\n"));
+                g_autofree char *quoted = err_quote(copy);
+                return g_strdup_printf("[%s]", quoted);
+        }
+        for (size_t i = 0; i + 1 < len; i++)
+                if (text[i] == '\0')
+                        text[i] = ' ';
+        return err_quote(text);
+}
+
+static BoxProcess *process_read(pid_t pid) {
+        g_autofree char *status = proc_file(pid, "status", NULL), *stat = proc_file(pid, "stat", NULL);
+
+        if (!status || !stat)
+                return NULL;
+        BoxProcess *p = g_new0(BoxProcess, 1);
+        p->pid = pid;
+        p->box_pid = (pid_t) status_number(status, "NSpid", -1);
+        p->uid = (guint32) status_number(status, "Uid", 1);
+        p->box_uid = uid_in_box(pid, p->uid);
+        p->memory = status_number(status, "VmRSS", 0) * 1024;
+        p->cpu_us = cpu_time(stat);
+        p->threads = status_number(status, "Threads", 0);
+        p->command = command_line(pid, status);
+        return p;
+}
+
+static void process_free(gpointer data) {
+        BoxProcess *p = data;
+
+        g_free(p->command);
+        g_free(p);
+}
+
+static gint by_pid(gconstpointer a, gconstpointer b) {
+        return (*(const BoxProcess *const *) a)->pid - (*(const BoxProcess *const *) b)->pid;
+}
+
+/* Of all processes of the machine, one's parent. */
+typedef struct {
+        pid_t pid, parent;
+        bool deeper; /* in a pid namespace below the host's */
+        bool inside; /* of the box, as far as is known */
+} Relation;
+
+static GArray *read_relations(void) {
+        GArray *ret = g_array_new(FALSE, FALSE, sizeof(Relation));
+        DIR *d = fd_open_dir(AT_FDCWD, "/proc");
+
+        for (struct dirent *e; d && (e = readdir(d));) {
+                Relation r = { .pid = (pid_t) g_ascii_strtoll(e->d_name, NULL, 10) };
+                g_autofree char *status = r.pid > 0 ? proc_file(r.pid, "status", NULL) : NULL;
+                if (!status)
+                        continue;
+                r.parent = (pid_t) status_number(status, "PPid", 0);
+                r.deeper = status_number(status, "NSpid", 1) > 0;
+                g_array_append_val(ret, r);
+        }
+        if (d)
+                closedir(d);
+        return ret;
+}
+
+static pid_t parent_of(const GArray *relations, pid_t pid) {
+        for (guint i = 0; i < relations->len; i++)
+                if (g_array_index(relations, Relation, i).pid == pid)
+                        return g_array_index(relations, Relation, i).parent;
+        return 0;
+}
+
+/* Those whose parents are, until there are no more of them. */
+static void add_descendants(GArray *relations, pid_t init) {
+        for (bool more = true; more;) {
+                more = false;
+                for (guint i = 0; i < relations->len; i++) {
+                        Relation *r = &g_array_index(relations, Relation, i);
+                        for (guint k = 0; k < relations->len && !r->inside; k++) {
+                                const Relation *other = &g_array_index(relations, Relation, k);
+                                if (other->pid == r->parent && (other->inside || other->pid == init))
+                                        r->inside = more = true;
+                        }
+                }
+        }
+}
+
+/* The command is a child of init, and init one of the launcher; what `usbox exec` starts is the launcher's, in the box's pid namespace. */
+static GArray *processes_by_descent(pid_t command) {
+        g_autoptr(GArray) relations = read_relations();
+        GArray *ret = g_array_new(FALSE, FALSE, sizeof(pid_t));
+        pid_t init = parent_of(relations, command), launcher = parent_of(relations, init);
+
+        if (command <= 0 || init <= 1)
+                return ret;
+        for (guint i = 0; i < relations->len; i++) {
+                Relation *r = &g_array_index(relations, Relation, i);
+                r->inside = r->parent == launcher && launcher > 1 && r->pid != init && r->deeper;
+        }
+        add_descendants(relations, init);
+        for (guint i = 0; i < relations->len; i++)
+                if (g_array_index(relations, Relation, i).inside)
+                        g_array_append_val(ret, g_array_index(relations, Relation, i).pid);
+        return ret;
+}
+
+static pid_t command_of(const BoxInfo *box) {
+        return (pid_t) json_integer_value(json_object_get(box->facts, "pid"));
+}
+
+GPtrArray *box_processes(const BoxInfo *box, const Cgroup *c) {
+        g_autoptr(GArray) pids = c ? cgroup_processes(c) : processes_by_descent(command_of(box));
+        GPtrArray *ret = g_ptr_array_new_with_free_func(process_free);
+
+        for (guint i = 0; i < pids->len; i++) {
+                BoxProcess *p = process_read(g_array_index(pids, pid_t, i));
+                if (p)
+                        g_ptr_array_add(ret, p);
+        }
+        g_ptr_array_sort(ret, by_pid);
+        return ret;
+}
+
+void box_processes_sum(const BoxInfo *box, CgroupNumbers *ret) {
+        static const CgroupPressure unknown = { .some = -1, .full = -1 };
+        g_autoptr(GPtrArray) processes = box_processes(box, NULL);
+
+        *ret = (CgroupNumbers){ 0 };
+        ret->memory_peak = ret->memory_max = ret->swap = ret->pids_max = ret->cpu_quota_us = G_MAXUINT64;
+        ret->read_bytes = ret->write_bytes = ret->reads = ret->writes = G_MAXUINT64;
+        ret->pressure_cpu = ret->pressure_memory = ret->pressure_io = unknown;
+        if (processes->len == 0)
+                ret->cpu_us = ret->memory = ret->pids = G_MAXUINT64;
+        for (guint i = 0; i < processes->len; i++) {
+                const BoxProcess *p = processes->pdata[i];
+                ret->cpu_us += p->cpu_us;
+                ret->memory += p->memory;
+                ret->pids += p->threads;
+        }
+}
+
+bool box_network_bytes(pid_t pid, guint64 *ret_received, guint64 *ret_sent) {
+        g_autofree char *text = proc_file(pid, "net/dev", NULL);
+        char *rest = text;
+
+        *ret_received = *ret_sent = 0;
+        /* "tap0: 1 2 3 4 5 6 7 8 9 ...": bytes received are the first number, bytes sent the ninth. */
+        for (char *line; rest && (line = strsep(&rest, "\n"));) {
+                char *colon = strchr(line, ':');
+                if (!colon)
+                        continue;
+                *colon = '\0';
+                if (g_str_equal(g_strstrip(line), "lo"))
+                        continue;
+                char *at = colon + 1;
+                for (int i = 0; i < 9; i++) {
+                        guint64 n = g_ascii_strtoull(at, &at, 10);
+                        *ret_received += i == 0 ? n : 0;
+                        *ret_sent += i == 8 ? n : 0;
+                }
+        }
+        return text != NULL;
+}
