@@ -17,17 +17,16 @@
 /* The controllers that the settings need and what every box has (accounting), as far as dir has them, "+memory +pids". */
 static char *wanted_controllers(int dir, const GPtrArray *settings) {
         g_auto(GStrv) have = cgroup_words(dir, "cgroup.controllers"), on = cgroup_words(dir, "cgroup.subtree_control");
-        g_autoptr(GPtrArray) wanted = g_ptr_array_new_with_free_func(g_free);
+        g_autoptr(GHashTable) wanted = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         GString *text = g_string_new(NULL);
 
-        g_ptr_array_add(wanted, g_strdup("memory"));
-        g_ptr_array_add(wanted, g_strdup("pids"));
+        g_hash_table_add(wanted, g_strdup("memory"));
+        g_hash_table_add(wanted, g_strdup("pids"));
         for (guint i = 0; i < settings->len; i++)
-                g_ptr_array_add(wanted, scope_setting_controller(settings->pdata[i]));
-        for (guint i = 0; i < wanted->len; i++)
-                if (g_strv_contains((const char *const *) have, wanted->pdata[i]) && !g_strv_contains((const char *const *) on, wanted->pdata[i]) &&
-                    !strstr(text->str, wanted->pdata[i]))
-                        g_string_append_printf(text, "%s+%s", text->len ? " " : "", (char *) wanted->pdata[i]);
+                g_hash_table_add(wanted, scope_setting_controller(settings->pdata[i]));
+        for (char **name = have; *name; name++)
+                if (g_hash_table_contains(wanted, *name) && !g_strv_contains((const char *const *) on, *name))
+                        g_string_append_printf(text, "%s+%s", text->len ? " " : "", *name);
         return g_string_free(text, FALSE);
 }
 

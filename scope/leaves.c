@@ -22,6 +22,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "scope/leaves.h"
+#include "scope/property.h"
 
 #define FILE_MAX (64 * 1024)
 #define REMOVE_WAIT_MS 5000
@@ -75,24 +76,37 @@ static char *delegated(const ScopeCgroup *c) {
         return words[0] && *words[0] ? g_strjoinv(", ", words) : g_strdup("none");
 }
 
-bool cgroup_check_controllers(const ScopeCgroup *c, const GPtrArray *settings, GError **error) {
+static bool not_delegated(const ScopeCgroup *c, const char *controller, GError **error) {
+        static const char *const known[] = { "cpu", "cpuset", "io", "memory", "pids", NULL };
+        g_autofree char *are = delegated(c);
+
+        err_set(error, EOPNOTSUPP, "the controller %s is not delegated to this user (these are: %s)", controller, are);
+        if (c->own)
+                return err_hint(error, "whoever made this cgroup must switch it on in cgroup.subtree_control, or go on without by "
+                                       "--best-effort=limits");
+        if (!g_strv_contains(known, controller))
+                return err_hint(error, "systemd delegates no %s to anyone; go on without by --best-effort=limits", controller);
+        return err_hint(error, "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | "
+                               "sudo tee /etc/systemd/system/user@.service.d/usbox-delegate.conf && sudo systemctl daemon-reload, then log "
+                               "out and in");
+}
+
+bool cgroup_check_controllers(const ScopeCgroup *c, const ScopeConfig *config, GError **error) {
         g_auto(GStrv) have = cgroup_words(c->fd, "cgroup.controllers");
 
-        for (guint i = 0; i < settings->len; i++) {
-                g_autofree char *controller = scope_setting_controller(settings->pdata[i]);
-                if (g_strv_contains((const char *const *) have, controller))
-                        continue;
-                g_autofree char *are = delegated(c);
-                err_set(error, EOPNOTSUPP, "the controller %s is not delegated to this user (these are: %s)", controller, are);
-                if (c->own)
-                        return err_hint(error, "whoever made this cgroup must switch it on in cgroup.subtree_control, or go on without by "
-                                               "--best-effort=limits");
-                static const char *const known[] = { "cpu", "cpuset", "io", "memory", "pids", NULL };
-                if (!g_strv_contains(known, controller))
-                        return err_hint(error, "systemd delegates no %s to anyone; go on without by --best-effort=limits", controller);
-                return err_hint(error, "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | "
-                                       "sudo tee /etc/systemd/system/user@.service.d/usbox-delegate.conf && sudo systemctl daemon-reload, then log "
-                                       "out and in");
+        for (guint i = 0; i < config->settings->len; i++) {
+                g_autofree char *controller = scope_setting_controller(config->settings->pdata[i]);
+                if (!g_strv_contains((const char *const *) have, controller))
+                        return not_delegated(c, controller, error);
+        }
+        for (guint i = 0; i < config->properties->len; i++) {
+                const char *name = ((const ScopeSetting *) config->properties->pdata[i])->file, *controller = property_controller(name);
+                if (controller && !g_strv_contains((const char *const *) have, controller))
+                        return not_delegated(c, controller, error);
+                if (g_str_equal(name, "IODeviceLatencyTargetSec") && faccessat(c->fd, "io.latency", F_OK, 0) < 0) {
+                        err_set(error, EOPNOTSUPP, "--property %s: this machine's kernel has no io.latency", name);
+                        return err_hint(error, "one that is built with CONFIG_BLK_CGROUP_IOLATENCY has; or go on without by --best-effort=limits");
+                }
         }
         return true;
 }

@@ -27,9 +27,9 @@ char *cgroup_of_self(GError **error);
 /* Words of a file ("cgroup.controllers"); the caller's, empty where it cannot be read. */
 char **cgroup_words(int dir, const char *file);
 
-/* Every setting's controller must be in the cgroup's cgroup.controllers: else an error that names it, says which are, and what delegates
- * it (path: where the controllers come from, for the error). */
-bool cgroup_check_controllers(const ScopeCgroup *c, const GPtrArray *settings, GError **error);
+/* Every controller that settings and properties need must be in the cgroup's cgroup.controllers: else an error that names it, says which are, and
+ * what delegates it. systemd would leave out in silence what it cannot set. */
+bool cgroup_check_controllers(const ScopeCgroup *c, const ScopeConfig *config, GError **error);
 
 /* The leaves, with what is useful in them switched on. We ourselves go to helpers/. */
 bool cgroup_make_leaves(const ScopeCgroup *c, GError **error);

@@ -82,7 +82,7 @@ static bool make(Scope *s, GError **error) {
         /* Nobody listens there any more: systemd need not tell us of what happens to other units. */
         g_clear_pointer(&systemd, systemd_free);
         log_step("cgroup %s", s->cgroup.path);
-        if (!cgroup_check_controllers(&s->cgroup, s->config->settings, error) || !cgroup_make_leaves(&s->cgroup, error) ||
+        if (!cgroup_check_controllers(&s->cgroup, s->config, error) || !cgroup_make_leaves(&s->cgroup, error) ||
             !apply(s, s->config->settings, error))
                 return false;
         g_autofree char *path = g_strconcat(CGROUP_MOUNT, s->cgroup.path, NULL);
@@ -195,7 +195,7 @@ static bool join(Scope *s, const WireMessage *m, GError **error) {
 }
 
 static bool change(Scope *s, const ScopeConfig *update, GError **error) {
-        if (!cgroup_check_controllers(&s->cgroup, update->settings, error))
+        if (!cgroup_check_controllers(&s->cgroup, update, error))
                 return false;
         if (!s->cgroup.own) {
                 g_autoptr(Systemd) systemd = systemd_open(error);

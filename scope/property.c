@@ -218,6 +218,18 @@ bool property_parse(const char *name, const char *value, GPtrArray *ret, GError 
         return err_hint(error, "systemd.resource-control(5); usbox passes on %s", known->str);
 }
 
+const char *property_controller(const char *name) {
+        static const struct {
+                const char *prefix, *controller;
+        } prefixes[] = { { "AllowedCPUs", "cpuset" }, { "AllowedMemoryNodes", "cpuset" }, { "CPU", "cpu" }, { "IO", "io" }, { "Memory", "memory" },
+                         { "Tasks", "pids" } };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(prefixes); i++)
+                if (g_str_has_prefix(name, prefixes[i].prefix))
+                        return prefixes[i].controller;
+        return NULL;
+}
+
 /* cpu.max: "QUOTA PERIOD" or "max PERIOD", in microseconds. */
 static bool cpu_max(const char *value, GPtrArray *ret) {
         g_auto(GStrv) parts = g_strsplit(value, " ", 2);

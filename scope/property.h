@@ -12,6 +12,9 @@
  * is not of its kind is a usage error. */
 bool property_parse(const char *name, const char *value, GPtrArray *ret, GError **error);
 
+/* The controller that it needs ("memory" of "MemoryHigh"); NULL: none. Static. */
+const char *property_controller(const char *name);
+
 /*
  * Settings (of ScopeSetting) as properties, appended to ret, of GVariant. What systemd has no name for stays in ret_rest (borrowed
  * pointers; not freed by it). False with error where a value cannot be said.

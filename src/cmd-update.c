@@ -23,6 +23,8 @@ const VerbOption update_options[] = {
         { .name = "io-weight", .arg = "N", .help = "share of the disks when they are busy" },
         { .name = "io-max", .arg = "DEVICE:KEY=N[,...]", .complete = COMPLETE_FILE, .help = "a disk's limits" },
         { .name = "hugetlb", .arg = "PAGESIZE=SIZE", .help = "at most so much memory in huge pages" },
+        { .name = "misc", .arg = "RESOURCE=N", .help = "at most so many of a resource of the misc controller" },
+        { .name = "rdma", .arg = "DEVICE:KEY=N[,...]", .help = "at most so many handles and objects of an RDMA device" },
         { .name = "property", .arg = "NAME=VALUE", .help = "a property of the box's systemd scope" },
         { 0 },
 };

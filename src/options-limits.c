@@ -21,6 +21,9 @@
 
 #define CPU_PERIOD_US 100000
 #define UNLIMITED "unlimited"
+#define CGROUP_ROOT "/sys/fs/cgroup"
+/* Of which names of resources and devices are. */
+#define NAME_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 
 static bool put_number(Spec *draft, const char *file, guint64 n) {
         g_autofree char *text = n == G_MAXUINT64 ? g_strdup("max") : g_strdup_printf("%" G_GUINT64_FORMAT, n);
@@ -255,6 +258,48 @@ static bool apply_hugetlb(Spec *draft, const char *const *values, GError **error
         return put_number(draft, file, limit);
 }
 
+/* A resource of the misc controller ("sev", misc.capacity) and so many of it. */
+static bool apply_misc(Spec *draft, const char *const *values, GError **error) {
+        const char *eq = strchr(values[0], '=');
+        guint64 n = G_MAXUINT64;
+
+        if (!eq || eq == values[0] || strspn(values[0], NAME_CHARS) != (size_t) (eq - values[0]) ||
+            (!g_str_equal(eq + 1, UNLIMITED) && !option_u64("--misc", eq + 1, G_MAXINT64, &n, NULL))) {
+                g_autofree char *quoted = err_quote(values[0]);
+                err_usage(error, "--misc: '%s' is not RESOURCE=N", quoted);
+                return err_hint(error, "for example --misc sev=4; cat " CGROUP_ROOT "/misc.capacity shows which there are");
+        }
+        g_autofree char *text = n == G_MAXUINT64 ? g_strdup_printf("%.*s max", (int) (eq - values[0]), values[0])
+                                                 : g_strdup_printf("%.*s %" G_GUINT64_FORMAT, (int) (eq - values[0]), values[0], n);
+        g_ptr_array_add(draft->limits.settings, scope_setting_new("misc.max", text));
+        return true;
+}
+
+/* "mlx5_0:hca_handle=2,hca_object=2000" becomes "mlx5_0 hca_handle=2 hca_object=2000". */
+static bool apply_rdma(Spec *draft, const char *const *values, GError **error) {
+        static const char *const keys[] = { "hca_handle=", "hca_object=" };
+        const char *colon = strchr(values[0], ':');
+        g_auto(GStrv) items = g_strsplit(colon ? colon + 1 : "", ",", -1);
+        bool ok = colon && colon > values[0] && strspn(values[0], NAME_CHARS) == (size_t) (colon - values[0]) && items[0];
+        g_autoptr(GString) text = g_string_new_len(values[0], colon ? colon - values[0] : 0);
+
+        for (char **item = items; ok && *item; item++) {
+                const char *key = g_str_has_prefix(*item, keys[0]) ? keys[0] : g_str_has_prefix(*item, keys[1]) ? keys[1] : NULL;
+                const char *value = key ? *item + strlen(key) : "";
+                guint64 n;
+                ok = key && (g_str_equal(value, UNLIMITED) || option_u64("--rdma", value, G_MAXINT32, &n, NULL));
+                if (ok)
+                        g_string_append_printf(text, " %s%s", key, g_str_equal(value, UNLIMITED) ? "max" : value);
+        }
+        if (!ok) {
+                g_autofree char *quoted = err_quote(values[0]);
+                err_usage(error, "--rdma: '%s' is not DEVICE:hca_handle=N,hca_object=N", quoted);
+                return err_hint(error, "for example --rdma mlx5_0:hca_handle=2; ls /sys/class/infiniband shows which there are");
+        }
+        g_ptr_array_add(draft->limits.settings, scope_setting_new("rdma.max", text->str));
+        return true;
+}
+
 static bool apply_property(Spec *draft, const char *const *values, GError **error) {
         const char *eq = strchr(values[0], '=');
         g_autofree char *name = eq ? g_strndup(values[0], (gsize) (eq - values[0])) : NULL;
@@ -341,6 +386,18 @@ const Option limits_options[] = {
           .flags = OPTION_LIST,
           .help = "at most so much memory in huge pages of that size: 2M=64M",
           .apply = apply_hugetlb },
+        { .name = "misc",
+          .arg = "RESOURCE=N",
+          .group = OPTION_LIMITS,
+          .flags = OPTION_LIST,
+          .help = "at most so many of a resource of the kernel's misc controller: sev=4",
+          .apply = apply_misc },
+        { .name = "rdma",
+          .arg = "DEVICE:KEY=N[,...]",
+          .group = OPTION_LIMITS,
+          .flags = OPTION_LIST,
+          .help = "at most so many handles and objects of an RDMA device: hca_handle, hca_object",
+          .apply = apply_rdma },
         { .name = "property",
           .arg = "NAME=VALUE",
           .group = OPTION_LIMITS,

@@ -48,6 +48,9 @@ static void test_options(void) {
         assert_setting(WORDS("--io-weight", "10000", "c"), "io.weight", "10000");
         assert_setting(WORDS("--hugetlb", "2M=64M", "c"), "hugetlb.2MB.max", "67108864");
         assert_setting(WORDS("--hugetlb", "1G=2G", "c"), "hugetlb.1GB.max", "2147483648");
+        assert_setting(WORDS("--misc", "sev_es=4", "c"), "misc.max", "sev_es 4");
+        assert_setting(WORDS("--misc", "sev=unlimited", "c"), "misc.max", "sev max");
+        assert_setting(WORDS("--rdma", "mlx5_0:hca_handle=2,hca_object=unlimited", "c"), "rdma.max", "mlx5_0 hca_handle=2 hca_object=max");
         g_autoptr(Spec) none = draft_of(WORDS("--oom-score-adj", "5", "c"));
         g_assert_false(limits_wanted(&none->limits));
 }
@@ -70,6 +73,10 @@ static void test_bad_options(void) {
         assert_bad(WORDS("--io-max", "/proc:rbps=1M", "c"), "is on no disk");
         assert_bad(WORDS("--io-max", "/no/such\n:rbps=1M", "c"), "/no/such\\n: No such file");
         assert_bad(WORDS("--hugetlb", "3M=1M", "c"), "--hugetlb: '3M=1M'");
+        for (const char *const *misc = WORDS("sev", "=1", "sev=", "sev=-1", "s v=1", "sev=1x"); *misc; misc++)
+                assert_bad(WORDS("--misc", *misc, "c"), "is not RESOURCE=N");
+        for (const char *const *rdma = WORDS("mlx5_0", ":hca_handle=1", "m:hca_handle", "m:x=1", "m:", "m n:hca_handle=1", "m:hca_object=-1"); *rdma; rdma++)
+                assert_bad(WORDS("--rdma", *rdma, "c"), "is not DEVICE:hca_handle=N,hca_object=N");
         assert_bad(WORDS("--property", "MemoryHigh", "c"), "is not NAME=VALUE");
         assert_bad(WORDS("--property", "ExecStart=/x", "c"), "'ExecStart' is no property");
         assert_bad(WORDS("--property", "MemoryHigh=-1", "c"), "'-1' is no value of MemoryHigh");
@@ -116,6 +123,13 @@ static void test_properties(void) {
                 { "Description", "mine", "Description='mine'" },
         };
 
+        g_assert_cmpstr(property_controller("AllowedCPUs"), ==, "cpuset");
+        g_assert_cmpstr(property_controller("CPUQuotaPeriodSec"), ==, "cpu");
+        g_assert_cmpstr(property_controller("IODeviceLatencyTargetSec"), ==, "io");
+        g_assert_cmpstr(property_controller("MemoryHigh"), ==, "memory");
+        g_assert_cmpstr(property_controller("TasksMax"), ==, "pids");
+        g_assert_null(property_controller("Description"));
+        g_assert_null(property_controller("ManagedOOMSwap"));
         for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
                 g_autoptr(GPtrArray) list = properties_new();
                 g_autoptr(GError) error = NULL;
