@@ -44,6 +44,9 @@ static void reap(const InitContext *c) {
         for (;;) {
                 int status;
                 pid_t pid = waitpid(-1, &status, WNOHANG | WUNTRACED);
+                /* The payload is a child that nobody else reaps: who cannot ask for it any more would wait for ever. */
+                if (pid < 0 && errno != EINTR)
+                        finish(c);
                 if (pid <= 0)
                         return;
                 if (pid != c->payload)
