@@ -35,14 +35,17 @@
 #include "user-map.h"
 
 /* init's byte. Its end instead: init has failed and said why. */
-static void wait_for(int gate, char wanted) {
+static bool wait_for(int gate, char wanted, GError **error) {
         char byte = 0;
         ssize_t n;
         do
                 n = recv(gate, &byte, 1, 0);
         while (n < 0 && errno == EINTR);
+        if (n < 0)
+                return err_set(error, errno, "wait for init");
         if (n != 1 || byte != wanted)
                 _exit(125);
+        return true;
 }
 
 /* The box's own /proc/sys, from init. */
@@ -157,9 +160,7 @@ static bool make_namespaces(const PayloadContext *c, GError **error) {
                 return err_step(error, "limits");
         if (!wire_send(c->gate, WIRE_UNSHARED, NULL, NULL, 0, error))
                 return false;
-        if (!user_maps_itself(spec))
-                wait_for(c->gate, 'M');
-        return true;
+        return user_maps_itself(spec) || wait_for(c->gate, 'M', error);
 }
 
 static bool set_ids(const Spec *spec, uid_t uid, gid_t gid, GError **error) {
@@ -320,8 +321,7 @@ static bool payload_setup(const PayloadContext *c, int keep[2], int *ret_stub, G
         if (!filter_last && !payload_filter(&child->filter, error))
                 return false;
 
-        wait_for(keep[0], 'R');
-        if (!set_workdir(c, error))
+        if (!wait_for(keep[0], 'R', error) || !set_workdir(c, error))
                 return false;
         if (!wire_expect(keep[1], "launcher", WIRE_GO, &go, error))
                 return false;
