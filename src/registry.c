@@ -198,8 +198,10 @@ GPtrArray *registry_list_pods(const Caller *caller, GError **error) {
 void registry_set_last(int runtime_fd, const char *id) {
         /* Two that are started at once may take the other's for their own: either is the last. */
         (void) unlinkat(runtime_fd, ".last", 0);
-        if (symlinkat(id, runtime_fd, ".last") < 0 || renameat(runtime_fd, ".last", runtime_fd, "last") < 0)
-                log_step("last: %s", g_strerror(errno));
+        if (symlinkat(id, runtime_fd, ".last") == 0 && renameat(runtime_fd, ".last", runtime_fd, "last") == 0)
+                return;
+        log_step("last: %s", g_strerror(errno));
+        (void) unlinkat(runtime_fd, ".last", 0);
 }
 
 /* The id that "last" means: after a boot, when that is forgotten, the newest. False: there was none. */
