@@ -27,8 +27,9 @@ static void await(int pidfd, bool helper) {
         struct pollfd fd = { .fd = pidfd, .events = POLLIN };
         int r;
 
-        while ((r = poll(&fd, 1, BOX_END_MS)) < 0 && errno == EINTR)
-                ;
+        while ((r = poll(&fd, 1, BOX_END_MS)) < 0)
+                if (errno != EINTR)
+                        (void) usleep(100 * 1000); /* no memory for it: there will be some when the box has ended */
         if (r == 0 && helper) {
                 (void) pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
                 (void) poll(&fd, 1, BOX_END_MS);
@@ -36,29 +37,32 @@ static void await(int pidfd, bool helper) {
 }
 
 static _Noreturn void janitor_main(const BoxDir *dir, const Spec *spec, int life, const int pidfds[2]) {
-        struct pollfd fd = { .fd = life, .events = POLLIN };
         sigset_t all;
+        ssize_t got;
+        char byte;
 
         sigfillset(&all);
         (void) sigprocmask(SIG_SETMASK, &all, NULL);
         (void) prctl(PR_SET_NAME, "usbox-janitor", 0, 0, 0);
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-        for (int i = 0; null >= 0 && i < 3; i++)
-                (void) dup2(null, i);
+        bool ok = null >= 0 && dup2(null, 0) >= 0 && dup2(null, 1) >= 0 && dup2(null, 2) >= 0;
         int keep[5] = { life, dir->boxes_fd, dir->fd };
         size_t n = 3;
         for (int i = 0; i < 2; i++)
                 if (pidfds[i] >= 0)
                         keep[n++] = pidfds[i];
-        if (null < 0 || !fd_keep_only(keep, n))
+        if (!ok || !fd_keep_only(keep, n))
                 _exit(1);
 
         BoxDir mine = *dir;
         mine.boxes_fd = keep[1];
         mine.fd = keep[2];
-        fd.fd = keep[0];
-        while (poll(&fd, 1, -1) < 0 && errno == EINTR)
+        while ((got = read(keep[0], &byte, 1)) < 0 && errno == EINTR)
                 ;
+        /* By the end of the pipe alone is it known that the launcher has gone: whoever removed the directory of a box that runs would take its
+         * changes. */
+        if (got != 0)
+                _exit(1);
         /* The box, and then usbox-fs, which writes into the directory: both end with the launcher. */
         for (size_t i = 3; i < n; i++)
                 await(keep[i], i > 3);
