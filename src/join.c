@@ -150,7 +150,9 @@ static _Noreturn void joiner_main(const Sandbox *s, const JoinRequest *request, 
         int pidfd = -1;
 
         bool ok = payload_set_oom_score(s->spec, &error);
-        (void) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+        /* Of the host's pid namespace, but soon with the box's ids: nobody may look into it. */
+        if (ok && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+                ok = err_set(&error, errno, "PR_SET_DUMPABLE");
         (void) prctl(PR_SET_NAME, "usbox-exec", 0, 0, 0);
         keep[KEEP_SELF] = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (ok && (keep[KEEP_SELF] < 0 || !fd_keep_only(keep, KEEP_N)))
