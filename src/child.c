@@ -316,6 +316,15 @@ static bool become_init(int keep[], size_t n, GError **error) {
         return confine_seccomp(init_seccomp, G_N_ELEMENTS(init_seccomp), error);
 }
 
+/* The caller's terminal takes no input from who is in another session; what the payload leaves behind comes to init. */
+static bool leave_caller(const ChildContext *context, GError **error) {
+        if (setsid() < 0)
+                return err_set(error, errno, "setsid");
+        if (context->foreign_pids && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+                return err_set(error, errno, "PR_SET_CHILD_SUBREAPER");
+        return true;
+}
+
 _Noreturn void child_main(const ChildContext *context) {
         ChildState state = {
                 .context = context, .proc_sys = -1, .pty = -1, .slave = -1, .gate = -1, .payload_pidfd = -1, .mount_ns = -1,
@@ -330,12 +339,9 @@ _Noreturn void child_main(const ChildContext *context) {
         if (context->peer_net_wire >= 0)
                 close(context->peer_net_wire);
         forget_argv();
-        (void) setsid();
         (void) umask(022);
-        if (context->foreign_pids)
-                (void) prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 
-        bool ok = child_setup(&state, &error);
+        bool ok = leave_caller(context, &error) && child_setup(&state, &error);
         if (ok) {
                 /* The payload has its own copies of stdio, gate and wire. It may start when there is nothing left of our rights to
                  * meet, and after ROOTED, so that the launcher has its pidfd before it can see its exec. */

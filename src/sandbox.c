@@ -328,6 +328,11 @@ static int exit_status(const Sandbox *s) {
         return WEXITSTATUS(s->wait_status);
 }
 
+/* With --pid=host what init leaves becomes ours, if it is killed. */
+static bool adopt_orphans(const Spec *spec, GError **error) {
+        return !spec->namespaces.pid_host || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 || err_set(error, errno, "PR_SET_CHILD_SUBREAPER");
+}
+
 int sandbox_run(const Spec *spec, int *detached, GError **error) {
         Sandbox s = { .spec = spec,
                       .detached = detached,
@@ -346,12 +351,9 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
                       .scope = SCOPE_HELPER_NONE };
         g_autoptr(GError) failure = NULL, late = NULL;
 
-        /* With --pid=host what init leaves becomes ours, if it is killed. */
-        if (spec->namespaces.pid_host)
-                (void) prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         s.umask = umask(022); /* for what is made here; the payload gets the caller's back */
         s.signals = supervise_signals(&failure);
-        bool ok = s.signals >= 0 && prepare(&s, &failure) && start(&s, &failure) && supervise(&s, &failure);
+        bool ok = s.signals >= 0 && adopt_orphans(spec, &failure) && prepare(&s, &failure) && start(&s, &failure) && supervise(&s, &failure);
         /* The payload's output is out before anything of usbox's own is said. */
         g_clear_pointer(&s.term, term_free);
         sandbox_end_processes(&s, ok && (!spec->box.rm || spec->root.trace_file));
