@@ -47,6 +47,13 @@ bool confine_keep_caps(uint32_t keep, GError **error) {
         return true;
 }
 
+static bool may_drop_bounding(void) {
+        struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+        struct __user_cap_data_struct data[2];
+
+        return syscall(SYS_capget, &header, data) < 0 || (data[0].effective & 1u << CAP_SETPCAP);
+}
+
 bool confine_drop_caps(GError **error) {
         if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
                 return err_set(error, errno, "clear ambient capabilities");
@@ -54,7 +61,7 @@ bool confine_drop_caps(GError **error) {
                 if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
                         if (errno == EINVAL) /* beyond the kernel's last one */
                                 break;
-                        if (errno == EPERM) /* without CAP_SETPCAP: no_new_privs makes the bounding set moot */
+                        if (errno == EPERM && !may_drop_bounding()) /* no_new_privs makes the bounding set moot */
                                 break;
                         return err_set(error, errno, "drop capability %d from the bounding set", cap);
                 }
