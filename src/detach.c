@@ -6,6 +6,7 @@
  * caller's stdio stays open in the supervisor or its helpers: who waits for the end of a pipe (ssh) must not wait for the box.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -31,6 +32,8 @@ static int await_supervisor(int wire, pid_t pid, GError **error) {
         int status;
 
         if (!wire_expect(wire, "the supervisor", WIRE_DETACHED, &m, error)) {
+                /* It has ended, but for where it was our side that failed: then nobody would learn the id of a box that goes on. */
+                (void) kill(pid, SIGTERM);
                 (void) proc_wait(pid, &status);
                 return -1;
         }

@@ -61,6 +61,9 @@ LogWriter *log_writer_new(int box_fd, int ends_take[2], guint64 max, GError **er
                 err_set(error, errno, "the log");
         else if (open_file(w, error))
                 return w;
+        /* Not by reading to their end: nobody else has closed them. */
+        fd_closep(&w->ends[0]);
+        fd_closep(&w->ends[1]);
         log_writer_free(w);
         return NULL;
 }

@@ -66,7 +66,12 @@ static bool start_relay(Stdio *s, int fd, GError **error) {
         }
         int ours = fd == 0 ? ends[1] : ends[0];
         s->pipe_ends[fd] = s->plan.fds[fd] = fd == 0 ? ends[0] : ends[1];
-        (void) fd_set_nonblock(ours, true);
+        if (!fd_set_nonblock(ours, true)) {
+                err_set(error, errno, "pipe for %s", names[fd]);
+                close(ours);
+                close(host);
+                return false;
+        }
         s->relays[fd] = fd == 0 ? relay_new(names[fd], host, ours, 0) : relay_new(names[fd], ours, host, 0);
         if (fd == 0) {
                 int reader = fcntl(ends[0], F_DUPFD_CLOEXEC, 10);
