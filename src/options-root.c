@@ -195,6 +195,8 @@ bool root_check(Spec *draft, GError **error) {
                 draft->root.read_only = true;
         /* --rootfs / is the default by another name. */
         char *real = draft->root.rootfs ? realpath(draft->root.rootfs, NULL) : NULL;
+        if (draft->root.rootfs && !real)
+                return err_set(error, errno, "--rootfs %s", draft->root.rootfs);
         if (real && g_str_equal(real, "/"))
                 g_clear_pointer(&draft->root.rootfs, g_free);
         free(real);

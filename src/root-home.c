@@ -5,6 +5,7 @@
  * Role: launcher. Privileges: the caller's. Threads: one. Order: called by root-plan.c. home.c has the lists.
  */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,12 +30,21 @@ static guint first_part_hash(const char *name) {
 
 static void list_home(Planner *p) {
         DIR *dir = opendir(p->spec->caller.home);
-        for (struct dirent *d; dir && (d = readdir(dir));) {
+        for (struct dirent *d; dir && (errno = 0, d = readdir(dir));) {
                 guint bit = first_part_hash(d->d_name);
                 p->home_filter[bit / 64] |= 1ULL << bit % 64;
         }
+        /* What is not known to be absent may have to be hidden. */
+        if (errno != 0)
+                memset(p->home_filter, 0xff, sizeof p->home_filter);
         if (dir)
                 closedir(dir);
+}
+
+/* The real name of what is hidden, malloc()ed; NULL where there is none, or the caller cannot get there. */
+static bool hidden_target(const char *path, char **ret, GError **error) {
+        *ret = realpath(path, NULL);
+        return *ret || errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == ELOOP || err_set(error, errno, "hide %s", path);
 }
 
 /* Whether a name of home.c's lists, relative to the home, can exist: most are ruled out by their first part. */
@@ -94,7 +104,7 @@ static void hide_below_home(Planner *p, const char *const *names, const char *di
 }
 
 /* A hidden name that is a symlink (dotfiles kept elsewhere) hides what it leads to as well. */
-static void hide_link_targets(Planner *p) {
+static bool hide_link_targets(Planner *p, GError **error) {
         g_autoptr(GPtrArray) targets = g_ptr_array_new_with_free_func(free);
         GHashTableIter iter;
         gpointer key;
@@ -102,7 +112,10 @@ static void hide_link_targets(Planner *p) {
 
         g_hash_table_iter_init(&iter, p->hidden);
         while (g_hash_table_iter_next(&iter, &key, NULL)) {
-                char *real = lstat(key, &st) == 0 && S_ISLNK(st.st_mode) ? realpath(key, NULL) : NULL;
+                char *real = NULL;
+                bool maybe = lstat(key, &st) < 0 ? errno != ENOENT : S_ISLNK(st.st_mode);
+                if (maybe && !hidden_target(key, &real, error))
+                        return false;
                 if (real)
                         g_ptr_array_add(targets, real);
         }
@@ -111,6 +124,7 @@ static void hide_link_targets(Planner *p) {
                 if (path_is_below(real, p->spec->caller.home) && !path_is_at_or_below(p->spec->caller.cwd, real))
                         g_hash_table_add(p->hidden, g_strdup(real));
         }
+        return true;
 }
 
 /* The same for what is planned so far to be shown of the home: the tools. */
@@ -152,8 +166,10 @@ bool plan_home(Planner *p, GError **error) {
         const RootSpec *root = &p->spec->root;
         struct stat st;
 
-        if (g_str_equal(home, "/") || stat(home, &st) < 0)
+        if (g_str_equal(home, "/"))
                 return plan_cwd(p, error);
+        if (stat(home, &st) < 0)
+                return errno == ENOENT ? plan_cwd(p, error) : err_set(error, errno, "the home directory %s", home);
 
         plan_parents(p, home);
         if (root->home == HOME_ALL) {
@@ -181,10 +197,10 @@ bool plan_home(Planner *p, GError **error) {
 }
 
 /* Homes of other people that are not below /home (that one has only the caller's). */
-static void hide_other_homes(Planner *p) {
+static bool hide_other_homes(Planner *p, GError **error) {
         g_autofree char *text = NULL;
         if (!fd_read_file(AT_FDCWD, "/etc/passwd", PASSWD_MAX, &text, NULL))
-                return;
+                return errno == ENOENT || err_set(error, errno, "read /etc/passwd");
 
         char *rest = text;
         for (char *line; (line = strsep(&rest, "\n"));) {
@@ -199,35 +215,44 @@ static void hide_other_homes(Planner *p) {
                 if (path_is_at_or_below(p->spec->caller.home, dir) || path_is_at_or_below(p->spec->caller.cwd, dir) ||
                     path_is_below(dir, "/home") || !strchr(dir + 1, '/'))
                         continue;
-                if (access(dir, F_OK) == 0)
+                if (access(dir, F_OK) == 0 || errno != ENOENT)
                         g_hash_table_add(p->hidden, g_strdup(dir));
         }
+        return true;
 }
 
-void plan_collect_hidden(Planner *p) {
+/* --hide. Both the name as given and what it resolves to: a hidden symlink alone would leave the file in sight. */
+static bool hide_given(Planner *p, const char *path, GError **error) {
+        char *real;
+
+        if (!hidden_target(path, &real, error))
+                return false;
+        g_hash_table_add(p->hidden, g_strdup(path));
+        if (real)
+                g_hash_table_add(p->hidden, g_strdup(real));
+        free(real);
+        return true;
+}
+
+bool plan_collect_hidden(Planner *p, GError **error) {
         const Spec *spec = p->spec;
 
-        for (guint i = 0; i < spec->root.hide->len; i++) {
-                const char *path = g_ptr_array_index(spec->root.hide, i);
-                /* Both the name as given and what it resolves to: a hidden symlink alone would leave the file in sight. */
-                g_hash_table_add(p->hidden, g_strdup(path));
-                char *real = realpath(path, NULL);
-                if (real) {
-                        g_hash_table_add(p->hidden, g_strdup(real));
-                        free(real);
-                }
-        }
+        for (guint i = 0; i < spec->root.hide->len; i++)
+                if (!hide_given(p, g_ptr_array_index(spec->root.hide, i), error))
+                        return false;
         if (spec->root.rootfs)
-                return;
+                return true;
         list_home(p);
-        hide_other_homes(p);
+        if (!hide_other_homes(p, error))
+                return false;
         const char *all = spec->root.home == HOME_ALL ? NULL : spec->caller.cwd;
         hide_below_home(p, home_tool_secrets, all, spec->caller.cwd);
         hide_below_home(p, home_hidden, all, all);
-        if (!all)
-                hide_link_targets(p);
+        if (!all && !hide_link_targets(p, error))
+                return false;
         g_autofree char *mail = g_strconcat("/var/mail/", spec->caller.name, NULL);
         g_autofree char *spool = g_strconcat("/var/spool/mail/", spec->caller.name, NULL);
         g_hash_table_add(p->hidden, g_steal_pointer(&mail));
         g_hash_table_add(p->hidden, g_steal_pointer(&spool));
+        return true;
 }

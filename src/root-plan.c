@@ -282,7 +282,8 @@ RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error) {
                 return NULL;
         }
         p.root_dev = root.st_dev;
-        plan_collect_hidden(&p);
+        if (!plan_collect_hidden(&p, error))
+                return NULL;
         if (plan->served) {
                 g_autoptr(GPtrArray) kernel_mounts = mountinfo_points_of(text, kernel_types);
                 g_autoptr(GHashTable) rules = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);

@@ -50,7 +50,7 @@ bool plan_symlink(Planner *p, const char *host, const char *box, GError **error)
 void plan_parents(Planner *p, const char *box_path);
 
 /* root-home.c */
-void plan_collect_hidden(Planner *p);
+bool plan_collect_hidden(Planner *p, GError **error);
 bool plan_home(Planner *p, GError **error);
 bool plan_home_may_have(const Planner *p, const char *name); /* relative to the home; false: it surely has it not */
 bool plan_cwd_is_shown(const Planner *p); /* the working directory is to be in the box by itself */

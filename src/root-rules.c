@@ -8,6 +8,7 @@
  * here are only names, and nothing of the host is listed. A box shows the same as with the kernel's overlay, but that private
  * files are not there however deep they lie.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -107,7 +108,7 @@ static void home_rules(Planner *p) {
         const char *home = p->spec->caller.home;
         struct stat st;
 
-        if (g_str_equal(home, "/") || stat(home, &st) < 0)
+        if (g_str_equal(home, "/") || (stat(home, &st) < 0 && errno == ENOENT))
                 return;
         add_rule(p, p->spec->root.home == HOME_ALL     ? FS_RULE_SHOW
                     : p->spec->root.home == HOME_EMPTY ? FS_RULE_EMPTY

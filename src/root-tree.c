@@ -66,24 +66,27 @@ bool plan_caller_may_write(const Planner *p, const struct stat *st) {
 
 /* A directory that is being listed. A run lists some dozens: readdir(3) would take four system calls and 32 KiB more for each. */
 typedef struct {
-        int fd;
+        int fd, errnum; /* why it ended before its end, or 0 */
         size_t pos, len;
         alignas(struct dirent64) char buf[4096];
 } Listing;
 
 static bool listing_open(Listing *l, int dirfd, const char *name) {
         l->pos = l->len = 0;
+        l->errnum = 0;
         l->fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         return l->fd >= 0;
 }
 
-/* The next entry but "." and ".."; NULL at the end, and where the rest cannot be read. Valid until the next call. */
+/* The next entry but "." and ".."; NULL at the end, and where the rest cannot be read: errnum says so. Valid until the next call. */
 static const struct dirent64 *listing_next(Listing *l) {
         for (;;) {
                 if (l->pos >= l->len) {
                         ssize_t n = getdents64(l->fd, l->buf, sizeof l->buf);
-                        if (n <= 0)
+                        if (n <= 0) {
+                                l->errnum = n < 0 ? errno : 0;
                                 return NULL;
+                        }
                         l->pos = 0;
                         l->len = (size_t) n;
                 }
@@ -99,12 +102,16 @@ static void listing_close(Listing *l) {
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Listing, listing_close)
 
-static bool is_empty_dir(int fd, const struct stat *st) {
+static bool is_empty_dir(int fd, const char *host, const struct stat *st, bool *ret, GError **error) {
         g_auto(Listing) l = { .fd = -1 };
 
+        *ret = false;
         if (st->st_nlink > 2) /* it has directories (btrfs says 1 of all: then the listing tells) */
-                return false;
-        return listing_open(&l, fd, ".") && !listing_next(&l);
+                return true;
+        if (!listing_open(&l, fd, "."))
+                return err_set(error, errno, "list %s", host);
+        *ret = !listing_next(&l);
+        return l.errnum == 0 || err_set(error, l.errnum, "list %s", host);
 }
 
 /*
@@ -130,8 +137,8 @@ static bool is_kernel_fs(int fd) {
                 0x19800202 /* mqueue */,
         };
         struct statfs fs;
-        if (fstatfs(fd, &fs) < 0)
-                return false;
+        if (fstatfs(fd, &fs) < 0) /* then it is taken for one: less is to be seen of it */
+                return true;
         for (size_t i = 0; i < G_N_ELEMENTS(magics); i++)
                 if ((long) fs.f_type == magics[i])
                         return true;
@@ -167,11 +174,18 @@ typedef struct {
         int budget;
 } TreeScan;
 
-static void scan_tree(Planner *p, int dirfd, const char *name, const char *host, int depth, TreeScan *scan) {
+/* What the caller may not list, or what has gone meanwhile, has nothing to hide; else nothing may be missed. */
+static bool scan_failed(const char *host, int errnum, GError **error) {
+        return errnum == EACCES || errnum == ENOENT || err_set(error, errnum, "look through %s", host);
+}
+
+static bool scan_tree(Planner *p, int dirfd, const char *name, const char *host, int depth, TreeScan *scan, GError **error) {
         g_auto(Listing) dir = { .fd = -1 };
 
-        if (depth == 0 || !listing_open(&dir, dirfd, name))
-                return;
+        if (depth == 0)
+                return true;
+        if (!listing_open(&dir, dirfd, name))
+                return scan_failed(host, errno, error);
         for (const struct dirent64 *d; (d = listing_next(&dir));) {
                 struct stat st;
                 if (d->d_type == DT_LNK)
@@ -179,9 +193,14 @@ static void scan_tree(Planner *p, int dirfd, const char *name, const char *host,
                 if (scan->budget-- <= 0)
                         scan->writable =
                                 true; /* and on: what is private is hidden, wherever it stands in the listing */
-                if (fstatat(dir.fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0 || S_ISLNK(st.st_mode))
-                        continue;
                 g_autofree char *child = plan_join(host, d->d_name);
+                if (fstatat(dir.fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0) {
+                        if (!scan_failed(child, errno, error))
+                                return false;
+                        continue;
+                }
+                if (S_ISLNK(st.st_mode))
+                        continue;
                 if (g_strv_contains(root_own_dirs, child))
                         continue;
                 if (plan_closed_to_others(p, &st) && !path_is_at_or_below(p->spec->caller.cwd, child) &&
@@ -189,9 +208,10 @@ static void scan_tree(Planner *p, int dirfd, const char *name, const char *host,
                         g_hash_table_add(p->hidden, g_strdup(child));
                 else if (plan_caller_may_write(p, &st))
                         scan->writable = true;
-                if (S_ISDIR(st.st_mode))
-                        scan_tree(p, dir.fd, d->d_name, child, depth - 1, scan);
+                if (S_ISDIR(st.st_mode) && !scan_tree(p, dir.fd, d->d_name, child, depth - 1, scan, error))
+                        return false;
         }
+        return dir.errnum == 0 || err_set(error, dir.errnum, "list %s", host);
 }
 
 /* A directory with a mount below it: a directory of the skeleton, each entry planned by itself. */
@@ -210,7 +230,7 @@ bool plan_apart(Planner *p, int fd, const char *host, const char *box, bool othe
                         continue;
                 ok = plan_tree(p, child, box_child, others_eyes, depth + 1, error);
         }
-        return ok;
+        return ok && (dir.errnum == 0 || err_set(error, dir.errnum, "list %s", host));
 }
 
 bool plan_symlink(Planner *p, const char *host, const char *box, GError **error) {
@@ -219,6 +239,11 @@ bool plan_symlink(Planner *p, const char *host, const char *box, GError **error)
                 return err_set(error, errno, "readlink %s", host);
         plan_add_node(p, ROOT_SYMLINK, box, 0777)->target = g_steal_pointer(&target);
         return true;
+}
+
+/* After access(2): false where it is not for want of a right. */
+static bool not_for_the_caller(const char *host, GError **error) {
+        return errno == EACCES || errno == EPERM || errno == ENOENT || err_set(error, errno, "%s", host);
 }
 
 /*
@@ -241,8 +266,9 @@ bool plan_tree(Planner *p, const char *host, const char *box, bool others_eyes, 
         if (others_eyes && plan_closed_to_others(p, &st))
                 return true;
         if (S_ISREG(st.st_mode)) {
-                if (access(host, R_OK) == 0)
-                        plan_add_node(p, ROOT_FILE, box, st.st_mode & 0777)->host = plan_host_path(host, &st);
+                if (access(host, R_OK) < 0)
+                        return not_for_the_caller(host, error);
+                plan_add_node(p, ROOT_FILE, box, st.st_mode & 0777)->host = plan_host_path(host, &st);
                 return true;
         }
         if (!S_ISDIR(st.st_mode))
@@ -253,10 +279,15 @@ bool plan_tree(Planner *p, const char *host, const char *box, bool others_eyes, 
                 return true;
         }
         if (faccessat(fd, ".", R_OK | X_OK, 0) < 0) {
+                if (!not_for_the_caller(host, error))
+                        return false;
                 plan_add_node(p, ROOT_DIR, box, 0);
                 return true;
         }
-        if (others_eyes && is_empty_dir(fd, &st)) { /* /mnt, /srv, ...: an overlay of nothing */
+        bool empty = false;
+        if (others_eyes && !is_empty_dir(fd, host, &st, &empty, error))
+                return false;
+        if (empty) { /* /mnt, /srv, ...: an overlay of nothing */
                 plan_add_node(p, ROOT_DIR, box, st.st_mode & 01777);
                 return true;
         }
@@ -272,7 +303,8 @@ bool plan_tree(Planner *p, const char *host, const char *box, bool others_eyes, 
         if (others_eyes) {
                 TreeScan scan = { .writable = plan_caller_may_write(p, &st) || p->spec->user.uid == 0,
                                   .budget = SCAN_BUDGET };
-                scan_tree(p, fd, ".", host, scan_depth(p, box), &scan);
+                if (!scan_tree(p, fd, ".", host, scan_depth(p, box), &scan, error))
+                        return false;
                 node->read_only = !scan.writable;
         }
         return true;

@@ -17,7 +17,9 @@
 /* path resolved, as glib's memory; NULL where it cannot be. */
 static char *real_path(const char *path) {
         char *real = realpath(path, NULL), *copy = g_strdup(real);
+        int saved = errno;
         free(real);
+        errno = saved;
         return copy;
 }
 
@@ -30,6 +32,9 @@ static bool caller_look_up(Caller *caller, GError **error) {
         caller->name = known && *account.name ? g_strdup(account.name) : g_strdup_printf("%u", caller->uid);
         caller->shell = g_strdup(known && *account.shell == '/' ? account.shell : "/bin/sh");
         caller->home = known && *account.home == '/' ? real_path(account.home) : NULL;
+        /* Where there is none, nothing in it has to be hidden; where it cannot be found now, something may. */
+        if (known && *account.home == '/' && !caller->home && errno != ENOENT && errno != ENOTDIR && errno != EACCES)
+                return err_set(error, errno, "the home directory %s", account.home);
         if (!caller->home)
                 caller->home = g_strdup("/");
 
