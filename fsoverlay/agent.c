@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -61,8 +62,7 @@ typedef struct {
 struct Agent {
         pthread_mutex_t lock;
         Call *call; /* shared memory */
-        int wire;
-        pid_t pid;
+        int wire, pidfd; /* the wire does not close when the agent ends, as its other end is in our table */
 };
 
 /* /proc/self/fd/N/NAME or /proc/self/fd/N: xattr calls know no directory descriptors (before Linux 6.13). */
@@ -190,10 +190,22 @@ static _Noreturn void agent_main(Agent *a, int userns, pid_t parent, AgentCount 
         _exit(0);
 }
 
+/* Its byte. False: it has ended. */
+static bool agent_answers(const Agent *a) {
+        struct pollfd fds[] = { { .fd = a->wire, .events = POLLIN }, { .fd = a->pidfd, .events = POLLIN } };
+        char byte;
+        int n;
+
+        while ((n = poll(fds, G_N_ELEMENTS(fds), -1)) < 0 && errno == EINTR)
+                ;
+        if (n > 0 && !fds[0].revents)
+                errno = ESRCH;
+        return n > 0 && fds[0].revents && read(a->wire, &byte, 1) == 1;
+}
+
 Agent *agent_start(int userns_fd, AgentCount *count, GError **error) {
         Agent *a = g_new0(Agent, 1);
         int ends[2];
-        char byte;
 
         a->call = mmap(NULL, sizeof *a->call, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         if (a->call == MAP_FAILED || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
@@ -203,19 +215,19 @@ Agent *agent_start(int userns_fd, AgentCount *count, GError **error) {
         }
         pid_t self = getpid();
         /* A fork, but for the table of descriptors. */
-        a->pid = (pid_t) syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
-        if (a->pid == 0) {
+        pid_t pid = (pid_t) syscall(SYS_clone, CLONE_FILES | CLONE_PIDFD | SIGCHLD, NULL, &a->pidfd, NULL, NULL);
+        if (pid == 0) {
                 a->wire = ends[1];
                 agent_main(a, userns_fd, self, count);
         }
         a->wire = ends[0];
         pthread_mutex_init(&a->lock, NULL);
-        if (a->pid > 0 && read(a->wire, &byte, 1) == 1 && a->call->result == 0) {
+        if (pid > 0 && agent_answers(a) && a->call->result == 0) {
                 if (count)
                         count->bytes = a->call->counted;
                 return a;
         }
-        if (a->pid < 0)
+        if (pid < 0)
                 err_set(error, errno, "fork the agent");
         else
                 err_set(error, -a->call->result, "%s", *a->call->data ? a->call->data : "the agent ended");
@@ -241,7 +253,10 @@ static int call(Agent *a, const Call *in, const char *name, const char *name2, c
         c->by_fd = name == NULL;
         if (data)
                 memcpy(c->data, data, size);
-        int r = write(a->wire, &byte, 1) == 1 && read(a->wire, &byte, 1) == 1 ? c->result : -EIO;
+        /* Who is not sure of its answer may take it for that of the next call. */
+        if (write(a->wire, &byte, 1) != 1 || !agent_answers(a))
+                fs_give_up(errno, "ask the agent");
+        int r = c->result;
         if (out && r > 0)
                 memcpy(out, c->data, MIN((size_t) r, size));
         pthread_mutex_unlock(&a->lock);

@@ -367,6 +367,9 @@ int dir_is_empty(Fs *fs, Node *dir);
 void take_umask(mode_t mask);
 mode_t taken_umask(void);
 
+/* Where going on would leave the box waiting, or wrong: usbox-fs says why and ends, and the box with it. */
+_Noreturn void fs_give_up(int errnum, const char *what);
+
 /* copyup.c */
 int copy_up(Fs *fs, Node *node, int64_t keep_size); /* files: only that many bytes are wanted; -1: all */
 

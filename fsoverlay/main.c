@@ -65,7 +65,7 @@ static void serve(Fs *fs, Server *server, int wire, int signals, const char *sta
         for (;;) {
                 int n = poll(fds, G_N_ELEMENTS(fds), fs->journal ? 1000 : -1);
                 if (n < 0 && errno != EINTR)
-                        return;
+                        fs_give_up(errno, "poll");
                 if (n == 0)
                         journal_flush(fs->journal);
                 if (n <= 0)

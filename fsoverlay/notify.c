@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "fsoverlay/notify.h"
 #include "fsoverlay/ops.h"
+#include "fsoverlay/server.h"
 
 /* One thing to do. */
 typedef struct {
@@ -54,15 +55,14 @@ static void answer_seek(Fs *fs, const Job *job) {
         body.offset = (uint64_t) at;
         if (at >= 0)
                 head.len += sizeof body;
-        (void) !writev(fs->dev, iov, at >= 0 ? 2 : 1);
+        server_send(fs, iov, at >= 0 ? 2 : 1);
 }
 
 static void *notifier_main(void *arg) {
         struct Notifier *n = arg;
 
         /* Its maker's umask is not to be ours: a worker's is that of the request that it answers (create.c). */
-        if (unshare(CLONE_FS) < 0)
-                log_note("unshare(CLONE_FS): %s", g_strerror(errno));
+        server_take_umask();
         for (;;) {
                 Job *job = g_async_queue_pop(n->queue);
                 invalidate(n->fs, job->node);

@@ -162,6 +162,29 @@ static int op_init(Request *r) {
         return 0;
 }
 
+void fs_give_up(int errnum, const char *what) {
+        log_note("%s: %s", what, g_strerror(errnum));
+        _exit(EXIT_FAILURE);
+}
+
+void server_send(const Fs *fs, struct iovec *iov, int n) {
+        struct fuse_out_header *head = iov[0].iov_base;
+
+        /* ENOENT: nobody waits for it any more (interrupted). */
+        if (writev(fs->dev, iov, n) >= 0 || errno == ENOENT || errno == ENODEV)
+                return;
+        log_step("answer: %s", g_strerror(errno));
+        head->error = -EIO;
+        head->len = sizeof *head;
+        if (writev(fs->dev, iov, 1) < 0 && errno != ENOENT && errno != ENODEV)
+                fs_give_up(errno, "answer a request");
+}
+
+void server_take_umask(void) {
+        if (unshare(CLONE_FS) < 0)
+                fs_give_up(errno, "unshare(CLONE_FS)");
+}
+
 static void reply(Request *r, int result) {
         struct fuse_out_header head = { .unique = r->head->unique };
         struct iovec iov[2] = { { &head, sizeof head }, { r->out, r->out_len } };
@@ -174,9 +197,7 @@ static void reply(Request *r, int result) {
         else if (r->out_len > 0)
                 n = 2;
         head.len = (uint32_t) (sizeof head + (n == 2 ? r->out_len : 0));
-        /* ENOENT: nobody waits for it any more (interrupted). */
-        if (writev(r->fs->dev, iov, n) < 0 && errno != ENOENT && errno != ENODEV)
-                log_step("answer to request %u: %s", r->head->opcode, g_strerror(errno));
+        server_send(r->fs, iov, n);
 }
 
 /* These need no memory, or free some. */
@@ -233,9 +254,7 @@ static void *worker_main(void *arg) {
         Turns *turns = w->server->turns;
 
         /* The umask is a thread's own then: that of the request's maker is set before something is made. */
-        bool own_umask = unshare(CLONE_FS) == 0;
-        if (!own_umask)
-                log_step("unshare(CLONE_FS): %s", g_strerror(errno));
+        server_take_umask();
         turns_enter(turns);
         for (;;) {
                 turns_await(turns);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include <sys/uio.h>
+
 #include "fsoverlay/ops.h"
 
 /* Threads that answer requests on fs->dev; server_start() returns when they run. A negative errno. */
@@ -8,6 +10,10 @@ typedef struct Server Server;
 Server *server_start(Fs *fs, unsigned threads, GError **error);
 /* Answer one request, on fs->dev; what came is untrusted as far as its size and what is in it, not its node id. Any thread. */
 void server_handle(Request *r);
+/* Answer a request. Where the answer cannot be given an error is, and where not even that can, usbox-fs ends: who asked would wait for ever. */
+void server_send(const Fs *fs, struct iovec *iov, int n);
+/* For a thread that makes files for others: the umask is its own from now on. */
+void server_take_umask(void);
 /* Until the file system is unmounted (or the connection was aborted). Frees. */
 void server_join(Server *server);
 /* True once the kernel has said that the file system is gone; a descriptor that becomes readable then. */

@@ -53,8 +53,9 @@ bool splice_answer(Request *r, int fd, off_t offset, size_t size) {
         size = MIN(size, (size_t) (st.st_size - offset));
         head.len = (uint32_t) (sizeof head + size);
         bool filled = fill(ends[1], &head, fd, offset, size);
+        ssize_t n = filled ? splice(ends[0], NULL, r->fs->dev, NULL, head.len, 0) : 0;
         /* ENOENT: nobody waits for it any more. */
-        bool sent = filled && (splice(ends[0], NULL, r->fs->dev, NULL, head.len, 0) == (ssize_t) head.len || errno == ENOENT || errno == ENODEV);
+        bool sent = n == (ssize_t) head.len || (n < 0 && (errno == ENOENT || errno == ENODEV));
         if (!sent) {
                 close(ends[0]);
                 close(ends[1]);
