@@ -190,9 +190,9 @@ static _Noreturn void agent_main(Agent *a, int userns, pid_t parent, AgentCount 
         _exit(0);
 }
 
-/* Its byte. False: it has ended. */
-static bool agent_answers(const Agent *a) {
-        struct pollfd fds[] = { { .fd = a->wire, .events = POLLIN }, { .fd = a->pidfd, .events = POLLIN } };
+/* Its byte. False: it has ended, or nobody holds the other end of life any more (-1: nobody is asked). */
+static bool agent_answers(const Agent *a, int life) {
+        struct pollfd fds[] = { { .fd = a->wire, .events = POLLIN }, { .fd = a->pidfd, .events = POLLIN }, { .fd = life } };
         char byte;
         int n;
 
@@ -203,7 +203,7 @@ static bool agent_answers(const Agent *a) {
         return n > 0 && fds[0].revents && read(a->wire, &byte, 1) == 1;
 }
 
-Agent *agent_start(int userns_fd, AgentCount *count, GError **error) {
+Agent *agent_start(int userns_fd, int life, AgentCount *count, GError **error) {
         Agent *a = g_new0(Agent, 1);
         int ends[2];
 
@@ -222,7 +222,7 @@ Agent *agent_start(int userns_fd, AgentCount *count, GError **error) {
         }
         a->wire = ends[0];
         pthread_mutex_init(&a->lock, NULL);
-        if (pid > 0 && agent_answers(a) && a->call->result == 0) {
+        if (pid > 0 && agent_answers(a, life) && a->call->result == 0) {
                 if (count)
                         count->bytes = a->call->counted;
                 return a;
@@ -254,7 +254,7 @@ static int call(Agent *a, const Call *in, const char *name, const char *name2, c
         if (data)
                 memcpy(c->data, data, size);
         /* Who is not sure of its answer may take it for that of the next call. */
-        if (write(a->wire, &byte, 1) != 1 || !agent_answers(a))
+        if (write(a->wire, &byte, 1) != 1 || !agent_answers(a, -1))
                 fs_give_up(errno, "ask the agent");
         int r = c->result;
         if (out && r > 0)

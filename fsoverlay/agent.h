@@ -20,9 +20,10 @@ typedef struct {
         guint64 bytes;
 } AgentCount;
 
-/* Fork it into the user namespace of userns_fd (borrowed; -1: one of its own). The process must have one thread still. count may be NULL: before it begins it
- * counts, since it may enter each directory of the upper. NULL with error. */
-Agent *agent_start(int userns_fd, AgentCount *count, GError **error);
+/* Fork it into the user namespace of userns_fd (borrowed; -1: one of its own). The process must have one thread still. life: a socket whose other
+ * end closes when there is nobody left to start it for; -1: none. count may be NULL: before it begins it counts, since it may enter each directory of the
+ * upper. NULL with error. */
+Agent *agent_start(int userns_fd, int life, AgentCount *count, GError **error);
 
 int agent_open(Agent *a, int dir, const char *name, int flags, mode_t mode); /* the descriptor */
 int agent_stat(Agent *a, int dir, const char *name, struct stat *ret); /* owners as the host has them */

@@ -164,7 +164,7 @@ static bool run_helper(int wire, int box, int trace, bool verbose, GError **erro
         if (!fs_add_lowers(fs, &parts, dev, error))
                 return false;
         fs->second_root = true;
-        if (!fs_start_agent(fs, &parts, userns, false, error))
+        if (!fs_start_agent(fs, &parts, userns, wire, error))
                 return false;
         /* A caller without CAP_CHOWN over the host's ids: chown is the agent's. */
         if (!confinement_apply(&(Confinement){ .lowers = lowers, .n_lowers = 2, .box = box }, error)) {
@@ -213,7 +213,7 @@ static bool run_standalone(const StandaloneOptions *o, GError **error) {
         fs->ids.squash_to_gid = (uint32_t) o->squash_gid;
         int signals = -1;
         bool ok = (o->foreground || standalone_background(&ready, error)) && (signals = block_signals(error)) >= 0;
-        ok = ok && fs_start_agent(fs, &parts, -1, true, error) && run(fs, config->threads, -1, signals, &ready, o->stats, error);
+        ok = ok && fs_start_agent(fs, &parts, -1, -1, error) && run(fs, config->threads, -1, signals, &ready, o->stats, error);
         standalone_unmount(o, fs->dev);
         return ok;
 }
@@ -253,7 +253,7 @@ static int main_helper(int argc, char **argv) {
                 log_note("this form is usbox's own; usbox-fs --help says how to mount");
                 return EXIT_FAILURE;
         }
-        bool ok = run_helper(wire, box, trace, verbose, &error);
+        bool ok = confine_wake_without_parent(&error) && run_helper(wire, box, trace, verbose, &error);
         if (!ok) {
                 err_step(&error, "mount");
                 wire_send_error(wire, error);

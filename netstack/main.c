@@ -27,6 +27,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/confine.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -225,7 +226,7 @@ int main(int argc, char **argv) {
         signal(SIGCHLD, SIG_IGN);
 
         g_autoptr(GError) error = NULL;
-        bool done = run(&net, launcher, verbose, &error);
+        bool done = confine_wake_without_parent(&error) && run(&net, launcher, verbose, &error);
         if (!done) {
                 err_step(&error, "network");
                 wire_send_error(net.wire, error);

@@ -26,6 +26,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+#include "base/confine.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -276,7 +277,7 @@ int main(int argc, char **argv) {
         (void) signal(SIGTERM, SIG_IGN);
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 err_set(&error, errno, "no_new_privs");
-        bool ok = !error && make(&s, &error) && serve(&s, &error);
+        bool ok = !error && confine_wake_without_parent(&error) && make(&s, &error) && serve(&s, &error);
         if (!ok)
                 wire_send_error(s.wire, error);
         end(&s);

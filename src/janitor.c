@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "base/confine.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/proc.h"
@@ -45,7 +46,7 @@ static _Noreturn void janitor_main(const BoxDir *dir, const Spec *spec, int life
         (void) sigprocmask(SIG_SETMASK, &all, NULL);
         (void) prctl(PR_SET_NAME, "usbox-janitor", 0, 0, 0);
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-        bool ok = null >= 0 && dup2(null, 0) >= 0 && dup2(null, 1) >= 0 && dup2(null, 2) >= 0;
+        bool ok = confine_wake_without_parent(NULL) && null >= 0 && dup2(null, 0) >= 0 && dup2(null, 1) >= 0 && dup2(null, 2) >= 0;
         int keep[5] = { life, dir->boxes_fd, dir->fd };
         size_t n = 3;
         for (int i = 0; i < 2; i++)

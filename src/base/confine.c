@@ -47,6 +47,10 @@ bool confine_keep_caps(uint32_t keep, GError **error) {
         return true;
 }
 
+bool confine_wake_without_parent(GError **error) {
+        return prctl(PR_SET_PDEATHSIG, SIGCONT, 0, 0, 0) == 0 || err_set(error, errno, "PR_SET_PDEATHSIG");
+}
+
 static bool may_drop_bounding(void) {
         struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
         struct __user_cap_data_struct data[2];

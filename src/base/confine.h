@@ -17,6 +17,9 @@ bool confine_self(GError **error);
  * another pid namespace). Cleared by the kernel when ids change: call it after that. */
 bool confine_die_with_parent(pid_t parent, GError **error);
 
+/* Go on, if stopped (SIGSTOP), when the parent ends: for a helper that ends by itself then, and has something to do before. Cleared likewise. */
+bool confine_wake_without_parent(GError **error);
+
 /* Empty all capability sets, bounding and ambient too (the bounding set only where the right to is held). */
 bool confine_drop_caps(GError **error);
 
