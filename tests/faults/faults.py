@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the tests of faults and tests/faults/long share: kinds of boxes, what each calls, one run with one fault, and what is said of it."""
+import collections
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+
+PAYLOAD_FAILED = (3, 126, 127)  # portrait could not make its file, or the kernel not load it
+REMOVES = ("unlinkat", "unlink", "rmdir")
+INJECT_LIMIT = 60   # seconds, after which a run hangs
+GRACE_MS = 10000    # after which nothing may be left; where all is well it takes a few ms, on a machine with other work more
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of box: how it is started, by a shell where that takes more than one command."""
+    options: tuple = ()
+    script: str = ""            # a shell's, which has the options and the payload as "$@"
+    overlaid: bool = True       # the file that the payload makes is in the upper layer afterwards
+
+    def command(self, usbox, payload):
+        run = [usbox, "run", *self.options, "--", payload]
+        return ["sh", "-c", self.script, "sh", usbox, *run[2:]] if self.script else run
+
+
+DETACHED = """
+u=$1; shift
+id=$("$u" run -d "$@") || exit
+"$u" wait $id >/dev/null || exit
+"$u" logs $id
+"""
+EXEC = """
+u=$1; shift
+"$u" run -d --rm --name x --network=none --overlay=kernel -- sleep 1000 >/dev/null || exit
+"$u" exec x "$@"; rc=$?
+"$u" rm -f x >/dev/null
+exit $rc
+"""
+KINDS = {
+    "bare": Kind(("--network=none", "--overlay=none"), overlaid=False),
+    "kernel": Kind(("--overlay=kernel", "--userns=self")),
+    "fuse": Kind(("--userns=self",)),
+    "root": Kind(("--user=root",)),
+    "detach": Kind(("--network=none", "--overlay=kernel"), DETACHED),
+    "exec": Kind((), EXEC),
+}
+
+# What a call is made to say: the kernel says so, or something like it, where it is short of something or forbids it.
+ERRNOS = {
+    "ENOMEM": "mmap mprotect brk mremap madvise munmap memfd_create ftruncate poll ppoll epoll_ctl close_range",
+    "EMFILE": "openat open openat2 open_tree socket socketpair pipe2 dup dup2 dup3 fcntl eventfd2 epoll_create1 signalfd4 timerfd_create inotify_init1"
+              " fsopen fsmount accept4 pidfd_open",
+    "EAGAIN": "clone clone3 fork vfork",
+    "ENOSPC": "write pwrite64 writev mkdirat mkdir renameat2 renameat rename symlinkat linkat mknodat fsetxattr setxattr",
+    "EIO": "read pread64 readv getdents64 fsync fdatasync syncfs statx newfstatat fstat stat lstat readlinkat readlink close statfs fstatfs lseek access faccessat2",
+    "ENOBUFS": "sendmsg sendto recvmsg recvfrom sendmmsg recvmmsg setsockopt getsockopt bind connect listen",
+    "ECHILD": "wait4 waitid",
+    "ESRCH": "kill pidfd_send_signal tgkill",
+}
+BY_CALL = {call: errno for errno, calls in ERRNOS.items() for call in calls.split()}
+OTHERWISE = "EPERM"
+# These do not fail, or say of the C library's start alone, which is not usbox's.
+NEVER = set("exit exit_group rt_sigreturn restart_syscall arch_prctl set_tid_address set_robust_list rseq getpid gettid getuid geteuid getgid getegid"
+            " getppid umask futex sched_yield rt_sigaction rt_sigprocmask clock_gettime".split())
+
+
+def errno_of(call):
+    return BY_CALL.get(call, OTHERWISE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    role: str
+    name: str
+    n: int
+
+    def __str__(self):
+        return f"{self.role}:{self.name}:{self.n}"
+
+
+@dataclasses.dataclass
+class Run:
+    """One run under the injector."""
+    rc: int
+    out: str
+    err: str
+    calls: list
+    lines: dict         # what else is in the log: first word → the rest of each line
+
+    @property
+    def names(self):
+        return dict(line.split(" ", 1) for line in self.lines["name"])
+
+    def states(self):
+        """How confined which process is when the payload runs: those of helpers, and how many there are of the others."""
+        helpers, others = set(), collections.Counter()
+        for role, _, what in (line.partition(" ") for line in self.lines["state"]):
+            program = re.split("[.~#]", role)[0]
+            if program != "usbox":
+                helpers.add(f"{program} {what}")
+            elif "NoNewPrivs:,1" in what:
+                others[what] += 1
+        return helpers, others
+
+
+def normalised(text, world):
+    """Without what is another in each box."""
+    text = text.replace(str(world.top), "TOP")
+    for pattern, new in ((r"boxes/[0-9a-f]+", "boxes/ID"), (r"USBOX_BOX=\w+", "USBOX_BOX=ID"), (r"usbox-[0-9a-f]{8,}", "usbox-ID"),
+                         (r"\[\d+\]", "[N]"), (r"/proc/\d+", "/proc/N"), (r"(?m) /l\d+ ", " /lN "), (r"(?m)^(/proc/self/mountinfo: )\d+ \d+ \d+:\d+ ", r"\1"),
+                         (r"(user|group)_id=\d+", r"\1_id=N"), (r"lowerdir=\S+", "lowerdir=L"), (r"devpts rw\S*", "devpts")):
+        text = re.sub(pattern, new, text)
+    return text
+
+
+class Bench:
+    """Runs boxes of one world (Env of the integration tests) under the injector."""
+
+    def __init__(self, world, usbox, inject, portrait):
+        self.world, self.usbox, self.inject = world, usbox, inject
+        self.portrait = world.top / "portrait" / "portrait"
+        self.portrait.parent.mkdir()
+        shutil.copy(portrait, self.portrait)
+        world.dir = self.portrait.parent
+
+    def clean(self):
+        """Forget what the run before has left, which judge() has looked at."""
+        for top in (self.world.data, self.world.runtime, self.world.dir):
+            for name in os.listdir(top):
+                path = top / name
+                if path == self.portrait:
+                    continue
+                if path.is_dir():
+                    for root, dirs, _files in os.walk(path):
+                        for d in dirs:
+                            if not os.path.islink(os.path.join(root, d)):
+                                os.chmod(os.path.join(root, d), 0o700)
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
+    def run(self, command, *arguments, limit=INJECT_LIMIT, grace=GRACE_MS):
+        with tempfile.NamedTemporaryFile("r", dir=self.world.top, prefix="log") as log:
+            proc = subprocess.run([self.inject, "--log", log.name, "--limit", str(limit), "--grace", str(grace), *arguments, "--", *command],
+                                  env=self.world.env, cwd=self.world.dir, stdin=subprocess.DEVNULL, capture_output=True, timeout=4 * limit, check=False)
+            lines = collections.defaultdict(list)
+            for line in log:
+                word, _, rest = line.rstrip("\n").partition(" ")
+                lines[word].append(rest)
+        calls = [Call(role, name, int(n)) for role, name, n in (line.split() for line in lines.pop("call", []))]
+        return Run(proc.returncode, proc.stdout.decode("utf-8", "replace"), proc.stderr.decode("utf-8", "replace"), calls, lines)
+
+    def left(self, run):
+        """What should not be there any more."""
+        world = self.world
+        found = [f"{why}: {line}" for why in ("left", "hang") for line in run.lines[why]]
+        if (world.runtime / "usbox").is_dir():
+            found += [f"in the runtime directory: {n}" for n in os.listdir(world.runtime / "usbox") if n not in ("last", "events", "events.1")]
+        if world.boxes.is_dir():
+            boxes = os.listdir(world.boxes)
+            found += [f"in the state directory: {n}" for n in boxes if n.startswith(".")]
+            # What the payload has changed is kept.
+            if len(boxes) > (1 if run.out or run.rc == 0 or any(line.endswith(" portrait") for line in run.lines["exec"]) else 0):
+                found.append(f"boxes: {boxes}")
+        return found
+
+    def made(self):
+        """What the payload made, as it is in the upper layer of the one box that there is; None without one."""
+        for top, _dirs, files in os.walk(self.world.boxes):
+            if "made" in files and "/upper/" in top:
+                with open(os.path.join(top, "made"), encoding="utf-8") as f:
+                    return f.read()
+        return None
+
+
+def error_lines(err):
+    """Without the note about what the box changed."""
+    return [line for line in err.splitlines() if line.startswith("usbox: ") and "nothing of it is on the host" not in line]
+
+
+class Judge:
+    """Says of a run with a fault what is wrong with it, measured by one without."""
+
+    def __init__(self, bench, kind):
+        self.bench, self.kind = bench, KINDS[kind]
+        self.command = self.kind.command(bench.usbox, os.fspath(bench.portrait))
+        self.look_again()
+
+    def look_again(self):
+        bench = self.bench
+        bench.clean()
+        self.good = bench.run(self.command)
+        assert self.good.rc == 0 and not bench.left(self.good), (self.good.rc, self.good.err, bench.left(self.good))
+        self.portrait = normalised(self.good.out, bench.world)
+        self.states = self.good.states()
+
+    def calls(self):
+        """What may fail, in the order of the run. How the C library starts a static program is not usbox's: that ends with mprotect(2)."""
+        calls = list(dict.fromkeys(self.good.calls))
+        start = calls.index(Call("usbox", "mprotect", 1)) + 1 if Call("usbox", "mprotect", 1) in calls[:24] else 0
+        return [call for call in calls[start:] if call.name not in NEVER]
+
+    def name(self, role):
+        """The name that the process gave itself, if it did."""
+        return self.good.names.get(role, role)
+
+    def begins_main(self, call):
+        """It comes after the first prctl(2) of its program: usbox-net's and usbox-fs's main() begins with one. Others are forks."""
+        calls = self.good.calls
+        return call.role not in ("usbox-net", "usbox-fs") or calls.index(call) > calls.index(Call(call.role, "prctl", 1))
+
+    def try_fault(self, call, what):
+        self.bench.clean()
+        run = self.bench.run(self.command, "--fault", f"{call}:{what}")
+        return run, (self.wrong(run, call) if run.lines["fault"] else None)
+
+    def wrong(self, run, call):
+        """Findings; none where all is well."""
+        found, made, by_fs = self.bench.left(run), self.bench.made(), call.role.startswith("usbox-fs")
+        if found and call.name in REMOVES and not run.lines["left"] and not run.lines["hang"]:
+            # What cannot be removed stays, but not beyond the next box.
+            found = self.bench.left(self.bench.run([self.bench.usbox, "run", "--rm", "--network=none", "--overlay=none", "true"]))
+        if (self.bench.world.dir / "made").exists() and self.kind.overlaid:
+            found.append("the host has the file that the box made")
+        if run.rc == 0:
+            # An error of usbox-fs is the payload's to see.
+            found += self.differs(run, () if by_fs else self.portrait.splitlines())
+            if self.kind.overlaid and self.kind.script != EXEC and made != "made\n":
+                found.append(f"the upper layer has not what the box made: {made!r}")
+        elif run.rc in PAYLOAD_FAILED and by_fs:
+            if made not in (None, "", "made\n"):
+                found.append(f"the upper layer has {made!r}")
+        elif run.rc not in ((125, 126) if call.name.startswith("execve") else (125,)) or len(error_lines(run.err)) != 1:
+            found.append(f"status {run.rc} and {len(error_lines(run.err))} error lines")
+        return found
+
+    def differs(self, run, ours):
+        portrait = normalised(run.out, self.bench.world).splitlines() if ours else ()
+        found = [f"the box has: {line}" for line in portrait if line not in ours] + [f"the box has not: {line}" for line in ours if line not in portrait]
+        helpers, others = run.states()
+        # A helper may do without its agent, and has fewer threads then; what there is has to be held as ever.
+        found += [f"state: {line}" for line in helpers - self.states[0]]
+        return found + [f"state: {line}" for line in (others - self.states[1]) + (self.states[1] - others)]

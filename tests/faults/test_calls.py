@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Each system call of usbox's own processes fails once, in turn: a clear error and nothing left, or a box that is as it should be.
+
+Here a sample of each kind of box and all calls that confine; all of them by tests/faults/long. USBOX_FAULT_SEED chooses another sample, USBOX_FAULTS its
+size."""
+import os
+import random
+
+import pytest
+
+import faults
+
+SEED = int(os.environ.get("USBOX_FAULT_SEED", "1"))
+SAMPLE = int(os.environ.get("USBOX_FAULTS", "14"))
+
+# To go on without one of these is to go on with less confinement.
+CONFINES = set("seccomp capset pivot_root mount_setattr landlock_restrict_self landlock_add_rule setresuid setresgid setgroups setns unshare chroot setsid"
+               " umount2".split())
+# But for what the command line says may be missing, or is asked for once more by another way.
+TOLERATED = {
+    # Then there is no agent and no fast path: TCP goes by libslirp (--verbose says so).
+    "usbox-net-agent": {"setns", "capset", "seccomp"},
+    "usbox-net": {"landlock_restrict_self", "landlock_add_rule"},  # where the kernel has none
+}
+
+
+def try_all(judge, calls, what=None):
+    wrong = []
+    for call in calls:
+        errno = what or faults.errno_of(call.name)
+        run, found = judge.try_fault(call, errno)
+        wrong += [f"{call} {errno}: {f} | {run.err.strip()[:300]}" for f in found or []]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("kind", faults.KINDS)
+def test_sample(bench, kind):
+    judge = faults.Judge(bench, kind)
+    calls = judge.calls()
+    print(f"seed {SEED}")
+    chosen = random.Random(f"{SEED} {kind}").sample(calls, min(SAMPLE, len(calls)))
+    try_all(judge, chosen)
+
+
+@pytest.mark.parametrize("kind", ("bare", "fuse"))
+def test_confinement(bench, kind):
+    """None of these is ignored."""
+    judge = faults.Judge(bench, kind)
+    ignored = []
+    calls = [c for c in judge.calls() if c.name in CONFINES]
+    assert len(calls) > 8
+    for call in calls:
+        run, found = judge.try_fault(call, "EPERM")
+        if found is None or call.name in TOLERATED.get(judge.name(call.role), ()):
+            continue
+        if run.rc != 125:
+            ignored.append(f"{call}: status {run.rc} | {run.err.strip()[:300]}")
+        ignored += [f"{call}: {f} | {run.err.strip()[:300]}" for f in found]
+    assert not ignored, "\n".join(ignored)
+
+
+# What was wrong once: the kind of box, whose call, its name, what it says.
+FOUND = {
+    "init asks for its children and waits for ever": ("bare", "usbox-init", "wait4", "ECHILD"),
+    "the payload ends without a word": ("bare", "usbox-init", "recvfrom", "ENOBUFS"),
+    "half of a listing is taken for the whole": ("bare", "usbox", "getdents64", "EIO"),
+    "a home that cannot be found is no home": ("fuse", "usbox", "readlink", "EIO"),
+    "a name beside that of the last box stays": ("bare", "usbox", "renameat", "ENOSPC"),
+    "the janitor takes an error for the launcher's end": ("kernel", "usbox-janitor", "read", "EIO"),
+    "an answer of usbox-fs is lost, and who asked waits for ever": ("fuse", "usbox-fs~", "writev", "ENOMEM"),
+    "usbox-fs waits for an agent that has ended": ("fuse", "usbox-fs-agent", "write", "EIO"),
+    "one umask for all threads": ("fuse", "usbox-fs~", "unshare", "ENOMEM"),
+    "the caller waits for a box that it was not told of": ("detach", "usbox", "recvmsg", "ENOBUFS"),
+    "the log is read to an end that does not come": ("detach", "usbox", "fcntl", "EMFILE"),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_found(bench, name):
+    kind, who, call_name, errno = FOUND[name]
+    judge = faults.Judge(bench, kind)
+    for _ in range(20):  # a janitor may be dismissed before it has come to it
+        calls = [c for c in judge.calls() if c.name == call_name and (judge.name(c.role).startswith(who) or c.role.startswith(who))]
+        if calls:
+            break
+        judge.look_again()
+    else:
+        pytest.fail(f"no such call: {sorted({f'{c.role} {judge.name(c.role)} {c.name}' for c in judge.calls()})}")
+    try_all(judge, (calls[:3] + calls[-2:])[:5], errno)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""SIGKILL, SIGTERM and SIGSTOP to each process of a box at steps of its start, run and end: nothing stays, the upper layer is whole, and
+the status says whose fault it was."""
+import os
+import random
+import statistics
+
+import pytest
+
+import faults
+
+SEED = int(os.environ.get("USBOX_FAULT_SEED", "1"))
+STEPS = int(os.environ.get("USBOX_FAULT_STEPS", "3"))  # of each process
+SOON_MS = 2000
+
+
+def steps_of(judge, who):
+    """Some calls of that process, one of its first and one of its last among them."""
+    for _ in range(20):  # a janitor may be dismissed before it has its name
+        calls = [c for c in judge.calls() if judge.name(c.role) == who]
+        if calls:
+            break
+        judge.look_again()
+    assert calls, (who, judge.good.names)
+    rng = random.Random(f"{SEED} {who}")
+    return sorted({calls[0], calls[-1], *rng.sample(calls, min(STEPS, len(calls)))}, key=calls.index)
+
+
+def rest_ms(run):
+    return int(run.lines["rest"][0]) if run.lines["rest"] else faults.GRACE_MS
+
+
+def look(judge, run, call, statuses):
+    """Findings."""
+    bench = judge.bench
+    found = [f"{why}: {line}" for why in ("left", "hang") for line in run.lines[why]]
+    made = bench.made()
+    if made not in (None, "", "made\n"):
+        found.append(f"the upper layer has {made!r}")
+    if (bench.world.dir / "made").exists():
+        found.append("the host has the file that the box made")
+    if run.rc not in statuses:
+        found.append(f"status {run.rc}")
+    if run.rc == 125 and len(faults.error_lines(run.err)) != 1:
+        found.append("no error line, or more than one")
+    if run.rc == 0:
+        found += judge.differs(run, judge.portrait.splitlines())
+    # What the janitor could not remove goes with the next box.
+    left = bench.left(run)
+    if left:
+        left = bench.left(bench.run([bench.usbox, "run", "--rm", "--network=none", "--overlay=none", "true"]))
+    return [f"{call}: {f} | {run.err.strip()[:300]}" for f in found + left]
+
+
+WHO = ("usbox", "usbox-init", "usbox-net", "usbox-net-agent", "usbox-fs", "usbox-fs-agent", "usbox-janitor")
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_killed(bench, who):
+    judge, wrong, rests = faults.Judge(bench, "fuse"), [], []
+    for call in steps_of(judge, who):
+        for sig, number in (("SIGKILL", 9), ("SIGTERM", 15)):
+            bench.clean()
+            run = bench.run(judge.command, "--fault", f"{call}:{sig}")
+            if not run.lines["fault"]:
+                continue
+            # The launcher's own; a helper's end is the box's; of init's and the janitor's either the run knows nothing, or says so.
+            statuses = {128 + number, 125, 0} if who == "usbox" else {125, 0, 137, *faults.PAYLOAD_FAILED}
+            wrong += look(judge, run, f"{call} {sig}", statuses)
+            rests.append(rest_ms(run))
+    assert not wrong, "\n".join(wrong)
+    assert statistics.median(rests) < SOON_MS, rests
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_stopped(bench, who):
+    """Stopped for a while, as by a suspend: as if nothing had been. Stopped when the launcher is killed: nothing stays."""
+    judge, wrong, rests = faults.Judge(bench, "fuse"), [], []
+    # A program that is still being loaded has had no time to prepare for anything.
+    calls = steps_of(judge, who)
+    begun = [c for c in calls if judge.begins_main(c)]
+    for call in begun[-STEPS:]:
+        bench.clean()
+        run = bench.run(judge.command, "--fault", f"{call}:SIGSTOP", "--then", f"300:SIGCONT:{call.role}")
+        if run.lines["fault"]:
+            wrong += look(judge, run, f"{call} SIGSTOP SIGCONT", {0})
+        bench.clean()
+        run = bench.run(judge.command, "--fault", f"{call}:SIGSTOP", "--then", "300:SIGKILL:usbox")
+        if run.lines["fault"]:
+            wrong += look(judge, run, f"{call} SIGSTOP, launcher killed", {137, 0})
+            rests.append(rest_ms(run))
+    assert not wrong, "\n".join(wrong)
+    assert not rests or statistics.median(rests) < SOON_MS, rests
