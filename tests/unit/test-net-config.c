@@ -18,6 +18,12 @@ static NetConfig *round_trip(const NetConfig *config, GError **error) {
         return net_config_parse(received, error);
 }
 
+/* Field by field: what is between them is nobody's. */
+static bool same_shape(const NetShape *a, const NetShape *b) {
+        return a->up_bps == b->up_bps && a->down_bps == b->down_bps && a->delay_us == b->delay_us && a->jitter_us == b->jitter_us &&
+               a->loss_ppm == b->loss_ppm;
+}
+
 static void test_round_trip(void) {
         g_autoptr(NetConfig) config = net_config_new();
         g_autoptr(GError) error = NULL;
@@ -44,7 +50,7 @@ static void test_round_trip(void) {
         g_assert_no_error(error);
         g_assert_cmpint(back->log_fd, ==, 4);
         g_assert_cmpint(back->pcap_fd, ==, 5);
-        g_assert_cmpmem(&back->shape, sizeof back->shape, &config->shape, sizeof config->shape);
+        g_assert_true(same_shape(&back->shape, &config->shape));
         g_assert_cmpuint(back->rules->list->len, ==, 4);
         g_assert_true(back->rules->closed);
         for (guint i = 0; i < 4; i++) {
