@@ -91,9 +91,41 @@ static int make(Request *r, int dir, const char *name, const New *new, int *ret_
         return n;
 }
 
+/* Whose it is to be: box numbers, (uint32_t) -1 where it is already. */
+typedef struct {
+        uint32_t uid, gid;
+} Owner;
+
+/* The mode, an ACL and the owner that temp, in work/, is to have in the directory parent. 0, or a negative errno. */
+static int give_rights(Request *r, const Place *parent, const struct stat *dir_st, const char *temp, const New *new, Owner owner) {
+        Fs *fs = r->fs;
+        Place made = { .dir = fs->work };
+        mode_t mode = new->mode & 07777;
+        struct stat inherited;
+
+        g_strlcpy(made.name, temp, sizeof made.name);
+        int n = fs->acl && !S_ISLNK(new->mode) ? acl_inherit(fs, parent, &made, mode, S_ISDIR(new->mode)) : 0;
+        if (n == 0 || n == -EOPNOTSUPP)
+                mode &= ~new->umask;
+        else if (n < 0)
+                return n;
+        else if (place_stat(fs, &made, &inherited) == 0)
+                mode = (mode & ~(mode_t) 0777) | (inherited.st_mode & 0777); /* what the ACL made of it */
+        if (S_ISDIR(new->mode) && (dir_st->st_mode & S_ISGID))
+                mode |= S_ISGID;
+        n = S_ISLNK(new->mode) ? 0 : up_chmod(fs, fs->work, temp, -1, mode);
+        if (n < 0 || (owner.uid == (uint32_t) -1 && owner.gid == (uint32_t) -1))
+                return n;
+        n = give(fs, fs->work, temp, owner.uid, owner.gid);
+        /* A new owner loses set-id bits. */
+        if (n == 0 && (mode & (S_ISUID | S_ISGID)) && !S_ISLNK(new->mode))
+                n = up_chmod(fs, fs->work, temp, -1, mode);
+        return n;
+}
+
 /* In work/, with the owner that it is to have and what it inherits; then moved to its name, over a whiteout where there is one. */
 static int make_apart(Request *r, const Place *parent, const struct stat *dir_st, const char *name, const New *new, bool whiteout,
-                      uint32_t uid, uint32_t gid, int *ret_fd) {
+                      Owner owner, int *ret_fd) {
         Fs *fs = r->fs;
         char temp[32];
         New plain = *new;
@@ -105,35 +137,14 @@ static int make_apart(Request *r, const Place *parent, const struct stat *dir_st
         int n = make(r, fs->work, temp, &plain, ret_fd);
         if (n < 0)
                 return n;
-        _cleanup_close_ int fd = S_ISDIR(new->mode) ? openat(fs->work, temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-        Place made = { .dir = fs->work };
-        memcpy(made.name, temp, sizeof temp);
         if (dir_st->st_mode & S_ISGID)
-                gid = ids_gid_out(&fs->ids, dir_st->st_gid);
-        mode_t mode = new->mode & 07777;
+                owner.gid = ids_gid_out(&fs->ids, dir_st->st_gid);
         /* While it may be written: attributes of the kind user.* ask for that. */
-        int opaque = S_ISDIR(new->mode) && dir_has_lower(r->node) && fsetxattr(fd, XATTR_OPAQUE, "y", 1, 0) < 0 ? -errno : 0;
-        n = fs->acl && !S_ISLNK(new->mode) ? acl_inherit(fs, parent, &made, mode, S_ISDIR(new->mode)) : 0;
-        struct stat inherited;
-        if (n == 0 || n == -EOPNOTSUPP) {
-                mode &= ~new->umask;
-                n = 0;
-        } else if (n > 0 && place_stat(fs, &made, &inherited) == 0) {
-                mode = (mode & ~(mode_t) 0777) | (inherited.st_mode & 0777); /* what the ACL made of it */
-        }
-        if (S_ISDIR(new->mode) && (dir_st->st_mode & S_ISGID))
-                mode |= S_ISGID;
-        if (n >= 0 && opaque < 0)
-                n = opaque;
-        if (n >= 0 && !S_ISLNK(new->mode))
-                n = up_chmod(fs, fs->work, temp, -1, mode);
-        if (n >= 0 && (uid != (uint32_t) -1 || gid != (uint32_t) -1)) {
-                n = give(fs, fs->work, temp, uid, gid);
-                /* A new owner loses set-id bits. */
-                if (n == 0 && (mode & (S_ISUID | S_ISGID)) && !S_ISLNK(new->mode))
-                        n = up_chmod(fs, fs->work, temp, -1, mode);
-        }
-        if (n >= 0) {
+        if (S_ISDIR(new->mode) && dir_has_lower(r->node))
+                n = xattr_set_at(fs->work, temp, XATTR_OPAQUE, "y", 1);
+        if (n == 0)
+                n = give_rights(r, parent, dir_st, temp, new, owner);
+        if (n == 0) {
                 bool swap = whiteout && S_ISDIR(new->mode); /* a directory cannot be renamed over a file */
                 n = up_rename(fs, fs->work, temp, parent->dir, name, swap ? RENAME_EXCHANGE : whiteout ? 0 : RENAME_NOREPLACE);
                 if (n == 0 && swap)
@@ -141,11 +152,38 @@ static int make_apart(Request *r, const Place *parent, const struct stat *dir_st
         }
         if (n < 0) {
                 (void) up_unlink(fs, fs->work, temp, S_ISDIR(new->mode) ? AT_REMOVEDIR : 0);
-                if (*ret_fd >= 0)
-                        close(*ret_fd);
+                fd_closep(ret_fd);
                 *ret_fd = -1;
         }
-        return n < 0 ? n : 0;
+        return n;
+}
+
+/* What was made in the directory r->node becomes known; the descriptor *fd, where there is one, becomes its own. */
+static int know_new(Request *r, const Place *parent, const char *name, const New *new, int *fd, Node **ret, struct stat *st) {
+        Fs *fs = r->fs;
+        Found found = { .upper = true };
+        bool new_name;
+
+        int n = *fd < 0 ? up_stat(fs, parent->dir, name, &found.st) : fstat(*fd, &found.st) < 0 ? -errno : 0;
+        if (n < 0)
+                return n;
+        /* The box's kernel has judged about the bit already, and ours did it once more, for the caller. */
+        mode_t setgid = new->mode & S_ISGID & ~found.st.st_mode;
+        if (setgid && fs->agent && up_chmod(fs, parent->dir, name, -1, (found.st.st_mode & 07777) | setgid) == 0)
+                found.st.st_mode |= setgid;
+        usage_add(fs, &found.st);
+        fs_dev_meet(fs, found.st.st_dev, parent->dir, name);
+        found.ino = fs_shown_ino(fs, found.st.st_dev, found.st.st_ino);
+        *st = found.st;
+        *ret = node_get(fs, r->node, name, &found, &new_name);
+        if (!*ret)
+                return -ENOMEM;
+        node_set(*ret, NODE_FRESH | NODE_PLAIN);
+        if (*fd >= 0)
+                fd_put(fs, fd_add(fs, *ret, *fd, LAYER_UPPER, false, true, false));
+        *fd = -1;
+        dir_changed(r->node);
+        return 0;
 }
 
 /* The new name in the directory r->node, and its node; under Fs.tree. */
@@ -161,6 +199,7 @@ static int make_named(Request *r, const char *name, const New *new, Node **ret, 
                 return n;
         parent.dir = parent.held->fd;
         strcpy(parent.name, ".");
+        Growth growth = growth_begin(fs, parent.dir);
         bool own = owner_of(r, false, &uid, &gid) || (fstat(parent.dir, &dir_st) == 0 && owner_of(r, dir_st.st_mode & S_ISGID, &uid, &gid));
         if (own) {
                 take_umask(new->umask);
@@ -181,37 +220,13 @@ static int make_named(Request *r, const char *name, const New *new, Node **ret, 
                         n = -errno;
                         goto out;
                 }
-                n = make_apart(r, &parent, &dir_st, name, new, whiteout, uid, gid, &fd);
+                n = make_apart(r, &parent, &dir_st, name, new, whiteout, (Owner){ uid, gid }, &fd);
         }
-        if (n < 0)
-                goto out;
-        Found found = { .upper = true };
-        n = fd < 0 ? up_stat(fs, parent.dir, name, &found.st) : fstat(fd, &found.st) < 0 ? -errno : 0;
-        /* The box's kernel has judged about the bit already, and ours did it once more, for the caller. */
-        mode_t setgid = new->mode & S_ISGID & ~found.st.st_mode;
-        if (n == 0 && setgid && fs->agent && up_chmod(fs, parent.dir, name, -1, (found.st.st_mode & 07777) | setgid) == 0)
-                found.st.st_mode |= setgid;
-        if (n < 0)
-                goto out;
-        usage_add(fs, &found.st);
-        fs_dev_meet(fs, found.st.st_dev, parent.dir, name);
-        found.ino = fs_shown_ino(fs, found.st.st_dev, found.st.st_ino);
-        bool new_name;
-        *st = found.st;
-        *ret = node_get(fs, r->node, name, &found, &new_name);
-        if (!*ret) {
-                n = -ENOMEM;
-                goto out;
-        }
-        node_set(*ret, NODE_FRESH | NODE_PLAIN);
-        if (fd >= 0) {
-                fd_put(fs, fd_add(fs, *ret, fd, LAYER_UPPER, false, true, false));
-                fd = -1;
-        }
-        dir_changed(r->node);
+        if (n == 0)
+                n = know_new(r, &parent, name, new, &fd, ret, st);
 out:
-        if (fd >= 0)
-                close(fd);
+        growth_end(fs, &growth);
+        fd_closep(&fd);
         fd_put(fs, parent.held);
         return n;
 }
@@ -224,14 +239,13 @@ static int make_new(Request *r, const char *name, const New *new, Node **ret, st
         int n = copy_up(fs, r->node, -1);
         if (n < 0)
                 return n;
-        /* A directory takes a block by itself, a symlink may; what they really took is counted when they are there. */
-        guint64 room = S_ISDIR(new->mode) || S_ISLNK(new->mode) ? USAGE_BLOCK : 0;
-        if (!usage_reserve(fs, room))
+        /* It may take a block, or its name may; what they really took is counted when they are there. */
+        if (!usage_reserve(fs, USAGE_BLOCK))
                 return -ENOSPC;
         pthread_rwlock_rdlock(&fs->tree);
         n = make_named(r, name, new, ret, st);
         pthread_rwlock_unlock(&fs->tree);
-        quota_release(fs->quota, room);
+        quota_release(fs->quota, USAGE_BLOCK);
         if (n == 0 && fs->journal)
                 journal_node(fs, *ret, NODE_WRITTEN, "write");
         return n;
@@ -408,6 +422,8 @@ int op_link(Request *r) {
         int n = copy_up(fs, node, -1);
         if (n == 0)
                 n = copy_up(fs, r->node, -1);
+        if (n == 0 && !usage_reserve(fs, USAGE_BLOCK))
+                n = -ENOSPC;
         if (n < 0)
                 return n;
         pthread_rwlock_wrlock(&fs->tree);
@@ -425,6 +441,7 @@ int op_link(Request *r) {
         if (n == 0)
                 n = node_stat(fs, node, &st);
         pthread_rwlock_unlock(&fs->tree);
+        quota_release(fs->quota, USAGE_BLOCK);
         if (n < 0)
                 return n;
         if (fs->journal)

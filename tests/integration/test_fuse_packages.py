@@ -115,7 +115,7 @@ def lower_tree(box, seed):
 
 
 @pytest.mark.slice
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [29, 34])  # which found faults once
 def test_the_model_checker_as_the_boxes_root(box, seed):
     """Random operations, with owners of all the box's ids, beside a plain directory: the box's /tmp, which cannot do all that a disk's file system can."""
     lower_tree(box, seed)
