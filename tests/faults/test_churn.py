@@ -4,7 +4,7 @@ import os
 
 import churn
 
-SECONDS = float(os.environ.get("USBOX_FAULT_CHURN_SECONDS", "12"))
+SECONDS = float(os.environ.get("USBOX_FAULT_CHURN_SECONDS", "8"))
 
 
 def test_churn(bench):

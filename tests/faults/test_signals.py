@@ -10,7 +10,7 @@ import pytest
 import faults
 
 SEED = int(os.environ.get("USBOX_FAULT_SEED", "1"))
-STEPS = int(os.environ.get("USBOX_FAULT_STEPS", "3"))  # of each process
+STEPS = int(os.environ.get("USBOX_FAULT_STEPS", "2"))  # of each process
 SOON_MS = 2000
 
 
