@@ -40,18 +40,17 @@ void child_remember_argv(int argc, char **argv) {
                         argv_end = *e + strlen(*e) + 1;
 }
 
-/* /proc/1/cmdline and /proc/1/environ are this memory: the caller's options and secrets shall not be in it. */
-static void forget_argv(void) {
+void child_forget_argv(const char *title) {
         static char *no_environment[] = { NULL };
-        static const char title[] = "usbox-init";
+        size_t n = strlen(title) + 1;
 
         environ = no_environment;
+        (void) prctl(PR_SET_NAME, title, 0, 0, 0);
         if (!argv_start)
                 return;
         memset(argv_start, 0, (size_t) (argv_end - argv_start));
-        if ((size_t) (argv_end - argv_start) >= sizeof title)
-                memcpy(argv_start, title, sizeof title);
-        (void) prctl(PR_SET_NAME, title, 0, 0, 0);
+        if ((size_t) (argv_end - argv_start) >= n)
+                memcpy(argv_start, title, n);
 }
 
 /* time_namespaces(7): offsets can be set only before the first process is in the namespace, so it is a second one, which the
@@ -338,7 +337,7 @@ _Noreturn void child_main(const ChildContext *context) {
         close(context->peer_payload_wire);
         if (context->peer_net_wire >= 0)
                 close(context->peer_net_wire);
-        forget_argv();
+        child_forget_argv("usbox-init");
         (void) umask(022);
 
         bool ok = leave_caller(context, &error) && child_setup(&state, &error);

@@ -33,5 +33,9 @@ typedef struct {
 /* The child of the clone: becomes init of the box. Never returns. */
 _Noreturn void child_main(const ChildContext *context);
 
-/* Remember where argv and the environment lie in memory, so that the child can overwrite them: they show in /proc/1. */
+/* Remember where argv and the environment lie in memory, so that child_forget_argv() can overwrite them. */
 void child_remember_argv(int argc, char **argv);
+
+/* In a fork that a box sees, or whose forks it sees: cmdline and environ in /proc are that memory, and the caller's options and secrets shall not
+ * be in it. title is what it is called from then on. */
+void child_forget_argv(const char *title);

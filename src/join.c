@@ -28,6 +28,7 @@
 #include "base/proc.h"
 #include "base/sys.h"
 #include "base/wire.h"
+#include "child.h"
 #include "join.h"
 #include "payload.h"
 #include "scope/config.h"
@@ -153,7 +154,7 @@ static _Noreturn void joiner_main(const Sandbox *s, const JoinRequest *request, 
         /* Of the host's pid namespace, but soon with the box's ids: nobody may look into it. */
         if (ok && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
                 ok = err_set(&error, errno, "PR_SET_DUMPABLE");
-        (void) prctl(PR_SET_NAME, "usbox-exec", 0, 0, 0);
+        child_forget_argv("usbox-exec"); /* what it forks into the box's pid namespace is seen there before it executes anything */
         keep[KEEP_SELF] = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (ok && (keep[KEEP_SELF] < 0 || !fd_keep_only(keep, KEEP_N)))
                 ok = err_set(&error, errno, "descriptors");

@@ -115,6 +115,8 @@ static _Noreturn void maker_main(const PodJoin *pod, guint64 flags, ChildContext
         g_autoptr(GError) error = NULL;
         int pidfd = -1;
 
+        /* What it forks is seen by the pod's other boxes, where they share their processes. */
+        child_forget_argv("usbox-maker");
         if (enter(pod, &error) && make_windows(pod, &context->pod, &error)) {
                 struct clone_args args = { .flags = flags | CLONE_PARENT | CLONE_PIDFD, .pidfd = (uintptr_t) &pidfd };
                 pid_t pid = sys_clone3(&args);

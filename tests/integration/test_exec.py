@@ -200,9 +200,13 @@ while not os.path.exists('/tmp/stop'):
             seen.add(target)
             if what == 'exe' and 'usbox' in os.path.basename(target):
                 bad.append(target)
-        for what in ('mem', 'environ', 'fd', 'maps'):
+        for what in ('cmdline', 'mem', 'environ', 'fd', 'maps'):
             try:
-                if what == 'fd':
+                if what == 'cmdline':
+                    name = os.path.basename(open(f'/proc/{p}/cmdline', 'rb').read().split(b'\0')[0])
+                    if name == b'usbox':
+                        bad.append('cmdline')
+                elif what == 'fd':
                     links = [os.readlink(f'/proc/{p}/fd/{n}') for n in os.listdir(f'/proc/{p}/fd')]
                     bad += [x for x in links if 'usbox' in x or '.local' in x]
                 elif what in ('environ', 'maps'):

@@ -332,6 +332,31 @@ def test_shared_processes(pods):
     assert pods.usbox("pod", "inspect", "p").json()[0]["spec"]["box"]["share_pid"] is True
 
 
+READER = r"""
+import os
+seen = set()
+open('/tmp/reading', 'w').close()
+while not os.path.exists('/tmp/stop'):
+    for p in filter(str.isdigit, os.listdir('/proc')):
+        try:
+            seen.add(open(f'/proc/{p}/cmdline', 'rb').read())
+        except OSError:
+            pass
+print(any(b'/true' in x for x in seen), any(b'TOKEN' in x for x in seen if b'/proc/' not in x))
+"""
+
+
+def test_another_boxs_options_are_not_seen_while_it_starts(pods):
+    pods.pod("p", "--share", "pid")
+    pods.usbox("run", "-d", "--name", "a", "--pod", "p", "--", "/usr/bin/python3", "-c", READER).ok()
+    assert wait_until(lambda: pods.usbox("exec", "a", "--", "test", "-e", "/tmp/reading").rc == 0, 30)
+    for _ in range(12):
+        pods.run("--rm", "--pod", "p", "-e", "TOKEN=s3cr3t", "--", "/usr/bin/true").ok()
+    pods.usbox("exec", "a", "touch", "/tmp/stop").ok()
+    pods.usbox("wait", "a").ok()
+    assert pods.usbox("logs", "a").ok().lines() == ["True False"]
+
+
 def reap_adopted():
     """Inits of boxes whose launchers were killed are ours then (conftest.py), and the pod's pid namespace ends only when they are reaped."""
     for pid in map(int, pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()):
