@@ -145,12 +145,14 @@ int cmd_net(int argc, char **argv, GError **error) {
         if (word && !g_strv_contains(words, word)) {
                 g_autofree char *quoted = err_quote(word);
                 err_usage(error, "net: '%s' is neither allow, deny, publish nor unpublish", quoted);
+                err_hint(error, "usbox help net");
+                err_step(error, "options");
                 return -1;
         }
         if (word && !verb_args_count(&args, "net", 3, G_MAXUINT, error))
                 return -1;
         g_autoptr(Spec) spec = spec_new(error);
-        g_autoptr(BoxInfo) box = spec ? registry_find_running_any(&spec->caller, verb_args_word(&args, 0), error) : NULL;
+        g_autoptr(BoxInfo) box = spec ? registry_find_network(&spec->caller, verb_args_word(&args, 0), "net", error) : NULL;
         if (!box)
                 return -1;
         return carry_out(box, &args, error) ? 0 : -1;

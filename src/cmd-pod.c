@@ -34,8 +34,8 @@ const VerbOption pod_verb_options[] = {
         { .name = "expose-host", .arg = "PORT", .help = "create: that port of the host's loopback is there as host.usbox" },
         { .name = "tls-names", .help = "create: judge TLS by the name that it asks for" },
         { .name = "net-log", .arg = "FILE", .complete = COMPLETE_FILE, .help = "create: write each flow to FILE" },
-        { .name = "net-rate", .arg = "RATE[:RATE]", .help = "create: as slow as that" },
-        { .name = "net-delay", .arg = "TIME[:JITTER]", .help = "create: packets come so much later" },
+        { .name = "net-rate", .arg = "RATE[/up|/down]", .help = "create: as slow as that" },
+        { .name = "net-delay", .arg = "TIME[+-TIME]", .help = "create: packets come so much later" },
         { .name = "net-loss", .arg = "PERCENT", .help = "create: so many packets are lost" },
         { .name = "pcap", .arg = "FILE", .complete = COMPLETE_FILE, .help = "create: write all frames to FILE" },
         { .name = "best-effort", .arg = "THING", .help = "create: go on without THING" },
@@ -88,7 +88,10 @@ static bool is_free(const Spec *spec, const char *name, GError **error) {
                 return true;
         bool pod = g_strcmp0(json_string_value(json_object_get(found->facts, "kind")), "pod") == 0;
         err_set(error, EEXIST, "%s %s%s", pod ? "pod" : "box", name, pod && found->state == BOX_DEAD ? ", which is dead" : "");
-        err_hint(error, "usbox%s rm %s forgets it", pod ? " pod" : "", name);
+        if (found->state == BOX_RUNNING)
+                err_hint(error, "usbox%s rm -f %s ends it and forgets it; or take another name", pod ? " pod" : "", name);
+        else
+                err_hint(error, "usbox%s rm %s forgets it", pod ? " pod" : "", name);
         return err_step(error, "pod");
 }
 
@@ -266,6 +269,7 @@ int cmd_pod(int argc, char **argv, GError **error) {
         }
         g_autofree char *quoted = err_quote(word);
         err_usage(error, "pod: '%s' is neither create, ps, stop, rm nor inspect", quoted);
+        err_hint(error, "usbox help pod");
         err_step(error, "options");
         return -1;
 }

@@ -65,7 +65,9 @@ static void row_read(Row *row) {
         else
                 box_processes_sum(row->box, &row->now);
         row->flows = count_flows(row->box);
-        row->network = pid > 0 && box_network_bytes((pid_t) pid, &row->received, &row->sent);
+        /* The host's numbers, where the network is the host's, say nothing of the box. */
+        row->network = pid > 0 && g_strcmp0(json_string_value(json_object_get(row->box->facts, "network")), "host") != 0 &&
+                       box_network_bytes((pid_t) pid, &row->received, &row->sent);
 }
 
 /* Of one processor, in percent. */

@@ -60,7 +60,10 @@ static void on_done(const char *error, void *data) {
 }
 
 static bool has_network(const Sandbox *s, GError **error) {
-        return (s->net.ports && !s->exited) || err_set(error, 0, "the box has no network of its own, or not yet, or not any more");
+        if (s->net.ports && !s->exited)
+                return true;
+        err_set(error, 0, "the box has no network of its own, or not yet, or not any more");
+        return err_hint(error, "one that was started with --network user has one while it runs");
 }
 
 bool control_net_rule(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {

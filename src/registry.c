@@ -355,8 +355,16 @@ BoxInfo *registry_find_running(const Caller *caller, const char *text, GError **
         return must_run(registry_find(caller, text, error), error);
 }
 
-BoxInfo *registry_find_running_any(const Caller *caller, const char *text, GError **error) {
-        return must_run(registry_find_any(caller, text, error), error);
+BoxInfo *registry_find_network(const Caller *caller, const char *text, const char *verb, GError **error) {
+        g_autoptr(BoxInfo) box = must_run(registry_find_any(caller, text, error), error);
+        const char *pod = box ? json_string_value(json_object_get(box->facts, "pod")) : NULL;
+
+        if (!pod)
+                return g_steal_pointer(&box);
+        err_set(error, 0, "box %s has no network of its own, but that of pod %s", box->name ? box->name : box->id, pod);
+        err_hint(error, "usbox %s %s", verb, pod);
+        err_step(error, "box");
+        return NULL;
 }
 
 json_t *box_info_to_json(const BoxInfo *box) {

@@ -43,9 +43,11 @@ BoxInfo *registry_find_running(const Caller *caller, const char *text, GError **
 GPtrArray *registry_list_pods(const Caller *caller, GError **error);
 BoxInfo *registry_find_pod(const Caller *caller, const char *text, bool running, GError **error);
 
-/* For what both have (ports, flows, facts): a box, or a pod. */
+/* For what both have (facts): a box, or a pod. */
 BoxInfo *registry_find_any(const Caller *caller, const char *text, GError **error);
-BoxInfo *registry_find_running_any(const Caller *caller, const char *text, GError **error);
+
+/* For ports and flows: a running box or pod; not a box in a pod, whose network is the pod's. The hint for that is what verb is to be asked. */
+BoxInfo *registry_find_network(const Caller *caller, const char *text, const char *verb, GError **error);
 
 /* dir is that of an earlier box or pod of the name: whether what is being started (pod: a pod) may go on with it. A pod never does. */
 bool registry_may_go_on(const BoxDir *dir, bool pod, GError **error);

@@ -179,7 +179,7 @@ static int lock_boxes(const BoxDir *dir, GError **error) {
 
 static bool taken(const char *name, const char *id, GError **error) {
         err_set(error, 0, "box %s (%s) is running", name, id);
-        return err_hint(error, "usbox exec %s -- COMMAND, usbox stop %s, or another --name", name, name);
+        return err_hint(error, "usbox exec %s -- COMMAND, usbox stop %s (a pod: usbox pod stop %s), or another --name", name, name, name);
 }
 
 BoxDir *box_dir_named(const char *name, char id[static BOX_ID_LEN + 1], const Caller *caller, GError **error) {

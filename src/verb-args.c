@@ -105,7 +105,7 @@ bool verb_args_count(const VerbArgs *args, const char *verb, guint min, guint ma
         } else {
                 err_usage(error, "%s: something is missing", verb);
         }
-        err_hint(error, "usbox help %s", verb);
+        err_hint(error, "usbox help %.*s", (int) strcspn(verb, " "), verb);
         return err_step(error, "options");
 }
 

@@ -213,6 +213,14 @@ def test_port(boxes):
     assert boxes.usbox("port", "--json", "web").json()[0]["host_port"] == port
 
 
+def test_bytes_of_the_hosts_network_are_not_a_boxs(boxes):
+    boxes.start("--name", "own")
+    boxes.start("--name", "hosts", "--network", "host")
+    own, hosts = (boxes.usbox("stats", "--json", name).json()[0] for name in ("own", "hosts"))
+    assert own["net_received"] is not None and own["net_flows"] == 0, own
+    assert hosts["net_received"] is None and hosts["net_sent"] is None and hosts["net_flows"] is None, hosts
+
+
 def test_a_killed_launcher_leaves_a_dead_box_only_with_a_name(boxes):
     named, unnamed = boxes.start("--name", "web", script="echo x >file; " + READY), boxes.start()
     for one in (named, unnamed):

@@ -359,8 +359,8 @@ def test_live_rules_are_not_for_boxes_without_a_network(box):
     proc = box.popen("run", "--rm", "--network=none", "--", "sh", "-c", "echo up; exec sleep 1000")
     assert proc.stdout.readline() == b"up\n"
     assert wait_until(lambda: box.usbox("ps", "-q").out.strip(), 20)
-    assert_refused(box.usbox("net", "last"), "no network of its own", hint=False)
-    assert_refused(box.usbox("net", "last", "permit", "a.example"), "'permit' is neither allow, deny, publish nor unpublish", hint=False)
+    assert_refused(box.usbox("net", "last"), "no network of its own", "--network user")
+    assert_refused(box.usbox("net", "last", "permit", "a.example"), "'permit' is neither allow, deny, publish nor unpublish", "usbox help net")
     proc.terminate()
     proc.communicate(timeout=30)
 

@@ -85,6 +85,8 @@ def test_boxes_of_a_pod_meet_on_localhost(pods):
         assert answer.read() == b"hello from the server\n"
     pods.usbox("net", "web", "publish", "127.0.0.1:0:8000").ok()
     assert len(pods.usbox("port", "web").lines()) == 2
+    for verb in ("port", "net"):
+        assert_refused(pods.usbox(verb, "srv"), "box srv has no network of its own", "hint: usbox %s web" % verb)
 
     facts = pods.ps()["srv"]
     assert (facts["pod"], facts["pod_id"], facts["network"]) == ("web", pod_id, "pod")
@@ -204,7 +206,7 @@ def test_a_pod_without_network(pods):
     pods.server("quiet", "srv")
     assert pods.run("--rm", "--pod", "quiet", "--", "curl", "-sS", "http://127.0.0.1:8000/").ok().out == "hello from the server\n"
     assert pods.sh("ls /sys/class/net", "--pod", "quiet").lines() == ["lo"]
-    assert_refused(pods.usbox("net", "quiet", "deny", "any"), "no network", hint=False)
+    assert_refused(pods.usbox("net", "quiet", "deny", "any"), "no network", "--network user")
 
 
 def test_stop_ends_the_boxes_kindly_first(pods):
@@ -405,8 +407,8 @@ def test_names_are_either_a_boxs_or_a_pods(pods):
     assert_refused(pods.usbox("pod", "create", "box"), "box box", "usbox rm box")
     assert pods.usbox("diff", "box").out, "what the box changed is still there"
     pods.pod("p")
-    assert_refused(pods.usbox("pod", "create", "p"), "pod p", "usbox pod rm p")
-    assert_refused(pods.run("--name", "p", "--", "true"), "p")
+    assert_refused(pods.usbox("pod", "create", "p"), "pod p", "usbox pod rm -f p")
+    assert_refused(pods.run("--name", "p", "--", "true"), "p", "usbox pod stop p")
     for verb in (["exec", "p", "--", "true"], ["diff", "p"], ["commit", "p"], ["rm", "p"], ["kill", "p"], ["logs", "p"]):
         assert_refused(pods.usbox(*verb), "p is a pod, not a box")
     assert_refused(pods.run("--pod", "box", "--", "true"), "box is a box, not a pod", hint=False)
@@ -435,9 +437,12 @@ def test_other_refusals(box):
     assert_refused(box.run("--pod", "p", "--mount", "type=mqueue,dst=/q", "--", "true"), "message queues are the pod's")
     assert_refused(box.usbox("pod", "create", "--network", "host", "p"), "--network=host is not for a pod")
     assert_refused(box.usbox("pod", "create", "p", "q"), "'q' is one word too many")
-    assert_refused(box.usbox("pod", "frob"), "'frob'", hint=False)
+    assert_refused(box.usbox("pod", "frob"), "'frob'", "usbox help pod")
     assert_refused(box.usbox("pod", "rm", "--publish", "1:1", "p"), "--publish is not for it")
-    assert_refused(box.usbox("pod"), "something is missing")
+    for words in ([], ["create"], ["stop"]):
+        result = box.usbox("pod", *words)
+        assert_refused(result, "something is missing")
+        box.usbox(*result.err.split("hint: usbox ")[1].split()).ok()  # what a hint names is there
 
 
 def test_a_box_in_a_pod_that_is_full(pods):
