@@ -298,7 +298,8 @@ static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError 
                 if (!fs_helper_dispatch(&s->fs, error) || !supervise_maybe_go(s, error))
                         return false;
         }
-        if (fds[POLL_SCOPE].revents && !s->exited && !supervise_scope_message(s, error))
+        /* A message of the child's may have been the end of it: --best-effort=limits. */
+        if (fds[POLL_SCOPE].revents && s->scope.helper.wire >= 0 && !s->exited && !supervise_scope_message(s, error))
                 return false;
         if (fds[POLL_POD].revents && !s->exited && !on_pod(s, error))
                 return false;

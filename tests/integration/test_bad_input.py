@@ -187,16 +187,31 @@ def test_helper_missing(box):
     assert_refused(box.run("--network=none", "--", "true", env=env), "usbox-fs")
 
 
-@pytest.mark.parametrize("body", ["exit 3", "kill -9 $$", "sleep 0.2; exit 0", "exec cat"])
-def test_helper_that_fails_at_once(box, body):
+def with_helper(box, name, body):
+    """An environment where that helper is a script."""
     fake = box.top / "fake-libexec"
     fake.mkdir()
     for helper in box.libexec.iterdir():
         (fake / helper.name).symlink_to(helper.resolve())
-    (fake / "usbox-net").unlink()
-    box.write("usbox-net", f"#!/bin/sh\n{body}\n", 0o755, where=fake)
-    result = box.run("--", "true", env={"USBOX_LIBEXECDIR": str(fake)}, timeout=45)
+    (fake / name).unlink()
+    box.write(name, f"#!/bin/sh\n{body}\n", 0o755, where=fake)
+    return {"USBOX_LIBEXECDIR": str(fake)}
+
+
+@pytest.mark.parametrize("body", ["exit 3", "kill -9 $$", "sleep 0.2; exit 0", "exec cat"])
+def test_helper_that_fails_at_once(box, body):
+    result = box.run("--", "true", env=with_helper(box, "usbox-net", body), timeout=45)
     assert_refused(result, "usbox-net", hint=False)
+
+
+@pytest.mark.parametrize("body", ["head -c 1 <&3 >/dev/null; exit 3", "sleep 0.01", "sleep 0.2"])
+def test_limits_that_fail_at_any_moment(box, body):
+    """Whether the launcher hears of it by the helper's end, or first as it tells it of the box's processes, or both at once."""
+    env = with_helper(box, "usbox-scope", body)
+    assert_refused(box.run("--memory=100M", "--", "true", env=env), "usbox-scope")
+    for _ in range(10):
+        result = box.run("--rm", "--memory=100M", "--best-effort=limits", "--", "echo", "on", env=env).ok()
+        assert result.out == "on\n" and "without limits" in result.err, result
 
 
 def test_state_directory_that_cannot_be_made(box):
