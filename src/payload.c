@@ -282,8 +282,8 @@ bool payload_filter(const SeccompProgram *filter, GError **error) {
 }
 
 bool payload_give_up(const Spec *spec, uid_t uid, gid_t gid, mode_t mask, GError **error) {
-        /* What the box's root may is its alone. */
-        guint64 keep = spec->user.uid == 0 && uid != 0 ? 0 : spec->caps.keep;
+        /* What the box's root may is its alone, and what only holds a pod needs nothing. */
+        guint64 keep = (spec->user.uid == 0 && uid != 0) || spec->pod.make ? 0 : spec->caps.keep;
 
         if (!set_limits(spec, error) || !set_keyring(spec, error))
                 return err_step(error, "limits");

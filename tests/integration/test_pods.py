@@ -180,6 +180,10 @@ def test_the_pods_processes_are_out_of_reach(pods):
     pods.pod("p")
     pods.usbox("run", "-d", "--name", "other", "--pod", "p", "--", "sleep", "1000").ok()
     targets = [pods.pods()["p"]["pid"], pods.usbox("inspect", "p").json()[0]["init"], pods.ps()["other"]["pid"]]
+    for pid in targets[:2]:  # what holds the pod has no right to anything itself
+        status = dict(line.split(":\t", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines())
+        rights = [status[name].strip() for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")]
+        assert rights == ["0" * 16] * 5 + ["1", "2"], (pid, rights)
     targets = [str(pid) for pid in targets]
     script = "import os, sys\nfor pid in sys.argv[1:]:\n    for name in ('root', 'cwd', 'exe', 'fd/0', 'mem', 'environ', 'ns/net'):\n        path = f'/proc/{pid}/{name}'\n" \
              "        try:\n            open(path, 'rb').read(1) if name in ('mem', 'environ') else os.readlink(path)\n" \
