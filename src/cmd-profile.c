@@ -87,7 +87,8 @@ static int show(const Spec *draft, const char *name, Form form, GError **error) 
                 return 0;
         }
         print_quoted("# ", profile->source);
-        print_quoted("# ", profile->description);
+        if (*profile->description)
+                print_quoted("# ", profile->description);
         for (char **parent = profile->inherits; *parent; parent++)
                 print_quoted("inherits ", *parent);
         for (guint i = 0; i < profile->items->len; i++) {

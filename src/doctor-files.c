@@ -140,11 +140,15 @@ static void check_fuse(const DoctorHost *host, GPtrArray *checks) {
         /* What the default needs is needed; what an option needs is that option's loss. */
         const DoctorState lost = OVERLAY_DEFAULT == OVERLAY_FUSE ? DOCTOR_MISSING : DOCTOR_DEGRADED;
         int opened = host->trial[TRIAL_FUSE], mounted = host->trial[TRIAL_FUSE_MOUNT];
+        g_autofree char *container = doctor_container(host);
+        const char *mend = doctor_container_mend(container);
         DoctorCheck *check;
 
         if (opened != 0) {
                 check = doctor_add(checks, "fuse", "/dev/fuse", lost, "%s", g_strerror(MAX(opened, 0)));
-                if (opened == EACCES || opened == EPERM)
+                if (mend)
+                        doctor_mend(check, "%s; or %s", mend, without);
+                else if (opened == EACCES || opened == EPERM)
                         doctor_mend(check, "sudo chmod 0666 /dev/fuse; or %s", without);
                 else
                         doctor_mend(check, "echo fuse | sudo tee /etc/modules-load.d/usbox-fuse.conf && sudo modprobe fuse; or %s", without);
@@ -154,8 +158,6 @@ static void check_fuse(const DoctorHost *host, GPtrArray *checks) {
         } else if (mounted != 0) {
                 check = doctor_add(checks, "fuse", "/dev/fuse", lost, "opens, but cannot be mounted in a user namespace: %s",
                                    g_strerror(mounted));
-                g_autofree char *container = doctor_container(host);
-                const char *mend = doctor_container_mend(container);
                 doctor_mend(check, "%s%s%s", mend ? mend : "", mend ? "; or " : "", without);
         } else {
                 doctor_add(checks, "fuse", "/dev/fuse", DOCTOR_OK, "opens, and can be mounted in a user namespace");

@@ -136,10 +136,10 @@ char *doctor_container(const DoctorHost *host) {
 const char *doctor_container_mend(const char *container) {
         if (g_strcmp0(container, "docker") == 0)
                 return "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
-                       "--security-opt systempaths=unconfined --device /dev/net/tun ...";
+                       "--security-opt systempaths=unconfined --device /dev/net/tun --device /dev/fuse ...";
         if (g_strcmp0(container, "podman") == 0)
                 return "podman run --security-opt seccomp=unconfined --security-opt label=disable --security-opt unmask=ALL "
-                       "--device /dev/net/tun ...";
+                       "--device /dev/net/tun --device /dev/fuse ...";
         return NULL;
 }
 

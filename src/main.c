@@ -107,8 +107,10 @@ static int dispatch(int argc, char **argv, GError **error) {
                 unknown_verb(name, error);
                 return -1;
         }
-        /* run has a row for it, since what follows its command is the command's. */
-        if (verb->run != cmd_run && argc == 3 && (g_str_equal(argv[2], "--help") || g_str_equal(argv[2], "-h")))
+        /* run has a row for it, since what follows its command is the command's; so it is with exec. pod and profile have verbs of their own. */
+        bool alone = argc == 3 || (argc == 4 && verb->run != cmd_exec && !g_str_equal(argv[2], "--"));
+        const char *last = argv[argc - 1];
+        if (verb->run != cmd_run && alone && (g_str_equal(last, "--help") || g_str_equal(last, "-h")))
                 return cmd_help_verb(verb);
         return verb->run(argc - 2, argv + 2, error);
 }

@@ -342,7 +342,8 @@ static BoxInfo *must_run(BoxInfo *box_take, GError **error) {
         if (!box || box->state == BOX_RUNNING)
                 return g_steal_pointer(&box);
         const char *shown = box->name ? box->name : box->id;
-        err_set(error, 0, box->state == BOX_DEAD ? "box %s is dead: its launcher was killed" : "box %s is not running", shown);
+        const char *kind = is_pod(box->facts) ? "pod" : "box";
+        err_set(error, 0, box->state == BOX_DEAD ? "%s %s is dead: its launcher was killed" : "%s %s is not running", kind, shown);
         if (box->name && !is_pod(box->facts))
                 err_hint(error, "usbox run --name %s -- COMMAND goes on with its files; usbox rm %s forgets it", shown, shown);
         else

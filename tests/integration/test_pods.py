@@ -443,6 +443,7 @@ def test_other_refusals(box):
     assert_refused(box.usbox("pod", "create", "p", "q"), "'q' is one word too many")
     assert_refused(box.usbox("pod", "frob"), "'frob'", "usbox help pod")
     assert_refused(box.usbox("pod", "rm", "--publish", "1:1", "p"), "--publish is not for it")
+    assert box.usbox("pod", "create", "--help").ok().out == box.usbox("help", "pod").ok().out
     for words in ([], ["create"], ["stop"]):
         result = box.usbox("pod", *words)
         assert_refused(result, "something is missing")

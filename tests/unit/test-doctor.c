@@ -230,6 +230,10 @@ static void test_docker(Fixture *f, gconstpointer unused) {
         assert_mend(f, "proc", "docker run --security-opt seccomp=unconfined");
         assert_mend(f, "tun", "--device /dev/net/tun");
         assert_state(f, "container", DOCTOR_INFO);
+        g_clear_pointer(&f->checks, g_ptr_array_unref);
+        fail(f, TRIAL_FUSE, ENOENT);
+        f->host->trial[TRIAL_FUSE_MOUNT] = TRIAL_NOT_RUN;
+        assert_mend(f, "fuse", "--device /dev/fuse");
 }
 
 static void test_podman(Fixture *f, gconstpointer unused) {
