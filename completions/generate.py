@@ -64,6 +64,7 @@ _usbox_pods() {
 
 # A verb whose options are $1, that of them which take a value $2, and whose words are boxes if $3 is so. Its command, if it has one
 # ($3 is command), begins behind the first box. Paths may follow it where $3 is paths. Where $3 is pod the first word is of $4, others are pods.
+# Where $3 is any, words are pods, too; if there is $4 only the first is one, and the second is of $4.
 _usbox_verb() {
         local i previous=${COMP_WORDS[COMP_CWORD - 1]}
         if [[ $3 == command ]]; then
@@ -90,6 +91,12 @@ _usbox_verb() {
                         COMPREPLY=($(compgen -W "$4" -- "$cur"))
                 else
                         COMPREPLY=($(compgen -W "$(_usbox_pods)" -- "$cur"))
+                fi
+        elif [[ $3 == any && " $2 " != *" $previous "* ]]; then
+                if [[ $4 && COMP_CWORD -eq 3 ]]; then
+                        COMPREPLY=($(compgen -W "$4" -- "$cur"))
+                elif [[ ! $4 || COMP_CWORD -eq 2 ]]; then
+                        COMPREPLY=($(compgen -W "$(_usbox_boxes) $(_usbox_pods)" -- "$cur"))
                 fi
         elif [[ $3 && " $2 " != *" $previous "* ]]; then
                 COMPREPLY=($(compgen -W "$(_usbox_boxes)" -- "$cur"))
@@ -220,12 +227,17 @@ def words_of(verb):
     arguments = verb["arguments"]
     if verb["name"] == "pod":
         return "pod"
+    if verb["name"] in ("inspect", "net", "port"):
+        return "any"
     return "command" if "COMMAND" in arguments else "paths" if "PATH" in arguments else "box" if verb["box"] else ""
 
 
 def first_words(verb):
-    """Of a verb that has verbs of its own: those, as its usage line has them."""
-    return " ".join(usage.split()[0] for usage in verb["arguments"].split(" | ")) if words_of(verb) == "pod" else ""
+    """Of a verb that has verbs of its own: those, as its usage line has them, in front or behind BOX."""
+    usages = [usage.split() for usage in verb["arguments"].split(" | ")]
+    if words_of(verb) == "pod":
+        return " ".join(usage[0] for usage in usages)
+    return " ".join(usage[1].replace("|", " ") for usage in usages if words_of(verb) == "any" and len(usage) > 2 and usage[1][0] != "[")
 
 
 BASH_ACTIONS = {
@@ -308,6 +320,13 @@ _usbox_verb() {
                 if ((CURRENT == 2)); then
                         compadd -- ${=4}
                 else
+                        _usbox_pods
+                fi
+        elif [[ $3 == any && " $2 " != *" $words[CURRENT-1] "* ]]; then
+                if [[ -n $4 && CURRENT -eq 3 ]]; then
+                        compadd -- ${=4}
+                elif [[ -z $4 || CURRENT -eq 2 ]]; then
+                        _usbox_boxes
                         _usbox_pods
                 fi
         elif [[ -n $3 && " $2 " != *" $words[CURRENT-1] "* ]]; then
@@ -483,6 +502,9 @@ def fish_verb(verb):
     """Lines for one verb: its word comes second, whatever stands in the command of a run."""
     test = "complete -c usbox -n '__usbox_verb_is %s'" % verb["name"]
     lines = [test + " -a '(usbox ps --all --quiet)'" + (" -F" if words_of(verb) == "paths" else "")] if verb["box"] else []
+    if words_of(verb) == "any":
+        words = " " + first_words(verb) if first_words(verb) else ""
+        lines = [test + " -a '(usbox ps --all --quiet; usbox pod ps --quiet)%s'" % words]
     if words_of(verb) == "pod":
         lines = [test[:-1] + "; and not __fish_seen_subcommand_from %s' -a '%s'" % (first_words(verb), first_words(verb)),
                  test[:-1] + "; and __fish_seen_subcommand_from %s' -a '(usbox pod ps --quiet)'" % first_words(verb)]

@@ -148,6 +148,10 @@ class Surfaces(unittest.TestCase):
                 for verb in ("kill", "rm", "exec", "logs"):
                     self.assertEqual(self.bash("usbox", verb, ""), {"web", "db"}, verb)
                 self.assertEqual(self.bash("usbox", "rm", "web", "d"), {"db"})
+                self.assertEqual(self.bash("usbox", "net", "w"), {"web"})
+                self.assertEqual(self.bash("usbox", "net", "web", ""), {"allow", "deny", "publish", "unpublish"})
+                self.assertEqual(self.bash("usbox", "net", "web", "allow", ""), set())
+                self.assertEqual(self.bash("usbox", "port", "--json", "d"), {"db"})
             finally:
                 for key, value in kept.items():
                     os.environ.pop(key, None)
