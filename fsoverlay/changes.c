@@ -241,7 +241,7 @@ static GArray *read_upper(Walk *w, const Place *place) {
                 }
                 LayerName kind = layer_look(w->form, place->fd, name, &st);
                 if (kind == LAYER_NOTHING)
-                        complain(w, name, ENOENT); /* read just now, and gone: somebody is at work there */
+                        complain(w, name, errno); /* ENOENT: read just now, and gone: somebody is at work there */
                 else
                         add_entry(entries, name, kind == LAYER_WHITEOUT, &st);
         }

@@ -110,8 +110,12 @@ static bool is_xattr_whiteout(int dirfd, const char *name, const struct stat *st
 }
 
 LayerName layer_look(LayerForm form, int dirfd, const char *name, struct stat *ret_st) {
-        if (fstatat(dirfd, name, ret_st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0)
-                return has_wh_file(form, dirfd, name) ? LAYER_WHITEOUT : LAYER_NOTHING;
+        if (fstatat(dirfd, name, ret_st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0) {
+                int errnum = errno;
+                bool whiteout = has_wh_file(form, dirfd, name);
+                errno = errnum;
+                return whiteout ? LAYER_WHITEOUT : LAYER_NOTHING;
+        }
         if (S_ISCHR(ret_st->st_mode) && ret_st->st_rdev == makedev(0, 0))
                 return LAYER_WHITEOUT;
         if (is_xattr_whiteout(dirfd, name, ret_st))
@@ -265,10 +269,15 @@ static bool merge_part(Lowers *lowers, const LowerPart *part, char **name, Lower
         return false;
 }
 
-static LayerName look(const Lowers *lowers, const LowerPart *part, const char *name, struct stat *ret_st) {
-        if (!lowers->live)
-                return layer_look(form_of(lowers, part), part->fd, name, ret_st);
-        return fstatat(part->fd, name, ret_st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0 ? LAYER_NOTHING : LAYER_ENTRY;
+/* What cannot be looked at is not taken for absent; only what this user may not look at is. */
+static LayerName look(Lowers *lowers, const LowerPart *part, const char *name, struct stat *ret_st) {
+        LayerName kind = !lowers->live ? layer_look(form_of(lowers, part), part->fd, name, ret_st)
+                         : fstatat(part->fd, name, ret_st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0 ? LAYER_NOTHING
+                                                                                                      : LAYER_ENTRY;
+
+        if (kind == LAYER_NOTHING && errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG && errno != EACCES)
+                lowers->errnum = errno;
+        return kind;
 }
 
 bool lowers_lookup(Lowers *lowers, const LowerDir *parent, const char *name, struct stat *ret_st, LowerDir *ret_dir, int *ret_fd) {

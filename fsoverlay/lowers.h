@@ -24,7 +24,7 @@ LayerForm layer_form(int root);
 typedef enum { LAYER_NOTHING, LAYER_WHITEOUT, LAYER_ENTRY } LayerName;
 
 /* Look at name (one component) in the directory dirfd (O_PATH is enough). *ret_st is set for LAYER_ENTRY: as lstat(2) has it, with the type and mode
- * that an override says. */
+ * that an override says. LAYER_NOTHING leaves in errno why: ENOENT, or that it could not be looked at. */
 LayerName layer_look(LayerForm form, int dirfd, const char *name, struct stat *ret_st);
 
 /* The name that a file name is a whiteout of, as aufs wrote them; NULL: it is none. ".wh..wh.*" are marks, and names of nothing. */

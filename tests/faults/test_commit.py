@@ -30,7 +30,7 @@ def look(top):
     return found
 
 
-def changed_box(bench, network="--network=none", overlay="--overlay=fuse"):
+def changed_box(bench, network="--network=none", overlay="--overlay=fuse", changes=CHANGES):
     """A fresh tree, and a box that has changed it."""
     bench.clean()
     tree = bench.world.dir / "tree"
@@ -38,7 +38,7 @@ def changed_box(bench, network="--network=none", overlay="--overlay=fuse"):
     for name, text in BEFORE.items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(text)
-    bench.world.usbox("run", network, overlay, "--", "sh", "-c", CHANGES).ok()
+    bench.world.usbox("run", network, overlay, "--", "sh", "-c", changes).ok()
     return tree
 
 
@@ -95,3 +95,20 @@ def test_commit(bench, what):
     for call in chosen:
         wrong += commits(bench, ("--fault", f"{call}:{faults.errno_of(call.name) if what == 'errno' else what}"))
     assert not wrong, "\n".join(wrong)
+
+
+def test_what_cannot_be_looked_at(bench):
+    """A renamed directory whose new name is not seen: what is in it is on the host alone, and stays."""
+    def renamed():
+        tree = changed_box(bench, changes="mv tree/ren tree/renamed")
+        return tree, [bench.usbox, "commit", "last"]
+
+    _tree, command = renamed()
+    looks = [c for c in dict.fromkeys(bench.run(command).calls) if c.name == "newfstatat"]
+    assert looks
+    for call in looks:
+        tree, command = renamed()
+        bench.run(command, "--fault", f"{call}:EIO")
+        assert [name for name, text in look(tree).items() if text == "f\n"] in (["ren/f"], ["renamed/f"]), call
+        bench.world.usbox("commit", "last")
+        assert [name for name, text in look(tree).items() if text == "f\n"] in (["ren/f"], ["renamed/f"]), call
