@@ -76,7 +76,9 @@ bool pod_check(Spec *draft, GError **error) {
         const char *what = option_of_the_pod(draft);
         if (what) {
                 err_usage(error, "%s and --pod: that belongs to the pod as a whole", what);
-                return err_hint(error, "give %s to usbox pod create", what);
+                /* The one that profiles give, and that can be taken back. */
+                bool by_profile = draft->box.profiles->len > 0 && draft->net.mode == NET_NONE;
+                return err_hint(error, "give %s to usbox pod create%s", what, by_profile ? "; if the profile says it: --network pod behind --profile" : "");
         }
         if (draft->namespaces.ipc_host || draft->namespaces.uts_host)
                 return err_usage(error, "--%s=host and --pod: the boxes of a pod share the pod's", draft->namespaces.ipc_host ? "ipc" : "uts");

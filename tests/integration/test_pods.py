@@ -416,6 +416,9 @@ def test_names_are_either_a_boxs_or_a_pods(pods):
     for verb in (["exec", "p", "--", "true"], ["diff", "p"], ["commit", "p"], ["rm", "p"], ["kill", "p"], ["logs", "p"]):
         assert_refused(pods.usbox(*verb), "p is a pod, not a box")
     assert_refused(pods.run("--pod", "box", "--", "true"), "box is a box, not a pod", hint=False)
+    # A profile's --network=none is not the pod's, but it can be taken back.
+    assert_refused(pods.run("--pod", "p", "--profile", "build", "--", "true"), "--network and --pod", "--network pod behind --profile")
+    assert pods.run("--rm", "--pod", "p", "--profile", "build", "--network", "pod", "--", "hostname").ok().out == "p\n"
     assert pods.usbox("pod", "ps", "-q").lines() == ["p"] and pods.usbox("ps", "-aq").lines() == ["box"]
 
 
