@@ -91,7 +91,7 @@ bool alone_target_open(const AloneOptions *o, AloneTarget *ret, GError **error) 
                 return err_set(error, ESRCH, "--netns %s", quoted);
         if (is_own(ret)) {
                 err_set(error, 0, "--netns %s: that is the network namespace in which usbox-net itself runs", quoted);
-                return err_hint(error, "unshare --user --map-root-user --net COMMAND gives a command one of its own");
+                return err_hint(error, "unshare --user --map-root-user --net COMMAND gives a command one of its own, if not at once");
         }
         if (o->userns_path && (ret->userns = open_namespace("--userns-path", o->userns_path, CLONE_NEWUSER, "user", error)) < 0)
                 return false;
