@@ -33,6 +33,7 @@
 #include "sandbox-end.h"
 #include "sandbox.h"
 #include "stdfds.h"
+#include "supervise-messages.h"
 #include "supervise.h"
 
 #define ACCOUNTS_MAX (16 * 1024 * 1024)
@@ -270,6 +271,12 @@ static bool start_net(Sandbox *s, GError **error) {
         return s->spec->net.mode != NET_USER || net_helper_start(s->spec, &s->net, error) || err_step(error, "network");
 }
 
+static bool start_scope(Sandbox *s, GError **error) {
+        GError *failure = NULL;
+
+        return !limits_wanted(&s->spec->limits) || scope_helper_start(s->spec, s->id, &s->scope, &failure) || supervise_scope_failed(s, failure, error);
+}
+
 static bool finish_maps(Sandbox *s, GError **error) {
         if (s->pod.wire >= 0 && !pod_join_mapped(&s->pod, error))
                 return false;
@@ -285,7 +292,7 @@ static bool start(Sandbox *s, GError **error) {
         if (!clone_child(s, error))
                 return err_step(error, "namespaces");
         /* systemd takes longest of all; to start a program takes as long as the child needs to be born. */
-        if (limits_wanted(&s->spec->limits) && !scope_helper_start(s->spec, s->id, &s->scope, error))
+        if (!start_scope(s, error))
                 return false;
         if (!user_setup_parent(s->spec, s->child, &s->maps, error))
                 return err_step(error, "user");

@@ -47,7 +47,8 @@ bool supervise_maybe_go(Sandbox *s, GError **error) {
         g_autoptr(GError) failure = NULL;
 
         if (s->go_sent || s->payload_wire < 0 || (s->net.helper.pid > 0 && !s->net.ports) ||
-            (s->fs.helper.pid > 0 && !s->fs.ready) || (s->stdio.pty_wanted && !s->term) || (s->scope.helper.pid > 0 && !s->scope.joined) ||
+            (s->fs.helper.pid > 0 && !s->fs.ready) || (s->stdio.pty_wanted && !s->term) ||
+            (limits_wanted(&s->spec->limits) && !s->born) || (s->scope.helper.pid > 0 && !s->scope.joined) ||
             ((s->spec->box.pidfile || presence_is_held(s->spec)) && s->payload_pidfd < 0))
                 return true;
         if (presence_is_held(s->spec) && !presence_begin(s, error))
@@ -99,8 +100,7 @@ static bool tell_scoped(Sandbox *s, GError **error) {
         return err_step(error, "limits");
 }
 
-/* The box cannot have its limits: its end, unless --best-effort=limits says that it goes on without. */
-static bool scope_failed(Sandbox *s, GError *failure_take, GError **error) {
+bool supervise_scope_failed(Sandbox *s, GError *failure_take, GError **error) {
         if (s->scope.joined || !(s->spec->box.best_effort & BEST_EFFORT_LIMITS)) {
                 g_propagate_error(error, failure_take);
                 return false;
@@ -110,7 +110,7 @@ static bool scope_failed(Sandbox *s, GError *failure_take, GError **error) {
         scope_helper_finish(&s->scope);
         scope_helper_clear(&s->scope);
         s->scope = SCOPE_HELPER_NONE;
-        return tell_scoped(s, error);
+        return !s->born || tell_scoped(s, error);
 }
 
 /* All of the box is there, as far as it is to be in its cgroup: usbox-scope moves it as soon as it can. */
@@ -118,9 +118,10 @@ static bool have_scope_joined(Sandbox *s, pid_t payload, GError **error) {
         const pid_t helpers[] = { s->child, s->net.helper.pid, s->fs.helper.pid };
         GError *failure = NULL;
 
-        if (s->scope.helper.pid == 0 || scope_helper_join(&s->scope, helpers, G_N_ELEMENTS(helpers), payload, &failure))
-                return true;
-        return scope_failed(s, failure, error);
+        s->born = true;
+        if (s->scope.helper.wire < 0) /* it has failed already, and the box goes on without */
+                return tell_scoped(s, error);
+        return scope_helper_join(&s->scope, helpers, G_N_ELEMENTS(helpers), payload, &failure) || supervise_scope_failed(s, failure, error);
 }
 
 /* An error of somebody in the box; where usbox-fs has gone, that is the reason for it. */
@@ -235,7 +236,7 @@ bool supervise_scope_message(Sandbox *s, GError **error) {
         ScopeHelperEvent event;
 
         if (!scope_helper_dispatch(&s->scope, &event, &answer, &failure))
-                return scope_failed(s, failure, error);
+                return supervise_scope_failed(s, failure, error);
         if (event != SCOPE_HELPER_UPDATED)
                 return event == SCOPE_HELPER_MADE || tell_scoped(s, error);
         ControlClient *client = s->updater ? control_later_take(s->updater) : NULL;

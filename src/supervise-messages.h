@@ -11,5 +11,7 @@ bool supervise_maybe_go(Sandbox *s, GError **error);
 bool supervise_child_message(Sandbox *s, GError **error);
 bool supervise_payload_message(Sandbox *s, GError **error);
 bool supervise_scope_message(Sandbox *s, GError **error);
+/* The box cannot have its limits: its end, unless --best-effort=limits says that it goes on without. */
+bool supervise_scope_failed(Sandbox *s, GError *failure_take, GError **error);
 /* All that is on the payload's wire by now. */
 bool supervise_payload_wire(Sandbox *s, GError **error);

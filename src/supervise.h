@@ -58,6 +58,7 @@ typedef struct Sandbox {
         pid_t payload;     /* as the host sees it; 0 before ROOTED */
         /* Held only to be let go of last, see sandbox_release_kernel_object(); -1 before they come. */
         int mount_ns, tap;
+        bool born; /* of a box with limits: all of its processes are there to be moved into its cgroup */
         bool go_sent, started, exited, child_ended, timed_out, stopping, hung_up;
         int wait_status;                /* the payload's */
         int early_signal;               /* came before the payload's exec was seen, or 0 */

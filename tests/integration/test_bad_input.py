@@ -204,7 +204,7 @@ def test_helper_that_fails_at_once(box, body):
     assert_refused(result, "usbox-net", hint=False)
 
 
-@pytest.mark.parametrize("body", ["head -c 1 <&3 >/dev/null; exit 3", "sleep 0.01", "sleep 0.2"])
+@pytest.mark.parametrize("body", ["exit 3", "head -c 1 <&3 >/dev/null; exit 3", "sleep 0.01", "sleep 0.2"])
 def test_limits_that_fail_at_any_moment(box, body):
     """Whether the launcher hears of it by the helper's end, or first as it tells it of the box's processes, or both at once."""
     env = with_helper(box, "usbox-scope", body)
@@ -212,6 +212,9 @@ def test_limits_that_fail_at_any_moment(box, body):
     for _ in range(10):
         result = box.run("--rm", "--memory=100M", "--best-effort=limits", "--", "echo", "on", env=env).ok()
         assert result.out == "on\n" and "without limits" in result.err, result
+    (box.top / "fake-libexec" / "usbox-scope").unlink()
+    assert_refused(box.run("--memory=100M", "--", "true", env=env), "usbox-scope")
+    assert box.run("--rm", "--memory=100M", "--best-effort=limits", "--", "echo", "on", env=env).ok().out == "on\n"
 
 
 def test_state_directory_that_cannot_be_made(box):
