@@ -79,6 +79,16 @@ static bool enter(const PodJoin *pod, GError **error) {
         return true;
 }
 
+/* Its ids are those of the pod's boxes, which may therefore stop it; who waited for it then would do so for ever. */
+static bool await_mounter(pid_t pid, int *ret_status) {
+        while (TEMP_FAILURE_RETRY(waitpid(pid, ret_status, WUNTRACED)) == pid) {
+                if (!WIFSTOPPED(*ret_status))
+                        return true;
+                (void) kill(pid, SIGKILL);
+        }
+        return false;
+}
+
 /* A proc shows the processes of the namespace of who mounts it: that one is forked, and has our descriptors. */
 static int make_proc(GError **error) {
         int place = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3), status;
@@ -94,9 +104,13 @@ static int make_proc(GError **error) {
                 int mnt = root_mount_new("proc", NULL, KERNEL_ATTRS, &failure);
                 _exit(mnt < 0 ? err_get_errno(failure) : dup3(mnt, place, O_CLOEXEC) < 0 ? errno : 0);
         }
-        if (pid > 0 && proc_wait(pid, &status) && WIFEXITED(status) && WEXITSTATUS(status) == 0)
-                return place;
-        err_set(error, pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : 0, "mount the pod's proc");
+        int errnum = pid < 0 ? errno : 0;
+        if (pid > 0 && await_mounter(pid, &status)) {
+                if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+                        return place;
+                errnum = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+        }
+        err_set(error, errnum, "mount the pod's proc%s", pid > 0 && errnum == 0 ? ": another process of the pod has stopped or killed who does that" : "");
         close(place);
         return -1;
 }

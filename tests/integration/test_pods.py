@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from conftest import assert_refused, has_subids, wait_until
+from conftest import USBOX, assert_refused, has_subids, wait_until
 
 SERVER = r"""
 import http.server, sys
@@ -361,6 +361,36 @@ def test_another_boxs_options_are_not_seen_while_it_starts(pods):
     pods.usbox("exec", "a", "touch", "/tmp/stop").ok()
     pods.usbox("wait", "a").ok()
     assert pods.usbox("logs", "a").ok().lines() == ["True False"]
+
+
+STOPPER = r"""
+import os
+print("ready", flush=True)
+while True:
+    try:
+        os.kill(os.getpid() + 1, 19)
+        break
+    except ProcessLookupError:
+        pass
+"""
+
+
+def test_a_box_that_stops_what_starts_another_does_not_hold_its_launcher(pods):
+    """The next pid is known; its process is stopped as soon as it is there: the one that mounts the pod's proc, or else init."""
+    pods.pod("p", "--share", "pid")
+    for _ in range(6):
+        pods.usbox("run", "-d", "--name", "a", "--pod", "p", "--", "/usr/bin/python3", "-c", STOPPER).ok()
+        assert wait_until(lambda: pods.usbox("logs", "a").out == "ready\n", 30)
+        with subprocess.Popen([USBOX, "run", "--rm", "--pod", "p", "--", "true"], env=pods.env, cwd=pods.dir, stderr=subprocess.PIPE, text=True) as run:
+            try:
+                err = run.communicate(timeout=2)[1]
+                assert run.returncode == 0 or "another process of the pod has stopped" in err, err
+            except subprocess.TimeoutExpired:
+                run.send_signal(signal.SIGINT)
+                run.communicate(timeout=60)
+            finally:
+                run.kill()
+        pods.usbox("rm", "-f", "a").ok()
 
 
 def reap_adopted():
