@@ -242,7 +242,7 @@ def test_rm_by_force_and_of_an_empty_one(pods):
     assert foreground.stdout.readline() == b"up\n"
     pods.usbox("pod", "rm", "-f", "p").ok()
     foreground.communicate(timeout=60)
-    assert foreground.returncode == 137 and pods.pods() == {}
+    assert foreground.returncode in (137, 143) and pods.pods() == {}  # by KILL, or by the TERM before it
 
 
 def test_a_pod_may_end_with_its_last_box(pods):
