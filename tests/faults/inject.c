@@ -47,6 +47,7 @@ typedef struct {
         struct user_regs_struct saved; /* of a call that is not made */
         int failing;                   /* with this errno, at the end of the call */
         bool made;                     /* the call is made all the same */
+        bool naming;                   /* it is in prctl(2), perhaps for a name */
 } Tracee;
 
 typedef struct {
@@ -256,8 +257,8 @@ static bool call_begins(Tracee *t, const struct __ptrace_syscall_info *info) {
         return false;
 }
 
-static void call_ends(Tracee *t, bool named) {
-        g_autofree char *comm = named ? proc_text(t->pid, "comm") : NULL;
+static void call_ends(Tracee *t) {
+        g_autofree char *comm = t->naming ? proc_text(t->pid, "comm") : NULL;
 
         if (t->failing) {
                 struct user_regs_struct regs;
@@ -277,7 +278,6 @@ static void call_ends(Tracee *t, bool named) {
 }
 
 static void stopped(Tracee *t, int status) {
-        static pid_t named; /* who has called prctl(2), perhaps for a name */
         struct __ptrace_syscall_info info;
         unsigned long message = 0;
         int sig = WSTOPSIG(status), event = status >> 16;
@@ -286,11 +286,10 @@ static void stopped(Tracee *t, int status) {
                 if (ptrace(PTRACE_GET_SYSCALL_INFO, t->pid, (void *) sizeof info, &info) > 0 && info.op == PTRACE_SYSCALL_INFO_ENTRY) {
                         if (t->ours && !call_begins(t, &info))
                                 return;
-                        if (info.entry.nr == SYS_prctl)
-                                named = t->pid;
+                        t->naming = info.entry.nr == SYS_prctl;
                 } else {
-                        call_ends(t, named == t->pid);
-                        named = 0;
+                        call_ends(t);
+                        t->naming = false;
                 }
                 go_on(t, 0);
         } else if (event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK || event == PTRACE_EVENT_CLONE) {
