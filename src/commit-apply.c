@@ -108,6 +108,21 @@ static bool changed_meanwhile(void) {
         return false;
 }
 
+/*
+ * What was put aside, and cannot be looked at to see whether it is what the plan found (then), goes back to its name. Its ctime is a new one by that; if it
+ * is what it was, the journal has it that this was us. errno stays.
+ */
+static bool put_back(CommitWork *w, const char *name, const struct stat *then, unsigned flags) {
+        struct stat now;
+        int errnum = errno;
+
+        if (renameat2(w->dir, w->temp, w->dir, name, flags) == 0 && fstatat(w->dir, name, &now, AT_SYMLINK_NOFOLLOW) == 0 &&
+            commit_same(&now, then, false) && !commit_journal_add_made(w->review->journal, &now, &w->error))
+                return false;
+        errno = errnum;
+        return false;
+}
+
 /* What was made under the temporary name becomes name, in the place of then (NULL: of nothing). */
 static bool put_in_place(CommitWork *w, const char *name, const struct stat *then) {
         struct stat out;
@@ -118,7 +133,9 @@ static bool put_in_place(CommitWork *w, const char *name, const struct stat *the
         if (renameat2(w->dir, w->temp, w->dir, name, RENAME_EXCHANGE) < 0)
                 return errno == ENOENT ? changed_meanwhile() : false;
         commit_step("exchanged");
-        if (fstatat(w->dir, w->temp, &out, AT_SYMLINK_NOFOLLOW) < 0 || !commit_same(&out, then, false)) {
+        if (fstatat(w->dir, w->temp, &out, AT_SYMLINK_NOFOLLOW) < 0)
+                return put_back(w, name, then, RENAME_EXCHANGE);
+        if (!commit_same(&out, then, false)) {
                 (void) renameat2(w->dir, w->temp, w->dir, name, RENAME_EXCHANGE);
                 return changed_meanwhile();
         }
@@ -201,7 +218,9 @@ static bool remove_one(CommitWork *w, const ReviewChange *c) {
         if (renameat2(w->dir, name, w->dir, w->temp, RENAME_NOREPLACE) < 0)
                 return false;
         commit_step("put aside");
-        if (fstatat(w->dir, w->temp, &now, AT_SYMLINK_NOFOLLOW) < 0 || !commit_same(&now, &c->below, false)) {
+        if (fstatat(w->dir, w->temp, &now, AT_SYMLINK_NOFOLLOW) < 0)
+                return put_back(w, name, &c->below, RENAME_NOREPLACE);
+        if (!commit_same(&now, &c->below, false)) {
                 (void) renameat2(w->dir, w->temp, w->dir, name, RENAME_NOREPLACE);
                 return changed_meanwhile();
         }
