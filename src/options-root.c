@@ -195,8 +195,11 @@ bool root_check(Spec *draft, GError **error) {
                 draft->root.read_only = true;
         /* --rootfs / is the default by another name. */
         char *real = draft->root.rootfs ? realpath(draft->root.rootfs, NULL) : NULL;
-        if (draft->root.rootfs && !real)
-                return err_set(error, errno, "--rootfs %s", draft->root.rootfs);
+        if (draft->root.rootfs && !real) {
+                int errnum = errno;
+                g_autofree char *shown = err_quote(draft->root.rootfs);
+                return err_set(error, errnum, "--rootfs %s", shown);
+        }
         if (real && g_str_equal(real, "/"))
                 g_clear_pointer(&draft->root.rootfs, g_free);
         free(real);
