@@ -319,17 +319,23 @@ typedef struct {
         UpperCount *count;
 } Counter;
 
+/* What cannot be looked at is a change: what nobody changed is removed. */
 static void count_dir(Counter *c, int parent, const char *name) {
         DIR *d = fd_open_dir(parent, name);
-        if (!d)
+        if (!d) {
+                c->count->changed += errno != ENOENT;
                 return;
+        }
         size_t len = c->path->len;
         bool deep = len > COUNT_PATH_MAX;
-        for (struct dirent *e; !deep && (e = readdir(d));) {
+        for (struct dirent *e; errno = 0, !deep && (e = readdir(d));) {
                 struct stat st, lower;
-                if (g_str_equal(e->d_name, ".") || g_str_equal(e->d_name, "..") ||
-                    fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                if (g_str_equal(e->d_name, ".") || g_str_equal(e->d_name, ".."))
                         continue;
+                if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+                        c->count->changed++;
+                        continue;
+                }
                 if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(0, 0)) {
                         c->count->removed++;
                         continue;
@@ -345,6 +351,8 @@ static void count_dir(Counter *c, int parent, const char *name) {
                         c->count->bytes += (guint64) st.st_blocks * 512;
                 g_string_truncate(c->path, len);
         }
+        if (errno != 0)
+                c->count->changed++;
         closedir(d);
 }
 
@@ -353,6 +361,5 @@ void box_dir_count(const BoxDir *dir, const Spec *spec, UpperCount *ret) {
         _cleanup_close_ int lower = open(spec->root.rootfs ? spec->root.rootfs : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
         *ret = (UpperCount){ 0 };
-        if (lower >= 0)
-                count_dir(&(Counter){ .lower = lower, .path = path, .count = ret }, dir->fd, "upper");
+        count_dir(&(Counter){ .lower = lower, .path = path, .count = ret }, dir->fd, "upper");
 }
