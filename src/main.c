@@ -133,8 +133,9 @@ int main(int argc, char **argv) {
         if (status < 0)
                 return print_error(error);
         /* A full disk or a closed pipe behind our output is a failure, too. */
-        if (fflush(stdout) != 0) {
-                err_set(&error, errno, "standard output");
+        errno = 0;
+        if (fflush(stdout) != 0 || ferror(stdout)) {
+                err_set(&error, errno, "write to standard output");
                 return print_error(error);
         }
         return status;
