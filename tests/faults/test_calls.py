@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Each system call of usbox's own processes fails once, in turn: a clear error and nothing left, or a box that is as it should be.
 
-Here a sample of each kind of box and all calls that confine; all of them by tests/faults/long. USBOX_FAULT_SEED chooses another sample, USBOX_FAULTS its
-size."""
+Here all calls that confine, and what was wrong once; all of them by tests/faults/long. USBOX_FAULTS=N tries N calls of each kind of box, which USBOX_FAULT_SEED
+chooses: how often what is called differs from run to run, so what they find is for a person to look at."""
 import os
 import random
 
@@ -11,7 +11,7 @@ import pytest
 import faults
 
 SEED = int(os.environ.get("USBOX_FAULT_SEED", "1"))
-SAMPLE = int(os.environ.get("USBOX_FAULTS", "14"))
+SAMPLE = int(os.environ.get("USBOX_FAULTS", "0"))
 
 # To go on without one of these is to go on with less confinement.
 CONFINES = set("seccomp capset pivot_root mount_setattr landlock_restrict_self landlock_add_rule setresuid setresgid setgroups setns unshare chroot setsid"
@@ -33,13 +33,14 @@ def try_all(judge, calls, what=None):
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("kind", faults.KINDS)
-def test_sample(bench, kind):
-    judge = faults.Judge(bench, kind)
-    calls = judge.calls()
-    print(f"seed {SEED}")
-    chosen = random.Random(f"{SEED} {kind}").sample(calls, min(SAMPLE, len(calls)))
-    try_all(judge, chosen)
+if SAMPLE:
+    @pytest.mark.parametrize("kind", faults.KINDS)
+    def test_sample(bench, kind):
+        judge = faults.Judge(bench, kind)
+        calls = judge.calls()
+        print(f"seed {SEED}")
+        chosen = random.Random(f"{SEED} {kind}").sample(calls, min(SAMPLE, len(calls)))
+        try_all(judge, chosen)
 
 
 @pytest.mark.parametrize("kind", ("bare", "fuse"))
@@ -63,6 +64,7 @@ def test_confinement(bench, kind):
 FOUND = {
     "init asks for its children and waits for ever": ("bare", "usbox-init", "wait4", "ECHILD"),
     "the payload ends without a word": ("bare", "usbox-init", "recvfrom", "ENOBUFS"),
+    "changes that cannot be counted are none": ("kernel", "usbox", "getdents64", "EIO"),
     "half of a listing is taken for the whole": ("bare", "usbox", "getdents64", "EIO"),
     "a home that cannot be found is no home": ("fuse", "usbox", "readlink", "EIO"),
     "a name beside that of the last box stays": ("bare", "usbox", "renameat", "ENOSPC"),
