@@ -75,6 +75,8 @@ FOUND = {
     "the caller waits for a box that it was not told of": ("detach", "usbox", "recvmsg", "ENOBUFS"),
     "the log is read to an end that does not come": ("detach", "usbox", "fcntl", "EMFILE"),
 }
+# Where it matters which one it is.
+ALL_OF_THEM = {"changes that cannot be counted are none"}
 
 
 @pytest.mark.parametrize("name", FOUND)
@@ -88,4 +90,4 @@ def test_found(bench, name):
         judge.look_again()
     else:
         pytest.fail(f"no such call: {sorted({f'{c.role} {judge.name(c.role)} {c.name}' for c in judge.calls()})}")
-    try_all(judge, (calls[:3] + calls[-2:])[:5], errno)
+    try_all(judge, calls if name in ALL_OF_THEM else (calls[:3] + calls[-2:])[:5], errno)
