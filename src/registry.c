@@ -196,12 +196,14 @@ GPtrArray *registry_list_pods(const Caller *caller, GError **error) {
 }
 
 void registry_set_last(int runtime_fd, const char *id) {
-        /* Two that are started at once may take the other's for their own: either is the last. */
-        (void) unlinkat(runtime_fd, ".last", 0);
-        if (symlinkat(id, runtime_fd, ".last") == 0 && renameat(runtime_fd, ".last", runtime_fd, "last") == 0)
+        char path[BOX_ID_LEN + 16];
+
+        /* Made in the box's own directory, not whole yet, with which it goes if we are killed before it has its place. */
+        g_snprintf(path, sizeof path, ".%s/last", id);
+        if (symlinkat(id, runtime_fd, path) == 0 && renameat(runtime_fd, path, runtime_fd, "last") == 0)
                 return;
         log_step("last: %s", g_strerror(errno));
-        (void) unlinkat(runtime_fd, ".last", 0);
+        (void) unlinkat(runtime_fd, path, 0);
 }
 
 /* The id that "last" means: after a boot, when that is forgotten, the newest. False: there was none. */

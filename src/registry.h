@@ -58,5 +58,5 @@ json_t *box_info_to_json(const BoxInfo *box);
 /* Whether it may be the name of a box: safe as a part of a path and on a terminal, no id, not "last". */
 bool registry_name_ok(const char *name);
 
-/* A box is being started: "last" is this one. */
+/* A box is being started, its runtime directory is being made (runtime_box_new(), before it is shown): "last" is this one. */
 void registry_set_last(int runtime_fd, const char *id);

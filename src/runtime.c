@@ -80,7 +80,7 @@ bool runtime_is_locked(int top_fd, const char *id) {
 }
 
 static void remove_directory(int top_fd, const char *name) {
-        static const char *const files[] = { "control", "state.json", ".state.json", "lock.new", "lock" };
+        static const char *const files[] = { "control", "state.json", ".state.json", "last", "lock.new", "lock" };
         char path[64];
 
         /* The lock last: as long as it is there the directory is known for what it is. */
