@@ -109,36 +109,32 @@ static bool changed_meanwhile(void) {
 }
 
 /*
- * What was put aside, and cannot be looked at to see whether it is what the plan found (then), goes back to its name. Its ctime is a new one by that; if it
- * is what it was, the journal has it that this was us. errno stays.
+ * What was put aside is what the plan found (then). What is not, or cannot be looked at, goes back to its name. Its ctime is a new one by that: where it is
+ * what it was after all, the journal has it that this was us. False with errno: EBUSY, or why it cannot be looked at.
  */
-static bool put_back(CommitWork *w, const char *name, const struct stat *then, unsigned flags) {
-        struct stat now;
-        int errnum = errno;
+static bool aside_is(CommitWork *w, const char *name, const struct stat *then, unsigned flags) {
+        struct stat st;
+        bool looked = fstatat(w->dir, w->temp, &st, AT_SYMLINK_NOFOLLOW) == 0;
 
-        if (renameat2(w->dir, w->temp, w->dir, name, flags) == 0 && fstatat(w->dir, name, &now, AT_SYMLINK_NOFOLLOW) == 0 &&
-            commit_same(&now, then, false) && !commit_journal_add_made(w->review->journal, &now, &w->error))
-                return false;
+        if (looked && commit_same(&st, then, false))
+                return true;
+        int errnum = looked ? EBUSY : errno;
+        if (renameat2(w->dir, w->temp, w->dir, name, flags) == 0 && fstatat(w->dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && commit_same(&st, then, false))
+                (void) commit_journal_add_made(w->review->journal, &st, &w->error);
         errno = errnum;
         return false;
 }
 
 /* What was made under the temporary name becomes name, in the place of then (NULL: of nothing). */
 static bool put_in_place(CommitWork *w, const char *name, const struct stat *then) {
-        struct stat out;
-
         commit_step("made");
         if (!then)
                 return renameat2(w->dir, w->temp, w->dir, name, RENAME_NOREPLACE) == 0;
         if (renameat2(w->dir, w->temp, w->dir, name, RENAME_EXCHANGE) < 0)
                 return errno == ENOENT ? changed_meanwhile() : false;
         commit_step("exchanged");
-        if (fstatat(w->dir, w->temp, &out, AT_SYMLINK_NOFOLLOW) < 0)
-                return put_back(w, name, then, RENAME_EXCHANGE);
-        if (!commit_same(&out, then, false)) {
-                (void) renameat2(w->dir, w->temp, w->dir, name, RENAME_EXCHANGE);
-                return changed_meanwhile();
-        }
+        if (!aside_is(w, name, then, RENAME_EXCHANGE))
+                return false;
         errno = commit_remove_temp(w);
         return errno == 0;
 }
@@ -218,12 +214,8 @@ static bool remove_one(CommitWork *w, const ReviewChange *c) {
         if (renameat2(w->dir, name, w->dir, w->temp, RENAME_NOREPLACE) < 0)
                 return false;
         commit_step("put aside");
-        if (fstatat(w->dir, w->temp, &now, AT_SYMLINK_NOFOLLOW) < 0)
-                return put_back(w, name, &c->below, RENAME_NOREPLACE);
-        if (!commit_same(&now, &c->below, false)) {
-                (void) renameat2(w->dir, w->temp, w->dir, name, RENAME_NOREPLACE);
-                return changed_meanwhile();
-        }
+        if (!aside_is(w, name, &c->below, RENAME_NOREPLACE))
+                return false;
         errno = commit_remove_temp(w);
         return errno == 0;
 }
