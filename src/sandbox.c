@@ -247,21 +247,11 @@ static bool clone_child(Sandbox *s, GError **error) {
         return false;
 }
 
-/* Where it has gone, the loop finds out why. */
-static bool tell_child(const Sandbox *s, WireType type, GError **error) {
-        g_autoptr(GError) failure = NULL;
-
-        if (wire_send(s->child_wire, type, NULL, NULL, 0, &failure) || err_get_errno(failure) == EPIPE)
-                return true;
-        g_propagate_error(error, g_steal_pointer(&failure));
-        return false;
-}
-
 /* The directories on disk, and somebody for the case that we are killed. */
 static bool fill_box_dir(Sandbox *s, GError **error) {
         bool overlaid = s->spec->root.overlay != OVERLAY_NONE;
 
-        if ((!s->plan->fs && !root_plan_make_dirs(s->plan, s->dir->fd, error)) || (overlaid && !tell_child(s, WIRE_DIRS, error)) ||
+        if ((!s->plan->fs && !root_plan_make_dirs(s->plan, s->dir->fd, error)) || (overlaid && !supervise_tell(s->child_wire, WIRE_DIRS, NULL, error)) ||
             !janitor_start(s->dir, s->spec, (int[]){ s->child_pidfd, s->fs.helper.pidfd }, &s->janitor, error))
                 return err_step(error, "state");
         return true;
@@ -282,7 +272,7 @@ static bool finish_maps(Sandbox *s, GError **error) {
                 return false;
         if (!map_helpers_finish(&s->maps, error))
                 return err_step(error, "user");
-        return tell_child(s, WIRE_MAPPED, error) || err_step(error, "namespaces");
+        return supervise_tell(s->child_wire, WIRE_MAPPED, NULL, error) || err_step(error, "namespaces");
 }
 
 static bool start(Sandbox *s, GError **error) {
@@ -303,7 +293,7 @@ static bool start(Sandbox *s, GError **error) {
                 return err_step(error, "state");
         if (!user_maps_itself(s->spec) && !finish_maps(s, error))
                 return false;
-        if (!tell_child(s, WIRE_PLAN, error))
+        if (!supervise_tell(s->child_wire, WIRE_PLAN, NULL, error))
                 return err_step(error, "namespaces");
         return !s->dir || fill_box_dir(s, error);
 }

@@ -88,16 +88,22 @@ static void suspend(Sandbox *s) {
         (void) wire_send(s->child_wire, WIRE_RESUME, NULL, NULL, 0, NULL);
 }
 
-/* The box is in its cgroup, or gets none after all: the child and the payload's process wait for that. Where they have gone, the loop finds out why. */
-static bool tell_scoped(Sandbox *s, GError **error) {
-        const char *path = s->scope.cgroup ? cgroup_path(s->scope.cgroup) : "";
+bool supervise_tell(int wire, WireType type, GVariant *body, GError **error) {
         g_autoptr(GError) failure = NULL;
 
-        if ((wire_send(s->payload_wire, WIRE_MOVED, NULL, NULL, 0, &failure) || err_get_errno(failure) == EPIPE) &&
-            (g_clear_error(&failure), wire_send(s->child_wire, WIRE_SCOPED, g_variant_new("(s)", path), NULL, 0, &failure) || err_get_errno(failure) == EPIPE))
-                return supervise_maybe_go(s, error);
+        if (wire_send(wire, type, body, NULL, 0, &failure) || err_get_errno(failure) == EPIPE)
+                return true;
         g_propagate_error(error, g_steal_pointer(&failure));
-        return err_step(error, "limits");
+        return false;
+}
+
+/* The box is in its cgroup, or gets none after all: the child and the payload's process wait for that. */
+static bool tell_scoped(Sandbox *s, GError **error) {
+        const char *path = s->scope.cgroup ? cgroup_path(s->scope.cgroup) : "";
+
+        if (!supervise_tell(s->payload_wire, WIRE_MOVED, NULL, error) || !supervise_tell(s->child_wire, WIRE_SCOPED, g_variant_new("(s)", path), error))
+                return err_step(error, "limits");
+        return supervise_maybe_go(s, error);
 }
 
 bool supervise_scope_failed(Sandbox *s, GError *failure_take, GError **error) {

@@ -7,6 +7,8 @@
 
 /* Let the payload go where all is there that it waits for. */
 bool supervise_maybe_go(Sandbox *s, GError **error);
+/* To one of the box's processes (body may be floating, or NULL). One that has gone is no error: the loop finds out why. */
+bool supervise_tell(int wire, WireType type, GVariant *body, GError **error);
 /* One message, or the end of the wire. */
 bool supervise_child_message(Sandbox *s, GError **error);
 bool supervise_payload_message(Sandbox *s, GError **error);
