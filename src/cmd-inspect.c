@@ -17,7 +17,7 @@ const VerbOption inspect_options[] = {
         { 0 },
 };
 
-json_t *inspect_one(const BoxInfo *box, GError **error) {
+static json_t *inspect_one(const BoxInfo *box, GError **error) {
         json_t *out = box_info_to_json(box);
         g_autofree char *text = box->state == BOX_RUNNING ? control_text(box, WIRE_CTL_INSPECT, error) : NULL;
         json_t *more = text ? json_loads(text, 0, NULL) : NULL;
@@ -33,6 +33,23 @@ json_t *inspect_one(const BoxInfo *box, GError **error) {
         return out;
 }
 
+bool inspect_print(const Caller *caller, const VerbArgs *args, guint first, InspectFind find, GError **error) {
+        json_t *list = json_array();
+
+        for (guint i = first; i < verb_args_n_words(args); i++) {
+                g_autoptr(BoxInfo) box = find(caller, verb_args_word(args, i), error);
+                json_t *one = box ? inspect_one(box, error) : NULL;
+                if (!one) {
+                        json_decref(list);
+                        return false;
+                }
+                json_array_append_new(list, one);
+        }
+        g_autofree char *text = jsontext_pretty(list);
+        fputs(text, stdout);
+        return true;
+}
+
 int cmd_inspect(int argc, char **argv, GError **error) {
         g_auto(VerbArgs) args = { 0 };
 
@@ -40,19 +57,5 @@ int cmd_inspect(int argc, char **argv, GError **error) {
             !verb_args_count(&args, "inspect", 1, G_MAXUINT, error))
                 return -1;
         g_autoptr(Spec) spec = spec_new(error);
-        if (!spec)
-                return -1;
-        json_t *list = json_array();
-        for (guint i = 0; i < verb_args_n_words(&args); i++) {
-                g_autoptr(BoxInfo) box = registry_find_any(&spec->caller, verb_args_word(&args, i), error);
-                json_t *one = box ? inspect_one(box, error) : NULL;
-                if (!one) {
-                        json_decref(list);
-                        return -1;
-                }
-                json_array_append_new(list, one);
-        }
-        g_autofree char *text = jsontext_pretty(list);
-        fputs(text, stdout);
-        return 0;
+        return spec && inspect_print(&spec->caller, &args, 0, registry_find_any, error) ? 0 : -1;
 }

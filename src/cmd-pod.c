@@ -86,7 +86,7 @@ static bool is_free(const Spec *spec, const char *name, GError **error) {
 
         if (!found || g_strcmp0(found->name, name) != 0)
                 return true;
-        bool pod = g_strcmp0(json_string_value(json_object_get(found->facts, "kind")), "pod") == 0;
+        bool pod = box_info_is_pod(found);
         err_set(error, EEXIST, "%s %s%s", pod ? "pod" : "box", name, pod && found->state == BOX_DEAD ? ", which is dead" : "");
         if (found->state == BOX_RUNNING)
                 err_hint(error, "usbox%s rm -f %s ends it and forgets it; or take another name", pod ? " pod" : "", name);
@@ -179,7 +179,7 @@ static int stop(const VerbArgs *args, const Spec *spec, GError **error) {
                 grace_ms = seconds * 1000;
         }
         for (guint i = 1; i < verb_args_n_words(args); i++) {
-                g_autoptr(BoxInfo) pod = registry_find_pod(&spec->caller, verb_args_word(args, i), true, error);
+                g_autoptr(BoxInfo) pod = registry_find_running_pod(&spec->caller, verb_args_word(args, i), error);
                 if (!pod)
                         return -1;
                 int fd = control_begin_wait(pod, WIRE_CTL_STOP, g_variant_new("(u)", (guint32) grace_ms));
@@ -189,7 +189,7 @@ static int stop(const VerbArgs *args, const Spec *spec, GError **error) {
 }
 
 static bool rm_one(const Spec *spec, const char *name, bool force, GError **error) {
-        g_autoptr(BoxInfo) pod = registry_find_pod(&spec->caller, name, false, error);
+        g_autoptr(BoxInfo) pod = registry_find_pod(&spec->caller, name, error);
         g_autoptr(GPtrArray) boxes = pod ? registry_list(&spec->caller, error) : NULL;
 
         if (!boxes)
@@ -210,20 +210,7 @@ static int rm(const VerbArgs *args, const Spec *spec, GError **error) {
 }
 
 static int inspect(const VerbArgs *args, const Spec *spec, GError **error) {
-        json_t *list = json_array();
-
-        for (guint i = 1; i < verb_args_n_words(args); i++) {
-                g_autoptr(BoxInfo) pod = registry_find_pod(&spec->caller, verb_args_word(args, i), false, error);
-                json_t *one = pod ? inspect_one(pod, error) : NULL;
-                if (!one) {
-                        json_decref(list);
-                        return -1;
-                }
-                json_array_append_new(list, one);
-        }
-        g_autofree char *text = jsontext_pretty(list);
-        fputs(text, stdout);
-        return 0;
+        return inspect_print(&spec->caller, args, 1, registry_find_pod, error) ? 0 : -1;
 }
 
 /* Which options each takes, and what it does. */

@@ -56,8 +56,9 @@ int cmd_update(int argc, char **argv, GError **error);
 int cmd_help(int argc, char **argv, GError **error);
 int cmd_version(int argc, char **argv, GError **error);
 
-/* All that is known of a box or pod, as inspect prints it: a new reference. NULL with error. */
-json_t *inspect_one(const BoxInfo *box, GError **error);
+/* What inspect does: print all that is known of those that the words from the first one on name. False with error. */
+typedef BoxInfo *(*InspectFind)(const Caller *caller, const char *text, GError **error);
+bool inspect_print(const Caller *caller, const VerbArgs *args, guint first, InspectFind find, GError **error);
 
 /* What rm and drop do: forget the box of that name; force: end it first, if it runs. False with error. */
 bool box_forget(const Spec *spec, const char *name, bool force, GError **error);

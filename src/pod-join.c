@@ -49,7 +49,7 @@ static bool take_facts(PodJoin *pod, WireMessage *m, GError **error) {
 }
 
 bool pod_join_begin(const Spec *spec, const char *box_id, PodJoin *ret, GError **error) {
-        g_autoptr(BoxInfo) pod = registry_find_pod(&spec->caller, spec->pod.name, true, error);
+        g_autoptr(BoxInfo) pod = registry_find_running_pod(&spec->caller, spec->pod.name, error);
         g_auto(WireMessage) m = { 0 };
 
         *ret = POD_JOIN_NONE;

@@ -151,6 +151,10 @@ static bool is_pod(const json_t *facts) {
         return g_strcmp0(json_string_value(json_object_get(facts, "kind")), "pod") == 0;
 }
 
+bool box_info_is_pod(const BoxInfo *box) {
+        return is_pod(box->facts);
+}
+
 static GPtrArray *list_all(const Caller *caller, GError **error) {
         Look look = { .runtime_fd = -1, .boxes_fd = -1 };
         g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func((GDestroyNotify) box_info_free);
@@ -182,7 +186,7 @@ static GPtrArray *list(const Caller *caller, bool pods, GError **error) {
         GPtrArray *all = list_all(caller, error);
 
         for (guint i = all ? all->len : 0; i-- > 0;)
-                if (is_pod(((BoxInfo *) g_ptr_array_index(all, i))->facts) != pods)
+                if (box_info_is_pod(g_ptr_array_index(all, i)) != pods)
                         g_ptr_array_remove_index(all, i);
         return all;
 }
@@ -277,7 +281,7 @@ static BoxInfo *find_name(GPtrArray *all, const char *name) {
 BoxInfo *registry_find(const Caller *caller, const char *text, GError **error) {
         g_autoptr(BoxInfo) box = registry_find_any(caller, text, error);
 
-        if (!box || !is_pod(box->facts))
+        if (!box || !box_info_is_pod(box))
                 return g_steal_pointer(&box);
         err_set(error, 0, "%s is a pod, not a box", box->name ? box->name : box->id);
         err_hint(error, "usbox pod stop, rm and inspect are for pods, and usbox ps lists their boxes");
@@ -300,7 +304,7 @@ BoxInfo *registry_find_any(const Caller *caller, const char *text, GError **erro
         return box;
 }
 
-BoxInfo *registry_find_pod(const Caller *caller, const char *text, bool running, GError **error) {
+BoxInfo *registry_find_pod(const Caller *caller, const char *text, GError **error) {
         g_autoptr(GPtrArray) all = list_all(caller, error);
         g_autoptr(BoxInfo) pod = all ? find_name(all, text) : NULL;
         g_autofree char *quoted = err_quote(text);
@@ -309,17 +313,26 @@ BoxInfo *registry_find_pod(const Caller *caller, const char *text, bool running,
                 return NULL;
         if (!pod && state_is_id(text))
                 pod = find_id(all, text);
-        if (!pod) {
+        if (pod && box_info_is_pod(pod))
+                return g_steal_pointer(&pod);
+        if (pod) {
+                err_set(error, 0, "%s is a box, not a pod", quoted);
+        } else {
                 err_set(error, 0, "no pod '%s'", quoted);
                 err_hint(error, "usbox pod ps lists them, usbox pod create makes one");
-        } else if (!is_pod(pod->facts)) {
-                err_set(error, 0, "%s is a box, not a pod", quoted);
-        } else if (running && pod->state != BOX_RUNNING) {
-                err_set(error, 0, "pod %s is dead: its launcher was killed", quoted);
-                err_hint(error, "usbox pod rm %s forgets it", quoted);
-        } else {
-                return g_steal_pointer(&pod);
         }
+        err_step(error, "pod");
+        return NULL;
+}
+
+BoxInfo *registry_find_running_pod(const Caller *caller, const char *text, GError **error) {
+        g_autoptr(BoxInfo) pod = registry_find_pod(caller, text, error);
+        g_autofree char *quoted = err_quote(text);
+
+        if (!pod || pod->state == BOX_RUNNING)
+                return g_steal_pointer(&pod);
+        err_set(error, 0, "pod %s is dead: its launcher was killed", quoted);
+        err_hint(error, "usbox pod rm %s forgets it", quoted);
         err_step(error, "pod");
         return NULL;
 }
@@ -344,12 +357,12 @@ static BoxInfo *must_run(BoxInfo *box_take, GError **error) {
         if (!box || box->state == BOX_RUNNING)
                 return g_steal_pointer(&box);
         const char *shown = box->name ? box->name : box->id;
-        const char *kind = is_pod(box->facts) ? "pod" : "box";
+        const char *kind = box_info_is_pod(box) ? "pod" : "box";
         err_set(error, 0, box->state == BOX_DEAD ? "%s %s is dead: its launcher was killed" : "%s %s is not running", kind, shown);
-        if (box->name && !is_pod(box->facts))
+        if (box->name && !box_info_is_pod(box))
                 err_hint(error, "usbox run --name %s -- COMMAND goes on with its files; usbox rm %s forgets it", shown, shown);
         else
-                err_hint(error, "usbox%s rm %s forgets it", is_pod(box->facts) ? " pod" : "", shown);
+                err_hint(error, "usbox%s rm %s forgets it", box_info_is_pod(box) ? " pod" : "", shown);
         err_step(error, "box");
         return NULL;
 }

@@ -39,9 +39,11 @@ BoxInfo *registry_find(const Caller *caller, const char *text, GError **error);
 /* registry_find(), and the box must be running. */
 BoxInfo *registry_find_running(const Caller *caller, const char *text, GError **error);
 
-/* Pods, which are not among the boxes: the same of them, by name or id. running: it must be. */
+/* Pods, which are not among the boxes: the same of them, by name or id. */
 GPtrArray *registry_list_pods(const Caller *caller, GError **error);
-BoxInfo *registry_find_pod(const Caller *caller, const char *text, bool running, GError **error);
+BoxInfo *registry_find_pod(const Caller *caller, const char *text, GError **error);
+BoxInfo *registry_find_running_pod(const Caller *caller, const char *text, GError **error);
+bool box_info_is_pod(const BoxInfo *box);
 
 /* For what both have (facts): a box, or a pod. */
 BoxInfo *registry_find_any(const Caller *caller, const char *text, GError **error);
