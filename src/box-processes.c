@@ -110,17 +110,22 @@ static gint by_pid(gconstpointer a, gconstpointer b) {
         return (*(const BoxProcess *const *) a)->pid - (*(const BoxProcess *const *) b)->pid;
 }
 
-/* Of all processes of the machine, one's parent. */
 typedef struct {
         pid_t pid, parent;
         bool deeper; /* in a pid namespace below the host's */
-        bool inside; /* of the box, as far as is known */
 } Relation;
 
-static GArray *read_relations(void) {
-        GArray *ret = g_array_new(FALSE, FALSE, sizeof(Relation));
+struct ProcessTree {
+        GArray *relations;
+        GHashTable *by_pid; /* → Relation, of that array */
+};
+
+ProcessTree *process_tree_read(void) {
+        ProcessTree *tree = g_new0(ProcessTree, 1);
         DIR *d = fd_open_dir(AT_FDCWD, "/proc");
 
+        tree->relations = g_array_new(FALSE, FALSE, sizeof(Relation));
+        tree->by_pid = g_hash_table_new(NULL, NULL);
         for (struct dirent *e; d && (e = readdir(d));) {
                 Relation r = { .pid = (pid_t) g_ascii_strtoll(e->d_name, NULL, 10) };
                 g_autofree char *status = r.pid > 0 ? proc_file(r.pid, "status", NULL) : NULL;
@@ -128,60 +133,58 @@ static GArray *read_relations(void) {
                         continue;
                 r.parent = (pid_t) status_number(status, "PPid", 0);
                 r.deeper = status_number(status, "NSpid", 1) > 0;
-                g_array_append_val(ret, r);
+                g_array_append_val(tree->relations, r);
         }
         if (d)
                 closedir(d);
-        return ret;
-}
-
-static pid_t parent_of(const GArray *relations, pid_t pid) {
-        for (guint i = 0; i < relations->len; i++)
-                if (g_array_index(relations, Relation, i).pid == pid)
-                        return g_array_index(relations, Relation, i).parent;
-        return 0;
-}
-
-/* Those whose parents are, until there are no more of them. */
-static void add_descendants(GArray *relations, pid_t init) {
-        for (bool more = true; more;) {
-                more = false;
-                for (guint i = 0; i < relations->len; i++) {
-                        Relation *r = &g_array_index(relations, Relation, i);
-                        for (guint k = 0; k < relations->len && !r->inside; k++) {
-                                const Relation *other = &g_array_index(relations, Relation, k);
-                                if (other->pid == r->parent && (other->inside || other->pid == init))
-                                        r->inside = more = true;
-                        }
-                }
+        for (guint i = 0; i < tree->relations->len; i++) {
+                Relation *r = &g_array_index(tree->relations, Relation, i);
+                g_hash_table_insert(tree->by_pid, GINT_TO_POINTER(r->pid), r);
         }
+        return tree;
 }
 
-/* The command is a child of init, and init one of the launcher; what `usbox exec` starts is the launcher's, in the box's pid namespace. */
-static GArray *processes_by_descent(pid_t command) {
-        g_autoptr(GArray) relations = read_relations();
-        GArray *ret = g_array_new(FALSE, FALSE, sizeof(pid_t));
-        pid_t init = parent_of(relations, command), launcher = parent_of(relations, init);
+void process_tree_free(ProcessTree *tree) {
+        g_array_unref(tree->relations);
+        g_hash_table_unref(tree->by_pid);
+        g_free(tree);
+}
 
-        if (command <= 0 || init <= 1)
-                return ret;
-        for (guint i = 0; i < relations->len; i++) {
-                Relation *r = &g_array_index(relations, Relation, i);
-                r->inside = r->parent == launcher && launcher > 1 && r->pid != init && r->deeper;
-        }
-        add_descendants(relations, init);
-        for (guint i = 0; i < relations->len; i++)
-                if (g_array_index(relations, Relation, i).inside)
-                        g_array_append_val(ret, g_array_index(relations, Relation, i).pid);
-        return ret;
+static const Relation *relation_of(const ProcessTree *tree, pid_t pid) {
+        return g_hash_table_lookup(tree->by_pid, GINT_TO_POINTER(pid));
+}
+
+static pid_t parent_of(const ProcessTree *tree, pid_t pid) {
+        const Relation *r = relation_of(tree, pid);
+        return r ? r->parent : 0;
+}
+
+/* Below init, or below what the launcher has in a pid namespace that is not the host's. A pid that was used again while the tree was read may make a ring. */
+static bool is_inside(const ProcessTree *tree, const Relation *r, pid_t init, pid_t launcher) {
+        for (guint depth = 0; r && depth < tree->relations->len; depth++, r = relation_of(tree, r->parent))
+                if (r->parent == init || (r->parent == launcher && launcher > 1 && r->pid != init && r->deeper))
+                        return true;
+        return false;
 }
 
 static pid_t command_of(const BoxInfo *box) {
         return (pid_t) json_integer_value(json_object_get(box->facts, "pid"));
 }
 
-GPtrArray *box_processes(const BoxInfo *box, const Cgroup *c) {
-        g_autoptr(GArray) pids = c ? cgroup_processes(c) : processes_by_descent(command_of(box));
+/* The command is a child of init, and init one of the launcher; what `usbox exec` starts is the launcher's, in the box's pid namespace. */
+static GArray *processes_by_descent(const ProcessTree *tree, pid_t command) {
+        GArray *ret = g_array_new(FALSE, FALSE, sizeof(pid_t));
+        pid_t init = parent_of(tree, command), launcher = parent_of(tree, init);
+
+        for (guint i = 0; command > 0 && init > 1 && i < tree->relations->len; i++) {
+                const Relation *r = &g_array_index(tree->relations, Relation, i);
+                if (is_inside(tree, r, init, launcher))
+                        g_array_append_val(ret, r->pid);
+        }
+        return ret;
+}
+
+static GPtrArray *read_all(const GArray *pids) {
         GPtrArray *ret = g_ptr_array_new_with_free_func(process_free);
 
         for (guint i = 0; i < pids->len; i++) {
@@ -193,9 +196,17 @@ GPtrArray *box_processes(const BoxInfo *box, const Cgroup *c) {
         return ret;
 }
 
-void box_processes_sum(const BoxInfo *box, CgroupNumbers *ret) {
+GPtrArray *box_processes(const BoxInfo *box, const Cgroup *c) {
+        g_autoptr(ProcessTree) tree = c ? NULL : process_tree_read();
+        g_autoptr(GArray) pids = c ? cgroup_processes(c) : processes_by_descent(tree, command_of(box));
+
+        return read_all(pids);
+}
+
+void box_processes_sum(const BoxInfo *box, const ProcessTree *tree, CgroupNumbers *ret) {
         static const CgroupPressure unknown = { .some = -1, .full = -1 };
-        g_autoptr(GPtrArray) processes = box_processes(box, NULL);
+        g_autoptr(GArray) pids = processes_by_descent(tree, command_of(box));
+        g_autoptr(GPtrArray) processes = read_all(pids);
 
         *ret = (CgroupNumbers){ 0 };
         ret->memory_peak = ret->memory_max = ret->swap = ret->pids_max = ret->cpu_quota_us = G_MAXUINT64;

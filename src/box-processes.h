@@ -17,6 +17,12 @@ typedef struct {
         char *command;          /* with its arguments; quoted */
 } BoxProcess;
 
+/* Whose children all processes of the machine are, at one moment: for boxes without a cgroup, as many as there are. The caller's. */
+typedef struct ProcessTree ProcessTree;
+ProcessTree *process_tree_read(void);
+void process_tree_free(ProcessTree *tree);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ProcessTree, process_tree_free)
+
 /*
  * The box's own, of BoxProcess *, by pid; the caller's. One that ends meanwhile is left out. Of its cgroup; where that is NULL, those that
  * descend from its init, and what `usbox exec` started.
@@ -24,7 +30,7 @@ typedef struct {
 GPtrArray *box_processes(const BoxInfo *box, const Cgroup *c);
 
 /* Of a box without a cgroup: what its processes use together. What they do not say is unknown; so is all of it where there are none any more. */
-void box_processes_sum(const BoxInfo *box, CgroupNumbers *ret);
+void box_processes_sum(const BoxInfo *box, const ProcessTree *tree, CgroupNumbers *ret);
 
 /* What went through a process's network interfaces but lo, in bytes; false where it cannot be told. */
 bool box_network_bytes(pid_t pid, guint64 *ret_received, guint64 *ret_sent);

@@ -54,7 +54,8 @@ static guint64 count_flows(const BoxInfo *box) {
         return n;
 }
 
-static void row_read(Row *row) {
+/* tree: of this moment; NULL where the row has a cgroup. */
+static void row_read(Row *row, const ProcessTree *tree) {
         json_int_t pid = json_integer_value(json_object_get(row->box->facts, "pid"));
 
         row->was = row->now;
@@ -63,7 +64,7 @@ static void row_read(Row *row) {
         if (row->cgroup)
                 cgroup_read(row->cgroup, &row->now);
         else
-                box_processes_sum(row->box, &row->now);
+                box_processes_sum(row->box, tree, &row->now);
         row->flows = count_flows(row->box);
         /* The host's numbers, where the network is the host's, say nothing of the box. */
         row->network = pid > 0 && g_strcmp0(json_string_value(json_object_get(row->box->facts, "network")), "host") != 0 &&
@@ -221,7 +222,6 @@ static bool add_row(GPtrArray *rows, BoxInfo *box_take, GError **error) {
                 row_free(row);
                 return false;
         }
-        row_read(row);
         g_ptr_array_add(rows, row);
         return true;
 }
@@ -239,22 +239,23 @@ static bool find_rows(const Spec *spec, const VerbArgs *args, GPtrArray *rows, G
         g_autoptr(GPtrArray) boxes = registry_list(&spec->caller, error);
         if (!boxes)
                 return false;
-        for (guint i = 0; i < boxes->len; i++) {
-                BoxInfo *box = boxes->pdata[i];
-                if (box->state == BOX_RUNNING) {
-                        g_autoptr(BoxInfo) again = registry_find(&spec->caller, box->id, NULL);
-                        if (again)
-                                (void) add_row(rows, g_steal_pointer(&again), NULL);
-                }
+        while (boxes->len > 0) {
+                g_autoptr(BoxInfo) box = g_ptr_array_steal_index(boxes, 0);
+                if (box->state == BOX_RUNNING)
+                        (void) add_row(rows, g_steal_pointer(&box), NULL);
         }
         return true;
 }
 
 /* Read all anew; those that are gone leave. */
 static void read_rows(GPtrArray *rows) {
+        g_autoptr(ProcessTree) tree = NULL;
+
         for (guint i = 0; i < rows->len; i++) {
                 Row *row = rows->pdata[i];
-                row_read(row);
+                if (!row->cgroup && !tree)
+                        tree = process_tree_read();
+                row_read(row, tree);
                 if (row->now.cpu_us == G_MAXUINT64)
                         g_ptr_array_remove_index(rows, i--);
         }
@@ -270,6 +271,7 @@ int cmd_stats(int argc, char **argv, GError **error) {
         g_autoptr(Spec) spec = spec_new(error);
         if (!spec || !find_rows(spec, &args, rows, error))
                 return -1;
+        read_rows(rows);
         do {
                 if (rows->len > 0)
                         g_usleep(watch ? WATCH_US : SAMPLE_US);
