@@ -19,9 +19,9 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "netstack/dgram.h"
 #include "netstack/errqueue.h"
 #include "netstack/ping.h"
-#include "netstack/reply.h"
 
 #define ICMP_LEN 8
 #define FLOWS_MAX 512
@@ -137,9 +137,8 @@ static bool take_answer(Flow *flow) {
 
 /* The error as the box would have got it on a path of its own, about the request with that sequence number. */
 static void send_error(const Flow *flow, const ErrqueueError *e) {
-        uint8_t frame[PACKET_ETH_LEN + 40 + ICMP_LEN], reply[REPLY_MAX];
+        uint8_t frame[PACKET_ETH_LEN + 40 + ICMP_LEN];
         const AccountKey *k = &flow->key;
-        Packet packet;
 
         if (e->quoted_len < ICMP_LEN)
                 return;
@@ -147,11 +146,7 @@ static void send_error(const Flow *flow, const ErrqueueError *e) {
         memcpy(frame + 6, flow->mac, sizeof flow->mac); /* who is answered */
         memcpy(frame + at, e->quoted, ICMP_LEN);
         sign(flow, &k->src, &k->dst, k->family == AF_INET ? ICMP_ECHO : ICMP6_ECHO_REQUEST, frame + at, ICMP_LEN);
-        if (!packet_parse(frame, at + ICMP_LEN, &packet))
-                return;
-        size_t n = reply_icmp(&e->icmp, &packet, reply);
-        if (n > 0)
-                flow->owner->send(reply, n, flow->owner->send_data);
+        dgram_tell_icmp(frame, at + ICMP_LEN, &e->icmp, flow->owner->send, flow->owner->send_data);
 }
 
 static void on_ready(EventSource *source, uint32_t events) {
@@ -166,37 +161,12 @@ static void on_ready(EventSource *source, uint32_t events) {
                 ;
 }
 
-static bool evict(Ping *ping) {
+static bool evict(void *data) {
+        Ping *ping = data;
         if (!ping->by_use.head)
                 return false;
         end_flow(ping->by_use.head->data, "forgotten");
         return true;
-}
-
-/* A socket that is connected to the destination; -1 with errno. */
-static int open_socket(Ping *ping, const AccountKey *key, const struct in6_addr *to) {
-        struct sockaddr_storage addr;
-        socklen_t len = address_to_socket(key->family, to, 0, &addr);
-        int fd;
-
-        while ((fd = socket(key->family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, key->protocol)) < 0)
-                if ((errno != EMFILE && errno != ENFILE) || !evict(ping))
-                        return -1;
-        if (errqueue_want(fd, key->family) && connect(fd, (struct sockaddr *) &addr, len) == 0)
-                return fd;
-        int saved = errno;
-        close(fd);
-        errno = saved;
-        return -1;
-}
-
-/* Where the host has no route, so has the box. */
-static void tell_failure(Ping *ping, const Packet *packet, int errnum) {
-        uint8_t reply[REPLY_MAX];
-
-        size_t n = reply_with(reply_kind_of(errnum), packet, reply);
-        if (n > 0)
-                ping->send(reply, n, ping->send_data);
 }
 
 static Flow *new_flow(Ping *ping, const AccountKey *key, const Packet *packet, const PolicyDecision *decision) {
@@ -204,9 +174,9 @@ static Flow *new_flow(Ping *ping, const AccountKey *key, const Packet *packet, c
 
         if (g_hash_table_size(ping->flows) >= FLOWS_MAX)
                 (void) evict(ping);
-        int fd = open_socket(ping, key, &decision->to);
+        int fd = dgram_open(key->family, key->protocol, &decision->to, 0, evict, ping);
         if (fd < 0) {
-                tell_failure(ping, packet, errno);
+                dgram_tell_errno(packet, errno, ping->send, ping->send_data);
                 return NULL;
         }
         Flow *flow = g_new0(Flow, 1);
@@ -232,14 +202,9 @@ static Flow *new_flow(Ping *ping, const AccountKey *key, const Packet *packet, c
 }
 
 static void set_hops(Flow *flow, uint8_t hops) {
-        const int value = hops;
-
         if (flow->hops == hops)
                 return;
-        if (flow->key.family == AF_INET)
-                (void) setsockopt(flow->source.fd, IPPROTO_IP, IP_TTL, &value, sizeof value);
-        else
-                (void) setsockopt(flow->source.fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &value, sizeof value);
+        dgram_set_hops(flow->source.fd, flow->key.family, hops);
         flow->hops = hops;
 }
 
@@ -259,5 +224,5 @@ void ping_input(Ping *ping, const Packet *packet, const PolicyDecision *decision
         for (int i = 0; i < 2; i++)
                 if (send(flow->source.fd, icmp, packet->l4_len, MSG_NOSIGNAL) >= 0 || errno == EAGAIN || errno == ENOBUFS)
                         return;
-        tell_failure(ping, packet, errno);
+        dgram_tell_errno(packet, errno, ping->send, ping->send_data);
 }

@@ -22,8 +22,8 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "netstack/dgram.h"
 #include "netstack/errqueue.h"
-#include "netstack/reply.h"
 #include "netstack/udp.h"
 
 #define UDP_LEN 8
@@ -161,17 +161,12 @@ static void send_to_box(Flow *flow, size_t len, size_t segment) {
 
 /* The error as the box would have got it on a path of its own. The packet that it is about is made anew: the box's kernel finds its socket by that. */
 static void send_error(Flow *flow, const ReplyIcmp *error) {
-        uint8_t frame[PACKET_ETH_LEN + 40 + UDP_LEN], reply[REPLY_MAX];
+        uint8_t frame[PACKET_ETH_LEN + 40 + UDP_LEN];
         const AccountKey *k = &flow->key;
-        Packet packet;
 
         size_t len = packet_write_udp(frame, flow->mac, k->family, &k->src, k->sport, &k->dst, k->dport, 0);
         memcpy(frame + 6, flow->mac, sizeof flow->mac); /* who is answered */
-        if (!packet_parse(frame, len, &packet))
-                return;
-        size_t n = reply_icmp(error, &packet, reply);
-        if (n > 0)
-                flow->owner->send(reply, n, flow->owner->send_data);
+        dgram_tell_icmp(frame, len, error, flow->owner->send, flow->owner->send_data);
 }
 
 static void take_errors(Flow *flow) {
@@ -215,7 +210,8 @@ static void on_ready(EventSource *source, uint32_t events) {
 }
 
 /* The flow that another has to go for. False: there is none. */
-static bool evict(Udp *udp) {
+static bool evict(void *data) {
+        Udp *udp = data;
         GQueue *queue = udp->fresh.head ? &udp->fresh : &udp->known;
 
         if (!queue->head)
@@ -226,30 +222,12 @@ static bool evict(Udp *udp) {
 
 /* A socket that is connected to the peer; -1 with errno. */
 static int open_socket(Udp *udp, const AccountKey *key, const struct in6_addr *to) {
-        struct sockaddr_storage addr;
-        socklen_t len = address_to_socket(key->family, to, key->dport, &addr);
         const int on = 1;
-        int fd;
+        int fd = dgram_open(key->family, 0, to, key->dport, evict, udp);
 
-        while ((fd = socket(key->family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) < 0)
-                if ((errno != EMFILE && errno != ENFILE) || !evict(udp))
-                        return -1;
-        (void) setsockopt(fd, SOL_UDP, UDP_GRO, &on, sizeof on); /* Linux 5.0 */
-        if (errqueue_want(fd, key->family) && connect(fd, (struct sockaddr *) &addr, len) == 0)
-                return fd;
-        int saved = errno;
-        close(fd);
-        errno = saved;
-        return -1;
-}
-
-/* Where the host has no route, so has the box. */
-static void tell_failure(Udp *udp, const Packet *packet, int errnum) {
-        uint8_t reply[REPLY_MAX];
-
-        size_t n = reply_with(reply_kind_of(errnum), packet, reply);
-        if (n > 0)
-                udp->send(reply, n, udp->send_data);
+        if (fd >= 0)
+                (void) setsockopt(fd, SOL_UDP, UDP_GRO, &on, sizeof on); /* Linux 5.0 */
+        return fd;
 }
 
 static Flow *new_flow(Udp *udp, const AccountKey *key, const Packet *packet, const PolicyDecision *decision) {
@@ -257,7 +235,7 @@ static Flow *new_flow(Udp *udp, const AccountKey *key, const Packet *packet, con
                 (void) evict(udp);
         int fd = open_socket(udp, key, &decision->to);
         if (fd < 0) {
-                tell_failure(udp, packet, errno);
+                dgram_tell_errno(packet, errno, udp->send, udp->send_data);
                 return NULL;
         }
         Flow *flow = g_new0(Flow, 1);
@@ -322,15 +300,10 @@ void udp_flush(Udp *udp) {
 }
 
 static void set_hops(Flow *flow, uint8_t hops) {
-        const int value = hops;
-
         if (flow->hops == hops)
                 return;
         udp_flush(flow->owner);
-        if (flow->key.family == AF_INET)
-                (void) setsockopt(flow->source.fd, IPPROTO_IP, IP_TTL, &value, sizeof value);
-        else
-                (void) setsockopt(flow->source.fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &value, sizeof value);
+        dgram_set_hops(flow->source.fd, flow->key.family, hops);
         flow->hops = hops;
 }
 

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The sockets behind the box's UDP and its echo requests.
+ *
+ * Role: usbox-net. Privileges: none. Threads: one. Order: below udp.c and ping.c.
+ */
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "netstack/address.h"
+#include "netstack/dgram.h"
+#include "netstack/errqueue.h"
+
+int dgram_open(int family, int protocol, const struct in6_addr *to, uint16_t port, DgramEvict evict, void *data) {
+        struct sockaddr_storage addr;
+        socklen_t len = address_to_socket(family, to, port, &addr);
+        int fd;
+
+        while ((fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol)) < 0)
+                if ((errno != EMFILE && errno != ENFILE) || !evict(data))
+                        return -1;
+        if (errqueue_want(fd, family) && connect(fd, (struct sockaddr *) &addr, len) == 0)
+                return fd;
+        int saved = errno;
+        close(fd);
+        errno = saved;
+        return -1;
+}
+
+void dgram_set_hops(int fd, int family, uint8_t hops) {
+        const int value = hops;
+
+        if (family == AF_INET)
+                (void) setsockopt(fd, IPPROTO_IP, IP_TTL, &value, sizeof value);
+        else
+                (void) setsockopt(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &value, sizeof value);
+}
+
+void dgram_tell_errno(const Packet *packet, int errnum, StackSend send, void *data) {
+        uint8_t reply[REPLY_MAX];
+
+        size_t n = reply_with(reply_kind_of(errnum), packet, reply);
+        if (n > 0)
+                send(reply, n, data);
+}
+
+void dgram_tell_icmp(const uint8_t *frame, size_t len, const ReplyIcmp *error, StackSend send, void *data) {
+        uint8_t reply[REPLY_MAX];
+        Packet packet;
+
+        if (!packet_parse(frame, len, &packet))
+                return;
+        size_t n = reply_icmp(error, &packet, reply);
+        if (n > 0)
+                send(reply, n, data);
+}
