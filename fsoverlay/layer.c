@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/sys.h"
 #include "fsoverlay/fs.h"
 
@@ -149,15 +150,11 @@ static bool layer_shows(Fs *fs, const Layer *layer, Node *parent, int dir, const
 }
 
 static bool is_listed(int dir, const char *name) {
-        int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *list = fd < 0 ? NULL : fdopendir(fd);
+        DIR *list = fd_open_dir(dir, ".");
         bool found = false;
 
-        if (!list) {
-                if (fd >= 0)
-                        close(fd);
+        if (!list)
                 return false;
-        }
         for (const struct dirent *entry; !found && (entry = readdir(list));)
                 found = g_str_equal(entry->d_name, name);
         closedir(list);
