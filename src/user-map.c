@@ -29,8 +29,13 @@ static char *map_text(const GArray *map) {
         return g_string_free(text, FALSE);
 }
 
+/* Nobody but the caller, who has no right over ids. */
+static bool has_caller_alone(const Spec *spec) {
+        return !spec->user.subids && spec->caller.uid != 0;
+}
+
 bool user_maps_itself(const Spec *spec) {
-        return !spec->user.subids && spec->caller.uid != 0 && !spec->pod.name;
+        return has_caller_alone(spec) && !spec->pod.name;
 }
 
 static bool write_maps(int proc_dir, bool deny_setgroups, const GArray *uidmap, const GArray *gidmap, GError **error) {
@@ -83,7 +88,7 @@ bool user_map_in_pod(const Spec *spec, pid_t pid, const GArray *pod_uids, const 
         if (fd < 0)
                 return err_set(error, errno, "%s", dir);
         /* As in a box by itself: to drop groups is for who was given ranges of ids. */
-        return write_maps(fd, !spec->user.subids && spec->caller.uid != 0, uids, gids, error);
+        return write_maps(fd, has_caller_alone(spec), uids, gids, error);
 }
 
 static bool start_map_helper(MapHelper *h, const GArray *map, pid_t child_pid, GError **error) {
