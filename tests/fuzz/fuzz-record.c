@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "box-remove.h"
 #include "cmd-verbs.h"
 #include "fuzz.h"
 #include "registry.h"
@@ -25,8 +26,8 @@ static char *top, *box;
 static int shown;
 
 static void remove_top(void) {
-        g_autofree char *command = g_strdup_printf("rm -rf '%s'", top);
-        (void) !system(command);
+        FdLater later = { .n = FD_LATER_MAX };
+        (void) box_remove_part(&later, AT_FDCWD, top, NULL);
 }
 
 static void begin(void) {

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the tests ran of the product: coverage.py SOURCE BUILD COUNTERS OUT.
+"""What the tests ran of the product: coverage.py SOURCE BUILD COUNTERS OUT PROGRAM....
 
 BUILD was made with -Dcoverage=COUNTERS. Prints a row for each directory; OUT gets a row for each file, the functions that never ran, and the error paths that
 never ran: lines that make an error, or that give one up, with their text.
@@ -16,7 +16,7 @@ PARTS = ["src", "src/base", "netstack", "fsoverlay", "scope", "seccomp"]
 ERROR_PATH = re.compile(r"\berr_\w+\(|\breturn (false|NULL|-1|-E[A-Z]+|-errno)\b|\blog_(error|note)\(|\b_exit\(")
 
 
-def export(build, counters):
+def export(build, counters, programs):
     """Line counts: {file: {line: times}} and functions that ran or not: {file: {name: (line, times)}}."""
     merged = f"{counters}/all.profdata"
     raw = glob.glob(f"{counters}/*.profraw")
@@ -24,7 +24,7 @@ def export(build, counters):
         sys.exit(f"coverage.py: nothing was counted in {counters}")
     # A file that another build left there, or that was never written to, is no reason to give up the others.
     subprocess.run(["llvm-profdata", "merge", "-sparse", "-failure-mode=all", "-o", merged, *raw], check=True)
-    programs = [f"{build}/{p}" for p in ("src/usbox", "netstack/usbox-net", "fsoverlay/usbox-fs", "scope/usbox-scope", "seccomp/usbox-seccomp")]
+    programs = [f"{build}/{p}" for p in programs]
     programs += [p for p in sorted(glob.glob(f"{build}/tests/unit/test-*")) if os.path.isfile(p) and os.access(p, os.X_OK)]
     command = ["llvm-cov", "export", "-format=lcov", f"-instr-profile={merged}", programs[0]]
     for name in programs[1:]:
@@ -49,8 +49,8 @@ def export(build, counters):
 
 
 def main():
-    source, build, counters, out = sys.argv[1:]
-    lines, functions = export(build, counters)
+    source, build, counters, out, *programs = sys.argv[1:]
+    lines, functions = export(build, counters, programs)
     rows = collections.defaultdict(lambda: [0, 0])
     files, unused, unreached = [], [], []
     for name in sorted(lines):

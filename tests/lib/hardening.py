@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Look at the built programs for what the build promises: hardening.py BUILD; prints what is missing, and exits with 1 then.
+"""Look at the built programs for what the build promises: hardening.py BUILD PROGRAM...; prints what is missing, and exits with 1 then.
 
 CET is looked for in our own objects: a program is marked for it only if the C library's start files are, and Debian's are not.
 """
@@ -9,8 +9,6 @@ import os
 import re
 import subprocess
 import sys
-
-PROGRAMS = ["src/usbox", "netstack/usbox-net", "fsoverlay/usbox-fs", "scope/usbox-scope", "seccomp/usbox-seccomp"]
 
 
 def readelf(*args):
@@ -47,9 +45,10 @@ def objects(build):
 
 
 def main():
-    build, bad = sys.argv[1], 0
+    build, *programs = sys.argv[1:]
+    bad = 0
     with_cet = os.uname().machine == "x86_64"
-    for name in PROGRAMS:
+    for name in programs:
         if not os.path.exists(f"{build}/{name}"):
             print(f"{name}: not built")
             bad += 1
