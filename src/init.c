@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -40,10 +41,15 @@ static void resume(const InitContext *c) {
         kill(-c->payload, SIGCONT);
 }
 
+static gint64 microseconds(struct timeval t) {
+        return t.tv_sec * G_USEC_PER_SEC + t.tv_usec;
+}
+
 static void reap(const InitContext *c) {
         for (;;) {
                 int status;
-                pid_t pid = waitpid(-1, &status, WNOHANG | WUNTRACED);
+                struct rusage used;
+                pid_t pid = wait4(-1, &status, WNOHANG | WUNTRACED, &used);
                 /* The payload is a child that nobody else reaps: who cannot ask for it any more would wait for ever. */
                 if (pid < 0 && errno != EINTR)
                         finish(c);
@@ -58,7 +64,8 @@ static void reap(const InitContext *c) {
                                                  NULL);
                         continue;
                 }
-                (void) wire_send(c->wire, WIRE_EXITED, g_variant_new("(i)", status), NULL, 0, NULL);
+                GVariant *end = g_variant_new("(ixxx)", status, microseconds(used.ru_utime), microseconds(used.ru_stime), (gint64) used.ru_maxrss);
+                (void) wire_send(c->wire, WIRE_EXITED, end, NULL, 0, NULL);
                 finish(c);
         }
 }

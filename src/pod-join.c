@@ -80,7 +80,7 @@ static bool enter(const PodJoin *pod, GError **error) {
 }
 
 /* Its ids are those of the pod's boxes, which may therefore stop it; who waited for it then would do so for ever. */
-static bool await_mounter(pid_t pid, int *ret_status) {
+static bool await_forked(pid_t pid, int *ret_status) {
         while (TEMP_FAILURE_RETRY(waitpid(pid, ret_status, WUNTRACED)) == pid) {
                 if (!WIFSTOPPED(*ret_status))
                         return true;
@@ -89,30 +89,41 @@ static bool await_mounter(pid_t pid, int *ret_status) {
         return false;
 }
 
-/* A proc shows the processes of the namespace of who mounts it: that one is forked, and has our descriptors. */
-static int make_proc(GError **error) {
-        int place = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3), status;
+/* What has to be done by a process that is in the pod's pid namespace: one that has our descriptors. work() gives errno or 0. */
+static bool do_in_pod(const char *what, int (*work)(void *), void *data, GError **error) {
         struct clone_args args = { .flags = CLONE_FILES, .exit_signal = SIGCHLD };
+        int status = 0;
 
-        if (place < 0) {
-                err_set(error, errno, "dup");
-                return -1;
-        }
         pid_t pid = sys_clone3(&args);
-        if (pid == 0) {
-                g_autoptr(GError) failure = NULL;
-                int mnt = root_mount_new("proc", NULL, KERNEL_ATTRS, &failure);
-                _exit(mnt < 0 ? err_get_errno(failure) : dup3(mnt, place, O_CLOEXEC) < 0 ? errno : 0);
-        }
-        int errnum = pid < 0 ? errno : 0;
-        if (pid > 0 && await_mounter(pid, &status)) {
-                if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-                        return place;
-                errnum = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
-        }
-        err_set(error, errnum, "mount the pod's proc%s", pid > 0 && errnum == 0 ? ": another process of the pod has stopped or killed who does that" : "");
-        close(place);
-        return -1;
+        if (pid == 0)
+                _exit(work(data));
+        if (pid < 0)
+                return err_set(error, errno, "%s", what);
+        if (!await_forked(pid, &status) || !WIFEXITED(status))
+                return err_set(error, 0, "%s: another process of the pod has stopped or killed who does that", what);
+        return WEXITSTATUS(status) == 0 || err_set(error, WEXITSTATUS(status), "%s", what);
+}
+
+/* A number for the descriptor that such a process makes. */
+static int reserve_place(GError **error) {
+        int place = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+        if (place < 0)
+                err_set(error, errno, "dup");
+        return place;
+}
+
+static int mount_proc(void *data) {
+        const int *place = data;
+        g_autoptr(GError) failure = NULL;
+
+        int mnt = root_mount_new("proc", NULL, KERNEL_ATTRS, &failure);
+        return mnt < 0 ? err_get_errno(failure) : dup3(mnt, *place, O_CLOEXEC) < 0 ? errno : 0;
+}
+
+/* A proc shows the processes of the namespace of who mounts it. */
+static int make_proc(GError **error) {
+        _cleanup_close_ int place = reserve_place(error);
+        return place >= 0 && do_in_pod("mount the pod's proc", mount_proc, &place, error) ? fd_steal(&place) : -1;
 }
 
 /* A sysfs that cannot be had is the box's to complain about: --best-effort=sysfs goes on without. */
@@ -125,6 +136,51 @@ static bool make_windows(const PodJoin *pod, PodMounts *ret, GError **error) {
         return ret->mqueue >= 0;
 }
 
+typedef struct {
+        guint64 flags;
+        const ChildContext *context;
+        int wire, place;
+} InitPlan;
+
+static int clone_init(void *data) {
+        const InitPlan *plan = data;
+        int pidfd = -1;
+        struct clone_args args = { .flags = plan->flags | CLONE_PIDFD, .pidfd = (uintptr_t) &pidfd, .exit_signal = SIGCHLD };
+
+        pid_t pid = sys_clone3(&args);
+        if (pid == 0) {
+                close(plan->wire);
+                close(plan->place);
+                child_main(plan->context);
+        }
+        return pid < 0 || dup3(pidfd, plan->place, O_CLOEXEC) < 0 ? errno : 0;
+}
+
+/*
+ * Where the boxes share their processes, init is the child of one that ends at once, and so of the pod's init, which reaps it. Were it the launcher's, and the
+ * launcher killed, it would be that of whoever adopts orphans on this machine; in a container that may be somebody who reaps none, and a pid
+ * namespace ends only when all who were in it are reaped.
+ */
+static pid_t clone_into_pid_namespace(guint64 flags, const ChildContext *context, int wire, int *ret_pidfd, GError **error) {
+        *ret_pidfd = reserve_place(error);
+        InitPlan plan = { .flags = flags, .context = context, .wire = wire, .place = *ret_pidfd };
+
+        return *ret_pidfd >= 0 && do_in_pod("clone into new namespaces", clone_init, &plan, error) ? proc_pidfd_pid(*ret_pidfd) : -1;
+}
+
+static pid_t clone_for_launcher(guint64 flags, const ChildContext *context, int wire, int *ret_pidfd, GError **error) {
+        struct clone_args args = { .flags = flags | CLONE_PARENT | CLONE_PIDFD, .pidfd = (uintptr_t) ret_pidfd };
+
+        pid_t pid = sys_clone3(&args);
+        if (pid == 0) {
+                close(wire);
+                child_main(context);
+        }
+        if (pid < 0)
+                err_set(error, errno, "clone into new namespaces");
+        return pid;
+}
+
 static _Noreturn void maker_main(const PodJoin *pod, guint64 flags, ChildContext *context, int wire) {
         g_autoptr(GError) error = NULL;
         int pidfd = -1;
@@ -132,16 +188,10 @@ static _Noreturn void maker_main(const PodJoin *pod, guint64 flags, ChildContext
         /* What it forks is seen by the pod's other boxes, where they share their processes. */
         child_forget_argv("usbox-maker");
         if (enter(pod, &error) && make_windows(pod, &context->pod, &error)) {
-                struct clone_args args = { .flags = flags | CLONE_PARENT | CLONE_PIDFD, .pidfd = (uintptr_t) &pidfd };
-                pid_t pid = sys_clone3(&args);
-                if (pid == 0) {
-                        close(wire);
-                        child_main(context);
-                }
-                if (pid < 0)
-                        err_set(&error, errno, "clone into new namespaces");
-                else if (wire_send(wire, WIRE_FORKED, g_variant_new("(i)", (int) pid), &pidfd, 1, &error) &&
-                         user_map_in_pod(context->spec, pid, pod->uidmap, pod->gidmap, &error) && wire_send(wire, WIRE_MAPPED, NULL, NULL, 0, &error))
+                pid_t pid = pod->share_pid ? clone_into_pid_namespace(flags, context, wire, &pidfd, &error) :
+                                             clone_for_launcher(flags, context, wire, &pidfd, &error);
+                if (pid > 0 && wire_send(wire, WIRE_FORKED, g_variant_new("(i)", (int) pid), &pidfd, 1, &error) &&
+                    user_map_in_pod(context->spec, pid, pod->uidmap, pod->gidmap, &error) && wire_send(wire, WIRE_MAPPED, NULL, NULL, 0, &error))
                         _exit(0);
         }
         err_step(&error, "pod");
@@ -157,12 +207,6 @@ static bool tell_box(PodJoin *pod, pid_t child, int pidfd, GError **error) {
         if (pod->userns < 0)
                 return err_set(error, errno, "the box's user namespace");
         return wire_send(pod->wire, WIRE_POD_BOX, NULL, (int[]){ pod->userns, pidfd }, 2, error);
-}
-
-static pid_t fail_child(int pidfd, pid_t child) {
-        (void) pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
-        (void) proc_wait(child, NULL);
-        return -1;
 }
 
 pid_t pod_join_clone(PodJoin *pod, guint64 flags, ChildContext *context, int *ret_pidfd, GError **error) {
@@ -188,7 +232,10 @@ pid_t pod_join_clone(PodJoin *pod, guint64 flags, ChildContext *context, int *re
         g_variant_get(forked.body, "(i)", &pid);
         *ret_pidfd = wire_message_take_fd(&forked, 0);
         /* As long as the maps are not written the child waits, and can be looked into. */
-        return !pod->share_pid || tell_box(pod, pid, *ret_pidfd, error) ? pid : fail_child(*ret_pidfd, pid);
+        if (!pod->share_pid || tell_box(pod, pid, *ret_pidfd, error))
+                return pid;
+        (void) pidfd_send_signal(*ret_pidfd, SIGKILL, NULL, 0);
+        return -1;
 }
 
 static void reap_maker(PodJoin *pod) {

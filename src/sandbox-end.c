@@ -46,7 +46,9 @@ static void await_child(Sandbox *s) {
                 s->child = 0;
                 return;
         }
-        (void) wait4(s->child, NULL, 0, &s->usage);
+        (void) TEMP_FAILURE_RETRY(poll(&fd, 1, -1));
+        if (!s->pod.share_pid) /* then the pod's init reaps it */
+                (void) wait4(s->child, NULL, 0, &s->usage);
         s->child = 0;
 }
 

@@ -374,7 +374,7 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
                            .signal = WIFSIGNALED(s.wait_status) ? WTERMSIG(s.wait_status) : 0,
                            .timeout = s.timed_out,
                            .limits = s.counted ? &s.numbers : NULL,
-                           .usage = &s.usage };
+                           .usage = s.usage.ru_maxrss > 0 ? &s.usage : NULL };
         presence_note_end(&s, &how, failure);
         if (!sandbox_end_box_dir(&s, !ok, &late) && !failure && ok)
                 g_propagate_error(&failure, g_steal_pointer(&late));

@@ -9,12 +9,12 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/proc.h"
 #include "base/wire.h"
 #include "detach.h"
 #include "payload.h"
@@ -23,16 +23,6 @@
 #include "supervise-messages.h"
 
 #define WATCH_AFTER G_USEC_PER_SEC
-
-/* The payload's pid as the host has it: a pidfd's fdinfo names it in the reader's pid namespace (pidfd_open(2)). */
-static pid_t pidfd_pid(int pidfd) {
-        g_autofree char *path = g_strdup_printf("/proc/self/fdinfo/%d", pidfd);
-        g_autofree char *text = NULL;
-        if (!fd_read_file(AT_FDCWD, path, 4096, &text, NULL))
-                return -1;
-        const char *line = strstr(text, "\nPid:");
-        return line ? (pid_t) g_ascii_strtoll(line + 5, NULL, 10) : -1;
-}
 
 static bool start_term(Sandbox *s, int master_take, GError **error) {
         s->term = stdfds_make_term(&s->stdio, master_take, error);
@@ -140,8 +130,13 @@ static bool take_error(Sandbox *s, const WireMessage *m, GError **error) {
         return false;
 }
 
+static struct timeval timeval(gint64 microseconds) {
+        return (struct timeval){ .tv_sec = microseconds / G_USEC_PER_SEC, .tv_usec = microseconds % G_USEC_PER_SEC };
+}
+
 bool supervise_child_message(Sandbox *s, GError **error) {
         g_auto(WireMessage) m = { 0 };
+        gint64 user, system, max_rss;
 
         int r = wire_receive(s->child_wire, &m, error);
         if (r < 0)
@@ -160,14 +155,14 @@ bool supervise_child_message(Sandbox *s, GError **error) {
         case WIRE_PTY:
                 return start_term(s, wire_message_take_fd(&m, 0), error) && supervise_maybe_go(s, error);
         case WIRE_BORN:
-                return have_scope_joined(s, pidfd_pid(m.fds[0]), error);
+                return have_scope_joined(s, proc_pidfd_pid(m.fds[0]), error);
         case WIRE_ROOTED:
                 log_step("root built");
                 fd_closep(&s->payload_pidfd);
                 fd_closep(&s->mount_ns);
                 s->payload_pidfd = wire_message_take_fd(&m, 0);
                 s->mount_ns = wire_message_take_fd(&m, 1);
-                s->payload = pidfd_pid(s->payload_pidfd);
+                s->payload = proc_pidfd_pid(s->payload_pidfd);
                 return supervise_maybe_go(s, error);
         case WIRE_POD_FDS:
                 for (unsigned i = 0; i < POD_N_NAMESPACES; i++) {
@@ -183,7 +178,9 @@ bool supervise_child_message(Sandbox *s, GError **error) {
                 return true;
         }
         case WIRE_EXITED:
-                g_variant_get(m.body, "(i)", &s->wait_status);
+                g_variant_get(m.body, "(ixxx)", &s->wait_status, &user, &system, &max_rss);
+                /* Init's own, of which this is part, comes when it is reaped; but where the boxes of a pod share their processes, not by us. */
+                s->usage = (struct rusage){ .ru_utime = timeval(user), .ru_stime = timeval(system), .ru_maxrss = max_rss };
                 s->exited = true;
                 log_step("payload ended");
                 if (s->term)

@@ -325,8 +325,10 @@ static bool init_died(Sandbox *s, GError **error) {
                 s->wait_status = SIGKILL;
                 return true;
         }
-        (void) waitid(P_PIDFD, (id_t) s->child_pidfd, &info, WEXITED | WNOWAIT);
-        if (info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED)
+        /* Without an answer where it is the child of the pod's init. */
+        if (waitid(P_PIDFD, (id_t) s->child_pidfd, &info, WEXITED | WNOWAIT) < 0)
+                err_set(error, 0, "the box's init was killed");
+        else if (info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED)
                 err_set(error, 0, "the box's init was killed by signal %d", info.si_status);
         else
                 err_set(error, 0, "the box's init ended with status %d", info.si_status);

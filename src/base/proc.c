@@ -88,6 +88,17 @@ bool proc_wait(pid_t pid, int *ret_status) {
         return r == pid;
 }
 
+/* Its fdinfo names it in the reader's pid namespace (pidfd_open(2)). */
+pid_t proc_pidfd_pid(int pidfd) {
+        g_autofree char *path = g_strdup_printf("/proc/self/fdinfo/%d", pidfd);
+        g_autofree char *text = NULL;
+
+        if (!fd_read_file(AT_FDCWD, path, 4096, &text, NULL))
+                return -1;
+        const char *line = strstr(text, "\nPid:");
+        return line ? (pid_t) g_ascii_strtoll(line + 5, NULL, 10) : -1;
+}
+
 char *proc_status_text(int status) {
         if (WIFSIGNALED(status)) {
                 const char *name = sigabbrev_np(WTERMSIG(status)); /* NULL for the real-time ones */

@@ -22,6 +22,9 @@ pid_t proc_spawn(const char *path, char *const argv[], char *const envp[], const
 /* Wait for a child's end; *ret_status as waitpid(2) gives it. False with errno set. */
 bool proc_wait(pid_t pid, int *ret_status);
 
+/* The pid of the process that a pidfd is of, in our own pid namespace; -1: it has been reaped, or is not in it. */
+pid_t proc_pidfd_pid(int pidfd);
+
 /* How it ended, for an error message: "exit status 3" or "killed by signal 9 (SIGKILL)"; the caller's. */
 char *proc_status_text(int status);
 

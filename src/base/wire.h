@@ -38,7 +38,7 @@ typedef enum {
         WIRE_ROOTED,   /* + the payload's pidfd, + the mount namespace: the root stands */
         WIRE_POD_FDS,  /* of a pod: + its network, + IPC, + UTS, + pid namespace */
         WIRE_STOPPED,  /* (i) the payload was stopped by this signal */
-        WIRE_EXITED,   /* (i) the payload's wait status */
+        WIRE_EXITED,   /* (ixxx) the payload's wait status; what it and those it awaited used: µs as user, as system, KiB at most */
         /* launcher → usbox-net */
         WIRE_NET_CONFIG, /* see NET_CONFIG_SIGNATURE in netstack/config.h */
         WIRE_NET_TAP,    /* + what WIRE_NET_FDS had */

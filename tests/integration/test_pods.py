@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from conftest import USBOX, assert_refused, has_subids, wait_until
+from conftest import USBOX, assert_refused, has_subids, own_processes, wait_until
 
 SERVER = r"""
 import http.server, sys
@@ -393,13 +393,6 @@ def test_a_box_that_stops_what_starts_another_does_not_hold_its_launcher(pods):
         pods.usbox("rm", "-f", "a").ok()
 
 
-def reap_adopted():
-    """Inits of boxes whose launchers were killed are ours then (conftest.py), and the pod's pid namespace ends only when they are reaped."""
-    for pid in map(int, pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()):
-        if pathlib.Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip() == "usbox-init":
-            os.waitpid(pid, 0)
-
-
 LEAVE = "setsid sleep 3001 & (sleep 3002 &) ; "
 
 
@@ -421,12 +414,23 @@ def test_no_process_of_a_box_is_left_in_the_pod(pods, end):
     elif end == "killed launcher":
         os.kill(pods.ps()["a"]["launcher"], signal.SIGKILL)
         assert wait_until(lambda: pods.ps()["a"]["state"] == "dead", 20)
-        reap_adopted()
     assert wait_until(lambda: pods.ps()["a"]["state"] in ("exited", "dead"), 40)
     assert wait_until(lambda: who(pods) == {}, 20), who(pods)
     if end == "killed init":
         assert pods.ps()["a"]["status"] == 125 and "init was killed" in pods.ps()["a"]["error"]
     assert pods.pods()["p"]["state"] == "running"
+
+
+def test_a_pod_ends_where_nobody_reaps_orphans(pods):
+    """Here it is this process that adopts what a killed launcher leaves, and it reaps nothing, like the first process of many a container."""
+    before = set(own_processes())
+    pods.pod("p", "--share", "pid")
+    for name in ("a", "b"):
+        pods.usbox("run", "-d", "--name", name, "--pod", "p", "--", "sleep", "1000").ok()
+    for name in ("a", "b"):
+        os.kill(pods.ps()[name]["launcher"], signal.SIGKILL)
+    pods.usbox("pod", "rm", "-f", "p").ok()
+    assert wait_until(lambda: not set(own_processes()) - before, 20), own_processes()
 
 
 def test_what_needs_processes_of_its_own(pods):
