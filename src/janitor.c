@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Removing a box's directory when its launcher cannot.
+ * Removing what a box has on the host when its launcher cannot: its directory, and what it has in the runtime directory.
  *
  * Role: janitor, forked by the launcher. Privileges: the caller's (newuidmap must work). Threads: one. Order: from the clone to the
  * end of the run. It holds none of the caller's descriptors, so that nobody waits for their end because of it.
@@ -37,7 +37,18 @@ static void await(int pidfd, bool helper) {
         }
 }
 
-static _Noreturn void janitor_main(const BoxDir *dir, const Spec *spec, int life, const int pidfds[2]) {
+/* The run was over, and its changes are kept: only its launcher was not done. Or the box has a name or was detached: it is shown as dead, and
+ * stays for who wants to know why. */
+static bool is_to_stay(int dirfd) {
+        static const char *const marks[] = { "kept", "held", "state.json" };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(marks); i++)
+                if (faccessat(dirfd, marks[i], F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+                        return true;
+        return false;
+}
+
+static _Noreturn void janitor_main(const char *id, const BoxDir *dir, const Spec *spec, int life, const int pidfds[2]) {
         sigset_t all;
         ssize_t got;
         char byte;
@@ -47,17 +58,18 @@ static _Noreturn void janitor_main(const BoxDir *dir, const Spec *spec, int life
         (void) prctl(PR_SET_NAME, "usbox-janitor", 0, 0, 0);
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
         bool ok = confine_wake_without_parent(NULL) && null >= 0 && dup2(null, 0) >= 0 && dup2(null, 1) >= 0 && dup2(null, 2) >= 0;
-        int keep[5] = { life, dir->boxes_fd, dir->fd };
-        size_t n = 3;
-        for (int i = 0; i < 2; i++)
-                if (pidfds[i] >= 0)
-                        keep[n++] = pidfds[i];
+        int keep[5] = { life, pidfds[0] };
+        size_t n = 2;
+        if (pidfds[1] >= 0)
+                keep[n++] = pidfds[1];
+        size_t processes = n;
+        if (dir) {
+                keep[n++] = dir->boxes_fd;
+                keep[n++] = dir->fd;
+        }
         if (!ok || !fd_keep_only(keep, n))
                 _exit(1);
 
-        BoxDir mine = *dir;
-        mine.boxes_fd = keep[1];
-        mine.fd = keep[2];
         while ((got = read(keep[0], &byte, 1)) < 0 && errno == EINTR)
                 ;
         /* By the end of the pipe alone is it known that the launcher has gone: whoever removed the directory of a box that runs would take its
@@ -65,21 +77,22 @@ static _Noreturn void janitor_main(const BoxDir *dir, const Spec *spec, int life
         if (got != 0)
                 _exit(1);
         /* The box, and then usbox-fs, which writes into the directory: both end with the launcher. */
-        for (size_t i = 3; i < n; i++)
-                await(keep[i], i > 3);
-        /* The run was over, and its changes are kept: only its launcher was not done. Or the box has a name or was detached: it is shown
-         * as dead, and stays for who wants to know why. */
-        static const char *const marks[] = { "kept", "held", "state.json" };
-        for (size_t i = 0; i < G_N_ELEMENTS(marks); i++)
-                if (faccessat(mine.fd, marks[i], F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-                        _exit(0);
+        for (size_t i = 1; i < processes; i++)
+                await(keep[i], i > 1);
+        if (dir && is_to_stay(keep[n - 1]))
+                _exit(0);
         int top = runtime_open(false, NULL);
         if (top >= 0)
-                runtime_remove(top, dir->id);
+                runtime_remove(top, id);
+        if (!dir)
+                _exit(0);
+        BoxDir mine = *dir;
+        mine.boxes_fd = keep[n - 2];
+        mine.fd = keep[n - 1];
         _exit(box_dir_remove(&mine, spec, NULL) ? 0 : 1);
 }
 
-bool janitor_start(const BoxDir *dir, const Spec *spec, const int pidfds[2], Janitor *ret, GError **error) {
+bool janitor_start(const char *id, const BoxDir *dir, const Spec *spec, const int pidfds[2], Janitor *ret, GError **error) {
         int ends[2];
 
         *ret = (Janitor){ .life = -1 };
@@ -88,7 +101,7 @@ bool janitor_start(const BoxDir *dir, const Spec *spec, const int pidfds[2], Jan
         pid_t pid = fork();
         if (pid == 0) {
                 close(ends[1]);
-                janitor_main(dir, spec, ends[0], pidfds);
+                janitor_main(id, dir, spec, ends[0], pidfds);
         }
         close(ends[0]);
         if (pid < 0) {

@@ -10,15 +10,15 @@
 
 /*
  * A process that does nothing but wait, for the case that the launcher is killed: then nobody else could remove the box's
- * directory. Forked from the launcher while the box is being built.
+ * directory, and what stands for it in the runtime directory. Forked from the launcher while the box is being built.
  */
 typedef struct {
         pid_t pid; /* 0: none */
         int life;  /* the launcher's end of a pipe: its closing is the launcher's death */
 } Janitor;
 
-/* pidfds (borrowed): the box's init; usbox-fs, or -1. The directory is removed when both have ended. */
-bool janitor_start(const BoxDir *dir, const Spec *spec, const int pidfds[2], Janitor *ret, GError **error);
+/* dir: of the box id, or NULL where it has none. pidfds (borrowed): the box's init; usbox-fs, or -1. It removes when both have ended. */
+bool janitor_start(const char *id, const BoxDir *dir, const Spec *spec, const int pidfds[2], Janitor *ret, GError **error);
 
 /* The directory has been seen to: end it; and wait for its end. */
 void janitor_dismiss(const Janitor *j);

@@ -6,7 +6,8 @@
  *
  * The lock is one of an open file description (fcntl(2), F_OFD_SETLK): others can ask whether it is held without taking it. The
  * launcher takes it after its last fork, so nothing of the box holds it. ID/ is made under another name and
- * renamed, so whoever sees it sees it with its lock held.
+ * renamed, so whoever sees it sees it with its lock held; and so is the lock. Whoever finds one that nobody holds knows its launcher to be
+ * gone. A directory that has none yet looks like one that was left: so it goes, and who is making it begins again.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -15,7 +16,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -24,8 +24,8 @@
 
 /* How many boxes one sweep looks at: a start must not take longer the more boxes run. */
 #define SWEEP_MAX 32
-/* From mkdir to the lock takes a launcher no longer. */
-#define HALF_MADE_S 60
+/* A directory that is being made is taken for one that was left, and removed: made anew, as often as others may sweep meanwhile. */
+#define MAKE_TRIES 64
 #define BACKLOG 16
 /* connect(2) waits where the launcher takes nobody: a moment, or because it is stopped. */
 #define CONNECT_S 5
@@ -79,39 +79,70 @@ bool runtime_is_locked(int top_fd, const char *id) {
         return fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
-static void remove_directory(int top_fd, const char *name) {
+/* "lock" or "lock.new" in a box's directory. */
+typedef enum {
+        LOCK_ABSENT,
+        LOCK_FREE,
+        LOCK_HELD, /* or not to be found out */
+} LockState;
+
+static LockState lock_state(int dirfd, const char *name) {
+        struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+        _cleanup_close_ int fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+        if (fd < 0)
+                return errno == ENOENT ? LOCK_ABSENT : LOCK_HELD;
+        return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK ? LOCK_FREE : LOCK_HELD;
+}
+
+static int open_directory(int top_fd, const char *name) {
+        return openat(top_fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* By its descriptor: another one of that name, which has come meanwhile, is left alone. */
+static void remove_directory(int top_fd, const char *name, int dirfd) {
         static const char *const files[] = { "control", "state.json", ".state.json", "last", "lock.new", "lock" };
-        char path[64];
 
         /* The lock last: as long as it is there the directory is known for what it is. */
-        for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
-                g_snprintf(path, sizeof path, "%s/%s", name, files[i]);
-                (void) unlinkat(top_fd, path, 0);
-        }
+        for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
+                (void) unlinkat(dirfd, files[i], 0);
         if (unlinkat(top_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
                 log_step("runtime directory of %s: %s", name, g_strerror(errno));
+}
+
+static void remove_named(int top_fd, const char *name) {
+        _cleanup_close_ int dirfd = open_directory(top_fd, name);
+
+        if (dirfd >= 0)
+                remove_directory(top_fd, name, dirfd);
 }
 
 void runtime_remove(int top_fd, const char *id) {
         char half_made[BOX_ID_LEN + 2];
 
         g_snprintf(half_made, sizeof half_made, ".%s", id);
-        remove_directory(top_fd, half_made);
-        remove_directory(top_fd, id);
+        remove_named(top_fd, half_made);
+        remove_named(top_fd, id);
 }
 
-/* Of a launcher that was killed; ".ID" before it had made it whole. One without a lock may be about to get it. */
-static bool is_left(int top_fd, const char *name) {
-        char path[64];
-        struct stat st;
+/* Where its launcher was killed; it may have been before it had made it whole (".ID"), or locked it. */
+static void remove_left(int top_fd, const char *name) {
+        _cleanup_close_ int dirfd = open_directory(top_fd, name);
 
-        if (!state_is_id(*name == '.' ? name + 1 : name) || runtime_is_locked(top_fd, name))
-                return false;
-        if (*name != '.')
-                return true;
-        g_snprintf(path, sizeof path, "%s/lock", name);
-        return faccessat(top_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
-               (fstatat(top_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && time(NULL) - st.st_mtime >= HALF_MADE_S);
+        switch (dirfd < 0 ? LOCK_HELD : lock_state(dirfd, "lock")) {
+        case LOCK_FREE:
+                remove_directory(top_fd, name, dirfd);
+                break;
+        case LOCK_ABSENT:
+                /* Perhaps there is one by now, and what else is made after it: then this removes nothing. */
+                if (lock_state(dirfd, "lock.new") != LOCK_HELD) {
+                        (void) unlinkat(dirfd, "lock.new", 0);
+                        (void) unlinkat(top_fd, name, AT_REMOVEDIR);
+                }
+                break;
+        case LOCK_HELD:
+                break;
+        }
 }
 
 void runtime_sweep(int top_fd) {
@@ -127,8 +158,8 @@ void runtime_sweep(int top_fd) {
         guint first = names->len > SWEEP_MAX ? (guint) g_random_int_range(0, (gint32) names->len) : 0;
         for (guint i = 0; i < MIN(names->len, SWEEP_MAX); i++) {
                 const char *name = g_ptr_array_index(names, (first + i) % names->len);
-                if (is_left(top_fd, name))
-                        remove_directory(top_fd, name);
+                if (state_is_id(*name == '.' ? name + 1 : name))
+                        remove_left(top_fd, name);
         }
 }
 
@@ -139,13 +170,32 @@ static struct sockaddr_un address_in(int dirfd) {
         return address;
 }
 
-static bool fill(RuntimeBox *box, const char *state, int *ret_listen, GError **error) {
+/* The directory and its lock, which has its name from the moment on in which it is locked. False with errno. */
+static bool make_locked(RuntimeBox *box) {
         struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
-        /* Under its name it is locked from the first moment: one that is not is of a launcher that is gone. */
+        if (mkdirat(box->top_fd, box->name, 0700) < 0 && errno != EEXIST)
+                return false;
+        box->fd = open_directory(box->top_fd, box->name);
+        if (box->fd < 0)
+                return false;
         box->lock_fd = openat(box->fd, "lock.new", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (box->lock_fd < 0 || fcntl(box->lock_fd, F_OFD_SETLK, &lock) < 0 || renameat(box->fd, "lock.new", box->fd, "lock") < 0)
-                return err_set(error, errno, "lock");
+        return box->lock_fd >= 0 && fcntl(box->lock_fd, F_OFD_SETLK, &lock) == 0 && renameat(box->fd, "lock.new", box->fd, "lock") == 0;
+}
+
+/* Again as long as somebody who sweeps takes it away under our hands. */
+static bool make_directory(RuntimeBox *box, GError **error) {
+        for (int i = 0; !make_locked(box); i++) {
+                int errnum = errno;
+                fd_closep(&box->lock_fd);
+                if (errnum != ENOENT || i == MAKE_TRIES)
+                        return err_set(error, errnum, "make the runtime directory of %s", box->name + 1);
+                fd_closep(&box->fd);
+        }
+        return true;
+}
+
+static bool fill(RuntimeBox *box, const char *state, int *ret_listen, GError **error) {
         if (!runtime_box_write(box, state, error))
                 return false;
         _cleanup_close_ int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -167,10 +217,7 @@ RuntimeBox *runtime_box_new(const char *id, const char *state, int *ret_listen, 
         /* A dead launcher's of the same box, where that is continued. */
         if (ok)
                 runtime_remove(box->top_fd, id);
-        if (ok && (mkdirat(box->top_fd, box->name, 0700) < 0 ||
-                   (box->fd = openat(box->top_fd, box->name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0))
-                ok = err_set(error, errno, "make the runtime directory of %s", id);
-        if (!ok || !fill(box, state, &listener, error)) {
+        if (!ok || !make_directory(box, error) || !fill(box, state, &listener, error)) {
                 fd_closep(&listener);
                 runtime_box_free(box);
                 err_hint(error, "is the disk full? XDG_RUNTIME_DIR names another directory");
@@ -197,7 +244,7 @@ void runtime_box_free(RuntimeBox *box) {
         if (!box)
                 return;
         if (box->fd >= 0)
-                remove_directory(box->top_fd, box->name);
+                remove_directory(box->top_fd, box->name, box->fd);
         fd_closep(&box->lock_fd);
         fd_closep(&box->fd);
         fd_closep(&box->top_fd);

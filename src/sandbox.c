@@ -247,14 +247,19 @@ static bool clone_child(Sandbox *s, GError **error) {
         return false;
 }
 
-/* The directories on disk, and somebody for the case that we are killed. */
+/* The directories on disk. */
 static bool fill_box_dir(Sandbox *s, GError **error) {
         bool overlaid = s->spec->root.overlay != OVERLAY_NONE;
 
-        if ((!s->plan->fs && !root_plan_make_dirs(s->plan, s->dir->fd, error)) || (overlaid && !supervise_tell(s->child_wire, WIRE_DIRS, NULL, error)) ||
-            !janitor_start(s->dir, s->spec, (int[]){ s->child_pidfd, s->fs.helper.pidfd }, &s->janitor, error))
-                return err_step(error, "state");
-        return true;
+        return (s->plan->fs || root_plan_make_dirs(s->plan, s->dir->fd, error)) && (!overlaid || supervise_tell(s->child_wire, WIRE_DIRS, NULL, error));
+}
+
+/* Somebody for the case that we are killed. What a box without a directory has in the runtime directory goes with the next run, which costs less
+ * than a process for each; one that waits for systemd has time for it. */
+static bool start_janitor(Sandbox *s, GError **error) {
+        if (!s->dir && !limits_wanted(&s->spec->limits))
+                return true;
+        return janitor_start(s->id, s->dir, s->spec, (int[]){ s->child_pidfd, s->fs.helper.pidfd }, &s->janitor, error);
 }
 
 static bool start_net(Sandbox *s, GError **error) {
@@ -295,7 +300,7 @@ static bool start(Sandbox *s, GError **error) {
                 return false;
         if (!supervise_tell(s->child_wire, WIRE_PLAN, NULL, error))
                 return err_step(error, "namespaces");
-        return !s->dir || fill_box_dir(s, error);
+        return ((!s->dir || fill_box_dir(s, error)) && start_janitor(s, error)) || err_step(error, "state");
 }
 
 static void sandbox_clear(Sandbox *s) {

@@ -85,8 +85,7 @@ def usage(world):
         "processes": sum(1 for pid in filter(str.isdigit, os.listdir("/proc")) if mine(pid)),
         # Without upper/ likewise (the sweep of state.c).
         "boxes": len([n for n in os.listdir(world.boxes) if (world.boxes / n / "upper").exists()]) if world.boxes.is_dir() else 0,
-        # ".ID": a launcher was killed while it made it. Without a janitor it goes with a run that comes a minute later (runtime_sweep()).
-        "runtime": len([n for n in os.listdir(runtime) if n not in ("last", "events", "events.1") and n[0] != "."]) if runtime.is_dir() else 0,
+        "runtime": len([n for n in os.listdir(runtime) if n not in ("last", "events", "events.1")]) if runtime.is_dir() else 0,
         "mounts": open("/proc/self/mountinfo", encoding="utf-8").read().count("usbox"),
         "bytes": kept_bytes(world.data),
         "open files of the machine": files,
@@ -108,9 +107,6 @@ def forget_half_made(world):
     for name in os.listdir(world.boxes):
         if not (world.boxes / name / "upper").exists():
             shutil.rmtree(world.boxes / name)
-    for name in os.listdir(world.runtime / "usbox"):
-        if name[0] == ".":
-            shutil.rmtree(world.runtime / "usbox" / name)
 
 
 def churn(usbox, world, boxes, seconds, seed, jobs=8):

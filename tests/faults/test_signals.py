@@ -91,3 +91,19 @@ def test_stopped(bench, who):
             rests.append(rest_ms(run))
     assert not wrong, "\n".join(wrong)
     assert not rests or statistics.median(rests) < SOON_MS, rests
+
+
+def test_killed_while_it_shows_the_box(bench):
+    """At each call from the making of the box's runtime directory to its having its name: the next box removes what is there, at once."""
+    judge, wrong = faults.Judge(bench, "bare"), []
+    calls = [c for c in judge.calls() if c.role == "usbox"]
+    begin = next(i for i, c in enumerate(calls) if c.name == "mkdirat")
+    end = max(i for i, c in enumerate(calls) if c.name == "renameat")
+    names = [c.name for c in calls[begin:end + 1]]
+    assert names.count("renameat") >= 2 and "listen" in names, names
+    for call in calls[begin:end + 1]:
+        bench.clean()
+        run = bench.run(judge.command, "--fault", f"{call}:SIGKILL")
+        if run.lines["fault"]:
+            wrong += look(judge, run, f"{call} SIGKILL", {137})
+    assert not wrong, "\n".join(wrong)

@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What verbs for boxes are made of: arguments, names, the log.
+ * What verbs for boxes are made of: arguments, names, the log, the runtime directory.
  *
  * Role: tests only. Privileges: none. Threads: one.
  */
 #include <fcntl.h>
 #include <locale.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "base/error.h"
 #include "base/fd.h"
 #include "logs.h"
 #include "registry.h"
+#include "runtime.h"
 #include "verb-args.h"
 
 static const VerbOption options[] = {
@@ -162,6 +165,84 @@ static void test_log_rotation(void) {
         g_assert_true(unlinkat(dirfd, LOG_FILE, 0) == 0 && unlinkat(dirfd, LOG_OLD, 0) == 0 && rmdir(dir) == 0);
 }
 
+/* A runtime directory that is the test's; its path is the caller's. */
+static char *own_runtime(int *ret_top) {
+        char *dir = g_dir_make_tmp("usbox-runtime-XXXXXX", NULL);
+
+        g_setenv("XDG_RUNTIME_DIR", dir, TRUE);
+        *ret_top = runtime_open(true, NULL);
+        g_assert_cmpint(*ret_top, >=, 0);
+        return dir;
+}
+
+static void remove_runtime(const char *dir, int top) {
+        close(top);
+        g_autofree char *path = g_build_filename(dir, "usbox", NULL);
+        g_assert_true(rmdir(path) == 0 && rmdir(dir) == 0);
+}
+
+static bool is_there(int dirfd, const char *name) {
+        return faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static void make_file(int dirfd, const char *name) {
+        _cleanup_close_ int fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        g_assert_cmpint(fd, >=, 0);
+}
+
+/* However far a launcher had come when it was killed: what it left goes. What one holds that lives stays, and what is no box's. */
+static void test_runtime_sweep(void) {
+        static const char *const left[] = { ".00000000000a", ".00000000000b", ".00000000000c", "00000000000d", "00000000000e" };
+        int top, listener = -1;
+        g_autofree char *dir = own_runtime(&top);
+
+        for (size_t i = 0; i < G_N_ELEMENTS(left); i++)
+                g_assert_cmpint(mkdirat(top, left[i], 0700), ==, 0);
+        make_file(top, ".00000000000b/lock.new");
+        make_file(top, ".00000000000c/lock");
+        make_file(top, ".00000000000c/state.json");
+        make_file(top, "00000000000e/lock");
+        make_file(top, "00000000000e/control");
+        g_assert_cmpint(mkdirat(top, "something-else", 0700), ==, 0);
+        RuntimeBox *alive = runtime_box_new("00000000000f", "{}", &listener, NULL);
+        g_assert_nonnull(alive);
+        runtime_sweep(top);
+        for (size_t i = 0; i < G_N_ELEMENTS(left); i++)
+                g_assert_false(is_there(top, left[i]));
+        g_assert_true(is_there(top, "something-else") && is_there(top, ".00000000000f/lock"));
+        g_assert_true(runtime_box_publish(alive, NULL));
+        runtime_sweep(top);
+        g_assert_true(is_there(top, "00000000000f/lock") && is_there(top, "00000000000f/state.json") && runtime_is_locked(top, "00000000000f"));
+        runtime_box_free(alive);
+        close(listener);
+        g_assert_false(is_there(top, "00000000000f"));
+        g_assert_cmpint(unlinkat(top, "something-else", AT_REMOVEDIR), ==, 0);
+        remove_runtime(dir, top);
+}
+
+/* One that is being made looks like one that was left, and is made all the same while somebody does nothing but sweep. */
+static void test_runtime_race(void) {
+        int top;
+        g_autofree char *dir = own_runtime(&top);
+        pid_t sweeper = fork();
+
+        if (sweeper == 0)
+                for (;;)
+                        runtime_sweep(top);
+        for (int i = 0; i < 1000; i++) {
+                g_autoptr(GError) error = NULL;
+                int listener = -1;
+                RuntimeBox *box = runtime_box_new("00000000000a", "{}", &listener, &error);
+                g_assert_no_error(error);
+                g_assert_true(runtime_box_publish(box, &error));
+                g_assert_true(runtime_is_locked(top, "00000000000a") && is_there(top, "00000000000a/control") && is_there(top, "00000000000a/state.json"));
+                runtime_box_free(box);
+                close(listener);
+        }
+        g_assert_true(kill(sweeper, SIGKILL) == 0 && waitpid(sweeper, NULL, 0) == sweeper);
+        remove_runtime(dir, top);
+}
+
 int main(int argc, char **argv) {
         setlocale(LC_ALL, "C.UTF-8");
         g_test_init(&argc, &argv, NULL);
@@ -171,5 +252,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/boxes/log-time", test_log_time);
         g_test_add_func("/boxes/log-entries", test_log_entries);
         g_test_add_func("/boxes/log-rotation", test_log_rotation);
+        g_test_add_func("/boxes/runtime-sweep", test_runtime_sweep);
+        g_test_add_func("/boxes/runtime-race", test_runtime_race);
         return g_test_run();
 }
