@@ -188,14 +188,17 @@ int agent_start(GError **error) {
         return ends[0];
 }
 
-bool agent_join(int agent, int netns, const char *tap, bool ipv6, int ret_fds[DIVERT_FDS_MAX], GError **error) {
+bool agent_ask_join(int agent, int netns, const char *tap, bool ipv6) {
         Request request = { .op = AGENT_JOIN, .family = ipv6 ? AF_INET6 : AF_INET };
+
+        g_strlcpy(request.tap, tap, sizeof request.tap);
+        return send_fds(agent, &request, sizeof request, &netns, 1);
+}
+
+bool agent_take_join(int agent, int ret_fds[DIVERT_FDS_MAX], GError **error) {
         int fds[AGENT_SOCKETS];
         Answer answer;
 
-        g_strlcpy(request.tap, tap, sizeof request.tap);
-        if (!send_fds(agent, &request, sizeof request, &netns, 1))
-                return err_set(error, errno, "speak to the agent");
         int n = receive_fds(agent, &answer, sizeof answer, fds);
         if (n < 0)
                 return err_set(error, 0, "the agent has ended");

@@ -18,8 +18,11 @@
 /* Fork it. Returns our end of the socket to it (it ends when that is closed), -1 with error. While usbox-net still has the caller's rights. */
 int agent_start(GError **error);
 
-/* Let it enter the namespace (borrowed) and make it ready. Waits for the answer. Once, and first. */
-bool agent_join(int agent, int netns, const char *tap, bool ipv6, int ret_fds[DIVERT_FDS_MAX], GError **error);
+/* Let it enter the namespace (borrowed) and make it ready. Once, and first. False with errno. */
+bool agent_ask_join(int agent, int netns, const char *tap, bool ipv6);
+
+/* Wait for how that went. */
+bool agent_take_join(int agent, int ret_fds[DIVERT_FDS_MAX], GError **error);
 
 /* Ask for AGENT_SOCKETS TCP sockets of that family that may be bound to any address. False with errno. */
 bool agent_ask_sockets(int agent, int family);

@@ -147,26 +147,39 @@ static G_NORETURN void tap_maker(int wire, const AloneTarget *target, const Alon
         _exit(error ? EXIT_FAILURE : EXIT_SUCCESS);
 }
 
-bool alone_make_tap(AloneTarget *target, const AloneOptions *o, int ret_fds[2], GError **error) {
-        g_auto(WireMessage) m = { 0 };
-        int ends[2], status;
+bool alone_tap_begin(AloneTarget *target, const AloneOptions *o, AloneTapMaker *ret, GError **error) {
+        int ends[2];
 
         if (!wire_pair(ends, error))
                 return false;
-        pid_t pid = fork();
-        if (pid == 0)
+        ret->pid = fork();
+        if (ret->pid == 0)
                 tap_maker(ends[1], target, o);
         int saved = errno;
+        ret->wire = ends[0];
         close(ends[1]);
-        bool ok = pid > 0 ? wire_expect(ends[0], "who makes the TAP", WIRE_NET_FDS, &m, error) : err_set(error, saved, "fork");
-        close(ends[0]);
-        if (pid > 0)
-                (void) proc_wait(pid, &status); /* it has said how it went */
         fd_closep(&target->netns);
         fd_closep(&target->userns);
-        for (unsigned i = 0; ok && i < 2; i++)
+        return ret->pid > 0 || err_set(error, saved, "fork");
+}
+
+bool alone_tap_take(const AloneTapMaker *maker, int ret_fds[2], GError **error) {
+        g_auto(WireMessage) m = { 0 };
+
+        if (!wire_expect(maker->wire, "who makes the TAP", WIRE_NET_FDS, &m, error))
+                return false;
+        for (unsigned i = 0; i < 2; i++)
                 ret_fds[i] = wire_message_take_fd(&m, i);
-        return ok;
+        return true;
+}
+
+void alone_tap_end(AloneTapMaker *maker) {
+        int status;
+
+        fd_closep(&maker->wire);
+        if (maker->pid > 0)
+                (void) proc_wait(maker->pid, &status); /* it has said how it went */
+        maker->pid = -1;
 }
 
 /* In a fork, which has no way back. */

@@ -5,8 +5,8 @@
  * Role: a process of its own before usbox-net. Privileges: the caller's. Threads: one. Order: from the command line to the namespace's end.
  *
  * Theory of operation. usbox-net parses what a hostile namespace sends, and for that has given up files, environment and rights. The
- * front is to it what the launcher is: it starts this same program with --wire and an empty environment, tells it the configuration, has the TAP made by a fork
- * that enters the namespace, and stays to read the host's resolv.conf, to write down what was denied, and to see when the end has come.
+ * front is to it what the launcher is: it forks it off, tells it the configuration, has the TAP made by another fork, which enters the
+ * namespace, and stays to read the host's resolv.conf, to write down what was denied, and to see when the end has come.
  *
  *      front ── wire ── usbox-net (confined) ── its agent        and, for a moment, the fork that makes the TAP
  */
@@ -26,6 +26,7 @@
 #include "base/proc.h"
 #include "base/wire.h"
 #include "netstack/alone.h"
+#include "netstack/helper.h"
 #include "netstack/resolvconf.h"
 
 /* For the last lines of --net-log. */
@@ -34,6 +35,7 @@
 typedef struct {
         const AloneOptions *options;
         AloneTarget target;
+        AloneTapMaker maker;
         pid_t pid; /* usbox-net; 0: none */
         int pidfd, wire, signals;
         int resolv;     /* inotify; -1: the host's resolv.conf does not count */
@@ -53,15 +55,39 @@ static bool open_signals(Front *f, GError **error) {
         return f->signals >= 0 || err_set(error, errno, "signalfd");
 }
 
-/* With nothing of the caller's but stderr. Its configuration has the numbers of the descriptors that it gets. */
+/* The command line and the environment, which the kernel has put into the memory of both. "--wire" is for who looks at a list of processes. */
+static void forget_caller(int argc, char *const *argv) {
+        static const char name[] = "usbox-net\0--wire";
+        size_t room = 0;
+
+        for (char **variable = environ; *variable; variable++)
+                explicit_bzero(*variable, strlen(*variable));
+        *environ = NULL;
+        for (int i = 0; i < argc; i++) {
+                room += strlen(argv[i]) + 1; /* one after the other, says the ABI */
+                explicit_bzero(argv[i], strlen(argv[i]));
+        }
+        memcpy(argv[0], name, MIN(sizeof name, room));
+}
+
+/* keep: what is to be its descriptors from 3 on, the wire first. */
+static _Noreturn void helper(const AloneOptions *o, pid_t front, int null, int keep[], size_t n_keep) {
+        sigset_t none;
+
+        sigemptyset(&none);
+        if (dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0 || !fd_keep_only(keep, n_keep))
+                _exit(EXIT_FAILURE);
+        forget_caller(o->argc, o->argv);
+        helper_main(keep[0], front, o->config->verbose);
+}
+
+/* A fork, and not another execution of this program: that would be half of the time until the network is there. Nothing of the caller's is in
+ * its memory but what forget_caller() wipes, since the front has looked at nothing else yet. The configuration has the numbers of its descriptors. */
 static bool start_usbox_net(Front *f, GError **error) {
         const AloneOptions *o = f->options;
-        char *const argv[] = { (char *) "usbox-net", (char *) "--wire", (char *) "3", o->config->verbose ? (char *) "--verbose" : NULL, NULL };
-        char *const envp[] = { NULL };
         _cleanup_close_ int log = -1, pcap = -1, theirs = -1, null = open("/dev/null", O_RDWR | O_CLOEXEC);
-        ProcFd map[5] = { { null, 0 }, { null, 1 } };
-        size_t n = 3;
-        int ends[2];
+        int ends[2], keep[3];
+        size_t n = 0;
 
         if (null < 0)
                 return err_set(error, errno, "/dev/null");
@@ -73,19 +99,27 @@ static bool start_usbox_net(Front *f, GError **error) {
         if (!wire_pair(ends, error))
                 return false;
         f->wire = ends[0];
-        theirs = ends[1];
-        map[2] = (ProcFd){ theirs, 3 };
+        keep[n++] = theirs = ends[1];
         if (log >= 0) {
-                map[n] = (ProcFd){ log, o->config->log_fd = (int) n + 1 };
-                n++;
+                o->config->log_fd = 3 + (int) n;
+                keep[n++] = log;
         }
         if (pcap >= 0) {
-                map[n] = (ProcFd){ pcap, o->config->pcap_fd = (int) n + 1 };
-                n++;
+                o->config->pcap_fd = 3 + (int) n;
+                keep[n++] = pcap;
         }
-        pid_t pid = proc_spawn("/proc/self/exe", argv, envp, map, n, &f->pidfd, error);
-        f->pid = MAX(pid, 0);
-        return pid > 0 && wire_send(f->wire, WIRE_NET_CONFIG, net_config_pack(o->config), NULL, 0, error);
+        pid_t front = getpid(), pid = fork();
+        if (pid == 0)
+                helper(o, front, null, keep, n);
+        if (pid < 0)
+                return err_set(error, errno, "fork");
+        f->pid = pid;
+        f->pidfd = pidfd_open(pid, 0);
+        return f->pidfd >= 0 || err_set(error, errno, "pidfd_open");
+}
+
+static bool configure(const Front *f, GError **error) {
+        return wire_send(f->wire, WIRE_NET_CONFIG, net_config_pack(f->options->config), NULL, 0, error);
 }
 
 static bool send_resolvers(Front *f, GError **error) {
@@ -152,17 +186,20 @@ static bool await_ready(Front *f, GError **error) {
 static bool give_tap(Front *f, GError **error) {
         int fds[2];
 
-        if (!alone_make_tap(&f->target, f->options, fds, error))
+        if (!alone_tap_take(&f->maker, fds, error))
                 return false;
         bool ok = wire_send(f->wire, WIRE_NET_TAP, NULL, fds, 2, error);
         close(fds[0]);
         close(fds[1]);
+        alone_tap_end(&f->maker);
         return ok;
 }
 
+/* All at once, as far as it can be: the TAP is made while usbox-net sets itself up. */
 static bool start(Front *f, GError **error) {
-        return alone_target_open(f->options, &f->target, error) && open_signals(f, error) && watch_target(f, error) && read_resolvers(f, error) &&
-               start_usbox_net(f, error) && give_tap(f, error) && await_ready(f, error);
+        return alone_target_open(f->options, &f->target, error) && alone_tap_begin(&f->target, f->options, &f->maker, error) && open_signals(f, error) &&
+               start_usbox_net(f, error) && read_resolvers(f, error) && configure(f, error) && watch_target(f, error) && give_tap(f, error) &&
+               await_ready(f, error);
 }
 
 /* --- the end ------------------------------------------------------------------------------------------------------- */
@@ -235,11 +272,12 @@ static void end(Front *f) {
         fd_closep(&f->signals);
         fd_closep(&f->resolv);
         fd_closep(&f->mounts);
+        alone_tap_end(&f->maker);
         alone_target_clear(&f->target);
 }
 
 static bool run(const AloneOptions *o, GError **error) {
-        Front front = { .options = o, .target = ALONE_TARGET_NONE, .pidfd = -1, .wire = -1, .signals = -1, .resolv = -1, .mounts = -1 };
+        Front front = { .options = o, .target = ALONE_TARGET_NONE, .maker = { .pid = -1, .wire = -1 }, .pidfd = -1, .wire = -1, .signals = -1, .resolv = -1, .mounts = -1 };
 
         signal(SIGPIPE, SIG_IGN);
         bool ok = start(&front, error) && serve(&front, error);
@@ -262,6 +300,8 @@ int alone_main(int argc, char **argv) {
         log_init("usbox-net", false);
         if (!alone_parse(argc - 1, argv + 1, &options, &error))
                 return failed(error);
+        options.argc = argc;
+        options.argv = argv;
         if (options.help || options.version) {
                 g_autofree char *text = options.help ? alone_help() : g_strdup("usbox-net " USBOX_VERSION "\n");
                 return fputs(text, stdout) < 0 || fflush(stdout) == EOF ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -22,6 +22,8 @@ typedef struct {
         bool configure;    /* -c was given */
         int ready_fd, exit_fd; /* -1: none */
         char *log_file, *pcap_file; /* NULL: none */
+        int argc;          /* as main() got them, to be wiped */
+        char *const *argv;
         NetConfig *config; /* all else, which goes to usbox-net; its descriptors are not open yet */
 } AloneOptions;
 
@@ -53,9 +55,20 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(AloneTarget, alone_target_clear)
 /* Whether the process has ended, or the path leads elsewhere. */
 bool alone_target_is_gone(const AloneTarget *t);
 
-/* Have the TAP made and set up in the target, by a process that enters it. What NET_TAP has, the TAP and the network namespace, is the caller's; the
- * target's own descriptors of namespaces are closed. */
-bool alone_make_tap(AloneTarget *target, const AloneOptions *o, int ret_fds[2], GError **error);
+/* Who makes the TAP: a process that enters the target. */
+typedef struct {
+        pid_t pid; /* -1: none */
+        int wire;
+} AloneTapMaker;
+
+/* Have the TAP made and set up in the target, whose own descriptors of namespaces are closed. alone_tap_end() either way. */
+bool alone_tap_begin(AloneTarget *target, const AloneOptions *o, AloneTapMaker *ret, GError **error);
+
+/* Wait for it: what NET_TAP has, the TAP and the network namespace, is the caller's. */
+bool alone_tap_take(const AloneTapMaker *maker, int ret_fds[2], GError **error);
+
+/* Reap it. */
+void alone_tap_end(AloneTapMaker *maker);
 
 /* --try-fast-path: a TAP and the fast path's rules, in namespaces that are made for it and gone again. False: why not. */
 bool alone_try_fast_path(GError **error);

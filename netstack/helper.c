@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * usbox-net: the network of one box, without rights; from NET_CONFIG to the loop.
+ *
+ * Role: helper of the launcher. Privileges: the caller's at first, none from confinement_apply() on. Threads: one.
+ *
+ * Theory of operation. The box's network namespace holds one TAP interface; what the box sends appears on its descriptor as
+ * Ethernet frames. libslirp speaks ARP, neighbour discovery, DHCP and TCP to the box, and has, as UDP and pings have here, an ordinary
+ * socket of ours in the host's network namespace for each flow: to the rest of the world the box's connections are
+ * ours. Nothing on the host has to be configured, and no right is needed for any of it.
+ *
+ *      box's kernel ⇄ TAP ⇄ loop ⇄ policy ⇄ libslirp (stack) ⇄ sockets ⇄ host's kernel
+ *
+ * Whatever the box sends has to pass the policy first; what that refuses is answered here (reply), so that a program gets
+ * its error at once. The host itself is out of reach: hostaddr knows what the kernel calls its own.
+ *
+ * The launcher (or, where usbox-net was called by itself, its front: alone.c) speaks first, over the wire: NET_CONFIG. While it makes the
+ * box's namespaces, usbox-net opens the published ports, sets up libslirp, and confines itself; all that is left to do when NET_TAP brings
+ * the descriptor is to answer NET_READY and to loop. The wire says nothing more; that it is closed means that the launcher is gone, and so is
+ * usbox-net. An error before READY goes over the wire, since only the launcher prints.
+ */
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/confine.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/wire.h"
+#include "netstack/agent.h"
+#include "netstack/config.h"
+#include "netstack/confinement.h"
+#include "netstack/control.h"
+#include "netstack/helper.h"
+#include "netstack/loop.h"
+#include "netstack/ports.h"
+#include "netstack/tap.h"
+
+/* One flow is one descriptor and, in libslirp, up to 256 KiB: this many bound what a box can make us hold. */
+#define NOFILE_MAX 65536
+
+static void raise_nofile(void) {
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return;
+        rlim_t wanted = MIN(limit.rlim_max, NOFILE_MAX);
+        if (limit.rlim_cur == wanted)
+                return;
+        limit.rlim_cur = wanted;
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+                log_note("descriptor limit: %s", g_strerror(errno));
+}
+
+/* Ping sockets are for the groups of net.ipv4.ping_group_range (icmp(7)), which often is empty. */
+static bool may_ping(void) {
+        _cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_ICMP);
+        if (fd < 0)
+                log_step("no ping to the outside: net.ipv4.ping_group_range leaves this user out");
+        return fd >= 0;
+}
+
+/* The configuration's. */
+static bool publish_all(Net *net, GError **error) {
+        net->published = g_ptr_array_new_with_free_func((GDestroyNotify) net_publish_free);
+        for (guint i = 0; i < net->config->publish->len; i++)
+                if (!ports_open(net, net->config->publish->pdata[i], error))
+                        return false;
+        return true;
+}
+
+/* FlowsEnds.input */
+static void input(const uint8_t *frame, size_t len, void *data) {
+        stack_input(((Net *) data)->stack, frame, len);
+}
+
+/* Rules, the names that the user gave, and who writes down what comes of them. */
+static void prepare_policy(Net *net) {
+        const NetConfig *config = net->config;
+
+        net->names = names_new();
+        for (guint i = 0; i < config->hosts->len; i++) {
+                const NetHost *host = config->hosts->pdata[i];
+                AddressPrefix prefix;
+                if (address_prefix_parse(host->address, &prefix))
+                        names_add(net->names, &prefix.addr, host->name, NAME_GIVEN, 0, 0);
+        }
+        net->policy = (Policy){ .ipv6 = config->ipv6, .ping = may_ping(), .tls_names = config->tls_names, .host = net->host.prefixes, .rules = config->rules,
+                                .names = net->names };
+        net->account = account_new(config->log_fd, control_tell_denied, net);
+        net->dns = dns_new(net->events, config, net->names, net->account, loop_send, net);
+        net->dns_tcp = dns_tcp_new(net->events, net->dns);
+        net->reassembly = reassembly_new();
+        net->pcap = (Pcap){ .fd = config->pcap_fd };
+        pcap_begin(&net->pcap);
+        const ShapeSink sinks[SHAPE_DIRECTIONS] = { [SHAPE_UP] = loop_shaped_up, [SHAPE_DOWN] = loop_shaped_down };
+        if (config->shape.up_bps > 0 || config->shape.down_bps > 0 || config->shape.delay_us > 0 || config->shape.loss_ppm > 0)
+                net->shape = shape_new(net->events, &config->shape, sinks, net);
+        net->udp = udp_new(net->events, net->account, loop_send, net);
+        net->ping = ping_new(net->events, net->account, loop_send, net);
+        net->flows = flows_new(net->events, net->account, &(FlowsEnds){ .send = loop_send, .input = input, .data = net });
+}
+
+/* All that can be done before the TAP is there, and needs rights. */
+static bool prepare(Net *net, const NetConfig *config, GError **error) {
+        raise_nofile();
+        if (config->fast_path && (net->agent = agent_start(error)) < 0)
+                return false;
+        net->events = events_new(error);
+        if (!net->events)
+                return false;
+        net->pipes = splice_pipes_new();
+        net->publish = publish_new(net->events, net->pipes);
+        net->forward = forward_new(net->events, loop_send, net);
+        net->stack = stack_new(config, net->events, loop_send_counted, net, error);
+        if (!net->stack || !publish_all(net, error) || !hostaddr_open(&net->host, error))
+                return false;
+        prepare_policy(net);
+        log_step("stack made, %u ports published", net->published->len);
+        return true;
+}
+
+static bool confine(const NetConfig *config, pid_t launcher, GError **error) {
+        if (!confinement_apply(launcher, config->best_effort_confine, error)) {
+                g_prefix_error(error, "confine usbox-net: ");
+                return false;
+        }
+        log_step("confined");
+        return true;
+}
+
+/* What the agent says; where it cannot be had, TCP goes by libslirp: slower, and as a program sees it the same. */
+static bool start_fast_path(Net *net, GError **error) {
+        g_autoptr(GError) why = NULL;
+        int fds[DIVERT_FDS_MAX];
+
+        if (!agent_take_join(net->agent, fds, &why)) {
+                if (net->config->tls_names) {
+                        err_set(error, 0, "--tls-names: no TCP fast path: %s", why->message);
+                        return err_hint(error, "it needs nf_tables and nft_tproxy of the kernel: sudo modprobe -a nf_tables nft_tproxy; "
+                                               "without --tls-names a rule by name opens all that stands at its addresses");
+                }
+                log_step("no TCP fast path, all TCP goes by libslirp: %s", why->message);
+                fd_closep(&net->agent);
+                return ports_by_frames(net, error);
+        }
+        const FastPathParts parts = { .events = net->events, .pipes = net->pipes, .account = net->account, .policy = &net->policy, .send = loop_send,
+                                      .send_data = net };
+        net->fast_path = fastpath_new_take(fds, &parts, error);
+        if (!net->fast_path || !publish_start(net->publish, net->agent, net->account, error))
+                return false;
+        log_step("TCP fast path made");
+        return true;
+}
+
+/* The TAP; the agent sets to work with it, and nobody waits for that yet. */
+static bool receive_tap(Net *net, const NetConfig *config, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+
+        if (!wire_expect(net->wire, "launcher", WIRE_NET_TAP, &m, error))
+                return false;
+        net->tap = wire_message_take_fd(&m, 0);
+        if (!fd_set_nonblock(net->tap, true))
+                return err_set(error, errno, "make the TAP non-blocking");
+        net->offloads = net_config_offloads(config);
+        if (net->offloads && !tap_offload(net->tap))
+                return err_set(error, errno, "set what the TAP takes over");
+        return net->agent < 0 || agent_ask_join(net->agent, m.fds[1], config->tap, config->ipv6) || err_set(error, errno, "speak to the agent");
+}
+
+/* Something, or the end. */
+static bool is_readable(int fd) {
+        struct pollfd waited = { .fd = fd, .events = POLLIN };
+        return poll(&waited, 1, 0) > 0;
+}
+
+/* From the configuration to where the loop may begin. A TAP that is there early is taken at once: the agent and the confinement take as long as
+ * each other, and need not wait for one another. No byte of it is read before the end of both. */
+static bool make_ready(Net *net, const NetConfig *config, pid_t launcher, GError **error) {
+        return prepare(net, config, error) && (!is_readable(net->wire) || receive_tap(net, config, error)) && confine(config, launcher, error) &&
+               (net->tap >= 0 || receive_tap(net, config, error)) && (net->agent < 0 || start_fast_path(net, error));
+}
+
+static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+
+        if (!wire_expect(net->wire, "launcher", WIRE_NET_CONFIG, &m, error))
+                return false;
+        const NetConfig *config = net->config = net_config_parse(m.body, error);
+        if (!config)
+                return false;
+        log_init("usbox-net", verbose || config->verbose);
+
+        if (!make_ready(net, config, launcher, error))
+                return false;
+        GVariant *ports = net_publish_pack(net->published);
+        if (!wire_send(net->wire, WIRE_NET_READY, g_variant_new_tuple(&ports, 1), NULL, 0, error))
+                return false;
+        log_step("ready");
+        bool done = loop_run(net, error);
+        /* Flows that are left: the log has their ends too. */
+        g_clear_pointer(&net->fast_path, fastpath_free);
+        g_clear_pointer(&net->flows, flows_free);
+        g_clear_pointer(&net->udp, udp_free);
+        g_clear_pointer(&net->ping, ping_free);
+        g_clear_pointer(&net->account, account_free);
+        return done;
+}
+
+_Noreturn void helper_main(int wire, pid_t launcher, bool verbose) {
+        Net net = { .wire = wire, .tap = -1, .pcap.fd = -1, .agent = -1, .host.fd = -1 };
+
+        log_init("usbox-net", verbose);
+        signal(SIGPIPE, SIG_IGN);
+        signal(SIGCHLD, SIG_IGN);
+
+        g_autoptr(GError) error = NULL;
+        bool done = confine_wake_without_parent(&error) && run(&net, launcher, verbose, &error);
+        if (!done) {
+                err_step(&error, "network");
+                wire_send_error(net.wire, error);
+        }
+        /* At once: the kernel closes what is open, and what runs at exit(3) may need more than the filter gives. */
+        _exit(done ? EXIT_SUCCESS : EXIT_FAILURE);
+}
