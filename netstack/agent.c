@@ -30,6 +30,7 @@
 #include "net-agent-seccomp.h" /* made from agent-seccomp.json */
 #include "netstack/agent.h"
 #include "netstack/enter.h"
+#include "netstack/unmap.h"
 
 #define TEXT_MAX 256
 
@@ -120,6 +121,7 @@ static void serve_join(int wire, pid_t parent, const Request *request, int netns
         for (size_t i = 0; i < n; i++)
                 close(fds[i]);
         close(netns);
+        unmap_start();
 }
 
 static void serve_sockets(int wire, int family) {

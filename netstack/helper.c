@@ -41,6 +41,7 @@
 #include "netstack/loop.h"
 #include "netstack/ports.h"
 #include "netstack/tap.h"
+#include "netstack/unmap.h"
 
 /* One flow is one descriptor and, in libslirp, up to 256 KiB: this many bound what a box can make us hold. */
 #define NOFILE_MAX 65536
@@ -203,6 +204,7 @@ static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
         if (!wire_send(net->wire, WIRE_NET_READY, g_variant_new_tuple(&ports, 1), NULL, 0, error))
                 return false;
         log_step("ready");
+        unmap_start();
         bool done = loop_run(net, error);
         /* Flows that are left: the log has their ends too. */
         g_clear_pointer(&net->fast_path, fastpath_free);
