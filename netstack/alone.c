@@ -99,7 +99,8 @@ static bool start_usbox_net(Front *f, GError **error) {
         if (!wire_pair(ends, error))
                 return false;
         f->wire = ends[0];
-        keep[n++] = theirs = ends[1];
+        theirs = ends[1];
+        keep[n++] = theirs;
         if (log >= 0) {
                 o->config->log_fd = 3 + (int) n;
                 keep[n++] = log;
@@ -277,7 +278,8 @@ static void end(Front *f) {
 }
 
 static bool run(const AloneOptions *o, GError **error) {
-        Front front = { .options = o, .target = ALONE_TARGET_NONE, .maker = { .pid = -1, .wire = -1 }, .pidfd = -1, .wire = -1, .signals = -1, .resolv = -1, .mounts = -1 };
+        Front front = { .options = o, .target = ALONE_TARGET_NONE, .maker = { .pid = -1, .wire = -1 }, .pidfd = -1, .wire = -1, .signals = -1, .resolv = -1,
+                        .mounts = -1 };
 
         signal(SIGPIPE, SIG_IGN);
         bool ok = start(&front, error) && serve(&front, error);
