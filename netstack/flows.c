@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The flows that libslirp carries, for the account: libslirp has no call for their start or end, so they are read off the frames.
+ * The flows that libslirp carries, for the account: libslirp has no call for their start or end, so they are read off the frames. A connection
+ * that comes in through a published port is known by its SYN.
  *
  * Role: usbox-net. Privileges: none. Threads: one. Order: between the policy and libslirp on the way out, before the TAP on the way in.
  *
@@ -26,6 +27,7 @@ typedef struct {
         Flows *owner;
         uint8_t mac[6];              /* the box's */
         uint32_t out_next, in_next;  /* TCP: what each side's next sequence number is */
+        bool inbound;                /* begun from outside, through a published port */
         bool out_fin, in_fin, answered;
         int64_t used;
         GList link;                  /* in Flows.by_use */
@@ -137,14 +139,24 @@ static void cut(AccountFlow *account, void *carrier) {
         end_flow(flow, "denied");
 }
 
+/* From the client to the box, as the account has published ports. */
+static AccountKey inbound_key(const AccountKey *key) {
+        return (AccountKey){ .protocol = key->protocol, .family = key->family, .src = key->dst, .dst = key->src, .sport = key->dport, .dport = key->sport };
+}
+
+/* decision NULL: it comes in, and no rule speaks of it. */
 static Flow *new_flow(Flows *flows, const AccountKey *key, const Packet *packet, const PolicyDecision *decision) {
+        const AccountKey inbound = inbound_key(key);
+
         if (flows->by_use.length >= FLOWS_MAX)
                 end_flow(flows->by_use.head->data, "forgotten");
         Flow *flow = g_new0(Flow, 1);
         flow->owner = flows;
         memcpy(&flow->key, key, sizeof flow->key);
         memcpy(flow->mac, packet->frame + 6, sizeof flow->mac);
-        flow->account = account_start(flows->account, key, decision, ACCOUNT_FRAMES, cut, flow);
+        flow->inbound = !decision;
+        flow->account = decision ? account_start(flows->account, key, decision, ACCOUNT_FRAMES, cut, flow)
+                                 : account_start(flows->account, &inbound, NULL, ACCOUNT_PORT, NULL, NULL);
         flow->link.data = flow;
         g_queue_push_tail_link(&flows->by_use, &flow->link);
         g_hash_table_insert(flows->table, &flow->key, flow);
@@ -174,7 +186,7 @@ static bool take_segment(Flow *flow, const Packet *p, bool out) {
         /* A segment that is sent again says less than what is known. */
         if ((int32_t) (next - *known) > 0 || p->tcp_flags & PACKET_TCP_SYN)
                 *known = next;
-        flow->answered |= !out;
+        flow->answered |= out == flow->inbound;
         if (p->tcp_flags & PACKET_TCP_FIN)
                 *(out ? &flow->out_fin : &flow->in_fin) = true;
         if (flow->out_fin && flow->in_fin) {
@@ -206,10 +218,15 @@ void flows_out(Flows *flows, const Packet *packet, const PolicyDecision *decisio
 void flows_in(Flows *flows, const uint8_t *frame, size_t len) {
         Packet packet;
 
-        if (flows->by_use.length == 0 || !packet_parse(frame, len, &packet) || packet.family == AF_UNSPEC)
+        if (!packet_parse(frame, len, &packet) || packet.family == AF_UNSPEC)
                 return;
         const AccountKey key = key_of(&packet, false);
         Flow *flow = g_hash_table_lookup(flows->table, &key);
+        if (packet.protocol == IPPROTO_TCP && (packet.tcp_flags & (PACKET_TCP_SYN | PACKET_TCP_ACK)) == PACKET_TCP_SYN && !(flow && !flow->answered)) {
+                if (flow)
+                        end_flow(flow, "closed"); /* the same ports again: libslirp has no other connection of them any more */
+                flow = new_flow(flows, &key, &packet, NULL);
+        }
         if (!flow)
                 return;
         touch(flow);

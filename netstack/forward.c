@@ -29,6 +29,8 @@
 #define PEERS_MAX 4096
 #define PEER_SECONDS 120
 
+#define SWEEP_MS 10000
+
 /* How many ports are tried where two peers would look the same to the box. */
 #define PORT_TRIES 16
 
@@ -55,12 +57,15 @@ typedef struct {
         struct sockaddr_storage real;
         socklen_t real_len;
         int64_t used; /* s of the monotonic clock */
+        AccountFlow *account; /* from the peer to the box */
 } Peer;
 
 struct Forward {
         StackSend send;
         void *send_data;
         Events *events;
+        Account *account;
+        EventTimer sweep;  /* set while there are peers */
         GPtrArray *ports;  /* of Port * */
         GHashTable *peers; /* PeerKey * → Peer *, which it is part of */
         uint8_t box_mac[6]; /* broadcast until the box has sent something */
@@ -85,11 +90,51 @@ static void port_free(Port *port) {
         g_free(port);
 }
 
-Forward *forward_new(Events *events, StackSend send, void *data) {
+static int64_t now_s(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return now.tv_sec;
+}
+
+static void forget_peer(Forward *forward, Peer *peer, const char *how) {
+        account_end(forward->account, peer->account, how);
+        g_hash_table_remove(forward->peers, &peer->key); /* frees it */
+}
+
+/* Those that were silent for long. */
+static void sweep(Forward *forward) {
+        int64_t stale = now_s() - PEER_SECONDS;
+        g_autoptr(GList) peers = g_hash_table_get_values(forward->peers);
+
+        for (GList *l = peers; l; l = l->next)
+                if (((Peer *) l->data)->used < stale)
+                        forget_peer(forward, l->data, "timeout");
+}
+
+static void on_sweep(EventTimer *timer) {
+        Forward *forward = EVENTS_OWNER(timer, Forward, sweep);
+
+        sweep(forward);
+        timer->at = g_hash_table_size(forward->peers) > 0 ? events_now(forward->events) + SWEEP_MS : -1;
+}
+
+/* All of a port's; NULL: of any. */
+static void forget_peers(Forward *forward, const Port *port, const char *how) {
+        g_autoptr(GList) peers = g_hash_table_get_values(forward->peers);
+
+        for (GList *l = peers; l; l = l->next)
+                if (!port || ((Peer *) l->data)->key.port_index == port->index)
+                        forget_peer(forward, l->data, how);
+}
+
+Forward *forward_new(Events *events, Account *account, StackSend send, void *data) {
         Forward *forward = g_new0(Forward, 1);
         forward->send = send;
         forward->send_data = data;
         forward->events = events;
+        forward->account = account;
+        forward->sweep = (EventTimer){ .fire = on_sweep, .at = -1 };
+        events_add_timer(events, &forward->sweep);
         forward->ports = g_ptr_array_new_with_free_func((GDestroyNotify) port_free);
         forward->peers = g_hash_table_new_full(peer_hash, peer_equal, NULL, g_free);
         memset(forward->box_mac, 0xff, sizeof forward->box_mac);
@@ -99,20 +144,11 @@ Forward *forward_new(Events *events, StackSend send, void *data) {
 void forward_free(Forward *forward) {
         if (!forward)
                 return;
+        forget_peers(forward, NULL, "open");
         g_ptr_array_unref(forward->ports);
         g_hash_table_unref(forward->peers);
         g_free(forward->buf);
         g_free(forward);
-}
-
-static int64_t now_s(void) {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return now.tv_sec;
-}
-
-static gboolean is_stale(gpointer key, gpointer value, gpointer limit) {
-        return ((Peer *) value)->used < *(int64_t *) limit;
 }
 
 void forward_visible(int family, const struct sockaddr_storage *real, struct in6_addr *ret_addr, guint16 *ret_port) {
@@ -130,6 +166,23 @@ void forward_visible(int family, const struct sockaddr_storage *real, struct in6
                 inet_pton(AF_INET6, NET_GATEWAY_IPV6, ret_addr);
 }
 
+static bool is_same(const Peer *peer, const struct sockaddr_storage *real, socklen_t real_len) {
+        return peer->real_len == real_len && memcmp(&peer->real, real, real_len) == 0;
+}
+
+static Peer *new_peer(Forward *forward, const Port *port, const PeerKey *key, const struct sockaddr_storage *real) {
+        AccountKey flow = { .protocol = IPPROTO_UDP, .family = port->family, .dst = port->box_addr, .dport = port->box_port };
+        Peer *peer = g_new0(Peer, 1);
+
+        (void) address_of_socket((const struct sockaddr *) real, &flow.src, &flow.sport);
+        peer->key = *key;
+        peer->account = account_start(forward->account, &flow, NULL, ACCOUNT_PORT, NULL, NULL);
+        g_hash_table_insert(forward->peers, &peer->key, peer);
+        if (forward->sweep.at < 0)
+                forward->sweep.at = events_now(forward->events) + SWEEP_MS;
+        return peer;
+}
+
 /* The peer behind real, remembered; NULL if there is no room for another. */
 static const Peer *take_peer(Forward *forward, const Port *port, const struct sockaddr_storage *real, socklen_t real_len) {
         int64_t now = now_s(), stale = now - PEER_SECONDS;
@@ -139,17 +192,17 @@ static const Peer *take_peer(Forward *forward, const Port *port, const struct so
         forward_visible(port->family, real, &key.addr, &key.port);
         for (int i = 0; i < PORT_TRIES; i++, key.port++) {
                 peer = g_hash_table_lookup(forward->peers, &key);
-                if (!peer || peer->used < stale || (peer->real_len == real_len && memcmp(&peer->real, real, real_len) == 0))
+                if (!peer || peer->used < stale || is_same(peer, real, real_len))
                         break;
         }
+        if (peer && !is_same(peer, real, real_len))
+                forget_peer(forward, g_steal_pointer(&peer), "timeout");
         if (!peer) {
                 if (g_hash_table_size(forward->peers) >= PEERS_MAX)
-                        g_hash_table_foreach_remove(forward->peers, is_stale, &stale);
+                        sweep(forward);
                 if (g_hash_table_size(forward->peers) >= PEERS_MAX)
                         return NULL;
-                peer = g_new0(Peer, 1);
-                peer->key = key;
-                g_hash_table_insert(forward->peers, &peer->key, peer);
+                peer = new_peer(forward, port, &key, real);
         }
         memcpy(&peer->real, real, real_len);
         peer->real_len = real_len;
@@ -176,9 +229,10 @@ bool forward_input(Forward *forward, const Packet *packet) {
                         continue;
                 peer->used = now_s();
                 const uint8_t *udp = packet->frame + packet->l4;
+                size_t len = (size_t) packet_get16(udp + 4) - UDP_LEN;
                 /* As on any network, what the socket does not take is lost. */
-                (void) sendto(port->fd, udp + UDP_LEN, (size_t) packet_get16(udp + 4) - UDP_LEN, MSG_DONTWAIT,
-                              (struct sockaddr *) &peer->real, peer->real_len);
+                (void) sendto(port->fd, udp + UDP_LEN, len, MSG_DONTWAIT, (struct sockaddr *) &peer->real, peer->real_len);
+                account_moved(peer->account, len, 1, 0, 0);
                 return true;
         }
         return false;
@@ -201,6 +255,7 @@ static bool take_datagram(Forward *forward, const Port *port) {
         if (!peer)
                 return true;
 
+        account_moved(peer->account, 0, 0, (guint64) n, 1);
         size_t udp_len = UDP_LEN + (size_t) n;
         uint8_t *udp = forward->buf + packet_write_headers(forward->buf, forward->box_mac, port->family,
                                                            &peer->key.addr, &port->box_addr, IPPROTO_UDP, udp_len);
@@ -260,6 +315,7 @@ void forward_unpublish(Forward *forward, const NetPublish *publish) {
                 memset(&bound, 0, sizeof bound);
                 if (port->fd < 0 || getsockname(port->fd, (struct sockaddr *) &bound, &bound_len) < 0 || memcmp(&bound, &host, len) != 0)
                         continue;
+                forget_peers(forward, port, "closed");
                 events_remove(forward->events, &port->source);
                 fd_closep(&port->fd);
                 return;

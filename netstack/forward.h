@@ -4,14 +4,15 @@
 #include <glib.h>
 #include <stdbool.h>
 
+#include "netstack/account.h"
 #include "netstack/config.h"
 #include "netstack/packet.h"
 #include "netstack/stack.h"
 
 typedef struct Forward Forward;
 
-/* Published UDP ports, none yet, their sockets in events; send gets the frames for the box. */
-Forward *forward_new(Events *events, StackSend send, void *data);
+/* Published UDP ports, none yet, their sockets in events; send gets the frames for the box. Peers are told to account (borrowed). */
+Forward *forward_new(Events *events, Account *account, StackSend send, void *data);
 void forward_free(Forward *forward);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Forward, forward_free)
 

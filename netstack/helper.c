@@ -94,7 +94,6 @@ static void prepare_policy(Net *net) {
         }
         net->policy = (Policy){ .ipv6 = config->ipv6, .ping = may_ping(), .tls_names = config->tls_names, .host = net->host.prefixes, .rules = config->rules,
                                 .names = net->names };
-        net->account = account_new(config->log_fd, control_tell_denied, net);
         net->dns = dns_new(net->events, config, net->names, net->account, loop_send, net);
         net->dns_tcp = dns_tcp_new(net->events, net->dns);
         net->reassembly = reassembly_new();
@@ -118,7 +117,8 @@ static bool prepare(Net *net, const NetConfig *config, GError **error) {
                 return false;
         net->pipes = splice_pipes_new();
         net->publish = publish_new(net->events, net->pipes);
-        net->forward = forward_new(net->events, loop_send, net);
+        net->account = account_new(config->log_fd, control_tell_denied, net);
+        net->forward = forward_new(net->events, net->account, loop_send, net);
         net->stack = stack_new(config, net->events, loop_send_counted, net, error);
         if (!net->stack || !publish_all(net, error) || !hostaddr_open(&net->host, error))
                 return false;

@@ -274,8 +274,8 @@ def test_abstract_sockets_of_the_host_are_not_there(box):
     s.close()
 
 
-def free_port():
-    with socket.socket() as s:
+def free_port(kind=socket.SOCK_STREAM):
+    with socket.socket(type=kind) as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
 
@@ -380,7 +380,8 @@ def test_published_without_an_address(box, peer, listens):
             proc.communicate(timeout=20)
 
 
-def test_published_connections_are_accounted(box):
+@pytest.mark.parametrize("options, client", [([], "127.0.0.1"), (["--no-fast-path"], "10.0.2.2")], ids=["fast", "frames"])
+def test_published_connections_are_accounted(box, options, client):
     """From the client to the box, in the list and in the log; a new rule, which is about what leaves, does not cut them."""
     port, log = free_port(), box.dir / "log"
     server = """
@@ -392,7 +393,7 @@ while True:
         c.sendall(data * 2)
     c.close()
 """
-    with box.popen("run", "--rm", "-p", f"127.0.0.1:{port}:8000", f"--net-log={log}", "--", "/usr/bin/python3", "-c", server) as proc:
+    with box.popen("run", "--rm", *options, "-p", f"127.0.0.1:{port}:8000", f"--net-log={log}", "--", "/usr/bin/python3", "-c", server) as proc:
         try:
             assert proc.stdout.readline() == b"ready\n", proc.stderr.read()
             assert wait_until(lambda: box.usbox("net", "last").rc == 0, 20)
@@ -402,7 +403,7 @@ while True:
                     assert len(s.recv(2000, socket.MSG_WAITALL)) == 2000
                     flow, = box.usbox("net", "--json", "last").json()["flows"]
                     box.usbox("net", "last", "deny", "any").ok()
-                assert (flow["from"], flow["to"]) == (f"127.0.0.1:{s.getsockname()[1]}", "10.0.2.100:8000")
+                assert (flow["from"], flow["to"]) == (f"{client}:{s.getsockname()[1]}", "10.0.2.100:8000")
                 assert (flow["path"], flow["rule"], flow["bytes_in"], flow["bytes_out"]) == ("port", "publish", 2000, 4000), flow
             assert wait_until(lambda: box.usbox("net", "--json", "last").json()["flows"] == [], 20)
         finally:
@@ -411,6 +412,37 @@ while True:
     lines = [json.loads(line) for line in log.read_text(encoding="ascii").splitlines()]
     ends = [line for line in lines if line["event"] == "end"]
     assert [(line["how"], line["bytes_in"], line["bytes_out"], line["path"]) for line in ends] == [("closed", 2000, 4000, "port")], lines
+
+
+def test_published_datagrams_are_accounted(box):
+    """Who wrote to a published UDP port, and what was answered; the flow ends with the port."""
+    port, log = free_port(socket.SOCK_DGRAM), box.dir / "log"
+    server = """
+import socket
+s = socket.socket(type=socket.SOCK_DGRAM); s.bind(("", 8000)); print("ready", flush=True)
+while True:
+    data, peer = s.recvfrom(2000); s.sendto(data * 2, peer)
+"""
+    with box.popen("run", "--rm", "-p", f"127.0.0.1:{port}:8000/udp", f"--net-log={log}", "--", "/usr/bin/python3", "-c", server) as proc:
+        try:
+            assert proc.stdout.readline() == b"ready\n", proc.stderr.read()
+            assert wait_until(lambda: box.usbox("net", "last").rc == 0, 20)
+            with socket.socket(type=socket.SOCK_DGRAM) as s:
+                s.settimeout(20)
+                s.connect(("127.0.0.1", port))
+                for _ in range(3):
+                    s.send(b"x" * 100)
+                    assert len(s.recv(2000)) == 200
+                flow, = box.usbox("net", "--json", "last").json()["flows"]
+                assert (flow["from"], flow["to"]) == (f"127.0.0.1:{s.getsockname()[1]}", "10.0.2.100:8000")
+                assert [flow[k] for k in ("protocol", "path", "rule", "bytes_in", "bytes_out", "packets_in")] == ["udp", "port", "publish", 300, 600, 3], flow
+            box.usbox("net", "last", "unpublish", f"127.0.0.1:{port}:8000/udp").ok()
+            assert box.usbox("net", "--json", "last").json()["flows"] == []
+        finally:
+            proc.terminate()
+            proc.communicate(timeout=20)
+    ends = [line for line in map(json.loads, log.read_text(encoding="ascii").splitlines()) if line["event"] == "end"]
+    assert [(line["how"], line["bytes_in"], line["bytes_out"]) for line in ends] == [("closed", 300, 600)], ends
 
 
 @pytest.mark.parametrize("options", [["--no-fast-path"], ["--no-ipv6"]])
