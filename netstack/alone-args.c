@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "netstack/alone.h"
+#include "netstack/subnet.h"
 #include "netstack/values.h"
 
 typedef struct {
@@ -91,6 +92,10 @@ static bool apply_mtu(AloneOptions *o, const char *value, GError **error) {
 static bool apply_no_ipv6(AloneOptions *o, const char *value, GError **error) {
         o->config->ipv6 = false;
         return true;
+}
+
+static bool apply_cidr(AloneOptions *o, const char *value, GError **error) {
+        return subnet_ipv4_set("--cidr", value, error);
 }
 
 static bool apply_no_fast_path(AloneOptions *o, const char *value, GError **error) {
@@ -211,6 +216,7 @@ static const Row rows[] = {
         { "exit-fd", 'e', "FD", apply_exit_fd, "end when the other end of that is closed" },
         { "mtu", 'm', "N", apply_mtu, "largest packet in bytes, 1280 to 65520 (default)" },
         { "no-ipv6", 0, NULL, apply_no_ipv6, "IPv4 alone" },
+        { "cidr", 0, "NETWORK/BITS", apply_cidr, "the IPv4 network there (10.0.2.0/24): .2 is the gateway, .3 the resolver, .100 the namespace" },
         { "no-fast-path", 0, NULL, apply_no_fast_path, "TCP by frames, too, instead of by sockets on both sides" },
         { "publish", 'p', "[IP:]HOST:PORT[/udp]", apply_publish, "the host's port HOST leads to PORT there; 0: a free one; both may be ranges" },
         { "allow", 0, "RULE", apply_allow, "let flows of RULE out; what no --allow names is then denied" },

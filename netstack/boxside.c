@@ -22,6 +22,7 @@
 #include "base/fd.h"
 #include "netstack/boxside.h"
 #include "netstack/config.h"
+#include "netstack/subnet.h"
 
 #define BATCH_MAX 2048
 #define REQUESTS_MAX 16
@@ -160,8 +161,8 @@ static bool switch_ipv6_off(const BoxSide *side, int proc_sys, GError **error) {
 
 static void add_network(Batch *b, const BoxSide *side, int index) {
         add_link_up(b, "set the TAP up", index, side->mtu);
-        add_address(b, "set the IPv4 address", index, AF_INET, NET_BOX_IPV4, NET_PREFIX_IPV4);
-        add_default_route(b, "set the IPv4 route", index, AF_INET, NET_GATEWAY_IPV4);
+        add_address(b, "set the IPv4 address", index, AF_INET, subnet_ipv4()->box_text, (uint8_t) subnet_ipv4()->len);
+        add_default_route(b, "set the IPv4 route", index, AF_INET, subnet_ipv4()->gateway_text);
         if (side->ipv6) {
                 add_address(b, "set the IPv6 address", index, AF_INET6, NET_BOX_IPV6, NET_PREFIX_IPV6);
                 add_default_route(b, "set the IPv6 route", index, AF_INET6, NET_GATEWAY_IPV6);

@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "netstack/config.h"
+#include "netstack/subnet.h"
 #include "netstack/values.h"
 
 NetConfig *net_config_new(void) {
@@ -90,7 +91,7 @@ socklen_t net_publish_host(const NetPublish *publish, struct sockaddr_storage *r
 }
 
 socklen_t net_publish_box(const NetPublish *publish, struct sockaddr_storage *ret) {
-        const char *own = strchr(publish->host_addr, ':') ? NET_BOX_IPV6 : NET_BOX_IPV4;
+        const char *own = strchr(publish->host_addr, ':') ? NET_BOX_IPV6 : subnet_ipv4()->box_text;
         return make_address(*publish->box_addr ? publish->box_addr : own, publish->box_port, ret);
 }
 
@@ -130,6 +131,8 @@ GVariant *net_config_pack(const NetConfig *config) {
         g_variant_builder_add(&builder, "{sv}", "mtu", g_variant_new_uint16(config->mtu));
         g_variant_builder_add(&builder, "{sv}", "tap", g_variant_new_string(config->tap));
         g_variant_builder_add(&builder, "{sv}", "ipv6", g_variant_new_boolean(config->ipv6));
+        g_autofree char *cidr = g_strdup_printf("%s/%u", subnet_ipv4()->network_text, subnet_ipv4()->len);
+        g_variant_builder_add(&builder, "{sv}", "cidr", g_variant_new_string(cidr));
         g_variant_builder_add(&builder, "{sv}", "verbose", g_variant_new_boolean(config->verbose));
         g_variant_builder_add(&builder, "{sv}", "fast_path", g_variant_new_boolean(config->fast_path));
         g_variant_builder_add(&builder, "{sv}", "best_effort_confine", g_variant_new_boolean(config->best_effort_confine));
@@ -157,14 +160,18 @@ static int address_family(const char *text, uint8_t bytes[16]) {
 /* Is this an address that the box's side of the network can have? */
 static bool is_box_address(int family, const uint8_t bytes[16]) {
         uint8_t subnet[16], gateway[16], dns[16];
-        size_t prefix = family == AF_INET ? NET_PREFIX_IPV4 / 8 : NET_PREFIX_IPV6 / 8, size = family == AF_INET ? 4 : 16;
+        const Subnet *s = subnet_ipv4();
 
-        inet_pton(family, family == AF_INET ? NET_SUBNET_IPV4 : NET_SUBNET_IPV6, subnet);
-        inet_pton(family, family == AF_INET ? NET_GATEWAY_IPV4 : NET_GATEWAY_IPV6, gateway);
-        inet_pton(family, family == AF_INET ? NET_DNS_IPV4 : NET_DNS_IPV6, dns);
-        return memcmp(bytes, subnet, prefix) == 0 && memcmp(bytes, subnet, size) != 0 &&
-               memcmp(bytes, gateway, size) != 0 && memcmp(bytes, dns, size) != 0 &&
-               !(family == AF_INET && bytes[3] == 255);
+        if (family == AF_INET) {
+                struct in6_addr addr = address_mapped(bytes);
+                return address_prefix_has(&s->prefix, &addr) && !address_same(&addr, &s->prefix.addr) && !address_same(&addr, &s->gateway) &&
+                       !address_same(&addr, &s->dns) && !address_same(&addr, &s->broadcast);
+        }
+        inet_pton(AF_INET6, NET_SUBNET_IPV6, subnet);
+        inet_pton(AF_INET6, NET_GATEWAY_IPV6, gateway);
+        inet_pton(AF_INET6, NET_DNS_IPV6, dns);
+        return memcmp(bytes, subnet, NET_PREFIX_IPV6 / 8) == 0 && memcmp(bytes, subnet, 16) != 0 && memcmp(bytes, gateway, 16) != 0 &&
+               memcmp(bytes, dns, 16) != 0;
 }
 
 static bool publish_check(const NetPublish *p, GError **error) {
@@ -216,6 +223,7 @@ typedef enum {
         KEY_MTU,
         KEY_TAP,
         KEY_IPV6,
+        KEY_CIDR,
         KEY_VERBOSE,
         KEY_FAST_PATH,
         KEY_BEST_EFFORT_CONFINE,
@@ -237,6 +245,7 @@ static const struct {
         [KEY_MTU] = { "mtu", "q" },
         [KEY_TAP] = { "tap", "s" },
         [KEY_IPV6] = { "ipv6", "b" },
+        [KEY_CIDR] = { "cidr", "s" },
         [KEY_VERBOSE] = { "verbose", "b" },
         [KEY_FAST_PATH] = { "fast_path", "b" },
         [KEY_BEST_EFFORT_CONFINE] = { "best_effort_confine", "b" },
@@ -270,6 +279,8 @@ static bool apply_key(NetConfig *config, ConfigKey key, GVariant *value, GError 
         case KEY_IPV6:
                 config->ipv6 = g_variant_get_boolean(value);
                 return true;
+        case KEY_CIDR:
+                return subnet_ipv4_set("cidr", g_variant_get_string(value, NULL), error);
         case KEY_VERBOSE:
                 config->verbose = g_variant_get_boolean(value);
                 return true;

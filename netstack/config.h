@@ -12,7 +12,8 @@
  * link this one file, so that they cannot disagree.
  */
 
-/* The network between the box and usbox-net. The launcher gives the box its side of it without DHCP. */
+/* The network between the box and usbox-net. The launcher gives the box its side of it without DHCP. Where usbox-net runs by itself, that of IPv4
+ * may be another: subnet_ipv4() says which. */
 #define NET_BOX_IPV4 "10.0.2.100"
 #define NET_GATEWAY_IPV4 "10.0.2.2"
 #define NET_DNS_IPV4 "10.0.2.3"
@@ -75,6 +76,7 @@ typedef struct {
         guint16 mtu;              /* "mtu" q */
         char *tap;                /* "tap" s: its name in the box's network namespace */
         bool ipv6;                /* "ipv6" b */
+                                  /* "cidr" s: is subnet_ipv4_set()'s, and that process's from then on */
         bool verbose;             /* "verbose" b */
         bool tls_names;           /* "tls_names" b: TLS flows that a rule by name allows must say an allowed name; needs the fast path */
         bool fast_path;           /* "fast_path" b: TCP by sockets on both sides, where the kernel has what that needs */

@@ -40,13 +40,13 @@
 #include "base/fd.h"
 #include "netstack/config.h"
 #include "netstack/divert.h"
+#include "netstack/subnet.h"
 
 #define MARK_HELD 1u /* a SYN on its way to usbox-net */
 #define MARK_FREE 2u /* a SYN that usbox-net lets go */
 
 #define TABLE_LOCAL 100 /* everything is the box itself's */
 #define TABLE_HELD 101  /* everything is behind the neighbour DIVERT_MAC */
-#define NEIGHBOUR_IPV4 "10.0.2.4"
 #define NEIGHBOUR_IPV6 "fd00::4"
 
 #define LO_INDEX 1 /* always the first */
@@ -295,22 +295,22 @@ static void add_routes(Batch *b, uint8_t family, uint32_t tap) {
 
         h = route_message(b, "make the route to listeners", RTM_NEWROUTE, &local, sizeof local);
         mnl_attr_put_u32(h, RTA_OIF, LO_INDEX);
-        put_address(h, RTA_PREFSRC, family, v4 ? NET_BOX_IPV4 : NET_BOX_IPV6);
+        put_address(h, RTA_PREFSRC, family, v4 ? subnet_ipv4()->box_text : NET_BOX_IPV6);
         struct nlattr *metrics = mnl_attr_nest_start(h, RTA_METRICS);
         mnl_attr_put_strz(h, RTAX_CC_ALGO, DIVERT_CONGESTION);
         mnl_attr_nest_end(h, metrics);
         message_done(b);
         h = route_message(b, "make the route of held SYNs", RTM_NEWROUTE, &held, sizeof held);
         mnl_attr_put_u32(h, RTA_OIF, tap);
-        put_address(h, RTA_GATEWAY, family, v4 ? NEIGHBOUR_IPV4 : NEIGHBOUR_IPV6);
+        put_address(h, RTA_GATEWAY, family, v4 ? subnet_ipv4()->neighbour_text : NEIGHBOUR_IPV6);
         message_done(b);
         h = route_message(b, "make the neighbour of held SYNs", RTM_NEWNEIGH, &neighbour, sizeof neighbour);
-        put_address(h, NDA_DST, family, v4 ? NEIGHBOUR_IPV4 : NEIGHBOUR_IPV6);
+        put_address(h, NDA_DST, family, v4 ? subnet_ipv4()->neighbour_text : NEIGHBOUR_IPV6);
         mnl_attr_put(h, NDA_LLADDR, 6, DIVERT_MAC);
         message_done(b);
         /* The resolver is libslirp's: on to the next rule. */
         h = route_message(b, "make the route to the resolver", RTM_NEWROUTE, &resolver, sizeof resolver);
-        put_address(h, RTA_DST, family, v4 ? NET_DNS_IPV4 : NET_DNS_IPV6);
+        put_address(h, RTA_DST, family, v4 ? subnet_ipv4()->dns_text : NET_DNS_IPV6);
         message_done(b);
         add_route_rule(b, family, 100, MARK_HELD, TABLE_HELD);
         add_route_rule(b, family, 101, MARK_FREE, TABLE_LOCAL);

@@ -15,6 +15,7 @@
 #include "netstack/dns.h"
 #include "netstack/dnscache.h"
 #include "netstack/dnsup.h"
+#include "netstack/subnet.h"
 
 /* What is of our own making may change with the next run, not before. */
 #define OWN_TTL 60
@@ -129,7 +130,7 @@ static bool own_addresses(const Dns *dns, const DnsQuery *query, struct in6_addr
 
         *ret_n = 0;
         if (known && (query->type == DNS_TYPE_A || (query->type == DNS_TYPE_AAAA && dns->config->ipv6)) &&
-            address_prefix_parse(query->type == DNS_TYPE_A ? NET_GATEWAY_IPV4 : NET_GATEWAY_IPV6, &prefix))
+            address_prefix_parse(query->type == DNS_TYPE_A ? subnet_ipv4()->gateway_text : NET_GATEWAY_IPV6, &prefix))
                 ret[(*ret_n)++] = prefix.addr;
         for (guint i = 0; i < dns->config->hosts->len; i++) {
                 const NetHost *host = dns->config->hosts->pdata[i];

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "netstack/dnstcp.h"
 #include "netstack/dnswire.h"
+#include "netstack/subnet.h"
 
 #define CLIENTS_MAX 64
 #define IDLE_MS 20000
@@ -236,7 +237,7 @@ bool dns_tcp_frame_out(DnsTcp *tcp, uint8_t *frame, const Packet *packet) {
 
         if (l->source.fd < 0 && !open_listener(tcp, l, packet->family))
                 return false;
-        rewrite_end(frame, packet, v4 ? 16 : 24, 2, v4 ? NET_GATEWAY_IPV4 : NET_GATEWAY_IPV6, l->port);
+        rewrite_end(frame, packet, v4 ? 16 : 24, 2, v4 ? subnet_ipv4()->gateway_text : NET_GATEWAY_IPV6, l->port);
         return true;
 }
 
@@ -251,7 +252,7 @@ bool dns_tcp_frame_in(const DnsTcp *tcp, const uint8_t *frame, size_t len, uint8
         if (l->source.fd < 0 || p.sport != l->port)
                 return false;
         memcpy(out, frame, p.len);
-        rewrite_end(out, &p, v4 ? 12 : 8, 0, v4 ? NET_DNS_IPV4 : NET_DNS_IPV6, 53);
+        rewrite_end(out, &p, v4 ? 12 : 8, 0, v4 ? subnet_ipv4()->dns_text : NET_DNS_IPV6, 53);
         return true;
 }
 

@@ -21,6 +21,7 @@
 #include "base/fd.h"
 #include "netstack/forward.h"
 #include "netstack/policy.h"
+#include "netstack/subnet.h"
 
 #define UDP_LEN 8
 #define DATAGRAMS_PER_TURN 64
@@ -152,14 +153,10 @@ void forward_free(Forward *forward) {
 }
 
 void forward_visible(int family, const struct sockaddr_storage *real, struct in6_addr *ret_addr, guint16 *ret_port) {
-        struct in_addr addr;
-
         (void) address_of_socket((const struct sockaddr *) real, ret_addr, ret_port);
         if (family == AF_INET) {
-                if (real->ss_family != AF_INET || ret_addr->s6_addr[12] == 127 || policy_is_subnet(AF_INET, ret_addr)) {
-                        inet_pton(AF_INET, NET_GATEWAY_IPV4, &addr);
-                        *ret_addr = address_mapped((uint8_t *) &addr);
-                }
+                if (real->ss_family != AF_INET || ret_addr->s6_addr[12] == 127 || policy_is_subnet(AF_INET, ret_addr))
+                        *ret_addr = subnet_ipv4()->gateway;
                 return;
         }
         if (IN6_IS_ADDR_LOOPBACK(ret_addr) || IN6_IS_ADDR_LINKLOCAL(ret_addr) || policy_is_subnet(AF_INET6, ret_addr))

@@ -28,6 +28,7 @@
 #include <string.h>
 
 #include "netstack/policy.h"
+#include "netstack/subnet.h"
 
 #define PORT_DNS 53
 #define PORT_HTTPS 443
@@ -40,12 +41,11 @@
 #define NDP_NEIGHBOUR_SOLICIT 135
 #define NDP_NEIGHBOUR_ADVERT 136
 
-/* The box's own network: NET_*_IPV4 and NET_*_IPV6 of config.h; a unit test holds the two together. */
+/* The box's own IPv6 network: NET_*_IPV6 of config.h; a unit test holds the two together. That of IPv4 is subnet_ipv4(). */
 #define V4(a, b, c, d) { .s6_addr = { [10] = 0xff, 0xff, a, b, c, d } }
 #define V6(...) { .s6_addr = { __VA_ARGS__ } }
 
-static const AddressPrefix subnet_ipv4 = { V4(10, 0, 2, 0), 96 + 24 }, subnet_ipv6 = { V6(0xfd), 64 };
-static const struct in6_addr gateway_ipv4 = V4(10, 0, 2, 2), dns_ipv4 = V4(10, 0, 2, 3), broadcast_ipv4 = V4(10, 0, 2, 255);
+static const AddressPrefix subnet_ipv6 = { V6(0xfd), 64 };
 static const struct in6_addr gateway_ipv6 = V6(0xfd, [15] = 2), dns_ipv6 = V6(0xfd, [15] = 3);
 static const struct in6_addr any_broadcast_ipv4 = V4(255, 255, 255, 255), any_ipv4 = V4(0, 0, 0, 0);
 static const struct in6_addr loopback_ipv4 = V4(127, 0, 0, 1), loopback_ipv6 = V6([15] = 1);
@@ -57,15 +57,15 @@ static const AddressPrefix link_local_ipv6 = { V6(0xfe, 0x80), 10 }, multicast_i
 #define CLOSED_TO_GIVEN (ADDRESS_HOST | ADDRESS_METADATA)
 
 bool policy_is_subnet(int family, const struct in6_addr *addr) {
-        return address_prefix_has(family == AF_INET ? &subnet_ipv4 : &subnet_ipv6, addr);
+        return address_prefix_has(family == AF_INET ? &subnet_ipv4()->prefix : &subnet_ipv6, addr);
 }
 
 bool policy_is_gateway(int family, const struct in6_addr *addr) {
-        return address_same(addr, family == AF_INET ? &gateway_ipv4 : &gateway_ipv6);
+        return address_same(addr, family == AF_INET ? &subnet_ipv4()->gateway : &gateway_ipv6);
 }
 
 bool policy_is_resolver(int family, const struct in6_addr *addr) {
-        return address_same(addr, family == AF_INET ? &dns_ipv4 : &dns_ipv6);
+        return address_same(addr, family == AF_INET ? &subnet_ipv4()->dns : &dns_ipv6);
 }
 
 static bool is_host(const Policy *policy, const struct in6_addr *addr) {
@@ -209,7 +209,7 @@ static bool is_gateway(const Packet *p) {
 static bool is_multicast(const Packet *p) {
         if (p->family == AF_INET)
                 return address_prefix_has(&multicast_ipv4, &p->dst) || address_same(&p->dst, &any_broadcast_ipv4) ||
-                       address_same(&p->dst, &broadcast_ipv4);
+                       address_same(&p->dst, &subnet_ipv4()->broadcast);
         return address_prefix_has(&multicast_ipv6, &p->dst);
 }
 
@@ -217,9 +217,10 @@ static bool is_multicast(const Packet *p) {
 static bool is_box_source(const Packet *p) {
         if (!policy_is_subnet(p->family, &p->src))
                 return false;
+        const Subnet *s = subnet_ipv4();
         if (p->family == AF_INET)
-                return !address_same(&p->src, &subnet_ipv4.addr) && !address_same(&p->src, &gateway_ipv4) && !address_same(&p->src, &dns_ipv4) &&
-                       !address_same(&p->src, &broadcast_ipv4);
+                return !address_same(&p->src, &s->prefix.addr) && !address_same(&p->src, &s->gateway) && !address_same(&p->src, &s->dns) &&
+                       !address_same(&p->src, &s->broadcast);
         return !address_same(&p->src, &subnet_ipv6.addr) && !address_same(&p->src, &gateway_ipv6) && !address_same(&p->src, &dns_ipv6);
 }
 

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "netstack/ports.h"
+#include "netstack/subnet.h"
 
 static bool is_fast(const Net *net) {
         return net->agent >= 0;
@@ -29,7 +30,7 @@ static guint16 open_one(Net *net, const NetPublish *p, GError **error) {
         if (number == 0)
                 return 0;
         NetPublish *made = net_publish_new(p->udp, *p->host_addr ? p->host_addr : "0.0.0.0", number,
-                                           *p->box_addr ? p->box_addr : (v6 ? NET_BOX_IPV6 : NET_BOX_IPV4), p->box_port);
+                                           *p->box_addr ? p->box_addr : (v6 ? NET_BOX_IPV6 : subnet_ipv4()->box_text), p->box_port);
         made->beside = p->beside;
         g_ptr_array_add(net->published, made);
         return number;
@@ -54,7 +55,7 @@ static bool open_beside(Net *net, const NetPublish *p, guint16 number, GError **
 
         beside.host_addr = (char *) "::";
         /* TCP by IPv6 first, and by IPv4 where nobody listens (publish.c). A datagram has no second try, so it goes where most servers are. */
-        beside.box_addr = (char *) (p->udp ? NET_BOX_IPV4 : NET_BOX_IPV6);
+        beside.box_addr = (char *) (p->udp ? subnet_ipv4()->box_text : NET_BOX_IPV6);
         beside.host_port = number;
         beside.beside = true;
         if (open_one(net, &beside, &failure) > 0)

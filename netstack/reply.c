@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "netstack/reply.h"
+#include "netstack/subnet.h"
 
 #define TCP_LEN 20
 #define ICMP_LEN 8
@@ -18,7 +19,6 @@
 #define IPV6_LEN 40
 
 /* The sender of errors is the gateway, as on any path. */
-static const struct in6_addr gateway_ipv4 = { .s6_addr = { [10] = 0xff, 0xff, 10, 0, 2, 2 } };
 static const struct in6_addr gateway_ipv6 = { .s6_addr = { 0xfd, [15] = 2 } };
 
 /* RFC 9293, 3.10.7.1: a RST that the sender of this segment will believe. */
@@ -55,7 +55,7 @@ size_t reply_icmp(const ReplyIcmp *error, const Packet *p, uint8_t *out) {
         if (quoted > room)
                 quoted = room;
 
-        const struct in6_addr *src = error->from ? error->from : v4 ? &gateway_ipv4 : &gateway_ipv6;
+        const struct in6_addr *src = error->from ? error->from : v4 ? &subnet_ipv4()->gateway : &gateway_ipv6;
         uint8_t protocol = v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
         size_t at = packet_write_headers(out, p->frame + 6, p->family, src, &p->src, protocol, ICMP_LEN + quoted);
         uint8_t *icmp = out + at;

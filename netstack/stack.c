@@ -23,6 +23,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "netstack/stack.h"
+#include "netstack/subnet.h"
 
 #define NS_PER_MS 1000000
 
@@ -152,11 +153,11 @@ Stack *stack_new(const NetConfig *config, Events *events, StackSend send, void *
                 .disable_dns = true,
         };
 
-        inet_pton(AF_INET, NET_SUBNET_IPV4, &slirp_config.vnetwork);
-        slirp_config.vnetmask.s_addr = htonl(~0U << (32 - NET_PREFIX_IPV4));
-        inet_pton(AF_INET, NET_GATEWAY_IPV4, &slirp_config.vhost);
-        inet_pton(AF_INET, NET_DNS_IPV4, &slirp_config.vnameserver);
-        inet_pton(AF_INET, NET_BOX_IPV4, &slirp_config.vdhcp_start);
+        inet_pton(AF_INET, subnet_ipv4()->network_text, &slirp_config.vnetwork);
+        slirp_config.vnetmask.s_addr = htonl(~0U << (32 - subnet_ipv4()->len));
+        inet_pton(AF_INET, subnet_ipv4()->gateway_text, &slirp_config.vhost);
+        inet_pton(AF_INET, subnet_ipv4()->dns_text, &slirp_config.vnameserver);
+        inet_pton(AF_INET, subnet_ipv4()->box_text, &slirp_config.vdhcp_start);
         inet_pton(AF_INET6, NET_SUBNET_IPV6, &slirp_config.vprefix_addr6);
         inet_pton(AF_INET6, NET_GATEWAY_IPV6, &slirp_config.vhost6);
         inet_pton(AF_INET6, NET_DNS_IPV6, &slirp_config.vnameserver6);

@@ -112,6 +112,46 @@ def test_it_works(box, target, peer, more):
         assert net.end() == 0
 
 
+@pytest.mark.parametrize("more", [[], ["--no-fast-path"]], ids=["fast", "frames"])
+def test_another_network(box, target, peer, more):
+    """--cidr: addresses, routes, the resolver by UDP and TCP, the host's loopback, a published port, a ping of the gateway."""
+    target.sh("echo 'nameserver 172.30.128.3' >/run/resolv")
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port, own = free.getsockname()[1], server.getsockname()[1]
+        free.close()
+        with Net(box, "--netns", target.pid, "--cidr=172.30.128.0/17", "--dns", peer, "--expose-host", own, "-p", f"127.0.0.1:{port}:8000", *more):
+            assert "inet 172.30.128.100/17 " in target.sh("ip -4 address show tap0")
+            assert "default via 172.30.128.2 " in target.sh("ip route")
+            assert target.curl("http://peer.usbox.test:8080/").stdout == "nginx\n"
+            target.sh("ping -c 1 -W 20 172.30.128.2")
+            question = bytes.fromhex("0007 0100 0001 0000 0000 0000 04 70656572 05 7573626f78 04 74657374 00 0001 0001")
+            script = f"""
+import socket
+s = socket.create_connection(("172.30.128.3", 53), 20); s.sendall(len({question!r}).to_bytes(2) + {question!r})
+n = int.from_bytes(s.recv(2, socket.MSG_WAITALL)); print(s.recv(n, socket.MSG_WAITALL)[-4:].hex())
+print(socket.gethostbyname("host.usbox"))
+c = socket.create_connection(("host.usbox", {own}), 20); c.sendall(b"x"); print(c.recv(1).decode())
+s = socket.create_server(("", 8000)); print("ready", flush=True); c, who = s.accept(); c.sendall(who[0].encode())
+"""
+            inside = subprocess.Popen(["nsenter", "--target", str(target.pid), "--user", "--preserve-credentials", "--net", "--mount", "--", "/usr/bin/python3", "-c", script],
+                                      stdout=subprocess.PIPE, text=True)
+            connection, _ = server.accept()
+            connection.sendall(connection.recv(1))
+            said = [inside.stdout.readline().strip() for _ in range(4)]
+            assert said == [socket.inet_aton(peer).hex(), "172.30.128.2", "x", "ready"], said
+            with socket.create_connection(("127.0.0.1", port), WAIT) as c:
+                assert c.recv(100) == b"172.30.128.2"
+            assert inside.wait(WAIT) == 0
+            inside.stdout.close()
+            connection.close()
+
+
+@pytest.mark.parametrize("cidr", ["10.0.2.0", "10.0.2.0/26", "10.0.0.0/7", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/8", "fd00::/64", "x/24", "0.0.0.0/8", "10.0.2.0/24x"])
+def test_no_network(target, cidr):
+    assert refused("--netns", target.pid, f"--cidr={cidr}")[0].startswith("--cidr: ")
+
+
 def test_ipv6(box, target, peer, peer6):
     with Net(box, "--netns", target.pid):
         assert target.curl(f"http://[{peer6}]/hello.txt").stdout == "hello from the peer\n"

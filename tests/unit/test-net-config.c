@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "netstack/config.h"
+#include "netstack/subnet.h"
 
 static NetConfig *round_trip(const NetConfig *config, GError **error) {
         g_autoptr(GVariant) packed = g_variant_ref_sink(net_config_pack(config));
@@ -111,6 +112,8 @@ static void test_hostile(void) {
                 { "{'resolvers': <['dns.example']>}", "name server: \"dns.example\" is not a numeric address" },
                 { "{'resolvers': <['fe80::1%eth0']>}", "*not a numeric address" },
                 { "{'shape': <(uint64 0, uint64 0, uint32 5, uint32 6, uint32 0)>}", "*jitter*" },
+                { "{'cidr': <'127.0.0.0/8'>}", "cidr: *not a network that a box could have" },
+                { "{'cidr': <'10.0.2.0/26'>}", "cidr: *8 to 25 bits*" },
                 { "{'log_fd': <2>}", "2 is no descriptor*" },
                 { "{'publish': <[('sctp', '', uint16 1, '', uint16 2)]>}", "*\"sctp\" is neither tcp nor udp" },
                 { "{'publish': <[('tcp', 'localhost', uint16 1, '', uint16 2)]>}",
@@ -166,11 +169,36 @@ static void test_addresses(void) {
         net_publish_free(v6);
 }
 
+/* Another IPv4 network: it goes over the wire, and what asks for an address has it. */
+static void test_cidr(void) {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(NetConfig) sent = net_config_new();
+        char text[INET_ADDRSTRLEN];
+        struct sockaddr_storage addr;
+
+        g_assert_true(subnet_ipv4_set("--cidr", "172.20.130.7/18", &error));
+        g_autoptr(GVariant) dict = g_variant_ref_sink(net_config_pack(sent));
+        g_assert_true(subnet_ipv4_set("--cidr", "10.0.2.0/24", &error));
+        g_autoptr(NetConfig) config = net_config_parse(dict, &error);
+        g_assert_no_error(error);
+        g_assert_cmpstr(subnet_ipv4()->network_text, ==, "172.20.128.0");
+        g_assert_cmpstr(subnet_ipv4()->gateway_text, ==, "172.20.128.2");
+        NetPublish *p = net_publish_new(false, "", 80, "", 81);
+        net_publish_box(p, &addr);
+        g_assert_cmpstr(inet_ntop(AF_INET, &((struct sockaddr_in *) &addr)->sin_addr, text, sizeof text), ==, "172.20.128.100");
+        net_publish_free(p);
+        g_autofree char *broadcast = address_text(&subnet_ipv4()->broadcast);
+        g_assert_cmpstr(broadcast, ==, "172.20.191.255");
+        g_assert_true(subnet_ipv4_set("--cidr", "10.0.2.0/24", &error));
+        g_assert_cmpstr(subnet_ipv4()->box_text, ==, NET_BOX_IPV4);
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
         g_test_add_func("/net-config/round-trip", test_round_trip);
         g_test_add_func("/net-config/defaults", test_defaults);
         g_test_add_func("/net-config/hostile", test_hostile);
         g_test_add_func("/net-config/addresses", test_addresses);
+        g_test_add_func("/net-config/cidr", test_cidr);
         return g_test_run();
 }
