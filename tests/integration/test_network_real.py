@@ -4,14 +4,19 @@ Their servers are tests/lib/peer_real.py's. Not how fast it is (tests/bench/net)
 import hashlib
 import os
 import pathlib
+import pwd
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 
 import pytest
 
-from conftest import own_processes, wait_until
+from conftest import TOP, cannot, own_processes, wait_until
+
+sys.path.insert(0, str(TOP / "tests" / "lib"))
+import unpacked  # noqa: E402
 
 MB = 1 << 20
 TIMEOUT = 120
@@ -335,3 +340,45 @@ print("synchronised")
 def test_time_queries(box, peer, peer6):
     """What chrony does: requests of 48 bytes, each from a fresh and connected socket, whose answer must have the request's own stamp."""
     assert box.usbox("run", "--rm", "--", "/usr/bin/python3", "-c", NTP, peer, peer6).ok().out == "synchronised\n"
+
+
+def test_chrony(box, peer):
+    """Its own client asks its own server for the time, and believes the answer."""
+    chronyd = unpacked.program("chronyd")
+    if not chronyd:
+        cannot("run chronyd: ./check unpacks it")
+    bind = ["-v", f"{unpacked.ROOT}:{unpacked.ROOT}:ro"] if unpacked.ROOT else []
+    user = pwd.getpwuid(os.getuid()).pw_name
+    result = box.usbox("run", "--rm", *bind, "--", *chronyd, "-U", "-Q", "-t", "60", "-u", user, f"server {peer} iburst maxsamples 1", "cmdport 0", "bindcmdaddress /",
+                       "pidfile /tmp/chronyd.pid").ok()
+    assert "System clock wrong by" in result.out + result.err, result
+
+
+# lookup NAME TYPE...: code, how many answers, by the libc's own way of asking again by TCP.
+LOOKUP = """
+import socket, struct, sys
+def exchange(query, tcp):
+    s = socket.socket(type=socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM); s.settimeout(60); s.connect(("10.0.2.3", 53))
+    s.sendall(struct.pack("!H", len(query)) + query if tcp else query)
+    if not tcp: return s.recv(65536)
+    f = s.makefile("rb"); return f.read(struct.unpack("!H", f.read(2))[0])
+for name, kind in zip(sys.argv[1::2], map(int, sys.argv[2::2])):
+    query = struct.pack("!HHHHHH", 7, 0x100, 1, 0, 0, 0) + b"".join(bytes([len(x)]) + x.encode() for x in name.split(".")) + b"\\0" + struct.pack("!HH", kind, 1)
+    answer = exchange(query, False)
+    cut = bool(answer[2] & 2)
+    if cut: answer = exchange(query, True)
+    print(name, answer[3] & 15, struct.unpack("!H", answer[6:8])[0], "tcp" if cut else "udp", len(answer) > 12000)
+"""
+
+
+def test_unbound(box, peer, peer6):
+    """A chain of aliases, answers that only TCP carries, no such name, a zone that the server could not get."""
+    if not unpacked.program("unbound"):
+        cannot("run unbound: ./check unpacks it")
+    resolver = peer6.rpartition("::")[0] + "::54"
+    out = box.usbox("run", "--rm", f"--dns={resolver}", "--", "/usr/bin/python3", "-c", LOOKUP, "www.u.test", "1", "c1.u.test", "1", "big.u.test", "16", "big.u.test", "16",
+                    "none.u.test", "1", "x.broken.test", "1").lines()
+    assert out == ["www.u.test 0 1 udp False", "c1.u.test 0 9 udp False", "big.u.test 0 60 tcp True", "big.u.test 0 60 tcp True", "none.u.test 3 0 udp False",
+                   "x.broken.test 2 0 udp False"], out
+    script = "import socket, sys; s = socket.create_connection((sys.argv[1], 80), 60); print(s.getpeername()[0])"
+    assert box.usbox("run", "--rm", f"--dns={resolver}", "--allow=c1.u.test:80", "--", "/usr/bin/python3", "-c", script, "c1.u.test").ok().out == peer + "\n"

@@ -6,7 +6,7 @@
   80/tcp        http: files of DIR/www (hello.txt, big.bin with big.sha256, repo.git), GET /whoami, POST /sum
   53/udp+tcp    DNS: peer.usbox.test A and AAAA, many.usbox.test A (too many for UDP), fail.usbox.test SERVFAIL; NXDOMAIN for all else
                 on ADDRESS6's network at ::53, dnsmasq: what dnsmasq_lines() says
-  nginx, sshd, iperf3, git daemon: peer_real.py
+  nginx, sshd, iperf3, git daemon, chronyd, unbound: peer_real.py
 DIR/ready appears when all listen; DIR/queries gets one line for each DNS query that is not dnsmasq's.
 """
 import functools
@@ -190,7 +190,7 @@ def main():
         tcp_server(address, family, 80, http_handler)
     if ADDR6:
         start_dnsmasq()
-    peer_real.start(DIR, WWW, ADDR4)
+    peer_real.start(DIR, WWW, ADDR4, ADDR6.rpartition("::")[0] + "::54" if ADDR6 else None)
     with open(os.path.join(DIR, "ready"), "w", encoding="ascii"):
         pass
     threading.Event().wait()

@@ -3,7 +3,7 @@
 # The other machine of the network tests: a network namespace with servers in it, joined to the host by a veth pair.
 # Addresses of the host itself are closed to a box by default, so the servers must stand elsewhere. Needs root to be
 # made; where there is none, $peer_addr stays empty and the tests that need it are skipped.
-# Sourced after shell.sh; when peer_up() is called there must be u(), $user, $src, $work and $tmp.
+# Sourced after shell.sh; when peer_up() is called there must be u(), $user, $src, $work and $tmp, and may be $unpacked (unpack_packages()).
 # shellcheck disable=SC2154
 
 # shellcheck disable=SC2034 # ./check's to read
@@ -30,7 +30,8 @@ peer_up() {
         as_root ip -n "$ns" route add default via "$host4" || { echo "cannot make the peer's network"; return 1; }
     as_root ip -6 address add "$net6::1/64" dev "${dev}h" nodad &&
         as_root ip -n "$ns" -6 address add "$net6::2/64" dev "${dev}p" nodad &&
-        as_root ip -n "$ns" -6 address add "$net6::53/64" dev "${dev}p" nodad && peer_addr6=$net6::2
+        as_root ip -n "$ns" -6 address add "$net6::53/64" dev "${dev}p" nodad &&
+        as_root ip -n "$ns" -6 address add "$net6::54/64" dev "${dev}p" nodad && peer_addr6=$net6::2
     # Port 53 and 80 without rights: the servers are the test user's.
     as_root ip netns exec "$ns" sh -c 'echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start; echo "0 2147483647" >/proc/sys/net/ipv4/ping_group_range' || return 1
     # An ICMP echo without rights, as systemd allows it to everyone (50-default.conf); put back in peer_down().
@@ -42,7 +43,7 @@ peer_up() {
     # shellcheck disable=SC2016 # the inner shell's
     as_root ip netns exec "$ns" sh -c 'mount -t devpts -o newinstance,gid=5,mode=620,ptmxmode=666 devpts /dev/pts && exec "$@"' sh \
         setpriv --reuid "$user" --regid "$(id -g "$user")" --clear-groups --no-new-privs -- \
-        env -i PATH="$PATH" HOME="$work/peer" LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 \
+        env -i PATH="$PATH" HOME="$work/peer" LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 USBOX_TEST_UNPACKED="${unpacked:+$unpacked/root}" \
         python3 "$src/tests/lib/peer.py" "$work/peer" "$addr4" "$peer_addr6" >"$tmp/peer.log" 2>&1 </dev/null 9<&- &
     peer_pid=$!
     for _ in $(seq 300); do

@@ -71,6 +71,27 @@ install_packages() {
         >"$tmp/apt.log" 2>&1 </dev/null || { tail -n 20 "$tmp/apt.log" >&2; die "apt-get install failed"; }
 }
 
+# Take those of the group "unpack" apart below DIR/root, with what they depend on and is missing here, and install none of it; quick when it is there.
+# usage: unpack_packages DIR; wants u()
+unpack_packages() {
+    local dir=$1 missing=() deb p
+    for p in $(packages unpack); do
+        installed "$p" || [ -e "$dir/$p" ] || missing+=("$p")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    say "unpacking in $dir: ${missing[*]}"
+    can_root || die "neither root nor sudo is at hand to fetch: ${missing[*]} (or use --no-packages)"
+    u rm -rf "$dir"
+    u mkdir -p "$dir/debs/partial" "$dir/root"
+    as_root apt-get update -q >"$tmp/apt.log" 2>&1 || { tail -n 20 "$tmp/apt.log" >&2; die "apt-get update failed"; }
+    as_root apt-get install -q -y --no-install-recommends --download-only -o Dir::Cache::archives="$dir/debs" -o APT::Sandbox::User=root "${missing[@]}" \
+        >"$tmp/apt.log" 2>&1 </dev/null || { tail -n 20 "$tmp/apt.log" >&2; die "apt-get install --download-only failed"; }
+    for deb in "$dir"/debs/*.deb; do
+        u dpkg-deb --extract "$deb" "$dir/root" || die "cannot unpack $deb"
+    done
+    for p in "${missing[@]}"; do u touch "$dir/$p"; done
+}
+
 # udev gives everyone /dev/net/tun and /dev/fuse (50-udev-default.rules). Where no udev runs, do as it would.
 open_devices() {
     local dev
