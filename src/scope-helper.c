@@ -68,7 +68,7 @@ bool scope_helper_joined(ScopeHelper *h, GError **error) {
 }
 
 bool scope_helper_update(ScopeHelper *h, GVariant *limits, GError **error) {
-        if (h->helper.pid == 0) {
+        if (!h->cgroup) {
                 err_set(error, EOPNOTSUPP, "the box has no cgroup of its own");
                 err_hint(error, "it gets one where it is started with a limit, such as --pids-limit unlimited");
                 return err_step(error, kind.step);
@@ -96,9 +96,10 @@ bool scope_helper_dispatch(ScopeHelper *h, ScopeHelperEvent *ret_event, GError *
         }
         if (m.type == WIRE_SCOPE_JOINED && h->cgroup && !h->joined) {
                 *ret_event = SCOPE_HELPER_JOINED;
-                h->joined = true;
-                log_step("cgroup joined");
-                return answer_of(&m, error);
+                h->joined = answer_of(&m, error);
+                if (h->joined)
+                        log_step("cgroup joined");
+                return h->joined;
         }
         if (m.type == WIRE_SCOPE_UPDATED && h->updating) {
                 *ret_event = SCOPE_HELPER_UPDATED;
@@ -108,6 +109,17 @@ bool scope_helper_dispatch(ScopeHelper *h, ScopeHelperEvent *ret_event, GError *
         }
         err_set(error, EPROTO, "usbox-scope said %s out of turn", wire_type_name(m.type));
         return err_step(error, kind.step);
+}
+
+void scope_helper_give_up(ScopeHelper *h) {
+        if (!h->cgroup || h->helper.pid == 0) {
+                scope_helper_finish(h);
+                scope_helper_clear(h);
+                *h = SCOPE_HELPER_NONE;
+                return;
+        }
+        g_clear_pointer(&h->cgroup, cgroup_free);
+        h->joined = true;
 }
 
 void scope_helper_finish(ScopeHelper *h) {

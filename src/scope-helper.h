@@ -8,8 +8,8 @@
 /* usbox-scope of one box, from the launcher's side; none where no limit was asked for. */
 typedef struct {
         Helper helper;
-        Cgroup *cgroup; /* the box's; NULL before it is made */
-        bool joined;   /* the box is in it */
+        Cgroup *cgroup; /* the box's; NULL before it is made, and where it was given up */
+        bool joined;   /* the box is in it, or it is waited for no longer */
         bool updating; /* an update was sent and not answered */
 } ScopeHelper;
 
@@ -36,6 +36,12 @@ bool scope_helper_update(ScopeHelper *h, GVariant *limits, GError **error);
 /* Something came on its wire, or its end. *ret_answer: why the update failed, or NULL. False with error where usbox-scope ended, or the box cannot
  * be moved. */
 bool scope_helper_dispatch(ScopeHelper *h, ScopeHelperEvent *ret_event, GError **ret_answer, GError **error);
+
+/*
+ * The box goes on without. Some of its processes may be in the cgroup all the same, which would be ended with usbox-scope: so that stays until the
+ * end where the cgroup was made.
+ */
+void scope_helper_give_up(ScopeHelper *h);
 
 /* The last numbers were read: let it end, which takes the cgroup with it. */
 void scope_helper_finish(ScopeHelper *h);

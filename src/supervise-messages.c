@@ -103,9 +103,7 @@ bool supervise_scope_failed(Sandbox *s, GError *failure_take, GError **error) {
         }
         log_note("without limits: %s", failure_take->message);
         g_error_free(failure_take);
-        scope_helper_finish(&s->scope);
-        scope_helper_clear(&s->scope);
-        s->scope = SCOPE_HELPER_NONE;
+        scope_helper_give_up(&s->scope);
         return !s->born || tell_scoped(s, error);
 }
 
