@@ -69,9 +69,14 @@ char **cgroup_words(int dir, const char *file) {
 }
 
 /* The controllers that this user's systemd has: of the cgroup above the box's slice. */
-static char *delegated(const ScopeCgroup *c) {
+static char **delegated_words(const ScopeCgroup *c) {
         _cleanup_close_ int above = openat(c->fd, c->own ? ".." : "../..", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        g_auto(GStrv) words = cgroup_words(above, "cgroup.controllers");
+
+        return cgroup_words(above, "cgroup.controllers");
+}
+
+static char *delegated(const ScopeCgroup *c) {
+        g_auto(GStrv) words = delegated_words(c);
 
         return words[0] && *words[0] ? g_strjoinv(", ", words) : g_strdup("none");
 }
@@ -91,9 +96,7 @@ static bool not_delegated(const ScopeCgroup *c, const char *controller, GError *
                                "out and in");
 }
 
-bool cgroup_check_controllers(const ScopeCgroup *c, const ScopeConfig *config, GError **error) {
-        g_auto(GStrv) have = cgroup_words(c->fd, "cgroup.controllers");
-
+static bool check_controllers(const ScopeCgroup *c, const ScopeConfig *config, char *const *have, GError **error) {
         for (guint i = 0; i < config->settings->len; i++) {
                 g_autofree char *controller = scope_setting_controller(config->settings->pdata[i]);
                 if (!g_strv_contains((const char *const *) have, controller))
@@ -109,6 +112,18 @@ bool cgroup_check_controllers(const ScopeCgroup *c, const ScopeConfig *config, G
                 }
         }
         return true;
+}
+
+bool cgroup_check_controllers(const ScopeCgroup *c, const ScopeConfig *config, GError **error) {
+        g_auto(GStrv) have = cgroup_words(c->fd, "cgroup.controllers");
+
+        return check_controllers(c, config, have, error);
+}
+
+bool cgroup_check_delegated(const ScopeCgroup *c, const ScopeConfig *config, GError **error) {
+        g_auto(GStrv) have = c->own ? cgroup_words(c->fd, "cgroup.controllers") : delegated_words(c);
+
+        return check_controllers(c, config, have, error);
 }
 
 static bool make_leaf(const ScopeCgroup *c, const char *leaf, GError **error) {

@@ -31,6 +31,9 @@ char **cgroup_words(int dir, const char *file);
  * what delegates it. systemd would leave out in silence what it cannot set. */
 bool cgroup_check_controllers(const ScopeCgroup *c, const ScopeConfig *config, GError **error);
 
+/* The same of a cgroup that systemd has not given them yet: it can, as far as they are delegated to it. */
+bool cgroup_check_delegated(const ScopeCgroup *c, const ScopeConfig *config, GError **error);
+
 /* The leaves, with what is useful in them switched on. We ourselves go to helpers/. */
 bool cgroup_make_leaves(const ScopeCgroup *c, GError **error);
 

@@ -41,10 +41,18 @@ typedef struct {
         int wire;
         ScopeConfig *config;
         ScopeCgroup cgroup;
+        bool asking;      /* the machine's systemd has to move the box's processes */
+        Systemd *machine; /* for that, and made beforehand; NULL: not now */
 } Scope;
 
 static bool by_systemd(Scope *s, Systemd *systemd, GError **error) {
-        if (!systemd_start_scope(systemd, s->config, &s->cgroup, error))
+        g_autofree char *own = cgroup_of_self(error);
+        if (!own)
+                return false;
+        s->asking = systemd_must_move(own);
+        if (s->asking)
+                s->machine = systemd_open_machine(NULL);
+        if (!systemd_start_scope(systemd, s->machine, s->config, &s->cgroup, error))
                 return false;
         g_autofree char *path = g_strconcat(CGROUP_MOUNT, s->cgroup.path, NULL);
         s->cgroup.fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -127,12 +135,14 @@ static bool drop_ended(GArray *pids) {
 }
 
 /* By systemd, which takes all of them or none. */
-static bool attach(const Scope *s, const char *leaf, GArray *pids, GError **error) {
+static bool attach(Scope *s, const char *leaf, GArray *pids, GError **error) {
         g_autofree char *path = g_strconcat(s->cgroup.path, "/", leaf, NULL);
 
+        if (!s->machine && !(s->machine = systemd_open_machine(error)))
+                return false;
         while (pids->len > 0) {
                 g_autoptr(GError) failure = NULL;
-                if (systemd_attach(path, (const pid_t *) (void *) pids->data, pids->len, &failure))
+                if (systemd_attach(s->machine, path, (const pid_t *) (void *) pids->data, pids->len, &failure))
                         return true;
                 if (!drop_ended(pids)) {
                         g_propagate_error(error, g_steal_pointer(&failure));
@@ -144,24 +154,19 @@ static bool attach(const Scope *s, const char *leaf, GArray *pids, GError **erro
 
 /* By us, or where the kernel forbids us that by systemd, in one call. One that has ended is the launcher's to notice. */
 static bool join_all(Scope *s, const char *leaf, const pid_t *pids, size_t n, GError **error) {
-        g_autoptr(GArray) foreign = g_array_new(FALSE, FALSE, sizeof(pid_t));
-
+        if (s->asking) {
+                g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(pid_t));
+                g_array_append_vals(all, pids, (guint) n);
+                return attach(s, leaf, all, error);
+        }
         for (size_t i = 0; i < n; i++) {
                 g_autoptr(GError) failure = NULL;
-                /* All of them come from one place. */
-                if (foreign->len == 0 && cgroup_join(&s->cgroup, leaf, pids[i], &failure))
-                        continue;
-                int errnum = err_get_errno(failure);
-                if (foreign->len > 0 || (!s->cgroup.own && (errnum == EACCES || errnum == EPERM)))
-                        g_array_append_val(foreign, pids[i]);
-                else if (errnum != ESRCH) {
+                if (!cgroup_join(&s->cgroup, leaf, pids[i], &failure) && err_get_errno(failure) != ESRCH) {
                         g_propagate_error(error, g_steal_pointer(&failure));
                         return false;
                 }
         }
-        if (foreign->len == 0)
-                return true;
-        return attach(s, leaf, foreign, error);
+        return true;
 }
 
 /* A list of processes, with their children but those that are known already; looked for once more when they are in: what they fork from then on is
@@ -196,7 +201,7 @@ static bool join(Scope *s, const WireMessage *m, GError **error) {
 }
 
 static bool change(Scope *s, const ScopeConfig *update, GError **error) {
-        if (!cgroup_check_controllers(&s->cgroup, update, error))
+        if (!cgroup_check_delegated(&s->cgroup, update, error))
                 return false;
         if (!s->cgroup.own) {
                 g_autoptr(Systemd) systemd = systemd_open(error);
@@ -207,7 +212,7 @@ static bool change(Scope *s, const ScopeConfig *update, GError **error) {
         } else if (update->properties->len > 0) {
                 return err_set(error, EOPNOTSUPP, "--property is for systemd, and this box's cgroup is not systemd's");
         }
-        return apply(s, update->settings, error);
+        return cgroup_check_controllers(&s->cgroup, update, error) && apply(s, update->settings, error);
 }
 
 /* Whether something failed is the asker's to know, and no reason for us to end the box. */
@@ -221,6 +226,7 @@ static bool on_join(Scope *s, const WireMessage *m, GError **error) {
         g_autoptr(GError) failure = NULL;
 
         (void) join(s, m, &failure);
+        g_clear_pointer(&s->machine, systemd_free);
         return answer(s, WIRE_SCOPE_JOINED, failure, error);
 }
 
@@ -254,6 +260,7 @@ static void end(Scope *s) {
         fd_closep(&s->cgroup.fd);
         g_clear_pointer(&s->cgroup.path, g_free);
         g_clear_pointer(&s->cgroup.home, g_free);
+        g_clear_pointer(&s->machine, systemd_free);
         g_clear_pointer(&s->config, scope_config_free);
 }
 

@@ -19,11 +19,20 @@ static bool without(GError **error) {
         return err_set(error, EOPNOTSUPP, "usbox was built without libsystemd");
 }
 
-bool systemd_start_scope(Systemd *s, const ScopeConfig *config, ScopeCgroup *ret, GError **error) {
+bool systemd_must_move(const char *own) {
+        return false;
+}
+
+Systemd *systemd_open_machine(GError **error) {
+        without(error);
+        return NULL;
+}
+
+bool systemd_start_scope(Systemd *s, Systemd *machine, const ScopeConfig *config, ScopeCgroup *ret, GError **error) {
         return without(error);
 }
 
-bool systemd_attach(const char *path, const pid_t *pids, size_t n, GError **error) {
+bool systemd_attach(Systemd *machine, const char *path, const pid_t *pids, size_t n, GError **error) {
         return without(error);
 }
 

@@ -168,8 +168,8 @@ static int call_start(Systemd *s, const ScopeConfig *config, const GPtrArray *pr
                 r = sd_bus_message_open_container(m, 'a', "(sv)");
         if (r >= 0)
                 r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s", description, "Slice", "s", SCOPE_SLICE, "PIDs", "au", 1,
-                                          (uint32_t) getpid(), "Delegate", "b", 1, "CollectMode", "s", "inactive-or-failed", "MemoryAccounting", "b", 1,
-                                          "TasksAccounting", "b", 1);
+                                          (uint32_t) getpid(), "DelegateControllers", "as", 4, "cpu", "io", "memory", "pids", "CollectMode", "s",
+                                          "inactive-or-failed", "MemoryAccounting", "b", 1, "TasksAccounting", "b", 1);
         if (r >= 0)
                 r = append_properties(m, properties);
         if (r >= 0)
@@ -191,11 +191,14 @@ static int on_job_removed(sd_bus_message *m, void *data, sd_bus_error *ret_error
         return 0;
 }
 
-static bool await_job(Systemd *s, GError **error) {
+/* Meanwhile the other connection is made; what it cannot do is said when it is used. */
+static bool await_job(Systemd *s, Systemd *machine, GError **error) {
         gint64 end = g_get_monotonic_time() + JOB_TIMEOUT_US;
 
         while (!s->result) {
                 int r = sd_bus_process(s->bus, NULL);
+                while (machine && sd_bus_process(machine->bus, NULL) > 0)
+                        ;
                 if (r == 0) {
                         gint64 left = end - g_get_monotonic_time();
                         if (left <= 0)
@@ -223,7 +226,7 @@ static void define_slice(Systemd *s) {
                 (void) sd_bus_call(s->bus, m, 0, NULL, NULL); /* mostly: it is defined as it should be */
 }
 
-bool systemd_start_scope(Systemd *s, const ScopeConfig *config, ScopeCgroup *ret, GError **error) {
+bool systemd_start_scope(Systemd *s, Systemd *machine, const ScopeConfig *config, ScopeCgroup *ret, GError **error) {
         g_autoptr(GPtrArray) properties = all_properties(config->settings, config->properties, error);
         _cleanup_message_ sd_bus_message *reply = NULL;
         _cleanup_bus_error_ sd_bus_error bus_error = SD_BUS_ERROR_NULL;
@@ -247,7 +250,7 @@ bool systemd_start_scope(Systemd *s, const ScopeConfig *config, ScopeCgroup *ret
         if (sd_bus_message_read(reply, "o", &job) < 0)
                 return bus_failed(-EPROTO, NULL, "start the scope", error);
         s->job = g_strdup(job);
-        if (!await_job(s, error))
+        if (!await_job(s, machine, error))
                 return false;
         if (!defined)
                 define_slice(s);
@@ -274,8 +277,28 @@ static bool split_at_user_unit(const char *path, char **ret_unit, const char **r
         return true;
 }
 
-bool systemd_attach(const char *path, const pid_t *pids, size_t n, GError **error) {
-        g_autoptr(Systemd) machine = g_new0(Systemd, 1);
+bool systemd_must_move(const char *own) {
+        g_autofree char *unit = NULL;
+        const char *below;
+
+        return geteuid() != 0 && !split_at_user_unit(own, &unit, &below);
+}
+
+Systemd *systemd_open_machine(GError **error) {
+        sd_bus *bus = NULL;
+        int r = sd_bus_open_system(&bus);
+
+        if (r < 0) {
+                bus_failed(r, NULL, "reach the machine's, to move the box's processes out of this login's session", error);
+                err_hint(error, "does its message bus run? systemctl status dbus; or go on without limits by --best-effort=limits");
+                return NULL;
+        }
+        Systemd *s = g_new0(Systemd, 1);
+        s->bus = bus;
+        return s;
+}
+
+bool systemd_attach(Systemd *machine, const char *path, const pid_t *pids, size_t n, GError **error) {
         _cleanup_message_ sd_bus_message *m = NULL;
         _cleanup_bus_error_ sd_bus_error bus_error = SD_BUS_ERROR_NULL;
         g_autofree char *unit = NULL;
@@ -283,9 +306,7 @@ bool systemd_attach(const char *path, const pid_t *pids, size_t n, GError **erro
 
         if (!split_at_user_unit(path, &unit, &below))
                 return err_set(error, EACCES, "move the box's processes to %s", path);
-        int r = sd_bus_open_system(&machine->bus);
-        if (r >= 0)
-                r = sd_bus_message_new_method_call(machine->bus, &m, MANAGER, "AttachProcessesToUnit");
+        int r = sd_bus_message_new_method_call(machine->bus, &m, MANAGER, "AttachProcessesToUnit");
         if (r >= 0)
                 r = sd_bus_message_append(m, "ss", unit, below);
         if (r >= 0)

@@ -14,14 +14,20 @@ Systemd *systemd_open(GError **error);
 void systemd_free(Systemd *s);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Systemd, systemd_free)
 
-/* Make the box's scope with this process in it, and wait until it is. */
-bool systemd_start_scope(Systemd *s, const ScopeConfig *config, ScopeCgroup *ret, GError **error);
-
 /*
- * Have systemd move processes into the cgroup path, where the kernel does not let us: from a login's session the way leads past what is the user's.
- * That is the machine's systemd, asked at once for all of them; the user's would ask it for each.
+ * Whether the kernel lets nobody but the machine's systemd move processes from the cgroup own into the user's tree: from a login's session the way
+ * leads past what is the user's.
  */
-bool systemd_attach(const char *path, const pid_t *pids, size_t n, GError **error);
+bool systemd_must_move(const char *own);
+
+/* The connection to the machine's systemd; NULL with error. It is made in the background as far as it can be. */
+Systemd *systemd_open_machine(GError **error);
+
+/* Make the box's scope with this process in it, and wait until it is. What is machine's (or NULL) goes on meanwhile. */
+bool systemd_start_scope(Systemd *s, Systemd *machine, const ScopeConfig *config, ScopeCgroup *ret, GError **error);
+
+/* Have the machine's systemd move processes into the cgroup path, all at once; the user's would ask it for each. */
+bool systemd_attach(Systemd *machine, const char *path, const pid_t *pids, size_t n, GError **error);
 
 /* Other limits for a scope that runs: what systemd knows of settings, and properties. */
 bool systemd_update(Systemd *s, const char *id, const GPtrArray *settings, const GPtrArray *properties, GError **error);

@@ -337,6 +337,8 @@ _Noreturn void child_main(const ChildContext *context) {
         close(context->peer_payload_wire);
         if (context->peer_net_wire >= 0)
                 close(context->peer_net_wire);
+        if (context->peer_scope_wire >= 0)
+                close(context->peer_scope_wire);
         child_forget_argv("usbox-init");
         (void) umask(022);
 

@@ -28,6 +28,7 @@ typedef struct {
         int payload_wire;                 /* the payload's: closed by its exec, which is how the launcher knows */
         int peer_wire, peer_payload_wire; /* the launcher's ends, to be closed in the child */
         int peer_net_wire;                /* likewise, of usbox-net's; -1: there is none */
+        int peer_scope_wire;              /* and of usbox-scope's */
 } ChildContext;
 
 /* The child of the clone: becomes init of the box. Never returns. */

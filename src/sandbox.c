@@ -221,7 +221,8 @@ static bool clone_child(Sandbox *s, GError **error) {
                                  .payload_wire = payload_wire[1],
                                  .peer_wire = wire[0],
                                  .peer_payload_wire = payload_wire[0],
-                                 .peer_net_wire = s->net.helper.wire };
+                                 .peer_net_wire = s->net.helper.wire,
+                                 .peer_scope_wire = s->scope.helper.wire };
         pid_t pid = s->pod.wire >= 0 ? pod_join_clone(&s->pod, namespaces_of(s), &context, &s->child_pidfd, error) : clone_here(s, &context);
         int saved = errno;
         close(wire[1]);
@@ -281,14 +282,12 @@ static bool finish_maps(Sandbox *s, GError **error) {
 }
 
 static bool start(Sandbox *s, GError **error) {
-        /* To start usbox-net takes as long as it takes to execute a program: while there is nothing else to do for a second processor. */
-        if (!start_net(s, error))
+        /* systemd takes longest of all. To start usbox-net takes as long as it takes to execute a program: while there is nothing else to do for a
+         * second processor. */
+        if (!start_scope(s, error) || !start_net(s, error))
                 return false;
         if (!clone_child(s, error))
                 return err_step(error, "namespaces");
-        /* systemd takes longest of all; to start a program takes as long as the child needs to be born. */
-        if (!start_scope(s, error))
-                return false;
         if (!user_setup_parent(s->spec, s->child, &s->maps, error))
                 return err_step(error, "user");
         if (!plan(s, error))

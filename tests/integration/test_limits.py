@@ -315,6 +315,21 @@ def test_no_systemd(box):
     assert result.returncode == 0 and result.stdout == "on\n" and "usbox: without limits: " in result.stderr, result
 
 
+def test_processes_that_cannot_be_moved(box):
+    """The scope is there, but the machine's message bus, by which a login session's processes are moved, is not: nothing runs, or all of it without."""
+    if f"user@{os.getuid()}.service" in open("/proc/self/cgroup", encoding="ascii").read():
+        cannot("this is no login session")
+    argv = ["bwrap", "--dev-bind", "/", "/", "--tmpfs", "/run/dbus", "--", os.environ["USBOX"], "run", "--rm", "--memory", "100M"]
+
+    def run(*more):
+        return subprocess.run([*argv, *more], env=box.env, cwd=box.dir, capture_output=True, text=True, timeout=120, check=False)
+    for options in (BARE, ()):
+        result = run(*options, "--", "echo", "on")
+        assert result.returncode == 125 and not result.stdout and "this login's session" in result.stderr and "systemctl status dbus" in result.stderr, result
+        result = run(*options, "--best-effort=limits", "--", "sh", "-c", "sleep 1; echo on")
+        assert result.returncode == 0 and result.stdout == "on\n" and "usbox: without limits: " in result.stderr, result
+
+
 def test_cgroup_of_ones_own(box):
     """No systemd to be asked, but a cgroup that was handed over, as in a container."""
     usbox = " ".join(without_systemd(os.environ["USBOX"], "run", "--rm", *BARE, "--memory", "100M", "--pids-limit", "50"))
@@ -513,6 +528,8 @@ def test_update(box, running):
     box.usbox("update", "limited", "--memory", "300M", "--cpus", "1.5", "--pids-limit", "70").ok()
     assert number(scope / "memory.max") == 300 << 20 and number(scope / "payload/pids.max") == 70
     assert (scope / "cpu.max").read_text(encoding="ascii") == "150000 100000\n"
+    box.usbox("update", "limited", "--cpuset-cpus", "1").ok()  # a controller that the box has not had so far
+    assert (scope / "cpuset.cpus").read_text(encoding="ascii") == "1\n"
     assert_refused(box.usbox("update", "limited", "--hugetlb", "2M=2M"), "hugetlb", "not delegated")
     assert_refused(box.usbox("update", "limited"), "no limit is given")
     assert number(scope / "memory.max") == 300 << 20
