@@ -4,18 +4,17 @@
  *
  * Role: a fork of usbox-net. Privileges: CAP_NET_ADMIN of the box's outer user namespace, which counts for the box's network alone; on
  * the host none but the caller's, and a filter that leaves no call to use them. Threads: one. Order: forked before usbox-net confines itself; waits
- * for the namespace, which comes with the TAP.
+ * for the namespace, which comes with the TAP. The box need not wait for it: rules, routes and the sockets of the fast path are there by then
+ * (divert.c), and what it makes are those of connections from outside.
  *
  * Why a process apart. A socket is born in its maker's network namespace, and netfilter looks at the rights of who opened a socket and of
  * who sends: usbox-net, which parses what the box sends, has its sockets on the host and no right anywhere. So what
- * needs either is done here, by a process that reads nothing but usbox-net's requests: two words and, before the box runs, a name. It is of the
- * host's pid namespace: the payload can neither see, signal nor trace it. Not the launcher's fork in the box does this, since such one would be
- * visible there, and since the box need not wait for it.
+ * needs either while the box runs is done here, by a process that reads nothing but usbox-net's requests: two words. It is of the host's pid
+ * namespace: the payload can neither see, signal nor trace it. Not the launcher's fork in the box does this, since such one would be visible there.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -37,13 +36,12 @@
 /* A request; with JOIN comes the network namespace. */
 typedef struct {
         enum { AGENT_JOIN = 1, AGENT_MAKE_SOCKETS } op;
-        int family; /* MAKE_SOCKETS: AF_INET, AF_INET6; JOIN: AF_INET6 where the box has that as well */
-        char tap[IFNAMSIZ]; /* JOIN: the TAP's name there */
+        int family; /* MAKE_SOCKETS: AF_INET, AF_INET6 */
 } Request;
 
 /* An answer, with descriptors. */
 typedef struct {
-        int family;
+        int family; /* AF_UNSPEC: to JOIN */
         int errnum; /* JOIN: 0, or why not */
         char text[TEXT_MAX];
 } Answer;
@@ -102,24 +100,16 @@ static bool confine_agent(pid_t parent, GError **error) {
                confine_seccomp(net_agent_seccomp, G_N_ELEMENTS(net_agent_seccomp), error);
 }
 
-static void serve_join(int wire, pid_t parent, const Request *request, int netns) {
-        int fds[DIVERT_FDS_MAX];
+static void serve_join(int wire, pid_t parent, int netns) {
         g_autoptr(GError) error = NULL;
-        Answer answer = { 0 };
-        size_t n = 0;
+        Answer answer = { .family = AF_UNSPEC };
 
-        if (netns >= 0 && enter_netns(netns, -1, &error) && divert_set_up(request->tap, request->family == AF_INET6, fds, &error) &&
-            confine_agent(parent, &error))
-                while (n < DIVERT_FDS_MAX && fds[n] >= 0)
-                        n++;
-        if (error) {
+        if (!enter_netns(netns, -1, &error) || !confine_agent(parent, &error)) {
                 answer.errnum = err_get_errno(error) ? err_get_errno(error) : EIO;
                 g_strlcpy(answer.text, error->message, sizeof answer.text);
         }
-        if (!send_fds(wire, &answer, sizeof answer, fds, n) || error)
+        if (!send_fds(wire, &answer, sizeof answer, NULL, 0) || error)
                 _exit(EXIT_FAILURE);
-        for (size_t i = 0; i < n; i++)
-                close(fds[i]);
         close(netns);
         unmap_start();
 }
@@ -156,9 +146,8 @@ static _Noreturn void agent_main(int wire, pid_t parent) {
                 _exit(EXIT_FAILURE);
         wire = keep[0];
         while ((n = receive_fds(wire, &request, sizeof request, fds)) >= 0) {
-                request.tap[IFNAMSIZ - 1] = '\0';
                 if (request.op == AGENT_JOIN && n == 1)
-                        serve_join(wire, parent, &request, fds[0]);
+                        serve_join(wire, parent, fds[0]);
                 else if (request.op == AGENT_MAKE_SOCKETS && n == 0)
                         serve_sockets(wire, request.family == AF_INET6 ? AF_INET6 : AF_INET);
                 else
@@ -190,26 +179,19 @@ int agent_start(GError **error) {
         return ends[0];
 }
 
-bool agent_ask_join(int agent, int netns, const char *tap, bool ipv6) {
-        Request request = { .op = AGENT_JOIN, .family = ipv6 ? AF_INET6 : AF_INET };
-
-        g_strlcpy(request.tap, tap, sizeof request.tap);
+bool agent_ask_join(int agent, int netns) {
+        const Request request = { .op = AGENT_JOIN };
         return send_fds(agent, &request, sizeof request, &netns, 1);
 }
 
-bool agent_take_join(int agent, int ret_fds[DIVERT_FDS_MAX], GError **error) {
+bool agent_take_join(int agent, GError **error) {
         int fds[AGENT_SOCKETS];
         Answer answer;
 
-        int n = receive_fds(agent, &answer, sizeof answer, fds);
-        if (n < 0)
+        if (receive_fds(agent, &answer, sizeof answer, fds) < 0)
                 return err_set(error, 0, "the agent has ended");
         answer.text[TEXT_MAX - 1] = '\0';
-        if (answer.errnum != 0)
-                return err_set(error, 0, "%s", answer.text);
-        for (int i = 0; i < DIVERT_FDS_MAX; i++)
-                ret_fds[i] = i < n ? fds[i] : -1;
-        return true;
+        return answer.errnum == 0 || err_set(error, 0, "%s", answer.text);
 }
 
 bool agent_ask_sockets(int agent, int family) {
@@ -221,5 +203,5 @@ int agent_take_sockets(int agent, int *ret_family, int ret_fds[AGENT_SOCKETS]) {
         Answer answer;
         int n = receive_fds(agent, &answer, sizeof answer, ret_fds);
         *ret_family = n >= 0 ? answer.family : AF_UNSPEC;
-        return n;
+        return n >= 0 && answer.errnum != 0 ? -1 : n;
 }

@@ -121,28 +121,32 @@ static bool has_wanted_ipv6(const NetConfig *config, int proc_sys, GError **erro
         return err_hint(error, "this kernel has IPv6 off: --no-ipv6");
 }
 
-static bool enter_and_make(const AloneTarget *target, const AloneOptions *o, int proc_sys, int *ret_tap, GError **error) {
-        const BoxSide side = { .tap = o->config->tap, .mtu = o->config->mtu, .ipv6 = o->config->ipv6, .bare = o->bare };
+static bool enter_and_make(const AloneTarget *target, const AloneOptions *o, int wire, GError **error) {
+        const BoxSide side = { .tap = o->config->tap, .mtu = o->config->mtu, .ipv6 = o->config->ipv6, .fast_path = o->config->fast_path, .bare = o->bare };
         g_autofree char *quoted = err_quote(o->netns);
+        _cleanup_close_ int tap = -1, netns = -1, proc_sys = open("/proc/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+        if (proc_sys < 0)
+                return err_set(error, errno, "/proc/sys");
 
         if (!enter_netns(target->netns, target->userns, error)) {
                 g_prefix_error(error, "--netns %s: ", quoted);
                 return err_hint(error, "the namespace must be the caller's own: made by the same user, or by a program of theirs; else run this as root");
         }
-        return has_wanted_ipv6(o->config, proc_sys, error) && boxside_set_up(&side, proc_sys, ret_tap, error);
+        if (!has_wanted_ipv6(o->config, proc_sys, error) || !boxside_set_up(&side, proc_sys, &tap, error))
+                return false;
+        /* Opened anew: one that was opened by a file which keeps the namespace would keep that file's mount. */
+        netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+        if (netns < 0)
+                return err_set(error, errno, "/proc/self/ns/net");
+        return boxside_hand_over(&side, wire, tap, netns, error);
 }
 
-/* The fork: says NET_FDS, or why not. The namespace is opened anew: one that was opened by a file which keeps it would keep that file's mount. */
+/* The fork: says NET_FDS, or why not. */
 static G_NORETURN void tap_maker(int wire, const AloneTarget *target, const AloneOptions *o) {
         g_autoptr(GError) error = NULL;
-        int tap = -1, netns = -1, proc_sys = open("/proc/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-        if (proc_sys < 0)
-                err_set(&error, errno, "/proc/sys");
-        else if (enter_and_make(target, o, proc_sys, &tap, &error) &&
-                 ((netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)) >= 0 || err_set(&error, errno, "/proc/self/ns/net")))
-                (void) wire_send(wire, WIRE_NET_FDS, NULL, (int[]){ tap, netns }, 2, &error);
-        if (error)
+        if (!enter_and_make(target, o, wire, &error))
                 wire_send_error(wire, error);
         _exit(error ? EXIT_FAILURE : EXIT_SUCCESS);
 }
@@ -163,14 +167,8 @@ bool alone_tap_begin(AloneTarget *target, const AloneOptions *o, AloneTapMaker *
         return ret->pid > 0 || err_set(error, saved, "fork");
 }
 
-bool alone_tap_take(const AloneTapMaker *maker, int ret_fds[2], GError **error) {
-        g_auto(WireMessage) m = { 0 };
-
-        if (!wire_expect(maker->wire, "who makes the TAP", WIRE_NET_FDS, &m, error))
-                return false;
-        for (unsigned i = 0; i < 2; i++)
-                ret_fds[i] = wire_message_take_fd(&m, i);
-        return true;
+bool alone_tap_take(const AloneTapMaker *maker, WireMessage *ret, GError **error) {
+        return wire_expect(maker->wire, "who makes the TAP", WIRE_NET_FDS, ret, error);
 }
 
 void alone_tap_end(AloneTapMaker *maker) {

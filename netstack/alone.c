@@ -185,13 +185,11 @@ static bool await_ready(Front *f, GError **error) {
 }
 
 static bool give_tap(Front *f, GError **error) {
-        int fds[2];
+        g_auto(WireMessage) m = { 0 };
 
-        if (!alone_tap_take(&f->maker, fds, error))
+        if (!alone_tap_take(&f->maker, &m, error))
                 return false;
-        bool ok = wire_send(f->wire, WIRE_NET_TAP, NULL, fds, 2, error);
-        close(fds[0]);
-        close(fds[1]);
+        bool ok = wire_send(f->wire, WIRE_NET_TAP, m.body, m.fds, m.n_fds, error);
         alone_tap_end(&f->maker);
         return ok;
 }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "base/wire.h"
 #include "netstack/config.h"
 
 /*
@@ -64,8 +65,8 @@ typedef struct {
 /* Have the TAP made and set up in the target, whose own descriptors of namespaces are closed. alone_tap_end() either way. */
 bool alone_tap_begin(AloneTarget *target, const AloneOptions *o, AloneTapMaker *ret, GError **error);
 
-/* Wait for it: what NET_TAP has, the TAP and the network namespace, is the caller's. */
-bool alone_tap_take(const AloneTapMaker *maker, int ret_fds[2], GError **error);
+/* Wait for it: the NET_FDS that it says, which NET_TAP repeats. */
+bool alone_tap_take(const AloneTapMaker *maker, WireMessage *ret, GError **error);
 
 /* Reap it. */
 void alone_tap_end(AloneTapMaker *maker);

@@ -4,11 +4,7 @@
  *
  * Role: the payload under usbox, a process of usbox-net's that has joined the namespace where that runs by itself. Privileges: CAP_NET_ADMIN
  * over the namespace. Threads: one. Order: before the root is built, because /dev/net/tun is the host's.
- *
- * The requests go to rtnetlink(7) as one packet and their answers are read together: a handful of fixed messages is less
- * than a library's start would cost each run.
  */
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/if_addr.h>
 #include <linux/if_tun.h>
@@ -20,108 +16,38 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/wire.h"
 #include "netstack/boxside.h"
 #include "netstack/config.h"
+#include "netstack/divert.h"
+#include "netstack/netlink.h"
 #include "netstack/subnet.h"
 
-#define BATCH_MAX 2048
-#define REQUESTS_MAX 16
-
-/* Requests that go out together. what[i] names the request with sequence number i, for the error. */
-typedef struct {
-        union {
-                struct nlmsghdr align;
-                uint8_t bytes[BATCH_MAX];
-        } buf;
-        size_t len;
-        unsigned n;
-        const char *what[REQUESTS_MAX];
-} Batch;
-
-static struct nlmsghdr *batch_add(Batch *b, const char *what, uint16_t type, uint16_t flags, const void *body, size_t len) {
-        struct nlmsghdr *h = (struct nlmsghdr *) (b->buf.bytes + b->len);
-
-        g_assert(b->n < REQUESTS_MAX && b->len + NLMSG_SPACE(len) <= BATCH_MAX);
-        *h = (struct nlmsghdr){ .nlmsg_len = NLMSG_LENGTH(len), .nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | flags, .nlmsg_seq = b->n };
-        memcpy(NLMSG_DATA(h), body, len);
-        b->what[b->n++] = what;
-        b->len += NLMSG_ALIGN(h->nlmsg_len);
-        return h;
-}
-
-static void batch_attr(Batch *b, struct nlmsghdr *h, uint16_t type, const void *data, size_t len) {
-        struct rtattr *a = (struct rtattr *) (b->buf.bytes + b->len);
-
-        g_assert(b->len + RTA_SPACE(len) <= BATCH_MAX);
-        *a = (struct rtattr){ .rta_type = type, .rta_len = (unsigned short) RTA_LENGTH(len) };
-        memcpy(RTA_DATA(a), data, len);
-        b->len += RTA_SPACE(len);
-        h->nlmsg_len += (uint32_t) RTA_SPACE(len);
-}
-
-static void add_link_up(Batch *b, const char *what, int index, uint32_t mtu) {
+static void add_link_up(NetlinkBatch *b, const char *what, int index, uint32_t mtu) {
         struct ifinfomsg link = { .ifi_family = AF_UNSPEC, .ifi_index = index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP };
-        struct nlmsghdr *h = batch_add(b, what, RTM_NEWLINK, 0, &link, sizeof link);
+        struct nlmsghdr *h = netlink_add(b, what, RTM_NEWLINK, 0, &link, sizeof link);
         if (mtu)
-                batch_attr(b, h, IFLA_MTU, &mtu, sizeof mtu);
+                netlink_attr_u32(b, h, IFLA_MTU, mtu);
 }
 
-static void add_address(Batch *b, const char *what, int index, int family, const char *text, uint8_t prefix) {
-        uint8_t addr[16];
-        size_t len = family == AF_INET ? 4 : 16;
+static void add_address(NetlinkBatch *b, const char *what, int index, int family, const char *text, uint8_t prefix) {
         /* No duplicate address detection: the address would be unusable for a second, and nobody else is on this link. */
         struct ifaddrmsg msg = { .ifa_family = (uint8_t) family, .ifa_prefixlen = prefix, .ifa_flags = family == AF_INET6 ? IFA_F_NODAD : 0,
                                  .ifa_index = (uint32_t) index };
+        struct nlmsghdr *h = netlink_add(b, what, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &msg, sizeof msg);
 
-        g_assert(inet_pton(family, text, addr) == 1);
-        struct nlmsghdr *h = batch_add(b, what, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &msg, sizeof msg);
-        batch_attr(b, h, IFA_LOCAL, addr, len);
+        netlink_attr_address(b, h, IFA_LOCAL, family, text);
         if (family == AF_INET)
-                batch_attr(b, h, IFA_ADDRESS, addr, len);
+                netlink_attr_address(b, h, IFA_ADDRESS, family, text);
 }
 
-static void add_default_route(Batch *b, const char *what, int index, int family, const char *gateway) {
-        uint8_t addr[16];
-        size_t len = family == AF_INET ? 4 : 16;
-        uint32_t oif = (uint32_t) index;
+static void add_default_route(NetlinkBatch *b, const char *what, int index, int family, const char *gateway) {
         struct rtmsg msg = { .rtm_family = (uint8_t) family, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_STATIC, .rtm_scope = RT_SCOPE_UNIVERSE,
                              .rtm_type = RTN_UNICAST };
+        struct nlmsghdr *h = netlink_add(b, what, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &msg, sizeof msg);
 
-        g_assert(inet_pton(family, gateway, addr) == 1);
-        struct nlmsghdr *h = batch_add(b, what, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &msg, sizeof msg);
-        batch_attr(b, h, RTA_GATEWAY, addr, len);
-        batch_attr(b, h, RTA_OIF, &oif, sizeof oif);
-}
-
-/* Send the batch and read one answer for each request. */
-static bool batch_run(const Batch *b, int nl, GError **error) {
-        struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
-        union {
-                struct nlmsghdr align;
-                uint8_t bytes[8192];
-        } answer;
-
-        if (b->n == 0)
-                return true;
-        if (sendto(nl, b->buf.bytes, b->len, 0, (struct sockaddr *) &kernel, sizeof kernel) < 0)
-                return err_set(error, errno, "rtnetlink");
-        for (unsigned seen = 0; seen < b->n;) {
-                ssize_t n = recv(nl, answer.bytes, sizeof answer.bytes, 0);
-                if (n < 0) {
-                        if (errno == EINTR)
-                                continue;
-                        return err_set(error, errno, "rtnetlink");
-                }
-                for (struct nlmsghdr *h = &answer.align; NLMSG_OK(h, (size_t) n); h = NLMSG_NEXT(h, n)) {
-                        if (h->nlmsg_type != NLMSG_ERROR)
-                                continue;
-                        const struct nlmsgerr *e = NLMSG_DATA(h);
-                        seen++;
-                        if (e->error != 0)
-                                return err_set(error, -e->error, "%s", h->nlmsg_seq < b->n ? b->what[h->nlmsg_seq] : "rtnetlink");
-                }
-        }
-        return true;
+        netlink_attr_address(b, h, RTA_GATEWAY, family, gateway);
+        netlink_attr_u32(b, h, RTA_OIF, (uint32_t) index);
 }
 
 static int open_tap(const BoxSide *side, int *ret_index, GError **error) {
@@ -159,7 +85,7 @@ static bool switch_ipv6_off(const BoxSide *side, int proc_sys, GError **error) {
         return !boxside_has_ipv6(proc_sys) || fd_write_file(proc_sys, path, "1") || err_set(error, errno, "switch IPv6 off");
 }
 
-static void add_network(Batch *b, const BoxSide *side, int index) {
+static void add_network(NetlinkBatch *b, const BoxSide *side, int index) {
         add_link_up(b, "set the TAP up", index, side->mtu);
         add_address(b, "set the IPv4 address", index, AF_INET, subnet_ipv4()->box_text, (uint8_t) subnet_ipv4()->len);
         add_default_route(b, "set the IPv4 route", index, AF_INET, subnet_ipv4()->gateway_text);
@@ -170,14 +96,11 @@ static void add_network(Batch *b, const BoxSide *side, int index) {
 }
 
 bool boxside_set_up(const BoxSide *side, int proc_sys, int *ret_tap, GError **error) {
-        Batch batch = { .n = 0 };
+        NetlinkBatch batch = { .n = 0 };
         _cleanup_close_ int tap = -1;
         int index;
 
         *ret_tap = -1;
-        _cleanup_close_ int nl = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-        if (nl < 0)
-                return err_set(error, errno, "rtnetlink");
         if (!side->bare)
                 add_link_up(&batch, "set lo up", 1, 0); /* lo is always the first */
         if (side->tap) {
@@ -187,8 +110,21 @@ bool boxside_set_up(const BoxSide *side, int proc_sys, int *ret_tap, GError **er
                 if (!side->bare)
                         add_network(&batch, side, index);
         }
-        if (!batch_run(&batch, nl, error))
+        if (!netlink_run(&batch, NETLINK_ROUTE, error))
                 return false;
         *ret_tap = fd_steal(&tap);
         return true;
+}
+
+bool boxside_hand_over(const BoxSide *side, int wire, int tap, int netns, GError **error) {
+        int fds[2 + DIVERT_FDS_MAX] = { tap, netns };
+        g_autoptr(GError) why = NULL;
+        unsigned n = 2;
+
+        if (side->fast_path && divert_set_up(side->tap, side->ipv6, fds + n, &why))
+                n += side->ipv6 ? DIVERT_FDS_MAX : DIVERT_FDS_IPV4;
+        bool ok = wire_send(wire, WIRE_NET_FDS, g_variant_new("(s)", why ? why->message : ""), fds, n, error);
+        while (n > 2)
+                close(fds[--n]);
+        return ok;
 }

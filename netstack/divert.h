@@ -13,6 +13,12 @@
 /* Where a SYN that is to be held goes to on the TAP: what else comes from there is for libslirp. */
 #define DIVERT_MAC ((const uint8_t[6]){ 0x52, 0x55, 10, 0, 2, 4 })
 
+/* Marks of packets in the box's network. */
+#define DIVERT_MARK_HELD 1u /* a SYN on its way to usbox-net */
+#define DIVERT_MARK_FREE 2u /* a SYN that usbox-net lets go */
+
+#define DIVERT_LO_INDEX 1 /* always the first */
+
 /* Congestion control of the box's TCP on both its ends: they are on one loopback interface, where nothing is lost and nothing needs pacing.
  * What the host prefers (BBR) would wait there for timers between segments. */
 #define DIVERT_CONGESTION "reno"
@@ -20,7 +26,8 @@
 typedef enum {
         DIVERT_LISTENER_IPV4, /* gets the connections: their local address is the one that was asked for */
         DIVERT_RAW_IPV4,      /* puts a SYN that was held on its way: IP packets, headers included */
-        DIVERT_LISTENER_IPV6, /* these two only where the box has IPv6 */
+        DIVERT_FDS_IPV4,
+        DIVERT_LISTENER_IPV6 = DIVERT_FDS_IPV4, /* these two only where the box has IPv6 */
         DIVERT_RAW_IPV6,
         DIVERT_FDS_MAX,
 } DivertFd;

@@ -4,7 +4,7 @@
  *
  * Role: usbox-net. Privileges: none. Threads: one. Order: beside libslirp, behind the same policy.
  *
- * The story of a connection. A program in the box calls connect(2). The rules that the agent has set (divert.c) let the SYN out to the TAP,
+ * The story of a connection. A program in the box calls connect(2). The rules that were set when its network was made (divert.c) let the SYN out to the TAP,
  * like any frame, and there it stays: nobody answers yet. usbox-net connects to the same address on the host's side. When that has
  * succeeded, the very SYN is put back on its way by a raw socket that was born in the box's network namespace, and this time the rules lead
  * it to a listener of ours there. The box's kernel completes the handshake with itself, accept(2) gives us a socket whose local address is the

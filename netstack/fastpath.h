@@ -27,7 +27,7 @@ typedef struct {
         void *send_data;
 } FastPathParts;
 
-/* fds: what the agent has made, taken over. NULL with error. */
+/* fds: what divert_set_up() has made, taken over. NULL with error. */
 FastPath *fastpath_new_take(int fds[DIVERT_FDS_MAX], const FastPathParts *parts, GError **error);
 void fastpath_free(FastPath *fastpath);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FastPath, fastpath_free)

@@ -136,20 +136,31 @@ static bool confine(const NetConfig *config, pid_t launcher, GError **error) {
         return true;
 }
 
-/* What the agent says; where it cannot be had, TCP goes by libslirp: slower, and as a program sees it the same. */
-static bool start_fast_path(Net *net, GError **error) {
-        g_autoptr(GError) why = NULL;
-        int fds[DIVERT_FDS_MAX];
+/* Where it cannot be had, TCP goes by libslirp: slower, and as a program sees it the same. */
+static bool go_without_fast_path(Net *net, const char *why, GError **error) {
+        if (net->config->tls_names) {
+                err_set(error, 0, "--tls-names: no TCP fast path: %s", why);
+                return err_hint(error, "it needs nf_tables and nft_tproxy of the kernel: sudo modprobe -a nf_tables nft_tproxy; "
+                                       "without --tls-names a rule by name opens all that stands at its addresses");
+        }
+        log_step("no TCP fast path, all TCP goes by libslirp: %s", why);
+        fd_closep(&net->agent);
+        return ports_by_frames(net, error);
+}
 
-        if (!agent_take_join(net->agent, fds, &why)) {
-                if (net->config->tls_names) {
-                        err_set(error, 0, "--tls-names: no TCP fast path: %s", why->message);
-                        return err_hint(error, "it needs nf_tables and nft_tproxy of the kernel: sudo modprobe -a nf_tables nft_tproxy; "
-                                               "without --tls-names a rule by name opens all that stands at its addresses");
-                }
-                log_step("no TCP fast path, all TCP goes by libslirp: %s", why->message);
-                fd_closep(&net->agent);
-                return ports_by_frames(net, error);
+/* Only published ports need the agent, so where there are none nobody waits for it. tap: NET_TAP, less the TAP. */
+static bool start_fast_path(Net *net, WireMessage *tap, GError **error) {
+        int fds[DIVERT_FDS_MAX];
+        const char *why;
+
+        g_variant_get(tap->body, "(&s)", &why);
+        if (tap->n_fds < 2 + DIVERT_FDS_IPV4)
+                return go_without_fast_path(net, why, error);
+        for (unsigned i = 0; i < DIVERT_FDS_MAX; i++)
+                fds[i] = wire_message_take_fd(tap, 2 + i);
+        if (net->published->len > 0 && !agent_take_join(net->agent, error)) {
+                g_prefix_error(error, "published ports: ");
+                return false;
         }
         const FastPathParts parts = { .events = net->events, .pipes = net->pipes, .account = net->account, .policy = &net->policy, .send = loop_send,
                                       .send_data = net };
@@ -160,19 +171,17 @@ static bool start_fast_path(Net *net, GError **error) {
         return true;
 }
 
-/* The TAP; the agent sets to work with it, and nobody waits for that yet. */
-static bool receive_tap(Net *net, const NetConfig *config, GError **error) {
-        g_auto(WireMessage) m = { 0 };
-
-        if (!wire_expect(net->wire, "launcher", WIRE_NET_TAP, &m, error))
+/* The TAP; the agent sets to work with what else comes, and nobody waits for that yet. */
+static bool receive_tap(Net *net, const NetConfig *config, WireMessage *ret, GError **error) {
+        if (!wire_expect(net->wire, "launcher", WIRE_NET_TAP, ret, error))
                 return false;
-        net->tap = wire_message_take_fd(&m, 0);
+        net->tap = wire_message_take_fd(ret, 0);
         if (!fd_set_nonblock(net->tap, true))
                 return err_set(error, errno, "make the TAP non-blocking");
         net->offloads = net_config_offloads(config);
         if (net->offloads && !tap_offload(net->tap))
                 return err_set(error, errno, "set what the TAP takes over");
-        return net->agent < 0 || agent_ask_join(net->agent, m.fds[1], config->tap, config->ipv6) || err_set(error, errno, "speak to the agent");
+        return net->agent < 0 || agent_ask_join(net->agent, ret->fds[1]) || err_set(error, errno, "speak to the agent");
 }
 
 /* Something, or the end. */
@@ -181,11 +190,13 @@ static bool is_readable(int fd) {
         return poll(&waited, 1, 0) > 0;
 }
 
-/* From the configuration to where the loop may begin. A TAP that is there early is taken at once: the agent and the confinement take as long as
- * each other, and need not wait for one another. No byte of it is read before the end of both. */
+/* From the configuration to where the loop may begin. A TAP that is there early is taken at once: the agent, which ports that are published wait for,
+ * and the confinement take as long as each other. No byte of it is read before its end. */
 static bool make_ready(Net *net, const NetConfig *config, pid_t launcher, GError **error) {
-        return prepare(net, config, error) && (!is_readable(net->wire) || receive_tap(net, config, error)) && confine(config, launcher, error) &&
-               (net->tap >= 0 || receive_tap(net, config, error)) && (net->agent < 0 || start_fast_path(net, error));
+        g_auto(WireMessage) tap = { 0 };
+
+        return prepare(net, config, error) && (!is_readable(net->wire) || receive_tap(net, config, &tap, error)) && confine(config, launcher, error) &&
+               (net->tap >= 0 || receive_tap(net, config, &tap, error)) && (net->agent < 0 || start_fast_path(net, &tap, error));
 }
 
 static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {

@@ -286,6 +286,8 @@ static void on_agent(EventSource *source, uint32_t events) {
                 events_remove(p->events, &p->on_agent);
                 return;
         }
+        if (family == AF_UNSPEC)
+                return;
         int which = family == AF_INET ? V4 : V6;
         p->asked[which] = false;
         g_array_append_vals(p->sockets[which], fds, (guint) n);

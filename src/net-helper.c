@@ -91,8 +91,8 @@ bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error) {
                helper_send(&ret->helper, WIRE_NET_CONFIG, pack_config(spec, log >= 0 ? 4 : -1, pcap >= 0 ? 3 + (int) n : -1), NULL, 0, error);
 }
 
-bool net_helper_give_tap(NetHelper *h, int tap, int netns, GError **error) {
-        return helper_send(&h->helper, WIRE_NET_TAP, NULL, (int[]){ tap, netns }, 2, error);
+bool net_helper_give_tap(NetHelper *h, const WireMessage *fds, GError **error) {
+        return helper_send(&h->helper, WIRE_NET_TAP, fds->body, fds->fds, fds->n_fds, error);
 }
 
 static bool send_resolvers(NetHelper *h, GError **error) {

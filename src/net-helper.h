@@ -25,8 +25,8 @@ typedef struct {
 /* Start usbox-net and send it its configuration: it prepares itself while the box is cloned. */
 bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error);
 
-/* Give it the TAP and the box's network namespace (both borrowed: it gets descriptors of its own). */
-bool net_helper_give_tap(NetHelper *h, int tap, int netns, GError **error);
+/* Give it what the payload's NET_FDS had (borrowed: it gets descriptors of its own). */
+bool net_helper_give_tap(NetHelper *h, const WireMessage *fds, GError **error);
 
 /* Something came on its wire (or its end): READY, an answer, a denial, or its error. */
 bool net_helper_dispatch(NetHelper *h, GError **error);

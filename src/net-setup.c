@@ -23,14 +23,16 @@ static bool allow_ping(const Spec *spec, int proc_sys, GError **error) {
                err_set(error, errno, "write ping_group_range");
 }
 
-bool net_setup_payload(const Spec *spec, int proc_sys, int *ret_tap, GError **error) {
+bool net_setup_payload(const Spec *spec, int proc_sys, int netns, int wire, GError **error) {
         BoxSide side = { .tap = spec->net.mode == NET_USER ? NET_TAP_NAME : NULL, .mtu = spec->net.mtu, .ipv6 = spec->net.ipv6 && boxside_has_ipv6(proc_sys),
-                         .or_else = "; or run without network: --network=none" };
+                         .fast_path = spec->net.fast_path, .or_else = "; or run without network: --network=none" };
+        _cleanup_close_ int tap = -1;
 
-        *ret_tap = -1;
         if (side.tap && spec->net.ipv6 && !side.ipv6 && !(spec->box.best_effort & BEST_EFFORT_IPV6)) {
                 err_set(error, EAFNOSUPPORT, "IPv6");
                 return err_hint(error, "this kernel has IPv6 off: --no-ipv6 or --best-effort=ipv6");
         }
-        return boxside_set_up(&side, proc_sys, ret_tap, error) && allow_ping(spec, proc_sys, error);
+        if (!boxside_set_up(&side, proc_sys, &tap, error) || !allow_ping(spec, proc_sys, error))
+                return false;
+        return tap < 0 || boxside_hand_over(&side, wire, tap, netns, error);
 }

@@ -4,7 +4,8 @@
 #include "spec.h"
 
 /*
- * Payload: set up the network namespace that it has just made: lo up and, with --network=user, a TAP with its addresses and routes.
- * *ret_tap is the TAP's fd for usbox-net, or -1. proc_sys: /proc/sys of the box. Not for --network=host.
+ * Payload: set up the network namespace that it has just made: lo up and, with --network=user, a TAP with its addresses and routes,
+ * and what the fast path needs, all of which NET_FDS takes to the launcher over wire. netns: that namespace. proc_sys: /proc/sys of the box. Not for
+ * --network=host.
  */
-bool net_setup_payload(const Spec *spec, int proc_sys, int *ret_tap, GError **error);
+bool net_setup_payload(const Spec *spec, int proc_sys, int netns, int wire, GError **error);

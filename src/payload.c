@@ -136,7 +136,7 @@ static bool enter_scope(const PayloadContext *c, GError **error) {
  */
 static bool make_namespaces(const PayloadContext *c, GError **error) {
         const Spec *spec = c->child->spec;
-        _cleanup_close_ int proc_sys = -1, tap = -1, ns = -1;
+        _cleanup_close_ int proc_sys = -1, ns = -1;
 
         if (net_is_own(&spec->net) && (ns = make_netns(c->gate, error)) < 0)
                 return false;
@@ -145,9 +145,7 @@ static bool make_namespaces(const PayloadContext *c, GError **error) {
                 return false;
         if (!set_names(spec, error) || !set_quotas(spec, proc_sys, error))
                 return err_step(error, "namespaces");
-        if (net_is_own(&spec->net) && !net_setup_payload(spec, proc_sys, &tap, error))
-                return false;
-        if (tap >= 0 && !wire_send(c->child->payload_wire, WIRE_NET_FDS, NULL, (int[]){ tap, ns }, 2, error))
+        if (net_is_own(&spec->net) && !net_setup_payload(spec, proc_sys, ns, c->child->payload_wire, error))
                 return false;
         if (c->child->scoped && !enter_scope(c, error))
                 return err_step(error, "limits");

@@ -199,9 +199,11 @@ bool supervise_payload_message(Sandbox *s, GError **error) {
                 return false;
         if (r > 0 && m.type == WIRE_NET_FDS) {
                 log_step("TAP made");
+                if (!net_helper_give_tap(&s->net, &m, error))
+                        return false;
                 fd_closep(&s->tap);
                 s->tap = wire_message_take_fd(&m, 0);
-                return net_helper_give_tap(&s->net, s->tap, m.fds[1], error);
+                return true;
         }
         if (r > 0 && m.type == WIRE_NOT_EXECUTED) {
                 int errnum;

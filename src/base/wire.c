@@ -17,6 +17,7 @@ typedef struct {
         const char *signature;
         unsigned n_fds;
         const char *sender, *receiver; /* for ARCHITECTURE.md's reader and its test; not checked at run time */
+        unsigned more; /* descriptors that there may be beside n_fds */
 } WireRow;
 
 static const WireRow wire_table[WIRE_TYPE_MAX] = {
@@ -29,7 +30,7 @@ static const WireRow wire_table[WIRE_TYPE_MAX] = {
         [WIRE_MOVED] = { "MOVED", "()", 0, "launcher", "payload" },
         [WIRE_RESUME] = { "RESUME", "()", 0, "launcher", "child" },
         [WIRE_FS_FDS] = { "FS_FDS", "()", 4, "child", "launcher" },
-        [WIRE_NET_FDS] = { "NET_FDS", "()", 2, "payload", "launcher" },
+        [WIRE_NET_FDS] = { "NET_FDS", "(s)", 2, "payload", "launcher", 4 },
         [WIRE_OUTER] = { "OUTER", "()", 1, "child", "payload" },
         [WIRE_NETNS] = { "NETNS", "()", 1, "payload", "child" },
         [WIRE_UNSHARED] = { "UNSHARED", "()", 0, "payload", "child" },
@@ -40,7 +41,7 @@ static const WireRow wire_table[WIRE_TYPE_MAX] = {
         [WIRE_STOPPED] = { "STOPPED", "(i)", 0, "child", "launcher" },
         [WIRE_EXITED] = { "EXITED", "(ixxx)", 0, "child", "launcher" },
         [WIRE_NET_CONFIG] = { "NET_CONFIG", "a{sv}", 0, "launcher", "usbox-net" },
-        [WIRE_NET_TAP] = { "NET_TAP", "()", 2, "launcher", "usbox-net" },
+        [WIRE_NET_TAP] = { "NET_TAP", "(s)", 2, "launcher", "usbox-net", 4 },
         [WIRE_NET_RESOLVERS] = { "NET_RESOLVERS", "(as)", 0, "launcher", "usbox-net" },
         [WIRE_NET_RULE] = { "NET_RULE", "(ubs)", 0, "launcher", "usbox-net" },
         [WIRE_NET_FLOWS] = { "NET_FLOWS", "(u)", 1, "launcher", "usbox-net" },
@@ -102,6 +103,15 @@ unsigned wire_type_n_fds(WireType type) {
         return row ? row->n_fds : 0;
 }
 
+unsigned wire_type_more_fds(WireType type) {
+        const WireRow *row = wire_row(type);
+        return row ? row->more : 0;
+}
+
+static bool fds_fit(const WireRow *row, unsigned n_fds) {
+        return n_fds >= row->n_fds && n_fds <= row->n_fds + row->more;
+}
+
 void wire_message_clear(WireMessage *m) {
         for (unsigned i = 0; i < m->n_fds; i++)
                 fd_closep(&m->fds[i]);
@@ -121,7 +131,7 @@ bool wire_pair(int ret_fds[2], GError **error) {
 
 bool wire_send(int fd, WireType type, GVariant *body, const int *fds, unsigned n_fds, GError **error) {
         const WireRow *row = wire_row(type);
-        g_assert(row && n_fds == row->n_fds && n_fds <= WIRE_MAX_FDS);
+        g_assert(row && fds_fit(row, n_fds) && n_fds <= WIRE_MAX_FDS);
 
         g_autoptr(GVariant) held = body ? g_variant_ref_sink(body) : NULL;
         g_assert(held ? g_variant_is_of_type(held, G_VARIANT_TYPE(row->signature)) : g_str_equal(row->signature, "()"));
@@ -208,7 +218,7 @@ int wire_receive(int fd, WireMessage *ret, GError **error) {
         uint32_t type;
         memcpy(&type, buf, sizeof type);
         const WireRow *row = wire_row(type);
-        if (!row || m.n_fds != row->n_fds) {
+        if (!row || !fds_fit(row, m.n_fds)) {
                 err_set(error, EPROTO, "receive: type %u with %u descriptors", type, m.n_fds);
                 return -1;
         }

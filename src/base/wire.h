@@ -96,7 +96,7 @@ typedef enum {
         WIRE_TYPE_MAX
 } WireType;
 
-#define WIRE_MAX_FDS 4
+#define WIRE_MAX_FDS 6
 #define WIRE_MAX_SIZE 65536u
 
 typedef struct {
@@ -114,6 +114,9 @@ int wire_message_take_fd(WireMessage *m, unsigned i);
 const char *wire_type_name(WireType type);
 const char *wire_type_signature(WireType type);
 unsigned wire_type_n_fds(WireType type);
+
+/* How many more there may be. */
+unsigned wire_type_more_fds(WireType type);
 
 /* A pair of connected sockets, both O_CLOEXEC. */
 bool wire_pair(int ret_fds[2], GError **error);

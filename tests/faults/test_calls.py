@@ -18,7 +18,7 @@ CONFINES = set("seccomp capset pivot_root mount_setattr landlock_restrict_self l
                " umount2".split())
 # But for what the command line says may be missing, or is asked for once more by another way.
 TOLERATED = {
-    # Then there is no agent and no fast path: TCP goes by libslirp (--verbose says so).
+    # Then there is no agent, which published ports alone need.
     "usbox-net-agent": {"setns", "capset", "seccomp"},
     "usbox-net": {"landlock_restrict_self", "landlock_add_rule"},  # where the kernel has none
 }

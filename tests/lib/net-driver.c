@@ -23,6 +23,7 @@
 #include "base/proc.h"
 #include "base/wire.h"
 #include "netstack/config.h"
+#include "netstack/divert.h"
 
 #define EXIT_NET 70
 #define EXIT_DRIVER 71
@@ -106,7 +107,7 @@ int main(int argc, char **argv) {
         g_autoptr(NetConfig) config = net_config_new();
         g_auto(WireMessage) ready = { 0 };
         int wire[2], i = 1;
-        bool with_tap = true;
+        bool with_tap = true, able = true;
 
         for (; i < argc && argv[i][0] == '-'; i++)
                 if (g_str_equal(argv[i], "--mtu"))
@@ -119,6 +120,8 @@ int main(int argc, char **argv) {
                         config->best_effort_confine = true;
                 else if (g_str_equal(argv[i], "--no-fast-path"))
                         config->fast_path = false;
+                else if (g_str_equal(argv[i], "--unable")) /* as where the kernel lacks what the fast path needs */
+                        able = false;
                 else if (g_str_equal(argv[i], "--no-tap"))
                         with_tap = false;
                 else if (g_str_equal(argv[i], "--resolver"))
@@ -144,10 +147,14 @@ int main(int argc, char **argv) {
         int tap = make_tap(config);
         if (with_tap) {
                 /* When usbox-net has ended already, its error is still to be read. */
-                int netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-                (void) wire_send(wire[0], WIRE_NET_TAP, NULL, (int[]){ tap, netns }, 2, NULL);
-                close(tap);
-                close(netns);
+                int fds[2 + DIVERT_FDS_MAX] = { tap, open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC) };
+                unsigned n = 2;
+                g_autoptr(GError) why = NULL;
+                if (config->fast_path && (able || err_set(&why, ENOENT, "nftables")) && divert_set_up("tap0", config->ipv6, fds + 2, &why))
+                        n += config->ipv6 ? DIVERT_FDS_MAX : DIVERT_FDS_IPV4;
+                (void) wire_send(wire[0], WIRE_NET_TAP, g_variant_new("(s)", why ? why->message : ""), fds, n, NULL);
+                while (n > 0)
+                        close(fds[--n]);
         }
         if (with_tap && !wire_expect(wire[0], "usbox-net", WIRE_NET_READY, &ready, &error))
                 die(EXIT_NET, error);

@@ -419,16 +419,27 @@ def published():
 
 
 def fallback():
-    """Where the agent cannot enter the box's network, TCP and published ports go by frames, and --verbose says so."""
+    """Where the box's network cannot be made ready for it, TCP and published ports go by frames, and --verbose says so."""
     TcpLab()
-    with Box("--verbose", publish=["tcp,,0,,80"], wrap=["strace", "-f", "-o", "/dev/null", "-e", "trace=setns", "-e", "inject=setns:error=EPERM"]) as box:
+    with Box("--verbose", "--unable", publish=["tcp,,0,,80"]) as box:
         assert box.call("tcp_echo", PEER4, ECHO, 100000) == 100000
         assert box.call("connect", PEER4, 9)[0] == "Connection refused"
         box.call("serve_whom", 80)
         with socket.create_connection(("127.0.0.1", box.ports[0][2]), 10) as s:
             s.shutdown(socket.SHUT_WR)
             assert s.makefile("rb").read() == b"10.0.2.2 0"
-        assert "no TCP fast path" in box.errors()
+        assert "no TCP fast path, all TCP goes by libslirp: nftables: No such file" in box.errors()
+
+
+def agentless():
+    """An agent that cannot enter the box's network is needed for published ports alone."""
+    cannot_enter = ["strace", "-f", "-o", "/dev/null", "-e", "trace=setns", "-e", "inject=setns:error=EPERM"]
+    TcpLab()
+    with Box("--verbose", wrap=cannot_enter) as box:
+        assert box.call("tcp_echo", PEER4, ECHO, 100000) == 100000
+        assert "TCP fast path made" in box.errors()
+    box = Box(publish=["tcp,,0,,80"], wrap=cannot_enter)
+    assert box.proc.wait(10) == 70 and "published ports: enter the user namespace: Operation not permitted" in box.errors(), box.errors()
 
 
 def stopped():
