@@ -9,14 +9,17 @@
  */
 #include <fcntl.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "account.h"
+#include "base/error.h"
 #include "base/fd.h"
 #include "base/proc.h"
 
 #define PASSWD_MAX (16 * 1024 * 1024)
 #define ANSWER_MAX 65536
+#define GETENT_NOT_FOUND 2 /* getent(1) */
 
 void account_clear(Account *account) {
         g_clear_pointer(&account->name, g_free);
@@ -54,23 +57,50 @@ bool account_find(const char *text, uid_t uid, Account *ret) {
         return false;
 }
 
-static bool ask_getent(uid_t uid, Account *ret) {
-        g_autofree char *path = g_find_program_in_path("getent"), *number = g_strdup_printf("%u", (unsigned) uid), *answer = NULL;
-        int ends[2], status = -1;
-
-        if (!path || pipe2(ends, O_CLOEXEC) < 0)
-                return false;
+/* What it says, its status with it; false where it could not be asked. */
+static bool run_getent(const char *path, uid_t uid, char **ret_answer, int *ret_status, GError **error) {
+        g_autofree char *number = g_strdup_printf("%u", (unsigned) uid);
         char *const argv[] = { (char *) "getent", (char *) "passwd", number, NULL };
-        pid_t pid = proc_spawn(path, argv, environ, &(ProcFd){ ends[1], STDOUT_FILENO }, 1, NULL, NULL);
+        int ends[2];
+
+        if (pipe2(ends, O_CLOEXEC) < 0)
+                return err_set(error, errno, "pipe for getent");
+        pid_t pid = proc_spawn(path, argv, environ, &(ProcFd){ ends[1], STDOUT_FILENO }, 1, NULL, error);
         close(ends[1]);
-        bool ok = pid > 0 && fd_read_all(ends[0], ANSWER_MAX, &answer, NULL);
+        bool ok = pid > 0;
+        if (ok && !fd_read_all(ends[0], ANSWER_MAX, ret_answer, NULL))
+                ok = err_set(error, errno, "read from getent");
         close(ends[0]);
-        return pid > 0 && proc_wait(pid, &status) && status == 0 && ok && account_find(answer, uid, ret);
+        if (pid > 0 && !proc_wait(pid, ret_status))
+                ok = ok && err_set(error, errno, "wait for getent");
+        return ok;
 }
 
-bool account_lookup(uid_t uid, Account *ret) {
+static bool ask_getent(uid_t uid, Account *ret, GError **error) {
+        g_autofree char *path = g_find_program_in_path("getent"), *answer = NULL;
+        int status;
+
+        if (!path)
+                return true;
+        if (!run_getent(path, uid, &answer, &status, error))
+                return false;
+        if (WIFEXITED(status) && WEXITSTATUS(status) == GETENT_NOT_FOUND)
+                return true;
+        if (status != 0) {
+                g_autofree char *how = proc_status_text(status);
+                err_set(error, 0, "getent passwd %u: %s", (unsigned) uid, how);
+                return err_hint(error, "without knowing whose home is whose nothing in it can be hidden: getent passwd %u says more", (unsigned) uid);
+        }
+        (void) account_find(answer, uid, ret);
+        return true;
+}
+
+bool account_lookup(uid_t uid, Account *ret, GError **error) {
         g_autofree char *text = NULL;
-        return (fd_read_file(AT_FDCWD, "/etc/passwd", PASSWD_MAX, &text, NULL) && account_find(text, uid, ret)) || ask_getent(uid, ret);
+
+        if (!fd_read_file(AT_FDCWD, "/etc/passwd", PASSWD_MAX, &text, NULL) && errno != ENOENT)
+                return err_set(error, errno, "read /etc/passwd");
+        return (text && account_find(text, uid, ret)) || ask_getent(uid, ret, error);
 }
 
 /* The fields of the next line of a file like passwd(5), at least n; *text goes on. Other lines are passed over. NULL at the end. */

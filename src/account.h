@@ -15,9 +15,9 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Account, account_clear)
 
 /*
  * Look uid up in /etc/passwd and, where it is not there (LDAP, sssd, systemd), by getent(1), which asks all that
- * nsswitch.conf names. False where nobody knows the uid; that is no error.
+ * nsswitch.conf names. Where nobody knows the uid, ret->name is NULL; false: that could not be asked.
  */
-bool account_lookup(uid_t uid, Account *ret);
+bool account_lookup(uid_t uid, Account *ret, GError **error);
 
 /* The first entry of uid in a text of passwd(5)'s form. Lines that are not of it are passed over, and so are those of NIS. */
 bool account_find(const char *text, uid_t uid, Account *ret);

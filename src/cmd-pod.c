@@ -116,8 +116,7 @@ static int create(const VerbArgs *args, GError **error) {
                 err_step(error, "options");
                 return -1;
         }
-        pod_fill(draft, name);
-        const Spec *spec = spec_build(draft, (char *[]){ (char *) "(pod)", NULL }, error);
+        const Spec *spec = !pod_fill(draft, name, error) ? NULL : spec_build(draft, (char *[]){ (char *) "(pod)", NULL }, error);
         if (!spec)
                 return -1;
         if (spec->box.dry_run) {

@@ -103,16 +103,16 @@ bool pod_check_shared_pids(const Spec *spec, GError **error) {
         return err_hint(error, "create the pod without --share pid");
 }
 
-void pod_fill(Spec *draft, const char *name) {
+bool pod_fill(Spec *draft, const char *name, GError **error) {
         draft->pod.make = true;
         g_free(draft->box.name);
         draft->box.name = g_strdup(name);
         draft->box.detach = true;
         draft->box.rm = true; /* its directory has nothing that anybody would want */
         draft->root.overlay = OVERLAY_NONE;
-        user_ask_all(draft);
         if (!draft->namespaces.hostname) /* one that cannot be a host name has the default */
                 (void) option_apply(option_find("hostname"), draft, (const char *const[]){ name, NULL }, NULL);
+        return user_ask_all(draft, error);
 }
 
 void pod_clear(PodSpec *s) {

@@ -342,67 +342,79 @@ static bool needs_ranges(const Spec *draft, const GArray *asked) {
         return asked->len == 0 || draft->caller.uid != 0;
 }
 
-/* The caller's ranges in file, if all of them are ids of this user namespace: in a container they may be none. */
-static GArray *read_mappable(const Caller *caller, const char *file, const char *own_map) {
+static GArray *read_map(const char *own_map, GError **error) {
         g_autofree char *text = NULL;
-        g_autoptr(GArray) ranges = subid_read(file, caller->name, caller->uid, NULL);
-        g_autoptr(GArray) own = fd_read_file(AT_FDCWD, own_map, MAP_FILE_MAX, &text, NULL) ? subid_parse_map(text) : NULL;
 
-        for (guint i = 0; ranges && own && i < ranges->len; i++) {
+        if (fd_read_file(AT_FDCWD, own_map, MAP_FILE_MAX, &text, NULL))
+                return subid_parse_map(text);
+        err_set(error, errno, "read %s", own_map);
+        return NULL;
+}
+
+/* The caller's ranges in file, if all of them are ids of this user namespace, and else none: in a container they may not be. */
+static GArray *read_mappable(const Caller *caller, const char *file, const char *own_map, GError **error) {
+        g_autoptr(GArray) ranges = subid_read(file, caller->name, caller->uid, error);
+        g_autoptr(GArray) own = ranges ? read_map(own_map, error) : NULL;
+
+        for (guint i = 0; own && i < ranges->len; i++) {
                 const SubidRange *r = &g_array_index(ranges, SubidRange, i);
                 if (!subid_contains(own, r->start, r->count))
-                        return NULL;
+                        g_array_set_size(ranges, 0);
         }
         return own ? g_steal_pointer(&ranges) : NULL;
 }
 
-/* Ranges that can be mapped, and the programs that do it; where one of them is missing auto goes without. */
-static void read_useful(const Caller *caller, GArray **ret_subuids, GArray **ret_subgids) {
+/* Ranges that can be mapped, if there are the programs that do it; where one of them is missing auto goes without. */
+static bool read_useful(const Caller *caller, GArray **ret_subuids, GArray **ret_subgids, GError **error) {
         g_autofree char *newuidmap = g_find_program_in_path("newuidmap"), *newgidmap = g_find_program_in_path("newgidmap");
 
         if (caller->uid != 0 && (!newuidmap || !newgidmap))
-                return;
-        *ret_subuids = read_mappable(caller, SUBUID, "/proc/self/uid_map");
-        *ret_subgids = read_mappable(caller, SUBGID, "/proc/self/gid_map");
+                return true;
+        return (*ret_subuids = read_mappable(caller, SUBUID, "/proc/self/uid_map", error)) &&
+               (*ret_subgids = read_mappable(caller, SUBGID, "/proc/self/gid_map", error));
 }
 
-bool user_all_ids(const Spec *spec, GArray *uidmap, GArray *gidmap) {
+bool user_all_ids(const Spec *spec, GArray *uidmap, GArray *gidmap, GError **error) {
         const Caller *caller = &spec->caller;
         g_autoptr(GArray) subuids = NULL, subgids = NULL;
 
-        read_useful(caller, &subuids, &subgids);
-        if (!subuids || !subgids || (subuids->len == 0 && subgids->len == 0))
+        if (!read_useful(caller, &subuids, &subgids, error))
                 return false;
+        if (!subuids || !subgids || (subuids->len == 0 && subgids->len == 0))
+                return true;
         lay_out(uidmap, 0, caller->uid, subuids);
         lay_out(gidmap, 0, caller->gid, subgids);
         return true;
 }
 
 /* Real root: all that there is in its own user namespace, each as itself. */
-static void map_as_it_is(GArray *map, const char *own_map) {
-        g_autofree char *text = NULL;
-        g_autoptr(GArray) own = fd_read_file(AT_FDCWD, own_map, MAP_FILE_MAX, &text, NULL) ? subid_parse_map(text) : NULL;
+static bool map_as_it_is(GArray *map, const char *own_map, GError **error) {
+        g_autoptr(GArray) own = read_map(own_map, error);
 
         for (guint i = 0; own && i < own->len; i++) {
                 const SubidRange *r = &g_array_index(own, SubidRange, i);
                 IdRange line = { .box = r->start, .host = r->start, .count = r->count };
                 g_array_append_val(map, line);
         }
+        return own != NULL;
 }
 
-void user_ask_all(Spec *draft) {
+bool user_ask_all(Spec *draft, GError **error) {
         UserSpec *s = &draft->user;
 
         if (draft->caller.uid == 0) {
-                map_as_it_is(s->uidmap, "/proc/self/uid_map");
-                map_as_it_is(s->gidmap, "/proc/self/gid_map");
-        } else if (user_all_ids(draft, s->uidmap, s->gidmap)) {
+                if (!map_as_it_is(s->uidmap, "/proc/self/uid_map", error) || !map_as_it_is(s->gidmap, "/proc/self/gid_map", error))
+                        return err_step(error, "user");
+        } else if (!user_all_ids(draft, s->uidmap, s->gidmap, error)) {
+                return err_step(error, "user");
+        } else if (s->uidmap->len > 0) {
                 s->user_is_self = false;
                 s->uid = 0;
                 s->gid = 0;
                 s->gid_given = true;
         }
         s->maps_given = s->uidmap->len > 0 && s->gidmap->len > 0;
+        return true;
 }
 
 bool user_check(Spec *draft, GError **error) {
@@ -420,8 +432,9 @@ bool user_check(Spec *draft, GError **error) {
                         no_ranges(draft, no_uids, no_gids, error);
                         return err_step(error, "user");
                 }
-        } else if (gains_by_subids(draft)) {
-                read_useful(caller, &subuids, &subgids);
+        } else if (gains_by_subids(draft) && !read_useful(caller, &subuids, &subgids, error)) {
+                err_hint(error, "--userns=self does without subordinate ids");
+                return err_step(error, "user");
         }
         return user_build_maps(draft, subuids, subgids, error);
 }

@@ -33,4 +33,4 @@ bool pod_check(Spec *draft, GError **error);
 bool pod_check_shared_pids(const Spec *spec, GError **error);
 
 /* The draft of a pod of that name; what its options say is applied before. */
-void pod_fill(Spec *draft, const char *name);
+bool pod_fill(Spec *draft, const char *name, GError **error);

@@ -245,6 +245,8 @@ void runtime_box_free(RuntimeBox *box) {
                 return;
         if (box->fd >= 0)
                 remove_directory(box->top_fd, box->name, box->fd);
+        else if (box->top_fd >= 0)
+                (void) unlinkat(box->top_fd, box->name, AT_REMOVEDIR);
         fd_closep(&box->lock_fd);
         fd_closep(&box->fd);
         fd_closep(&box->top_fd);

@@ -28,7 +28,9 @@ static bool caller_look_up(Caller *caller, GError **error) {
         caller->gid = getgid();
 
         g_auto(Account) account = { 0 };
-        bool known = account_lookup(caller->uid, &account);
+        if (!account_lookup(caller->uid, &account, error))
+                return false;
+        bool known = account.name != NULL;
         caller->name = known && *account.name ? g_strdup(account.name) : g_strdup_printf("%u", caller->uid);
         caller->shell = g_strdup(known && *account.shell == '/' ? account.shell : "/bin/sh");
         caller->home = known && *account.home == '/' ? real_path(account.home) : NULL;

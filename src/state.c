@@ -95,13 +95,13 @@ static void set_id(BoxDir *dir, const char *id) {
 
 static bool make_dir(BoxDir *dir, const char *id, GError **error) {
         set_id(dir, id);
-        if (mkdirat(dir->boxes_fd, id, 0700) < 0 ||
-            (dir->fd = openat(dir->boxes_fd, id, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0) {
+        if (mkdirat(dir->boxes_fd, id, 0700) < 0) {
                 err_set(error, errno, "make %s", dir->path);
                 return err_hint(error, "is the disk full, or the directory read-only? XDG_DATA_HOME chooses another");
         }
+        dir->fd = openat(dir->boxes_fd, id, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         /* Another launcher's lock_dead() may hold it for a moment, and then let go of it, since it is new. */
-        dir->lock_fd = openat(dir->boxes_fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        dir->lock_fd = dir->fd < 0 ? -1 : openat(dir->boxes_fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         if (dir->lock_fd < 0 || flock(dir->lock_fd, LOCK_EX) < 0) {
                 err_set(error, errno, "lock %s", dir->path);
                 (void) unlinkat(dir->boxes_fd, id, AT_REMOVEDIR);

@@ -194,7 +194,9 @@ bool user_setup_parent(const Spec *spec, pid_t child_pid, MapHelpers *ret, GErro
 bool user_map_all_ids(const Spec *spec, pid_t pid, GError **error) {
         g_autoptr(GArray) uids = g_array_new(FALSE, FALSE, sizeof(IdRange)), gids = g_array_new(FALSE, FALSE, sizeof(IdRange));
 
-        if (!user_all_ids(spec, uids, gids))
+        if (!user_all_ids(spec, uids, gids, error))
+                return false;
+        if (uids->len == 0)
                 return err_set(error, 0, "no ids but the caller's own");
         MapHelpers helpers;
         bool started = start_map_helpers(&helpers, uids, gids, pid, error);

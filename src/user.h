@@ -48,12 +48,12 @@ bool user_build_maps(Spec *draft, const GArray *subuids, const GArray *subgids, 
  * caller has some: after user_check() `subids` says what came out. */
 bool user_wants_subids(const Spec *draft);
 
-/* Maps of all ids that the caller may use, whatever those of a run are: to arrays of IdRange, the caller's own id as 0. False where
+/* Maps of all ids that the caller may use, whatever those of a run are: to arrays of IdRange, the caller's own id as 0. Nothing is added where
  * it has no subordinate ones, or they cannot be mapped. */
-bool user_all_ids(const Spec *spec, GArray *uidmap, GArray *gidmap);
+bool user_all_ids(const Spec *spec, GArray *uidmap, GArray *gidmap, GError **error);
 
 /* The draft asks for all of them, the caller as the box's root, or for the caller's own id where that is all there is. */
-void user_ask_all(Spec *draft);
+bool user_ask_all(Spec *draft, GError **error);
 
 /* The host's id for a box id, false where it is not in the map (an array of IdRange). */
 bool user_map_to_host(const GArray *map, guint32 box, guint32 *ret_host);

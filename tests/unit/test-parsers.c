@@ -218,29 +218,30 @@ static void test_hostile_accounts(void) {
 static void test_lookup(void) {
         g_auto(Account) me = { 0 }, nobody = { 0 };
         const struct passwd *pw = getpwuid(getuid());
-        bool known = account_lookup(getuid(), &me);
 
-        g_assert_true(known == (pw != NULL));
+        g_assert_true(account_lookup(getuid(), &me, NULL));
+        g_assert_true((me.name != NULL) == (pw != NULL));
         if (pw) {
                 g_assert_cmpstr(me.name, ==, pw->pw_name);
                 g_assert_cmpstr(me.home, ==, pw->pw_dir);
                 g_assert_cmpstr(me.shell, ==, pw->pw_shell);
         }
-        g_assert_false(account_lookup(3999999999u, &nobody));
+        g_assert_true(account_lookup(3999999999u, &nobody, NULL));
         g_assert_null(nobody.name);
 }
 
 /* What is not in the file is asked of getent(1): here one of our own. Whatever that says, only a line of that uid counts. */
 static void test_getent(void) {
         static const struct {
-                const char *script, *name;
+                const char *script, *name, *error;
         } rows[] = {
-                { "echo \"ldap:x:$2:1::/home/ldap:/bin/sh\"", "ldap" },
-                { "echo other:x:5:1::/x:/x", NULL },
-                { "echo \"failed:x:$2:1::/x:/x\"; exit 2", NULL },
-                { "kill -9 $$", NULL },
-                { ":", NULL },
-                { "while echo a long answer a long answer a long answer; do :; done 2>/dev/null", NULL },
+                { "echo \"ldap:x:$2:1::/home/ldap:/bin/sh\"", "ldap", NULL },
+                { "echo other:x:5:1::/x:/x", NULL, NULL },
+                { "echo \"failed:x:$2:1::/x:/x\"; exit 2", NULL, NULL },
+                { "echo \"failed:x:$2:1::/x:/x\"; exit 3", NULL, "exit status 3" },
+                { "kill -9 $$", NULL, "SIGKILL" },
+                { ":", NULL, NULL },
+                { "while echo a long answer a long answer a long answer; do :; done 2>/dev/null", NULL, "too large" },
         };
         g_autofree char *dir = g_dir_make_tmp("usbox-test-XXXXXX", NULL), *program = g_build_filename(dir, "getent", NULL),
                         *old = g_strdup(g_getenv("PATH")), *path = g_strdup_printf("%s:%s", dir, old);
@@ -250,12 +251,15 @@ static void test_getent(void) {
                 g_auto(Account) found = { 0 };
                 g_autofree char *script = g_strdup_printf("#!/bin/sh\n%s\n", rows[i].script);
                 g_assert_true(g_file_set_contents_full(program, script, -1, G_FILE_SET_CONTENTS_CONSISTENT, 0755, NULL));
-                g_assert_true(account_lookup(3999999999u, &found) == (rows[i].name != NULL));
+                g_autoptr(GError) error = NULL;
+                g_assert_true(account_lookup(3999999999u, &found, &error) == (rows[i].error == NULL));
                 g_assert_cmpstr(found.name, ==, rows[i].name);
+                g_assert_true(!error || strstr(error->message, rows[i].error));
         }
         g_setenv("PATH", "/nowhere", TRUE);
         g_auto(Account) found = { 0 };
-        g_assert_false(account_lookup(3999999999u, &found));
+        g_assert_true(account_lookup(3999999999u, &found, NULL));
+        g_assert_null(found.name);
         g_setenv("PATH", old, TRUE);
         g_unlink(program);
         g_rmdir(dir);
