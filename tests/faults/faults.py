@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -19,8 +20,8 @@ class Kind:
     """A kind of box: how it is started, by a shell where that takes more than one command."""
     options: tuple = ()
     script: str = ""            # a shell's, which has the options and the payload as "$@"
-    last: str = "-"             # whose calls are not tried: what fails there is not undone by anybody
-    overlaid: bool = True       # the file that the payload makes is in the upper layer afterwards
+    tried: str = ""             # a regex of the processes whose calls are tried; what ends such a kind is undone by nobody, where it fails itself
+    made_in: str = "overlay"    # where the file that the payload makes is afterwards: in the upper layer, or nowhere any more
 
     def command(self, usbox, payload):
         run = [usbox, "run", *self.options, "--", payload]
@@ -35,18 +36,47 @@ id=$("$u" run -d "$@") || exit
 """
 EXEC = """
 u=$1; shift
-"$u" run -d --rm --name x --network=none --overlay=kernel -- sleep 1000 >/dev/null || exit
+options=; while [ "$1" != -- ]; do options="$options $1"; shift; done
+"$u" run -d --rm --name x $options -- sleep 1000 >/dev/null || exit
 "$u" exec x "$@"; rc=$?
 "$u" rm -f x >/dev/null
 exit $rc
 """
+POD = """
+u=$1; shift
+"$u" pod create %s p >/dev/null || exit
+"$u" run --pod=p "$@"; rc=$?
+"$u" pod rm -f p >/dev/null 2>&1
+exit $rc
+"""
+AGAIN = """
+u=$1; shift
+"$u" run --name x "$1" -- sh -c 'echo first >made; mkdir dir; mv dir moved' || exit
+"$u" run --name x "$@"
+"""
+MUCH = """
+u=$1; shift
+mkdir -p rw/.git/hooks secret && echo hook >rw/.git/hooks/pre-commit && echo key >secret/.env
+"$u" run "$@"
+"""
+SECCOMP = pathlib.Path(__file__).resolve().parents[2] / "seccomp" / "default.json"
 KINDS = {
-    "bare": Kind(("--network=none", "--overlay=none"), overlaid=False),
+    "default": Kind(),
+    "bare": Kind(("--network=none", "--overlay=none"), made_in=""),
     "kernel": Kind(("--overlay=kernel", "--userns=self")),
     "fuse": Kind(("--userns=self",)),
     "root": Kind(("--user=root",)),
-    "detach": Kind(("--network=none", "--overlay=kernel"), DETACHED),
-    "exec": Kind((), EXEC, last="usbox#3"),
+    "root-kernel": Kind(("--user=root", "--overlay=kernel")),
+    "nested": Kind(("--nested", "--network=host")),
+    "detach": Kind((), DETACHED),
+    "detach-kernel": Kind(("--network=none", "--overlay=kernel"), DETACHED),
+    "exec": Kind((), EXEC, tried="(?!usbox#3)", made_in="elsewhere"),
+    "exec-kernel": Kind(("--network=none", "--overlay=kernel"), EXEC, tried="(?!usbox#3)", made_in="elsewhere"),
+    "pod": Kind((), POD % "", tried="(?!usbox#3)"),
+    "pod-pids": Kind(("--overlay=kernel",), POD % "--share=pid --network=none", tried="(?!usbox#3)"),
+    "again": Kind(("--network=none",), AGAIN, tried=".*#"),
+    "much": Kind(("--disk=100M", "--hide=**/.env", "--rw=rw", "--publish=127.0.0.1:0:80", "--allow=192.0.2.1:443", "--net-log=net.log", "--trace-files=trace.log",
+                  "--tmpfs=/scratch", f"--seccomp={SECCOMP}", "--hostname=elsewhere", "--time-offset=monotonic=100", "--pidfile=pid", "--timeout=100"), MUCH),
 }
 
 # What a call is made to say: the kernel says so, or something like it, where it is short of something or forbids it.
@@ -202,7 +232,7 @@ class Judge:
         """What may fail, in the order of the run. How the C library starts a static program is not usbox's: that ends with mprotect(2)."""
         calls = list(dict.fromkeys(self.good.calls))
         start = calls.index(Call("usbox", "mprotect", 1)) + 1 if Call("usbox", "mprotect", 1) in calls[:24] else 0
-        return [call for call in calls[start:] if call.name not in NEVER and not call.role.startswith(self.kind.last)]
+        return [call for call in calls[start:] if call.name not in NEVER and re.match(self.kind.tried, call.role)]
 
     def name(self, role):
         """The name that the process gave itself, if it did."""
@@ -224,12 +254,12 @@ class Judge:
         if found and call.name in REMOVES and not run.lines["left"] and not run.lines["hang"]:
             # What cannot be removed stays, but not beyond the next box.
             found = self.bench.left(self.bench.run([self.bench.usbox, "run", "--rm", "--network=none", "--overlay=none", "true"]))
-        if (self.bench.world.dir / "made").exists() and self.kind.overlaid:
+        if (self.bench.world.dir / "made").exists() and self.kind.made_in:
             found.append("the host has the file that the box made")
         if run.rc == 0:
             # An error of usbox-fs is the payload's to see.
             found += self.differs(run, () if by_fs else self.portrait.splitlines())
-            if self.kind.overlaid and self.kind.script != EXEC and made != "made\n" and not (by_fs and "made: made" not in run.out):
+            if self.kind.made_in == "overlay" and made != "made\n" and not (by_fs and "made: made" not in run.out):
                 found.append(f"the upper layer has not what the box made: {made!r}")
         elif run.rc in PAYLOAD_FAILED and by_fs:
             if made not in (None, "", "made\n"):

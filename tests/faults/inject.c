@@ -4,8 +4,8 @@
  *
  *     inject [--log FILE] [--limit SECONDS] [--grace MS] [--fault ROLE:CALL:N:WHAT]... [--then MS:SIGNAL:ROLE]... -- COMMAND...
  *
- * ROLE is a process: "usbox" is the first that executes that program, "usbox#2" the second, "usbox.1" the first that "usbox" forks, "usbox-fs~1" the
- * first thread of usbox-fs. CALL is a name, N counts the calls of that name in that process. WHAT is an errno's name: the call is not made and
+ * ROLE is a process: "usbox" is the first that executes that program, "usbox#2" the second, "usbox.1" the first that "usbox" forks; "usbox-fs~" are
+ * all threads of usbox-fs but its first, which are counted as one. CALL is a name, N counts the calls of that name in that process. WHAT is an errno's name: the call is not made and
  * says that; or a signal's: the process gets it before the call. --then sends a signal some time after the (last) fault.
  *
  * The log: "call ROLE CALL N" for each call of usbox's own programs, in order; "fault ...", where one took place; "name ROLE COMM";
@@ -42,8 +42,8 @@ typedef struct {
         char *role;      /* NULL: seen before its parent has told of it */
         char *comm;      /* as it was last looked at */
         bool ours;       /* it executes a program of usbox's: its calls count */
-        guint children, threads;
-        guint counts[CALLS_MAX];
+        guint children;
+        guint *counts; /* shared: role_counts */
         struct user_regs_struct saved; /* of a call that is not made */
         int failing;                   /* with this errno, at the end of the call */
         bool made;                     /* the call is made all the same */
@@ -68,6 +68,7 @@ typedef struct {
 static FILE *log_file;
 static GHashTable *tracees; /* pid → Tracee */
 static GHashTable *programs; /* name → how many have executed it */
+static GHashTable *role_counts; /* role → how often it has made which call, which threads of one process do together: which of them does a thing is chance */
 static GPtrArray *faults, *thens;
 static gint64 begin, fault_time, end_time;
 static int end_status;
@@ -155,6 +156,16 @@ static void note_states(void) {
         }
 }
 
+static void set_role(Tracee *t, char *role_take) {
+        g_free(t->role);
+        t->role = role_take;
+        t->counts = g_hash_table_lookup(role_counts, role_take);
+        if (!t->counts) {
+                t->counts = g_new0(guint, CALLS_MAX);
+                g_hash_table_insert(role_counts, g_strdup(role_take), t->counts);
+        }
+}
+
 static void name_by_program(Tracee *t) {
         g_autofree char *link = g_strdup_printf("/proc/%d/exe", t->pid), *comm = proc_text(t->pid, "comm");
         g_autofree char *path = g_file_read_link(link, NULL);
@@ -163,7 +174,6 @@ static void name_by_program(Tracee *t) {
 
         bool was_ours = t->ours;
         t->ours = g_str_has_prefix(program, "usbox") || g_str_has_prefix(program, "memfd:usbox");
-        memset(t->counts, 0, sizeof t->counts);
         if (!t->ours) {
                 note("exec %s %s", t->role ? t->role : "-", program);
                 if (was_ours)
@@ -174,8 +184,7 @@ static void name_by_program(Tracee *t) {
                 return;
         guint n = GPOINTER_TO_UINT(g_hash_table_lookup(programs, program)) + 1;
         g_hash_table_insert(programs, g_strdup(program), GUINT_TO_POINTER(n));
-        g_free(t->role);
-        t->role = n == 1 ? g_strdup(program) : g_strdup_printf("%s#%u", program, n);
+        set_role(t, n == 1 ? g_strdup(program) : g_strdup_printf("%s#%u", program, n));
         note("exec %s %s", t->role, program);
 }
 
@@ -187,7 +196,8 @@ static void born(Tracee *parent, pid_t pid) {
         if (t->role)
                 return;
         bool thread = tgid && atoi(tgid + 6) != pid;
-        t->role = g_strdup_printf("%s%c%u", parent->role ? parent->role : "-", thread ? '~' : '.', thread ? ++parent->threads : ++parent->children);
+        const char *of = parent->role ? parent->role : "-";
+        set_role(t, thread ? g_strdup_printf("%s~", of) : g_strdup_printf("%s.%u", of, ++parent->children));
         t->ours = parent->ours;
 }
 
@@ -510,6 +520,7 @@ int main(int argc, char **argv) {
         thens = g_ptr_array_new();
         tracees = g_hash_table_new_full(NULL, NULL, NULL, tracee_free);
         programs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        role_counts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
         g_option_context_add_main_entries(context, entries, NULL);
         g_option_context_set_strict_posix(context, TRUE);
         if (!g_option_context_parse(context, &argc, &argv, &error) || !command) {
@@ -528,7 +539,7 @@ int main(int argc, char **argv) {
                 perror("inject: cannot trace");
                 return 2;
         }
-        tracee_get(main_pid)->role = g_strdup("-");
+        set_role(tracee_get(main_pid), g_strdup("-"));
         begin = g_get_monotonic_time();
         follow((gint64) limit * G_USEC_PER_SEC, (gint64) grace * 1000);
         if (log_file)
