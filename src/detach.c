@@ -31,15 +31,17 @@ static int await_supervisor(int wire, pid_t pid, GError **error) {
         const char *id;
         int status;
 
-        if (!wire_expect(wire, "the supervisor", WIRE_DETACHED, &m, error)) {
-                /* It has ended, but for where it was our side that failed: then nobody would learn the id of a box that goes on. */
-                (void) kill(pid, SIGTERM);
-                (void) proc_wait(pid, &status);
-                return -1;
+        bool ok = wire_expect(wire, "the supervisor", WIRE_DETACHED, &m, error);
+        if (ok) {
+                g_variant_get(m.body, "(&s)", &id);
+                ok = (puts(id) >= 0 && fflush(stdout) == 0) || err_set(error, errno, "write the box's id");
         }
-        g_variant_get(m.body, "(&s)", &id);
-        puts(id);
-        return 0;
+        if (ok)
+                return 0;
+        /* It has ended, but for where it was our side that failed: then nobody would learn the id of a box that goes on. */
+        (void) kill(pid, SIGTERM);
+        (void) proc_wait(pid, &status);
+        return -1;
 }
 
 int detach_fork(int *ret_wire, GError **error) {

@@ -392,9 +392,10 @@ void payload_exec(int stub, int wire, char *const *argv, char **envp, GError **e
 }
 
 /* A pod: what there is instead of a command. It may hold nothing but its own end open. */
-static _Noreturn void hold_pod(void) {
+static bool hold_pod(GError **error) {
         (void) prctl(PR_SET_NAME, "usbox-pause", 0, 0, 0);
-        (void) close_range(3, ~0U, 0); /* the wire's end says that it is there */
+        if (close_range(3, ~0U, 0) < 0) /* the wire's end says that it is there */
+                return err_set(error, errno, "hold the pod: close descriptors");
         for (;;)
                 (void) pause();
 }
@@ -405,8 +406,7 @@ _Noreturn void payload_main(const PayloadContext *context) {
         int keep[2] = { context->gate, context->child->payload_wire }, stub = -1;
 
         bool ok = payload_setup(context, keep, &stub, &error);
-        if (ok && spec->pod.make)
-                hold_pod();
+        ok = ok && (!spec->pod.make || hold_pod(&error));
         if (ok)
                 payload_exec(stub, keep[1], spec->process.argv, context->child->envp, &error);
         wire_send_error(keep[1], error);

@@ -30,9 +30,13 @@
 /* connect(2) waits where the launcher takes nobody: a moment, or because it is stopped. */
 #define CONNECT_S 5
 
+/* What cannot be looked at is taken for it, and using it then says why: boxes in another place would not be found. */
 static bool is_own_dir(const char *path) {
         struct stat st;
-        return lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 022);
+
+        if (lstat(path, &st) < 0)
+                return errno != ENOENT && errno != ENOTDIR && errno != EACCES;
+        return S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 022);
 }
 
 char *runtime_path(RuntimeKind *ret_kind) {
@@ -76,7 +80,9 @@ bool runtime_is_locked(int top_fd, const char *id) {
 
         g_snprintf(path, sizeof path, "%s/lock", id);
         _cleanup_close_ int fd = openat(top_fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-        return fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+        if (fd < 0)
+                return errno != ENOENT && errno != ENOTDIR;
+        return fcntl(fd, F_OFD_GETLK, &lock) < 0 || lock.l_type != F_UNLCK;
 }
 
 /* "lock" or "lock.new" in a box's directory. */

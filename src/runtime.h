@@ -24,7 +24,7 @@ char *runtime_path(RuntimeKind *ret_kind);
  * that where it is not there. */
 int runtime_open(bool make, GError **error);
 
-/* Somebody holds the lock of box id below top_fd: its launcher lives. */
+/* Somebody holds the lock of box id below top_fd: its launcher lives. So it does where that cannot be found out: what is taken for dead is removed. */
 bool runtime_is_locked(int top_fd, const char *id);
 
 /* The same of the caller's runtime directory. */

@@ -131,20 +131,28 @@ char *state_box_name(int boxes_fd, const char *id) {
         return fd_read_file(boxes_fd, path, BOX_NAME_MAX, &text, NULL) ? text : NULL;
 }
 
-/* The box that has this name: its id. */
-static bool find_named(int boxes_fd, const char *wanted, char ret_id[static BOX_ID_LEN + 1]) {
-        DIR *d = fd_open_dir(boxes_fd, ".");
-        bool found = false;
+/* The box that has this name: its id, or "". False: one may have it, but not all could be asked. */
+static bool find_named(const BoxDir *dir, const char *wanted, char ret_id[static BOX_ID_LEN + 1], GError **error) {
+        DIR *d = fd_open_dir(dir->boxes_fd, ".");
+        int failure = d ? 0 : errno;
 
-        for (struct dirent *e; d && !found && (e = readdir(d));) {
-                g_autofree char *name = state_is_id(e->d_name) ? state_box_name(boxes_fd, e->d_name) : NULL;
-                found = name && g_str_equal(name, wanted);
-                if (found)
+        *ret_id = '\0';
+        while (failure == 0 && !*ret_id) {
+                errno = 0;
+                const struct dirent *e = readdir(d);
+                if (!e) {
+                        failure = errno;
+                        break;
+                }
+                g_autofree char *name = state_is_id(e->d_name) ? state_box_name(dir->boxes_fd, e->d_name) : NULL;
+                if (name && g_str_equal(name, wanted))
                         g_strlcpy(ret_id, e->d_name, BOX_ID_LEN + 1);
+                else if (!name && errno != 0 && errno != ENOENT)
+                        failure = errno;
         }
         if (d)
                 closedir(d);
-        return found;
+        return failure == 0 || err_set(error, failure, "look for the name %s in %s", wanted, dir->boxes);
 }
 
 /* Whoever looks whether a box is dead holds its lock for a moment; a launcher for as long as it lives. */
@@ -187,8 +195,12 @@ BoxDir *box_dir_named(const char *name, char id[static BOX_ID_LEN + 1], const Ca
         _cleanup_close_ int all = dir ? lock_boxes(dir, error) : -1;
         char known[BOX_ID_LEN + 1];
 
-        while (all >= 0 && find_named(dir->boxes_fd, name, known)) {
+        for (;;) {
                 g_autoptr(GError) failure = NULL;
+                if (all < 0 || !find_named(dir, name, known, error))
+                        return NULL;
+                if (!*known)
+                        break;
                 if (runtime_box_runs(known)) {
                         taken(name, known, error);
                         return NULL;
@@ -197,7 +209,10 @@ BoxDir *box_dir_named(const char *name, char id[static BOX_ID_LEN + 1], const Ca
                 if (dir->lock_fd < 0 && err_get_errno(failure) == ENOENT)
                         continue;
                 if (dir->lock_fd < 0) {
-                        taken(name, known, error);
+                        if (err_get_errno(failure) == EWOULDBLOCK)
+                                taken(name, known, error);
+                        else
+                                g_propagate_error(error, g_steal_pointer(&failure));
                         return NULL;
                 }
                 set_id(dir, known);
@@ -205,7 +220,7 @@ BoxDir *box_dir_named(const char *name, char id[static BOX_ID_LEN + 1], const Ca
                 dir->fd = openat(dir->boxes_fd, known, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
                 return dir->fd >= 0 ? g_steal_pointer(&dir) : (err_set(error, errno, "%s", dir->path), NULL);
         }
-        if (all < 0 || !make_dir(dir, id, error))
+        if (!make_dir(dir, id, error))
                 return NULL;
         if (!box_dir_mark(dir, "held", "", error) || !box_dir_mark(dir, "name", name, error)) {
                 (void) box_remove_part(&dir->later, dir->boxes_fd, id, NULL);

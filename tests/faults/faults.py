@@ -20,7 +20,8 @@ class Kind:
     """A kind of box: how it is started, by a shell where that takes more than one command."""
     options: tuple = ()
     script: str = ""            # a shell's, which has the options and the payload as "$@"
-    tried: str = ""             # a regex of the processes whose calls are tried; what ends such a kind is undone by nobody, where it fails itself
+    tried: str = ""             # a regex of the processes whose calls are tried
+    keeps: bool = False         # a box with a name is there afterwards
     made_in: str = "overlay"    # where the file that the payload makes is afterwards: in the upper layer, or nowhere any more
 
     def command(self, usbox, payload):
@@ -31,22 +32,24 @@ class Kind:
 DETACHED = """
 u=$1; shift
 id=$("$u" run -d "$@") || exit
-"$u" wait $id >/dev/null || exit
-"$u" logs $id
+rc=$("$u" wait $id) || exit
+"$u" logs $id || exit
+[ $rc != 125 ] || { cat "$XDG_DATA_HOME/usbox/boxes/$id/supervisor.log" >&2; "$u" rm $id >/dev/null; }
+exit $rc
 """
 EXEC = """
 u=$1; shift
 options=; while [ "$1" != -- ]; do options="$options $1"; shift; done
 "$u" run -d --rm --name x $options -- sleep 1000 >/dev/null || exit
 "$u" exec x "$@"; rc=$?
-"$u" rm -f x >/dev/null
+"$u" rm -f x >/dev/null 2>&1 || "$u" rm -f x >/dev/null
 exit $rc
 """
 POD = """
 u=$1; shift
 "$u" pod create %s p >/dev/null || exit
 "$u" run --pod=p "$@"; rc=$?
-"$u" pod rm -f p >/dev/null 2>&1
+"$u" pod rm -f p >/dev/null 2>&1 || "$u" pod rm -f p >/dev/null
 exit $rc
 """
 AGAIN = """
@@ -70,11 +73,11 @@ KINDS = {
     "nested": Kind(("--nested", "--network=host")),
     "detach": Kind((), DETACHED),
     "detach-kernel": Kind(("--network=none", "--overlay=kernel"), DETACHED),
-    "exec": Kind((), EXEC, tried="(?!usbox#3)", made_in="elsewhere"),
-    "exec-kernel": Kind(("--network=none", "--overlay=kernel"), EXEC, tried="(?!usbox#3)", made_in="elsewhere"),
-    "pod": Kind((), POD % "", tried="(?!usbox#3)"),
-    "pod-pids": Kind(("--overlay=kernel",), POD % "--share=pid --network=none", tried="(?!usbox#3)"),
-    "again": Kind(("--network=none",), AGAIN, tried=".*#"),
+    "exec": Kind((), EXEC, made_in="elsewhere"),
+    "exec-kernel": Kind(("--network=none", "--overlay=kernel"), EXEC, made_in="elsewhere"),
+    "pod": Kind((), POD % ""),
+    "pod-pids": Kind(("--overlay=kernel",), POD % "--share=pid --network=none"),
+    "again": Kind(("--network=none",), AGAIN, tried=".*#", keeps=True),
     "much": Kind(("--disk=100M", "--hide=**/.env", "--rw=rw", "--publish=127.0.0.1:0:80", "--allow=192.0.2.1:443", "--net-log=net.log", "--trace-files=trace.log",
                   "--tmpfs=/scratch", f"--seccomp={SECCOMP}", "--hostname=elsewhere", "--time-offset=monotonic=100", "--pidfile=pid", "--timeout=100"), MUCH),
 }
@@ -184,7 +187,7 @@ class Bench:
         calls = [Call(role, name, int(n)) for role, name, n in (line.split() for line in lines.pop("call", []))]
         return Run(proc.returncode, proc.stdout.decode("utf-8", "replace"), proc.stderr.decode("utf-8", "replace"), calls, lines)
 
-    def left(self, run):
+    def left(self, run, keeps=False):
         """What should not be there any more."""
         world = self.world
         found = [f"{why}: {line}" for why in ("left", "hang") for line in run.lines[why]]
@@ -194,7 +197,7 @@ class Bench:
             boxes = os.listdir(world.boxes)
             found += [f"in the state directory: {n}" for n in boxes if n.startswith(".")]
             # What the payload has changed is kept.
-            if len(boxes) > (1 if run.out or run.rc == 0 or any(line.endswith(" portrait") for line in run.lines["exec"]) else 0):
+            if len(boxes) > (1 if keeps or run.out or run.rc == 0 or any(line.endswith(" portrait") for line in run.lines["exec"]) else 0):
                 found.append(f"boxes: {boxes}")
         return found
 
@@ -210,6 +213,18 @@ class Bench:
 def error_lines(err):
     """Without the note about what the box changed."""
     return [line for line in err.splitlines() if line.startswith("usbox: ") and "nothing of it is on the host" not in line]
+
+
+def begun(all_calls):
+    """Each call once, but for those that never fail, and for how the C library starts a static program, which ends with mprotect(2)."""
+    calls, started = [], set()
+    for call in dict.fromkeys(all_calls):
+        if re.fullmatch(r"usbox(#\d+)?", call.role) and call.role not in started:
+            if call.name == "mprotect":
+                started.add(call.role)
+        elif call.name not in NEVER:
+            calls.append(call)
+    return calls
 
 
 class Judge:
@@ -229,10 +244,8 @@ class Judge:
         self.states = self.good.states()
 
     def calls(self):
-        """What may fail, in the order of the run. How the C library starts a static program is not usbox's: that ends with mprotect(2)."""
-        calls = list(dict.fromkeys(self.good.calls))
-        start = calls.index(Call("usbox", "mprotect", 1)) + 1 if Call("usbox", "mprotect", 1) in calls[:24] else 0
-        return [call for call in calls[start:] if call.name not in NEVER and re.match(self.kind.tried, call.role)]
+        """What may fail, in the order of the run."""
+        return [call for call in begun(self.good.calls) if re.match(self.kind.tried, call.role)]
 
     def name(self, role):
         """The name that the process gave itself, if it did."""
@@ -250,7 +263,7 @@ class Judge:
 
     def wrong(self, run, call):
         """Findings; none where all is well."""
-        found, made, by_fs = self.bench.left(run), self.bench.made(), call.role.startswith("usbox-fs")
+        found, made, by_fs = self.bench.left(run, self.kind.keeps), self.bench.made(), call.role.startswith("usbox-fs")
         if found and call.name in REMOVES and not run.lines["left"] and not run.lines["hang"]:
             # What cannot be removed stays, but not beyond the next box.
             found = self.bench.left(self.bench.run([self.bench.usbox, "run", "--rm", "--network=none", "--overlay=none", "true"]))

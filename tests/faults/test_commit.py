@@ -79,9 +79,7 @@ def calls_of_commit(bench):
     changed_box(bench)
     run = bench.run([bench.usbox, "commit", "last"])
     assert run.rc == 0, run.err
-    calls = list(dict.fromkeys(run.calls))
-    begun = calls[calls.index(faults.Call("usbox", "mprotect", 1)) + 1:]
-    return [c for c in begun if c.name not in faults.NEVER]
+    return faults.begun(run.calls)
 
 
 # Those that change something are what matters most.
