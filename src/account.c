@@ -78,7 +78,7 @@ static bool run_getent(const char *path, uid_t uid, char **ret_answer, int *ret_
 
 static bool ask_getent(uid_t uid, Account *ret, GError **error) {
         g_autofree char *path = g_find_program_in_path("getent"), *answer = NULL;
-        int status;
+        int status = -1;
 
         if (!path)
                 return true;

@@ -137,7 +137,7 @@ static bool find_named(const BoxDir *dir, const char *wanted, char ret_id[static
         int failure = d ? 0 : errno;
 
         *ret_id = '\0';
-        while (failure == 0 && !*ret_id) {
+        while (d && failure == 0 && !*ret_id) {
                 errno = 0;
                 const struct dirent *e = readdir(d);
                 if (!e) {

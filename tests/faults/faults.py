@@ -96,6 +96,7 @@ ERRNOS = {
 }
 BY_CALL = {call: errno for errno, calls in ERRNOS.items() for call in calls.split()}
 OTHERWISE = "EPERM"
+LASTING = ("usbox-init", "usbox-pause")
 # These do not fail, or say of the C library's start alone, which is not usbox's.
 NEVER = set("exit exit_group rt_sigreturn restart_syscall arch_prctl set_tid_address set_robust_list rseq getpid gettid getuid geteuid getgid getegid"
             " getppid umask futex sched_yield rt_sigaction rt_sigprocmask clock_gettime".split())
@@ -128,14 +129,15 @@ class Run:
     def names(self):
         return dict(line.split(" ", 1) for line in self.lines["name"])
 
-    def states(self):
-        """How confined which process is when the payload runs: those of helpers, and how many there are of the others."""
+    def states(self, names):
+        """How confined which process is when the payload runs: those of helpers, and how many there are of the box's own. Those that come and go may have
+        ended by then or not."""
         helpers, others = set(), collections.Counter()
         for role, _, what in (line.partition(" ") for line in self.lines["state"]):
             program = re.split("[.~#]", role)[0]
             if program != "usbox":
                 helpers.add(f"{program} {what}")
-            elif "NoNewPrivs:,1" in what:
+            elif names.get(role) in LASTING:
                 others[what] += 1
         return helpers, others
 
@@ -241,7 +243,7 @@ class Judge:
         self.good = bench.run(self.command)
         assert self.good.rc == 0 and not bench.left(self.good), (self.good.rc, self.good.err, bench.left(self.good))
         self.portrait = normalised(self.good.out, bench.world)
-        self.states = self.good.states()
+        self.states = self.good.states(self.good.names)
 
     def calls(self):
         """What may fail, in the order of the run."""
@@ -284,7 +286,7 @@ class Judge:
     def differs(self, run, ours):
         portrait = normalised(run.out, self.bench.world).splitlines() if ours else ()
         found = [f"the box has: {line}" for line in portrait if line not in ours] + [f"the box has not: {line}" for line in ours if line not in portrait]
-        helpers, others = run.states()
+        helpers, others = run.states(self.good.names)
         # A helper may do without its agent, and has fewer threads then; what there is has to be held as ever.
         found += [f"state: {line}" for line in helpers - self.states[0]]
         return found + [f"state: {line}" for line in (others - self.states[1]) + (self.states[1] - others)]

@@ -5,8 +5,9 @@
  *     inject [--log FILE] [--limit SECONDS] [--grace MS] [--fault ROLE:CALL:N:WHAT]... [--then MS:SIGNAL:ROLE]... -- COMMAND...
  *
  * ROLE is a process: "usbox" is the first that executes that program, "usbox#2" the second, "usbox.1" the first that "usbox" forks; "usbox-fs~" are
- * all threads of usbox-fs but its first, which are counted as one. CALL is a name, N counts the calls of that name in that process. WHAT is an errno's name: the call is not made and
- * says that; or a signal's: the process gets it before the call. --then sends a signal some time after the (last) fault.
+ * all threads of usbox-fs but its first, which are counted as one. CALL is a name, N counts the calls of that name in that process. WHAT is an
+ * errno's name: the call is not made and says that; or a signal's: the process gets it before the call. --then sends a signal some time after the
+ * (last) fault.
  *
  * The log: "call ROLE CALL N" for each call of usbox's own programs, in order; "fault ...", where one took place; "name ROLE COMM";
  * "state ROLE ..." of each of them at the moment in which one has executed a program that is not usbox's; "end STATUS MS"; "rest MS", when the
