@@ -74,17 +74,6 @@ int runtime_open(bool make, GError **error) {
         return fd_steal(&fd);
 }
 
-bool runtime_is_locked(int top_fd, const char *id) {
-        char path[64];
-        struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-
-        g_snprintf(path, sizeof path, "%s/lock", id);
-        _cleanup_close_ int fd = openat(top_fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0)
-                return errno != ENOENT && errno != ENOTDIR;
-        return fcntl(fd, F_OFD_GETLK, &lock) < 0 || lock.l_type != F_UNLCK;
-}
-
 /* "lock" or "lock.new" in a box's directory. */
 typedef enum {
         LOCK_ABSENT,
@@ -97,8 +86,15 @@ static LockState lock_state(int dirfd, const char *name) {
         _cleanup_close_ int fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 
         if (fd < 0)
-                return errno == ENOENT ? LOCK_ABSENT : LOCK_HELD;
+                return errno == ENOENT || errno == ENOTDIR ? LOCK_ABSENT : LOCK_HELD;
         return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK ? LOCK_FREE : LOCK_HELD;
+}
+
+bool runtime_is_locked(int top_fd, const char *id) {
+        char path[64];
+
+        g_snprintf(path, sizeof path, "%s/lock", id);
+        return lock_state(top_fd, path) == LOCK_HELD;
 }
 
 static int open_directory(int top_fd, const char *name) {
