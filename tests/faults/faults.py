@@ -42,14 +42,14 @@ u=$1; shift
 options=; while [ "$1" != -- ]; do options="$options $1"; shift; done
 "$u" run -d --rm --name x $options -- sleep 1000 >/dev/null || exit
 "$u" exec x "$@"; rc=$?
-"$u" rm -f x >/dev/null 2>&1 || "$u" rm -f x >/dev/null
+"$u" rm -f x >/dev/null 2>&1 || "$u" rm -f x >/dev/null 2>&1
 exit $rc
 """
 POD = """
 u=$1; shift
 "$u" pod create %s p >/dev/null || exit
 "$u" run --pod=p "$@"; rc=$?
-"$u" pod rm -f p >/dev/null 2>&1 || "$u" pod rm -f p >/dev/null
+"$u" pod rm -f p >/dev/null 2>&1 || "$u" pod rm -f p >/dev/null 2>&1
 exit $rc
 """
 AGAIN = """

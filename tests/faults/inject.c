@@ -10,7 +10,7 @@
  * (last) fault.
  *
  * The log: "call ROLE CALL N" for each call of usbox's own programs, in order; "fault ...", where one took place; "name ROLE COMM";
- * "state ROLE ..." of each of them at the moment in which one has executed a program that is not usbox's; "end STATUS MS"; "rest MS", when the
+ * "state ROLE ..." of each of them when one has executed a program that is not usbox's, which waits until the others have come to rest; "end STATUS MS"; "rest MS", when the
  * last process was gone after that; "left ROLE COMM" of those that were not after --grace, "hang ROLE COMM" of those that were at work at
  * --limit: these are killed. Exit status: the command's, 128 and the signal.
  *
@@ -35,6 +35,7 @@
 #include <unistd.h>
 
 #define CALLS_MAX 512
+#define HOLD_US (2 * G_USEC_PER_SEC)
 #define OPTIONS                                                                                                                       \
         (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)
 
@@ -49,6 +50,7 @@ typedef struct {
         int failing;                   /* with this errno, at the end of the call */
         bool made;                     /* the call is made all the same */
         bool naming;                   /* it is in prctl(2), perhaps for a name */
+        gint64 held;                   /* it has executed the payload, and waits since then */
 } Tracee;
 
 typedef struct {
@@ -178,7 +180,7 @@ static void name_by_program(Tracee *t) {
         if (!t->ours) {
                 note("exec %s %s", t->role ? t->role : "-", program);
                 if (was_ours)
-                        note_states();
+                        t->held = g_get_monotonic_time();
                 return;
         }
         if (g_str_has_prefix(program, "memfd:")) /* the payload's last step keeps the payload's name, and its exec is still to come */
@@ -309,7 +311,8 @@ static void stopped(Tracee *t, int status) {
                 go_on(t, 0);
         } else if (event == PTRACE_EVENT_EXEC) {
                 name_by_program(t);
-                go_on(t, 0);
+                if (!t->held)
+                        go_on(t, 0);
         } else if (event == PTRACE_EVENT_STOP) {
                 if (sig == SIGSTOP || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU)
                         ptrace(PTRACE_LISTEN, t->pid, NULL, NULL);
@@ -318,6 +321,36 @@ static void stopped(Tracee *t, int status) {
         } else {
                 go_on(t, sig);
         }
+}
+
+/* Running, or waiting for the disk: it is about to do something. */
+static bool is_busy(const Tracee *t) {
+        g_autofree char *stat = proc_text(t->pid, "stat");
+        const char *state = strrchr(stat, ')');
+
+        return t->ours && state && strchr("RD", state[2]) != NULL;
+}
+
+/* What comes and goes while a box starts has gone when all others wait for something: then they are looked at. */
+static void let_go(gint64 now) {
+        GHashTableIter iter;
+        void *value;
+        Tracee *held = NULL;
+        bool busy = false;
+
+        g_hash_table_iter_init(&iter, tracees);
+        while (g_hash_table_iter_next(&iter, NULL, &value)) {
+                Tracee *t = value;
+                if (t->held)
+                        held = t;
+                else
+                        busy = busy || is_busy(t);
+        }
+        if (!held || (busy && now < held->held + HOLD_US))
+                return;
+        note_states();
+        held->held = 0;
+        go_on(held, 0);
 }
 
 /* Its first stop may come before its parent has told of it: then nothing of it is missed by waiting for that. */
@@ -418,7 +451,10 @@ static void follow(gint64 limit, gint64 grace) {
                 }
                 if (killed && now > killed + 5 * G_USEC_PER_SEC)
                         break;
-                if (!busy)
+                if (busy)
+                        continue;
+                let_go(now);
+                if (g_hash_table_size(tracees) > 0)
                         (void) sigtimedwait(&chld, NULL, &(struct timespec){ .tv_nsec = 10 * 1000 * 1000 });
         }
         if (!killed)
