@@ -54,7 +54,7 @@ exit $rc
 """
 AGAIN = """
 u=$1; shift
-"$u" run --name x "$1" -- sh -c 'echo first >made; mkdir dir; mv dir moved' || exit
+"$u" run --name x "$1" -- sh -c 'echo first >first; mkdir dir; mv dir moved' || exit
 "$u" run --name x "$@"
 """
 MUCH = """
@@ -289,4 +289,4 @@ class Judge:
         helpers, others = run.states(self.good.names)
         # A helper may do without its agent, and has fewer threads then; what there is has to be held as ever.
         found += [f"state: {line}" for line in helpers - self.states[0]]
-        return found + [f"state: {line}" for line in (others - self.states[1]) + (self.states[1] - others)]
+        return found + [f"state, too many: {line}" for line in others - self.states[1]] + [f"state, too few: {line}" for line in self.states[1] - others]
