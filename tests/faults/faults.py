@@ -34,7 +34,7 @@ u=$1; shift
 id=$("$u" run -d "$@") || exit
 rc=$("$u" wait $id) || exit
 "$u" logs $id || exit
-[ $rc != 125 ] || { cat "$XDG_DATA_HOME/usbox/boxes/$id/supervisor.log" >&2; "$u" rm $id >/dev/null; }
+[ $rc != 125 ] || { "$u" inspect $id | grep -o '"error": *"[^"]*"' | sed 's/^/usbox: /' >&2; "$u" rm $id >/dev/null; }
 exit $rc
 """
 EXEC = """

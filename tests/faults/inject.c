@@ -10,9 +10,9 @@
  * (last) fault.
  *
  * The log: "call ROLE CALL N" for each call of usbox's own programs, in order; "fault ...", where one took place; "name ROLE COMM";
- * "state ROLE ..." of each of them when one has executed a program that is not usbox's, which waits until the others have come to rest; "end STATUS MS"; "rest MS", when the
- * last process was gone after that; "left ROLE COMM" of those that were not after --grace, "hang ROLE COMM" of those that were at work at
- * --limit: these are killed. Exit status: the command's, 128 and the signal.
+ * "state ROLE ..." of each of them when one has executed a program that is not usbox's, which waits until the others have come to rest;
+ * "end STATUS MS"; "rest MS", when the last process was gone after that; "left ROLE COMM" of those that were not after --grace, "hang ROLE COMM"
+ * of those that were at work at --limit: these are killed. Exit status: the command's, 128 and the signal.
  *
  * Role: tests. By ptrace(2), since usbox is linked statically, and since a seccomp notifier would ask for no_new_privs, with which newuidmap
  * is not set-uid. Neither is it under a tracer: so a process is let go before it executes such a program. Privileges: none. Threads: one.
