@@ -27,6 +27,10 @@
 
 #define NS_PER_MS 1000000
 
+/* Of packets whose segments are half of libslirp's largest window. Longer ones, of which that holds but one, and it waits for each to be
+ * acknowledged, and says late that its own window is open again; shorter ones cost more for each byte. */
+#define SEGMENT_MTU (65535u / 2 + 20)
+
 /* How long listeners are left alone when there is no descriptor for a connection, in ms. */
 #define LISTEN_PAUSE 200
 
@@ -141,6 +145,11 @@ static void on_wake(EventTimer *timer) {
         stack_turn(EVENTS_OWNER(timer, Stack, wake));
 }
 
+/* As libslirp sees it, which may make segments that are longer than the link's own, and takes longer ones anyway. */
+static size_t slirp_mtu(const NetConfig *config) {
+        return net_config_offloads(config) ? MAX(config->mtu, SEGMENT_MTU) : config->mtu;
+}
+
 Stack *stack_new(const NetConfig *config, Events *events, StackSend send, void *data, GError **error) {
         g_autoptr(Stack) stack = g_new0(Stack, 1);
         SlirpConfig slirp_config = {
@@ -148,8 +157,8 @@ Stack *stack_new(const NetConfig *config, Events *events, StackSend send, void *
                 .in_enabled = true,
                 .in6_enabled = config->ipv6,
                 .vprefix_len = NET_PREFIX_IPV6,
-                .if_mtu = net_config_offloads(config) ? NET_MTU_MAX : config->mtu,
-                .if_mru = net_config_offloads(config) ? NET_MTU_MAX : config->mtu,
+                .if_mtu = slirp_mtu(config),
+                .if_mru = slirp_mtu(config),
                 .disable_dns = true,
         };
 
