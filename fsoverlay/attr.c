@@ -38,13 +38,13 @@ void attr_fill(Fs *fs, const Node *node, const struct stat *st, struct fuse_attr
 
 uint64_t entry_valid(const Fs *fs, const Node *node) {
         /* What is in the upper changes by us alone. */
-        if (!fs->strict || (node && node_is(node, NODE_UPPER) && (!S_ISDIR(node->type) || !dir_has_lower(node))))
+        if (!fs->strict || (node && node_is(node, NODE_UPPER) && (!S_ISDIR(node_type(node)) || !dir_has_lower(node))))
                 return FOREVER;
         return 0;
 }
 
 void count_links(Fs *fs, const Node *node, struct stat *st) {
-        if (S_ISDIR(node->type)) {
+        if (S_ISDIR(node_type(node))) {
                 if (dir_has_lower(node))
                         st->st_nlink = 1; /* nobody counts: what find(1) and others expect of such file systems */
                 if (node_is(node, NODE_NAMELESS))
@@ -68,15 +68,33 @@ static void root_owner(Fs *fs, struct stat *st) {
         st->st_mode = host.st_mode;
 }
 
+int lower_stat(Fs *fs, Node *node, const Place *p, struct stat *ret) {
+        const FileId id = node_file(node);
+        uint32_t birth;
+
+        if (stat_born(p->dir < 0 ? p->fd : p->dir, p->dir < 0 ? "" : p->name, ret, &birth) < 0)
+                return errno == EACCES ? place_stat(fs, p, ret) : -errno;
+        if (!file_is(fs, &id, ret, birth)) {
+                Fd *f = fd_opened(fs, node, false);
+                int r = !f || fstat(f->fd, ret) < 0 ? -ESTALE : 1;
+                fd_put(fs, f);
+                return r;
+        }
+        return 0;
+}
+
 int node_stat(Fs *fs, Node *node, struct stat *ret) {
         Place p;
         int r = place_get(fs, node, &p);
 
         if (r < 0)
                 return r;
-        r = place_stat(fs, &p, ret);
-        if (r == 0 && (ret->st_mode & S_IFMT) != node->type)
+        bool lower = !node_is(node, NODE_UPPER) && !S_ISDIR(node_type(node));
+        r = lower ? MIN(lower_stat(fs, node, &p, ret), 0) : place_stat(fs, &p, ret);
+        if (r == 0 && (ret->st_mode & S_IFMT) != node_type(node))
                 r = -ESTALE; /* another file there now */
+        if (r == 0 && lower && !fs->writeback)
+                told_again(fs, node, ret);
         if (r == 0) {
                 count_links(fs, node, ret);
                 if (node == fs->root && fs->root_like_lower)
@@ -221,7 +239,7 @@ int op_setattr(Request *r) {
         Place p;
 
         /* chmod(2) has no form that stops at a symlink before Linux 6.6, and what this one points to is the host's. Nor is there such a mode. */
-        if (in->valid & FATTR_MODE && S_ISLNK(r->node->type))
+        if (in->valid & FATTR_MODE && S_ISLNK(node_type(r->node)))
                 return -EOPNOTSUPP;
         if (nothing_to_set(r, in, &st))
                 return reply_attr(r, &st);
@@ -241,7 +259,7 @@ int op_setattr(Request *r) {
                 }
                 if (n == 0 && (in->valid & FATTR_MODE))
                         n = set_mode(fs, &p, in->mode & 07777);
-                else if (n == 0 && (in->valid & FATTR_KILL_SUIDGID) && !S_ISLNK(r->node->type) && place_stat(fs, &p, &st) == 0 &&
+                else if (n == 0 && (in->valid & FATTR_KILL_SUIDGID) && !S_ISLNK(node_type(r->node)) && place_stat(fs, &p, &st) == 0 &&
                          without_setid(st.st_mode) != st.st_mode)
                         n = set_mode(fs, &p, without_setid(st.st_mode) & 07777);
                 if (n == 0 && (in->valid & (FATTR_ATIME | FATTR_MTIME))) {

@@ -91,7 +91,9 @@ static int put_in_place(Fs *fs, Node *node, const char *temp) {
                 return r;
         bool timed = fstat(dir->fd, &before) == 0;
         Growth growth = growth_begin(fs, dir->fd);
-        r = up_rename(fs, fs->work, temp, dir->fd, node->name, RENAME_NOREPLACE);
+        r = up_rename(fs, fs->work, temp, dir->fd, node_name(node), RENAME_NOREPLACE);
+        if (r == -EEXIST)
+                r = -ESTALE; /* it is another file's, which took its place in the lower, and was copied up */
         growth_end(fs, &growth);
         if (r == 0 && timed)
                 keep_times(fs, dir->fd, &before);
@@ -214,38 +216,54 @@ static bool nothing_to_read(Fs *fs, Node *node, off_t size) {
         return r == -ENODATA || r == -EOPNOTSUPP;
 }
 
-static int copy_regular(Fs *fs, Node *node, const struct stat *st, const char *temp, int64_t keep, int *ret_fd) {
+static off_t wanted(const struct stat *st, int64_t keep) {
+        return keep >= 0 && keep < st->st_size ? keep : st->st_size;
+}
+
+/*
+ * The file itself, and what it is: its name may lead to another one by now. *st: what that says. As large as the kernel thinks, who is about to
+ * write as if it were. *ret_fd is NULL where there is nothing to read.
+ */
+static int open_regular(Fs *fs, Node *node, struct stat *st, int64_t keep, Fd **ret_fd) {
+        int r = -ESTALE;
+        Fd *f = *ret_fd = node_is(node, NODE_NAMELESS) ? fd_pinned(fs, node) : fd_file(fs, node, false, &r);
+
+        if (!f)
+                return r == -EACCES && nothing_to_read(fs, node, wanted(st, keep)) ? 0 : r;
+        r = f->path ? -EACCES : fstat(f->fd, st) < 0 ? -errno : 0;
+        if (r == 0 && fs->writeback && keep != 0) {
+                off_t told = told_size(node, st->st_size);
+                r = st->st_size < told ? -ESTALE : 0;
+                st->st_size = told;
+        }
+        if (r < 0)
+                fd_put(fs, g_steal_pointer(ret_fd));
+        return r;
+}
+
+/* Still as long as what was copied. */
+static int check_length(int from, off_t size) {
+        struct stat st;
+        return fstat(from, &st) < 0 ? -errno : st.st_size < size ? -ESTALE : 0;
+}
+
+static int copy_regular(Fs *fs, Node *node, Fd *from, const struct stat *st, const char *temp, int64_t keep, int *ret_fd) {
+        const off_t size = wanted(st, keep);
         char text[32];
         int r = 0;
 
         *ret_fd = -1;
-        Fd *from = NULL;
-        if (node_is(node, NODE_NAMELESS)) {
-                from = fd_pinned(fs, node);
-                r = -ESTALE;
-        } else {
-                from = fd_file(fs, node, false, &r);
-        }
-        off_t size = keep >= 0 && keep < st->st_size ? keep : st->st_size;
-        if (!from && (r != -EACCES || !nothing_to_read(fs, node, size)))
-                return r;
-        if (from && from->path) {
-                fd_put(fs, from);
-                return -EACCES;
-        }
-        r = 0;
-        if (fs->quota && !quota_reserve(fs->quota, (guint64) size)) {
-                fd_put(fs, from);
+        if (fs->quota && !quota_reserve(fs->quota, (guint64) size))
                 return -ENOSPC;
-        }
         int fd = openat(fs->work, temp, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
                 r = -errno;
         if (r == 0 && from)
                 r = copy_data(from->fd, fd, size, size == st->st_size);
         if (r == 0 && from)
+                r = check_length(from->fd, size);
+        if (r == 0 && from)
                 r = copy_up_xattrs(fs, from->fd, fd);
-        fd_put(fs, from);
         (void) g_snprintf(text, sizeof text, "%" PRIu64, node->ino);
         if (r == 0 && fsetxattr(fd, XATTR_INO, text, strlen(text), 0) < 0 && errno != EOPNOTSUPP)
                 r = -errno;
@@ -309,58 +327,78 @@ static int put_in_index(Fs *fs, Node *node, const char *temp, nlink_t names, con
         return 0;
 }
 
-static int copy_up_file(Fs *fs, Node *node, int64_t keep) {
+/* A copy that is finished: a name in work/, and a regular file's descriptor. */
+typedef struct {
         char temp[32];
-        struct stat st = { 0 }, now;
+        int fd;
+        struct stat st;     /* of what it is a copy of */
+        const char *which;  /* links_which() of that, where it has several names */
+} Copy;
+
+/* The copy becomes the node's file. Takes the descriptor. */
+static int become(Fs *fs, Node *node, Copy *copy) {
+        struct stat now;
+
+        if (fstatat(fs->work, copy->temp, &now, AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        atomic_store(&fs->origins, true);
+        pthread_rwlock_wrlock(&fs->tree);
+        bool nameless = !node->parent;
+        int r;
+        if (nameless)
+                r = copy->fd < 0 ? -ESTALE : up_unlink(fs, fs->work, copy->temp, 0);
+        else
+                r = copy->st.st_nlink > 1 ? put_in_index(fs, node, copy->temp, copy->st.st_nlink, copy->which) : put_in_place(fs, node, copy->temp);
+        if (r == 0 && !S_ISREG(node_type(node))) {
+                usage_add(fs, &now);
+                links_set_number(fs, LINKS_ORIGIN, now.st_ino, node->ino);
+        }
+        if (r == 0) {
+                unsigned old = node->layer;
+                node_rekey(fs, node, &now);
+                Fd *f = copy->fd >= 0 ? fd_add(fs, node, fd_steal(&copy->fd), LAYER_UPPER, false, true, nameless) : NULL;
+                fd_put(fs, f);
+                node_set(node, NODE_UPPER | NODE_FRESH);
+                if (old != LAYER_UPPER)
+                        fd_drop_layer(fs, node, old);
+        }
+        pthread_rwlock_unlock(&fs->tree);
+        return r;
+}
+
+static int copy_up_file(Fs *fs, Node *node, int64_t keep) {
+        Copy copy = { .fd = -1 };
+        Fd *from = NULL;
         Place p;
-        int fd = -1;
 
         pthread_rwlock_rdlock(&fs->tree);
-        int r = place_get_stat(fs, node, &p, &st);
+        int r = place_get(fs, node, &p);
+        if (r == 0 && (r = lower_stat(fs, node, &p, &copy.st)) < 0)
+                place_put(fs, &p);
         pthread_rwlock_unlock(&fs->tree);
         if (r < 0)
                 return r;
-        temp_name(fs, temp);
+        bool replaced = r == 1;
+        temp_name(fs, copy.temp);
         /* Its inode number goes with the copy. */
         r = fs_dev_keep(fs, node->key_dev);
-        g_autofree char *which = st.st_nlink > 1 && p.dir >= 0 ? links_which(p.dir, p.name) : NULL;
-        if (r < 0)
-                ;
-        else if (S_ISREG(st.st_mode))
-                r = copy_regular(fs, node, &st, temp, keep, &fd);
-        else
-                r = copy_special(fs, &p, &st, temp);
+        if (r == 0 && S_ISREG(node_type(node)))
+                r = open_regular(fs, node, &copy.st, keep, &from);
+        bool linked = r == 0 && copy.st.st_nlink > 1;
+        g_autofree char *which = linked && from ? links_which(from->fd, "") : linked && p.dir >= 0 ? links_which(p.dir, p.name) : NULL;
+        copy.which = which;
+        if (r == 0)
+                r = S_ISREG(node_type(node)) ? copy_regular(fs, node, from, &copy.st, copy.temp, keep, &copy.fd) : copy_special(fs, &p, &copy.st, copy.temp);
+        fd_put(fs, from);
         place_put(fs, &p);
-        if (r == 0 && fstatat(fs->work, temp, &now, AT_SYMLINK_NOFOLLOW) < 0)
-                r = -errno;
-        if (r == 0) {
-                atomic_store(&fs->origins, true);
-                pthread_rwlock_wrlock(&fs->tree);
-                bool nameless = !node->parent;
-                if (nameless)
-                        r = fd < 0 ? -ESTALE : up_unlink(fs, fs->work, temp, 0);
-                else
-                        r = st.st_nlink > 1 ? put_in_index(fs, node, temp, st.st_nlink, which) : put_in_place(fs, node, temp);
-                if (r == 0 && !S_ISREG(st.st_mode)) {
-                        usage_add(fs, &now);
-                        links_set_number(fs, LINKS_ORIGIN, now.st_ino, node->ino);
-                }
-                if (r == 0) {
-                        unsigned old = node->layer;
-                        node_rekey(fs, node, &now);
-                        Fd *f = fd >= 0 ? fd_add(fs, node, fd, LAYER_UPPER, false, true, nameless) : NULL;
-                        fd = -1;
-                        fd_put(fs, f);
-                        node_set(node, NODE_UPPER | NODE_FRESH);
-                        if (old != LAYER_UPPER)
-                                fd_drop_layer(fs, node, old);
-                }
-                pthread_rwlock_unlock(&fs->tree);
-        }
+        if (r == 0)
+                r = become(fs, node, &copy);
+        /* Who looked the name up when it led to another file, or to what this one became, is to find the copy. */
+        if (r == 0 && (replaced || node_is(node, NODE_CHANGED)))
+                notify_replaced(fs, node);
         if (r < 0)
-                (void) up_unlink(fs, fs->work, temp, 0);
-        if (fd >= 0)
-                close(fd);
+                (void) up_unlink(fs, fs->work, copy.temp, 0);
+        fd_closep(&copy.fd);
         return r;
 }
 
@@ -384,7 +422,7 @@ int copy_up(Fs *fs, Node *node, int64_t keep_size) {
                 take_umask(0); /* whatever the one was that made a file before: what is unfinished is ours to write */
                 pthread_mutex_lock(node_copy_lock(fs, at));
                 if (!node_is(at, NODE_UPPER))
-                        r = S_ISDIR(at->type) ? copy_up_dir(fs, at) : copy_up_file(fs, at, at == node ? keep_size : -1);
+                        r = S_ISDIR(node_type(at)) ? copy_up_dir(fs, at) : copy_up_file(fs, at, at == node ? keep_size : -1);
                 pthread_mutex_unlock(node_copy_lock(fs, at));
                 node_unref(fs, at, 1);
                 if (r < 0 && r != -ERESTART)

@@ -417,7 +417,7 @@ int op_link(Request *r) {
 
         if (!name || name_is_mark(fs, name))
                 return -EINVAL;
-        if (S_ISDIR(node->type))
+        if (S_ISDIR(node_type(node)))
                 return -EPERM;
         int n = copy_up(fs, node, -1);
         if (n == 0)

@@ -53,18 +53,16 @@ static Fd *data_fd(Fs *fs, Node *node, bool write, int *ret_err) {
         return f;
 }
 
-/* Somebody changed a lower file in place: what the kernel has of it is no longer to be mixed with what it reads now. */
-static void check_changed(Request *r, Fd *f) {
+/*
+ * Somebody changed a lower file in place: what the kernel has of it is no longer to be mixed with what it reads now. Nor is it to fill with zeros up to
+ * the size that it knows. end: up to where there is data for the kernel, or 0.
+ */
+static int check_changed(Request *r, Fd *f, off_t end) {
         struct stat st;
 
-        if (f->layer == LAYER_UPPER || atomic_load_explicit(&f->fresh, memory_order_relaxed) || fstat(f->fd, &st) < 0)
-                return;
-        uint64_t now = fd_stamp(&st);
-        if (atomic_load_explicit(&f->stamp, memory_order_relaxed) == now)
-                return;
-        uint64_t before = atomic_exchange(&f->stamp, now);
-        if (before != 0 && before != now)
-                notify_changed(r->fs, r->node);
+        if (f->layer == LAYER_UPPER || (atomic_load_explicit(&f->fresh, memory_order_relaxed) && end == told_size(r->node, end)))
+                return 0;
+        return fstat(f->fd, &st) < 0 || told_look(r->fs, r->node, &st) ? 0 : -ESTALE;
 }
 
 int op_read(Request *r) {
@@ -75,18 +73,19 @@ int op_read(Request *r) {
 
         if (!f)
                 return err;
-        check_changed(r, f);
         ssize_t n = 0;
-        r->no_reply = splice_answer(r, f->fd, (off_t) in->offset, in->size);
-        if (!r->no_reply)
+        if (in->size >= SPLICE_MIN && (err = check_changed(r, f, 0)) == 0)
+                r->no_reply = splice_answer(r, f->fd, (off_t) in->offset, in->size);
+        if (err == 0 && !r->no_reply) {
                 do
                         n = pread(f->fd, r->out, MIN((size_t) in->size, r->out_size), (off_t) in->offset);
                 while (n < 0 && errno == EINTR);
-        err = n < 0 ? -errno : 0;
+                err = n < 0 ? -errno : check_changed(r, f, (off_t) in->offset + (off_t) n);
+        }
         fd_put(r->fs, f);
         if (r->fs->journal && err == 0)
                 journal_node(r->fs, r->node, NODE_READ, "read");
-        r->out_len = n < 0 ? 0 : (size_t) n;
+        r->out_len = err < 0 ? 0 : (size_t) n;
         return err;
 }
 

@@ -95,11 +95,6 @@ void fd_drop_all(Fs *fs, Node *node) {
         pthread_mutex_unlock(node_lock(fs, node));
 }
 
-uint64_t fd_stamp(const struct stat *st) {
-        uint64_t ns = (uint64_t) st->st_mtim.tv_sec * 1000000000u + (uint64_t) st->st_mtim.tv_nsec;
-        return (ns * 0x9E3779B97F4A7C15ull ^ (uint64_t) st->st_size * 0xC2B2AE3D27D4EB4Full) | 1;
-}
-
 void fd_put(Fs *fs, Fd *f) {
         if (!f)
                 return;
@@ -155,6 +150,13 @@ Fd *fd_add(Fs *fs, Node *node, int fd_take, unsigned layer, bool path, bool writ
         return f;
 }
 
+Fd *fd_opened(Fs *fs, Node *node, bool write) {
+        pthread_mutex_lock(node_lock(fs, node));
+        Fd *f = find(node, node_layer(node), false, write);
+        pthread_mutex_unlock(node_lock(fs, node));
+        return f;
+}
+
 Fd *fd_pinned(Fs *fs, Node *node) {
         Fd *found = NULL;
 
@@ -207,8 +209,21 @@ Fd *fd_dir(Fs *fs, Node *node, unsigned layer, int *ret_err) {
         return f;
 }
 
-/* Open a regular file of a layer by its name, for writing too where that can be; -1 with errno. */
-static int open_data(Fs *fs, Node *node, unsigned layer, bool write, bool *ret_writable) {
+/* Somebody outside may have put another file there: what was begun as one file does not go on as another. */
+static int check_file(Fs *fs, const Node *node, int fd_take, struct stat *ret_st) {
+        const FileId id = node_file(node);
+        uint32_t birth;
+
+        if (fd_take < 0 || (stat_born(fd_take, "", ret_st, &birth) == 0 && file_is(fs, &id, ret_st, birth) && S_ISREG(ret_st->st_mode)))
+                return fd_take;
+        close(fd_take);
+        errno = ESTALE;
+        return -1;
+}
+
+/* Open a regular file by its name, for writing too where that can be; -1 with errno. */
+static int open_data(Fs *fs, Node *node, bool write, bool *ret_writable, struct stat *ret_st) {
+        const unsigned layer = node_layer(node);
         Place p;
         int r = place_get(fs, node, &p);
         if (r < 0) {
@@ -240,35 +255,26 @@ static int open_data(Fs *fs, Node *node, unsigned layer, bool write, bool *ret_w
         int saved = errno;
         place_put(fs, &p);
         errno = saved;
-        return fd;
+        return check_file(fs, node, fd, ret_st);
 }
 
 Fd *fd_file(Fs *fs, Node *node, bool write, int *ret_err) {
-        unsigned layer = node_layer(node);
         struct stat st;
         bool writable;
+        Fd *f = fd_opened(fs, node, write);
 
-        pthread_mutex_lock(node_lock(fs, node));
-        Fd *f = find(node, layer, false, write);
-        pthread_mutex_unlock(node_lock(fs, node));
         if (f)
                 return f;
-
         pthread_rwlock_rdlock(&fs->tree);
-        layer = node_layer(node);
-        int fd = open_data(fs, node, layer, write, &writable);
+        unsigned layer = node_layer(node);
+        int fd = open_data(fs, node, write, &writable, &st);
         int saved = errno;
-        uint64_t key = node->key_ino;
-        uint32_t dev = node->key_dev;
         pthread_rwlock_unlock(&fs->tree);
         if (fd < 0) {
-                *ret_err = saved == ELOOP || saved == ENOENT || saved == ENOTDIR || saved == ENXIO ? -ESTALE : -saved;
-                return NULL;
-        }
-        /* Somebody outside may have put another file there: what was begun as one file does not go on as another. */
-        if (fstat(fd, &st) < 0 || st.st_ino != key || fs_dev_index(fs, st.st_dev) != dev || !S_ISREG(st.st_mode)) {
-                close(fd);
-                *ret_err = -ESTALE;
+                bool gone = saved == ESTALE || saved == ELOOP || saved == ENOENT || saved == ENOTDIR || saved == ENXIO;
+                if (gone && layer != LAYER_UPPER)
+                        notify_replaced(fs, node);
+                *ret_err = gone ? -ESTALE : -saved;
                 return NULL;
         }
         f = fd_add(fs, node, fd, layer, false, writable, false);
@@ -276,7 +282,8 @@ Fd *fd_file(Fs *fs, Node *node, bool write, int *ret_err) {
                 *ret_err = -ENOMEM;
                 return NULL;
         }
-        atomic_store(&f->stamp, fd_stamp(&st));
+        if (layer != LAYER_UPPER)
+                (void) told_look(fs, node, &st);
         atomic_store_explicit(&f->fresh, true, memory_order_relaxed);
         return f;
 }
@@ -295,7 +302,7 @@ int fd_pin(Fs *fs, Node *node) {
         /* One that can be written serves everything; else one by path, which is enough for what is no regular file. */
         pthread_mutex_lock(node_lock(fs, node));
         for (Fd *f = node->fds; f; f = f->next)
-                if (f->layer == layer && (!S_ISREG(node->type) || f->writable || layer != LAYER_UPPER) && !(S_ISREG(node->type) && f->path)) {
+                if (f->layer == layer && (!S_ISREG(node_type(node)) || f->writable || layer != LAYER_UPPER) && !(S_ISREG(node_type(node)) && f->path)) {
                         f->pinned = true;
                         pin = f;
                         break;
@@ -306,8 +313,9 @@ int fd_pin(Fs *fs, Node *node) {
 
         int fd = -1;
         bool writable = false;
-        if (S_ISREG(node->type))
-                fd = open_data(fs, node, layer, false, &writable);
+        struct stat st;
+        if (S_ISREG(node_type(node)))
+                fd = open_data(fs, node, false, &writable, &st);
         bool path = fd < 0;
         if (fd < 0) {
                 Place p;
@@ -327,9 +335,6 @@ int fd_pin(Fs *fs, Node *node) {
         Fd *f = fd_add(fs, node, fd, layer, path, !path && writable, true);
         if (!f)
                 return -ENOMEM;
-        struct stat st;
-        if (fstat(fd, &st) == 0)
-                atomic_store(&f->stamp, fd_stamp(&st));
         fd_put(fs, f);
         return 0;
 }

@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "fsoverlay/agent.h"
@@ -104,14 +105,17 @@ enum {
         NODE_WRITTEN = 1 << 5,
         NODE_FRESH = 1 << 6, /* its name in the upper was made since the last fsync of that directory */
         NODE_PLAIN = 1 << 7, /* made by this mount, and nobody gave it attributes: the kernel asks for capabilities before it writes */
+        NODE_MOVED = 1 << 8, /* its first name is not the one that it was made with: node_name() */
+        NODE_CHANGED = 1 << 9, /* a lower file that is not any more what the kernel was told of it: found by nobody again (told.c) */
 };
+
+G_STATIC_ASSERT((NODE_CHANGED & S_IFMT) == 0);
 
 /* One file of the box. Its address is the kernel's node id. */
 struct Node {
         Node *inext;           /* in its shard */
         _Atomic uint64_t refs; /* the kernel's lookups, children, requests at work */
         Node *parent;          /* a reference; NULL: the root, or nameless. Fs.tree */
-        char *name;            /* inline, or from malloc after a rename. Fs.tree */
         uint64_t ino;          /* st_ino as shown: the same for the life of the mount */
         uint64_t key_ino;      /* identity: the real file's, with dev; changes at copy-up */
         union {
@@ -119,11 +123,13 @@ struct Node {
                 Alias *aliases; /* others. Fs.tree */
         };
         Fd *fds; /* open descriptors, under its stripe */
-        uint32_t key_dev;        /* place in Fs.devs */
+        _Atomic uint32_t told_size;  /* lower files: what the kernel was told, the low half of it: told_size() */
+        _Atomic uint32_t told_stamp; /* and what it was last seen to be (told.c) */
+        uint32_t birth;          /* identity, too, of a lower file: when it was made; 0: nobody knows */
+        uint16_t key_dev;        /* place in Fs.devs */
         uint16_t layer;          /* files that are not in the upper: where they are */
-        _Atomic uint16_t flags;  /* NODE_* */
-        uint16_t type;           /* S_IFMT part of its mode */
-        char inline_name[];
+        _Atomic uint16_t flags;  /* NODE_*, and above them the type: node_type() */
+        char room[];             /* of its name, or of a pointer to one from malloc: node_name() */
 };
 
 /* An open descriptor of a node. Kept open for the next request; the least used go when there are too many. */
@@ -139,7 +145,6 @@ struct Fd {
         bool pinned;    /* the node has no name: there is no other way to it */
         _Atomic bool used; /* since the clock's hand passed */
         _Atomic bool fresh; /* opened by the request that is at work */
-        _Atomic uint64_t stamp; /* lower files: fd_stamp() of what was last seen, to notice a change; 0: nothing was */
 };
 
 typedef struct {
@@ -250,15 +255,49 @@ static inline void node_set(Node *node, unsigned flag) {
 static inline void node_unset(Node *node, unsigned flag) {
         atomic_fetch_and_explicit(&node->flags, (uint16_t) ~flag, memory_order_acq_rel);
 }
+/* The S_IFMT part of its mode. */
+static inline mode_t node_type(const Node *node) {
+        return atomic_load_explicit(&node->flags, memory_order_relaxed) & S_IFMT;
+}
+/* Its first name. Under Fs.tree. */
+static inline const char *node_name(const Node *node) {
+        char *moved;
+        if (!node_is(node, NODE_MOVED))
+                return node->room;
+        memcpy(&moved, node->room, sizeof moved);
+        return moved;
+}
 static inline unsigned node_layer(const Node *node) {
         return node_is(node, NODE_UPPER) ? LAYER_UPPER : node->layer;
 }
+
+/* told.c: lower files may change. birth: of a file that has the inode number of one that is gone, another; 0: not known. */
+/* name in dir, or dir itself where that is empty. As fstatat(2). */
+int stat_born(int dir, const char *name, struct stat *ret, uint32_t *ret_birth);
+typedef struct {
+        uint64_t ino;
+        uint16_t dev;
+        uint32_t birth;
+} FileId;
+FileId node_file(const Node *node); /* under Fs.tree */
+bool file_is(Fs *fs, const FileId *id, const struct stat *st, uint32_t birth);
+/* The kernel is told this of it, the first time. */
+void told_set(Node *node, const struct stat *st);
+/* The size that it was told, of a file that is of size now: less than 2 GiB away from it. */
+static inline off_t told_size(const Node *node, off_t now) {
+        return now - (int32_t) ((uint32_t) now - atomic_load_explicit(&node->told_size, memory_order_relaxed));
+}
+/* Is it what the kernel was told? */
+bool told_holds(const Node *node, const struct stat *st, uint32_t birth);
+/* A lower file's data is asked for. If it changed, the kernel is to forget what it has of it. False: it is shorter than the kernel thinks. */
+bool told_look(Fs *fs, Node *node, const struct stat *st);
+/* The kernel is about to be told anew, and without writeback cache takes it. */
+void told_again(Fs *fs, Node *node, const struct stat *st);
 
 /* fdcache.c: the descriptors of nodes. What fd_* return is the caller's until fd_put(); NULL with errno in *ret_err as a negative errno. */
 Fd *fd_file(Fs *fs, Node *node, bool write, int *ret_err);  /* a regular file's data */
 Fd *fd_dir(Fs *fs, Node *node, unsigned layer, int *ret_err); /* O_PATH of a directory in a layer */
 void fd_put(Fs *fs, Fd *fd);
-uint64_t fd_stamp(const struct stat *st); /* of size and mtime in one; not 0 */
 Fd *fd_add(Fs *fs, Node *node, int fd_take, unsigned layer, bool path, bool writable, bool pinned);
 void fd_drop_layer(Fs *fs, Node *node, unsigned layer); /* after copy-up */
 void fd_drop_all(Fs *fs, Node *node);
@@ -266,10 +305,12 @@ void fd_drop_all(Fs *fs, Node *node);
 int fd_pin(Fs *fs, Node *node);
 void fd_unpin(Fs *fs, Node *node); /* it has a name again */
 Fd *fd_pinned(Fs *fs, Node *node); /* NULL: not nameless */
+Fd *fd_opened(Fs *fs, Node *node, bool write); /* of its data, where one is open already; NULL */
 
 /* layer.c: looking up */
 struct Found {
         struct stat st;      /* of the topmost */
+        uint32_t birth;      /* of a lower one (told.c) */
         unsigned layer;      /* the topmost layer that has it */
         bool upper;
         bool indexed;        /* st is that of the index entry */
@@ -307,7 +348,7 @@ void links_name(char ret[LINKS_NAME_MAX], const char *kind, uint64_t ino);
 /* Numbers of links/: 0 where there is none, or where it is 0. */
 uint64_t links_number(Fs *fs, const char *kind, uint64_t ino);
 void links_set_number(Fs *fs, const char *kind, uint64_t ino, uint64_t number);
-/* What tells the file dir/name from one that gets its inode number when it is gone. g_malloc'ed. */
+/* What tells the file dir/name, or dir itself where name is empty, from one that gets its inode number when it is gone. g_malloc'ed. */
 char *links_which(int dir, const char *name);
 /* How many of a lower file's names were removed, that is not copied up; one more, node's. */
 unsigned links_removed(Fs *fs, uint64_t ino);
@@ -392,6 +433,8 @@ struct fuse_attr;
 void attr_fill(Fs *fs, const Node *node, const struct stat *st, struct fuse_attr *ret);
 int node_stat(Fs *fs, Node *node, struct stat *ret); /* st_nlink as the box is to see it */
 void count_links(Fs *fs, const Node *node, struct stat *st); /* only that */
+/* Of a lower file, no directory: 0, 1 where its place is another file's by now and this one was open, or a negative errno. Under Fs.tree. */
+int lower_stat(Fs *fs, Node *node, const Place *p, struct stat *ret);
 
 /* data.c: an event of --trace-files, once for each node and kind (NODE_READ, NODE_WRITTEN). Takes Fs.tree. */
 void journal_node(Fs *fs, Node *node, unsigned once, const char *what);
@@ -399,7 +442,8 @@ void journal_node(Fs *fs, Node *node, unsigned once, const char *what);
 void journal_name(Fs *fs, Node *dir, const char *name, const char *what);
 
 /* notify: what the kernel shall forget of a file, from a thread of its own (asking from a request's thread can deadlock on a page) */
-void notify_changed(Fs *fs, Node *node);
+void notify_changed(Fs *fs, Node *node);  /* its pages, and what it knows its names to be */
+void notify_replaced(Fs *fs, Node *node); /* its names only */
 /* The same, and then the answer to the LSEEK request unique. False: there is no thread for it. */
 bool notify_seek(Fs *fs, Node *node, uint64_t unique, int64_t offset, int whence);
 /* data.c: lseek(2) with SEEK_DATA or SEEK_HOLE; a negative errno. */

@@ -81,14 +81,14 @@ static char *join_path(Fs *fs, const Node *node, unsigned layer) {
         g_autoptr(GPtrArray) parts = g_ptr_array_new();
 
         for (const Node *at = node; at != fs->root; at = at->parent) {
-                const DirLayer *lower = layer != LAYER_UPPER && layer != UINT32_MAX && S_ISDIR(at->type) ? lower_of(at, layer) : NULL;
+                const DirLayer *lower = layer != LAYER_UPPER && layer != UINT32_MAX && S_ISDIR(node_type(at)) ? lower_of(at, layer) : NULL;
                 if (lower && lower->redirect) {
                         g_ptr_array_add(parts, lower->redirect);
                         break;
                 }
                 if (!at->parent) /* nameless, or below it */
                         return NULL;
-                g_ptr_array_add(parts, at->name);
+                g_ptr_array_add(parts, (char *) node_name(at));
         }
         GString *path = g_string_new(NULL);
         for (guint i = parts->len; i-- > 0;) {
@@ -202,17 +202,19 @@ static bool is_bottom(const Fs *fs, unsigned layer) {
 }
 
 /* One name of one layer. 1: there (*st), 0: not there, -ENOENT: and nothing below either, or another negative errno. */
-static int ask_layer(Fs *fs, unsigned number, int dir, const char *name, struct stat *st) {
+static int ask_layer(Fs *fs, unsigned number, int dir, const char *name, struct stat *st, uint32_t *birth) {
         const Layer *layer = &fs->layers[number];
+        bool upper = number == LAYER_UPPER;
 
-        if (fstatat(dir, name, st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0) {
-                if (errno == EACCES && number == LAYER_UPPER && fs->agent) {
+        *birth = 0;
+        if ((upper ? fstatat(dir, name, st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) : stat_born(dir, name, st, birth)) < 0) {
+                if (errno == EACCES && upper && fs->agent) {
                         int r = agent_stat(fs->agent, dir, name, st);
                         if (r < 0)
                                 return r == -ENOENT ? 0 : r;
                 } else if (errno == ENOENT || errno == ENOTDIR) {
                         return !is_bottom(fs, number) && layer->foreign && has_dot_wh(dir, name) ? -ENOENT : 0;
-                } else if (errno == EACCES && number != LAYER_UPPER) {
+                } else if (errno == EACCES && !upper) {
                         /* A directory that is closed to us shows nothing, as where it is listed (read_layer()): whom the kernel lets
                          * into it, the box's root, can make names there. */
                         return 0;
@@ -229,7 +231,7 @@ static int ask_layer(Fs *fs, unsigned number, int dir, const char *name, struct 
         if (layer->foreign && strncmp(name, ".wh.", 4) == 0)
                 return 0;
         /* overlayfs's other form (6.7): an empty file with a mark. */
-        if (S_ISREG(st->st_mode) && st->st_size == 0 && number != LAYER_UPPER &&
+        if (S_ISREG(st->st_mode) && st->st_size == 0 && !upper &&
             xattr_get_at(dir, name, XATTR_WHITEOUT, NULL, 0) >= 0)
                 return -ENOENT;
         return 1;
@@ -365,7 +367,8 @@ int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *re
                         }
                         break;
                 }
-                r = ask_layer(fs, number, dir->fd, name, &st);
+                uint32_t birth;
+                r = ask_layer(fs, number, dir->fd, name, &st, &birth);
                 RuleState rule = parent->dir->rule;
                 if (r == 1 && layer->ruled && !rules_trivial(rule) && i >= 0 && !is_spelled_so(&parent->dir->lower[i], dir->fd, name, &st))
                         r = 0;
@@ -385,6 +388,7 @@ int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *re
                 if (!found) {
                         found = true;
                         ret->st = st;
+                        ret->birth = birth;
                         ret->layer = number;
                         ret->upper = number == LAYER_UPPER;
                         ret->ino = fs_shown_ino(fs, st.st_dev, st.st_ino);

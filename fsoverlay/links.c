@@ -89,11 +89,11 @@ char *links_which(int dir, const char *name) {
         struct statx stx;
         int mount;
 
-        if (name_to_handle_at(dir, name, &h.handle, &mount, 0) == 0) {
+        if (name_to_handle_at(dir, name, &h.handle, &mount, *name ? 0 : AT_EMPTY_PATH) == 0) {
                 g_string_printf(text, "h%x.", (unsigned) h.handle.handle_type);
                 for (unsigned i = 0; i < h.handle.handle_bytes; i++)
                         g_string_append_printf(text, "%02x", h.handle.f_handle[i]);
-        } else if (statx(dir, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_BTIME, &stx) == 0) {
+        } else if (statx(dir, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (*name ? 0 : AT_EMPTY_PATH), STATX_BASIC_STATS | STATX_BTIME, &stx) == 0) {
                 bool born = stx.stx_mask & STATX_BTIME;
                 const struct statx_timestamp *t = born ? &stx.stx_btime : &stx.stx_ctime;
                 g_string_printf(text, "%c%" PRIi64 ".%u", born ? 'b' : 'c', (int64_t) t->tv_sec, t->tv_nsec);

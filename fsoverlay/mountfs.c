@@ -191,8 +191,9 @@ Fs *fs_open(const FsParts *parts, GError **error) {
         fs->polling = !config->no_polling;
         fs->acl = !parts->noacl;
         fs->fsync_ignored = parts->fsync_ignored;
-        /* A limit is to be felt by the write(2) that meets it, not by a page that is written later. */
-        fs->writeback = !fs->read_only && config->disk == 0;
+        /* A limit is to be felt by the write(2) that meets it, not by a page that is written later. Nor does the kernel believe then what it is told
+         * of a file's size and mtime. */
+        fs->writeback = !fs->read_only && config->disk == 0 && !config->strict;
         fs->ids = (Ids){ .uidmap = config->uidmap, .gidmap = config->gidmap, .uid = geteuid(), .gid = getegid() };
         links_init(fs);
         if (!devices_init(fs) || !nodes_init(fs) || getrandom(fs->hash_key, sizeof fs->hash_key, 0) != sizeof fs->hash_key) {

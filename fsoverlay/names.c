@@ -40,8 +40,8 @@ int entry_lookup(Fs *fs, Node *parent, const char *name, const Hint *hint, Node 
                 *ret_st = found.st;
                 found_clear(&found);
                 /* What was found is what it is, but for numbers of links and owners that are noted. */
-                bool merged = S_ISDIR(node->type) && dir_has_lower(node);
-                if ((merged ? found.layer != dir_attr_layer(fs, node) : !S_ISDIR(node->type) && (ret_st->st_nlink > 1 || node_is(node, NODE_INDEXED))) ||
+                bool merged = S_ISDIR(node_type(node)) && dir_has_lower(node);
+                if ((merged ? found.layer != dir_attr_layer(fs, node) : !S_ISDIR(node_type(node)) && (ret_st->st_nlink > 1 || node_is(node, NODE_INDEXED))) ||
                     (node_is(node, NODE_UPPER) && atomic_load_explicit(&fs->owners, memory_order_relaxed)))
                         r = node_stat(fs, node, ret_st);
                 else if (merged)

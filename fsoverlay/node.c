@@ -98,7 +98,7 @@ static void nameless_ends(Fs *fs, Node *node) {
 
         if (!node_is(node, NODE_NAMELESS))
                 return;
-        bool special = !S_ISREG(node->type) && !S_ISDIR(node->type);
+        bool special = !S_ISREG(node_type(node)) && !S_ISDIR(node_type(node));
         bool matters = fs->quota || (special && atomic_load(&fs->origins));
         Fd *f = matters && node_is(node, NODE_UPPER) ? fd_pinned(fs, node) : NULL;
 
@@ -124,13 +124,25 @@ static void set_nameless(Fs *fs, Node *node, bool nameless) {
         }
 }
 
+/* NULL: it had its last one. */
+static void set_name(Node *node, char *name_take) {
+        char *moved;
+
+        if (node_is(node, NODE_MOVED)) {
+                memcpy(&moved, node->room, sizeof moved);
+                free(moved);
+        }
+        memcpy(node->room, &name_take, sizeof name_take);
+        node_set(node, NODE_MOVED);
+}
+
 /* Returns the parent, whose reference goes to the caller: a tree as deep as the box likes is no recursion. */
 static Node *node_free(Fs *fs, Node *node) {
         if (atomic_fetch_add_explicit(&fs->n_freed, 1, memory_order_relaxed) % TRIM_AFTER == TRIM_AFTER - 1)
                 atomic_store(&fs->trim, true);
         nameless_ends(fs, node);
         fd_drop_all(fs, node);
-        if (S_ISDIR(node->type)) {
+        if (S_ISDIR(node_type(node))) {
                 for (unsigned i = 0; i < node->dir->n; i++)
                         free(node->dir->lower[i].redirect);
                 g_clear_pointer(&node->dir->list, dir_list_free);
@@ -142,8 +154,7 @@ static Node *node_free(Fs *fs, Node *node) {
                         free(a);
                 }
         }
-        if (node->name != node->inline_name)
-                free(node->name);
+        set_name(node, NULL);
         Node *parent = node->parent;
         free(node);
         return parent;
@@ -178,9 +189,9 @@ void node_unref(Fs *fs, Node *node, uint64_t n) {
 }
 
 static bool has_name(const Node *node, const Node *parent, const char *name) {
-        if (node->parent == parent && strcmp(node->name, name) == 0)
+        if (node->parent == parent && strcmp(node_name(node), name) == 0)
                 return true;
-        if (S_ISDIR(node->type))
+        if (S_ISDIR(node_type(node)))
                 return false;
         for (const Alias *a = node->aliases; a; a = a->next)
                 if (a->parent == parent && strcmp(a->name, name) == 0)
@@ -190,13 +201,17 @@ static bool has_name(const Node *node, const Node *parent, const char *name) {
 
 /*
  * The same real file and the same file of the box: a directory, or a file with one name, that is known under another name is another one
- * (the host's bind mounts show one inode at two paths, and only one of them may be copied up). Under Fs.tree and the shard's lock.
+ * (the host's bind mounts show one inode at two paths, and only one of them may be copied up). So is a lower file that is not any more what the kernel
+ * was told of it. Under Fs.tree and the shard's lock.
  */
-static Node *find(Shard *s, uint32_t dev, uint64_t ino, const Node *parent, const char *name, const struct stat *st) {
-        for (Node *node = s->slots[slot_of(s, dev, ino)]; node; node = node->inext) {
-                if (node->key_ino != ino || node->key_dev != dev || node->type != (st->st_mode & S_IFMT))
+static Node *find(Shard *s, uint32_t dev, const Node *parent, const char *name, const Found *found) {
+        const struct stat *st = &found->st;
+        for (Node *node = s->slots[slot_of(s, dev, st->st_ino)]; node; node = node->inext) {
+                if (node->key_ino != st->st_ino || node->key_dev != dev || node_type(node) != (st->st_mode & S_IFMT))
                         continue;
-                if (has_name(node, parent, name) || (!S_ISDIR(node->type) && node_is(node, NODE_LINKS)))
+                if (!S_ISDIR(node_type(node)) && !node_is(node, NODE_UPPER) && !told_holds(node, st, found->birth))
+                        continue;
+                if (has_name(node, parent, name) || (!S_ISDIR(node_type(node)) && node_is(node, NODE_LINKS)))
                         return node;
         }
         return NULL;
@@ -204,19 +219,21 @@ static Node *find(Shard *s, uint32_t dev, uint64_t ino, const Node *parent, cons
 
 static Node *node_new(Fs *fs, Node *parent, const char *name, Found *found) {
         size_t len = strlen(name);
-        Node *node = calloc(1, MAX(sizeof *node, offsetof(Node, inline_name) + len + 1)); /* there are many */
+        Node *node = calloc(1, offsetof(Node, room) + MAX(sizeof(char *), len + 1)); /* there are many */
         if (!node)
                 return NULL;
-        memcpy(node->inline_name, name, len + 1);
-        node->name = node->inline_name;
+        memcpy(node->room, name, len + 1);
         node->refs = 1;
         node->ino = found->ino;
         node->key_ino = found->st.st_ino;
-        node->key_dev = fs_dev_index(fs, found->st.st_dev);
-        node->type = found->st.st_mode & S_IFMT;
+        node->key_dev = (uint16_t) fs_dev_index(fs, found->st.st_dev);
         node->layer = (uint16_t) found->layer;
-        node->flags = (uint16_t) ((found->upper ? NODE_UPPER : 0) | (found->indexed ? NODE_INDEXED : 0));
-        if (S_ISDIR(node->type)) {
+        node->flags = (uint16_t) ((found->st.st_mode & S_IFMT) | (found->upper ? NODE_UPPER : 0) | (found->indexed ? NODE_INDEXED : 0));
+        if (!found->upper) {
+                node->birth = found->birth;
+                told_set(node, &found->st);
+        }
+        if (S_ISDIR(node_type(node))) {
                 DirInfo *dir = malloc(sizeof *dir + found->n_lower * sizeof(DirLayer));
                 if (!dir) {
                         free(node);
@@ -241,7 +258,7 @@ Node *node_known(Fs *fs, Node *parent, const char *name, const Found *found) {
         Shard *s = shard_of(fs, dev, found->st.st_ino);
 
         pthread_mutex_lock(&s->lock);
-        Node *node = find(s, dev, found->st.st_ino, parent, name, &found->st);
+        Node *node = find(s, dev, parent, name, found);
         if (node)
                 node_ref(node);
         pthread_mutex_unlock(&s->lock);
@@ -269,7 +286,7 @@ Node *node_get(Fs *fs, Node *parent, const char *name, Found *found, bool *ret_n
         if (dev >= FS_DEVS_MAX)
                 return NULL;
         pthread_mutex_lock(&s->lock);
-        Node *node = find(s, dev, found->st.st_ino, parent, name, &found->st);
+        Node *node = find(s, dev, parent, name, found);
         if (node) {
                 node_ref(node);
                 *ret_new_name = !has_name(node, parent, name);
@@ -301,18 +318,13 @@ void node_rekey(Fs *fs, Node *node, const struct stat *st) {
         if (from != to)
                 pthread_mutex_lock(from < to ? &to->lock : &from->lock);
         shard_remove(from, node);
-        node->key_dev = dev;
+        node->key_dev = (uint16_t) dev;
         node->key_ino = st->st_ino;
+        node->birth = 0;
         shard_insert(to, node);
         pthread_mutex_unlock(&from->lock);
         if (from != to)
                 pthread_mutex_unlock(&to->lock);
-}
-
-static void set_name(Node *node, char *name_take) {
-        if (node->name != node->inline_name)
-                free(node->name);
-        node->name = name_take;
 }
 
 bool node_add_name(Fs *fs, Node *node, Node *parent, const char *name) {
@@ -333,8 +345,8 @@ bool node_add_name(Fs *fs, Node *node, Node *parent, const char *name) {
 }
 
 void node_drop_name(Fs *fs, Node *node, Node *parent, const char *name) {
-        if (node->parent == parent && strcmp(node->name, name) == 0) {
-                Alias *a = S_ISDIR(node->type) ? NULL : node->aliases;
+        if (node->parent == parent && strcmp(node_name(node), name) == 0) {
+                Alias *a = S_ISDIR(node_type(node)) ? NULL : node->aliases;
                 node->parent = NULL;
                 if (a) { /* another name comes first now */
                         char *copy = strdup(a->name);
@@ -350,7 +362,7 @@ void node_drop_name(Fs *fs, Node *node, Node *parent, const char *name) {
                 node_unref(fs, parent, 1);
                 return;
         }
-        if (S_ISDIR(node->type))
+        if (S_ISDIR(node_type(node)))
                 return;
         for (Alias **at = &node->aliases; *at; at = &(*at)->next) {
                 Alias *a = *at;
@@ -364,7 +376,7 @@ void node_drop_name(Fs *fs, Node *node, Node *parent, const char *name) {
 }
 
 bool node_rename(Fs *fs, Node *node, Node *old_parent, const char *old_name, Node *parent, const char *name) {
-        if (node->parent == old_parent && strcmp(node->name, old_name) == 0) {
+        if (node->parent == old_parent && strcmp(node_name(node), old_name) == 0) {
                 char *copy = strdup(name);
                 if (!copy)
                         return false;
@@ -374,7 +386,7 @@ bool node_rename(Fs *fs, Node *node, Node *old_parent, const char *old_name, Nod
                 node_unref(fs, old_parent, 1);
                 return true;
         }
-        if (!S_ISDIR(node->type) && !add_alias(node, parent, name))
+        if (!S_ISDIR(node_type(node)) && !add_alias(node, parent, name))
                 return false;
         node_drop_name(fs, node, old_parent, old_name);
         return true;

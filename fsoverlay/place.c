@@ -42,7 +42,7 @@ int place_get(Fs *fs, Node *node, Place *ret) {
                 return 0;
         }
         unsigned layer = node_layer(node);
-        if (S_ISDIR(node->type)) {
+        if (S_ISDIR(node_type(node))) {
                 /* Its name here may be another below: the directory itself. */
                 ret->held = fd_dir(fs, node, dir_attr_layer(fs, node), &r);
                 if (!ret->held)
@@ -55,7 +55,7 @@ int place_get(Fs *fs, Node *node, Place *ret) {
         if (!ret->held)
                 return r;
         ret->dir = ret->held->fd;
-        g_strlcpy(ret->name, node->name, sizeof ret->name);
+        g_strlcpy(ret->name, node_name(node), sizeof ret->name);
         return 0;
 }
 

@@ -174,7 +174,7 @@ int op_rmdir(Request *r) {
         int n = entry_lookup(fs, r->node, name, NULL, &node, &st);
         if (n < 0)
                 return n;
-        n = !S_ISDIR(node->type) ? -ENOTDIR : dir_is_empty(fs, node);
+        n = !S_ISDIR(node_type(node)) ? -ENOTDIR : dir_is_empty(fs, node);
         if (n == 1) {
                 n = copy_up(fs, r->node, -1);
                 if (n == 0) {
@@ -208,6 +208,14 @@ static int side_open(Fs *fs, Node *parent, const char *name, Side *ret) {
         return r == -ENOENT ? 0 : r;
 }
 
+/*
+ * Something else came to be there in the lower: nobody but us has the node. The kernel would go on with the one that it knows, under the new name.
+ * ESTALE has it look up the name again, and then come back (retry_estale(), fs/namei.c).
+ */
+static bool is_stale(const Side *s) {
+        return !node_is(s->node, NODE_UPPER) && atomic_load(&s->node->refs) == 1;
+}
+
 /* After copy-up: what is where. Under Fs.tree. */
 static int side_look(Fs *fs, Side *s) {
         s->below = lookup_lower(fs, s->parent, s->name);
@@ -223,7 +231,7 @@ static int side_look(Fs *fs, Side *s) {
 static int mark_moved_dir(Fs *fs, Node *node) {
         int r = 0;
 
-        if (!S_ISDIR(node->type))
+        if (!S_ISDIR(node_type(node)))
                 return 0;
         Fd *dir = fd_dir(fs, node, LAYER_UPPER, &r);
         if (!dir)
@@ -301,7 +309,7 @@ static int move(Fs *fs, Side *from, Side *to) {
         if (a && b) {
                 Growth grows[] = { growth_begin(fs, b->fd), growth_begin(fs, a->fd == b->fd ? -1 : a->fd) };
                 bool whiteout_there = up_stat(fs, b->fd, to->name, &st) == 0 && stat_is_whiteout(&st);
-                if (whiteout_there && S_ISDIR(from->node->type)) {
+                if (whiteout_there && S_ISDIR(node_type(from->node))) {
                         /* Changing places leaves the whiteout where the directory was. */
                         r = up_rename(fs, a->fd, from->name, b->fd, to->name, RENAME_EXCHANGE);
                         if (r == 0 && !from->below)
@@ -341,12 +349,12 @@ static int rename_sides(Fs *fs, Side *from, Side *to, unsigned flags) {
         bool replaces = to->node != NULL;
         if (replaces && to->node == from->node)
                 return 0; /* two names of one file: nothing happens (rename(2)) */
-        if (replaces && (!node_is(to->node, NODE_INDEXED) || S_ISDIR(to->node->type)))
+        if (replaces && (!node_is(to->node, NODE_INDEXED) || S_ISDIR(node_type(to->node))))
                 r = fd_pin(fs, to->node);
         if (r == 0)
                 r = mark_moved_dir(fs, from->node);
         /* An empty directory of the upper may have whiteouts in it, and then nothing can be renamed over it. */
-        if (r == 0 && replaces && S_ISDIR(to->node->type) && to->in_upper)
+        if (r == 0 && replaces && S_ISDIR(node_type(to->node)) && to->in_upper)
                 r = remove_upper_dir(fs, to->parent, to->name, true, to->below);
         if (r == 0)
                 r = move(fs, from, to);
@@ -384,10 +392,12 @@ static int do_rename(Request *r, uint64_t newdir, unsigned flags, size_t offset)
                 n = -EEXIST;
         if (n == 0 && !to.node && flags & RENAME_EXCHANGE)
                 n = -ENOENT;
+        if (n == 0 && (is_stale(&from) || (flags & RENAME_EXCHANGE && is_stale(&to))))
+                n = -ESTALE;
         bool over = n == 0 && to.node && !(flags & RENAME_EXCHANGE) && to.node != from.node;
-        if (over && S_ISDIR(to.node->type) != S_ISDIR(from.node->type))
-                n = S_ISDIR(to.node->type) ? -EISDIR : -ENOTDIR;
-        if (n == 0 && over && S_ISDIR(to.node->type)) {
+        if (over && S_ISDIR(node_type(to.node)) != S_ISDIR(node_type(from.node)))
+                n = S_ISDIR(node_type(to.node)) ? -EISDIR : -ENOTDIR;
+        if (n == 0 && over && S_ISDIR(node_type(to.node))) {
                 n = dir_is_empty(fs, to.node);
                 n = n == 1 ? 0 : n == 0 ? -ENOTEMPTY : n;
         }

@@ -54,7 +54,7 @@ static int copy_range(int from, int to, off_t offset, off_t end) {
 int copy_data(int from, int to, off_t size, bool whole) {
         if (whole && size > 0 && !atomic_load_explicit(&no_reflink, memory_order_relaxed)) {
                 if (ioctl(to, FICLONE, from) == 0)
-                        return 0;
+                        return ftruncate(to, size) < 0 ? -errno : 0; /* it may have grown */
                 if (errno == EOPNOTSUPP || errno == ENOTTY)
                         atomic_store(&no_reflink, true);
         }

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Lower files that somebody changes under the mount, one step at a time: the box sees the one file or the other, never the bytes of one under the size of the
+other, and nothing for ever. fast: what is known is trusted until data is asked for. strict: what is there shows at once."""
+import errno
+import os
+import stat
+
+import pytest
+
+from conftest import cannot, raises, wait_until
+
+OLD = b"a" * 300_000
+CACHES = ["fast", "strict"]
+
+
+def replace(fs, name, data):
+    """By rename, as editors and package managers do; a file of its own inode number."""
+    fs.write(name + ".new", data)
+    os.rename(fs.lower / (name + ".new"), fs.lower / name)
+
+
+def make_again(path, number, make):
+    """Files until one gets the inode number, which is free: it goes to path."""
+    made = []
+    for i in range(3000):
+        made.append(path.with_name(f"{path.name}.{i}"))
+        make(made[-1])
+        if made[-1].lstat().st_ino == number:
+            os.rename(made.pop(), path)
+            break
+    else:
+        cannot("have an inode number given out again: not on this file system")
+    for p in made:
+        p.unlink()
+
+
+def read(path):
+    """What is there, or None: that cannot be said any more."""
+    try:
+        return path.read_bytes()
+    except OSError as e:
+        assert e.errno == errno.ESTALE
+        return None
+
+
+def read_at_last(path, wanted, *possible):
+    """What it is becomes known, sooner or later; on the way nothing shows but that which was."""
+    def right():
+        found = read(path)
+        assert found in (wanted, None, *possible), (len(found), set(found))
+        return found == wanted
+    assert wait_until(right, 20)
+
+
+@pytest.mark.parametrize("size", [4, 300_000, 600_000])
+@pytest.mark.parametrize("cache", CACHES)
+def test_another_file_with_the_same_inode_number(fs, needs_ours, cache, size):
+    """Only its name was looked up, so that nobody holds the number."""
+    f = fs.write("f", OLD)
+    fs.mount(f"cache={cache}")
+    number = f.stat().st_ino
+    assert (fs.mnt / "f").stat().st_size == len(OLD)
+    replace(fs, "f", b"between")
+    new = b"z" * size
+    make_again(f, number, lambda p: p.write_bytes(new))
+    if cache == "strict":
+        assert (fs.mnt / "f").read_bytes() == new and (fs.mnt / "f").stat().st_size == size
+    else:
+        read_at_last(fs.mnt / "f", new)
+
+
+def test_a_symlink_with_the_same_inode_number(fs, needs_ours):
+    link = fs.lower / "l"
+    link.symlink_to("one")
+    fs.mount("cache=strict")
+    assert os.readlink(fs.mnt / "l") == "one"
+    number = link.lstat().st_ino
+    link.unlink()
+    make_again(link, number, lambda p: p.symlink_to("another"))
+    assert os.readlink(fs.mnt / "l") == "another"
+
+
+CHANGES = {
+    "same size": lambda f: f.write(b"in place"),
+    "shorter": lambda f: (f.truncate(0), f.write(b"short")),
+    "empty": lambda f: f.truncate(0),
+    "longer": lambda f: (f.seek(0, os.SEEK_END), f.write(b"longer" * 1000)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("known", ["name", "data"])
+@pytest.mark.parametrize("cache", CACHES)
+def test_a_file_changed_in_place(fs, needs_ours, cache, known, change):
+    f = fs.write("f", OLD)
+    fs.mount(f"cache={cache}")
+    m = fs.mnt / "f"
+    assert m.stat().st_size == len(OLD)
+    if known == "data":
+        assert m.read_bytes() == OLD
+    with open(f, "r+b") as out:
+        CHANGES[change](out)
+    new = f.read_bytes()
+    if cache == "strict":
+        assert m.read_bytes() == new and m.stat().st_size == len(new)
+    elif known == "data":
+        assert m.read_bytes() in (OLD, new)  # all of it is in the kernel's cache
+    else:
+        # What is there of what was: until the kernel has looked the name up again.
+        read_at_last(m, new, new[:len(OLD)])
+        assert m.stat().st_size == len(new)
+
+
+def test_strict_sees_a_change_that_hides_its_time(fs, needs_ours):
+    """rsync --inplace -t, cp -p: the same size, the same mtime."""
+    f = fs.write("f", OLD)
+    fs.mount("cache=strict")
+    assert (fs.mnt / "f").read_bytes() == OLD
+    st = f.stat()
+    f.write_bytes(b"b" * len(OLD))
+    os.utime(f, ns=(st.st_atime_ns, st.st_mtime_ns))
+    assert (fs.mnt / "f").read_bytes() == b"b" * len(OLD)
+
+
+def test_strict_follows_a_file_that_grows(fs, needs_ours):
+    """tail -f."""
+    f = fs.write("log", b"one\n")
+    fs.mount("cache=strict")
+    with open(fs.mnt / "log", "rb") as tail, open(f, "ab", buffering=0) as log:
+        for line in (b"one\n", b"two\n", b"three\n" * 2000, b"end\n"):
+            if line != b"one\n":
+                log.write(line)
+            assert tail.read() == line
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_who_has_a_file_open_keeps_it(fs, needs_ours, cache):
+    """Replaced while it is read: its reader has the old one to its end, with its size and mode, and so has who writes to it."""
+    fs.write("f", OLD, 0o640)
+    fs.mount(f"cache={cache}")
+    with open(fs.mnt / "f", "rb") as reader, open(fs.mnt / "f", "r+b", buffering=0) as writer:
+        assert reader.read(1000) == OLD[:1000]
+        replace(fs, "f", b"new")
+        st = os.fstat(reader.fileno())
+        assert (st.st_size, stat.S_IMODE(st.st_mode)) == (len(OLD), 0o640)
+        assert reader.read() == OLD[1000:]
+        assert writer.write(b"!") == 1
+        os.fsync(writer.fileno())
+        assert os.fstat(writer.fileno()).st_size == len(OLD)
+    m = fs.mnt / "f"
+    assert wait_until(lambda: read(m) == b"!" + OLD[1:], 20)
+    assert stat.S_IMODE(m.stat().st_mode) == 0o640
+    fs.remount()
+    assert m.read_bytes() == b"!" + OLD[1:] and stat.S_IMODE(m.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("how", ["replaced", "in place"])
+def test_a_changed_file_is_moved_and_written(fs, needs_ours, how, cache):
+    """The kernel knows it as what it was: its new name is to be that of what is there."""
+    f = fs.write("f", OLD)
+    fs.mount(f"cache={cache}")
+    assert (fs.mnt / "f").stat().st_size == len(OLD)
+    new = b"b" * 5000
+    if how == "replaced":
+        replace(fs, "f", new)
+    else:
+        f.write_bytes(new)
+    os.rename(fs.mnt / "f", fs.mnt / "g")
+    with open(fs.mnt / "g", "ab") as out:
+        out.write(b"!")
+    assert (fs.mnt / "g").read_bytes() == new + b"!" and not (fs.mnt / "f").exists()
+    fs.remount()
+    assert (fs.mnt / "g").read_bytes() == new + b"!" and sorted(os.listdir(fs.mnt)) == ["g"]
+
+
+def test_fast_appends_to_the_file_that_it_knows(fs, needs_ours):
+    """A log that the host went on with: the box's line follows what the box knew of it. Of one that was cut off there is nothing to follow."""
+    f, g = fs.write("f", b"one\n"), fs.write("g", b"one\n")
+    fs.mount("cache=fast")
+    for n in "fg":
+        assert (fs.mnt / n).stat().st_size == 4
+    with open(f, "ab") as out:
+        out.write(b"two\n")
+    g.write_bytes(b"")
+    with open(fs.mnt / "f", "ab") as out:
+        out.write(b"box\n")
+    assert (fs.mnt / "f").read_bytes() == b"one\nbox\n"
+
+    def append():
+        with open(fs.mnt / "g", "ab") as out:
+            out.write(b"box\n")
+            out.flush()
+            os.fsync(out.fileno())
+    raises(errno.ESTALE, append)
+    read_at_last(fs.mnt / "g", b"")
+    append()
+    assert (fs.mnt / "g").read_bytes() == b"box\n"
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_names_of_one_file_that_was_replaced(fs, needs_ours, cache):
+    """One of two hard links becomes a file of its own: the other one stays what it was."""
+    fs.write("a", OLD)
+    os.link(fs.lower / "a", fs.lower / "b")
+    fs.mount(f"cache={cache}")
+    for n in "ab":
+        assert (fs.mnt / n).stat().st_nlink == 2
+    replace(fs, "a", b"new")
+    if cache == "strict":
+        assert (fs.mnt / "a").read_bytes() == b"new"
+    else:
+        read_at_last(fs.mnt / "a", b"new")
+    read_at_last(fs.mnt / "b", OLD)
+    with open(fs.mnt / "b", "ab") as out:
+        out.write(b"!")
+    assert (fs.mnt / "a").read_bytes() == b"new" and (fs.mnt / "b").read_bytes() == OLD + b"!"
