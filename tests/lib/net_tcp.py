@@ -216,6 +216,28 @@ def drained(address):
         return int(s.makefile("rb").read())
 
 
+def hold(address):
+    """Open a connection, and keep it."""
+    globals()["held"] = s = socket.create_connection((address, ECHO), 10)
+    s.sendall(b"x")
+    return s.recv(1).decode()
+
+
+def held_ends(address):
+    """How it does, and what a new one says."""
+    held = globals().pop("held")
+    held.settimeout(20)
+    try:
+        how = "eof" if held.recv(1) == b"" else "data"
+    except OSError as e:
+        how = type(e).__name__
+    try:
+        socket.create_connection((address, ECHO), 2).close()
+    except OSError as e:
+        return how, "none" if isinstance(e, TimeoutError) else os.strerror(e.errno)
+    return how, "open"
+
+
 def at_once(address, count):
     """count connections started together; how many came to stand."""
     socks = []
@@ -455,6 +477,12 @@ def stopped():
         os.kill(box.net_pid, signal.SIGCONT)
         asked.join(20)
         assert results["got"] == 10
+    box = Box()
+    assert box.call("hold", PEER4) == "x"
+    os.kill(box.net_pid, signal.SIGKILL)
+    how, then = box.call("held_ends", PEER4)
+    assert how in ("eof", "ConnectionResetError") and then != "open", (how, then)
+    assert box.end() == 70 and "killed by signal 9" in box.errors(), box.errors()
 
 
 if __name__ == "__main__":
