@@ -45,8 +45,7 @@
 
 /* More bring nothing that waits for one disk; fewer would have one copy-up of a large file stop all. */
 static unsigned default_threads(void) {
-        long n = sysconf(_SC_NPROCESSORS_ONLN);
-        return (unsigned) CLAMP(n, 2, 8);
+        return CLAMP(g_get_num_processors(), 2, 8);
 }
 
 static void write_stats(Fs *fs, const char *path) {

@@ -278,14 +278,15 @@ int op_getxattr(Request *r) {
 
 int op_listxattr(Request *r) {
         const struct fuse_getxattr_in *in = r->in;
-        static _Thread_local char names[XATTR_LIST_MAX];
+        char *names = r->out; /* of them those that the box is not to see go, in place */
         Place p;
 
         pthread_rwlock_rdlock(&r->fs->tree);
         int n = place_get(r->fs, r->node, &p);
         if (n == 0) {
-                ssize_t got = list_place(&p, names, sizeof names);
-                n = for_agent(r->fs, got) ? agent_listxattr(r->fs->agent, p.dir, at_name(&p), p.fd, names, sizeof names)
+                size_t most = MIN(r->out_size, XATTR_LIST_MAX);
+                ssize_t got = list_place(&p, names, most);
+                n = for_agent(r->fs, got) ? agent_listxattr(r->fs->agent, p.dir, at_name(&p), p.fd, names, most)
                     : got < 0             ? -errno
                                           : (int) got;
                 place_put(r->fs, &p);
@@ -299,10 +300,9 @@ int op_listxattr(Request *r) {
         for (int at = 0; at < n;) {
                 size_t one = strlen(names + at) + 1;
                 if (!is_private(r->fs, names + at) && !is_label(names + at) && (r->fs->acl || !is_acl(names + at))) {
-                        if (in->size > 0 && len + one > MIN((size_t) in->size, r->out_size))
+                        if (in->size > 0 && len + one > in->size)
                                 return -ERANGE;
-                        if (in->size > 0)
-                                memcpy((char *) r->out + len, names + at, one);
+                        memmove(names + len, names + at, one);
                         len += one;
                 }
                 at += (int) one;
