@@ -16,10 +16,11 @@
 #include "base/copy.h"
 
 #define CHUNK (128u * 1024)
+#define STEP (16 << 20) /* a large file goes to the disk in steps, while the next one is copied: a sync(2) at the end has little to wait for then */
 
 static _Atomic bool no_reflink;
 
-static int copy_range(int from, int to, off_t offset, off_t end) {
+static int copy_step(int from, int to, off_t offset, off_t end) {
         static _Thread_local char *buffer;
         off_t in = offset, out = offset;
 
@@ -47,6 +48,22 @@ static int copy_range(int from, int to, off_t offset, off_t end) {
                 if (n < 0)
                         return -errno;
                 in += n;
+        }
+        return 0;
+}
+
+static int copy_range(int from, int to, off_t offset, off_t end) {
+        bool large = end - offset > STEP;
+
+        if (large)
+                (void) fallocate(to, FALLOC_FL_KEEP_SIZE, offset, end - offset); /* what has its place goes there sooner */
+        for (off_t at = offset, next; at < end; at = next) {
+                next = MIN(end, at + STEP);
+                int r = copy_step(from, to, at, next);
+                if (r < 0)
+                        return r;
+                if (large)
+                        (void) sync_file_range(to, at, next - at, SYNC_FILE_RANGE_WRITE);
         }
         return 0;
 }

@@ -19,7 +19,7 @@ import stat
 HARMLESS = set("""newfstatat fstat statx statfs fstatfs getdents64 readlinkat faccessat faccessat2 name_to_handle_at lseek pread64 read write writev pipe2 splice
 fgetxattr flistxattr getxattr lgetxattr getxattrat listxattrat listxattr llistxattr umask clone clone3 unshare mmap mprotect eventfd2 munmap mremap madvise brk futex
 set_robust_list rseq rt_sigprocmask rt_sigreturn rt_sigaction sigaltstack sysinfo clock_gettime clock_nanosleep gettid getpid sched_yield sched_getaffinity getrandom
-restart_syscall poll ppoll exit exit_group tgkill sendmsg recvmsg fchownat fchown utimensat""".split())
+restart_syscall poll ppoll exit exit_group tgkill sendmsg recvmsg fchownat fchown utimensat sync_file_range""".split())
 # By the descriptor's own path in /proc, where the kernel has them: the recorder has it say that they are not there.
 REFUSED = {"setxattrat": 463, "removexattrat": 466}
 MODELLED = set("""openat openat2 close fcntl ioctl mkdirat mknodat symlinkat linkat unlinkat renameat renameat2 fchmodat fchmod ftruncate fallocate fsync fdatasync
