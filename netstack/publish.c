@@ -58,7 +58,8 @@ typedef struct {
 struct Publish {
         Events *events;
         SplicePipes *pipes;
-        int agent; /* -1: not started */
+        int agent; /* -1: not started, or ended */
+        bool agent_ended;
         Account *account;
         EventSource on_agent;
         GPtrArray *ports; /* of Port * */
@@ -284,6 +285,8 @@ static void on_agent(EventSource *source, uint32_t events) {
         if (n < 0) {
                 log_note("the agent has ended: no more connections to published ports");
                 events_remove(p->events, &p->on_agent);
+                p->agent = -1;
+                p->agent_ended = true;
                 return;
         }
         if (family == AF_UNSPEC)
@@ -338,6 +341,11 @@ guint16 publish_open(Publish *p, const NetPublish *publish, GError **error) {
         int on = 1;
 
         net_publish_box(publish, &box);
+        if (p->agent_ended) {
+                (void) net_publish_failed(publish, 0, error);
+                g_prefix_error(error, "the agent, which makes the box's ends of connections, has ended: ");
+                return 0;
+        }
         _cleanup_close_ int fd = socket(host.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
             (host.ss_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) < 0) ||

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -12,7 +13,7 @@ import time
 
 import pytest
 
-from conftest import assert_refused, cannot, wait_until
+from conftest import assert_refused, cannot, own_processes, wait_until
 
 GET = "import urllib.request,sys; sys.stdout.write(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())"
 
@@ -617,6 +618,24 @@ def test_fast_path_is_out_of_reach(box, options):
     out = box.python(FAST_PATH_ATTACK, *options).ok().out.splitlines()
     assert set(out[:-1]) <= {"EPERM", "EACCES", "EAFNOSUPPORT", "EPROTONOSUPPORT"} and len(out) == 9, out
     assert out[-1] == "['usbox-init']", out
+
+
+def test_published_live_without_agent(box):
+    """A box that has lost its agent goes on, and says so where it would be needed."""
+    def agents():
+        return [pid for pid, line in own_processes().items() if "usbox-net-agent" in line]
+    proc = box.popen("run", "--rm", "--", "/usr/bin/python3", "-c", SERVE, "0.0.0.0")
+    try:
+        assert proc.stdout.readline() == b"ready\n", proc.stderr.read()
+        assert wait_until(lambda: box.usbox("net", "last").rc == 0, 20)
+        for pid in agents():
+            os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda: not agents(), 20)
+        assert_refused(box.usbox("net", "last", "publish", f"127.0.0.1:{free_port()}:8000"), "the agent", "has ended: publish tcp 127.0.0.1:", hint=False)
+        box.usbox("net", "last", "publish", "127.0.0.1:0:9/udp").ok()
+    finally:
+        proc.terminate()
+        proc.communicate(timeout=20)
 
 
 def test_without_fast_path(box, peer):
