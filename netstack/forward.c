@@ -102,30 +102,26 @@ static void forget_peer(Forward *forward, Peer *peer, const char *how) {
         g_hash_table_remove(forward->peers, &peer->key); /* frees it */
 }
 
-/* Those that were silent for long. */
-static void sweep(Forward *forward) {
-        int64_t stale = now_s() - PEER_SECONDS;
-        g_autoptr(GList) peers = g_hash_table_get_values(forward->peers);
+/* Those of a port (NULL: of any) that were not heard of since then, in s. */
+static void forget_peers(Forward *forward, const Port *port, int64_t since, const char *how) {
+        GHashTableIter iter;
+        gpointer value;
 
-        for (GList *l = peers; l; l = l->next)
-                if (((Peer *) l->data)->used < stale)
-                        forget_peer(forward, l->data, "timeout");
+        g_hash_table_iter_init(&iter, forward->peers);
+        while (g_hash_table_iter_next(&iter, NULL, &value)) {
+                const Peer *peer = value;
+                if ((port && peer->key.port_index != port->index) || peer->used >= since)
+                        continue;
+                account_end(forward->account, peer->account, how);
+                g_hash_table_iter_remove(&iter);
+        }
 }
 
 static void on_sweep(EventTimer *timer) {
         Forward *forward = EVENTS_OWNER(timer, Forward, sweep);
 
-        sweep(forward);
+        forget_peers(forward, NULL, now_s() - PEER_SECONDS, "timeout");
         timer->at = g_hash_table_size(forward->peers) > 0 ? events_now(forward->events) + SWEEP_MS : -1;
-}
-
-/* All of a port's; NULL: of any. */
-static void forget_peers(Forward *forward, const Port *port, const char *how) {
-        g_autoptr(GList) peers = g_hash_table_get_values(forward->peers);
-
-        for (GList *l = peers; l; l = l->next)
-                if (!port || ((Peer *) l->data)->key.port_index == port->index)
-                        forget_peer(forward, l->data, how);
 }
 
 Forward *forward_new(Events *events, Account *account, StackSend send, void *data) {
@@ -145,7 +141,7 @@ Forward *forward_new(Events *events, Account *account, StackSend send, void *dat
 void forward_free(Forward *forward) {
         if (!forward)
                 return;
-        forget_peers(forward, NULL, "open");
+        forget_peers(forward, NULL, G_MAXINT64, "open");
         g_ptr_array_unref(forward->ports);
         g_hash_table_unref(forward->peers);
         g_free(forward->buf);
@@ -196,7 +192,7 @@ static const Peer *take_peer(Forward *forward, const Port *port, const struct so
                 forget_peer(forward, g_steal_pointer(&peer), "timeout");
         if (!peer) {
                 if (g_hash_table_size(forward->peers) >= PEERS_MAX)
-                        sweep(forward);
+                        forget_peers(forward, NULL, stale, "timeout");
                 if (g_hash_table_size(forward->peers) >= PEERS_MAX)
                         return NULL;
                 peer = new_peer(forward, port, &key, real);
@@ -312,7 +308,7 @@ void forward_unpublish(Forward *forward, const NetPublish *publish) {
                 memset(&bound, 0, sizeof bound);
                 if (port->fd < 0 || getsockname(port->fd, (struct sockaddr *) &bound, &bound_len) < 0 || memcmp(&bound, &host, len) != 0)
                         continue;
-                forget_peers(forward, port, "closed");
+                forget_peers(forward, port, G_MAXINT64, "closed");
                 events_remove(forward->events, &port->source);
                 fd_closep(&port->fd);
                 return;
