@@ -6,6 +6,7 @@
  */
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 
@@ -16,6 +17,8 @@
 #include "exec.h"
 #include "join.h"
 #include "payload.h"
+
+#define FORKED_SIZE (EXEC_MAX * sizeof(pid_t))
 
 typedef struct {
         bool used;
@@ -30,6 +33,7 @@ typedef struct {
 
 struct ExecTable {
         Session sessions[EXEC_MAX];
+        pid_t *forked; /* of each session the command's process, as soon as there is one, whatever becomes of who forks it (a joiner): memory shared with that */
 };
 
 ExecTable *exec_table_new(void) {
@@ -52,7 +56,29 @@ static void session_clear(Session *x) {
 void exec_table_free(ExecTable *t) {
         for (size_t i = 0; i < EXEC_MAX; i++)
                 session_clear(&t->sessions[i]);
+        if (t->forked)
+                (void) munmap(t->forked, FORKED_SIZE);
         g_free(t);
+}
+
+static bool share_forked(ExecTable *t, GError **error) {
+        if (t->forked)
+                return true;
+        void *memory = mmap(NULL, FORKED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED)
+                return err_set(error, errno, "memory to share");
+        t->forked = memory;
+        return true;
+}
+
+/* A command's process that we were not told of, since its joiner failed or was killed: nobody would wait for it, and the box's end waits until somebody has. */
+static void end_untold(ExecTable *t, const Session *x) {
+        pid_t pid = t->forked[x - t->sessions];
+
+        if (pid <= 0)
+                return;
+        (void) kill(pid, SIGKILL);
+        (void) proc_wait(pid, NULL);
 }
 
 static Session *session_of(ExecTable *t, const ControlClient *client) {
@@ -130,7 +156,7 @@ static bool parse(const Sandbox *s, const WireMessage *m, JoinRequest *ret, bool
         return true;
 }
 
-static bool begin(ExecTable *t, Sandbox *s, ControlClient *client, const JoinRequest *request, bool detach, GError **error) {
+static bool begin(ExecTable *t, Sandbox *s, ControlClient *client, JoinRequest *request, bool detach, GError **error) {
         Session *x = free_session(t);
         int wire = -1;
 
@@ -145,6 +171,10 @@ static bool begin(ExecTable *t, Sandbox *s, ControlClient *client, const JoinReq
                 return err_hint(error, "usbox unpause %s", s->spec->box.name ? s->spec->box.name : s->id);
         }
         g_assert(request->argv && request->argv[0]); /* parse() has seen to it */
+        if (!share_forked(t, error))
+                return false;
+        request->forked = t->forked + (x - t->sessions);
+        *request->forked = 0;
         pid_t joiner = join_fork(s, request, &wire, error);
         if (joiner < 0)
                 return false;
@@ -191,13 +221,14 @@ static void fail(Session *x, const GError *failure) {
 }
 
 /* The command was executed, or this is the end of something that has failed. */
-static void on_wire_end(Session *x) {
+static void on_wire_end(ExecTable *t, Session *x) {
         fd_closep(&x->wire);
         if (x->pidfd < 0) {
                 g_autoptr(GError) failure = NULL;
                 err_set(&failure, 0, "the process that enters the box ended");
                 if (!x->failed)
                         fail(x, failure);
+                end_untold(t, x);
                 session_clear(x);
         } else if (x->detach && !x->failed) {
                 if (x->client)
@@ -206,7 +237,7 @@ static void on_wire_end(Session *x) {
         }
 }
 
-static void on_wire(Session *x) {
+static void on_wire(ExecTable *t, Session *x) {
         g_autoptr(GError) failure = NULL;
         g_auto(WireMessage) m = { 0 };
 
@@ -233,7 +264,7 @@ static void on_wire(Session *x) {
         } else if (r < 0) {
                 fail(x, failure);
         } else {
-                on_wire_end(x);
+                on_wire_end(t, x);
         }
 }
 
@@ -267,7 +298,7 @@ void exec_dispatch(ExecTable *t, const struct pollfd fds[static EXEC_N_FDS]) {
         for (size_t i = 0; i < EXEC_MAX; i++) {
                 Session *x = &t->sessions[i];
                 if (fds[2 * i].revents && fds[2 * i].fd == x->wire)
-                        on_wire(x);
+                        on_wire(t, x);
                 else if (fds[2 * i + 1].revents && fds[2 * i + 1].fd == x->pidfd)
                         on_end(x);
         }
@@ -296,7 +327,7 @@ void exec_end(ExecTable *t) {
         for (size_t i = 0; i < EXEC_MAX; i++) {
                 Session *x = &t->sessions[i];
                 while (x->used && x->wire >= 0)
-                        on_wire(x);
+                        on_wire(t, x);
                 if (x->used && x->pidfd >= 0)
                         on_end(x);
         }

@@ -160,7 +160,9 @@ static _Noreturn void joiner_main(const Sandbox *s, const JoinRequest *request, 
                 ok = err_set(&error, errno, "descriptors");
         ok = ok && (!s->scope.cgroup || wire_expect(keep[KEEP_WIRE], "launcher", WIRE_GO, &go, &error)) && enter(s, keep, &error);
         if (ok) {
-                struct clone_args args = { .flags = CLONE_PARENT | CLONE_PIDFD, .pidfd = (uintptr_t) &pidfd };
+                struct clone_args args = { .flags = CLONE_PARENT | CLONE_PIDFD | CLONE_PARENT_SETTID,
+                                           .pidfd = (uintptr_t) &pidfd,
+                                           .parent_tid = (uintptr_t) request->forked };
                 pid_t pid = sys_clone3(&args);
                 if (pid == 0)
                         command_main(s, request, keep);

@@ -13,6 +13,7 @@ typedef struct {
         bool pty;        /* a terminal of the box's own... */
         bool on_pty[3];  /* ... for these of stdio */
         int fds[3];      /* for the others */
+        pid_t *forked;   /* memory of ours that the helping process shares: the command's pid, from its first moment on */
 } JoinRequest;
 
 /*

@@ -70,6 +70,7 @@ typedef struct {
 
 static FILE *log_file;
 static GHashTable *tracees; /* pid → Tracee */
+static GHashTable *early_gone; /* pids that ended before their parent had told of them */
 static GHashTable *programs; /* name → how many have executed it */
 static GHashTable *role_counts; /* role → how often it has made which call, which threads of one process do together: which of them does a thing is chance */
 static GPtrArray *faults, *thens;
@@ -192,6 +193,8 @@ static void name_by_program(Tracee *t) {
 }
 
 static void born(Tracee *parent, pid_t pid) {
+        if (g_hash_table_remove(early_gone, GINT_TO_POINTER(pid)))
+                return;
         Tracee *t = tracee_get(pid);
         g_autofree char *status = proc_text(pid, "status");
         const char *tgid = strstr(status, "\nTgid:");
@@ -365,7 +368,8 @@ static int status_of(int status) {
 }
 
 static void ended(pid_t pid, int status) {
-        g_hash_table_remove(tracees, GINT_TO_POINTER(pid));
+        if (!g_hash_table_remove(tracees, GINT_TO_POINTER(pid)))
+                g_hash_table_add(early_gone, GINT_TO_POINTER(pid));
         if (pid != main_pid)
                 return;
         end_time = g_get_monotonic_time();
@@ -555,6 +559,7 @@ int main(int argc, char **argv) {
 
         faults = g_ptr_array_new();
         thens = g_ptr_array_new();
+        early_gone = g_hash_table_new(NULL, NULL);
         tracees = g_hash_table_new_full(NULL, NULL, NULL, tracee_free);
         programs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         role_counts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
