@@ -9,9 +9,7 @@
  * back. A name that had nothing is taken with RENAME_NOREPLACE. So whatever happens on the host meanwhile, nothing of it is lost unseen.
  */
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -21,20 +19,6 @@
 #include "base/log.h"
 #include "box-remove.h"
 #include "commit-work.h"
-
-void commit_step(const char *name) {
-        static gint64 left = -1;
-        const char *kill_at = getenv("USBOX_TEST_COMMIT_KILL");
-
-        if (!kill_at)
-                return;
-        if (left < 0)
-                left = g_ascii_strtoll(kill_at, NULL, 10);
-        if (--left == 0) {
-                log_note("killed at: %s", name);
-                (void) kill(getpid(), SIGKILL);
-        }
-}
 
 static bool note_device(CommitWork *w) {
         struct stat st;
@@ -127,12 +111,10 @@ static bool aside_is(CommitWork *w, const char *name, const struct stat *then, u
 
 /* What was made under the temporary name becomes name, in the place of then (NULL: of nothing). */
 static bool put_in_place(CommitWork *w, const char *name, const struct stat *then) {
-        commit_step("made");
         if (!then)
                 return renameat2(w->dir, w->temp, w->dir, name, RENAME_NOREPLACE) == 0;
         if (renameat2(w->dir, w->temp, w->dir, name, RENAME_EXCHANGE) < 0)
                 return errno == ENOENT ? changed_meanwhile() : false;
-        commit_step("exchanged");
         if (!aside_is(w, name, then, RENAME_EXCHANGE))
                 return false;
         errno = commit_remove_temp(w);
@@ -181,7 +163,6 @@ static bool change_attributes(CommitWork *w, const ReviewChange *c) {
                 return changed_meanwhile();
         if (!commit_journal_add_made(w->review->journal, &now, &w->error))
                 return false;
-        commit_step("attributes");
         return commit_copy_attributes(w, c, from, to) && fstat(to, &now) == 0 && commit_journal_add_made(w->review->journal, &now, &w->error);
 }
 
@@ -213,7 +194,6 @@ static bool remove_one(CommitWork *w, const ReviewChange *c) {
                 return changed_meanwhile();
         if (renameat2(w->dir, name, w->dir, w->temp, RENAME_NOREPLACE) < 0)
                 return false;
-        commit_step("put aside");
         if (!aside_is(w, name, &c->below, RENAME_NOREPLACE))
                 return false;
         errno = commit_remove_temp(w);
@@ -225,7 +205,6 @@ static bool finish_dir(CommitWork *w, const CommitItem *item) {
         const ReviewChange *c = item->change;
         _cleanup_close_ int from = commit_open_upper(w, c, O_RDONLY | O_DIRECTORY), to = review_open_lower(w->review, c->path, O_RDONLY | O_DIRECTORY);
 
-        commit_step("directory");
         return from >= 0 && to >= 0 && commit_copy_attributes(w, c, from, to);
 }
 
@@ -252,12 +231,16 @@ static bool is_finished_later(const CommitItem *item) {
 
 /* Names that come, in the order of the walk: a directory before what is in it. */
 static void make_all(CommitWork *w, bool *ok) {
+        /* First, since the name that an earlier commit could not make may come before one that it made. */
+        for (guint i = 0; i < w->plan->items->len; i++) {
+                const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
+                if (item->verdict == COMMIT_NOTHING && item->change->kind == CHANGE_NONE)
+                        commit_remember_name(w, item->change);
+        }
         for (guint i = 0; i < w->plan->items->len && !w->error; i++) {
                 const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
                 const ReviewChange *c = item->change;
                 ok[i] = false;
-                if (item->verdict == COMMIT_NOTHING && c->kind == CHANGE_NONE)
-                        commit_remember_name(w, c);
                 if (item->verdict != COMMIT_DO || c->kind == CHANGE_DELETED || (w->blocked && review_at_or_below(c->path, w->blocked)))
                         continue;
                 errno = 0;
@@ -336,12 +319,10 @@ bool commit_apply(Review *review, const CommitPlan *plan, const CommitReport *re
         w.plan = plan;
         w.report = report;
         if (write_plan(&w, &w.error)) {
-                commit_step("planned");
                 make_all(&w, ok);
                 remove_all(&w);
                 w.blocked = NULL;
                 finish_dirs(&w, ok);
-                commit_step("done");
         }
         sync_devices(&w);
         clear_work(&w);

@@ -29,18 +29,29 @@ void commit_remember_name(CommitWork *w, const ReviewChange *c) {
                 g_hash_table_replace(w->names, name_key(&c->st), g_strdup(c->path));
 }
 
-/* Another name of a file that is on the host already: a name here, too. False: it is not, or no link to it can be made. */
-static bool link_known(CommitWork *w, const ReviewChange *c) {
+typedef enum {
+        LINK_FAILED, /* errno says why: at another time there may be one */
+        LINK_NONE,
+        LINK_MADE,
+} Link;
+
+/* Another name of a file that is on the host already: a name here, too; none where the host's is another by now, or cannot have one more. */
+static Link link_known(CommitWork *w, const ReviewChange *c) {
         g_autofree char *key = name_key(&c->st);
         const char *known = c->st.st_nlink > 1 ? g_hash_table_lookup(w->names, key) : NULL;
-        _cleanup_close_ int fd = known ? review_open_lower(w->review, known, O_PATH) : -1;
         struct stat st;
 
-        if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size != c->st.st_size || st.st_mtim.tv_sec != c->st.st_mtim.tv_sec ||
-            st.st_mtim.tv_nsec != c->st.st_mtim.tv_nsec)
-                return false;
+        if (!known)
+                return LINK_NONE;
+        _cleanup_close_ int fd = review_open_lower(w->review, known, O_PATH);
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EXDEV ? LINK_NONE : LINK_FAILED;
+        if (!S_ISREG(st.st_mode) || st.st_size != c->st.st_size || st.st_mtim.tv_sec != c->st.st_mtim.tv_sec || st.st_mtim.tv_nsec != c->st.st_mtim.tv_nsec)
+                return LINK_NONE;
         g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
-        return linkat(AT_FDCWD, path, w->dir, w->temp, AT_SYMLINK_FOLLOW) == 0;
+        if (linkat(AT_FDCWD, path, w->dir, w->temp, AT_SYMLINK_FOLLOW) == 0)
+                return LINK_MADE;
+        return errno == EMLINK || errno == EXDEV || errno == EPERM || errno == EOPNOTSUPP ? LINK_NONE : LINK_FAILED;
 }
 
 static bool is_acl(const char *name) {
@@ -82,15 +93,15 @@ bool commit_copy_attributes(CommitWork *w, const ReviewChange *c, int from, int 
 }
 
 static bool make_file(CommitWork *w, const ReviewChange *c, const struct stat *replaced) {
-        if (link_known(w, c))
-                return true;
+        Link link = link_known(w, c);
+        if (link != LINK_NONE)
+                return link == LINK_MADE;
         _cleanup_close_ int from = commit_open_upper(w, c, O_RDONLY);
         if (from < 0)
                 return false;
         _cleanup_close_ int to = openat(w->dir, w->temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (to < 0)
                 return false;
-        commit_step("file made");
         int r = copy_data(from, to, c->st.st_size, true);
         if (r < 0) {
                 errno = -r;

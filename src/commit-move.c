@@ -38,12 +38,10 @@ static bool rename_dir(CommitWork *w, const char *from, const char *to) {
         }
         if (!commit_journal_add_move(w->review->journal, from, to, &st, &w->error))
                 return false;
-        commit_step("to be moved");
         bool ok = renameat2(source, from_name, w->dir, to_name, RENAME_NOREPLACE) == 0;
         int errnum = errno;
         if (!ok && !commit_journal_no_move(w->review->journal, &w->error))
                 return false;
-        commit_step("moved");
         /* Paths lead elsewhere now. */
         g_clear_pointer(&w->dir_path, g_free);
         fd_closep(&w->dir);
@@ -85,7 +83,6 @@ static bool clear_name(CommitWork *w, const CommitItem *item) {
         }
         if (renameat2(w->dir, name, w->dir, w->temp, RENAME_NOREPLACE) < 0)
                 return false;
-        commit_step("made free");
         errno = commit_remove_temp(w);
         return errno == 0;
 }

@@ -24,9 +24,6 @@ typedef struct {
         GError *error;       /* why all has to stop */
 } CommitWork;
 
-/* A named step; tests end the process at the N-th ($USBOX_TEST_COMMIT_KILL). */
-void commit_step(const char *name);
-
 /* The directory of path on the host becomes the one at hand, and a temporary name may be made in it. *ret_name: path's last part. False with errno, or with
  * work->error. */
 bool commit_enter(CommitWork *w, const char *path, const char **ret_name);

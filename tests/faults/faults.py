@@ -91,7 +91,8 @@ ERRNOS = {
     "ENOSPC": "write pwrite64 writev mkdirat mkdir renameat2 renameat rename symlinkat linkat mknodat fsetxattr setxattr",
     "EIO": "read pread64 readv getdents64 fsync fdatasync syncfs statx newfstatat fstat stat lstat readlinkat readlink close statfs fstatfs lseek access faccessat2",
     "ENOBUFS": "sendmsg sendto recvmsg recvfrom sendmmsg recvmmsg setsockopt getsockopt bind connect listen",
-    "ECHILD": "wait4 waitid",
+    "ECHILD": "wait4",
+    "EINTR": "waitid",  # of a pidfd whose process nobody has waited for
     "ESRCH": "kill pidfd_send_signal tgkill",
 }
 BY_CALL = {call: errno for errno, calls in ERRNOS.items() for call in calls.split()}

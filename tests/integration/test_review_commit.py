@@ -12,7 +12,7 @@ import tempfile
 
 import pytest
 
-from conftest import TOP, USBOX, assert_refused, cannot, has_subids
+from conftest import BUILD, TOP, USBOX, assert_refused, cannot, has_subids
 
 sys.path.insert(0, str(TOP / "tests" / "lib"))
 import fs_churn  # noqa: E402
@@ -152,45 +152,62 @@ def test_random_changes(tree, seed):
     assert without_fifos(fs_churn.snapshot(str(tree.tree)), fifos) == without_fifos(want, fifos)
 
 
-def killed(box, at):
-    """Whether the commit was ended at its step at."""
-    result = commit(box, env={"USBOX_TEST_COMMIT_KILL": str(at)})
-    if result.rc == -signal.SIGKILL:
-        return True
-    assert result.rc == 0, result
-    return False
+INJECT = BUILD / "tests" / "faults" / "inject"
+# Those before and after which the host, the journal or what is not finished yet is another.
+CHANGING = ("openat", "write", "renameat2", "unlinkat", "mkdirat", "linkat", "symlinkat", "fchmod", "fsetxattr", "utimensat", "syncfs", "fdatasync", "copy_file_range")
 
 
-@pytest.mark.parametrize("step", (5, 7, 11, 17))
-def test_killed_again_and_again(tree, step):
+def injected(box, *arguments):
+    """usbox commit under tests/faults/inject: its status (128 and the signal), and its calls that change something, as CALL:N."""
+    if not INJECT.exists():
+        cannot("run tests/faults/inject, which writes registers of x86-64")
+    with tempfile.NamedTemporaryFile("r", dir=box.top) as log:
+        proc = subprocess.run([INJECT, "--log", log.name, *arguments, "--", USBOX, "commit", "last"], env=box.env, cwd=box.dir, capture_output=True, timeout=120,
+                              check=False)
+        calls = [line.split()[2:] for line in log if line.startswith("call usbox ")]
+    return proc.returncode, [f"{name}:{n}" for name, n in calls if name in CHANGING]
+
+
+def killed(box, call):
+    """Whether the commit was ended at that call."""
+    rc, _ = injected(box, "--fault", f"usbox:{call}:SIGKILL")
+    assert rc in (0, 128 + signal.SIGKILL), rc
+    return rc != 0
+
+
+@pytest.mark.parametrize("call", ("renameat2:2", "renameat2:3", "renameat2:5", "fchmod:4"))
+def test_killed_again_and_again(tree, call):
     """Each commit gets a few steps on."""
     fill(tree)
     want = changed_by(tree)
     n = 0
-    while killed(tree, step):
+    while killed(tree, call):
         n += 1
         assert n < 200
-    assert n > 3
+    assert n > 1
     same(tree, want)
     no_rest(tree)
 
 
 @pytest.mark.parametrize("first", range(6))
 def test_killed_once(box, first):
-    """At one step of many; the next commit does the rest."""
+    """At one call of many; the next commit does the rest."""
     box.options = ["--network=none"]
     box.write("look.py", LOOK)
-    for step in range(2 + first, 200, 24):
-        box.tree = box.dir / f"t{step}"
+
+    def changed(name):
+        box.tree = box.dir / name
         fill(box)
-        want = json.loads(box.run("--", "sh", "-c", f"cd t{step}; {CHANGES}").ok().out)
-        if not killed(box, step):
-            break
+        return json.loads(box.run("--", "sh", "-c", f"cd {name}; {CHANGES}").ok().out)
+    changed("whole")
+    rc, calls = injected(box)
+    assert rc == 0 and len(calls) > 100
+    for at in range(first, len(calls), max(6, len(calls) // 8)):
+        want = changed(f"t{at}")
+        killed(box, calls[at])
         commit(box).ok()
         same(box, want)
         no_rest(box)
-    else:
-        pytest.fail("it never came to its end")
 
 
 # What the box did, what the host did meanwhile, whether that is a conflict.
