@@ -33,7 +33,7 @@ typedef struct {
 
 struct ExecTable {
         Session sessions[EXEC_MAX];
-        pid_t *forked; /* of each session the command's process, as soon as there is one, whatever becomes of who forks it (a joiner): memory shared with that */
+        pid_t *forked; /* of each session the command's process, as soon as there is one, whatever becomes of its joiner: memory shared with that */
 };
 
 ExecTable *exec_table_new(void) {

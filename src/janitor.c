@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Removing what a box has on the host when its launcher cannot: its directory, and what it has in the runtime directory.
+ * Removing what a box has on the host when its launcher cannot: its directory, and what it has in the runtime directory. And the terminal, which that
+ * may have set raw.
  *
  * Role: janitor, forked by the launcher. Privileges: the caller's (newuidmap must work). Threads: one. Order: from the clone to the
  * end of the run. It holds none of the caller's descriptors, so that nobody waits for their end because of it.
@@ -19,6 +20,7 @@
 #include "base/proc.h"
 #include "janitor.h"
 #include "runtime.h"
+#include "term.h"
 
 /* The kernel kills a box at once; what takes longer is a machine that hardly runs. */
 #define BOX_END_MS 10000
@@ -76,6 +78,7 @@ static _Noreturn void janitor_main(const char *id, const BoxDir *dir, const Spec
          * changes. */
         if (got != 0)
                 _exit(1);
+        term_restore_orphan();
         /* The box, and then usbox-fs, which writes into the directory: both end with the launcher. */
         for (size_t i = 1; i < processes; i++)
                 await(keep[i], i > 1);

@@ -256,10 +256,12 @@ static bool fill_box_dir(Sandbox *s, GError **error) {
 }
 
 /* Somebody for the case that we are killed. What a box without a directory has in the runtime directory goes with the next run, which costs less
- * than a process for each; one that waits for systemd has time for it. */
+ * than a process for each; one that waits for systemd has time for it, and a terminal that we have set raw is not to stay so. */
 static bool start_janitor(Sandbox *s, GError **error) {
-        if (!s->dir && !limits_wanted(&s->spec->limits))
+        if (!s->dir && !limits_wanted(&s->spec->limits) && s->stdio.tty < 0)
                 return true;
+        if (s->stdio.tty >= 0 && !term_share(error))
+                return err_step(error, "terminal");
         return janitor_start(s->id, s->dir, s->spec, (int[]){ s->child_pidfd, s->fs.helper.pidfd }, &s->janitor, error);
 }
 

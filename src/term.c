@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <termios.h>
@@ -38,12 +39,15 @@ struct Term {
 };
 
 /* For term_restore_now(), which a signal handler or atexit calls without an argument. */
-static struct {
+typedef struct {
         volatile sig_atomic_t armed;
         int tty;
+        char name[64]; /* its path */
         pid_t pid;
         struct termios saved;
-} restore;
+} Restore;
+
+static Restore own_restore, *restore = &own_restore;
 
 /* Not our controlling terminal (ENOTTY): no job control that could keep us from it. */
 static bool is_foreground(int tty) {
@@ -67,10 +71,28 @@ static int set_modes(int tty, const struct termios *modes) {
 void term_restore_now(void) {
         int saved = errno;
         /* In the background the shell has given the terminal modes of its own: those must stay. */
-        if (restore.armed && restore.pid == getpid() && is_foreground(restore.tty))
-                (void) set_modes(restore.tty, &restore.saved);
-        restore.armed = 0;
+        if (restore->armed && restore->pid == getpid() && is_foreground(restore->tty))
+                (void) set_modes(restore->tty, &restore->saved);
+        restore->armed = 0;
         errno = saved;
+}
+
+bool term_share(GError **error) {
+        void *memory = mmap(NULL, sizeof(Restore), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+        if (memory == MAP_FAILED)
+                return err_set(error, errno, "memory to share");
+        restore = memory;
+        return true;
+}
+
+void term_restore_orphan(void) {
+        struct termios now;
+        _cleanup_close_ int tty = restore->armed ? open(restore->name, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC) : -1;
+
+        /* A shell that has taken over has set modes of its own. */
+        if (tty >= 0 && is_foreground(tty) && tcgetattr(tty, &now) == 0 && !(now.c_lflag & ICANON))
+                (void) set_modes(tty, &restore->saved);
 }
 
 void term_winch(Term *t) {
@@ -79,23 +101,32 @@ void term_winch(Term *t) {
                 (void) ioctl(t->master, TIOCSWINSZ, &size);
 }
 
+static void find_name(int tty, char *ret, size_t size) {
+        char link[32];
+
+        g_snprintf(link, sizeof link, "/proc/self/fd/%d", tty);
+        ssize_t n = readlink(link, ret, size - 1);
+        ret[MAX(n, 0)] = '\0';
+}
+
 /* Raw if we are the foreground; otherwise nothing. */
 static bool enter_raw(Term *t, GError **error) {
         if (t->tty < 0 || !t->typed || t->raw || !is_foreground(t->tty))
                 return true;
 
         struct termios raw;
-        if (tcgetattr(t->tty, &restore.saved) < 0)
+        if (tcgetattr(t->tty, &restore->saved) < 0)
                 return err_set(error, errno, "read the terminal's settings");
-        raw = restore.saved;
+        raw = restore->saved;
         cfmakeraw(&raw);
         if (t->shared)
-                raw.c_oflag = restore.saved.c_oflag;
-        restore.tty = t->tty;
-        restore.pid = getpid();
-        restore.armed = 1;
+                raw.c_oflag = restore->saved.c_oflag;
+        restore->tty = t->tty;
+        find_name(t->tty, restore->name, sizeof restore->name);
+        restore->pid = getpid();
+        restore->armed = 1;
         if (set_modes(t->tty, &raw) < 0) {
-                restore.armed = 0;
+                restore->armed = 0;
                 return err_set(error, errno, "set the terminal to raw mode");
         }
         t->raw = true;
@@ -111,7 +142,7 @@ static void leave_raw(Term *t) {
 
 /* The shell has set the terminal's modes over ours: there is nothing of ours to take back. */
 static void forget_raw(Term *t) {
-        restore.armed = 0;
+        restore->armed = 0;
         t->raw = false;
 }
 
@@ -300,7 +331,7 @@ void term_drain(Term *t) {
         if (t->raw && is_foreground(t->tty)) {
                 struct termios modes;
                 if (tcgetattr(t->tty, &modes) == 0) {
-                        struct termios cooked = restore.saved;
+                        struct termios cooked = restore->saved;
                         cooked.c_oflag = modes.c_oflag;
                         (void) set_modes(t->tty, &cooked);
                 }

@@ -61,3 +61,11 @@ bool term_drained(const Term *t);
 
 /* Restore the terminal if it is raw by our doing. Async-signal-safe, and a no-op in forked children: for atexit and fatal signals. */
 void term_restore_now(void);
+
+/*
+ * For a launcher that is killed. Before the fork of who shall see to that (the janitor), while there is no Term: what is to be restored lies in memory that
+ * both share. And what that does then, in the launcher's process group and with all signals blocked; it opens the terminal by its name, and so holds nothing
+ * of the caller's open until then.
+ */
+bool term_share(GError **error);
+void term_restore_orphan(void);

@@ -2,12 +2,15 @@
 """What the tests of faults and tests/faults/long share: kinds of boxes, what each calls, one run with one fault, and what is said of it."""
 import collections
 import dataclasses
+import fcntl
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 import tempfile
+import termios
+import threading
 
 PAYLOAD_FAILED = (3, 126, 127)  # portrait could not make its file, or the kernel not load it
 REMOVES = ("unlinkat", "unlink", "rmdir")
@@ -153,6 +156,33 @@ def normalised(text, world):
     return text
 
 
+def run_on_terminal(argv, env, cwd):
+    """As the foreground of a terminal of its own, which must be afterwards as it was, and whose output is as stderr."""
+    master, slave = os.openpty()
+    before, seen = termios.tcgetattr(slave), []
+
+    def control():
+        os.setsid()
+        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+    def read():
+        try:
+            while data := os.read(master, 65536):
+                seen.append(data)
+        except OSError:  # EIO: nobody has it open any more
+            pass
+    reader = threading.Thread(target=read)
+    reader.start()
+    status = subprocess.run(argv, env=env, cwd=cwd, stdin=slave, stdout=slave, stderr=slave, preexec_fn=control, check=False).returncode
+    after = termios.tcgetattr(slave)
+    os.close(slave)
+    reader.join()
+    os.close(master)
+    if after != before:
+        seen.append(b"\nThe terminal is not as it was.\n")
+    return subprocess.CompletedProcess(argv, status, b"", b"".join(seen).replace(b"\r\n", b"\n"))
+
+
 class Bench:
     """Runs boxes of one world (Env of the integration tests) under the injector."""
 
@@ -179,10 +209,13 @@ class Bench:
                 else:
                     path.unlink()
 
-    def run(self, command, *arguments, limit=INJECT_LIMIT, grace=GRACE_MS):
+    def run(self, command, *arguments, limit=INJECT_LIMIT, grace=GRACE_MS, on_terminal=False):
         with tempfile.NamedTemporaryFile("r", dir=self.world.top, prefix="log") as log:
-            proc = subprocess.run([self.inject, "--log", log.name, "--limit", str(limit), "--grace", str(grace), *arguments, "--", *command],
-                                  env=self.world.env, cwd=self.world.dir, stdin=subprocess.DEVNULL, capture_output=True, timeout=4 * limit, check=False)
+            argv = [self.inject, "--log", log.name, "--limit", str(limit), "--grace", str(grace), *arguments, "--", *command]
+            if on_terminal:
+                proc = run_on_terminal(argv, env=self.world.env, cwd=self.world.dir)
+            else:
+                proc = subprocess.run(argv, env=self.world.env, cwd=self.world.dir, stdin=subprocess.DEVNULL, capture_output=True, timeout=4 * limit, check=False)
             lines = collections.defaultdict(list)
             for line in log:
                 word, _, rest = line.rstrip("\n").partition(" ")

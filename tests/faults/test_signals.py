@@ -72,6 +72,24 @@ def test_killed(bench, who):
     assert statistics.median(rests) < SOON_MS, rests
 
 
+@pytest.mark.parametrize("kind", ("bare", "kernel"))
+def test_terminal(bench, kind):
+    """It is as it was, even where the launcher is killed while it is raw. After its error line, so the end of all is waited for."""
+    judge, wrong = faults.Judge(bench, kind), []
+    # The launcher's own calls are others with a terminal.
+    judge.good = bench.run(judge.command, on_terminal=True)
+    assert judge.good.rc == 0 and "not as it was" not in judge.good.err, judge.good.err
+    raw = [c for c in judge.calls() if c.role == "usbox"][-40:]
+    calls = raw[::max(1, len(raw) // (2 * STEPS))] + steps_of(judge, "usbox-init")
+    for call in calls:
+        for sig in ("SIGKILL", "SIGTERM"):
+            bench.clean()
+            run = bench.run(judge.command, "--fault", f"{call}:{sig}", on_terminal=True)
+            if run.lines["fault"] and ("not as it was" in run.err or run.lines["left"] or run.lines["hang"]):
+                wrong.append(f"{call} {sig}: {run.rc} {run.err[-200:]} {run.lines['left']} {run.lines['hang']}")
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.mark.parametrize("who", WHO)
 def test_stopped(bench, who):
     """Stopped for a while, as by a suspend: as if nothing had been. Stopped when the launcher is killed: nothing stays."""
