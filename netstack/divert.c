@@ -103,7 +103,6 @@ static void add_routes(NetlinkBatch *b, uint8_t family, uint32_t tap) {
         netlink_attr_address(b, h, RTA_DST, family, v4 ? subnet_ipv4()->dns_text : NET_DNS_IPV6);
         add_route_rule(b, family, 100, DIVERT_MARK_HELD, TABLE_HELD);
         add_route_rule(b, family, 101, DIVERT_MARK_FREE, TABLE_LOCAL);
-#include "netstack/subnet.h"
         add_route_rule(b, family, 102, 0, TABLE_LOCAL);
 }
 
