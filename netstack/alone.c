@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/pidfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -55,34 +56,47 @@ static bool open_signals(Front *f, GError **error) {
         return f->signals >= 0 || err_set(error, errno, "signalfd");
 }
 
-/* The command line and the environment, which the kernel has put into the memory of both. "--wire" is for who looks at a list of processes. */
-static void forget_caller(int argc, char *const *argv) {
+static void wipe(char *text) {
+        if (text)
+                explicit_bzero(text, strlen(text));
+}
+
+/*
+ * The command line and the environment, which the kernel has put into the memory of both, one behind the other, with the program's path behind them; what the C
+ * library has moved elsewhere of the environment; and names that only the front needs. "--wire" is for who looks at a list of processes.
+ */
+static void forget_caller(const Front *f) {
         static const char name[] = "usbox-net\0--wire";
-        size_t room = 0;
+        const AloneOptions *o = f->options;
+        char *from = o->argv[0], *last = o->argv[o->argc - 1], *path = (char *) getauxval(AT_EXECFN);
+        char *const names[] = { o->netns, o->userns_path, o->log_file, o->pcap_file, f->target.path };
 
         for (char **variable = environ; *variable; variable++)
-                explicit_bzero(*variable, strlen(*variable));
+                wipe(*variable);
         *environ = NULL;
-        for (int i = 0; i < argc; i++) {
-                room += strlen(argv[i]) + 1; /* one after the other, says the ABI */
-                explicit_bzero(argv[i], strlen(argv[i]));
-        }
-        memcpy(argv[0], name, MIN(sizeof name, room));
+        for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
+                wipe(names[i]);
+        if (path > last)
+                last = path;
+        size_t room = (size_t) (last - from) + strlen(last) + 1;
+        explicit_bzero(from, room);
+        memcpy(from, name, MIN(sizeof name, room));
 }
 
 /* keep: what is to be its descriptors from 3 on, the wire first. */
-static _Noreturn void helper(const AloneOptions *o, pid_t front, int null, int keep[], size_t n_keep) {
+static _Noreturn void helper(const Front *f, pid_t front, int null, int keep[], size_t n_keep) {
         sigset_t none;
 
         sigemptyset(&none);
         if (dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0 || !fd_keep_only(keep, n_keep))
                 _exit(EXIT_FAILURE);
-        forget_caller(o->argc, o->argv);
-        helper_main(keep[0], front, o->config->verbose);
+        forget_caller(f);
+        helper_main(keep[0], front, f->options->config->verbose);
 }
 
-/* A fork, and not another execution of this program: that would be half of the time until the network is there. Nothing of the caller's is in
- * its memory but what forget_caller() wipes, since the front has looked at nothing else yet. The configuration has the numbers of its descriptors. */
+/* A fork, and not another execution of this program: that would be half of the time until the network is there. Of the caller's there is in its
+ * memory what forget_caller() wipes, since the front has looked at nothing else yet, and where the dynamic linker was told to look ($LD_LIBRARY_PATH).
+ * The configuration has the numbers of its descriptors. */
 static bool start_usbox_net(Front *f, GError **error) {
         const AloneOptions *o = f->options;
         _cleanup_close_ int log = -1, pcap = -1, theirs = -1, null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -111,7 +125,7 @@ static bool start_usbox_net(Front *f, GError **error) {
         }
         pid_t front = getpid(), pid = fork();
         if (pid == 0)
-                helper(o, front, null, keep, n);
+                helper(f, front, null, keep, n);
         if (pid < 0)
                 return err_set(error, errno, "fork");
         f->pid = pid;

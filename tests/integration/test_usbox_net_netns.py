@@ -81,6 +81,38 @@ class Net:
             self.end()
 
 
+# As a root who may look into all that runs there: which of the words are in the memory of the front, and in that of what it has forked.
+MEMORY = r"""
+import os, re, subprocess, sys
+def words(pid):
+    found = set()
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for line in maps:
+            start, end, mode = re.match(r"(\w+)-(\w+) (\S+)", line).groups()
+            if mode.startswith("rw"):
+                memory.seek(int(start, 16))
+                found |= set(re.findall(rb"word-of-[a-z]+|/ns/net", memory.read(int(end, 16) - int(start, 16))))
+    return sorted(word.decode() for word in found)
+target = subprocess.Popen(["unshare", "--user", "--map-root-user", "--net", "sh", "-c", "echo; exec sleep 1000"], stdout=subprocess.PIPE)
+target.stdout.readline()
+ready, theirs = os.pipe()
+env = {**os.environ, "TOKEN": "word-of-environment", "GLIBC_TUNABLES": "word-of-tunables=1"}
+net = subprocess.Popen([sys.argv[1], "--netns", f"/proc/{target.pid}/ns/net", "--netns-type", "path", "--net-log", "word-of-log", "--ready-fd", str(theirs)],
+                       pass_fds=[theirs], env=env)
+assert os.read(ready, 1) == b"1"
+(helper,) = open(f"/proc/{net.pid}/task/{net.pid}/children").read().split()
+(agent,) = open(f"/proc/{helper}/task/{helper}/children").read().split()
+for pid in (net.pid, helper, agent):
+    print(*words(pid), open(f"/proc/{pid}/environ").read().strip("\0") != "")
+"""
+
+
+def test_nothing_of_the_caller_is_where_frames_are_read(box):
+    result = subprocess.run(["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "/usr/bin/python3", "-c", MEMORY,
+                             USBOX_NET], cwd=box.dir, env=box.env, capture_output=True, text=True, timeout=WAIT, check=False)
+    assert result.stdout.splitlines() == ["/ns/net word-of-environment word-of-log word-of-tunables True", "False", "False"], result
+
+
 def refused(*argv, wrap=(), cwd=None):
     """Its one line of error, and the hint, "" where it has none."""
     result = subprocess.run([*wrap, *map(str, [USBOX_NET, *argv])], capture_output=True, text=True, timeout=WAIT, check=False, cwd=cwd,
