@@ -136,6 +136,9 @@ static bool make_windows(const PodJoin *pod, PodMounts *ret, GError **error) {
         return ret->mqueue >= 0;
 }
 
+/* By the time that we look the pod's init may have reaped it. */
+#define INIT_KILLED "another process of the pod has killed the box's init"
+
 typedef struct {
         guint64 flags;
         const ChildContext *context;
@@ -165,7 +168,12 @@ static pid_t clone_into_pid_namespace(guint64 flags, const ChildContext *context
         *ret_pidfd = reserve_place(error);
         InitPlan plan = { .flags = flags, .context = context, .wire = wire, .place = *ret_pidfd };
 
-        return *ret_pidfd >= 0 && do_in_pod("clone into new namespaces", clone_init, &plan, error) ? proc_pidfd_pid(*ret_pidfd) : -1;
+        if (*ret_pidfd < 0 || !do_in_pod("clone into new namespaces", clone_init, &plan, error))
+                return -1;
+        pid_t pid = proc_pidfd_pid(*ret_pidfd);
+        if (pid < 0)
+                err_set(error, 0, INIT_KILLED);
+        return pid;
 }
 
 static pid_t clone_for_launcher(guint64 flags, const ChildContext *context, int wire, int *ret_pidfd, GError **error) {
@@ -181,6 +189,18 @@ static pid_t clone_for_launcher(guint64 flags, const ChildContext *context, int 
         return pid;
 }
 
+static int open_init(int pidfd, GError **error) {
+        int proc = proc_pidfd_open(pidfd);
+        if (proc < 0)
+                err_set(error, errno, INIT_KILLED);
+        return proc;
+}
+
+static bool map_init(const PodJoin *pod, const Spec *spec, int pidfd, GError **error) {
+        _cleanup_close_ int proc = open_init(pidfd, error);
+        return proc >= 0 && user_map_in_pod(spec, proc, pod->uidmap, pod->gidmap, error);
+}
+
 static _Noreturn void maker_main(const PodJoin *pod, guint64 flags, ChildContext *context, int wire) {
         g_autoptr(GError) error = NULL;
         int pidfd = -1;
@@ -191,7 +211,7 @@ static _Noreturn void maker_main(const PodJoin *pod, guint64 flags, ChildContext
                 pid_t pid = pod->share_pid ? clone_into_pid_namespace(flags, context, wire, &pidfd, &error) :
                                              clone_for_launcher(flags, context, wire, &pidfd, &error);
                 if (pid > 0 && wire_send(wire, WIRE_FORKED, g_variant_new("(i)", (int) pid), &pidfd, 1, &error) &&
-                    user_map_in_pod(context->spec, pid, pod->uidmap, pod->gidmap, &error) && wire_send(wire, WIRE_MAPPED, NULL, NULL, 0, &error))
+                    map_init(pod, context->spec, pidfd, &error) && wire_send(wire, WIRE_MAPPED, NULL, NULL, 0, &error))
                         _exit(0);
         }
         err_step(&error, "pod");
@@ -200,10 +220,12 @@ static _Noreturn void maker_main(const PodJoin *pod, guint64 flags, ChildContext
 }
 
 /* What the box will be known by when its processes are to be killed: the pod does that where the box's launcher cannot. */
-static bool tell_box(PodJoin *pod, pid_t child, int pidfd, GError **error) {
-        g_autofree char *path = g_strdup_printf("/proc/%d/ns/user", (int) child);
+static bool tell_box(PodJoin *pod, int pidfd, GError **error) {
+        _cleanup_close_ int proc = open_init(pidfd, error);
 
-        pod->userns = open(path, O_RDONLY | O_CLOEXEC);
+        if (proc < 0)
+                return false;
+        pod->userns = openat(proc, "ns/user", O_RDONLY | O_CLOEXEC);
         if (pod->userns < 0)
                 return err_set(error, errno, "the box's user namespace");
         return wire_send(pod->wire, WIRE_POD_BOX, NULL, (int[]){ pod->userns, pidfd }, 2, error);
@@ -232,7 +254,7 @@ pid_t pod_join_clone(PodJoin *pod, guint64 flags, ChildContext *context, int *re
         g_variant_get(forked.body, "(i)", &pid);
         *ret_pidfd = wire_message_take_fd(&forked, 0);
         /* As long as the maps are not written the child waits, and can be looked into. */
-        if (!pod->share_pid || tell_box(pod, pid, *ret_pidfd, error))
+        if (!pod->share_pid || tell_box(pod, *ret_pidfd, error))
                 return pid;
         (void) pidfd_send_signal(*ret_pidfd, SIGKILL, NULL, 0);
         return -1;

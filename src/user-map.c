@@ -78,17 +78,13 @@ bool user_map_within(const GArray *map, const GArray *outer, GArray *ret, GError
         return true;
 }
 
-bool user_map_in_pod(const Spec *spec, pid_t pid, const GArray *pod_uids, const GArray *pod_gids, GError **error) {
+bool user_map_in_pod(const Spec *spec, int proc, const GArray *pod_uids, const GArray *pod_gids, GError **error) {
         g_autoptr(GArray) uids = g_array_new(FALSE, FALSE, sizeof(IdRange)), gids = g_array_new(FALSE, FALSE, sizeof(IdRange));
-        g_autofree char *dir = g_strdup_printf("/proc/%d", (int) pid);
 
         if (!user_map_within(spec->user.uidmap, pod_uids, uids, error) || !user_map_within(spec->user.gidmap, pod_gids, gids, error))
                 return false;
-        _cleanup_close_ int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0)
-                return err_set(error, errno, "%s", dir);
         /* As in a box by itself: to drop groups is for who was given ranges of ids. */
-        return write_maps(fd, has_caller_alone(spec), uids, gids, error);
+        return write_maps(proc, has_caller_alone(spec), uids, gids, error);
 }
 
 static bool start_map_helper(MapHelper *h, const GArray *map, pid_t child_pid, GError **error) {

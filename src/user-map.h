@@ -28,10 +28,11 @@ bool map_helpers_finish(MapHelpers *helpers, GError **error);
 bool user_map_all_ids(const Spec *spec, pid_t pid, GError **error);
 
 /*
- * In a pod, by who has the capabilities of its user namespace: the maps of pid's, which is a child of that. pod_uids and pod_gids: the pod's own
- * maps, since a map is written in ids of the parent's. And that translation: ret gets map with the outer's box ids in place of host ids.
+ * In a pod, by who has the capabilities of its user namespace: the maps of that of a process (proc: its /proc/PID), a child of it. pod_uids and
+ * pod_gids: the pod's own maps, since a map is written in ids of the parent's. And that translation: ret gets map with the outer's box ids in
+ * place of host ids.
  */
-bool user_map_in_pod(const Spec *spec, pid_t pid, const GArray *pod_uids, const GArray *pod_gids, GError **error);
+bool user_map_in_pod(const Spec *spec, int proc, const GArray *pod_uids, const GArray *pod_gids, GError **error);
 bool user_map_within(const GArray *map, const GArray *outer, GArray *ret, GError **error);
 
 /* A map of the caller's own ids alone is the child's to write: no message has to be waited for. */

@@ -99,6 +99,18 @@ pid_t proc_pidfd_pid(int pidfd) {
         return line ? (pid_t) g_ascii_strtoll(line + 5, NULL, 10) : -1;
 }
 
+int proc_pidfd_open(int pidfd) {
+        pid_t pid = proc_pidfd_pid(pidfd);
+        g_autofree char *path = g_strdup_printf("/proc/%d", (int) pid);
+        _cleanup_close_ int fd = pid > 0 ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+
+        /* As long as it is not reaped nobody else has its number. */
+        if (proc_pidfd_pid(pidfd) > 0)
+                return fd_steal(&fd);
+        errno = ESRCH;
+        return -1;
+}
+
 char *proc_status_text(int status) {
         if (WIFSIGNALED(status)) {
                 const char *name = sigabbrev_np(WTERMSIG(status)); /* NULL for the real-time ones */

@@ -25,6 +25,9 @@ bool proc_wait(pid_t pid, int *ret_status);
 /* The pid of the process that a pidfd is of, in our own pid namespace; -1: it has been reaped, or is not in it. */
 pid_t proc_pidfd_pid(int pidfd);
 
+/* Its /proc/PID (O_PATH), and not that of another process which has got its number since; -1 with errno, ESRCH where it has been reaped. */
+int proc_pidfd_open(int pidfd);
+
 /* How it ended, for an error message: "exit status 3" or "killed by signal 9 (SIGKILL)"; the caller's. */
 char *proc_status_text(int status);
 

@@ -393,6 +393,31 @@ def test_a_box_that_stops_what_starts_another_does_not_hold_its_launcher(pods):
         pods.usbox("rm", "-f", "a").ok()
 
 
+KILLER = r"""
+import os
+print("ready", flush=True)
+next_pid = os.getpid() + 1
+while True:
+    for pid in range(next_pid, next_pid + 40):
+        try:
+            os.kill(pid, 9)
+            next_pid = pid
+        except ProcessLookupError:
+            pass
+"""
+
+
+def test_a_box_that_kills_what_starts_another(pods):
+    """At whatever moment that is: whoever is left says what has happened."""
+    pods.pod("p", "--share", "pid", "--network", "none")
+    pods.usbox("run", "-d", "--name", "a", "--pod", "p", "--", "/usr/bin/python3", "-c", KILLER).ok()
+    assert wait_until(lambda: pods.usbox("logs", "a").out == "ready\n", 30)
+    for _ in range(24):
+        run = pods.run("--rm", "--overlay", "none", "--pod", "p", "--", "true")
+        assert run.rc in (0, 137) or (run.rc == 125 and run.err.startswith("usbox: ") and "the maker of" not in run.err), run
+    pods.usbox("rm", "-f", "a").ok()
+
+
 LEAVE = "setsid sleep 3001 & (sleep 3002 &) ; "
 
 

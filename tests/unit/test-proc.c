@@ -6,9 +6,11 @@
  */
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/wait.h>
 
 #include "base/error.h"
@@ -156,6 +158,26 @@ static void test_spawn_fails(void) {
         g_assert_cmpint(errno, ==, ECHILD);
 }
 
+/* As long as it is not reaped, and then no other process of that number. */
+static void test_pidfd(void) {
+        pid_t pid = fork();
+
+        if (pid == 0)
+                _exit(0);
+        g_assert_cmpint(pid, >, 0);
+        _cleanup_close_ int pidfd = pidfd_open(pid, 0);
+        struct pollfd ended = { .fd = pidfd, .events = POLLIN };
+        g_assert_cmpint(poll(&ended, 1, -1), ==, 1);
+        g_assert_cmpint(proc_pidfd_pid(pidfd), ==, pid);
+        _cleanup_close_ int proc = proc_pidfd_open(pidfd);
+        g_assert_cmpint(faccessat(proc, "stat", F_OK, 0), ==, 0);
+        g_assert_true(proc_wait(pid, NULL));
+        g_assert_cmpint(proc_pidfd_pid(pidfd), ==, -1);
+        g_assert_cmpint(proc_pidfd_open(pidfd), ==, -1);
+        g_assert_cmpint(errno, ==, ESRCH);
+        g_assert_cmpint(faccessat(proc, "stat", F_OK, 0), ==, -1);
+}
+
 static void test_status_text(void) {
         static const struct {
                 int status;
@@ -209,6 +231,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/proc/spawn-crossed", test_spawn_crossed);
         g_test_add_func("/proc/spawn-signals", test_spawn_signals);
         g_test_add_func("/proc/spawn-fails", test_spawn_fails);
+        g_test_add_func("/proc/pidfd", test_pidfd);
         g_test_add_func("/proc/status-text", test_status_text);
         g_test_add_func("/proc/helper-path", test_helper_path);
         return g_test_run();
