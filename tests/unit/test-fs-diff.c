@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
+#include <time.h>
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -296,9 +297,9 @@ static void test_many(Trees *t, gconstpointer data) {
         }
         g_autoptr(GError) error = NULL;
         bool ok;
-        gint64 start = g_get_monotonic_time();
+        clock_t start = clock(); /* of the processor: what others do at the time does not count */
         g_autofree char *text = diff(t, &ok, &error);
-        g_assert_cmpint(g_get_monotonic_time() - start, <, 20 * G_USEC_PER_SEC);
+        g_assert_cmpint((clock() - start) / CLOCKS_PER_SEC, <, 20);
         g_assert_no_error(error);
         g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
         g_assert_cmpuint(g_strv_length(lines), ==, MANY / 50 + 1);

@@ -5,6 +5,7 @@
  * A slow second matcher, written as the definition reads, is the oracle of the fast one.
  */
 #include <string.h>
+#include <time.h>
 
 #include "fsoverlay/glob.h"
 #include "fsoverlay/rules.h"
@@ -155,11 +156,11 @@ static void test_glob_hostile(void) {
                 g_string_append(path, "a/");
         g_string_append(path, "b");
 
-        gint64 start = g_get_monotonic_time();
+        clock_t start = clock(); /* of the processor: what others do at the time does not count */
         g_assert_false(matches("a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b", name));
         g_assert_false(matches("/**/a/**/a/**/a/**/a/**/a/**/a/**/a/**/a/**/a/**/c/b", path->str));
         g_assert_true(matches("/**/a/**/a/**/a/**/a/**/a/**/a/**/a/**/a/**/a/b", path->str));
-        g_assert_cmpint(g_get_monotonic_time() - start, <, G_USEC_PER_SEC);
+        g_assert_cmpint((clock() - start) / CLOCKS_PER_SEC, <, 1);
 }
 
 /* The state of path as usbox-fs comes to it: false where it does not exist. A path that ends in "/" is a directory. */

@@ -140,7 +140,7 @@ static void test_bad_readers(void) {
         gint64 start = g_get_monotonic_time();
         for (unsigned i = 0; i < 5000; i++)
                 g_assert_true(status_started(stuck, "abc", 1, NULL));
-        g_assert_cmpint(g_get_monotonic_time() - start, <, 3 * G_USEC_PER_SEC);
+        g_assert_cmpint(g_get_monotonic_time() - start, <, 15 * G_USEC_PER_SEC);
         close(q[0]);
         close(q[1]);
 }
