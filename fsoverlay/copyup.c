@@ -232,7 +232,7 @@ static int open_regular(Fs *fs, Node *node, struct stat *st, int64_t keep, Fd **
                 return r == -EACCES && nothing_to_read(fs, node, wanted(st, keep)) ? 0 : r;
         r = f->path ? -EACCES : fstat(f->fd, st) < 0 ? -errno : 0;
         if (r == 0 && fs->writeback && keep != 0) {
-                off_t told = told_size(node, st->st_size);
+                off_t told = told_size(node);
                 r = st->st_size < told ? -ESTALE : 0;
                 st->st_size = told;
         }

@@ -60,7 +60,7 @@ static Fd *data_fd(Fs *fs, Node *node, bool write, int *ret_err) {
 static int check_changed(Request *r, Fd *f, off_t end) {
         struct stat st;
 
-        if (f->layer == LAYER_UPPER || (atomic_load_explicit(&f->fresh, memory_order_relaxed) && end == told_size(r->node, end)))
+        if (f->layer == LAYER_UPPER || (atomic_load_explicit(&f->fresh, memory_order_relaxed) && end == told_size(r->node)))
                 return 0;
         return fstat(f->fd, &st) < 0 || told_look(r->fs, r->node, &st) ? 0 : -ESTALE;
 }

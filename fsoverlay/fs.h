@@ -123,7 +123,7 @@ struct Node {
                 Alias *aliases; /* others. Fs.tree */
         };
         Fd *fds; /* open descriptors, under its stripe */
-        _Atomic uint32_t told_size;  /* lower files: what the kernel was told, the low half of it: told_size() */
+        _Atomic int64_t told_size;   /* lower files: what the kernel was told, */
         _Atomic uint32_t told_stamp; /* and what it was last seen to be (told.c) */
         uint32_t birth;          /* identity, too, of a lower file: when it was made; 0: nobody knows */
         uint16_t key_dev;        /* place in Fs.devs */
@@ -283,9 +283,9 @@ FileId node_file(const Node *node); /* under Fs.tree */
 bool file_is(Fs *fs, const FileId *id, const struct stat *st, uint32_t birth);
 /* The kernel is told this of it, the first time. */
 void told_set(Node *node, const struct stat *st);
-/* The size that it was told, of a file that is of size now: less than 2 GiB away from it. */
-static inline off_t told_size(const Node *node, off_t now) {
-        return now - (int32_t) ((uint32_t) now - atomic_load_explicit(&node->told_size, memory_order_relaxed));
+/* The size that it was told. */
+static inline off_t told_size(const Node *node) {
+        return atomic_load_explicit(&node->told_size, memory_order_relaxed);
 }
 /* Is it what the kernel was told? */
 bool told_holds(const Node *node, const struct stat *st, uint32_t birth);

@@ -75,7 +75,7 @@ bool file_is(Fs *fs, const FileId *id, const struct stat *st, uint32_t birth) {
 }
 
 void told_set(Node *node, const struct stat *st) {
-        atomic_store_explicit(&node->told_size, (uint32_t) st->st_size, memory_order_relaxed);
+        atomic_store_explicit(&node->told_size, st->st_size, memory_order_relaxed);
         atomic_store_explicit(&node->told_stamp, stamp_of(st), memory_order_relaxed);
 }
 
@@ -92,10 +92,10 @@ bool told_look(Fs *fs, Node *node, const struct stat *st) {
                 if (atomic_exchange(&node->told_stamp, now) != now)
                         notify_changed(fs, node);
         }
-        return !fs->writeback || st->st_size >= told_size(node, st->st_size);
+        return !fs->writeback || st->st_size >= told_size(node);
 }
 
 void told_again(Fs *fs, Node *node, const struct stat *st) {
         (void) told_look(fs, node, st);
-        atomic_store_explicit(&node->told_size, (uint32_t) st->st_size, memory_order_relaxed);
+        atomic_store_explicit(&node->told_size, st->st_size, memory_order_relaxed);
 }

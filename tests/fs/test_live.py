@@ -198,6 +198,25 @@ def test_fast_appends_to_the_file_that_it_knows(fs, needs_ours):
     assert (fs.mnt / "g").read_bytes() == b"box\n"
 
 
+@pytest.mark.parametrize("change", ["read", "append"])
+def test_fast_knows_how_large_a_large_file_was(fs, needs_ours, change):
+    """A log of 3 GiB that was begun anew: of it there are no zeros to be read, and nothing to be followed."""
+    f = fs.write("f", b"line\n")
+    os.truncate(f, 3 << 30)
+    fs.mount("cache=fast")
+    assert (fs.mnt / "f").stat().st_size == 3 << 30
+    f.write_bytes(b"")
+
+    def use():
+        with open(fs.mnt / "f", "a+b", buffering=0) as both:
+            if change == "read":
+                assert os.pread(both.fileno(), 1, 0) == b""
+            both.write(b"box\n")
+            os.fsync(both.fileno())
+    raises(errno.ESTALE, use)
+    read_at_last(fs.mnt / "f", b"")
+
+
 @pytest.mark.parametrize("cache", CACHES)
 def test_names_of_one_file_that_was_replaced(fs, needs_ours, cache):
     """One of two hard links becomes a file of its own: the other one stays what it was."""
