@@ -227,7 +227,7 @@ def words_of(verb):
     arguments = verb["arguments"]
     if verb["name"] == "pod":
         return "pod"
-    if verb["name"] in ("inspect", "net", "port"):
+    if verb["name"] in ("inspect", "net", "pause", "port", "stats", "unpause", "update"):
         return "any"
     return "command" if "COMMAND" in arguments else "paths" if "PATH" in arguments else "box" if verb["box"] else ""
 

@@ -60,6 +60,7 @@ ScopeConfig *scope_config_new(void) {
 void scope_config_free(ScopeConfig *c) {
         g_free(c->id);
         g_free(c->runtime_dir);
+        g_free(c->pod);
         g_ptr_array_unref(c->settings);
         g_ptr_array_unref(c->properties);
         g_free(c);
@@ -77,8 +78,8 @@ static GVariant *pack_settings(const GPtrArray *settings) {
 }
 
 GVariant *scope_config_pack(const ScopeConfig *c) {
-        return g_variant_new("(s@a(ss)@a(ss)sb)", c->id, pack_settings(c->settings), pack_settings(c->properties), c->runtime_dir ? c->runtime_dir : "",
-                             c->verbose);
+        return g_variant_new("(s@a(ss)@a(ss)ssbb)", c->id, pack_settings(c->settings), pack_settings(c->properties), c->runtime_dir ? c->runtime_dir : "",
+                             c->pod ? c->pod : "", c->is_pod, c->verbose);
 }
 
 GVariant *scope_update_pack(const GPtrArray *settings, const GPtrArray *properties) {
@@ -109,9 +110,10 @@ static bool parse_settings(GVariant *list, GPtrArray *ret, GError **error) {
 ScopeConfig *scope_config_parse(GVariant *body, GError **error) {
         g_autoptr(ScopeConfig) c = scope_config_new();
         g_autoptr(GVariant) settings = NULL, properties = NULL;
-        gboolean verbose;
+        gboolean verbose, is_pod;
 
-        g_variant_get(body, "(s@a(ss)@a(ss)sb)", &c->id, &settings, &properties, &c->runtime_dir, &verbose);
+        g_variant_get(body, "(s@a(ss)@a(ss)ssbb)", &c->id, &settings, &properties, &c->runtime_dir, &c->pod, &is_pod, &verbose);
+        c->is_pod = is_pod;
         c->verbose = verbose;
         if (*c->id == '\0' || strspn(c->id, "0123456789abcdefghijklmnopqrstuvwxyz") != strlen(c->id)) {
                 err_set(error, EINVAL, "id of the box");

@@ -16,7 +16,7 @@ typedef struct {
 } ScopeSetting;
 
 /* The types of WIRE_SCOPE_CONFIG's and WIRE_SCOPE_UPDATE's bodies. */
-#define SCOPE_CONFIG_SIGNATURE "(sa(ss)a(ss)sb)"
+#define SCOPE_CONFIG_SIGNATURE "(sa(ss)a(ss)ssbb)"
 #define SCOPE_UPDATE_SIGNATURE "(a(ss)a(ss))"
 
 typedef struct {
@@ -24,6 +24,8 @@ typedef struct {
         GPtrArray *settings;   /* of ScopeSetting * */
         GPtrArray *properties; /* of ScopeSetting *: systemd's NAME and VALUE as --property has them, checked */
         char *runtime_dir;     /* the caller's $XDG_RUNTIME_DIR; "": he has none */
+        char *pod;             /* the cgroup's directory of the pod that the box is in; "": it is in none that has one */
+        bool is_pod;           /* what is to be limited is a pod: its boxes will come */
         bool verbose;
 } ScopeConfig;
 
@@ -57,3 +59,5 @@ char *scope_unit_name(const char *id);
 /* The leaves below the scope. */
 #define SCOPE_LEAF_PAYLOAD "payload"
 #define SCOPE_LEAF_HELPERS "helpers"
+/* Of a pod's, for its boxes'. */
+#define SCOPE_LEAF_BOXES "boxes"

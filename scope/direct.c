@@ -14,16 +14,17 @@
 #include "base/log.h"
 #include "scope/leaves.h"
 
-/* The controllers that the settings need and what every box has (accounting), as far as dir has them, "+memory +pids". */
-static char *wanted_controllers(int dir, const GPtrArray *settings) {
+/* The controllers that the settings need and what every box has (accounting), as far as dir has them, "+memory +pids"; for a pod, whose boxes may
+ * need others, all that systemd would give it. */
+static char *wanted_controllers(int dir, const ScopeConfig *config) {
         g_auto(GStrv) have = cgroup_words(dir, "cgroup.controllers"), on = cgroup_words(dir, "cgroup.subtree_control");
         g_autoptr(GHashTable) wanted = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         GString *text = g_string_new(NULL);
 
-        g_hash_table_add(wanted, g_strdup("memory"));
-        g_hash_table_add(wanted, g_strdup("pids"));
-        for (guint i = 0; i < settings->len; i++)
-                g_hash_table_add(wanted, scope_setting_controller(settings->pdata[i]));
+        for (const char *const *name = (const char *const[]){ "memory", "pids", config->is_pod ? "cpu" : NULL, "cpuset", "io", NULL }; *name; name++)
+                g_hash_table_add(wanted, g_strdup(*name));
+        for (guint i = 0; i < config->settings->len; i++)
+                g_hash_table_add(wanted, scope_setting_controller(config->settings->pdata[i]));
         for (char **name = have; *name; name++)
                 if (g_hash_table_contains(wanted, *name) && !g_strv_contains((const char *const *) on, *name))
                         g_string_append_printf(text, "%s+%s", text->len ? " " : "", *name);
@@ -53,7 +54,7 @@ static bool is_unit(const char *path) {
 }
 
 /* Our own cgroup, or the one that it is a leaf of: one that may have children with controllers, which a cgroup with processes in it may not. */
-static int find_place(const char *own, const GPtrArray *settings, char **ret_path, GError **error) {
+static int find_place(const char *own, const ScopeConfig *config, char **ret_path, GError **error) {
         g_autofree char *path = g_strdup(own);
         bool any = false;
 
@@ -63,8 +64,8 @@ static int find_place(const char *own, const GPtrArray *settings, char **ret_pat
                 if (dir < 0 || !writable(dir))
                         break;
                 any = true;
-                g_autofree char *wanted = wanted_controllers(dir, settings);
-                if (has_controllers(dir, settings) && (*wanted == '\0' || fd_write_file(dir, "cgroup.subtree_control", wanted))) {
+                g_autofree char *wanted = wanted_controllers(dir, config);
+                if (has_controllers(dir, config->settings) && (*wanted == '\0' || fd_write_file(dir, "cgroup.subtree_control", wanted))) {
                         *ret_path = g_steal_pointer(&path);
                         return fd_steal(&dir);
                 }
@@ -95,7 +96,7 @@ bool direct_make(const ScopeConfig *config, ScopeCgroup *ret, GError **error) {
         if (!own)
                 return false;
         g_autofree char *place_path = NULL;
-        _cleanup_close_ int place = find_place(own, config->settings, &place_path, error);
+        _cleanup_close_ int place = find_place(own, config, &place_path, error);
         if (place < 0)
                 return false;
 

@@ -84,9 +84,11 @@ static char *delegated(const ScopeCgroup *c) {
 static bool not_delegated(const ScopeCgroup *c, const char *controller, GError **error) {
         static const char *const known[] = { "cpu", "cpuset", "io", "memory", "pids", NULL };
         g_autofree char *are = delegated(c);
+        /* A pod's cgroup, which a box's is a part of, is mostly systemd's. */
+        bool direct = c->own && !(c->in_pod && strstr(c->path, "/" SCOPE_SLICE "/"));
 
         err_set(error, EOPNOTSUPP, "the controller %s is not delegated to this user (these are: %s)", controller, are);
-        if (c->own)
+        if (direct)
                 return err_hint(error, "whoever made this cgroup must switch it on in cgroup.subtree_control, or go on without by "
                                        "--best-effort=limits");
         if (!g_strv_contains(known, controller))
@@ -142,10 +144,13 @@ static bool write_leaf(const ScopeCgroup *c, const char *leaf, const char *file,
 }
 
 bool cgroup_make_leaves(const ScopeCgroup *c, GError **error) {
+        return make_leaf(c, SCOPE_LEAF_HELPERS, error) && make_leaf(c, SCOPE_LEAF_PAYLOAD, error) && (!c->pod || make_leaf(c, SCOPE_LEAF_BOXES, error));
+}
+
+bool cgroup_prepare_leaves(const ScopeCgroup *c, GError **error) {
         g_auto(GStrv) have = cgroup_words(c->fd, "cgroup.controllers");
 
-        if (!make_leaf(c, SCOPE_LEAF_HELPERS, error) || !make_leaf(c, SCOPE_LEAF_PAYLOAD, error) ||
-            !write_leaf(c, SCOPE_LEAF_HELPERS, "cgroup.procs", "0", error))
+        if (c->pod && !pod_make_place(c, error))
                 return false;
         g_autoptr(GString) wanted = g_string_new(NULL);
         for (const char *const *name = (const char *const[]){ "memory", "pids", NULL }; *name; name++)
@@ -160,7 +165,8 @@ bool cgroup_make_leaves(const ScopeCgroup *c, GError **error) {
 bool cgroup_apply(const ScopeCgroup *c, const GPtrArray *settings, GError **error) {
         for (guint i = 0; i < settings->len; i++) {
                 const ScopeSetting *s = settings->pdata[i];
-                if (!write_leaf(c, g_str_has_prefix(s->file, "pids.") ? SCOPE_LEAF_PAYLOAD : NULL, s->file, s->value, error)) {
+                const char *leaf = !g_str_has_prefix(s->file, "pids.") ? NULL : c->pod ? SCOPE_LEAF_BOXES : SCOPE_LEAF_PAYLOAD;
+                if (!write_leaf(c, leaf, s->file, s->value, error)) {
                         /* A machine without swap accounting has nothing to forbid. */
                         if (err_get_errno(error ? *error : NULL) == ENOENT && g_str_equal(s->file, "memory.swap.max")) {
                                 g_clear_error(error);
@@ -217,6 +223,8 @@ void cgroup_remove(ScopeCgroup *c) {
                 struct pollfd fd = { .fd = events, .events = POLLPRI };
                 (void) poll(&fd, 1, 20);
         }
+        if (c->pod)
+                pod_remove_boxes(c);
         g_autofree char *path = g_strconcat(CGROUP_MOUNT, c->path, NULL);
         for (const char *const *leaf = (const char *const[]){ SCOPE_LEAF_PAYLOAD, SCOPE_LEAF_HELPERS, NULL }; *leaf; leaf++)
                 (void) unlinkat(c->fd, *leaf, AT_REMOVEDIR);

@@ -15,7 +15,9 @@ typedef struct {
         char *path; /* from CGROUP_MOUNT on, "/user.slice/..."; NULL: none yet */
         int fd;     /* the directory */
         bool own;   /* we made it, and we remove it; else systemd did and does */
-        char *home; /* where we were before (own) */
+        char *home; /* where we were before, or are to be afterwards (own) */
+        bool in_pod; /* own, and a part of its pod's */
+        bool pod;    /* boxes have theirs in it */
 } ScopeCgroup;
 
 /* Fails, with a hint, where the machine has no cgroup v2, or hybrid. */
@@ -34,10 +36,11 @@ bool cgroup_check_controllers(const ScopeCgroup *c, const ScopeConfig *config, G
 /* The same of a cgroup that systemd has not given them yet: it can, as far as they are delegated to it. */
 bool cgroup_check_delegated(const ScopeCgroup *c, const ScopeConfig *config, GError **error);
 
-/* The leaves, with what is useful in them switched on. We ourselves go to helpers/. */
+/* The leaves; and, when we ourselves are in helpers/, what is useful in them switched on. */
 bool cgroup_make_leaves(const ScopeCgroup *c, GError **error);
+bool cgroup_prepare_leaves(const ScopeCgroup *c, GError **error);
 
-/* Write settings to the cgroup's own files; those of processes (pids.max) to payload/. */
+/* Write settings to the cgroup's own files; those of processes (pids.max) to payload/, of a pod to boxes/. */
 bool cgroup_apply(const ScopeCgroup *c, const GPtrArray *settings, GError **error);
 
 /* Move a process into a leaf. The errno in the error is EACCES or EPERM where the kernel does not let us take it out of where it is. */
@@ -48,6 +51,11 @@ void cgroup_kill_payload(const ScopeCgroup *c);
 
 /* Remove an own one: first out of it, then wait for what is left in it. */
 void cgroup_remove(ScopeCgroup *c);
+
+/* pod.c: make a pod's place for its boxes ready; the cgroup of a box in it; remove what is left of them. */
+bool pod_make_place(const ScopeCgroup *c, GError **error);
+bool pod_make_box(const ScopeConfig *config, ScopeCgroup *ret, GError **error);
+void pod_remove_boxes(const ScopeCgroup *c);
 
 /* direct.c: where no systemd is there for this user. Finds a cgroup that we may write below and makes the box's in it. */
 bool direct_make(const ScopeConfig *config, ScopeCgroup *ret, GError **error);

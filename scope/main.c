@@ -75,29 +75,6 @@ static bool apply(const Scope *s, const GPtrArray *settings, GError **error) {
         return cgroup_apply(&s->cgroup, mine, error);
 }
 
-static bool make(Scope *s, GError **error) {
-        g_auto(WireMessage) m = { 0 };
-
-        if (!wire_expect(s->wire, "launcher", WIRE_SCOPE_CONFIG, &m, error) || !(s->config = scope_config_parse(m.body, error)))
-                return false;
-        log_init("usbox-scope", s->config->verbose);
-        if (*s->config->runtime_dir)
-                g_setenv("XDG_RUNTIME_DIR", s->config->runtime_dir, TRUE);
-        if (!cgroup_check_version(error))
-                return false;
-        g_autoptr(Systemd) systemd = systemd_open(error);
-        if (!(systemd ? by_systemd(s, systemd, error) : direct_make(s->config, &s->cgroup, error)))
-                return false;
-        /* Nobody listens there any more: systemd need not tell us of what happens to other units. */
-        g_clear_pointer(&systemd, systemd_free);
-        log_step("cgroup %s", s->cgroup.path);
-        if (!cgroup_check_controllers(&s->cgroup, s->config, error) || !cgroup_make_leaves(&s->cgroup, error) ||
-            !apply(s, s->config->settings, error))
-                return false;
-        g_autofree char *path = g_strconcat(CGROUP_MOUNT, s->cgroup.path, NULL);
-        return wire_send(s->wire, WIRE_SCOPE_MADE, g_variant_new("(s)", path), &s->cgroup.fd, 1, error);
-}
-
 static bool has_pid(const GArray *pids, pid_t pid) {
         for (guint i = 0; i < pids->len; i++)
                 if (g_array_index(pids, pid_t, i) == pid)
@@ -169,6 +146,47 @@ static bool join_all(Scope *s, const char *leaf, const pid_t *pids, size_t n, GE
         return true;
 }
 
+/* One that is made in its pod's has to get there first, as the box's processes do. */
+static bool in_pod(Scope *s, GError **error) {
+        g_autofree char *own = cgroup_of_self(error);
+
+        if (!own || !pod_make_box(s->config, &s->cgroup, error))
+                return false;
+        s->asking = strstr(s->cgroup.path, "/" SCOPE_SLICE "/") && systemd_must_move(own);
+        return true;
+}
+
+static bool enter(Scope *s, GError **error) {
+        const pid_t self = getpid();
+        return s->cgroup.in_pod ? join_all(s, SCOPE_LEAF_HELPERS, &self, 1, error) : cgroup_join(&s->cgroup, SCOPE_LEAF_HELPERS, self, error);
+}
+
+static bool make(Scope *s, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+
+        if (!wire_expect(s->wire, "launcher", WIRE_SCOPE_CONFIG, &m, error) || !(s->config = scope_config_parse(m.body, error)))
+                return false;
+        log_init("usbox-scope", s->config->verbose);
+        if (*s->config->runtime_dir)
+                g_setenv("XDG_RUNTIME_DIR", s->config->runtime_dir, TRUE);
+        if (!cgroup_check_version(error))
+                return false;
+        bool of_pod = *s->config->pod;
+        g_autoptr(Systemd) systemd = of_pod ? NULL : systemd_open(error);
+        if (!(of_pod ? in_pod(s, error) : systemd ? by_systemd(s, systemd, error) : direct_make(s->config, &s->cgroup, error)))
+                return false;
+        s->cgroup.pod = s->config->is_pod;
+        /* Nobody listens there any more: systemd need not tell us of what happens to other units. */
+        g_clear_pointer(&systemd, systemd_free);
+        log_step("cgroup %s", s->cgroup.path);
+        if (!cgroup_check_controllers(&s->cgroup, s->config, error) || !cgroup_make_leaves(&s->cgroup, error) ||
+            !enter(s, error) || !cgroup_prepare_leaves(&s->cgroup, error) ||
+            !apply(s, s->config->settings, error))
+                return false;
+        g_autofree char *path = g_strconcat(CGROUP_MOUNT, s->cgroup.path, NULL);
+        return wire_send(s->wire, WIRE_SCOPE_MADE, g_variant_new("(s)", path), &s->cgroup.fd, 1, error);
+}
+
 /* A list of processes, with their children but those that are known already; looked for once more when they are in: what they fork from then on is
  * in, too. */
 static bool join_leaf(Scope *s, const char *leaf, GVariant *list, GArray *known, GError **error) {
@@ -210,7 +228,7 @@ static bool change(Scope *s, const ScopeConfig *update, GError **error) {
                 if (!systemd_update(systemd, s->config->id, update->settings, update->properties, error))
                         return false;
         } else if (update->properties->len > 0) {
-                return err_set(error, EOPNOTSUPP, "--property is for systemd, and this box's cgroup is not systemd's");
+                return err_set(error, EOPNOTSUPP, "--property is for systemd, and this cgroup is not systemd's");
         }
         return cgroup_check_controllers(&s->cgroup, update, error) && apply(s, update->settings, error);
 }

@@ -170,6 +170,8 @@ static int call_start(Systemd *s, const ScopeConfig *config, const GPtrArray *pr
                 r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s", description, "Slice", "s", SCOPE_SLICE, "PIDs", "au", 1,
                                           (uint32_t) getpid(), "DelegateControllers", "as", 4, "cpu", "io", "memory", "pids", "CollectMode", "s",
                                           "inactive-or-failed", "MemoryAccounting", "b", 1, "TasksAccounting", "b", 1);
+        if (r >= 0 && config->is_pod) /* what its boxes will ask for is not known yet: all that there are */
+                r = sd_bus_message_append(m, "(sv)", "Delegate", "b", 1);
         if (r >= 0)
                 r = append_properties(m, properties);
         if (r >= 0)

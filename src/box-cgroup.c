@@ -15,8 +15,9 @@ Cgroup *box_cgroup_open(const BoxInfo *box, GError **error) {
         const char *path = json_string_value(json_object_get(box->facts, "cgroup"));
 
         if (!path || !g_str_has_prefix(path, "/sys/fs/cgroup/")) {
-                err_set(error, EOPNOTSUPP, "box %s has no cgroup of its own", box->name ? box->name : box->id);
-                err_hint(error, "a box gets one where it is started with a limit, such as --pids-limit unlimited");
+                bool pod = box_info_is_pod(box);
+                err_set(error, EOPNOTSUPP, "%s %s has no cgroup of its own", pod ? "pod" : "box", box->name ? box->name : box->id);
+                err_hint(error, "a %s gets one where it is %s with a limit, such as --pids-limit unlimited", pod ? "pod" : "box", pod ? "created" : "started");
                 err_step(error, "limits");
                 return NULL;
         }

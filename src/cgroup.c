@@ -22,9 +22,14 @@
 #define FREEZE_MS 10000
 #define LEAF SCOPE_LEAF_PAYLOAD "/"
 
+/* From a box's cgroup that is a part of its pod's. */
+#define PODS_BOXES "../"
+#define PODS "../../"
+
 struct Cgroup {
         int fd;
         char *path;
+        bool pod, in_pod; /* it is a pod's; it is a part of one */
 };
 
 Cgroup *cgroup_new_take(int fd, const char *path) {
@@ -32,6 +37,8 @@ Cgroup *cgroup_new_take(int fd, const char *path) {
 
         c->fd = fd;
         c->path = g_strdup(path);
+        c->pod = faccessat(fd, SCOPE_LEAF_BOXES, F_OK, 0) == 0;
+        c->in_pod = strstr(path, "/" SCOPE_LEAF_BOXES "/");
         return c;
 }
 
@@ -172,16 +179,21 @@ static void read_cpu(const Cgroup *c, CgroupNumbers *n) {
 }
 
 void cgroup_read(const Cgroup *c, CgroupNumbers *n) {
-        g_autofree char *memory_events = read_text(c, "memory.events"), *pids_events = read_text(c, LEAF "pids.events");
+        g_autofree char *memory_events = read_text(c, "memory.events");
+        g_autofree char *pids_events = read_text(c, c->pod ? SCOPE_LEAF_BOXES "/pids.events" : LEAF "pids.events");
 
         n->memory = number(c, "memory.current");
         n->memory_peak = number(c, "memory.peak"); /* Linux 5.19 */
         n->memory_max = number(c, "memory.max");
         n->swap = number(c, "memory.swap.current");
         n->oom_kills = keyed(memory_events, "oom_kill", 0);
-        n->pids = number(c, LEAF "pids.current");
-        n->pids_max = number(c, LEAF "pids.max");
+        n->pids = number(c, c->pod ? SCOPE_LEAF_BOXES "/pids.current" : LEAF "pids.current");
+        n->pids_max = number(c, c->pod ? SCOPE_LEAF_BOXES "/pids.max" : LEAF "pids.max");
         n->pids_refused = keyed(pids_events, "max", 0);
+        /* "oom" is counted where the limit is that was met, and above. */
+        n->oom_by_pod = c->in_pod && n->oom_kills > 0 && keyed(memory_events, "oom", 0) == 0;
+        n->pod_memory_max = c->in_pod ? number(c, PODS "memory.max") : G_MAXUINT64;
+        n->pod_pids_max = c->in_pod ? number(c, PODS_BOXES "pids.max") : G_MAXUINT64;
         read_cpu(c, n);
         read_io(c, n);
         n->pressure_cpu = pressure(c, "cpu.pressure");
@@ -215,18 +227,31 @@ GArray *cgroup_processes(const Cgroup *c) {
 /* Below this it is noise: a process that was stopped for one tick at a period's end. */
 #define THROTTLED_WORTH_US 50000
 
+/* Linux before 6.11 counts a refusal where the process is, whoever's limit it was: where both have one, it may be either's. */
+static char *pids_limit_text(const CgroupNumbers *n) {
+        if (n->pod_pids_max == G_MAXUINT64)
+                return g_strdup_printf("limit %" G_GUINT64_FORMAT, n->pids_max);
+        if (n->pids_max == G_MAXUINT64)
+                return g_strdup_printf("the pod's limit %" G_GUINT64_FORMAT, n->pod_pids_max);
+        return g_strdup_printf("limit %" G_GUINT64_FORMAT " or the pod's limit %" G_GUINT64_FORMAT, n->pids_max, n->pod_pids_max);
+}
+
 GPtrArray *cgroup_outcome(const CgroupNumbers *n) {
         GPtrArray *lines = g_ptr_array_new_with_free_func(g_free);
 
         if (n->oom_kills > 0) {
-                g_autofree char *max = n->memory_max == G_MAXUINT64 ? g_strdup("no") : limits_size_text(n->memory_max);
+                guint64 limit = n->oom_by_pod ? n->pod_memory_max : n->memory_max;
+                g_autofree char *max = limit == G_MAXUINT64 ? g_strdup("no") : limits_size_text(limit);
                 g_autofree char *peak = n->memory_peak == G_MAXUINT64 ? NULL : limits_size_text(n->memory_peak);
-                g_ptr_array_add(lines, g_strdup_printf("out of memory: %s limit%s%s, %" G_GUINT64_FORMAT " kill%s", max, peak ? ", peak " : "",
+                g_ptr_array_add(lines, g_strdup_printf("out of memory: %s%s limit%s%s, %" G_GUINT64_FORMAT " kill%s",
+                                                       n->oom_by_pod && limit != G_MAXUINT64 ? "the pod's " : "", max, peak ? ", peak " : "",
                                                        peak ? peak : "", n->oom_kills, n->oom_kills == 1 ? "" : "s"));
         }
-        if (n->pids_refused > 0)
-                g_ptr_array_add(lines, g_strdup_printf("out of processes: limit %" G_GUINT64_FORMAT ", refused %" G_GUINT64_FORMAT " time%s", n->pids_max,
-                                                       n->pids_refused, n->pids_refused == 1 ? "" : "s"));
+        if (n->pids_refused > 0) {
+                g_autofree char *limit = pids_limit_text(n);
+                g_ptr_array_add(lines, g_strdup_printf("out of processes: %s, refused %" G_GUINT64_FORMAT " time%s", limit, n->pids_refused,
+                                                       n->pids_refused == 1 ? "" : "s"));
+        }
         if (n->throttled_us >= THROTTLED_WORTH_US && n->cpu_quota_us != G_MAXUINT64 && n->cpu_period_us > 0)
                 g_ptr_array_add(lines, g_strdup_printf("throttled: limit %g CPUs, in %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT " periods, waited %.1f s",
                                                        (double) n->cpu_quota_us / (double) n->cpu_period_us, n->throttled, n->periods,

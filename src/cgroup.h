@@ -36,11 +36,13 @@ typedef struct {
         double some, full;
 } CgroupPressure;
 
-/* What the files say. Bytes, microseconds; G_MAXUINT64 where it is not known or there is no limit. */
+/* What the files say, of a box's or of a pod's. Bytes, microseconds; G_MAXUINT64 where it is not known or there is no limit. */
 typedef struct {
         guint64 memory, memory_peak, memory_max, swap;
         guint64 oom_kills;    /* processes that were killed for want of memory */
-        guint64 pids, pids_max, pids_refused;
+        guint64 pids, pids_max, pids_refused; /* of the payload; of a pod: of its boxes */
+        bool oom_by_pod;                      /* that was the pod's limit, not the box's own */
+        guint64 pod_memory_max, pod_pids_max; /* of the pod whose part it is */
         guint64 cpu_us, periods, throttled, throttled_us;
         guint64 cpu_quota_us, cpu_period_us; /* quota G_MAXUINT64: none */
         guint64 read_bytes, write_bytes, reads, writes;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * usbox pause, usbox unpause: stop the processes of a box where they are, and let them go on.
+ * usbox pause, usbox unpause: stop the processes of a box, or of all boxes of a pod, where they are, and let them go on.
  *
  * Role: verb. Privileges: the caller's. Threads: one. By the box's cgroup, without its launcher: no process of it is missed and none can refuse, and
  * connections live on.
@@ -9,6 +9,26 @@
 #include "box-cgroup.h"
 #include "cmd-verbs.h"
 
+static bool freeze(const BoxInfo *box, bool on, GError **error) {
+        g_autoptr(Cgroup) cgroup = box_cgroup_open(box, error);
+
+        return cgroup && (cgroup_freeze(cgroup, on, error) || err_step(error, "limits"));
+}
+
+/* A pod's are its boxes': helpers go on, so that boxes can still be ended, and started. */
+static bool freeze_named(const Spec *spec, const char *name, bool on, GError **error) {
+        g_autoptr(BoxInfo) found = registry_find_running_any(&spec->caller, name, error);
+
+        if (!found || !box_info_is_pod(found))
+                return found && freeze(found, on, error);
+        g_autoptr(GPtrArray) all = registry_list(&spec->caller, error);
+        g_autoptr(GPtrArray) boxes = all ? registry_boxes_of(all, found) : NULL;
+        for (guint i = 0; boxes && i < boxes->len; i++)
+                if (!freeze(boxes->pdata[i], on, error))
+                        return false;
+        return boxes;
+}
+
 static int freeze_all(const char *verb, bool on, int argc, char **argv, GError **error) {
         static const VerbOption none[] = { { 0 } };
         g_auto(VerbArgs) args = { 0 };
@@ -16,16 +36,9 @@ static int freeze_all(const char *verb, bool on, int argc, char **argv, GError *
         if (!verb_args_parse(&args, verb, none, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, verb, 1, G_MAXUINT, error))
                 return -1;
         g_autoptr(Spec) spec = spec_new(error);
-        for (guint i = 0; spec && i < verb_args_n_words(&args); i++) {
-                g_autoptr(BoxInfo) box = registry_find_running(&spec->caller, verb_args_word(&args, i), error);
-                g_autoptr(Cgroup) cgroup = box ? box_cgroup_open(box, error) : NULL;
-                if (!cgroup)
+        for (guint i = 0; spec && i < verb_args_n_words(&args); i++)
+                if (!freeze_named(spec, verb_args_word(&args, i), on, error))
                         return -1;
-                if (!cgroup_freeze(cgroup, on, error)) {
-                        err_step(error, "limits");
-                        return -1;
-                }
-        }
         return spec ? 0 : -1;
 }
 

@@ -14,9 +14,10 @@
 #include "stdfds.h"
 
 #define GRACE_MS 10000
+#define OF_CREATE "create: "
 #define GRACE_MAX_S 86400
 
-/* OPTIONS_OF_CREATE are create's, all but the first two of which are run's; then those of the others. */
+/* Those of create, all but the first two of which are run's, say so in their help; then those of the others. */
 const VerbOption pod_verb_options[] = {
         { .name = "share", .arg = "pid", .help = "create: the boxes see each other's processes, too" },
         { .name = "rm", .help = "create: end the pod with its last box" },
@@ -38,10 +39,10 @@ const VerbOption pod_verb_options[] = {
         { .name = "net-delay", .arg = "TIME[+-TIME]", .help = "create: packets come so much later" },
         { .name = "net-loss", .arg = "PERCENT", .help = "create: so many packets are lost" },
         { .name = "pcap", .arg = "FILE", .complete = COMPLETE_FILE, .help = "create: write all frames to FILE" },
+        LIMIT_VERB_OPTIONS(OF_CREATE),
         { .name = "best-effort", .arg = "THING", .help = "create: go on without THING" },
         { .name = "verbose", .help = "create: print every step" },
         { .name = "dry-run", .help = "create: print what would be in force, and make nothing" },
-#define OPTIONS_OF_CREATE 23
         { .name = "json", .help = "ps: an array of objects, for programs" },
         { .name = "quiet", .short_name = 'q', .help = "ps: names alone, one a line" },
         { .name = "force", .short_name = 'f', .help = "rm: kill boxes that run" },
@@ -50,9 +51,9 @@ const VerbOption pod_verb_options[] = {
 };
 
 static bool is_of_create(const char *name) {
-        for (size_t i = 0; i < OPTIONS_OF_CREATE; i++)
-                if (g_str_equal(pod_verb_options[i].name, name))
-                        return true;
+        for (const VerbOption *o = pod_verb_options; o->name; o++)
+                if (g_str_equal(o->name, name))
+                        return g_str_has_prefix(o->help, OF_CREATE);
         return false;
 }
 
@@ -127,15 +128,9 @@ static int create(const VerbArgs *args, GError **error) {
         return is_free(spec, name, error) ? cmd_run_detached(spec, error) : -1;
 }
 
-/* The boxes of a pod, of those that there are: how many. */
 static guint count_boxes(const GPtrArray *boxes, const BoxInfo *pod) {
-        guint n = 0;
-
-        for (guint i = 0; i < boxes->len; i++) {
-                const BoxInfo *box = g_ptr_array_index(boxes, i);
-                n += box->state == BOX_RUNNING && g_strcmp0(json_string_value(json_object_get(box->facts, "pod_id")), pod->id) == 0;
-        }
-        return n;
+        g_autoptr(GPtrArray) found = registry_boxes_of(boxes, pod);
+        return found->len;
 }
 
 static int ps(const VerbArgs *args, const Spec *spec, GError **error) {

@@ -54,6 +54,11 @@ static guint64 count_flows(const BoxInfo *box) {
         return n;
 }
 
+static char *name_of(const Row *row) {
+        const BoxInfo *box = row->box;
+        return g_strconcat(box->name ? box->name : box->id, box_info_is_pod(box) ? " (pod)" : "", NULL);
+}
+
 /* tree: of this moment; NULL where the row has a cgroup. */
 static void row_read(Row *row, const ProcessTree *tree) {
         json_int_t pid = json_integer_value(json_object_get(row->box->facts, "pid"));
@@ -99,6 +104,7 @@ static json_t *row_to_json(const Row *row) {
 
         json_object_set_new(out, "id", json_string(row->box->id));
         json_object_set_new(out, "name", row->box->name ? json_string(row->box->name) : json_null());
+        json_object_set_new(out, "kind", json_string(box_info_is_pod(row->box) ? "pod" : "box"));
         json_object_set_new(out, "paused", json_boolean(row->cgroup && cgroup_is_frozen(row->cgroup)));
         json_object_set_new(out, "source", json_string(row->cgroup ? "cgroup" : "processes"));
         json_object_set_new(out, "cpu_percent", json_real(rate(row, row->was.cpu_us, n->cpu_us)));
@@ -156,7 +162,7 @@ static const char *const columns[] = { "BOX",    "CPU",     "WAITED", "MEMORY", 
 static void row_to_cells(const Row *row, char *cells[static N_COLUMNS]) {
         const CgroupNumbers *n = &row->now;
         char *values[N_COLUMNS] = {
-                g_strdup(row->box->name ? row->box->name : row->box->id),
+                name_of(row),
                 g_strdup_printf("%.1f%%", rate(row, row->was.cpu_us, n->cpu_us)),
                 row->cgroup ? g_strdup_printf("%.1f%%", throttled(row)) : g_strdup("-"),
                 size_or_dash(n->memory),
@@ -218,7 +224,8 @@ static bool add_row(GPtrArray *rows, BoxInfo *box_take, GError **error) {
         Row *row = g_new0(Row, 1);
 
         row->box = box_take;
-        if (box_has_cgroup(row->box) && !(row->cgroup = box_cgroup_open(row->box, error))) {
+        /* A pod's own processes are none that anybody has started. */
+        if ((box_has_cgroup(row->box) || box_info_is_pod(row->box)) && !(row->cgroup = box_cgroup_open(row->box, error))) {
                 row_free(row);
                 return false;
         }
@@ -226,24 +233,30 @@ static bool add_row(GPtrArray *rows, BoxInfo *box_take, GError **error) {
         return true;
 }
 
-/* The boxes that were named; without names all that run. */
-static bool find_rows(const Spec *spec, const VerbArgs *args, GPtrArray *rows, GError **error) {
-        if (verb_args_n_words(args) > 0) {
-                for (guint i = 0; i < verb_args_n_words(args); i++) {
-                        BoxInfo *box = registry_find_running(&spec->caller, verb_args_word(args, i), error);
-                        if (!box || !add_row(rows, box, error))
-                                return false;
-                }
-                return true;
-        }
-        g_autoptr(GPtrArray) boxes = registry_list(&spec->caller, error);
-        if (!boxes)
-                return false;
+/* Those that run and can be read. */
+static void add_rows(GPtrArray *rows, GPtrArray *boxes) {
         while (boxes->len > 0) {
                 g_autoptr(BoxInfo) box = g_ptr_array_steal_index(boxes, 0);
                 if (box->state == BOX_RUNNING)
                         (void) add_row(rows, g_steal_pointer(&box), NULL);
         }
+}
+
+/* The boxes and pods that were named; without names all that run, pods where they have limits. */
+static bool find_rows(const Spec *spec, const VerbArgs *args, GPtrArray *rows, GError **error) {
+        if (verb_args_n_words(args) > 0) {
+                for (guint i = 0; i < verb_args_n_words(args); i++) {
+                        BoxInfo *box = registry_find_running_any(&spec->caller, verb_args_word(args, i), error);
+                        if (!box || !add_row(rows, box, error))
+                                return false;
+                }
+                return true;
+        }
+        g_autoptr(GPtrArray) boxes = registry_list(&spec->caller, error), pods = boxes ? registry_list_pods(&spec->caller, error) : NULL;
+        if (!pods)
+                return false;
+        add_rows(rows, boxes);
+        add_rows(rows, pods);
         return true;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * usbox update: other limits for a box that runs.
+ * usbox update: other limits for a box or pod that runs.
  *
  * Role: verb. Privileges: the caller's. Threads: one. The values are read as run reads them; the box's launcher has usbox-scope set them.
  */
@@ -10,22 +10,7 @@
 #include "scope/config.h"
 
 const VerbOption update_options[] = {
-        { .name = "memory", .short_name = 'm', .arg = "SIZE", .help = "at most so much memory" },
-        { .name = "memory-high", .arg = "SIZE", .help = "beyond so much it is slowed down" },
-        { .name = "memory-low", .arg = "SIZE", .help = "so much is taken away from it last" },
-        { .name = "memory-min", .arg = "SIZE", .help = "so much is never taken away from it" },
-        { .name = "memory-swap", .arg = "SIZE", .help = "memory and swap together" },
-        { .name = "cpus", .arg = "N", .help = "at most so many processors' time" },
-        { .name = "cpu-weight", .arg = "N", .help = "share of the processors when they are short" },
-        { .name = "cpuset-cpus", .arg = "LIST", .help = "these processors alone" },
-        { .name = "cpuset-mems", .arg = "LIST", .help = "memory of these NUMA nodes alone" },
-        { .name = "pids-limit", .arg = "N", .help = "at most so many processes and threads" },
-        { .name = "io-weight", .arg = "N", .help = "share of the disks when they are busy" },
-        { .name = "io-max", .arg = "DEVICE:KEY=N[,...]", .complete = COMPLETE_FILE, .help = "a disk's limits" },
-        { .name = "hugetlb", .arg = "PAGESIZE=SIZE", .help = "at most so much memory in huge pages" },
-        { .name = "misc", .arg = "RESOURCE=N", .help = "at most so many of a resource of the misc controller" },
-        { .name = "rdma", .arg = "DEVICE:KEY=N[,...]", .help = "at most so many handles and objects of an RDMA device" },
-        { .name = "property", .arg = "NAME=VALUE", .help = "a property of the box's systemd scope" },
+        LIMIT_VERB_OPTIONS(""),
         { 0 },
 };
 
@@ -58,7 +43,7 @@ int cmd_update(int argc, char **argv, GError **error) {
                 return -1;
         }
         for (guint i = 0; i < verb_args_n_words(&args); i++) {
-                g_autoptr(BoxInfo) box = registry_find_running(&spec->caller, verb_args_word(&args, i), error);
+                g_autoptr(BoxInfo) box = registry_find_running_any(&spec->caller, verb_args_word(&args, i), error);
                 if (!box || !control_do(box, WIRE_CTL_UPDATE, scope_update_pack(spec->limits.settings, spec->limits.properties), error))
                         return -1;
         }

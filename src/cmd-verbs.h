@@ -28,6 +28,25 @@ extern const VerbOption ps_options[], inspect_options[], rm_options[], kill_opti
         logs_options[], events_options[], net_verb_options[], diff_options[], commit_options[], exec_options[],
         stats_options[], top_options[], update_options[], pod_verb_options[];
 
+/* The rows of run's limits, for verbs that take them; of: what the help begins with. */
+#define LIMIT_VERB_OPTIONS(of) \
+        { .name = "memory", .short_name = 'm', .arg = "SIZE", .help = of "at most so much memory" }, \
+        { .name = "memory-high", .arg = "SIZE", .help = of "beyond so much it is slowed down" }, \
+        { .name = "memory-low", .arg = "SIZE", .help = of "so much is taken away from it last" }, \
+        { .name = "memory-min", .arg = "SIZE", .help = of "so much is never taken away from it" }, \
+        { .name = "memory-swap", .arg = "SIZE", .help = of "memory and swap together" }, \
+        { .name = "cpus", .arg = "N", .help = of "at most so many processors' time" }, \
+        { .name = "cpu-weight", .arg = "N", .help = of "share of the processors when they are short" }, \
+        { .name = "cpuset-cpus", .arg = "LIST", .help = of "these processors alone" }, \
+        { .name = "cpuset-mems", .arg = "LIST", .help = of "memory of these NUMA nodes alone" }, \
+        { .name = "pids-limit", .arg = "N", .help = of "at most so many processes and threads" }, \
+        { .name = "io-weight", .arg = "N", .help = of "share of the disks when they are busy" }, \
+        { .name = "io-max", .arg = "DEVICE:KEY=N[,...]", .complete = COMPLETE_FILE, .help = of "a disk's limits" }, \
+        { .name = "hugetlb", .arg = "PAGESIZE=SIZE", .help = of "at most so much memory in huge pages" }, \
+        { .name = "misc", .arg = "RESOURCE=N", .help = of "at most so many of a resource of the misc controller" }, \
+        { .name = "rdma", .arg = "DEVICE:KEY=N[,...]", .help = of "at most so many handles and objects of an RDMA device" }, \
+        { .name = "property", .arg = "NAME=VALUE", .help = of "a property of its systemd scope" }
+
 int cmd_run(int argc, char **argv, GError **error);
 int cmd_run_detached(const Spec *spec, GError **error); /* what run --detach does with its Spec */
 int cmd_diff(int argc, char **argv, GError **error);

@@ -238,7 +238,7 @@ static bool on_exec_signal(Sandbox *s, ControlClient *client, const WireMessage 
 }
 
 static bool on_update(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {
-        if (!scope_helper_update(&s->scope, m->body, error))
+        if (!scope_helper_update(&s->scope, s->spec->pod.make, m->body, error))
                 return false;
         s->updater = control_later(client);
         return true;

@@ -150,7 +150,7 @@ static _Noreturn void joiner_main(const Sandbox *s, const JoinRequest *request, 
         g_auto(WireMessage) go = { 0 };
         int pidfd = -1;
 
-        bool ok = payload_set_oom_score(s->spec, &error);
+        bool ok = payload_set_oom_score(s->spec, supervise_is_limited(s), &error);
         /* Of the host's pid namespace, but soon with the box's ids: nobody may look into it. */
         if (ok && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
                 ok = err_set(&error, errno, "PR_SET_DUMPABLE");

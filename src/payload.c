@@ -154,7 +154,7 @@ static bool make_namespaces(const PayloadContext *c, GError **error) {
         if (user_maps_itself(spec) && !user_map_payload(spec, AT_FDCWD, "/proc/self", error))
                 return false;
         /* Before init is told: it makes the host's mounts read-only, which no file that is open for writing may come into. */
-        if (!payload_set_oom_score(spec, error))
+        if (!payload_set_oom_score(spec, c->child->scoped, error))
                 return err_step(error, "limits");
         if (!wire_send(c->gate, WIRE_UNSHARED, NULL, NULL, 0, error))
                 return false;
@@ -176,12 +176,12 @@ static bool set_ids(const Spec *spec, uid_t uid, gid_t gid, GError **error) {
  * of the limit counted in (oom_badness(), mm/oom_kill.c). */
 #define OOM_SCORE_IN_LIMIT 500
 
-bool payload_set_oom_score(const Spec *spec, GError **error) {
+bool payload_set_oom_score(const Spec *spec, bool limited, GError **error) {
         g_autofree char *own = NULL;
         int score = spec->process.oom_score_adj;
 
         if (!spec->process.oom_score_given) {
-                if (!limits_wanted(&spec->limits))
+                if (!limited)
                         return true;
                 if (!fd_read_file(AT_FDCWD, "/proc/self/oom_score_adj", 64, &own, NULL))
                         return err_set(error, errno, "read oom_score_adj");

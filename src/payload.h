@@ -13,8 +13,9 @@ typedef struct {
 /* The payload's process from its fork to its exec, which makes the box's network namespace and its own inner user namespace. Never returns. */
 _Noreturn void payload_main(const PayloadContext *context);
 
-/* Who is killed first when memory runs out. As long as the process is dumpable: its file is not its own any more afterwards. */
-bool payload_set_oom_score(const Spec *spec, GError **error);
+/* Who is killed first when memory runs out; limited: the box has a cgroup of its own. As long as the process is dumpable: its file is not its
+ * own any more afterwards. */
+bool payload_set_oom_score(const Spec *spec, bool limited, GError **error);
 
 /*
  * The same steps for `usbox exec`, which comes by another way. payload_give_up(): limits, keyring, ids of the box, capabilities,

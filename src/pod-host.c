@@ -35,7 +35,8 @@ GArray *pod_map_unpack(GVariant *map) {
         return out;
 }
 
-static GVariant *pack_facts(const Spec *spec) {
+static GVariant *pack_facts(const Sandbox *s) {
+        const Spec *spec = s->spec;
         g_autofree char *hosts = net_etc_hosts(spec), *resolv = net_resolv_conf(spec);
         GVariantDict dict;
 
@@ -44,6 +45,8 @@ static GVariant *pack_facts(const Spec *spec) {
         g_variant_dict_insert(&dict, "hosts", "s", hosts);
         if (resolv)
                 g_variant_dict_insert(&dict, "resolv", "s", resolv);
+        if (s->scope.cgroup)
+                g_variant_dict_insert(&dict, "cgroup", "s", cgroup_path(s->scope.cgroup));
         g_variant_dict_insert(&dict, "share_pid", "b", spec->pod.share_pid);
         g_variant_dict_insert_value(&dict, "uidmap", pod_map_pack(spec->user.uidmap));
         g_variant_dict_insert_value(&dict, "gidmap", pod_map_pack(spec->user.gidmap));
@@ -62,7 +65,7 @@ bool pod_host_join(Sandbox *s, ControlClient *client, const WireMessage *m, GErr
                 return err_set(error, EINVAL, "the box's id");
         if (control_n_members(s->control) >= POD_BOXES_MAX)
                 return err_set(error, 0, "the pod has %d boxes, more cannot be", POD_BOXES_MAX);
-        control_answer_pod(client, pack_facts(s->spec), s->pod_namespaces);
+        control_answer_pod(client, pack_facts(s), s->pod_namespaces);
         control_set_member(client, id);
         s->had_members = true;
         return true;

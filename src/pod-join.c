@@ -39,6 +39,7 @@ static bool take_facts(PodJoin *pod, WireMessage *m, GError **error) {
         if (!uids || !gids || !g_variant_lookup(m->body, "hostname", "s", &pod->hostname) || !g_variant_lookup(m->body, "hosts", "s", &pod->hosts))
                 return err_set(error, EPROTO, "the pod's launcher said POD_JOINED");
         (void) g_variant_lookup(m->body, "resolv", "s", &pod->resolv);
+        (void) g_variant_lookup(m->body, "cgroup", "s", &pod->cgroup);
         (void) g_variant_lookup(m->body, "share_pid", "b", &share_pid);
         pod->share_pid = share_pid;
         pod->uidmap = pod_map_unpack(uids);
@@ -301,6 +302,7 @@ void pod_join_clear(PodJoin *pod) {
         g_free(pod->hostname);
         g_free(pod->hosts);
         g_free(pod->resolv);
+        g_free(pod->cgroup);
         g_clear_pointer(&pod->uidmap, g_array_unref);
         g_clear_pointer(&pod->gidmap, g_array_unref);
         *pod = POD_JOIN_NONE;

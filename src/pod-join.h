@@ -14,6 +14,7 @@ typedef struct {
         pid_t maker_pid;
         bool share_pid; /* its boxes have no processes of their own */
         char id[BOX_ID_LEN + 1]; /* the pod's */
+        char *cgroup; /* the directory of the pod's; NULL: it has none */
         char *hostname, *hosts, *resolv; /* contents of /etc's files; resolv is NULL where the pod has none */
         GArray *uidmap, *gidmap;         /* of IdRange: the ids of the pod's user namespace */
 } PodJoin;

@@ -371,8 +371,23 @@ BoxInfo *registry_find_running(const Caller *caller, const char *text, GError **
         return must_run(registry_find(caller, text, error), error);
 }
 
+BoxInfo *registry_find_running_any(const Caller *caller, const char *text, GError **error) {
+        return must_run(registry_find_any(caller, text, error), error);
+}
+
+GPtrArray *registry_boxes_of(const GPtrArray *all, const BoxInfo *pod) {
+        GPtrArray *found = g_ptr_array_new();
+
+        for (guint i = 0; i < all->len; i++) {
+                BoxInfo *box = all->pdata[i];
+                if (box->state == BOX_RUNNING && g_strcmp0(json_string_value(json_object_get(box->facts, "pod_id")), pod->id) == 0)
+                        g_ptr_array_add(found, box);
+        }
+        return found;
+}
+
 BoxInfo *registry_find_network(const Caller *caller, const char *text, const char *verb, GError **error) {
-        g_autoptr(BoxInfo) box = must_run(registry_find_any(caller, text, error), error);
+        g_autoptr(BoxInfo) box = registry_find_running_any(caller, text, error);
         const char *pod = box ? json_string_value(json_object_get(box->facts, "pod")) : NULL;
 
         if (!pod)

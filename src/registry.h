@@ -45,8 +45,12 @@ BoxInfo *registry_find_pod(const Caller *caller, const char *text, GError **erro
 BoxInfo *registry_find_running_pod(const Caller *caller, const char *text, GError **error);
 bool box_info_is_pod(const BoxInfo *box);
 
-/* For what both have (facts): a box, or a pod. */
+/* For what both have (facts, limits): a box, or a pod. */
 BoxInfo *registry_find_any(const Caller *caller, const char *text, GError **error);
+BoxInfo *registry_find_running_any(const Caller *caller, const char *text, GError **error);
+
+/* The running boxes of all (registry_list()) that are in the pod: of BoxInfo * that belong to all; the array is the caller's. */
+GPtrArray *registry_boxes_of(const GPtrArray *all, const BoxInfo *pod);
 
 /* For ports and flows: a running box or pod; not a box in a pod, whose network is the pod's. The hint for that is what verb is to be asked. */
 BoxInfo *registry_find_network(const Caller *caller, const char *text, const char *verb, GError **error);

@@ -53,7 +53,7 @@ static guint64 namespaces_of(const Sandbox *s) {
         if (!spec->namespaces.uts_host && !spec->pod.name)
                 flags |= CLONE_NEWUTS;
         /* One of the box's own cgroup can be made only from there: the child and the payload's process do. */
-        if (!spec->namespaces.cgroup_host && !limits_wanted(&spec->limits))
+        if (!spec->namespaces.cgroup_host && !supervise_is_limited(s))
                 flags |= CLONE_NEWCGROUP;
         return flags;
 }
@@ -210,7 +210,7 @@ static bool clone_child(Sandbox *s, GError **error) {
                                  .plan = s->share,
                                  .pty = s->stdio.pty_wanted,
                                  .stub = s->stub,
-                                 .scoped = limits_wanted(&s->spec->limits),
+                                 .scoped = supervise_is_limited(s),
                                  .envp = s->envp,
                                  .filter = s->filter,
                                  .stdio = s->stdio.plan,
@@ -272,7 +272,7 @@ static bool start_net(Sandbox *s, GError **error) {
 static bool start_scope(Sandbox *s, GError **error) {
         GError *failure = NULL;
 
-        return !limits_wanted(&s->spec->limits) || scope_helper_start(s->spec, s->id, &s->scope, &failure) || supervise_scope_failed(s, failure, error);
+        return !supervise_is_limited(s) || scope_helper_start(s->spec, s->id, s->pod.cgroup, &s->scope, &failure) || supervise_scope_failed(s, failure, error);
 }
 
 static bool finish_maps(Sandbox *s, GError **error) {

@@ -19,13 +19,15 @@
 
 static const HelperKind kind = { .program = "usbox-scope", .step = "limits", .lost = "limits" };
 
-bool scope_helper_start(const Spec *spec, const char *id, ScopeHelper *ret, GError **error) {
+bool scope_helper_start(const Spec *spec, const char *id, const char *pod_cgroup, ScopeHelper *ret, GError **error) {
         char *const argv[] = { (char *) "usbox-scope", (char *) "--wire", (char *) "3", NULL };
         const char *runtime_dir = g_getenv("XDG_RUNTIME_DIR");
         ScopeConfig config = { .id = (char *) id,
                                .settings = spec->limits.settings,
                                .properties = spec->limits.properties,
                                .runtime_dir = (char *) (runtime_dir ? runtime_dir : ""),
+                               .pod = (char *) (pod_cgroup ? pod_cgroup : ""),
+                               .is_pod = spec->pod.make,
                                .verbose = spec->box.verbose };
 
         *ret = SCOPE_HELPER_NONE;
@@ -67,10 +69,10 @@ bool scope_helper_joined(ScopeHelper *h, GError **error) {
         return helper_receive(&h->helper, WIRE_SCOPE_JOINED, &m, error) && answer_of(&m, error);
 }
 
-bool scope_helper_update(ScopeHelper *h, GVariant *limits, GError **error) {
+bool scope_helper_update(ScopeHelper *h, bool pod, GVariant *limits, GError **error) {
         if (!h->cgroup) {
-                err_set(error, EOPNOTSUPP, "the box has no cgroup of its own");
-                err_hint(error, "it gets one where it is started with a limit, such as --pids-limit unlimited");
+                err_set(error, EOPNOTSUPP, "the %s has no cgroup of its own", pod ? "pod" : "box");
+                err_hint(error, "it gets one where it is %s with a limit, such as --pids-limit unlimited", pod ? "created" : "started");
                 return err_step(error, kind.step);
         }
         if (h->updating) {

@@ -22,8 +22,8 @@ typedef enum {
         SCOPE_HELPER_UPDATED, /* the answer to an update */
 } ScopeHelperEvent;
 
-/* Start it and tell it the limits: it works from then on, beside all else. */
-bool scope_helper_start(const Spec *spec, const char *id, ScopeHelper *ret, GError **error);
+/* Start it and tell it the limits: it works from then on, beside all else. pod_cgroup: the directory of the pod's that the box is in; NULL: none. */
+bool scope_helper_start(const Spec *spec, const char *id, const char *pod_cgroup, ScopeHelper *ret, GError **error);
 
 /* Have helpers (those that are 0 are none) and a process of the payload moved into it, with their children, once it is there. */
 bool scope_helper_join(ScopeHelper *h, const pid_t *helpers, size_t n, pid_t payload, GError **error);
@@ -31,7 +31,7 @@ bool scope_helper_join(ScopeHelper *h, const pid_t *helpers, size_t n, pid_t pay
 bool scope_helper_joined(ScopeHelper *h, GError **error);
 
 /* Ask for other limits of a box that runs, of SCOPE_UPDATE_SIGNATURE; the answer comes by scope_helper_dispatch(). One at a time. */
-bool scope_helper_update(ScopeHelper *h, GVariant *limits, GError **error);
+bool scope_helper_update(ScopeHelper *h, bool pod, GVariant *limits, GError **error);
 
 /* Something came on its wire, or its end. *ret_answer: why the update failed, or NULL. False with error where usbox-scope ended, or the box cannot
  * be moved. */

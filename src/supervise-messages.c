@@ -38,7 +38,7 @@ bool supervise_maybe_go(Sandbox *s, GError **error) {
 
         if (s->go_sent || s->payload_wire < 0 || (s->net.helper.pid > 0 && !s->net.ports) ||
             (s->fs.helper.pid > 0 && !s->fs.ready) || (s->stdio.pty_wanted && !s->term) ||
-            (limits_wanted(&s->spec->limits) && !s->born) || (s->scope.helper.pid > 0 && !s->scope.joined) ||
+            (supervise_is_limited(s) && !s->born) || (s->scope.helper.pid > 0 && !s->scope.joined) ||
             ((s->status || presence_is_held(s->spec)) && s->payload_pidfd < 0)) /* its pid is to be told, and it may end at once */
                 return true;
         if (presence_is_held(s->spec) && !presence_begin(s, error))

@@ -52,6 +52,10 @@ int supervise_signals(GError **error) {
         return fd;
 }
 
+bool supervise_is_limited(const Sandbox *s) {
+        return limits_wanted(&s->spec->limits) || s->pod.cgroup;
+}
+
 void supervise_signal(Sandbox *s, int sig) {
         if (s->child_wire >= 0)
                 (void) wire_send(s->child_wire, WIRE_SIGNAL, g_variant_new("(i)", sig), NULL, 0, NULL);

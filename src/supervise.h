@@ -73,6 +73,9 @@ typedef struct Sandbox {
         int end_status; /* for who waits */
 } Sandbox;
 
+/* The box has a cgroup of its own: a limit was asked for, or its pod has one. */
+bool supervise_is_limited(const Sandbox *s);
+
 /* Block what the launcher reads from a signalfd, ignore SIGPIPE; the signalfd, or -1 with error. */
 int supervise_signals(GError **error);
 

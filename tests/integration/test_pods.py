@@ -213,6 +213,12 @@ def test_a_pod_without_network(pods):
     assert_refused(pods.usbox("net", "quiet", "deny", "any"), "no network", "--network user")
 
 
+def test_without_limits_there_is_nothing_to_change(pods):
+    pods.pod("p", "--network", "none")
+    for verb in (["update", "--memory", "64M"], ["stats"]):
+        assert_refused(pods.usbox(*verb, "p"), "pod", "has no cgroup of its own", "created with a limit")
+
+
 def test_stop_ends_the_boxes_kindly_first(pods):
     pods.pod("p")
     pods.usbox("run", "-d", "--name", "kind", "--pod", "p", "--", "sh", "-c", "trap 'echo bye >bye; exit 3' TERM; echo >up; while :; do sleep 0.05; done").ok()

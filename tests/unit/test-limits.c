@@ -161,7 +161,7 @@ static void test_from_settings(void) {
 }
 
 static void test_config(void) {
-        ScopeConfig sent = { .id = (char *) "0a1", .runtime_dir = (char *) "/run/x", .verbose = true };
+        ScopeConfig sent = { .id = (char *) "0a1", .runtime_dir = (char *) "/run/x", .pod = (char *) "/sys/fs/cgroup/p", .is_pod = true, .verbose = true };
         g_autoptr(ScopeConfig) lists = scope_config_new();
         g_autoptr(GError) error = NULL;
 
@@ -177,6 +177,8 @@ static void test_config(void) {
         g_assert_cmpstr(got->runtime_dir, ==, "/run/x");
         g_assert_cmpstr(scope_setting_get(got->settings, "memory.max"), ==, "5");
         g_assert_cmpstr(scope_setting_get(got->properties, "MemoryHigh"), ==, "1M");
+        g_assert_cmpstr(got->pod, ==, "/sys/fs/cgroup/p");
+        g_assert_true(got->is_pod);
         g_assert_true(got->verbose);
 
         /* What could lead elsewhere is not taken. */
@@ -207,7 +209,15 @@ static void test_outcome(void) {
                        "out of memory: 512 MiB limit, peak 511.8 MiB, 1 kill");
         assert_outcome((CgroupNumbers){ .memory_max = G_MAXUINT64, .memory_peak = G_MAXUINT64, .cpu_quota_us = G_MAXUINT64, .oom_kills = 2 },
                        "out of memory: no limit, 2 kills");
-        assert_outcome((CgroupNumbers){ .pids_max = 20, .pids_refused = 3, .cpu_quota_us = G_MAXUINT64 }, "out of processes: limit 20, refused 3 times");
+        assert_outcome((CgroupNumbers){ .memory_max = 512 << 20, .pod_memory_max = 64 << 20, .oom_by_pod = true, .memory_peak = 32 << 20,
+                                        .cpu_quota_us = G_MAXUINT64, .oom_kills = 1 },
+                       "out of memory: the pod's 64 MiB limit, peak 32 MiB, 1 kill");
+        assert_outcome((CgroupNumbers){ .pids_max = 20, .pod_pids_max = G_MAXUINT64, .pids_refused = 3, .cpu_quota_us = G_MAXUINT64 },
+                       "out of processes: limit 20, refused 3 times");
+        assert_outcome((CgroupNumbers){ .pids_max = G_MAXUINT64, .pod_pids_max = 50, .pids_refused = 1, .cpu_quota_us = G_MAXUINT64 },
+                       "out of processes: the pod's limit 50, refused 1 time");
+        assert_outcome((CgroupNumbers){ .pids_max = 20, .pod_pids_max = 50, .pids_refused = 2, .cpu_quota_us = G_MAXUINT64 },
+                       "out of processes: limit 20 or the pod's limit 50, refused 2 times");
         assert_outcome((CgroupNumbers){ .cpu_quota_us = 50000, .cpu_period_us = 100000, .periods = 10, .throttled = 9, .throttled_us = 450000 },
                        "throttled: limit 0.5 CPUs, in 9 of 10 periods, waited 0.5 s");
         assert_outcome((CgroupNumbers){ .cpu_quota_us = 50000, .cpu_period_us = 100000, .periods = 10, .throttled = 1, .throttled_us = 400 }, NULL);

@@ -127,8 +127,8 @@ static GVariant *sample_body(WireType type) {
                 return g_variant_new_parsed("([uint32 1, 2], [uint32 3])");
         if (g_str_equal(signature, "(a(ss)a(ss))"))
                 return g_variant_new_parsed("([('memory.max', '1')], @a(ss) [])");
-        if (g_str_equal(signature, "(sa(ss)a(ss)sb)"))
-                return g_variant_new_parsed("('0a', [('memory.max', '1')], @a(ss) [], '/run', false)");
+        if (g_str_equal(signature, "(sa(ss)a(ss)ssbb)"))
+                return g_variant_new_parsed("('0a', [('memory.max', '1')], @a(ss) [], '/run', '', true, false)");
         g_assert_cmpstr(signature, ==, "()");
         return NULL;
 }

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Limits of a pod as a whole, and of its boxes within it. Where test_limits.py runs."""
+import os
+import pathlib
+import re
+import signal
+import subprocess
+
+import pytest
+
+from conftest import assert_refused, wait_until
+from test_limits import FORKS, SLICE, no_scope_left, number, without_systemd  # pylint: disable=unused-import
+
+pytestmark = pytest.mark.limits
+
+BARE = ("--overlay=none",)
+HOG = "/usr/bin/python3 -c 'b = bytearray(%d << 20); print(len(b), flush=True); import time; time.sleep(%d)'"
+
+
+@pytest.fixture
+def pods(box):
+    """box with pod(), which gives the pod's cgroup; pods, and boxes that are held, go at the end."""
+    def pod(name, *options):
+        box.usbox("pod", "create", "--network", "none", *options, name).ok()
+        return pathlib.Path(box.usbox("inspect", name).json()[0]["cgroup"])
+
+    def sleeper(name, *options):
+        box.usbox("run", "-d", "--name", name, *BARE, "--pod", "p", *options, "--", "sleep", "1000").ok()
+
+    box.pod, box.sleeper = pod, sleeper
+    yield box
+    for p in box.usbox("pod", "ps", "--json").json():
+        box.usbox("pod", "rm", "-f", p["name"], timeout=120).ok()
+    for b in box.usbox("ps", "-a", "--json").json():
+        if b["name"]:
+            box.usbox("rm", "-f", b["id"]).ok()
+
+
+def boxes_of(cgroup):
+    return sorted(d.name for d in (cgroup / "boxes").iterdir() if d.is_dir())
+
+
+def test_boxes_share_the_pods_memory(pods):
+    """Two that have enough each alone, but not together; and one that has less of its own."""
+    cgroup = pods.pod("p", "--memory", "96M")
+    assert cgroup.parent == SLICE and number(cgroup / "memory.max") == 96 << 20
+    first = pods.popen("run", "--rm", *BARE, "--pod", "p", "--", "sh", "-c", f"exec {HOG % (56, 1000)}")
+    assert first.stdout.readline() == b"%d\n" % (56 << 20)
+    second = pods.sh(f"exec {HOG % (64, 0)}", *BARE, "--pod", "p", timeout=240)
+    if second.rc == 137:  # which of them is for the kernel to choose
+        told = second.err
+        first.send_signal(signal.SIGTERM)
+        first.communicate(timeout=60)
+    else:
+        told = first.communicate(timeout=60)[1].decode()
+        assert first.returncode == 137, second
+    assert re.search(r"^usbox: out of memory: the pod's 96 MiB limit, peak \d+(\.\d)? MiB, \d+ kills?$", told, re.M), told
+    own = pods.sh(f"cat /sys/fs/cgroup/memory.max; exec {HOG % (64, 0)}", *BARE, "--pod", "p", "--memory", "32M", timeout=240)
+    assert own.rc == 137 and own.out.split() == [str(32 << 20)] and "usbox: out of memory: 32 MiB limit" in own.err, own
+    assert wait_until(lambda: boxes_of(cgroup) == [], 20)
+
+
+def test_processes_processors_and_update(pods):
+    cgroup = pods.pod("p", "--pids-limit", "60", "--cpus", "1.5")
+    assert number(cgroup / "boxes/pids.max") == 60 and (cgroup / "cpu.max").read_text(encoding="ascii").split() == ["150000", "100000"]
+    bomb = pods.python(FORKS, *BARE, "--pod", "p")
+    assert bomb.rc == 3 and int(bomb.out) < 60 and re.search(r"^usbox: out of processes: the pod's limit 60, refused 1 time$", bomb.err, re.M), bomb
+    own = pods.python(FORKS, *BARE, "--pod", "p", "--pids-limit", "20")
+    assert (own.rc, int(own.out)) == (3, 19) and "limit 20 or the pod's limit 60" in own.err, own
+    assert_refused(pods.run(*BARE, "--pod", "p", "--property", "MemoryHigh=1G", "--", "true"), "--property is for systemd", "usbox pod create")
+
+    pods.sleeper("a", "--cpu-weight", "300")
+    (box,) = boxes_of(cgroup)
+    assert number(cgroup / "boxes" / box / "cpu.weight") == 300
+    stats = {s["name"]: s for s in pods.usbox("stats", "--json").json()}
+    assert {n: s["kind"] for n, s in stats.items()} == {"a": "box", "p": "pod"}
+    assert stats["p"]["pids_max"] == 60 and stats["p"]["pids"] > stats["a"]["pids"] >= 1 and stats["p"]["memory"] > stats["a"]["memory"] > 0, stats
+    pods.usbox("update", "--memory", "256M", "--pids-limit", "70", "p", "a").ok()
+    assert number(cgroup / "memory.max") == 256 << 20 and number(cgroup / "boxes/pids.max") == 70
+    assert number(cgroup / "boxes" / box / "payload/pids.max") == 70
+
+    pods.usbox("pause", "p").ok()
+    assert "frozen 1" in (cgroup / "boxes" / box / "payload/cgroup.events").read_text(encoding="ascii")
+    pods.usbox("unpause", "p").ok()
+    assert pods.usbox("exec", "a", "--", "cat", "/sys/fs/cgroup/memory.max").ok().out == f"{256 << 20}\n"
+
+
+def test_whoever_is_killed_nothing_is_left(pods):
+    """no_scope_left looks, too."""
+    cgroup = pods.pod("p", "--memory", "200M", "--share", "pid")
+    for name in ("a", "b"):
+        pods.sleeper(name)
+    boxes = {b["name"]: b for b in pods.usbox("ps", "--json").json()}
+    assert boxes_of(cgroup) == sorted(b["id"] for b in boxes.values())
+    os.kill(boxes["a"]["launcher"], signal.SIGKILL)
+    assert wait_until(lambda: boxes_of(cgroup) == [boxes["b"]["id"]], 20), boxes_of(cgroup)
+    (scope,) = [int(p) for p in (cgroup / "boxes" / boxes["b"]["id"] / "helpers/cgroup.procs").read_text(encoding="ascii").split()
+                if pathlib.Path(f"/proc/{p}/comm").read_text(encoding="ascii") == "usbox-scope\n"]
+    os.kill(scope, signal.SIGKILL)
+    assert wait_until(lambda: {b["name"]: b["state"] for b in pods.usbox("ps", "-a", "--json").json()}["b"] == "exited", 20)
+    os.kill(pods.usbox("pod", "ps", "--json").json()[0]["launcher"], signal.SIGKILL)
+    assert wait_until(lambda: not cgroup.exists(), 20), boxes_of(cgroup)
+
+
+def test_in_a_cgroup_of_ones_own(pods):
+    """Without systemd, and nothing of it is left."""
+    usbox = os.environ["USBOX"]
+    enter = 'mkdir $own/main && echo $$ >$own/main/cgroup.procs && exec "$@"'
+    script = f"""
+set -e
+{usbox} pod create --network none --memory 90M p >/dev/null
+{usbox} run --rm --overlay none --pod p --memory 40M --cpu-weight 50 -- sh -c 'cat /proc/self/cgroup /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.weight'
+{usbox} run -d --name held --overlay none --pod p -- sleep 1000 >/dev/null
+{usbox} update --memory 100M p
+cat $own/usbox-*.scope/memory.max
+{usbox} pod rm -f p
+{usbox} rm -f held
+ls -d $own/*/
+"""
+    env = {**pods.env, "XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}"}
+    result = subprocess.run(["systemd-run", "--user", "--scope", "--quiet", "--collect", "-p", "Delegate=yes", "sh", "-c",
+                             f"own=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup); export own; {enter}", "sh", *without_systemd("sh", "-c", script)],
+                            env=env, cwd=pods.dir, capture_output=True, text=True, timeout=300, check=False)
+    lines = result.stdout.splitlines()
+    assert lines[:4] == ["0::/", str(40 << 20), "50", str(100 << 20)] and len(lines) == 5 and lines[4].endswith("/main/"), result
