@@ -113,7 +113,19 @@ _usbox_value() {
 @VALUES@        esac
 }
 
-_usbox_run() {
+# The value of a verb's option by the function $1, where the cursor is in one that has something to offer; else false.
+_usbox_verb_value() {
+        local at=$((COMP_CWORD - 1))
+        if [[ $cur == = ]]; then
+                cur=""
+        elif [[ ${COMP_WORDS[at]} == = ]]; then
+                at=$((at - 1))
+        fi
+        "$1" "${COMP_WORDS[at]}"
+        ((${#COMPREPLY[@]} > 0))
+}
+
+@FUNCTIONS@_usbox_run() {
         local i=2 word _usbox_next
         while ((i < COMP_CWORD)); do
                 word=${COMP_WORDS[i]}
@@ -251,20 +263,35 @@ BASH_ACTIONS = {
 }
 
 
-def bash(data):
+def bash_values(options):
+    """Arms of a case: what each option's value is completed by."""
     values = ""
-    for option in data["options"]:
+    for option in options:
         action = BASH_ACTIONS.get(option["complete"])
         if not action and choices(option):
             action = 'COMPREPLY=($(compgen -W "%s" -- "$cur"))' % " ".join(choices(option))
         if action:
             values += "        %s)\n                %s\n                ;;\n" % (" | ".join(spellings(option)), action)
+    return values
+
+
+def bash_verb(verb):
+    """The arm of one verb, and a function for the values of its options, if there are any to offer."""
+    values = bash_values(verb["options"])
+    function = "_usbox_%s_value() {\n        case $1 in\n%s        esac\n}\n\n" % (verb["name"], values) if values else ""
+    arm = '        %s)\n                %s_usbox_verb "%s" "%s" "%s" "%s"\n                ;;\n' % (
+        verb["name"], "_usbox_verb_value _usbox_%s_value || " % verb["name"] if values else "",
+        verb_words(verb), verb_words(verb, True), words_of(verb), first_words(verb))
+    return function, arm
+
+
+def bash(data):
+    values = bash_values(data["options"])
     one = [s for o in data["options"] if takes(o) == 1 for s in spellings(o)]
     two = [s for o in data["options"] if takes(o) == 2 for s in spellings(o)]
     names = [s for o in data["options"] for s in spellings(o)]
-    cases = "".join("        %s)\n                _usbox_verb \"%s\" \"%s\" \"%s\" \"%s\"\n                ;;\n"
-                    % (v["name"], verb_words(v), verb_words(v, True), words_of(v), first_words(v)) for v in own_verbs(data))
-    return (BASH.replace("@CASES@", cases).replace("@VALUES@", values).replace("@ONE@", " | ".join(one)).replace("@TWO@", " | ".join(two))
+    verbs = [bash_verb(v) for v in own_verbs(data)]
+    return (BASH.replace("@CASES@", "".join(arm for _, arm in verbs)).replace("@FUNCTIONS@", "".join(function for function, _ in verbs)).replace("@VALUES@", values).replace("@ONE@", " | ".join(one)).replace("@TWO@", " | ".join(two))
             .replace("@NAMES@", " ".join(names)).replace("@VERBS@", " ".join(v["name"] for v in data["verbs"])))
 
 
@@ -408,13 +435,23 @@ def zsh_spec(option):
     return ["                %s \\" % zsh_quote(spec) for spec in specs]
 
 
+def zsh_verb(verb):
+    """The arm of one verb: what the value of an option of it is, behind it or behind its '='; else its words."""
+    arms = ""
+    for option in verb["options"]:
+        action = ZSH_ACTIONS.get(option["complete"]) or ("compadd -- %s" % " ".join(choices(option)) if choices(option) else "")
+        if action:
+            arms += "                (%s) %s; return ;;\n" % ("|".join(spellings(option)), action)
+    value = "                local option=$words[CURRENT-1]\n                [[ $PREFIX == --*=* ]] && option=${PREFIX%%=*} && compset -P '*='\n" \
+            "                case $option in\n" + arms + "                esac\n" if arms else ""
+    return "        %s)\n%s                _usbox_verb %s %s %s %s\n                ;;\n" % (
+        verb["name"], value, zsh_quote(verb_words(verb)), zsh_quote(verb_words(verb, True)), zsh_quote(words_of(verb)), zsh_quote(first_words(verb)))
+
+
 def zsh(data):
     specs = "\n".join(line for option in data["options"] for line in zsh_spec(option))
     verbs = "\n".join("                %s" % zsh_quote(v["name"] + ":" + v["help"]) for v in data["verbs"])
-    cases = "".join("        %s)\n                _usbox_verb %s %s %s %s\n                ;;\n"
-                    % (v["name"], zsh_quote(verb_words(v)), zsh_quote(verb_words(v, True)), zsh_quote(words_of(v)),
-                       zsh_quote(first_words(v))) for v in own_verbs(data))
-    return ZSH.replace("@CASES@", cases).replace("@SPECS@", specs).replace("@VERBS@", verbs)
+    return ZSH.replace("@CASES@", "".join(zsh_verb(v) for v in own_verbs(data))).replace("@SPECS@", specs).replace("@VERBS@", verbs)
 
 
 # ---- fish -------------------------------------------------------------------------------------------------------
@@ -509,7 +546,7 @@ def fish_verb(verb):
         lines = [test[:-1] + "; and not __fish_seen_subcommand_from %s' -a '%s'" % (first_words(verb), first_words(verb)),
                  test[:-1] + "; and __fish_seen_subcommand_from %s' -a '(usbox pod ps --quiet)'" % first_words(verb)]
     for option in verb["options"]:
-        action = FISH_ACTIONS.get(option["complete"]) or ("-x" if "arg" in option else "")
+        action = FISH_ACTIONS.get(option["complete"]) or ("-x -a '%s'" % " ".join(choices(option)) if choices(option) else "-x" if "arg" in option else "")
         short = " -s " + option["short"] if "short" in option else ""
         lines.append((test + short + " -l " + option["name"] + " -d " + fish_quote(option["help"]) + " " + action).rstrip())
     return lines

@@ -50,6 +50,8 @@ static int open_namespace(const char *option, const char *path, int type, const 
                 err_set(error, saved, "%s %s", option, quoted);
                 if (saved == EACCES)
                         err_hint(error, "the process must be the caller's own, and one that may be looked at; else run this as root");
+                else if (saved == ENOENT)
+                        err_hint(error, "lsns -t %s lists such namespaces, each with a process that is in it", type == CLONE_NEWNET ? "net" : "user");
                 return -1;
         }
         if (ioctl(fd, NS_GET_NSTYPE) != type) {
@@ -73,8 +75,10 @@ bool alone_target_open(const AloneOptions *o, AloneTarget *ret, GError **error) 
         if (names_process(o, &pid)) {
                 /* First, so that what is opened then is of that process or of none. */
                 ret->process = pidfd_open(pid, 0);
-                if (ret->process < 0)
-                        return err_set(error, errno, "--netns %s", quoted);
+                if (ret->process < 0) {
+                        err_set(error, errno, "--netns %s", quoted);
+                        return err_hint(error, "no such process: lsns -t net lists network namespaces, each with one that is in it");
+                }
                 g_free(file);
                 file = g_strdup_printf("/proc/%d/ns/net", pid);
         } else {

@@ -17,7 +17,9 @@
 #include "netstack/ports.h"
 
 static bool answer(const Net *net, guint32 serial, const GError *failure, GError **error) {
-        return wire_send(net->wire, WIRE_NET_DONE, g_variant_new("(us)", serial, failure ? failure->message : ""), NULL, 0, error);
+        const char *hint = failure ? err_get_hint(failure) : NULL;
+
+        return wire_send(net->wire, WIRE_NET_DONE, g_variant_new("(uss)", serial, failure ? failure->message : "", hint ? hint : ""), NULL, 0, error);
 }
 
 /* The new rule is asked before all that were there: the latest word counts. */

@@ -112,7 +112,8 @@ bool ports_close(Net *net, const NetPublish *wanted, GError **error) {
         if (net->published->len < before)
                 return true;
         g_autofree char *text = net_publish_text(wanted);
-        return err_set(error, 0, "%s to the box's port %u is not published", text, wanted->box_port);
+        err_set(error, 0, "%s to the box's port %u is not published", text, wanted->box_port);
+        return err_hint(error, "usbox port lists a box's published ports");
 }
 
 bool ports_by_frames(Net *net, GError **error) {

@@ -15,6 +15,8 @@ typedef enum {
         BEST_EFFORT_LIMITS = 1 << 4,   /* limits by cgroup */
 } BestEffort;
 
+#define BEST_EFFORT_CHOICES "keyring|sysfs|ipv6|confine|limits"
+
 /* The run as a whole. */
 typedef struct {
         char *name;  /* NULL: none */

@@ -163,6 +163,7 @@ static json_t *verb_to_json(const Verb *verb) {
                 json_t *row = json_pack("{s:s, s:s, s:s}", "name", o->name, "complete", completion_name(o->complete), "help", o->help);
                 set_optional(row, "short", o->short_name ? short_name : NULL);
                 set_optional(row, "arg", o->arg);
+                set_optional(row, "choices", o->choices);
                 json_array_append_new(options, row);
         }
         json_object_set_new(out, "options", options);

@@ -11,6 +11,7 @@
 #include "cmd-verbs.h"
 #include "control-client.h"
 #include "jsontext.h"
+#include "profile.h"
 #include "stdfds.h"
 
 #define GRACE_MS 10000
@@ -19,11 +20,12 @@
 
 /* Those of create, all but the first two of which are run's, say so in their help; then those of the others. */
 const VerbOption pod_verb_options[] = {
-        { .name = "share", .arg = "pid", .help = "create: the boxes see each other's processes, too" },
+        { .name = "share", .arg = "pid", .choices = "pid", .help = "create: the boxes see each other's processes, too" },
         { .name = "rm", .help = "create: end the pod with its last box" },
+        { .name = "profile", .arg = "NAME|FILE", .complete = COMPLETE_PROFILE, .help = "create: what a profile says of network and limits" },
         { .name = "hostname", .arg = "NAME", .help = "create: the boxes' host name (default: the pod's name)" },
         { .name = "sysctl", .arg = "KEY=VALUE", .help = "create: a setting of the pod's network or IPC" },
-        { .name = "network", .arg = "user|none", .help = "create: a network to the internet (default), or none but between the boxes" },
+        { .name = "network", .arg = "user|none", .choices = "user|none", .help = "create: a network to the internet (default), or none but between the boxes" },
         { .name = "publish", .short_name = 'p', .arg = "[IP:]HOST:BOX[/udp]", .help = "create: the host's port HOST leads to the pod's port BOX" },
         { .name = "dns", .arg = "IP", .help = "create: what the boxes ask goes to this name server" },
         { .name = "add-host", .arg = "NAME:IP", .help = "create: NAME is IP in the boxes" },
@@ -40,7 +42,7 @@ const VerbOption pod_verb_options[] = {
         { .name = "net-loss", .arg = "PERCENT", .help = "create: so many packets are lost" },
         { .name = "pcap", .arg = "FILE", .complete = COMPLETE_FILE, .help = "create: write all frames to FILE" },
         LIMIT_VERB_OPTIONS(OF_CREATE),
-        { .name = "best-effort", .arg = "THING", .help = "create: go on without THING" },
+        { .name = "best-effort", .arg = "THING", .choices = BEST_EFFORT_CHOICES, .help = "create: go on without THING" },
         { .name = "verbose", .help = "create: print every step" },
         { .name = "dry-run", .help = "create: print what would be in force, and make nothing" },
         { .name = "json", .help = "ps: an array of objects, for programs" },
@@ -57,7 +59,18 @@ static bool is_of_create(const char *name) {
         return false;
 }
 
+/* Options count before profiles, wherever they stand. */
+static bool take_profiles(const VerbArgs *args, Spec *draft, GError **error) {
+        for (guint i = 0; i < args->names->len; i++)
+                if (g_str_equal(args->names->pdata[i], "profile") && !profile_apply(draft, args->values->pdata[i], error))
+                        return false;
+        return true;
+}
+
 static bool take_options(const VerbArgs *args, Spec *draft, GError **error) {
+        draft->pod.make = true;
+        if (!take_profiles(args, draft, error))
+                return false;
         for (guint i = 0; i < args->names->len; i++) {
                 const char *name = args->names->pdata[i], *value = args->values->pdata[i];
                 const Option *option = option_find(name);
@@ -66,6 +79,8 @@ static bool take_options(const VerbArgs *args, Spec *draft, GError **error) {
                         err_usage(error, "pod create: --share '%s'", quoted);
                         return err_hint(error, "network, IPC and host name are shared in any case; --share pid shares processes, too");
                 }
+                if (g_str_equal(name, "profile"))
+                        continue;
                 if (g_str_equal(name, "share"))
                         draft->pod.share_pid = true;
                 else if (g_str_equal(name, "rm"))

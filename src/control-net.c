@@ -42,13 +42,15 @@ static void answer_flows(ControlClient *client, int memfd) {
 }
 
 /* NetHelperDone */
-static void on_done(const char *error, void *data) {
+static void on_done(const char *error, const char *hint, void *data) {
         Question *question = data;
         ControlClient *client = control_later_take(question->later);
         g_autoptr(GError) failure = NULL;
 
         if (client && error) {
                 err_set(&failure, 0, "%s", error);
+                if (hint)
+                        err_hint(&failure, "%s", hint);
                 control_answer_error(client, failure);
         } else if (client && question->memfd >= 0) {
                 answer_flows(client, question->memfd);

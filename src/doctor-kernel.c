@@ -81,12 +81,14 @@ static void check_landlock(const DoctorHost *host, GPtrArray *checks) {
                 return;
         }
         g_autofree char *lsm = doctor_read(host, "/sys/kernel/security/lsm");
-        g_autofree char *shown = lsm ? err_quote(lsm) : NULL;
+        g_autofree char *shown = lsm ? err_quote(lsm) : NULL, *container = doctor_container(host);
         DoctorCheck *check = doctor_add(checks, "landlock", "Landlock", DOCTOR_DEGRADED, host->landlock_abi > 0 ? "ABI %d" : "not active",
                                         host->landlock_abi);
         doctor_means(check, "files given as stdin, stdout or stderr are copied through pipes, which costs time");
         if (host->landlock_abi > 0)
                 doctor_mend(check, "boot Linux 5.19 or newer");
+        else if (container)
+                doctor_mend(check, "on the machine that runs the container (%s): usbox doctor there says how to boot it with Landlock", container);
         else if (!lsm)
                 doctor_mend(check, "boot a kernel with CONFIG_SECURITY_LANDLOCK=y and landlock in its lsm= list");
         else if (doctor_is_fedora(host))

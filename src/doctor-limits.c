@@ -37,6 +37,15 @@ static void read_own_cgroup(const DoctorHost *host, OwnCgroup *ret) {
         }
 }
 
+/* The machine is booted elsewhere, and its systemd is not at hand. */
+static bool is_container_without_systemd(const DoctorHost *host) {
+        g_autofree char *container = doctor_container(host), *systemd = g_strconcat(host->root, "/run/systemd/system", NULL);
+
+        return container && !g_file_test(systemd, G_FILE_TEST_IS_DIR);
+}
+
+static const char on_container[] = "limit the container as a whole where it is started: docker run or podman run --memory, --cpus, --pids-limit";
+
 static void check_version(const DoctorHost *host, GPtrArray *checks, const OwnCgroup *own) {
         if (own->v2 && !own->v1) {
                 doctor_add(checks, "cgroup", "cgroups", DOCTOR_OK, "version 2");
@@ -45,7 +54,9 @@ static void check_version(const DoctorHost *host, GPtrArray *checks, const OwnCg
         DoctorCheck *check = doctor_add(checks, "cgroup", "cgroups", DOCTOR_DEGRADED, "%s",
                                         own->v2 ? "hybrid: the controllers are in version 1" : own->v1 ? "version 1" : "none");
         doctor_means(check, "%s: version 1 cannot be given to a user", lost);
-        if (doctor_is_fedora(host))
+        if (is_container_without_systemd(host))
+                doctor_mend(check, "%s", on_container);
+        else if (doctor_is_fedora(host))
                 doctor_mend(check, "sudo grubby --update-kernel=ALL --args=systemd.unified_cgroup_hierarchy=1 && sudo reboot");
         else
                 doctor_mend(check, "sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&systemd.unified_cgroup_hierarchy=1 /' /etc/default/grub && "
@@ -79,7 +90,10 @@ static void check_delegation(const DoctorHost *host, GPtrArray *checks, const Ow
                 DoctorCheck *check = doctor_add(checks, "delegation", "cgroup delegation", DOCTOR_DEGRADED, "no systemd runs for this user");
                 g_autofree char *quoted = doctor_word(host->name);
                 doctor_means(check, "%s", lost);
-                doctor_mend(check, "sudo loginctl enable-linger %s (where systemd runs the machine)", quoted);
+                if (is_container_without_systemd(host))
+                        doctor_mend(check, "%s", on_container);
+                else
+                        doctor_mend(check, "sudo loginctl enable-linger %s (where systemd runs the machine)", quoted);
                 return;
         }
         for (size_t i = 0; i < G_N_ELEMENTS(wanted); i++)
@@ -103,7 +117,10 @@ static void check_runtime_dir(const DoctorHost *host, GPtrArray *checks) {
         if (!host->runtime_dir_ok) {
                 DoctorCheck *check = doctor_add(checks, "runtime-dir", "runtime directory", DOCTOR_DEGRADED, "%s is not there or not yours", dir);
                 doctor_means(check, "no user bus, no desktop sockets for --profile desktop");
-                doctor_mend(check, "log in anew (by su or sudo there is none: sudo machinectl shell %s@)", quoted);
+                if (is_container_without_systemd(host))
+                        doctor_mend(check, "export XDG_RUNTIME_DIR=$(mktemp -d)");
+                else
+                        doctor_mend(check, "log in anew (by su or sudo there is none: sudo machinectl shell %s@)", quoted);
         } else
                 doctor_add(checks, "runtime-dir", "runtime directory", DOCTOR_OK, "%s", dir);
 
@@ -115,7 +132,10 @@ static void check_runtime_dir(const DoctorHost *host, GPtrArray *checks) {
         g_autofree char *command = doctor_install_command(host, "dbus-user-session", "dbus-daemon");
         DoctorCheck *check = doctor_add(checks, "bus", "systemd user bus", DOCTOR_DEGRADED, "%s/bus: %s", dir, g_strerror(MAX(result, 0)));
         doctor_means(check, "%s: the user's systemd makes the cgroups", lost);
-        doctor_mend(check, "%s, then log in anew", command);
+        if (is_container_without_systemd(host))
+                doctor_mend(check, "%s", on_container);
+        else
+                doctor_mend(check, "%s, then log in anew", command);
 }
 
 void doctor_check_limits(const DoctorHost *host, GPtrArray *checks) {

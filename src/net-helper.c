@@ -163,16 +163,16 @@ static bool take_ready(NetHelper *h, GVariant *body, GError **error) {
 }
 
 static void take_done(NetHelper *h, GVariant *body) {
-        const char *text;
+        const char *text, *hint;
         guint32 serial;
 
-        g_variant_get(body, "(u&s)", &serial, &text);
+        g_variant_get(body, "(u&s&s)", &serial, &text, &hint);
         for (guint i = 0; i < h->questions->len; i++) {
                 Question question = g_array_index(h->questions, Question, i);
                 if (question.serial != serial)
                         continue;
                 g_array_remove_index(h->questions, i);
-                question.done(*text ? text : NULL, question.data);
+                question.done(*text ? text : NULL, *hint ? hint : NULL, question.data);
                 return;
         }
 }

@@ -4,8 +4,8 @@
 #include "helper.h"
 #include "spec.h"
 
-/* The answer to a question: an error's text, or NULL. */
-typedef void (*NetHelperDone)(const char *error, void *data);
+/* The answer to a question: an error's text, or NULL; its hint, or NULL. */
+typedef void (*NetHelperDone)(const char *error, const char *hint, void *data);
 
 /* usbox-net of one box, from the launcher's side. */
 typedef struct {

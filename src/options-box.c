@@ -12,7 +12,6 @@
 #include "registry.h"
 #include "spec.h"
 
-#define BEST_EFFORT_CHOICES "keyring|sysfs|ipv6|confine|limits"
 
 static bool apply_help(Spec *draft, const char *const *values, GError **error) {
         return option_bool("--help", values[0], &draft->box.help, error);

@@ -31,6 +31,20 @@ const Option pod_options[] = {
         { 0 },
 };
 
+/* Not all options of that group: --ulimit is each process's. */
+static bool is_limit_of_cgroup(const Option *option) {
+        for (const Option *o = limits_options; o->name; o++)
+                if (o == option)
+                        return true;
+        return false;
+}
+
+bool pod_has_option(const Option *option) {
+        static const char *const others[] = { "hostname", "sysctl", "best-effort", "verbose", NULL };
+
+        return option->group == OPTION_NETWORK || is_limit_of_cgroup(option) || g_strv_contains(others, option->name);
+}
+
 /* The first option of the draft that is the pod's to have; NULL: there is none. */
 static const char *option_of_the_pod(const Spec *draft) {
         const NetSpec *net = &draft->net;

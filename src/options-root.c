@@ -198,7 +198,8 @@ bool root_check(Spec *draft, GError **error) {
         if (draft->root.rootfs && !real) {
                 int errnum = errno;
                 g_autofree char *shown = err_quote(draft->root.rootfs);
-                return err_set(error, errnum, "--rootfs %s", shown);
+                err_set(error, errnum, "--rootfs %s", shown);
+                return err_hint(error, "it is a directory with a system in it, such as one that mmdebstrap makes, or podman export | tar -x unpacks");
         }
         if (real && g_str_equal(real, "/"))
                 g_clear_pointer(&draft->root.rootfs, g_free);

@@ -34,3 +34,6 @@ bool pod_check_shared_pids(const Spec *spec, GError **error);
 
 /* The draft of a pod of that name; what its options say is applied before. */
 bool pod_fill(Spec *draft, const char *name, GError **error);
+
+/* Whether an option of run's is a pod's, too. */
+bool pod_has_option(const Option *option);

@@ -311,6 +311,9 @@ static bool apply_items(Spec *draft, const Profile *profile, GError **error) {
         draft->net.rules_place = 0;
         for (guint i = 0; i < profile->items->len; i++) {
                 const ProfileItem *item = g_ptr_array_index(profile->items, i);
+                /* The rest is its boxes'. */
+                if (draft->pod.make && !pod_has_option(item->option))
+                        continue;
                 g_autofree char *value = expand(item->value);
                 if (!value)
                         continue;

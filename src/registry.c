@@ -24,6 +24,7 @@ typedef struct {
         int runtime_fd, boxes_fd; /* -1: there is none yet */
         char *boxes;
         GPtrArray *found;
+        int shortage; /* errno of a look that failed for want of descriptors or memory, or 0 */
 } Look;
 
 void box_info_free(BoxInfo *box) {
@@ -46,12 +47,22 @@ bool registry_name_ok(const char *name) {
         return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == len;
 }
 
-static json_t *read_facts(int dirfd, const char *id) {
+/* What is not there, or not to be read, is as good as not there. But who is out of descriptors or memory cannot say that there is no box. */
+static void note_shortage(Look *look) {
+        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
+                look->shortage = errno;
+}
+
+static json_t *read_facts(Look *look, int dirfd, const char *id) {
         char path[64];
         g_autofree char *text = NULL;
 
         g_snprintf(path, sizeof path, "%s/state.json", id);
-        json_t *facts = fd_read_file(dirfd, path, FACTS_MAX, &text, NULL) ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
+        if (!fd_read_file(dirfd, path, FACTS_MAX, &text, NULL)) {
+                note_shortage(look);
+                return NULL;
+        }
+        json_t *facts = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
         if (facts && !json_is_object(facts))
                 g_clear_pointer(&facts, json_decref);
         return facts;
@@ -79,7 +90,7 @@ static void add_runtime(Look *look, const char *id) {
         BoxInfo *box = g_new0(BoxInfo, 1);
         g_strlcpy(box->id, id, sizeof box->id);
         box->state = running ? BOX_RUNNING : BOX_DEAD;
-        box->facts = read_facts(look->runtime_fd, id);
+        box->facts = read_facts(look, look->runtime_fd, id);
         if (look->boxes_fd >= 0 && exists(look->boxes_fd, id, ""))
                 box->dir = g_build_filename(look->boxes, id, NULL);
         g_ptr_array_add(look->found, box);
@@ -87,7 +98,7 @@ static void add_runtime(Look *look, const char *id) {
 
 /* One that has only its directory: it has ended, or is about to begin or end, which nobody is to look at yet. */
 static void add_kept(Look *look, const char *id) {
-        json_t *facts = read_facts(look->boxes_fd, id);
+        json_t *facts = read_facts(look, look->boxes_fd, id);
         bool ended = exists(look->boxes_fd, id, "kept") || json_object_get(facts, "ended");
 
         if (is_locked(look->boxes_fd, id)) {
@@ -112,6 +123,8 @@ static bool known(const Look *look, const char *id) {
 static void scan(Look *look, int dirfd, void (*add)(Look *look, const char *id)) {
         DIR *d = dirfd >= 0 ? fd_open_dir(dirfd, ".") : NULL;
 
+        if (!d && dirfd >= 0)
+                note_shortage(look);
         if (!d)
                 return;
         for (struct dirent *e; (e = readdir(d));)
@@ -168,12 +181,17 @@ static GPtrArray *list_all(const Caller *caller, GError **error) {
         for (guint i = 0; i < found->len; i++) {
                 BoxInfo *box = g_ptr_array_index(found, i);
                 if (!box->facts && box->dir)
-                        box->facts = read_facts(look.boxes_fd, box->id);
+                        box->facts = read_facts(&look, look.boxes_fd, box->id);
                 if (!box->facts)
                         box->facts = json_object();
-                box->name = box->dir ? state_box_name(look.boxes_fd, box->id) : NULL;
+                /* Of one that ends, and whose directory has gone, its record says it. */
+                box->name = box->dir ? state_box_name(look.boxes_fd, box->id) : g_strdup(json_string_value(json_object_get(box->facts, "name")));
                 if (box->name && !registry_name_ok(box->name))
                         g_clear_pointer(&box->name, g_free);
+        }
+        if (ok && look.shortage) {
+                ok = err_set(error, look.shortage, "look for boxes");
+                err_step(error, "state");
         }
         g_ptr_array_sort(found, newest_first);
         fd_closep(&look.runtime_fd);
@@ -317,6 +335,7 @@ BoxInfo *registry_find_pod(const Caller *caller, const char *text, GError **erro
                 return g_steal_pointer(&pod);
         if (pod) {
                 err_set(error, 0, "%s is a box, not a pod", quoted);
+                err_hint(error, "usbox pod ps lists the pods; one is made by usbox pod create");
         } else {
                 err_set(error, 0, "no pod '%s'", quoted);
                 err_hint(error, "usbox pod ps lists them, usbox pod create makes one");
@@ -338,7 +357,7 @@ BoxInfo *registry_find_running_pod(const Caller *caller, const char *text, GErro
 }
 
 bool registry_may_go_on(const BoxDir *dir, bool pod, GError **error) {
-        json_t *facts = read_facts(dir->boxes_fd, dir->id);
+        json_t *facts = read_facts(&(Look){ 0 }, dir->boxes_fd, dir->id);
         bool of_pod = is_pod(facts);
 
         json_decref(facts);

@@ -124,7 +124,8 @@ static bool is_kept(const Sandbox *s, bool failed, const UpperCount *count) {
 static void tell_changes(const Sandbox *s, const UpperCount *count) {
         g_autofree char *size = size_text(count->bytes);
         bool held = faccessat(s->dir->fd, "held", F_OK, 0) == 0;
-        const char *box = !held ? "last" : s->spec->box.name ? s->spec->box.name : s->id;
+        g_autofree char *name = held ? state_box_name(s->dir->boxes_fd, s->dir->id) : NULL; /* of one that was explored, too */
+        const char *box = !held ? "last" : name ? name : s->id;
         g_autofree char *until = held ? g_strdup_printf("usbox rm %s", box) : g_strdup("the next run ends");
 
         log_note("changed %" G_GUINT64_FORMAT ", removed %" G_GUINT64_FORMAT

@@ -12,6 +12,7 @@ typedef struct {
         char short_name; /* 0: none */
         const char *arg; /* NULL: a switch */
         OptionComplete complete;
+        const char *choices; /* "a|b": its values, for completions; NULL: whatever arg says */
         const char *help; /* one sentence, no capital, no dot */
 } VerbOption;
 

@@ -259,3 +259,23 @@ def test_too_much_environment_for_the_kernel(box):
 def test_machine_with_other_mounts(box, script):
     """What chroots, builders and containers leave in a machine's mount table is no reason not to run."""
     assert in_machine(script, box, "run", "--rm", "--network=none", "--userns=self", "--", "echo", "ran").ok().out == "ran\n"
+
+
+def test_out_of_descriptors_is_not_out_of_boxes(box):
+    """Whatever the number, either the box is found or it is said what was in the way."""
+    box.usbox("run", "-d", "--name", "there", "--overlay=none", "--network=none", "--", "sh", "-c", "echo said").ok()
+    box.usbox("wait", "there").ok()
+    outcomes = set()
+    for n in range(4, 16):
+        result = subprocess.run(["prlimit", f"--nofile={n}", "--", USBOX, "logs", "there"], env=box.env, cwd=box.dir, capture_output=True, text=True, check=False)
+        assert "no box" not in result.stderr and (result.stdout == "said\n" if result.returncode == 0 else "Too many open files" in result.stderr), (n, result)
+        outcomes.add(result.returncode)
+    assert outcomes == {0, 125}
+    box.usbox("rm", "there").ok()
+
+
+def test_hints_that_lead_on(box):
+    assert_refused(box.run("--rootfs", "/nonesuch", "--", "true"), "--rootfs /nonesuch: No such file or directory", "hint: it is a directory with a system in it")
+    box.usbox("run", "-d", "--name", "only", "--overlay=none", "--network=none", "--", "true").ok()
+    assert_refused(box.run("--pod", "only", "--", "true"), "only is a box, not a pod", "usbox pod create")
+    box.usbox("rm", "-f", "only").ok()

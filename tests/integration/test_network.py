@@ -663,7 +663,7 @@ def test_published_live(box, options):
         box.usbox("net", "last", "unpublish", f"127.0.0.1:{port}:8000").ok()
         with pytest.raises(OSError):
             talk("127.0.0.1", port)
-        assert_refused(box.usbox("net", "last", "unpublish", f"127.0.0.1:{port}:8000"), "is not published", hint=False)
+        assert_refused(box.usbox("net", "last", "unpublish", f"127.0.0.1:{port}:8000"), "is not published", "hint: usbox port")
         assert talk("127.0.0.1", other).endswith(b"from the box\n")
     finally:
         proc.terminate()

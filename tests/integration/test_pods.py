@@ -530,6 +530,15 @@ def test_a_box_in_a_pod_that_is_full(pods):
         one.communicate(timeout=60)
 
 
+def test_a_profile_gives_a_pod_what_is_a_pods(box):
+    profile = box.dir / "p.conf"
+    profile.write_text("[usbox]\nallow=example.org:443;\nmtu=1400\nuser=root\nread-only=true\nrw=/srv;\nhostname=shared\nulimit=core=0;\n", encoding="utf-8")
+    profile.chmod(0o600)
+    spec = box.usbox("pod", "create", "--dry-run", "--mtu", "1300", "--profile", profile, "p").ok().out
+    assert "example.org:443" in spec and "1300" in spec and "shared" in spec and "/srv" not in spec and "read-only" not in spec, spec
+    assert_refused(box.usbox("pod", "create", "--profile", "nonesuch", "p"), "nonesuch")
+
+
 def test_dry_run(box):
     described = box.run("--pod", "p", "--dry-run=json", "--", "true").json()
     assert described["box"]["pod"] == "p" and described["network"]["network"] == "pod"

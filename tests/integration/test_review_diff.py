@@ -251,6 +251,7 @@ def test_explore(box, overlay):
     box.run("--network=none", "--", "true").ok()
     assert_refused(box.usbox("explore", "last"), "last")
     box.run(*run, "--name", "named", "--", "sh", "-c", "echo 1 >a").ok()
-    assert box.usbox("explore", "named", input=b"cat a; echo 2 >>a\n").ok().out == "1\n"
+    explored = box.usbox("explore", "named", input=b"cat a; echo 2 >>a\n").ok()
+    assert explored.out == "1\n" and "usbox diff named shows it" in explored.err, explored
     assert box.run(*run, "--name", "named", "--", "cat", "a").ok().out == "1\n2\n"
     box.usbox("rm", "named").ok()

@@ -349,7 +349,7 @@ def test_userns_path(box, target, peer):
 
 def test_bad_targets(box, target):
     mine = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()  # has ended
-    assert refused("--netns", mine) == (f"--netns {mine}: No such process", "")
+    assert refused("--netns", mine) == (f"--netns {mine}: No such process", "no such process: lsns -t net lists network namespaces, each with one that is in it")
     error, hint = refused("--netns", os.getpid())
     assert "in which usbox-net itself runs" in error and "unshare" in hint
     error, hint = refused("--netns", 1)

@@ -236,6 +236,24 @@ static void test_docker(Fixture *f, gconstpointer unused) {
         assert_mend(f, "fuse", "--device /dev/fuse");
 }
 
+/* What boots the machine, and its systemd, are not the container's to change. */
+static void test_docker_does_not_boot(Fixture *f, gconstpointer unused) {
+        put(f, "/.dockerenv", "");
+        put(f, "/proc/self/cgroup", "3:memory:/x\n0::/x\n");
+        put(f, "/sys/kernel/security/lsm", "capability,yama");
+        f->host->landlock_abi = 0;
+        f->host->runtime_dir_ok = false;
+        fail(f, TRIAL_BUS, ENOENT);
+        assert_mend(f, "cgroup", "docker run or podman run --memory");
+        assert_mend(f, "landlock", "usbox doctor there");
+        assert_mend(f, "bus", "docker run or podman run --memory");
+        assert_mend(f, "runtime-dir", "export XDG_RUNTIME_DIR");
+        for (guint i = 0; i < f->checks->len; i++) {
+                const DoctorCheck *c = f->checks->pdata[i];
+                g_assert_false(c->mend && (strstr(c->mend, "grub") || strstr(c->mend, "reboot") || strstr(c->mend, "machinectl")));
+        }
+}
+
 static void test_podman(Fixture *f, gconstpointer unused) {
         put(f, "/run/.containerenv", "");
         fail(f, TRIAL_USERNS, EPERM);
@@ -491,6 +509,7 @@ int main(int argc, char **argv) {
         ADD("no-config", test_no_config);
         ADD("nothing-tried", test_nothing_tried);
         ADD("docker", test_docker);
+        ADD("docker-does-not-boot", test_docker_does_not_boot);
         ADD("podman", test_podman);
         ADD("no-ranges", test_no_ranges);
         ADD("no-gid-range", test_no_gid_range);

@@ -113,8 +113,8 @@ static GVariant *sample_body(WireType type) {
                 return g_variant_new_parsed("(uint32 7, false, 'ads.example.org:443/tcp')");
         if (g_str_equal(signature, "(u)"))
                 return g_variant_new_parsed("(uint32 7,)");
-        if (g_str_equal(signature, "(us)"))
-                return g_variant_new_parsed("(uint32 7, 'text')");
+        if (g_str_equal(signature, "(uss)"))
+                return g_variant_new_parsed("(uint32 7, 'text', 'hint')");
         if (g_str_equal(signature, "(ss)"))
                 return g_variant_new_parsed("('192.0.2.1:80/tcp', '--allow 192.0.2.1:80')");
         if (g_str_equal(signature, "(s)"))
