@@ -21,6 +21,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,7 +46,9 @@
 
 /* More bring nothing that waits for one disk; fewer would have one copy-up of a large file stop all. */
 static unsigned default_threads(void) {
-        return CLAMP(g_get_num_processors(), 2, 8);
+        cpu_set_t cpus;
+
+        return sched_getaffinity(0, sizeof cpus, &cpus) < 0 ? 2 : (unsigned) CLAMP(CPU_COUNT(&cpus), 2, 8);
 }
 
 static void write_stats(Fs *fs, const char *path) {
@@ -106,13 +109,12 @@ static int block_signals(GError **error) {
 }
 
 /* Threads, then *ready or FS_READY; and at the end what is still to be said. */
-static bool run(Fs *fs, unsigned threads, int wire, int signals, int *ready, const char *stats, GError **error) {
+static bool run(Fs *fs, Server *server, unsigned threads, int wire, int signals, int *ready, const char *stats, GError **error) {
         /* A heap for each thread would be mostly empty ones. */
         (void) mallopt(M_ARENA_MAX, 2);
         memory_init();
         notifier_init(fs);
-        Server *server = server_start(fs, threads ? threads : default_threads(), error);
-        if (!server)
+        if (!server_start(server, threads ? threads : default_threads(), error))
                 return false;
         if (wire >= 0 && !wire_send(wire, WIRE_FS_READY, NULL, NULL, 0, error))
                 return false;
@@ -160,7 +162,8 @@ static bool run_helper(int wire, int box, int trace, bool verbose, GError **erro
         lowers[1] = wire_message_take_fd(&mount, 1);
         lowers[0] = wire_message_take_fd(&mount, 2);
         _cleanup_close_ int userns = wire_message_take_fd(&mount, 3);
-        if (!fs_add_lowers(fs, &parts, dev, error))
+        Server *server = fs_add_lowers(fs, &parts, dev, error) ? server_new(fs, error) : NULL;
+        if (!server)
                 return false;
         fs->second_root = true;
         if (!fs_start_agent(fs, &parts, userns, wire, error))
@@ -170,7 +173,7 @@ static bool run_helper(int wire, int box, int trace, bool verbose, GError **erro
                 g_prefix_error(error, "confine usbox-fs: ");
                 return false;
         }
-        return run(fs, config->threads, wire, signals, NULL, NULL, error);
+        return run(fs, server, config->threads, wire, signals, NULL, NULL, error);
 }
 
 static int open_dir(const char *path, GError **error) {
@@ -211,8 +214,9 @@ static bool run_standalone(const StandaloneOptions *o, GError **error) {
         fs->ids.squash_gid = o->squash_gid >= 0;
         fs->ids.squash_to_gid = (uint32_t) o->squash_gid;
         int signals = -1;
-        bool ok = (o->foreground || standalone_background(&ready, error)) && (signals = block_signals(error)) >= 0;
-        ok = ok && fs_start_agent(fs, &parts, -1, -1, error) && run(fs, config->threads, -1, signals, &ready, o->stats, error);
+        Server *server = server_new(fs, error);
+        bool ok = server && (o->foreground || standalone_background(&ready, error)) && (signals = block_signals(error)) >= 0;
+        ok = ok && fs_start_agent(fs, &parts, -1, -1, error) && run(fs, server, config->threads, -1, signals, &ready, o->stats, error);
         standalone_unmount(o, fs->dev);
         return ok;
 }

@@ -10,12 +10,14 @@
  *
  * What the kernel cannot be kept from: to ask for a new file's capabilities before its first write (cap_inode_need_killpriv(),
  * security/commoncap.c), for a directory's attributes after a name was made in it (fuse_dir_changed(), fs/fuse/dir.c), and for those
- * of a file after it was read, whose atime may be another.
+ * of a file after it was read, whose atime may be another, and after each close(2) of it, since the kernel counts no blocks of the pages that it
+ * keeps (fuse_flush(), fs/fuse/file.c; without the writeback cache it does not ask, but then each small write(2) is a request).
  *
  * Requests come from the kernel, not from the box: their form can be trusted, names in them cannot. Sizes are checked all the same.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,14 +38,17 @@
 #define MAX_WRITE (MAX_PAGES * 4096u)
 #define BUFFER_SIZE (MAX_WRITE + 8192u)
 #define MUCH (64u * 1024) /* bytes */
+#define WAITING_MAX 16u
+
+typedef struct Worker Worker;
 
 struct Server {
         Fs *fs;
         Turns *turns;
+        Worker *first; /* until its thread runs */
         pthread_t *threads;
         unsigned n_threads;
         int end_fd;
-        _Atomic bool inited;
 };
 
 typedef struct {
@@ -227,11 +232,47 @@ static void *map_buffer(void) {
         return p == MAP_FAILED ? NULL : p;
 }
 
-/* The thread that fills in: what it uses. */
-typedef struct {
+/* What a thread uses; its own to free. */
+struct Worker {
         Server *server;
         void *in, *out;
-} Worker;
+};
+
+static void worker_free(Worker *w) {
+        if (!w)
+                return;
+        if (w->in)
+                munmap(w->in, BUFFER_SIZE);
+        if (w->out)
+                munmap(w->out, BUFFER_SIZE);
+        g_free(w);
+}
+
+static Worker *worker_new(Server *server) {
+        Worker *w = g_new(Worker, 1);
+
+        *w = (Worker){ .server = server, .in = map_buffer(), .out = map_buffer() };
+        if (w->in && w->out)
+                return w;
+        worker_free(w);
+        return NULL;
+}
+
+/* head NULL: there is none, whatever errno says. */
+static Request next_request(const Worker *w) {
+        ssize_t n = read(w->server->fs->dev, w->in, BUFFER_SIZE);
+
+        if (n < (ssize_t) sizeof(struct fuse_in_header)) {
+                errno = n < 0 ? errno : EAGAIN;
+                return (Request){ 0 };
+        }
+        return (Request){ .fs = w->server->fs,
+                          .head = w->in,
+                          .in = (char *) w->in + sizeof(struct fuse_in_header),
+                          .in_len = (size_t) n - sizeof(struct fuse_in_header),
+                          .out = w->out,
+                          .out_size = BUFFER_SIZE };
+}
 
 /* Requests that wait for a disk, or move much. Of the rest few do: something is copied up, or was not in the cache. */
 static bool may_take_long(const struct fuse_in_header *head) {
@@ -249,56 +290,46 @@ static bool may_take_long(const struct fuse_in_header *head) {
 }
 
 static void *worker_main(void *arg) {
-        g_autofree Worker *w = arg;
-        Fs *fs = w->server->fs;
-        Turns *turns = w->server->turns;
+        Worker *w = arg;
+        Server *server = w->server;
+        Turns *turns = server->turns;
 
         /* The umask is a thread's own then: that of the request's maker is set before something is made. */
         server_take_umask();
         turns_enter(turns);
         for (;;) {
                 turns_await(turns);
-                ssize_t n = read(fs->dev, w->in, BUFFER_SIZE);
-                if (n < 0) {
+                Request r = next_request(w);
+                if (!r.head) {
                         if (errno == EINTR || errno == EAGAIN || errno == ENOENT)
                                 continue;
                         if (errno != ENODEV)
                                 log_note("read from /dev/fuse: %s", g_strerror(errno));
                         break;
                 }
-                if ((size_t) n < sizeof(struct fuse_in_header))
-                        continue;
-                Request r = { .fs = fs,
-                              .head = w->in,
-                              .in = (char *) w->in + sizeof(struct fuse_in_header),
-                              .in_len = (size_t) n - sizeof(struct fuse_in_header),
-                              .out = w->out,
-                              .out_size = BUFFER_SIZE };
                 uint64_t begun = turns_begin(turns, r.head->pid, may_take_long(r.head));
                 server_handle(&r);
                 turns_end(turns, begun);
         }
         turns_close(turns);
         uint64_t one = 1;
-        (void) !write(w->server->end_fd, &one, sizeof one);
-        munmap(w->in, BUFFER_SIZE);
-        munmap(w->out, BUFFER_SIZE);
+        (void) !write(server->end_fd, &one, sizeof one);
+        worker_free(w);
         return NULL;
 }
 
 static bool start_thread(Server *s, GError **error) {
-        Worker *w = g_new0(Worker, 1);
+        Worker *w = s->first ? g_steal_pointer(&s->first) : worker_new(s);
         pthread_attr_t attr;
 
-        w->server = s;
-        w->in = map_buffer();
-        w->out = map_buffer();
+        if (!w)
+                return err_set(error, ENOMEM, "start a thread");
         pthread_attr_init(&attr);
         pthread_attr_setstacksize(&attr, 512 * 1024);
-        int r = w->in && w->out ? pthread_create(&s->threads[s->n_threads], &attr, worker_main, w) : ENOMEM;
+        int r = pthread_create(&s->threads[s->n_threads], &attr, worker_main, w);
         pthread_attr_destroy(&attr);
         if (r != 0) {
-                g_free(w);
+                worker_free(w);
                 return err_set(error, r, "start a thread");
         }
         s->n_threads++;
@@ -307,15 +338,15 @@ static bool start_thread(Server *s, GError **error) {
 
 static void server_free(Server *s) {
         fd_closep(&s->end_fd);
+        worker_free(s->first);
         g_free(s->threads);
         g_free(s);
 }
 
-Server *server_start(Fs *fs, unsigned threads, GError **error) {
+Server *server_new(Fs *fs, GError **error) {
         Server *s = g_new0(Server, 1);
 
         s->fs = fs;
-        s->threads = g_new0(pthread_t, threads);
         s->end_fd = eventfd(0, EFD_CLOEXEC);
         if (s->end_fd < 0) {
                 err_set(error, errno, "eventfd");
@@ -324,21 +355,48 @@ Server *server_start(Fs *fs, unsigned threads, GError **error) {
         }
         fs->counts = calloc(G_N_ELEMENTS(operations), sizeof *fs->counts);
         s->turns = turns_new(fs->dev, fs->polling);
-        if (!fs->counts || !s->turns) {
+        s->first = worker_new(s);
+        if (!fs->counts || !s->turns || !s->first) {
                 err_set(error, ENOMEM, "start");
                 server_free(s);
                 return NULL;
         }
+        /* INIT, which is there since it was mounted; nothing else comes before that is answered. */
+        Request r;
+        do
+                r = next_request(s->first);
+        while (!r.head && errno == EINTR);
+        if (!r.head || r.head->opcode != FUSE_INIT) {
+                err_set(error, r.head ? EPROTO : errno, "read from /dev/fuse");
+                server_free(s);
+                return NULL;
+        }
+        server_handle(&r);
+        return s;
+}
+
+/* What was asked meanwhile, as far as that has an end: a new thread takes its time to begin. */
+static void answer_waiting(const Server *s) {
+        struct pollfd device = { .fd = s->fs->dev, .events = POLLIN };
+
+        for (unsigned n = 0; n < WAITING_MAX && poll(&device, 1, 0) == 1 && device.revents == POLLIN; n++) {
+                Request r = next_request(s->first);
+                if (r.head)
+                        server_handle(&r);
+        }
+}
+
+bool server_start(Server *s, unsigned threads, GError **error) {
+        answer_waiting(s);
+        s->threads = g_new0(pthread_t, threads);
         for (unsigned i = 0; i < threads; i++)
                 if (!start_thread(s, error)) {
-                        if (s->n_threads == 0) {
-                                server_free(s);
-                                return NULL;
-                        }
+                        if (s->n_threads == 0)
+                                return false;
                         g_clear_error(error); /* fewer will do */
                         break;
                 }
-        return s;
+        return true;
 }
 
 int server_end_fd(const Server *server) {

@@ -5,9 +5,14 @@
 
 #include "fsoverlay/ops.h"
 
-/* Threads that answer requests on fs->dev; server_start() returns when they run. A negative errno. */
+/*
+ * What answers requests on fs->dev, which is mounted. server_new() answers the kernel's own first one (INIT), for which all others
+ * wait: so soon after mounting. Then server_start() answers what has been asked, by the caller's thread, and starts the threads that go on; on
+ * false all is over.
+ */
 typedef struct Server Server;
-Server *server_start(Fs *fs, unsigned threads, GError **error);
+Server *server_new(Fs *fs, GError **error);
+bool server_start(Server *server, unsigned threads, GError **error);
 /* Answer one request, on fs->dev; what came is untrusted as far as its size and what is in it, not its node id. Any thread. */
 void server_handle(Request *r);
 /* Answer a request. Where the answer cannot be given an error is, and where not even that can, usbox-fs ends: who asked would wait for ever. */
