@@ -145,7 +145,7 @@ static int set_size(Request *r, const struct fuse_setattr_in *in) {
         Fs *fs = r->fs;
         struct stat before;
         int n = 0;
-        Fd *f = node_is(r->node, NODE_NAMELESS) ? fd_pinned(fs, r->node) : fd_file(fs, r->node, true, &n);
+        Fd *f = node_is_loose(r->node) ? fd_pinned(fs, r->node) : fd_file(fs, r->node, true, &n);
 
         if (!f)
                 return n ? n : -ESTALE;

@@ -309,18 +309,19 @@ static void put_aliases(Fs *fs, Node *node) {
         links_set_number(fs, LINKS_LEFT, node->ino, left > placed ? left - placed : 0);
 }
 
-/* A file of several names: one of them copied up stands for all, by an entry of the index. Fs.tree for writing. */
+/* A file of several names: its copy stands for all, by an entry of the index. Where the one that led to it was removed, by that alone. Fs.tree for writing. */
 static int put_in_index(Fs *fs, Node *node, const char *temp, nlink_t names, const char *which) {
         int r = links_add(fs, node->ino, which, temp);
         if (r < 0)
                 return r;
-        r = put_in_place(fs, node, temp);
+        bool placed = node->parent != NULL;
+        r = placed ? put_in_place(fs, node, temp) : up_unlink(fs, fs->work, temp, 0);
         if (r < 0) {
                 links_drop(fs, node->ino);
                 return r;
         }
         /* This one is in the upper now, those that were removed are nowhere. */
-        nlink_t others = links_removed(fs, node->ino) + 1;
+        nlink_t others = links_removed(fs, node->ino) + (placed ? 1 : 0);
         links_set_number(fs, LINKS_LEFT, node->ino, names > others ? names - others : 0);
         node_set(node, NODE_INDEXED | NODE_LINKS);
         put_aliases(fs, node);
@@ -344,11 +345,14 @@ static int become(Fs *fs, Node *node, Copy *copy) {
         atomic_store(&fs->origins, true);
         pthread_rwlock_wrlock(&fs->tree);
         bool nameless = !node->parent;
+        const nlink_t names = copy->st.st_nlink;
         int r;
-        if (nameless)
+        if (names > 1 && (!nameless || names > links_removed(fs, node->ino)))
+                r = put_in_index(fs, node, copy->temp, names, copy->which);
+        else if (nameless)
                 r = copy->fd < 0 ? -ESTALE : up_unlink(fs, fs->work, copy->temp, 0);
         else
-                r = copy->st.st_nlink > 1 ? put_in_index(fs, node, copy->temp, copy->st.st_nlink, copy->which) : put_in_place(fs, node, copy->temp);
+                r = put_in_place(fs, node, copy->temp);
         if (r == 0 && !S_ISREG(node_type(node))) {
                 usage_add(fs, &now);
                 links_set_number(fs, LINKS_ORIGIN, now.st_ino, node->ino);

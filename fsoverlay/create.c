@@ -377,7 +377,7 @@ static int link_nameless(Fs *fs, Node *node, int dir, const char *name) {
 static int link_to(Fs *fs, Node *node, int dir, const char *name) {
         Place p;
 
-        if (node_is(node, NODE_NAMELESS))
+        if (node_is_loose(node))
                 return link_nameless(fs, node, dir, name);
         int n = place_get(fs, node, &p);
         if (n == 0) {

@@ -267,6 +267,10 @@ static inline const char *node_name(const Node *node) {
         memcpy(&moved, node->room, sizeof moved);
         return moved;
 }
+/* There is no other way to it than its pinned descriptor. One of the index has its entry there, whatever names are known. */
+static inline bool node_is_loose(const Node *node) {
+        return node_is(node, NODE_NAMELESS) && !node_is(node, NODE_INDEXED);
+}
 static inline unsigned node_layer(const Node *node) {
         return node_is(node, NODE_UPPER) ? LAYER_UPPER : node->layer;
 }

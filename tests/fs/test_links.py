@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from conftest import SERVER
+from conftest import SERVER, link_fd
 
 # Lower directories that are file systems of their own, as a host's /home and /usr may be: root of a user namespace mounts them.
 SUBMOUNTS = r"""
@@ -147,3 +147,35 @@ def test_what_the_host_does_to_a_file_does_not_make_it_another(fs, needs_ours):
     (fs.lower / "f3").write_text("changed", encoding="ascii")
     fs.mount()
     assert [(fs.mnt / n).read_text() for n in ("f", "f2", "f3", "f4")] == ["box"] * 4
+
+
+@pytest.mark.parametrize("known", ["one", "all"], ids=lambda known: f"{known}-known")
+def test_the_name_that_a_file_was_opened_by_goes(fs, known):
+    """What is written to it is in all names that are left, and it takes new ones."""
+    for d in "cd":
+        fs.write(f"{d}/a", b"lower")
+        os.link(fs.lower / d / "a", fs.lower / d / "b")
+    fs.mount()
+    for d in "cd":
+        a, b = fs.mnt / d / "a", fs.mnt / d / "b"
+        if known == "all":
+            assert b.read_bytes() == b"lower"
+        f = os.open(a, os.O_RDWR)
+        if d == "c":
+            os.pwrite(f, b"L", 0)
+            os.fsync(f)
+        os.unlink(a)
+        os.pwrite(f, b"LOWER", 0)
+        os.ftruncate(f, 3)
+        os.fchmod(f, 0o600)
+        os.fsync(f)
+        assert os.fstat(f).st_nlink == 1 and os.pread(f, 9, 0) == b"LOW"
+        assert b.read_bytes() == b"LOW" and os.path.samestat(os.fstat(f), b.stat())
+        link_fd(f, fs.mnt / d / "c")
+        assert os.fstat(f).st_nlink == 2
+        os.close(f)
+    fs.remount()
+    for d in "cd":
+        b, c = fs.mnt / d / "b", fs.mnt / d / "c"
+        assert sorted(os.listdir(b.parent)) == ["b", "c"] and os.path.samefile(b, c)
+        assert b.read_bytes() == b"LOW" and b.stat().st_nlink == 2 and b.stat().st_mode & 0o777 == 0o600
