@@ -32,6 +32,10 @@ PR_SET_CHILD_SUBREAPER = 36
 libc = ctypes.CDLL(None, use_errno=True)
 
 
+# What takes hours is for tests/fs/long.
+collect_ignore = [] if "USBOX_FS_LONG" in os.environ else ["test_long.py"]
+
+
 def cannot(what):
     """The only way to skip: something that this machine does not have."""
     pytest.skip(f"this machine cannot {what}")

@@ -130,8 +130,7 @@ def test_sqlite_with_writers_that_die(fs):
 
 @pytest.mark.limit(150)
 def test_postgresql_under_load_and_through_a_crash(fs):
-    """Its own load (pgbench) and its own check of every page and index (pg_amcheck). Its regression suite is not there to be run: Debian packages pg_regress
-    without the scripts and results that it compares."""
+    """Its own load (pgbench) and its own check of every page and index (pg_amcheck). Its regression suite takes longer: test_long.py."""
     found = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found or not shutil.which("pgbench", path=found[-1].parent):
         cannot("run PostgreSQL: not installed")
@@ -212,12 +211,10 @@ def test_git(fs):
     assert len(git("ls-files").split()) == count - count // 100
 
 
-@pytest.fixture(scope="session")
-def sources():
-    """Packages as Debian has them; apt's lists and configuration are this test's own, not the machine's."""
+def fetch_sources(*packages):
+    """Packages as Debian has them, unpacked; apt's lists and configuration are this test's own, not the machine's."""
     if not shutil.which("apt-get") or subprocess.run(["getent", "ahostsv4", "deb.debian.org"], capture_output=True, check=False).returncode != 0:
         cannot("fetch source packages from deb.debian.org")
-    packages = ["zlib", "bzip2", "mawk"]
     top = CACHE / f"fs-sources-{'-'.join(packages)}"
     if not (top / "done").exists():
         shutil.rmtree(top, ignore_errors=True)
@@ -231,6 +228,11 @@ def sources():
         subprocess.run([*apt, "source", *packages], check=True, timeout=180, cwd=top / "unpacked")
         (top / "done").touch()
     return top / "unpacked"
+
+
+@pytest.fixture(scope="session")
+def sources():
+    return fetch_sources("zlib", "bzip2", "mawk")
 
 
 @pytest.mark.limit(180)
