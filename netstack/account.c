@@ -37,6 +37,7 @@ struct AccountFlow {
         char *rule; /* "allow TEXT"; "default"; "publish" */
         Sum *sum;
         gint64 started_us; /* of the real clock */
+        gint64 begun_us;   /* of the one that nobody sets */
         guint64 out_bytes, out_packets, in_bytes, in_packets;
         GList link;
 };
@@ -171,7 +172,9 @@ static Sum *sum_of(Account *a, const struct in6_addr *addr, const char *name) {
 AccountFlow *account_start(Account *account, const AccountKey *key, const PolicyDecision *decision, AccountPath path, AccountCut cut, void *carrier) {
         AccountFlow *flow = g_new0(AccountFlow, 1);
 
-        *flow = (AccountFlow){ .key = *key, .path = path, .cut = cut, .carrier = carrier, .id = account->next_id++, .started_us = g_get_real_time() };
+        *flow = (AccountFlow){ .key = *key, .path = path, .cut = cut, .carrier = carrier, .id = account->next_id++ };
+        flow->started_us = g_get_real_time();
+        flow->begun_us = g_get_monotonic_time();
         flow->name = decision ? g_strdup(decision->name) : NULL;
         flow->rule = !decision ? g_strdup("publish") : decision->rule ? g_strconcat("allow ", decision->rule->text, NULL) : g_strdup("default");
         flow->link.data = flow;
@@ -204,7 +207,7 @@ void account_end(Account *account, AccountFlow *flow, const char *how) {
         if (account->log_fd >= 0) {
                 GString *line = line_new("end");
                 g_string_append_printf(line, ",\"flow\":%" G_GUINT64_FORMAT ",\"how\":\"%s\",\"seconds\":%.6f", flow->id, how,
-                                       (double) (g_get_real_time() - flow->started_us) / G_USEC_PER_SEC);
+                                       (double) (g_get_monotonic_time() - flow->begun_us) / G_USEC_PER_SEC);
                 append_flow(line, flow);
                 append_moved(line, flow->out_bytes, flow->out_packets, flow->in_bytes, flow->in_packets);
                 line_write(account, line);

@@ -18,7 +18,10 @@
 
 #define SEEN_FILE "seen"
 #define SEEN_MAX (16 * 1024 * 1024)
-#define SEEN_SIGNATURE "(xuaybuuaayaayaayaayaya{sv})" /* since, lower, fuse, root's ids, own, ways, through, options, cwd, FsConfig */
+#define SEEN_SIGNATURE "(xuxaybuuaayaayaayaayaya{sv})" /* since, boot, lower, fuse, root's ids, own, ways, through, options, cwd, FsConfig */
+/* What two looks at the clocks may differ by where nobody has set one. */
+#define CLOCK_SLACK_NS (20 * G_GINT64_CONSTANT(1000000))
+#define NS_PER_S G_GINT64_CONSTANT(1000000000)
 
 static void add_path(GVariantBuilder *list, const char *path) {
         g_autofree char *absolute = g_strconcat("/", path, NULL);
@@ -126,12 +129,42 @@ bool seen_begin(int box_fd, int *ret_fd, struct timespec *ret_since, GError **er
         return true;
 }
 
+static gint64 clock_ns(clockid_t id) {
+        struct timespec now = { 0 };
+
+        (void) clock_gettime(id, &now);
+        return now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+/* When the machine was booted, by the clock that gives files their times: another time when that was set. Of three looks the one that took least. */
+static gint64 boot_by_clock(void) {
+        gint64 best = G_MAXINT64, boot = 0;
+
+        for (int i = 0; i < 3; i++) {
+                gint64 before = clock_ns(CLOCK_BOOTTIME), real = clock_ns(CLOCK_REALTIME), after = clock_ns(CLOCK_BOOTTIME);
+                if (after - before < best) {
+                        best = after - before;
+                        boot = real - after;
+                }
+        }
+        return boot;
+}
+
+void seen_set_back(struct timespec *since, gint64 boot_then, gint64 boot_now) {
+        gint64 ns = since->tv_sec * NS_PER_S + since->tv_nsec, back = boot_then - boot_now;
+
+        if (back <= CLOCK_SLACK_NS)
+                return;
+        ns = MAX(ns - back, 0);
+        *since = (struct timespec){ .tv_sec = ns / NS_PER_S, .tv_nsec = ns % NS_PER_S };
+}
+
 bool seen_write(int fd, const struct timespec *since, const Spec *spec, const RootPlan *plan, GError **error) {
         const char *lower = spec->root.rootfs ? spec->root.rootfs : "/";
         const char *const none[] = { NULL }, *const *typed = spec->box.typed ? (const char *const *) spec->box.typed : none;
         g_autofree char *real = g_canonicalize_filename(lower, spec->caller.cwd);
         GVariant *rules = plan->fs ? fs_config_pack(plan->fs) : rules_of_nodes(plan);
-        GVariant *body = g_variant_new("(xu^aybuu@aay@aay@aay^aay^ay@a{sv})", (gint64) since->tv_sec, (guint32) since->tv_nsec, real, plan->fs != NULL,
+        GVariant *body = g_variant_new("(xux^aybuu@aay@aay@aay^aay^ay@a{sv})", (gint64) since->tv_sec, (guint32) since->tv_nsec, boot_by_clock(), real, plan->fs != NULL,
                                        box_root(spec->user.uidmap), box_root(spec->user.gidmap), own_files(plan), made_directories(plan),
                                        written_through(plan), typed, spec->caller.cwd, rules);
         g_autoptr(GVariant) seen = g_variant_ref_sink(body);
@@ -168,12 +201,13 @@ Seen *seen_read(int box_fd, GError **error) {
         }
         g_autoptr(Seen) ret = g_new0(Seen, 1);
         g_autoptr(GVariant) own = NULL, ways = NULL, through = NULL, rules = NULL;
-        gint64 sec;
+        gint64 sec, boot;
         guint32 nsec;
         gboolean fuse;
-        g_variant_get(seen, "(xu^aybuu@aay@aay@aay^aay^ay@a{sv})", &sec, &nsec, &ret->lower, &fuse, &ret->root_uid, &ret->root_gid, &own, &ways, &through,
+        g_variant_get(seen, "(xux^aybuu@aay@aay@aay^aay^ay@a{sv})", &sec, &nsec, &boot, &ret->lower, &fuse, &ret->root_uid, &ret->root_gid, &own, &ways, &through,
                       &ret->options, &ret->cwd, &rules);
         ret->since = (struct timespec){ .tv_sec = sec, .tv_nsec = nsec };
+        seen_set_back(&ret->since, boot, boot_by_clock());
         ret->fuse = fuse;
         ret->own = path_set(own);
         ret->ways = path_set(ways);

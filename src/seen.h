@@ -30,7 +30,11 @@ bool seen_begin(int box_fd, int *ret_fd, struct timespec *ret_since, GError **er
 /* And all the rest, which has time. */
 bool seen_write(int fd, const struct timespec *since, const Spec *spec, const RootPlan *plan, GError **error);
 
-/* Read it below box_fd. NULL with error. */
+/* The moment by a clock that was set back meanwhile, which the times of the machine's boot tell (ns since 1970, when the moment was noted and now): what the
+ * host changed after it may bear an earlier time than it was, so it is taken to be earlier, too. A clock that was set ahead hides nothing. */
+void seen_set_back(struct timespec *since, gint64 boot_then, gint64 boot_now);
+
+/* Read it below box_fd, since by the clock as it goes now. NULL with error. */
 Seen *seen_read(int box_fd, GError **error);
 void seen_free(Seen *seen);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Seen, seen_free)

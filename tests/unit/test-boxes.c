@@ -16,6 +16,7 @@
 #include "logs.h"
 #include "registry.h"
 #include "runtime.h"
+#include "seen.h"
 #include "verb-args.h"
 
 static const VerbOption options[] = {
@@ -243,6 +244,29 @@ static void test_runtime_race(void) {
         remove_runtime(dir, top);
 }
 
+/* Nanoseconds by which the clock was set ahead, and what the moment is then. */
+static void test_clock_set_back(void) {
+        static const struct {
+                gint64 ahead;
+                time_t sec;
+                long nsec;
+        } rows[] = {
+                { 0, 1000, 500 },
+                { 3600 * G_GINT64_CONSTANT(1000000000), 1000, 500 },
+                { -1000000, 1000, 500 }, /* only looked at a little later */
+                { -60 * G_GINT64_CONSTANT(1000000000), 940, 500 },
+                { -100000000, 999, 900000500 },
+                { -2000 * G_GINT64_CONSTANT(1000000000), 0, 0 },
+        };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+                struct timespec since = { 1000, 500 };
+                seen_set_back(&since, 700, 700 + rows[i].ahead);
+                g_assert_cmpint(since.tv_sec, ==, rows[i].sec);
+                g_assert_cmpint(since.tv_nsec, ==, rows[i].nsec);
+        }
+}
+
 int main(int argc, char **argv) {
         setlocale(LC_ALL, "C.UTF-8");
         g_test_init(&argc, &argv, NULL);
@@ -254,5 +278,6 @@ int main(int argc, char **argv) {
         g_test_add_func("/boxes/log-rotation", test_log_rotation);
         g_test_add_func("/boxes/runtime-sweep", test_runtime_sweep);
         g_test_add_func("/boxes/runtime-race", test_runtime_race);
+        g_test_add_func("/boxes/clock-set-back", test_clock_set_back);
         return g_test_run();
 }
