@@ -164,8 +164,8 @@ bool seen_write(int fd, const struct timespec *since, const Spec *spec, const Ro
         const char *const none[] = { NULL }, *const *typed = spec->box.typed ? (const char *const *) spec->box.typed : none;
         g_autofree char *real = g_canonicalize_filename(lower, spec->caller.cwd);
         GVariant *rules = plan->fs ? fs_config_pack(plan->fs) : rules_of_nodes(plan);
-        GVariant *body = g_variant_new("(xux^aybuu@aay@aay@aay^aay^ay@a{sv})", (gint64) since->tv_sec, (guint32) since->tv_nsec, boot_by_clock(), real, plan->fs != NULL,
-                                       box_root(spec->user.uidmap), box_root(spec->user.gidmap), own_files(plan), made_directories(plan),
+        GVariant *body = g_variant_new("(xux^aybuu@aay@aay@aay^aay^ay@a{sv})", (gint64) since->tv_sec, (guint32) since->tv_nsec, boot_by_clock(), real,
+                                       plan->fs != NULL, box_root(spec->user.uidmap), box_root(spec->user.gidmap), own_files(plan), made_directories(plan),
                                        written_through(plan), typed, spec->caller.cwd, rules);
         g_autoptr(GVariant) seen = g_variant_ref_sink(body);
 
@@ -204,8 +204,8 @@ Seen *seen_read(int box_fd, GError **error) {
         gint64 sec, boot;
         guint32 nsec;
         gboolean fuse;
-        g_variant_get(seen, "(xux^aybuu@aay@aay@aay^aay^ay@a{sv})", &sec, &nsec, &boot, &ret->lower, &fuse, &ret->root_uid, &ret->root_gid, &own, &ways, &through,
-                      &ret->options, &ret->cwd, &rules);
+        g_variant_get(seen, "(xux^aybuu@aay@aay@aay^aay^ay@a{sv})", &sec, &nsec, &boot, &ret->lower, &fuse, &ret->root_uid, &ret->root_gid, &own, &ways,
+                      &through, &ret->options, &ret->cwd, &rules);
         ret->since = (struct timespec){ .tv_sec = sec, .tv_nsec = nsec };
         seen_set_back(&ret->since, boot, boot_by_clock());
         ret->fuse = fuse;

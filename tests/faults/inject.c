@@ -326,12 +326,12 @@ static void stopped(Tracee *t, int status) {
         }
 }
 
-/* Running, or waiting for the disk: it is about to do something. */
+/* Running, waiting for the disk, or stopped at a call that we have not seen yet: it is about to do something. */
 static bool is_busy(const Tracee *t) {
         g_autofree char *stat = proc_text(t->pid, "stat");
         const char *state = strrchr(stat, ')');
 
-        return t->ours && state && strchr("RD", state[2]) != NULL;
+        return t->ours && state && strchr("RDt", state[2]) != NULL;
 }
 
 /* What comes and goes while a box starts has gone when all others wait for something: then they are looked at. */

@@ -44,7 +44,7 @@ if SAMPLE:
     def test_sample(bench, kind):
         """A call that is not made this time has not failed, and neither is that a failure."""
         judge = faults.Judge(bench, kind)
-        print(f"again: USBOX_FAULT_SEED={SEED}")
+        print(f"again: USBOX_FAULTS={SAMPLE} USBOX_FAULT_SEED={SEED}")
         try_all(judge, sorted(judge.calls(), key=drawn)[:SAMPLE])
 
 
