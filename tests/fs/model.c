@@ -1276,7 +1276,7 @@ static void ask(World *worlds, int n, const char *what) {
                 if (strcmp(what, "kill") == 0 && syncfs(worlds[i].dir[MOUNT]) < 0)
                         fail(&worlds[i], "syncfs: %s", errno_name(errno));
                 world_close(&worlds[i]);
-                snprintf(worlds[i].doing, sizeof worlds[i].doing, "%s", what);
+                snprintf(worlds[i].doing, sizeof worlds[i].doing, "%.*s", TEXT, what);
         }
         printf("%s\n", what);
         fflush(stdout);
