@@ -209,8 +209,6 @@ static bool loop(Session *x, GError **error) {
                 if (!dispatch(x, fds, error))
                         return false;
         }
-        if (x->stdio.relays[STDIN_FILENO])
-                relay_give_back(x->stdio.relays[STDIN_FILENO]);
         return true;
 }
 
@@ -247,6 +245,9 @@ int cmd_exec(int argc, char **argv, GError **error) {
         if (ok)
                 stdfds_close_pipe_ends(&x.stdio);
         ok = ok && loop(&x, &failure);
+        /* Of a command that could not be started, too: the script that comes on standard input goes on behind it. */
+        if (x.stdio.relays[STDIN_FILENO])
+                relay_give_back(x.stdio.relays[STDIN_FILENO]);
         if (failure)
                 explain(spec, box, g_steal_pointer(&failure), error);
         g_clear_pointer(&x.term, term_free);

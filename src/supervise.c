@@ -339,7 +339,7 @@ static bool init_died(Sandbox *s, GError **error) {
         return err_step(error, s->started ? "init" : "namespaces");
 }
 
-bool supervise(Sandbox *s, GError **error) {
+static bool watch(Sandbox *s, GError **error) {
         if (!supervise_maybe_go(s, error))
                 return false;
         /* After EXITED init has nothing more to say, and sandbox.c waits for its end. */
@@ -359,7 +359,14 @@ bool supervise(Sandbox *s, GError **error) {
                                 return false;
                 }
         }
+        return true;
+}
+
+bool supervise(Sandbox *s, GError **error) {
+        bool ok = watch(s, error);
+
+        /* Of a command that could not be started, too: the script that comes on standard input goes on behind it. */
         if (s->stdio.relays[STDIN_FILENO])
                 relay_give_back(s->stdio.relays[STDIN_FILENO]);
-        return supervise_payload_wire(s, error);
+        return ok && supervise_payload_wire(s, error);
 }

@@ -67,6 +67,18 @@ def test_one_file_at_two_places_is_written_at_both(box):
     assert path.read_bytes() == b"out.......err......."
 
 
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_what_a_command_that_cannot_be_started_does_not_read_is_given_back(box, verb):
+    """A shell that reads its script from a file goes on behind a usbox whose command is not there."""
+    box.run("-d", "--name=b", "--network=none", "--", "sleep", "600").ok()
+    words = "run --rm --network=none" if verb == "run" else "exec b"
+    script = box.write("../script", f"'{USBOX}' {words} -- no-such-command\necho status $?\necho end\n")
+    with open(script, encoding="utf-8") as f:
+        proc = subprocess.run(["/bin/sh"], stdin=f, capture_output=True, env=box.env, cwd=box.dir, check=False, timeout=60)
+    box.usbox("rm", "-f", "b").ok()
+    assert (proc.stdout, proc.returncode) == (b"status 127\nend\n", 0), proc.stderr
+
+
 def test_two_files_stay_two(box):
     with open(box.write("../one"), "wb") as out, open(box.write("../two"), "wb") as err:
         assert run_python(box, BY_TURNS, stdout=out, stderr=err).returncode == 0
