@@ -200,6 +200,9 @@ int cmd_help(int argc, char **argv, GError **error) {
                         json = true;
                         continue;
                 }
+                /* pod's and profile's page has what stands behind them: usbox help pod create. */
+                if (verb && (verb->run == cmd_pod || verb->run == cmd_profile) && i == 1)
+                        continue;
                 while (found->name && !g_str_equal(found->name, argv[i]))
                         found++;
                 if (!found->name || verb) {

@@ -512,6 +512,9 @@ def test_other_refusals(box):
     assert_refused(box.usbox("pod", "frob"), "'frob'", "usbox help pod")
     assert_refused(box.usbox("pod", "rm", "--publish", "1:1", "p"), "--publish is not for it")
     assert box.usbox("pod", "create", "--help").ok().out == box.usbox("help", "pod").ok().out
+    assert box.usbox("help", "pod", "create").ok().out == box.usbox("help", "pod").ok().out
+    assert_refused(box.usbox("help", "pod", "create", "x"), "no verb 'x'", "usbox help")
+    assert_refused(box.usbox("help", "ps", "pod"), "no verb 'pod'", "usbox help")
     for words in ([], ["create"], ["stop"]):
         result = box.usbox("pod", *words)
         assert_refused(result, "something is missing")
