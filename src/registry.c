@@ -87,10 +87,14 @@ static void add_runtime(Look *look, const char *id) {
         /* It ended while we looked: what is left of it is in its directory. */
         if (!running && !exists(look->runtime_fd, id, "lock"))
                 return;
+        /* Or it is at that: its record goes first, and is there from the beginning. */
+        json_t *facts = read_facts(look, look->runtime_fd, id);
+        if (!facts && !exists(look->runtime_fd, id, "state.json"))
+                return;
         BoxInfo *box = g_new0(BoxInfo, 1);
         g_strlcpy(box->id, id, sizeof box->id);
         box->state = running ? BOX_RUNNING : BOX_DEAD;
-        box->facts = read_facts(look, look->runtime_fd, id);
+        box->facts = facts;
         if (look->boxes_fd >= 0 && exists(look->boxes_fd, id, ""))
                 box->dir = g_build_filename(look->boxes, id, NULL);
         g_ptr_array_add(look->found, box);

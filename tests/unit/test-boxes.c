@@ -221,6 +221,30 @@ static void test_runtime_sweep(void) {
         remove_runtime(dir, top);
 }
 
+/* One whose launcher is about to remove it, its record first, is not listed as a box of which nothing is known. */
+static void test_runtime_end(void) {
+        int top, listener = -1;
+        g_autofree char *dir = own_runtime(&top);
+        const Caller caller = { .uid = getuid(), .gid = getgid(), .home = dir };
+        g_autoptr(GError) error = NULL;
+
+        g_setenv("XDG_DATA_HOME", dir, TRUE);
+        RuntimeBox *box = runtime_box_new("00000000000a", "{}", &listener, &error);
+        g_assert_no_error(error);
+        g_assert_true(runtime_box_publish(box, &error));
+        g_autoptr(GPtrArray) running = registry_list(&caller, &error);
+        g_assert_no_error(error);
+        g_assert_cmpuint(running->len, ==, 1);
+        g_assert_cmpint(unlinkat(top, "00000000000a/state.json", 0), ==, 0);
+        g_autoptr(GPtrArray) ending = registry_list(&caller, &error);
+        g_assert_no_error(error);
+        g_assert_cmpuint(ending->len, ==, 0);
+        runtime_box_free(box);
+        close(listener);
+        g_unsetenv("XDG_DATA_HOME");
+        remove_runtime(dir, top);
+}
+
 /* One that is being made looks like one that was left, and is made all the same while somebody does nothing but sweep. */
 static void test_runtime_race(void) {
         int top;
@@ -277,6 +301,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/boxes/log-entries", test_log_entries);
         g_test_add_func("/boxes/log-rotation", test_log_rotation);
         g_test_add_func("/boxes/runtime-sweep", test_runtime_sweep);
+        g_test_add_func("/boxes/runtime-end", test_runtime_end);
         g_test_add_func("/boxes/runtime-race", test_runtime_race);
         g_test_add_func("/boxes/clock-set-back", test_clock_set_back);
         return g_test_run();
