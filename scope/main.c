@@ -45,15 +45,20 @@ typedef struct {
         Systemd *machine; /* for that, and made beforehand; NULL: not now */
 } Scope;
 
+/* The kernel lets nobody but the machine's systemd move processes from own to path, from a login's session: the way leads past what is the user's. */
+static bool must_ask(const char *own, const char *path) {
+        return !systemd_is_users(own) && systemd_is_users(path) && geteuid() != 0;
+}
+
 static bool by_systemd(Scope *s, Systemd *systemd, GError **error) {
         g_autofree char *own = cgroup_of_self(error);
         if (!own)
                 return false;
-        s->asking = systemd_must_move(own);
-        if (s->asking)
+        if (!systemd_is_users(own))
                 s->machine = systemd_open_machine(NULL);
         if (!systemd_start_scope(systemd, s->machine, s->config, &s->cgroup, error))
                 return false;
+        s->asking = must_ask(own, s->cgroup.path);
         g_autofree char *path = g_strconcat(CGROUP_MOUNT, s->cgroup.path, NULL);
         s->cgroup.fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         return s->cgroup.fd >= 0 ? true : err_set(error, errno, "%s", path);
@@ -152,7 +157,7 @@ static bool in_pod(Scope *s, GError **error) {
 
         if (!own || !pod_make_box(s->config, &s->cgroup, error))
                 return false;
-        s->asking = strstr(s->cgroup.path, "/" SCOPE_SLICE "/") && systemd_must_move(own);
+        s->asking = must_ask(own, s->cgroup.path);
         return true;
 }
 

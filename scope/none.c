@@ -19,7 +19,7 @@ static bool without(GError **error) {
         return err_set(error, EOPNOTSUPP, "usbox was built without libsystemd");
 }
 
-bool systemd_must_move(const char *own) {
+bool systemd_is_users(const char *path) {
         return false;
 }
 

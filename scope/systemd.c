@@ -279,11 +279,11 @@ static bool split_at_user_unit(const char *path, char **ret_unit, const char **r
         return true;
 }
 
-bool systemd_must_move(const char *own) {
+bool systemd_is_users(const char *path) {
         g_autofree char *unit = NULL;
         const char *below;
 
-        return geteuid() != 0 && !split_at_user_unit(own, &unit, &below);
+        return split_at_user_unit(path, &unit, &below);
 }
 
 Systemd *systemd_open_machine(GError **error) {

@@ -14,11 +14,8 @@ Systemd *systemd_open(GError **error);
 void systemd_free(Systemd *s);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Systemd, systemd_free)
 
-/*
- * Whether the kernel lets nobody but the machine's systemd move processes from the cgroup own into the user's tree: from a login's session the way
- * leads past what is the user's.
- */
-bool systemd_must_move(const char *own);
+/* Whether a cgroup is in the tree that the machine's systemd has given to the user's. */
+bool systemd_is_users(const char *path);
 
 /* The connection to the machine's systemd; NULL with error. It is made in the background as far as it can be. */
 Systemd *systemd_open_machine(GError **error);
