@@ -134,15 +134,14 @@ class Run:
         return dict(line.split(" ", 1) for line in self.lines["name"])
 
     def states(self, names):
-        """How confined which process is when the payload runs: those of helpers, and how many there are of the box's own. Those that come and go may have
-        ended by then or not."""
-        helpers, others = set(), collections.Counter()
+        """How confined which process is when the payload runs: those of helpers, and those of the box's own that stay. Others may have ended by then or not."""
+        helpers, others = set(), set()
         for role, _, what in (line.partition(" ") for line in self.lines["state"]):
             program = re.split("[.~#]", role)[0]
             if program != "usbox":
                 helpers.add(f"{program} {what}")
             elif names.get(role) in LASTING:
-                others[what] += 1
+                others.add(what)
         return helpers, others
 
 
@@ -323,4 +322,4 @@ class Judge:
         helpers, others = run.states(self.good.names)
         # A helper may do without its agent, and has fewer threads then; what there is has to be held as ever.
         found += [f"state: {line}" for line in helpers - self.states[0]]
-        return found + [f"state, too many: {line}" for line in others - self.states[1]] + [f"state, too few: {line}" for line in self.states[1] - others]
+        return found + [f"state: {line}" for line in others ^ self.states[1]]
