@@ -121,6 +121,13 @@ def same(box, want):
     assert have[1] == want[1]
 
 
+def test_a_name_at_which_nothing_changed_is_said_to_be_one(tree):
+    run_in_tree(tree, "echo a >a")
+    assert "no change of the box is at or below what is named; usbox diff " in commit(tree, "tree/mistyped").ok().err
+    assert "what is named" not in commit(tree, "tree/a").ok().err
+    assert (tree.tree / "a").read_text(encoding="utf-8") == "a\n"
+
+
 def test_everything(tree):
     fill(tree)
     want = changed_by(tree)
