@@ -130,7 +130,8 @@ static bool patch_or_stat(const Review *review, const GPtrArray *changes, const 
                 fwrite(later->str, 1, later->len, stdout);
         if (form == FORM_PATCH && unsaid > 0) {
                 fflush(stdout);
-                log_note("%u changes cannot be said in a patch (binary files, attributes, modes, hidden names, .git): usbox diff lists them", unsaid);
+                log_note("%u change%s cannot be said in a patch (binary files, attributes, modes, hidden names, .git): usbox diff lists %s", unsaid,
+                         unsaid == 1 ? "" : "s", unsaid == 1 ? "it" : "them");
         }
         return true;
 }

@@ -81,6 +81,31 @@ static int print_error(const GError *error) {
         return error->code == USBOX_ERROR_NOT_EXEC ? 126 : error->code == USBOX_ERROR_NOT_FOUND ? 127 : 125;
 }
 
+/* What other tools call a verb: no typing error, so no name that is near to it helps. NULL where it is not one of them. */
+static const char *foreign_verb(const char *typed) {
+        static const struct {
+                const char *verb, *hint;
+        } rows[] = {
+                { "attach", "usbox logs -f BOX shows what the box writes; a shell in it: usbox exec BOX -- sh" },
+                { "build", "there are no images: a box has this machine's files, or a directory's by usbox run --rootfs DIR" },
+                { "cp", "usbox commit BOX PATH carries what a box changed to the host; usbox run -v SOURCE:TARGET shows it more" },
+                { "create", "a box begins with its command: usbox run -d -- CMD" },
+                { "enter", "a shell in a box that runs: usbox exec BOX -- sh" },
+                { "images", "there are no images: a box has this machine's files, or a directory's by usbox run --rootfs DIR" },
+                { "list", "usbox ps -a lists the boxes" },
+                { "ls", "usbox ps -a lists the boxes" },
+                { "pull", "there are no images: a box has this machine's files, or a directory's by usbox run --rootfs DIR" },
+                { "restart", "a box that was given a name goes on with what it changed: usbox run --name NAME -- CMD" },
+                { "shell", "a shell in a new box: usbox run -- sh; in a box that runs: usbox exec BOX -- sh" },
+                { "start", "a box that was given a name goes on with what it changed: usbox run --name NAME -- CMD" },
+        };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
+                if (g_str_equal(typed, rows[i].verb))
+                        return rows[i].hint;
+        return NULL;
+}
+
 static void unknown_verb(const char *typed, GError **error) {
         const char *names[G_N_ELEMENTS(verbs)] = { NULL };
         g_autofree char *quoted = err_quote(typed);
@@ -89,8 +114,10 @@ static void unknown_verb(const char *typed, GError **error) {
                 names[i] = verbs[i].name;
         err_usage(error, "unknown verb '%s'", quoted);
         err_step(error, "options");
-        const char *near = option_nearest(typed, names);
-        if (near)
+        const char *foreign = foreign_verb(typed), *near = option_nearest(typed, names);
+        if (foreign)
+                err_hint(error, "%s", foreign);
+        else if (near)
                 err_hint(error, "did you mean usbox %s?", near);
         else
                 err_hint(error, "to run a command in a box: usbox run -- %s", quoted);

@@ -31,6 +31,8 @@ def test_unknown_verb(box):
     result = box.usbox("rnu", "--", "true")
     assert_refused(result, "rnu", "run", hint=False)
     assert box.usbox().rc != 0
+    for word, hint in (("start", "--name NAME"), ("shell", "usbox exec BOX"), ("images", "--rootfs DIR"), ("ls", "usbox ps -a")):
+        assert_refused(box.usbox(word), f"unknown verb '{word}'", hint)
 
 
 @pytest.mark.parametrize("argv", [[], ["--"], ["--rm"], ["--rm", "--"]])
