@@ -29,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         int r = wire_receive(in, &m, &error);
         g_assert_true((r < 0) == (error != NULL));
         if (r > 0) {
-                g_assert_true(m.n_fds == wire_type_n_fds(m.type));
+                g_assert_true(m.n_fds >= wire_type_n_fds(m.type)); /* of some types there may be more */
                 g_assert_true(g_variant_is_of_type(m.body, G_VARIANT_TYPE(wire_type_signature(m.type))));
                 if (m.type == WIRE_ERROR) {
                         g_autoptr(GError) carried = NULL;

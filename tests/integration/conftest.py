@@ -48,7 +48,7 @@ def pytest_configure(config):
 
 
 # Not skipped but left to ./check's part vm, which has the machine for them.
-collect_ignore = [] if "USBOX_TEST_LIMITS" in os.environ else ["test_limits.py"]
+collect_ignore = [] if "USBOX_TEST_LIMITS" in os.environ else ["test_limits.py", "test_pod_limits.py"]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -63,7 +63,9 @@ def main():
         rows[directory][1] += len(lines[name])
         files.append(f"{100 * ran / len(lines[name]):5.1f} %  {short}")
         unused += [f"{short}:{number}: {function}()" for function, (number, times) in sorted(functions[name].items(), key=lambda f: f[1]) if not times]
-        with open(f"{source}/{short}", encoding="utf-8") as f:
+        # What the build made is with it.
+        where = f"{source}/{short}" if os.path.exists(f"{source}/{short}") else f"{build}/{short}"
+        with open(where, encoding="utf-8") as f:
             text = f.read().splitlines()
         for number, times in sorted(lines[name].items()):
             if not times and ERROR_PATH.search(text[number - 1]):
