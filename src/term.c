@@ -90,8 +90,8 @@ void term_restore_orphan(void) {
         struct termios now;
         _cleanup_close_ int tty = restore->armed ? open(restore->name, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC) : -1;
 
-        /* A shell that has taken over has set modes of its own. */
-        if (tty >= 0 && is_foreground(tty) && tcgetattr(tty, &now) == 0 && !(now.c_lflag & ICANON))
+        /* A shell that has taken over has set modes of its own. Ours are raw, or at the end without output processing alone (term_drain()). */
+        if (tty >= 0 && is_foreground(tty) && tcgetattr(tty, &now) == 0 && (!(now.c_lflag & ICANON) || !(now.c_oflag & OPOST)))
                 (void) set_modes(tty, &restore->saved);
 }
 
