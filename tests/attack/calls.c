@@ -300,6 +300,8 @@ static long probe_tioccons(void) {
 #ifdef __x86_64__
 /* x32: the same numbers with bit 30. */
 PROBE_CALL(x32_getpid, 0x40000000 | SYS_getpid)
+PROBE_CALL(x32_unshare_user, 0x40000000 | SYS_unshare, CLONE_NEWUSER)
+PROBE_CALL(x32_keyctl, 0x40000000 | SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0)
 
 /* A 32-bit entry of a 64-bit program: the i386 table's numbers, getpid and add_key. Returns as the kernel does. */
 static long int80(long number, long a, long b, long c) {
@@ -339,7 +341,7 @@ const Probe calls_probes[] = {
         PROBE(mknod_disk), PROBE(chmod_setuid), PROBE(create_setuid), PROBE(setuid_stored), PROBE(tiocsti), PROBE(tiocsti_high_bits),
         PROBE(tioclinux), PROBE(tiocsetd), PROBE(tioccons),
 #ifdef __x86_64__
-        PROBE(x32_getpid), PROBE(int80_getpid), PROBE(int80_unshare_user), PROBE(int80_keyctl),
+        PROBE(x32_getpid), PROBE(x32_unshare_user), PROBE(x32_keyctl), PROBE(int80_getpid), PROBE(int80_unshare_user), PROBE(int80_keyctl),
 #endif
         { NULL, NULL },
 };

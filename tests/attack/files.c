@@ -156,6 +156,31 @@ static long probe_hidden_mmap(void) {
         void *map = fd < 0 ? MAP_FAILED : mmap(NULL, 64, PROT_READ, MAP_PRIVATE, fd, 0);
         return map == MAP_FAILED ? -1 : reached_secret(map, strnlen(map, 64));
 }
+/* By the way that each process has to where it is. */
+static long probe_hidden_proc_cwd(void) {
+        return reached_secret_file(AT_FDCWD, "/proc/self/cwd/" HIDDEN(hidden_proc_cwd));
+}
+static long probe_hidden_proc_root(void) {
+        char cwd[512], path[640];
+        if (!getcwd(cwd, sizeof cwd))
+                return -1;
+        snprintf(path, sizeof path, "/proc/self/root%s/%s", cwd, HIDDEN(hidden_proc_root));
+        return reached_secret_file(AT_FDCWD, path);
+}
+/* A file put over it and taken away again: is there what was there? Where nothing hides it, it is open before. */
+static long probe_hidden_rename_over(void) {
+        int before = open(HIDDEN(hidden_rename_over), O_RDONLY | O_CLOEXEC);
+        int fd = open("project/over", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+        if (fd < 0)
+                return -1;
+        close(fd);
+        (void) !mkdir("project/.ssh", 0755);
+        (void) !rename("project/over", HIDDEN(hidden_rename_over));
+        (void) !unlink(HIDDEN(hidden_rename_over));
+        if (before >= 0)
+                return reached_secret_fd(before);
+        return reached_secret_file(AT_FDCWD, HIDDEN(hidden_rename_over));
+}
 static long probe_hidden_create_over(void) {
         int fd = open(HIDDEN(hidden_create_over), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
         return fd < 0 ? -1 : reached_secret_fd(fd);
@@ -233,6 +258,7 @@ const Probe files_probes[] = {
         PROBE(hidden_dir_opath),    PROBE(hidden_symlink),     PROBE(hidden_hard_link),   PROBE(hidden_rename),
         PROBE(hidden_exchange),     PROBE(hidden_move_parent), PROBE(hidden_exchange_parent), PROBE(hidden_merge),
         PROBE(hidden_mmap),         PROBE(hidden_create_over), PROBE(hidden_remove_merge), PROBE(overlay_redirect),
+        PROBE(hidden_proc_cwd),     PROBE(hidden_proc_root),   PROBE(hidden_rename_over),
         PROBE(overlay_opaque),      PROBE(environment),        PROBE(fd_file),            PROBE(fd_directory),
         PROBE(fd_socket),           PROBE(stdin_reopen_write), PROBE(stderr_reopen_read), PROBE(stderr_reopen_truncate),
         { NULL, NULL },

@@ -59,6 +59,7 @@ WRITE_TO(core_pattern)
 WRITE_TO(sysctl_kernel)
 WRITE_TO(sysctl_net)
 WRITE_TO(sysctl_host_name)
+WRITE_TO(sysctl_user)
 WRITE_TO(sys_write)
 READ_FROM(interrupts)
 READ_FROM(key_users)
@@ -84,6 +85,52 @@ static long probe_cgroup_join(void) {
         const char *top = target("cgroup");
         errno = ENOENT;
         return top && nftw(top, join_cgroup, 16, FTW_PHYS) == 1 ? reached("%s", joined) : -1;
+}
+
+/* The first file of one of these names that opens for writing: what limits, freezes, kills or runs a program lies there. */
+static const char *const *wanted;
+static int write_control(const char *path, const struct stat *st, int type, struct FTW *at) {
+        (void) st;
+        (void) type;
+        for (size_t i = 0; wanted[i]; i++)
+                if (strcmp(path + at->base, wanted[i]) == 0 && open_to_write(path) >= 0)
+                        return 1;
+        return 0;
+}
+static long write_controls(const char *const *names) {
+        const char *top = target("cgroup");
+        wanted = names;
+        errno = ENOENT;
+        return top && nftw(top, write_control, 16, FTW_PHYS) == 1 ? 0 : -1;
+}
+static long probe_cgroup_limit(void) {
+        static const char *const names[] = { "memory.max", "memory.high", "pids.max", "cpu.max", "memory.limit_in_bytes", "cpu.cfs_quota_us", NULL };
+        return write_controls(names);
+}
+static long probe_cgroup_kill(void) {
+        static const char *const names[] = { "cgroup.kill", "cgroup.freeze", "freezer.state", NULL };
+        return write_controls(names);
+}
+static long probe_cgroup_delegate(void) {
+        static const char *const names[] = { "cgroup.subtree_control", "cgroup.type", NULL };
+        return write_controls(names);
+}
+/* What the kernel runs as the machine's root when a cgroup of version 1 has become empty. */
+static long probe_cgroup_release_agent(void) {
+        static const char *const names[] = { "release_agent", "notify_on_release", NULL };
+        return write_controls(names);
+}
+static int make_cgroup(const char *path, const struct stat *st, int type, struct FTW *at) {
+        char name[600];
+        (void) st;
+        (void) at;
+        snprintf(name, sizeof name, "%s/usbox-attack", path);
+        return type == FTW_D && mkdir(name, 0755) == 0 && rmdir(name) == 0 && reached("%s", name) == 0;
+}
+static long probe_cgroup_make(void) {
+        const char *top = target("cgroup");
+        errno = ENOENT;
+        return top && nftw(top, make_cgroup, 16, FTW_PHYS) == 1 ? 0 : -1;
 }
 
 /* Every device node that opens and is none of those that every sandbox has. */
@@ -204,6 +251,7 @@ static long probe_call_clone3(void) {
 const Probe kernel_probes[] = {
         PROBE(sysrq),          PROBE(core_pattern),        PROBE(sysctl_kernel),    PROBE(sysctl_net),  PROBE(sysctl_host_name), PROBE(sys_write),
         PROBE(interrupts),     PROBE(key_users),           PROBE(kernel_log),       PROBE(kcore),       PROBE(timer_list), PROBE(dmi),
+        PROBE(sysctl_user),    PROBE(cgroup_limit),        PROBE(cgroup_kill),      PROBE(cgroup_delegate), PROBE(cgroup_release_agent), PROBE(cgroup_make),
         PROBE(cgroup_join),    PROBE(device_any),          PROBE(device_fuse),      PROBE(device_tun),  PROBE(device_null_made), PROBE(tty_type),
         PROBE(tty_type_high_bits), PROBE(tty_open_callers), CALL(io_uring),         CALL(userfaultfd),  CALL(perf),              CALL(fanotify),
         CALL(modify_ldt),      CALL(numa_policy),          CALL(move_pages),        CALL(file_handle),  CALL(open_handle),       CALL(personality),

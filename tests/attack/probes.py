@@ -42,6 +42,10 @@ def has_keyrings():
     return ctypes.CDLL(None).syscall(ctypes.c_long(number), 0, -3, 1) >= 0  # KEYCTL_GET_KEYRING_ID
 
 
+def has_x32():
+    return os.uname().machine == "x86_64" and ctypes.CDLL(None).syscall(ctypes.c_long(0x40000000 | 39)) >= 0  # getpid
+
+
 def has_family(family, kind=socket.SOCK_STREAM, protocol=0):
     try:
         socket.socket(family, kind, protocol).close()
@@ -59,6 +63,7 @@ NEEDS = {
     "io_uring": (lambda: read("/proc/sys/kernel/io_uring_disabled") == "0", "kernel.io_uring_disabled=0"),
     "perf": (lambda: read("/proc/sys/kernel/perf_event_paranoid") in ("-1", "0", "1", "2"), "kernel.perf_event_paranoid of 2 at most"),
     "ia32": (lambda: "CONFIG_IA32_EMULATION" not in missing_config(), "32-bit programs"),
+    "x32": (has_x32, "the x32 ABI"),
     "vsock": (lambda: has_family(40), "vsock"),
     "audit": (lambda: has_family(socket.AF_NETLINK, socket.SOCK_RAW, 9), "audit"),
     "netfilter": (lambda: has_family(socket.AF_NETLINK, socket.SOCK_RAW, 12), "nfnetlink"),
@@ -87,7 +92,7 @@ def missing_config():
             text = f.read()
     except OSError:
         return set()
-    return {name for name in ("CONFIG_IA32_EMULATION", "CONFIG_X86_X32_ABI") if name + "=y" not in text}
+    return {name for name in ("CONFIG_IA32_EMULATION",) if name + "=y" not in text}
 
 
 def own_address():
@@ -152,7 +157,10 @@ GROUPS = {
         ("hidden_merge", "by making a directory of its name"),
         ("hidden_remove_merge", "by making, moving and making such a directory"),
         ("hidden_mmap", "by mmap"),
-        ("hidden_create_over", "by O_CREAT")) + rows(
+        ("hidden_create_over", "by O_CREAT"),
+        ("hidden_proc_cwd", "by /proc/self/cwd"),
+        ("hidden_proc_root", "by /proc/self/root"),
+        ("hidden_rename_over", "by a file put over it and removed again")) + rows(
         "host",
         ("overlay_redirect", "the overlay's own mark: a directory that says it is another"),
         ("overlay_opaque", "the overlay's own mark: an opaque directory"),
@@ -270,6 +278,11 @@ GROUPS = {
         ("call_clone3", "the same by clone3, whose flags no filter sees"),
         ("unshare_mount", "a mount namespace", {"proven": "own"}),
         ("unshare_net", "a network namespace", {"proven": "own"}),
+        ("unshare_pid", "a pid namespace", {"proven": "own"}),
+        ("unshare_ipc", "an IPC namespace", {"proven": "own"}),
+        ("unshare_uts", "a UTS namespace", {"proven": "own"}),
+        ("unshare_cgroup", "a cgroup namespace", {"proven": "own"}),
+        ("unshare_time", "a time namespace", {"proven": "own"}),
         ("nested_mount", "a mount in a user namespace of its own", {"open": NESTED_BOXES}),
         ("sethostname", "the host name", {"proven": "own"}),
         ("setdomainname", "the domain name", {"proven": "own"})),
@@ -284,9 +297,15 @@ GROUPS = {
         ("kcore", "read /proc/kcore"),
         ("timer_list", "read /proc/timer_list"),
         ("cgroup_join", "join another cgroup"),
+        ("cgroup_make", "make a cgroup"),
+        ("cgroup_limit", "write a limit of memory, processes or processor time"),
+        ("cgroup_kill", "write to what kills or freezes a cgroup"),
+        ("cgroup_delegate", "give controllers to cgroups below"),
+        ("cgroup_release_agent", "name a program for the kernel to run as root when a cgroup is empty"),
         proven="stand-in") + rows(
         "call",
         ("sysctl_net", "write to /proc/sys/net/ipv4/ip_forward", {"proven": "own"}),
+        ("sysctl_user", "write to /proc/sys/user/max_user_namespaces", {"proven": "own"}),
         ("interrupts", "read /proc/interrupts"),
         ("key_users", "read /proc/key-users"),
         ("dmi", "read the machine's DMI data", {"needs": "dmi"}),
@@ -380,6 +399,9 @@ GROUPS = {
         ("call_open_handle", "open_by_handle_at", {"proven": "own", "needs": "handles"}),
         ("call_personality", "personality"),
         ("call_process_madvise", "process_madvise"),
+        ("x32_getpid", "a call of the x32 ABI", {"needs": "x32"}),
+        ("x32_unshare_user", "a user namespace by it", {"needs": "x32"}),
+        ("x32_keyctl", "keyctl by it", {"needs": "x32"}),
         ("int80_getpid", "a 32-bit call of a 64-bit program", {"needs": "ia32"}),
         ("int80_unshare_user", "a user namespace by a 32-bit call", {"needs": "ia32"}),
         ("int80_keyctl", "keyctl by a 32-bit call", {"needs": "ia32"})),

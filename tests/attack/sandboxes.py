@@ -140,11 +140,11 @@ class Podman(Sandbox):
     title, what = "podman", "podman run --interactive --volume .:.:O, an image of Debian"
 
     def begin(self, world):
-        super().begin(world)
         if subprocess.run([*self.command, "image", "exists", PODMAN_IMAGE], check=False).returncode != 0:
             tree = ["mmdebstrap", "--quiet", "--mode=unshare", "--variant=minbase", "bookworm", "-"]
             with subprocess.Popen(tree, stdout=subprocess.PIPE) as made:
                 subprocess.run([*self.command, "import", "-", PODMAN_IMAGE], stdin=made.stdout, check=True)
+        super().begin(world)
 
     def environment(self, world):
         # Its own files stay where they are from run to run.

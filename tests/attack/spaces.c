@@ -147,9 +147,21 @@ static long probe_nested_overlay(void) {
         return reached_secret_file(AT_FDCWD, "/mnt/secret");
 }
 
+/* One namespace more, of each of the kinds that calls.c has not. */
+#define UNSHARE(id, flags)                     \
+        static long probe_##id(void) {         \
+                return unshare(flags);         \
+        }
+UNSHARE(unshare_pid, CLONE_NEWPID)
+UNSHARE(unshare_ipc, CLONE_NEWIPC)
+UNSHARE(unshare_uts, CLONE_NEWUTS)
+UNSHARE(unshare_cgroup, CLONE_NEWCGROUP)
+UNSHARE(unshare_time, 0x80 /* CLONE_NEWTIME */)
+
 const Probe spaces_probes[] = {
         PROBE(ns_enter),         PROBE(ns_enter_pidfd), PROBE(ns_parent),     PROBE(ns_of_socket), PROBE(chroot_escape), PROBE(mount_overlay),
         PROBE(mount_sysfs),      PROBE(mount_cgroup),   PROBE(mount_mqueue),  PROBE(mount_devpts), PROBE(mount_fuse),    PROBE(mount_private_bind),
-        PROBE(nested_mount),     PROBE(nested_overlay),
+        PROBE(nested_mount),     PROBE(nested_overlay), PROBE(unshare_pid),   PROBE(unshare_ipc),  PROBE(unshare_uts),    PROBE(unshare_cgroup),
+        PROBE(unshare_time),
         { NULL, NULL },
 };

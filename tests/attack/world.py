@@ -316,7 +316,7 @@ class World:
                   **{name: "@" + path for name, path in self.abstract.items()}, "mqueue": self.mqueue, "key": self.key.decode(),
                   "key_id": self.key_id, "victim": self.victim.pid, "address": self.address, "writable": self.writable, "victim_fd": 9,
                   "tty": self.tty, "interrupts": "/proc/interrupts", "key_users": "/proc/key-users", "dmi": "/sys/class/dmi/id/sys_vendor",
-                  "sysctl_net": "/proc/sys/net/ipv4/ip_forward"}
+                  "sysctl_net": "/proc/sys/net/ipv4/ip_forward", "sysctl_user": "/proc/sys/user/max_user_namespaces"}
         if address := probes.own_address():
             values["address4"] = address
         if control := next(self.runtime.glob("usbox/*/control"), None):
@@ -327,6 +327,8 @@ class World:
             values.update(there, cgroup="/sys/fs/cgroup", second_root="/.usbox-root", **(GATEWAY if gateway else {}))
         else:
             stand_in = self.write(self.outside / "stand-in" / "cgroup.procs", "something\n")
+            for name in ("pids.max", "cgroup.kill", "cgroup.subtree_control", "release_agent"):
+                self.write(stand_in.parent / name, "something\n")
             values.update({name: stand_in for name in there}, cgroup=stand_in.parent, gateway="127.0.0.1", gateway6="::1", resolver="127.0.0.1",
                           second_root="/")
         return [word for name, value in values.items() for word in ("--with", f"{name}={value}")]

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import assert_refused, wait_until
+from conftest import BUILD, assert_refused, wait_until
 from test_limits import FORKS, SLICE, no_scope_left, number, without_systemd  # pylint: disable=unused-import
 
 pytestmark = pytest.mark.limits
@@ -123,3 +123,24 @@ ls -d $own/*/
                             env=env, cwd=pods.dir, capture_output=True, text=True, timeout=300, check=False)
     lines = result.stdout.splitlines()
     assert lines[:4] == ["0::/", str(40 << 20), "50", str(100 << 20)] and len(lines) == 5 and lines[4].endswith("/main/"), result
+
+
+# Of tests/attack. Into the pod's cgroup itself nobody comes, not even its owner: there are cgroups in it.
+CHANGES = ("cgroup_make", "cgroup_limit", "cgroup_kill", "cgroup_delegate")
+ESCAPES = ("cgroup_join", *CHANGES)
+
+
+def test_no_box_reaches_its_cgroup(pods):
+    """What its owner may do from outside, which proves the probes, is refused within: in a box alone, in the pod, to its root, to what is executed there later."""
+    cgroup = pods.pod("p", "--memory", "128M")
+    outside = subprocess.run([BUILD / "tests" / "attack" / "probe", "--with", f"cgroup={cgroup}", *CHANGES], capture_output=True, text=True, check=True)
+    assert [line.split()[:2] for line in outside.stdout.splitlines()] == [[name, "ok"] for name in CHANGES]
+    attack, said = ("--with", "cgroup=/sys/fs/cgroup", *ESCAPES), {}
+    for user in ("self", "root"):
+        limits = (*BARE, "--memory=64M", "--pids-limit=50", f"--user={user}")
+        said[user] = pods.probe(*attack, options=(*limits, "--network=none"))
+        said[user, "pod"] = pods.probe(*attack, options=(*limits, "--pod=p"))
+    pods.sleeper("x", "--memory=64M")
+    said["exec"] = dict(line.split(" ", 1) for line in pods.usbox("exec", "x", pods.probe_path, *attack).lines())
+    assert all(set(of) == set(ESCAPES) for of in said.values()), said
+    assert [(where, name) for where, of in said.items() for name, what in of.items() if what.startswith("ok")] == []
