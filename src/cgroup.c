@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/number.h"
 #include "cgroup.h"
 #include "limit.h"
 #include "scope/config.h"
@@ -245,12 +246,12 @@ GPtrArray *cgroup_outcome(const CgroupNumbers *n) {
                 g_autofree char *peak = n->memory_peak == G_MAXUINT64 ? NULL : limits_size_text(n->memory_peak);
                 g_ptr_array_add(lines, g_strdup_printf("out of memory: %s%s limit%s%s, %" G_GUINT64_FORMAT " kill%s",
                                                        n->oom_by_pod && limit != G_MAXUINT64 ? "the pod's " : "", max, peak ? ", peak " : "",
-                                                       peak ? peak : "", n->oom_kills, n->oom_kills == 1 ? "" : "s"));
+                                                       peak ? peak : "", n->oom_kills, number_plural(n->oom_kills)));
         }
         if (n->pids_refused > 0) {
                 g_autofree char *limit = pids_limit_text(n);
                 g_ptr_array_add(lines, g_strdup_printf("out of processes: %s, refused %" G_GUINT64_FORMAT " time%s", limit, n->pids_refused,
-                                                       n->pids_refused == 1 ? "" : "s"));
+                                                       number_plural(n->pids_refused)));
         }
         if (n->throttled_us >= THROTTLED_WORTH_US && n->cpu_quota_us != G_MAXUINT64 && n->cpu_period_us > 0)
                 g_ptr_array_add(lines, g_strdup_printf("throttled: limit %g CPUs, in %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT " periods, waited %.1f s",

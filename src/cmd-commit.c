@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/number.h"
 #include "cmd-verbs.h"
 #include "commit-apply.h"
 #include "fsoverlay/jsonbytes.h"
@@ -136,20 +137,16 @@ static bool lock(const Review *review, int *ret_fd, GError **error) {
         return err_hint(error, "usbox stop %s, or wait for its end: usbox wait %s", review->id, review->id);
 }
 
-static const char *many(unsigned n) {
-        return n == 1 ? "" : "s";
-}
-
 static void summary(const Teller *t, const CommitPlan *plan) {
         clear_progress(t);
         if (t->json)
                 return;
         fflush(stdout);
         if (t->dry_run)
-                log_note("%u change%s would be carried, %u conflict%s, %u passed over", plan->n_do, many(plan->n_do), plan->n_conflicts,
-                         many(plan->n_conflicts), plan->n_skipped);
+                log_note("%u change%s would be carried, %u conflict%s, %u passed over", plan->n_do, number_plural(plan->n_do), plan->n_conflicts,
+                         number_plural(plan->n_conflicts), plan->n_skipped);
         else
-                log_note("%u change%s carried to the host, %u failed, %u passed over", t->n_done, many(t->n_done), t->n_failed,
+                log_note("%u change%s carried to the host, %u failed, %u passed over", t->n_done, number_plural(t->n_done), t->n_failed,
                          plan->n_skipped + plan->n_conflicts);
 }
 
@@ -163,7 +160,7 @@ static int commit(Review *review, Teller *t, const char *const *paths, bool forc
                 only_show(t, plan);
         else if (plan->n_conflicts > 0) {
                 log_note("%u conflict%s: nothing was carried to the host; usbox commit --force takes the box's version, with paths only what is named",
-                         plan->n_conflicts, many(plan->n_conflicts));
+                         plan->n_conflicts, number_plural(plan->n_conflicts));
                 return 1;
         } else if (!commit_apply(review, plan, &(CommitReport){ done, failed, t }, error)) {
                 clear_progress(t);

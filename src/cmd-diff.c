@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/number.h"
 #include "cmd-verbs.h"
 #include "review-list.h"
 #include "review-patch.h"
@@ -131,7 +132,7 @@ static bool patch_or_stat(const Review *review, const GPtrArray *changes, const 
         if (form == FORM_PATCH && unsaid > 0) {
                 fflush(stdout);
                 log_note("%u change%s cannot be said in a patch (binary files, attributes, modes, hidden names, .git): usbox diff lists %s", unsaid,
-                         unsaid == 1 ? "" : "s", unsaid == 1 ? "it" : "them");
+                         number_plural(unsaid), unsaid == 1 ? "it" : "them");
         }
         return true;
 }

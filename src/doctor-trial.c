@@ -33,6 +33,7 @@
 #include <sys/xattr.h>
 
 #include "base/fd.h"
+#include "base/proc.h"
 #include "base/sys.h"
 #include "doctor.h"
 
@@ -299,13 +300,13 @@ static void remove_scratch(const char *dir) {
 }
 
 void doctor_try(DoctorHost *host) {
-        volatile Results *results = mmap(NULL, sizeof(Results), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        volatile Results *results = proc_share(sizeof(Results), NULL);
         Trials t = { .results = results, .host = host };
         sigset_t ends, before;
 
         for (unsigned i = 0; i < TRIAL_MAX; i++)
                 host->trial[i] = TRIAL_NOT_RUN;
-        if (results == MAP_FAILED)
+        if (!results)
                 return;
         for (unsigned i = 0; i < TRIAL_MAX; i++)
                 results->result[i] = TRIAL_NOT_RUN;

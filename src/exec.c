@@ -62,13 +62,9 @@ void exec_table_free(ExecTable *t) {
 }
 
 static bool share_forked(ExecTable *t, GError **error) {
-        if (t->forked)
-                return true;
-        void *memory = mmap(NULL, FORKED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        if (memory == MAP_FAILED)
-                return err_set(error, errno, "memory to share");
-        t->forked = memory;
-        return true;
+        if (!t->forked)
+                t->forked = proc_share(FORKED_SIZE, error);
+        return t->forked;
 }
 
 /* A command's process that we were not told of, since its joiner failed or was killed: nobody would wait for it, and the box's end waits until somebody has. */

@@ -41,10 +41,6 @@ static void resume(const InitContext *c) {
         kill(-c->payload, SIGCONT);
 }
 
-static gint64 microseconds(struct timeval t) {
-        return t.tv_sec * G_USEC_PER_SEC + t.tv_usec;
-}
-
 static void reap(const InitContext *c) {
         for (;;) {
                 int status;
@@ -64,7 +60,7 @@ static void reap(const InitContext *c) {
                                                  NULL);
                         continue;
                 }
-                GVariant *end = g_variant_new("(ixxx)", status, microseconds(used.ru_utime), microseconds(used.ru_stime), (gint64) used.ru_maxrss);
+                GVariant *end = g_variant_new("(ixxx)", status, proc_microseconds(used.ru_utime), proc_microseconds(used.ru_stime), (gint64) used.ru_maxrss);
                 (void) wire_send(c->wire, WIRE_EXITED, end, NULL, 0, NULL);
                 finish(c);
         }

@@ -84,24 +84,20 @@ static int print_error(const GError *error) {
 /* What other tools call a verb: no typing error, so no name that is near to it helps. NULL where it is not one of them. */
 static const char *foreign_verb(const char *typed) {
         static const struct {
-                const char *verb, *hint;
+                const char *verbs[4], *hint;
         } rows[] = {
-                { "attach", "usbox logs -f BOX shows what the box writes; a shell in it: usbox exec BOX -- sh" },
-                { "build", "there are no images: a box has this machine's files, or a directory's by usbox run --rootfs DIR" },
-                { "cp", "usbox commit BOX PATH carries what a box changed to the host; usbox run -v SOURCE:TARGET shows it more" },
-                { "create", "a box begins with its command: usbox run -d -- CMD" },
-                { "enter", "a shell in a box that runs: usbox exec BOX -- sh" },
-                { "images", "there are no images: a box has this machine's files, or a directory's by usbox run --rootfs DIR" },
-                { "list", "usbox ps -a lists the boxes" },
-                { "ls", "usbox ps -a lists the boxes" },
-                { "pull", "there are no images: a box has this machine's files, or a directory's by usbox run --rootfs DIR" },
-                { "restart", "a box that was given a name goes on with what it changed: usbox run --name NAME -- CMD" },
-                { "shell", "a shell in a new box: usbox run -- sh; in a box that runs: usbox exec BOX -- sh" },
-                { "start", "a box that was given a name goes on with what it changed: usbox run --name NAME -- CMD" },
+                { { "attach" }, "usbox logs -f BOX shows what the box writes; a shell in it: usbox exec BOX -- sh" },
+                { { "build", "images", "pull" }, "there are no images: a box has this machine's files, or a directory's by usbox run --rootfs DIR" },
+                { { "cp" }, "usbox commit BOX PATH carries what a box changed to the host; usbox run -v SOURCE:TARGET shows it more" },
+                { { "create" }, "a box begins with its command: usbox run -d -- CMD" },
+                { { "enter" }, "a shell in a box that runs: usbox exec BOX -- sh" },
+                { { "list", "ls" }, "usbox ps -a lists the boxes" },
+                { { "restart", "start" }, "a box that was given a name goes on with what it changed: usbox run --name NAME -- CMD" },
+                { { "shell" }, "a shell in a new box: usbox run -- sh; in a box that runs: usbox exec BOX -- sh" },
         };
 
         for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
-                if (g_str_equal(typed, rows[i].verb))
+                if (g_strv_contains(rows[i].verbs, typed))
                         return rows[i].hint;
         return NULL;
 }

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/proc.h"
 #include "jsontext.h"
 #include "status.h"
 
@@ -157,10 +158,6 @@ bool status_started(Status *s, const char *box, pid_t pid, GError **error) {
         return true;
 }
 
-static gint64 microseconds(struct timeval t) {
-        return (gint64) t.tv_sec * G_USEC_PER_SEC + t.tv_usec;
-}
-
 static void set_known(json_t *object, const char *key, guint64 n) {
         if (n != G_MAXUINT64)
                 json_object_set_new(object, key, json_integer((json_int_t) n));
@@ -193,8 +190,8 @@ void status_exited(Status *s, const char *box, const StatusExit *how) {
         }
         if (how->usage) {
                 json_t *usage = json_object();
-                json_object_set_new(usage, "user_us", json_integer(microseconds(how->usage->ru_utime)));
-                json_object_set_new(usage, "system_us", json_integer(microseconds(how->usage->ru_stime)));
+                json_object_set_new(usage, "user_us", json_integer(proc_microseconds(how->usage->ru_utime)));
+                json_object_set_new(usage, "system_us", json_integer(proc_microseconds(how->usage->ru_stime)));
                 json_object_set_new(usage, "max_rss_kib", json_integer(how->usage->ru_maxrss));
                 json_object_set_new(event, "usage", usage);
         }

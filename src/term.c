@@ -13,13 +13,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <termios.h>
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/proc.h"
 #include "relay.h"
 #include "term.h"
 
@@ -78,10 +78,10 @@ void term_restore_now(void) {
 }
 
 bool term_share(GError **error) {
-        void *memory = mmap(NULL, sizeof(Restore), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        void *memory = proc_share(sizeof(Restore), error);
 
-        if (memory == MAP_FAILED)
-                return err_set(error, errno, "memory to share");
+        if (!memory)
+                return false;
         restore = memory;
         return true;
 }

@@ -57,3 +57,7 @@ bool number_duration(const char *text, guint64 *ret_ns) {
         *ret_ns = (guint64) total;
         return true;
 }
+
+const char *number_plural(guint64 n) {
+        return n == 1 ? "" : "s";
+}

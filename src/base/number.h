@@ -6,6 +6,9 @@
 
 /* Numbers and times as people type them. Strict: no sign, no blank, no exponent. */
 
+/* What a word of which there are n ends with: "s", but for one. */
+const char *number_plural(guint64 n);
+
 /* A decimal fraction at *p ("12", "1.5", ".5"), moved past. False where there is none. */
 bool number_scan(const char **p, double *ret);
 

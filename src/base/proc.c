@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 
@@ -109,6 +110,19 @@ int proc_pidfd_open(int pidfd) {
                 return fd_steal(&fd);
         errno = ESRCH;
         return -1;
+}
+
+void *proc_share(size_t size, GError **error) {
+        void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+        if (memory != MAP_FAILED)
+                return memory;
+        err_set(error, errno, "memory to share");
+        return NULL;
+}
+
+gint64 proc_microseconds(struct timeval t) {
+        return (gint64) t.tv_sec * G_USEC_PER_SEC + t.tv_usec;
 }
 
 char *proc_status_text(int status) {

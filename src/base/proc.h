@@ -3,6 +3,7 @@
 
 #include <glib.h>
 #include <stdbool.h>
+#include <sys/time.h>
 #include <sys/types.h>
 
 /* One descriptor that a program is to find under a number of its own. */
@@ -27,6 +28,12 @@ pid_t proc_pidfd_pid(int pidfd);
 
 /* Its /proc/PID (O_PATH), and not that of another process which has got its number since; -1 with errno, ESRCH where it has been reaped. */
 int proc_pidfd_open(int pidfd);
+
+/* Memory that we share with what we fork from now on, zeroed; for munmap(2). NULL with error. */
+void *proc_share(size_t size, GError **error);
+
+/* A time as getrusage(2) and wait4(2) give it. */
+gint64 proc_microseconds(struct timeval t);
 
 /* How it ended, for an error message: "exit status 3" or "killed by signal 9 (SIGKILL)"; the caller's. */
 char *proc_status_text(int status);
