@@ -84,6 +84,10 @@ static _Noreturn void janitor_main(const char *id, const BoxDir *dir, const Spec
                 await(keep[i], i > 1);
         if (dir && is_to_stay(keep[n - 1]))
                 _exit(0);
+        /* From here on nobody is to look at it. Without the lock another one is at that: a run that removes what is dead. */
+        _cleanup_close_ int lock = dir ? box_dir_lock(keep[n - 2], id, NULL) : -1;
+        if (dir && lock < 0)
+                _exit(0);
         int top = runtime_open(false, NULL);
         if (top >= 0)
                 runtime_remove(top, id);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -74,12 +75,6 @@ static bool exists(int dirfd, const char *id, const char *file) {
         return faccessat(dirfd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-/* Its launcher is at work, though it is not to be reached yet, or any more. */
-static bool is_locked(int boxes_fd, const char *id) {
-        _cleanup_close_ int fd = openat(boxes_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0;
-}
-
 /* One that is running, or was when its launcher was killed. */
 static void add_runtime(Look *look, const char *id) {
         bool running = runtime_is_locked(look->runtime_fd, id);
@@ -100,15 +95,22 @@ static void add_runtime(Look *look, const char *id) {
         g_ptr_array_add(look->found, box);
 }
 
-/* One that has only its directory: it has ended, or is about to begin or end, which nobody is to look at yet. */
+/*
+ * One that has only its directory: it has ended, or is about to begin or end, which nobody is to look at yet. Its lock is held while it is
+ * looked at: what is read then is whole, of a box that is not removed or begun again meanwhile.
+ */
 static void add_kept(Look *look, const char *id) {
-        json_t *facts = read_facts(look, look->boxes_fd, id);
-        bool ended = exists(look->boxes_fd, id, "kept") || json_object_get(facts, "ended");
+        _cleanup_close_ int fd = openat(look->boxes_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        struct stat st;
 
-        if (is_locked(look->boxes_fd, id)) {
-                json_decref(facts);
+        if (fd < 0)
+                note_shortage(look);
+        if (fd < 0 || flock(fd, LOCK_SH | LOCK_NB) < 0 || fstat(fd, &st) < 0 || st.st_nlink == 0)
                 return;
-        }
+        json_t *facts = read_facts(look, look->boxes_fd, id);
+        if (!facts && box_dir_is_new(fd))
+                return;
+        bool ended = exists(look->boxes_fd, id, "kept") || json_object_get(facts, "ended");
         BoxInfo *box = g_new0(BoxInfo, 1);
         g_strlcpy(box->id, id, sizeof box->id);
         box->state = ended ? BOX_EXITED : BOX_DEAD;

@@ -250,10 +250,14 @@ void box_dir_free(BoxDir *dir) {
         g_free(dir);
 }
 
+bool box_dir_is_new(int fd) {
+        struct stat st;
+        return faccessat(fd, "upper", F_OK, 0) < 0 && (fstat(fd, &st) < 0 || time(NULL) - st.st_mtime < 60);
+}
+
 /* No launcher holds the box, and its run ended as kept says: its lock, so that nobody else takes it. -1: none such. */
 static int lock_dead(int boxes_fd, const char *id, bool kept) {
         char marker[64];
-        struct stat st;
 
         /* Asked first, and by name: of hundreds of boxes only those that ended are opened. */
         g_snprintf(marker, sizeof marker, "%s/kept", id);
@@ -262,8 +266,7 @@ static int lock_dead(int boxes_fd, const char *id, bool kept) {
         _cleanup_close_ int box = openat(boxes_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (box < 0 || flock(box, LOCK_EX | LOCK_NB) < 0)
                 return -1;
-        /* Empty: its launcher is between mkdir and lock, or was killed there: a minute tells. */
-        if (faccessat(box, "upper", F_OK, 0) < 0 && (fstat(box, &st) < 0 || time(NULL) - st.st_mtime < 60))
+        if (box_dir_is_new(box))
                 return -1;
         bool dead = faccessat(box, "held", F_OK, 0) < 0 && (faccessat(box, "kept", F_OK, 0) == 0) == kept;
         return dead ? fd_steal(&box) : -1;

@@ -54,6 +54,9 @@ BoxDir *box_dir_named(const char *name, char id[static BOX_ID_LEN + 1], const Ca
 /* The box of that id, as it was left; its id goes to id. */
 BoxDir *box_dir_again(const char *wanted, char id[static BOX_ID_LEN + 1], const Caller *caller, GError **error);
 
+/* The directory is one whose launcher is between mkdir and lock, or was killed there: empty, and of the last minute. fd: it, opened to read. */
+bool box_dir_is_new(int fd);
+
 /* The lock of box id, waited for a moment. -1 with error: ENOENT in it where there is no such box, EWOULDBLOCK where its launcher has it. */
 int box_dir_lock(int boxes_fd, const char *id, GError **error);
 

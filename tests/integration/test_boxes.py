@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Boxes as other usbox processes see them: names, ids, ps, inspect, wait, kill, stop, port, rm, the control socket, dead boxes."""
+import fcntl
 import json
 import os
 import re
@@ -234,6 +235,24 @@ def test_a_killed_launcher_leaves_a_dead_box_only_with_a_name(boxes):
     boxes.run("--rm", "--", "true").ok()
     assert not (boxes.runtime / "usbox" / named.id).exists()
     assert boxes.run("--name", "web", "--", "cat", "file").ok().out == "x\n"
+
+
+def test_a_box_that_is_about_to_begin_or_to_go_is_not_shown(boxes):
+    boxes.run("--name", "web", "--", "touch", "file").ok()
+    # Between mkdir and lock; after a minute its launcher was killed there.
+    new = boxes.boxes / "abcdef000002"
+    new.mkdir(mode=0o700)
+    assert [b["name"] for b in boxes.ps("-a")] == ["web"]
+    os.utime(new, (0, 0))
+    assert [(b["name"], b["state"]) for b in boxes.ps("-a")] == [("web", "exited"), (None, "dead")]
+    new.rmdir()
+    # And while somebody removes it, who holds its lock.
+    (kept,) = boxes.boxes.glob("*/state.json")
+    fd = os.open(kept.parent, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    assert boxes.ps("-a") == []
+    os.close(fd)
+    assert [b["name"] for b in boxes.ps("-a")] == ["web"]
 
 
 def test_a_dead_box_without_a_janitor(boxes):

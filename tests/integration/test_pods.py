@@ -63,7 +63,7 @@ def pods(box):
     for name in box.pods():
         box.usbox("pod", "rm", "-f", name).ok()
     for one in box.usbox("ps", "-a", "--json").json():
-        if one["name"] or one["detached"]:
+        if one["name"] or one.get("detached"):
             box.usbox("rm", "-f", one["id"]).ok()
 
 
