@@ -114,9 +114,9 @@ static bool is_too_much(const Sandbox *s, const UpperCount *count) {
 }
 
 /* Of a box that is held everything stays, changed or not; but not what never started. */
-static bool is_kept(const Sandbox *s, bool failed, const UpperCount *count) {
+static bool is_kept(const Sandbox *s, bool ran, const UpperCount *count) {
         if (presence_is_held(s->spec))
-                return !s->spec->box.rm && (!failed || s->started || s->continued);
+                return !s->spec->box.rm && (ran || s->continued);
         return count->changed + count->removed > 0 && !is_too_much(s, count);
 }
 
@@ -134,8 +134,8 @@ static void tell_changes(const Sandbox *s, const UpperCount *count) {
 }
 
 /* The upper layer after the run: nothing in it, or not wanted: removed; else kept and named. */
-bool sandbox_end_box_dir(Sandbox *s, bool failed, GError **error) {
-        bool held = presence_is_held(s->spec), ends_unnamed = !failed && !held;
+bool sandbox_end_box_dir(Sandbox *s, bool ran, GError **error) {
+        bool held = presence_is_held(s->spec), ends_unnamed = ran && !held;
         UpperCount count = { 0 };
 
         if (!s->dir) {
@@ -145,16 +145,16 @@ bool sandbox_end_box_dir(Sandbox *s, bool failed, GError **error) {
         }
         if (s->plan)
                 root_plan_trim_dirs(s->plan, s->dir->fd, &s->dir->later);
-        /* "Until the next run ends": this is it. A run that usbox itself failed is none. */
+        /* "Until the next run ends": this is it. A run whose command never began is none. */
         if (ends_unnamed)
                 box_dir_forget(s->dir, s->spec);
-        if (held || (!failed && !s->spec->box.rm))
+        if (held || (ran && !s->spec->box.rm))
                 box_dir_count(s->dir, s->spec, &count);
         if (is_too_much(s, &count)) {
                 g_autofree char *size = size_text(count.bytes), *max = size_text(s->spec->box.keep_max);
                 log_note("the box changed %s, which is more than --keep-max=%s: dropped, nothing of it is on the host", size, max);
         }
-        if (!is_kept(s, failed, &count))
+        if (!is_kept(s, ran, &count))
                 return box_dir_remove(s->dir, s->spec, error) ? true : err_step(error, "state");
         if (!box_dir_keep(s->dir, s->spec, held, error) || !presence_keep(s, &count, error))
                 return err_step(error, "state");

@@ -8,7 +8,7 @@
 void sandbox_end_processes(Sandbox *s, bool keep);
 void sandbox_end_scope(Sandbox *s);
 void sandbox_end_hooks(const Sandbox *s);
-/* failed: by an error of usbox's own. */
-bool sandbox_end_box_dir(Sandbox *s, bool failed, GError **error);
+/* ran: its command began, whatever became of it; what it changed is kept then. */
+bool sandbox_end_box_dir(Sandbox *s, bool ran, GError **error);
 /* For the last that is held of the box; *fd is -1 then. */
 void sandbox_release_kernel_object(int *fd);

@@ -359,7 +359,9 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
         bool ok = s.signals >= 0 && adopt_orphans(spec, &failure) && prepare(&s, &failure) && start(&s, &failure) && supervise(&s, &failure);
         /* The payload's output is out before anything of usbox's own is said. */
         g_clear_pointer(&s.term, term_free);
-        sandbox_end_processes(&s, ok && (!spec->box.rm || spec->root.trace_file));
+        /* What the command has done is kept, though usbox may have failed it later: a killed usbox-net does not cost a day's work. */
+        bool ran = ok || s.started;
+        sandbox_end_processes(&s, ran && (!spec->box.rm || spec->root.trace_file));
         if (!fs_helper_finish(&s.fs, &late) && ok)
                 g_propagate_error(&failure, g_steal_pointer(&late));
         helper_clear(&s.fs.helper);
@@ -382,7 +384,7 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
                            .limits = s.counted ? &s.numbers : NULL,
                            .usage = s.usage.ru_maxrss > 0 ? &s.usage : NULL };
         presence_note_end(&s, &how, failure);
-        if (!sandbox_end_box_dir(&s, !ok, &late) && !failure && ok)
+        if (!sandbox_end_box_dir(&s, ran, &late) && !failure && ok)
                 g_propagate_error(&failure, g_steal_pointer(&late));
         janitor_dismiss(&s.janitor);
         /* Killed long ago, but its mounts take the kernel a while: long enough to wait for them last. */

@@ -278,13 +278,13 @@ def test_what_only_fuse_has(no_kept, options, driver):
 
 # ---- usbox-fs gone ----
 
-def helper_of(proc):
+def helper_of(proc, name="usbox-fs"):
     children = pathlib.Path(f"/proc/{proc.pid}/task/{proc.pid}/children")
 
     def find():
         for pid in children.read_text(encoding="ascii").split():
             with open(f"/proc/{pid}/comm", encoding="ascii") as f:
-                if f.read() == "usbox-fs\n":
+                if f.read() == name + "\n":
                     return int(pid)
         return None
     return wait_until(find)
@@ -292,14 +292,28 @@ def helper_of(proc):
 
 @pytest.mark.slice
 @pytest.mark.parametrize("script", ["sleep 100", "while :; do echo x >>f; done", "while :; do /bin/true; done", "cat /dev/zero >f"])
-def test_killed_usbox_fs_ends_the_box_and_is_named(no_kept, script):
-    proc = no_kept.popen("run", "--", "sh", "-c", f"echo ready; {script}")
+def test_killed_usbox_fs_ends_the_box_and_is_named(box, script):
+    """What the box has done by then is kept, whichever end is noticed first: the command's, that has no root any more, or the helper's."""
+    proc = box.popen("run", "--", "sh", "-c", f"echo before >done; echo ready; {script}")
     assert proc.stdout.readline() == b"ready\n"
     time.sleep(0.2)
     os.kill(helper_of(proc), signal.SIGKILL)
     _out, err = proc.communicate(timeout=20 * SLOW)
     assert proc.returncode == 125, err
     assert b"usbox-fs" in err and b"signal 9" in err, err
+    assert f"A  {box.dir}/done\n" in box.usbox("diff", "last").ok().out
+
+
+def test_what_was_done_is_kept_when_usbox_net_is_killed(box):
+    # The open file's last bytes are the kernel's until usbox-fs is asked to end.
+    proc = box.popen("run", "--", "sh", "-c", "exec 3>open; echo before >done; echo unwritten >&3; echo ready; sleep 100")
+    assert proc.stdout.readline() == b"ready\n"
+    os.kill(helper_of(proc, "usbox-net"), signal.SIGKILL)
+    _out, err = proc.communicate(timeout=20 * SLOW)
+    assert proc.returncode == 125 and b"usbox-net" in err and b"usbox diff last" in err, err
+    (upper,) = box.boxes.glob("*/upper")
+    top = upper / str(box.dir)[1:]
+    assert (top / "done").read_text() == "before\n" and (top / "open").read_text() == "unwritten\n"
 
 
 REPLACEMENTS = {
