@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "cmd-verbs.h"
 #include "control-client.h"
 #include "jsontext.h"
@@ -201,6 +202,9 @@ static bool show(Reader *r, const BoxInfo *box, const VerbArgs *args, GError **e
                 return false;
         if (!print_existing(r, verb_args_get(args, "tail"), error))
                 return false;
+        json_int_t lost = json_integer_value(json_object_get(box->facts, "log_lost"));
+        if (lost > 0)
+                log_note("%" JSON_INTEGER_FORMAT " bytes of the log could not be written", lost);
         return !verb_args_has(args, "follow") || box->state != BOX_RUNNING || follow(r, box, error);
 }
 

@@ -22,7 +22,7 @@ const VerbOption rm_options[] = {
 /* Another rm may be doing the same: what is gone is gone. Its directory's lock keeps `run --name` from going on with it meanwhile. */
 static bool remove_files(const Spec *spec, const BoxInfo *box, GError **error) {
         g_autoptr(GError) failure = NULL;
-        FdLater later = { .n = 0 };
+        FdLater later = { .n = FD_LATER_MAX }; /* full: who removes a box may want its room at once */
 
         _cleanup_close_ int top = runtime_open(false, NULL);
         _cleanup_close_ int boxes = state_open_boxes(&spec->caller, false, NULL, &failure);
@@ -36,7 +36,6 @@ static bool remove_files(const Spec *spec, const BoxInfo *box, GError **error) {
         if (top >= 0)
                 runtime_remove(top, box->id);
         int r = lock >= 0 ? box_remove(&later, boxes, box->id, spec) : 0;
-        fd_later_release(&later);
         return r == 0 || err_set(error, r, "remove box %s", box->id);
 }
 

@@ -83,16 +83,21 @@ static void rotate(LogWriter *w) {
         (void) open_file(w, NULL);
 }
 
+/* In front of what comes next: what is missing before it. */
+static void prepend_lost(const LogWriter *w, GString *out) {
+        char time[LOG_TIME_LEN + 1];
+        g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT " bytes of log could not be written: %s", w->lost, g_strerror(w->lost_errno));
+        g_autoptr(GString) note = g_string_new(NULL);
+
+        log_time(g_get_real_time(), time);
+        append_entry(note, time, 0, 'F', text, strlen(text));
+        g_string_prepend_len(out, note->str, (gssize) note->len);
+}
+
 /* All of it or nothing: an entry that a full disk cut short would swallow the next one. */
 static void write_out(LogWriter *w, GString *out) {
-        if (w->lost > 0) {
-                char time[LOG_TIME_LEN + 1];
-                g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT " bytes of log could not be written: %s", w->lost, g_strerror(w->lost_errno));
-                g_autoptr(GString) note = g_string_new(NULL);
-                log_time(g_get_real_time(), time);
-                append_entry(note, time, 0, 'F', text, strlen(text));
-                g_string_prepend_len(out, note->str, (gssize) note->len);
-        }
+        if (w->lost > 0)
+                prepend_lost(w, out);
         if (w->size > 0 && w->size + out->len > w->max)
                 rotate(w);
         if (w->file >= 0 && fd_write_all(w->file, out->str, out->len)) {
@@ -131,17 +136,22 @@ static bool take(LogWriter *w, int i) {
         return true;
 }
 
-void log_writer_free(LogWriter *w) {
+guint64 log_writer_free(LogWriter *w) {
         if (!w)
-                return;
+                return 0;
         for (int i = 0; i < LOG_N_FDS; i++) {
                 while (take(w, i))
                         ;
                 fd_closep(&w->ends[i]);
         }
+        g_autoptr(GString) nothing = g_string_new(NULL);
+        if (w->lost > 0)
+                write_out(w, nothing);
+        guint64 lost = w->lost;
         fd_closep(&w->file);
         fd_closep(&w->dir);
         g_free(w);
+        return lost;
 }
 
 void log_writer_poll(const LogWriter *w, struct pollfd fds[static LOG_N_FDS]) {

@@ -23,8 +23,8 @@ typedef struct LogWriter LogWriter;
 
 /* ends (taken, read ends of pipes): stdout's and stderr's. A file that has grown to max becomes the old one: so the last max bytes are always there. */
 LogWriter *log_writer_new(int box_fd, int ends_take[2], guint64 max, GError **error);
-/* Writes what is still in the pipes. */
-void log_writer_free(LogWriter *w);
+/* Writes what is still in the pipes. How many bytes could not be written without the log's saying so. */
+guint64 log_writer_free(LogWriter *w);
 
 void log_writer_poll(const LogWriter *w, struct pollfd fds[static LOG_N_FDS]);
 void log_writer_dispatch(LogWriter *w, const struct pollfd fds[static LOG_N_FDS]);

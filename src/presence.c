@@ -5,6 +5,8 @@
  * Role: launcher. Privileges: the caller's. Threads: one. Order: step 10, after the command's exec was seen, so that a start waits for
  * none of it; before GO where the box has a name or is detached. Its end is in step 11.
  */
+#include <string.h>
+
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -16,6 +18,19 @@
 
 bool presence_is_held(const Spec *spec) {
         return spec->box.name || spec->box.detach || spec->box.explored;
+}
+
+/* Of a record what is not the caller's strings; of those a byte may be an escape of six. */
+#define RECORD_MAX 2048
+#define ESCAPE_LEN 6
+
+void presence_reserve(const Sandbox *s) {
+        const Spec *spec = s->spec;
+        size_t len = strlen(spec->caller.cwd) + (spec->root.rootfs ? strlen(spec->root.rootfs) : 0);
+
+        for (char *const *arg = spec->process.argv; *arg; arg++)
+                len += strlen(*arg);
+        state_reserve(s->dir->fd, RECORD_MAX + ESCAPE_LEN * len, !spec->box.name);
 }
 
 static bool show(Sandbox *s, GError **error) {
@@ -33,8 +48,11 @@ static bool show(Sandbox *s, GError **error) {
                 json_object_set_new(fields, "kind", json_string("pod"));
         json_object_set(fields, "command", json_object_get(s->record, "command"));
         events_append(s->runtime->top_fd, "start", s->id, s->spec->box.name, fields);
-        if (presence_is_held(s->spec) && !state_write(s->dir->fd, text, error))
-                return err_step(error, "state");
+        if (presence_is_held(s->spec)) {
+                if (!state_write(s->dir->fd, text, error))
+                        return err_step(error, "state");
+                presence_reserve(s);
+        }
         return runtime_box_publish(s->runtime, error) || err_step(error, "state");
 }
 
@@ -63,6 +81,8 @@ void presence_note_end(Sandbox *s, const StatusExit *how, const GError *failure)
         if (!s->record)
                 s->record = record_new(s);
         record_end(s->record, how, failure);
+        if (s->log_lost > 0)
+                json_object_set_new(s->record, "log_lost", json_integer((json_int_t) s->log_lost));
         s->end_status = failure ? 125 : how->status;
 }
 

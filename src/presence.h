@@ -8,6 +8,10 @@
 /* The box outlives its run until `usbox rm`. */
 bool presence_is_held(const Spec *spec);
 
+/* Keep room in the box's directory for what presence_keep() writes. Before GO: the command may fill the disk. presence_begin() does it for a box that is
+ * held. */
+void presence_reserve(const Sandbox *s);
+
 /* Show the box, and remove what killed launchers left. Before GO where the box is held, and then its failure is the run's; else beside the
  * command's exec, and a failure is told and means that other verbs do not reach this box. */
 bool presence_begin(Sandbox *s, GError **error);

@@ -10,7 +10,7 @@
 /*
  * state.json: what is known of a box, for ps and inspect. An object:
  *   id name created(ISO 8601, UTC) launcher(pid) pid(the command's) command cwd user network overlay rootfs detached rm ports cgroup(its directory)
- *   and, when it has ended: ended status signal timeout oom limits error changed removed bytes
+ *   and, when it has ended: ended status signal timeout oom limits error log_lost(bytes) changed removed bytes
  */
 
 /* What is known when it starts; the caller's. */

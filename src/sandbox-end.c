@@ -133,6 +133,16 @@ static void tell_changes(const Sandbox *s, const UpperCount *count) {
                  count->changed, count->removed, size, box, box, until);
 }
 
+/* The command has ended as it has: that no room is left to say so is told, and changes nothing of it. */
+static void keep(Sandbox *s, bool held, const UpperCount *count) {
+        g_autoptr(GError) failure = NULL;
+
+        if (!box_dir_keep(s->dir, s->spec, held, &failure))
+                log_note("what the box changed may be gone after the next run: copy it from %s/upper (%s)", s->dir->path, failure->message);
+        else if (!presence_keep(s, count, &failure))
+                log_note("usbox ps and inspect will not know how the box ended: %s", failure->message);
+}
+
 /* The upper layer after the run: nothing in it, or not wanted: removed; else kept and named. */
 bool sandbox_end_box_dir(Sandbox *s, bool ran, GError **error) {
         bool held = presence_is_held(s->spec), ends_unnamed = ran && !held;
@@ -156,8 +166,7 @@ bool sandbox_end_box_dir(Sandbox *s, bool ran, GError **error) {
         }
         if (!is_kept(s, ran, &count))
                 return box_dir_remove(s->dir, s->spec, error) ? true : err_step(error, "state");
-        if (!box_dir_keep(s->dir, s->spec, held, error) || !presence_keep(s, &count, error))
-                return err_step(error, "state");
+        keep(s, held, &count);
         if (count.changed + count.removed > 0)
                 tell_changes(s, &count);
         return true;

@@ -301,7 +301,11 @@ static bool start(Sandbox *s, GError **error) {
                 return false;
         if (!supervise_tell(s->child_wire, WIRE_PLAN, NULL, error))
                 return err_step(error, "namespaces");
-        return ((!s->dir || fill_box_dir(s, error)) && start_janitor(s, error)) || err_step(error, "state");
+        if ((s->dir && !fill_box_dir(s, error)) || !start_janitor(s, error))
+                return err_step(error, "state");
+        if (s->dir && !presence_is_held(s->spec)) /* the child is at work meanwhile */
+                presence_reserve(s);
+        return true;
 }
 
 static void sandbox_clear(Sandbox *s) {
@@ -366,7 +370,7 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
                 g_propagate_error(&failure, g_steal_pointer(&late));
         helper_clear(&s.fs.helper);
         g_clear_error(&late);
-        g_clear_pointer(&s.log, log_writer_free);
+        s.log_lost = log_writer_free(g_steal_pointer(&s.log));
         sandbox_end_scope(&s);
         log_step("ended");
 

@@ -9,6 +9,7 @@
  */
 #include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -18,6 +19,8 @@
 
 #define SEEN_FILE "seen"
 #define SEEN_MAX (16 * 1024 * 1024)
+#define SEEN_ROOM 8192
+#define SEEN_ROOM_EACH 128
 #define SEEN_SIGNATURE "(xuxaybuuaayaayaayaayaya{sv})" /* since, boot, lower, fuse, root's ids, own, ways, through, options, cwd, FsConfig */
 /* What two looks at the clocks may differ by where nobody has set one. */
 #define CLOCK_SLACK_NS (20 * G_GINT64_CONSTANT(1000000))
@@ -113,16 +116,25 @@ static guint32 box_root(const GArray *map) {
         return user_map_to_host(map, 0, &host) ? host : G_MAXUINT32;
 }
 
+/* About what seen_write() writes, and more rather than less. */
+static off_t room(const RootPlan *plan) {
+        return SEEN_ROOM + (off_t) SEEN_ROOM_EACH * (plan->entries->len + plan->nodes->len + (plan->fs ? plan->fs->rules->len : 0));
+}
+
 /*
  * A file's ctime is only as fine as the kernel's tick, unless somebody looked at it since it changed last; then it is exact, and nothing that changes later
  * on any file system of that kind has an earlier one (timekeeping_get_mg_floor, Linux 6.13). So: look, change, look.
  */
-bool seen_begin(int box_fd, int *ret_fd, struct timespec *ret_since, GError **error) {
+bool seen_begin(int box_fd, const RootPlan *plan, int *ret_fd, struct timespec *ret_since, GError **error) {
         struct stat st;
+        int r;
 
         *ret_fd = openat(box_fd, SEEN_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (*ret_fd < 0 && errno == EEXIST) /* an earlier run's: what that did is in upper/, too */
                 return true;
+        /* The command may fill the disk before the rest is written. */
+        if (*ret_fd >= 0 && (r = posix_fallocate(*ret_fd, 0, room(plan))) != 0)
+                return err_set(error, r, "note what the box sees of the host");
         if (*ret_fd < 0 || fstat(*ret_fd, &st) < 0 || fchmod(*ret_fd, 0600) < 0 || fstat(*ret_fd, &st) < 0)
                 return err_set(error, errno, "note what the box sees of the host");
         *ret_since = st.st_ctim;
@@ -169,7 +181,8 @@ bool seen_write(int fd, const struct timespec *since, const Spec *spec, const Ro
                                        written_through(plan), typed, spec->caller.cwd, rules);
         g_autoptr(GVariant) seen = g_variant_ref_sink(body);
 
-        return fd_write_all(fd, g_variant_get_data(seen), g_variant_get_size(seen)) || err_set(error, errno, "note what the box sees of the host");
+        return (fd_write_all(fd, g_variant_get_data(seen), g_variant_get_size(seen)) && ftruncate(fd, (off_t) g_variant_get_size(seen)) == 0) ||
+               err_set(error, errno, "note what the box sees of the host");
 }
 
 static GHashTable *path_set(GVariant *list) {

@@ -25,7 +25,7 @@ typedef struct {
 
 /* Launcher, just before GO of the first run of a box: from now on, whatever changes on the host changed since. *ret_fd: for the next function, -1 where an
  * earlier run has it noted. False with error. */
-bool seen_begin(int box_fd, int *ret_fd, struct timespec *ret_since, GError **error);
+bool seen_begin(int box_fd, const RootPlan *plan, int *ret_fd, struct timespec *ret_since, GError **error);
 
 /* And all the rest, which has time. */
 bool seen_write(int fd, const struct timespec *since, const Spec *spec, const RootPlan *plan, GError **error);

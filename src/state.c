@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "account.h"
 #include "base/error.h"
@@ -39,12 +40,32 @@ bool state_is_id(const char *name) {
         return strlen(name) == BOX_ID_LEN && strspn(name, "0123456789abcdef") == BOX_ID_LEN;
 }
 
-bool state_write(int dirfd, const char *text, GError **error) {
-        _cleanup_close_ int fd = openat(dirfd, ".state.json", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+/* Its room is not given up: it may be what state_reserve() keeps of a disk that is full. */
+static int open_new_state(int dirfd) {
+        return openat(dirfd, ".state.json", O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+}
 
-        if (fd < 0 || !fd_write_all(fd, text, strlen(text)) || renameat(dirfd, ".state.json", dirfd, "state.json") < 0)
+bool state_write(int dirfd, const char *text, GError **error) {
+        _cleanup_close_ int fd = open_new_state(dirfd);
+        size_t len = strlen(text);
+
+        if (fd < 0 || !fd_write_all(fd, text, len) || ftruncate(fd, (off_t) len) < 0 || renameat(dirfd, ".state.json", dirfd, "state.json") < 0)
                 return err_set(error, errno, "write state.json");
         return true;
+}
+
+/* The mark of the box's end, before it is one. */
+#define UNUSED_MARK ".mark"
+
+void state_reserve(int dirfd, size_t len, bool mark) {
+        _cleanup_close_ int fd = open_new_state(dirfd);
+        int r = fd < 0 ? errno : posix_fallocate(fd, 0, (off_t) len);
+        _cleanup_close_ int empty = mark ? openat(dirfd, UNUSED_MARK, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+
+        if (r == 0 && mark && empty < 0)
+                r = errno;
+        if (r != 0)
+                log_step("no room kept for the end of the box: %s", g_strerror(r));
 }
 
 /* $XDG_DATA_HOME is the caller's to choose; usbox's part of it must be the caller's own and closed to others. */
@@ -306,6 +327,15 @@ void box_dir_forget_without(const Spec *spec) {
                 remove_dead(dir, spec, true);
 }
 
+static bool make_end_mark(const BoxDir *dir, const char *name, GError **error) {
+        /* One that was explored stays what it was. */
+        if (faccessat(dir->fd, "kept", F_OK, 0) == 0 || faccessat(dir->fd, name, F_OK, 0) == 0) {
+                (void) unlinkat(dir->fd, UNUSED_MARK, 0);
+                return true;
+        }
+        return renameat(dir->fd, UNUSED_MARK, dir->fd, name) == 0 || box_dir_mark(dir, name, "", error);
+}
+
 bool box_dir_keep(BoxDir *dir, const Spec *spec, bool held, GError **error) {
         /* usbox-fs goes on with its index of hard links when the box is continued; of the kernel's overlay nothing is of use. */
         bool continued = held && spec->root.overlay == OVERLAY_FUSE;
@@ -316,8 +346,7 @@ bool box_dir_keep(BoxDir *dir, const Spec *spec, bool held, GError **error) {
                 if (r != 0)
                         log_step("%s/%s could not be removed: %s", dir->path, *part, g_strerror(r));
         }
-        /* One that was explored stays what it was. */
-        return faccessat(dir->fd, "kept", F_OK, 0) == 0 || box_dir_mark(dir, held ? "held" : "kept", "", error);
+        return make_end_mark(dir, held ? "held" : "kept", error);
 }
 
 bool box_dir_remove(BoxDir *dir, const Spec *spec, GError **error) {

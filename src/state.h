@@ -26,13 +26,17 @@ int state_open_boxes(const Caller *caller, bool make, char **ret_path, GError **
 /* Write state.json below dirfd, by rename. */
 bool state_write(int dirfd, const char *text, GError **error);
 
+/* Keep room for the next state_write(), of at most len bytes, and for a mark (see BoxDir), whatever fills the disk meanwhile; as far as it is to be had. */
+void state_reserve(int dirfd, size_t len, bool mark);
+
 /* The name of box id below boxes_fd, or NULL; the caller's. */
 char *state_box_name(int boxes_fd, const char *id);
 
 /*
  * A box's directory on the host, $XDG_DATA_HOME/usbox/boxes/ID, locked by flock(2) while the launcher lives: upper/ (what the box
  * changed), work/ (the overlay's), tmp/ (its /var/tmp), hooks/ and hooks-work/ (with --overlay=fuse: project hooks while the box runs),
- * name (where it has one), log (with --detach), state.json (where it is to outlive its launcher). Two marks say that its end is not to remove it: kept,
+ * .state.json and .mark (room kept for its end), name (where it has one), log (with --detach), state.json (where it is to outlive its
+ * launcher). Two marks say that its end is not to remove it: kept,
  * made at the end of an unnamed run that left changes, until the next one ends; and held, until `usbox rm`: made at the start
  * of a named one, at the end of a detached one.
  */

@@ -48,7 +48,7 @@ bool supervise_maybe_go(Sandbox *s, GError **error) {
         log_step("go");
         _cleanup_close_ int seen = -1;
         struct timespec since;
-        if (s->dir && !seen_begin(s->dir->fd, &seen, &since, error))
+        if (s->dir && !seen_begin(s->dir->fd, s->plan, &seen, &since, error))
                 return err_step(error, "state");
         s->go_sent = wire_send(s->payload_wire, WIRE_GO, NULL, NULL, 0, &failure);
         if (s->go_sent)

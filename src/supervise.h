@@ -36,6 +36,7 @@ typedef struct Sandbox {
         Stdio stdio;
         int *detached;  /* with --detach: the wire to who waits for the start, -1 when it was told; else NULL */
         LogWriter *log; /* with --detach */
+        guint64 log_lost; /* log_writer_free()'s */
         Status *status;
         Term *term;
         PodJoin pod; /* the pod that the box is in */
