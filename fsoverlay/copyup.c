@@ -71,13 +71,6 @@ static int finish_meta(Fs *fs, int fd, const struct stat *st) {
         return 0;
 }
 
-/* For the box nothing happened in this directory of the upper. */
-static void keep_times(Fs *fs, int dir, const struct stat *before) {
-        const struct timespec times[2] = { before->st_atim, before->st_mtim };
-        if (utimensat(dir, ".", times, 0) < 0 && fs->agent)
-                (void) agent_utimens(fs->agent, dir, ".", -1, times);
-}
-
 /* Into place, under the name that it has; the directory keeps its times. Fs.tree for writing. -ERESTART: that is another name by now. */
 static int put_in_place(Fs *fs, Node *node, const char *temp) {
         struct stat before;

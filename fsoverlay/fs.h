@@ -424,6 +424,8 @@ int whiteout_make(Fs *fs, int dir, const char *name);     /* where nothing is */
 int whiteout_replace(Fs *fs, int dir, const char *name);  /* where a file of the upper is */
 int trash_dir(Fs *fs, int dir, const char *name, bool leave_whiteout);
 int work_clean(Fs *fs);
+/* For the box nothing happened in this directory of the upper. */
+void keep_times(Fs *fs, int dir, const struct stat *before);
 
 /* xattr.c */
 int xattr_get_at(int dir, const char *name, const char *xattr, void *value, size_t size);

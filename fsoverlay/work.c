@@ -11,6 +11,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "fsoverlay/fs.h"
 
 #define WHITEOUT "whiteout"
@@ -80,6 +81,23 @@ static int remove_tree(Fs *fs, int dir, const char *name, int depth) {
         return r < 0 ? r : up_unlink(fs, dir, name, AT_REMOVEDIR);
 }
 
+void keep_times(Fs *fs, int dir, const struct stat *before) {
+        const struct timespec times[2] = { before->st_atim, before->st_mtim };
+        if (utimensat(dir, ".", times, 0) < 0 && fs->agent)
+                (void) agent_utimens(fs->agent, dir, ".", -1, times);
+}
+
+/* A directory of the upper, in work/ by now. Who has it open knows nothing of the whiteouts that went before it; its times do not tell either. */
+static void remove_trash(Fs *fs, const char *temp) {
+        _cleanup_close_ int fd = up_open(fs, fs->work, temp, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+        struct stat before;
+        bool timed = fd >= 0 && fstat(fd, &before) == 0;
+
+        (void) remove_tree(fs, fs->work, temp, 0);
+        if (timed)
+                keep_times(fs, fd, &before);
+}
+
 /* A directory of the upper that shows nothing (whiteouts may be in it) goes; a whiteout takes its place in the same moment. */
 int trash_dir(Fs *fs, int dir, const char *name, bool leave_whiteout) {
         char temp[32];
@@ -99,7 +117,7 @@ int trash_dir(Fs *fs, int dir, const char *name, bool leave_whiteout) {
                 r = up_rename(fs, dir, name, fs->work, temp, 0);
         }
         if (r == 0)
-                (void) remove_tree(fs, fs->work, temp, 0);
+                remove_trash(fs, temp);
         return r;
 }
 

@@ -750,6 +750,24 @@ def test_a_removed_directory_takes_attributes(fs):
     assert not (fs.mnt / "d").exists()
 
 
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_removed_directory_keeps_its_times(fs, how):
+    """Whiteouts go with it, of which who has it open is to see nothing."""
+    fs.write("d/f", b"x")
+    fs.mount()
+    os.unlink(fs.mnt / "d/f")
+    os.utime(fs.mnt / "d", ns=(10**18, 10**18))
+    fd = os.open(fs.mnt / "d", os.O_RDONLY | os.O_DIRECTORY)
+    if how == "removed":
+        os.rmdir(fs.mnt / "d")
+    else:
+        os.mkdir(fs.mnt / "other")
+        os.rename(fs.mnt / "other", fs.mnt / "d")
+    found = os.fstat(fd)
+    os.close(fd)
+    assert (found.st_nlink, found.st_mtime_ns) == (0, 10**18)
+
+
 def test_what_shuts_out_its_owner_is_counted(fs, needs_ours):
     """A directory that the caller may not enter once ended the next mount with a limit."""
     fs.mount("disk=1M")
