@@ -89,7 +89,7 @@ bool plan_fuse_has(const Planner *p, const char *box_path) {
         return kind == 0 && !(p->plan->fs->others_eyes && closed_on_the_way(p, host, strlen(host) - strlen(box_path)));
 }
 
-/* The places that the box mounts over: nothing of the host is to be seen in them before that. */
+/* The places that the box mounts over: nothing of the host is to be seen in them before that, and they stay if the host removes its own. */
 static void own_dirs(Planner *p) {
         const RootNode *root = g_ptr_array_index(p->plan->nodes, 0);
 
@@ -99,8 +99,7 @@ static void own_dirs(Planner *p) {
                 struct stat st;
                 if (lstat(host, &st) == 0 && S_ISDIR(st.st_mode))
                         add_rule(p, FS_RULE_EMPTY, *dir);
-                else
-                        plan_add_entry(p, LAYER_DIR, *dir)->mode = sticky ? 01777 : 0755;
+                plan_add_entry(p, LAYER_DIR, *dir)->mode = sticky ? 01777 : 0755;
         }
 }
 

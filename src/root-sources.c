@@ -61,13 +61,28 @@ static char *resolve_target(const Planner *p, const char *dst) {
         return g_strdup(dst);
 }
 
+/*
+ * A root by FUSE: a target that the host has gets a place in the box's own layer all the same. The host may change or replace its own; to the kernel the
+ * name leads to another file then, on which nothing is mounted. Types that do not go together stay so, for mount(2) to refuse.
+ */
+static void plan_place_over(Planner *p, const MountSource *source, const char *target) {
+        const RootNode *root = g_ptr_array_index(p->plan->nodes, 0);
+        g_autofree char *host = g_strconcat(root->host.path[1] ? root->host.path : "", target, NULL);
+        struct stat st;
+
+        if (lstat(host, &st) < 0 || !S_ISDIR(st.st_mode) == source->is_dir)
+                return;
+        LayerEntry *entry = plan_add_entry(p, source->is_dir ? LAYER_DIR : LAYER_FILE, target);
+        entry->mode = source->is_dir ? 0755 : 0444;
+        entry->over = true;
+}
+
 /* Make sure that a mount will find its target in the box, without making anything on the host. */
 static bool plan_target(Planner *p, MountSource *source, GError **error) {
         g_autofree char *target = resolve_target(p, source->op->dst);
 
-        for (const char *const *dir = root_own_dirs; *dir; dir++)
-                if (path_is_at_or_below(target, *dir))
-                        return true;
+        if (root_plan_is_own(target + 1) && root_plan_node_for(p->plan, target + 1)->kind != ROOT_PART)
+                return true;
         for (guint i = 0; i < p->plan->sources->len; i++) {
                 const MountSource *other = g_ptr_array_index(p->plan->sources, i);
                 if (other == source)
@@ -99,6 +114,8 @@ static bool plan_target(Planner *p, MountSource *source, GError **error) {
                 source->planned = true;
                 return true;
         }
+        if (there && p->rules)
+                plan_place_over(p, source, target);
         if (g_str_equal(node->path, target + 1) || there)
                 return true;
         if (!p->rules) /* the box's own layer lies above what rules speak of */

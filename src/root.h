@@ -52,6 +52,7 @@ typedef struct {
         size_t len;
         mode_t mode;
         gid_t gid; /* LAYER_FILE, in the box; the owner is its root */
+        bool over; /* LAYER_FILE: only a place for a mount, over a file of the host's */
 } LayerEntry;
 
 /* A source of a user's mount, opened and identified by the launcher. */

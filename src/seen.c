@@ -58,7 +58,7 @@ static GVariant *own_files(const RootPlan *plan) {
         g_variant_builder_init(&list, G_VARIANT_TYPE("aay"));
         for (guint i = 0; i < plan->entries->len; i++) {
                 const LayerEntry *entry = g_ptr_array_index(plan->entries, i);
-                if (entry->kind == LAYER_FILE)
+                if (entry->kind == LAYER_FILE && !entry->over)
                         add_path(&list, entry->path);
         }
         return g_variant_builder_end(&list);

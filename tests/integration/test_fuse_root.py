@@ -6,6 +6,7 @@ import pathlib
 import signal
 import stat
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -58,6 +59,49 @@ def test_hidden_while_it_is_made(no_kept):
     assert proc.stdout.readline() == b"ready\n"
     no_kept.write("new.key", "secret\n")
     assert proc.communicate(b"go\n", timeout=20 * SLOW)[0] == b"hidden\n"
+
+
+@pytest.fixture(params=["home", "tmp"])
+def work(request, box):
+    """The working directory, where it is one of the host's and where it lies in the box's own /tmp."""
+    if request.param == "home":
+        yield box.dir
+        return
+    with tempfile.TemporaryDirectory(prefix="usbox-test-", dir="/tmp") as top:
+        yield pathlib.Path(top)
+
+
+def test_mounts_stay_where_the_host_changes_what_is_below_them(no_kept, work):
+    """A new listing shows the kernel that the name leads to another file, and what was mounted on the old one would go."""
+    mask, masks = no_kept.write("../mask", "mask\n"), no_kept.dir.parent / "masks"
+    masks.mkdir()
+    (work / "sub" / "dir").mkdir(parents=True)
+    (work / "sub" / "key").write_text("secret\n", encoding="ascii")
+    script = "cat sub/key; ls sub/dir; echo ready; read line; ls -l . sub >/dev/null; cat sub/key; ls -A sub/dir; touch sub/dir/x; cp sub/key sub/copy; cat sub/copy"
+    proc = no_kept.popen("run", "--rm", "-v", f"{mask}:{work}/sub/key", "-v", f"{masks}:{work}/sub/dir", "--", "sh", "-c", script, stdin=subprocess.PIPE, cwd=work)
+    assert [proc.stdout.readline() for _ in range(2)] == [b"mask\n", b"ready\n"]
+    with open(work / "sub" / "key", "a", encoding="ascii") as f:
+        f.write("more\n")
+    (work / "sub" / "dir").rename(work / "sub" / "old")
+    (work / "sub" / "dir").mkdir()
+    (work / "sub" / "dir" / "secret").touch()
+    assert proc.communicate(b"go\n", timeout=20 * SLOW)[0] == b"mask\nmask\n"
+    assert os.listdir(masks) == ["x"] and os.listdir(work / "sub" / "dir") == ["secret"]
+
+
+def test_mounts_of_the_box_stay_in_a_rootfs_that_changes(no_kept):
+    root = no_kept.dir / "root"
+    for name in ("proc", "tmp", "usr"):
+        (root / name).mkdir(parents=True)
+    for name in ("bin", "lib", "lib64"):
+        (root / name).symlink_to(f"usr/{name}")
+    script = "echo mine >/tmp/x; echo ready; read line; ls -l / >/dev/null; cat /tmp/x; test -d /proc/self && echo proc"
+    proc = no_kept.popen("run", "--rm", f"--rootfs={root}", "-w", "/", "-v", "/usr:/usr", "--", "/bin/sh", "-c", script, stdin=subprocess.PIPE)
+    assert proc.stdout.readline() == b"ready\n"
+    for name in ("proc", "tmp"):
+        (root / name).rename(root / f"old-{name}")
+        (root / name).mkdir()
+    assert proc.communicate(b"go\n", timeout=20 * SLOW)[0] == b"mine\nproc\n"
 
 
 def test_the_eyes_of_others_deep_in_a_tree(no_kept):
