@@ -279,7 +279,7 @@ static bool closed_to_others(const ChangesOptions *o, int dirfd, const char *nam
                (closed & S_IXOTH && faccessat(dirfd, name, X_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW) == 0);
 }
 
-bool changes_shows(const ChangesOptions *options, int dirfd, const char *parent_path, const char *name, const struct stat *st, RuleState *rule) {
+static bool shown_by_rules(const ChangesOptions *options, int dirfd, const char *parent_path, const char *name, const struct stat *st, RuleState *rule) {
         if (options->live && !S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode) && !S_ISLNK(st->st_mode))
                 return false;
         if (!options->rules)
@@ -288,6 +288,20 @@ bool changes_shows(const ChangesOptions *options, int dirfd, const char *parent_
         if (!rules_trivial(parent) && !rules_enter(options->rules, parent, *parent_path ? parent_path : "/", name, S_ISDIR(st->st_mode), rule))
                 return false;
         return !rules_others_eyes(*rule) || !closed_to_others(options, dirfd, name, st) || rules_close(rule);
+}
+
+static bool is_made(const ChangesOptions *options, const char *parent_path, const char *name, const struct stat *st) {
+        g_autofree char *path = g_strconcat(g_str_equal(parent_path, "/") ? "" : parent_path, "/", name, NULL);
+        return options->made && options->made(options->data, path, st);
+}
+
+bool changes_shows(const ChangesOptions *options, int dirfd, const char *parent_path, const char *name, const struct stat *st, RuleState *rule) {
+        if (shown_by_rules(options, dirfd, parent_path, name, st, rule))
+                return true;
+        if (!is_made(options, parent_path, name, st))
+                return false;
+        *rule = rules_nothing(); /* what others put into it since is hidden as it was, and nothing of it shows through the upper's */
+        return true;
 }
 
 static void look_below(Walk *w, const Place *place, const char *name, Below *ret) {
@@ -330,7 +344,7 @@ static char *continued_at(Walk *w, const Place *place, const char *name, int fd,
         if (!mark)
                 return NULL;
         g_autofree char *redirect = mark[0] != '/' ? g_strconcat(place->lower_path, "/", mark, NULL) : g_strdup(mark);
-        char *now = w->options->place ? w->options->place(w->options->place_data, redirect) : NULL;
+        char *now = w->options->place ? w->options->place(w->options->data, redirect) : NULL;
         if (!now)
                 return g_steal_pointer(&redirect);
         g_autofree char *own = g_strconcat(w->path->str, "/", name, NULL);
@@ -411,6 +425,7 @@ static void visit_directory(Walk *w, const Place *place, const Entry *e, const B
         int errnum = errno;
         bool own_opaque = fd >= 0 && layer_is_opaque(w->form, fd), bad = false, is_dir = below->exists && S_ISDIR(below->st.st_mode);
         g_autofree char *redirect = fd >= 0 && !own_opaque ? continued_at(w, place, e->name, fd, &bad) : NULL;
+        own_opaque = own_opaque || (is_dir && !redirect && below->rule == rules_nothing());
         Change change = { .kind = !below->exists ? CHANGE_ADDED : is_dir ? CHANGE_NONE : CHANGE_TYPE, .redirect = redirect, .opaque = is_dir && own_opaque };
         change.merged = !own_opaque && !place->opaque && !redirect && place->lower->parts;
 

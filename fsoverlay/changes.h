@@ -60,7 +60,9 @@ typedef struct {
         guint n_groups;
         /* Where a renamed directory that was redirect lies in the lower now, if somebody moved it there; NULL: where it was. The caller's to free. */
         char *(*place)(void *data, const char *redirect);
-        void *place_data;
+        /* What is at path of the lower was made of what the upper has: it is no name that the box must not know. NULL: nothing was. */
+        bool (*made)(void *data, const char *path, const struct stat *st);
+        void *data; /* of both */
         GHashTable *own;        /* set of absolute paths that the box has from neither layer: the lower's are hidden; NULL: none */
 } ChangesOptions;
 

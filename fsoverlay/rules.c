@@ -186,6 +186,10 @@ RuleState rules_root(const Rules *rules) {
         return rules->root_state;
 }
 
+RuleState rules_nothing(void) {
+        return STATE_FILTER;
+}
+
 bool rules_needs_path(const Rules *rules) {
         return rules->paths->len > 0;
 }

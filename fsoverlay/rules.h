@@ -33,6 +33,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Rules, rules_free)
 /* The state of "/", which always exists: rules_others_eyes() is to be asked of what is in it, not of itself. */
 RuleState rules_root(const Rules *rules);
 
+/* The state of a directory of which no child exists. */
+RuleState rules_nothing(void);
+
 /* Is there a pattern of whole paths? Only then rules_enter() looks at parent_path. */
 bool rules_needs_path(const Rules *rules);
 

@@ -169,8 +169,8 @@ static int commit(Review *review, Teller *t, const char *const *paths, bool forc
         }
         summary(t, plan);
         /* A name that was mistyped looks like a commit that went well. */
-        if (paths && *paths && plan->items->len == 0 && !t->json)
-                log_note("no change of the box is at or below what is named; usbox diff %s lists them all", review->id);
+        if (*paths && plan->items->len == 0 && !t->json)
+                review_tell_unmatched(review);
         return plan->complete && plan->n_conflicts + plan->n_skipped + t->n_failed == 0 ? 0 : 1;
 }
 

@@ -191,5 +191,9 @@ int cmd_diff(int argc, char **argv, GError **error) {
                 err_step(error, "diff");
                 return -1;
         }
+        /* A name that was mistyped looks like one at which nothing changed. */
+        fflush(stdout);
+        if (*paths && changes->len == 0)
+                review_tell_unmatched(review);
         return complete ? 0 : 1;
 }

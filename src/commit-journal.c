@@ -16,7 +16,6 @@
 #include "base/sys.h"
 #include "commit-journal.h"
 
-#define JOURNAL_FILE "commit"
 #define JOURNAL_MAX (1024u * 1024 * 1024)
 
 /* Which file, and in what state: numbers in the file's order. */
@@ -159,7 +158,7 @@ CommitJournal *commit_journal_read(int box_fd, int lower, GError **error) {
         j->made = g_hash_table_new_full(identity_hash, identity_equal, g_free, NULL);
         j->temps = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         j->moves = g_ptr_array_new_with_free_func(move_free);
-        if (!fd_read_file(box_fd, JOURNAL_FILE, JOURNAL_MAX, &data, &len)) {
+        if (!fd_read_file(box_fd, COMMIT_JOURNAL, JOURNAL_MAX, &data, &len)) {
                 if (errno == ENOENT)
                         return g_steal_pointer(&j);
                 err_set(error, errno, "read what earlier commits did");
@@ -183,6 +182,10 @@ bool commit_journal_made(const CommitJournal *j, const struct stat *st) {
         Identity now = identity_of(st, &st->st_mtim);
         const Identity *then = g_hash_table_lookup(j->made, &now);
         return then && memcmp(then, &now, sizeof now) == 0;
+}
+
+bool commit_journal_made_at(const CommitJournal *j, const char *path, const struct stat *st) {
+        return g_hash_table_contains(j->planned, path) && commit_journal_made(j, st);
 }
 
 bool commit_journal_planned(const CommitJournal *j, const char *path, const struct stat *st) {
@@ -232,7 +235,7 @@ static const char undone[] = "C 0 0 0 0 0\0\0"; /* and the NUL of the string */
 static bool open_to_write(CommitJournal *j) {
         if (j->fd >= 0)
                 return true;
-        j->fd = openat(j->box_fd, JOURNAL_FILE, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        j->fd = openat(j->box_fd, COMMIT_JOURNAL, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (j->fd < 0 || ftruncate(j->fd, j->end) < 0 || lseek(j->fd, j->end, SEEK_SET) < 0)
                 return false;
         return !j->undone || fd_write_all(j->fd, undone, sizeof undone);

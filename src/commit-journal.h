@@ -11,6 +11,7 @@
  *
  * Each record stands in the file before what it speaks of is done. A record that is cut short is none.
  */
+#define COMMIT_JOURNAL "commit"
 typedef struct CommitJournal CommitJournal;
 
 /* Read it below the box's directory, an empty one where there is none. lower: the host's directory that paths are below; both borrowed, for the
@@ -21,6 +22,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CommitJournal, commit_journal_free)
 
 /* This is a file or directory of the host's that a commit made, and nobody changed it since. */
 bool commit_journal_made(const CommitJournal *journal, const struct stat *st);
+
+/* The same, and it was to be at path: an inode number alone may be another file's by now. */
+bool commit_journal_made_at(const CommitJournal *journal, const char *path, const struct stat *st);
 
 /* path was to be changed, and what stands there (NULL: nothing) is what stood there then. */
 bool commit_journal_planned(const CommitJournal *journal, const char *path, const struct stat *st);

@@ -60,6 +60,10 @@ static char *place(void *data, const char *redirect) {
         return commit_journal_place(data, redirect);
 }
 
+static bool made(void *data, const char *path, const struct stat *st) {
+        return commit_journal_made_at(data, path, st);
+}
+
 /* The box's directory is the caller's own, upper/ its first level that the box could write. */
 static bool open_upper(Review *r, GError **error) {
         r->dir_fd = open(r->dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -102,7 +106,8 @@ Review *review_open(const Caller *caller, const char *box, GError **error) {
         r->options.rules = r->rules;
         r->options.own = r->seen->own;
         r->options.place = place;
-        r->options.place_data = r->journal;
+        r->options.made = made;
+        r->options.data = r->journal;
         r->options.uid = caller->uid;
         r->options.root_uid = r->seen->root_uid;
         r->options.root_gid = r->seen->root_gid;
@@ -116,6 +121,10 @@ GStrv review_paths(const char *cwd, const VerbArgs *args) {
         for (guint i = 1; i < n; i++)
                 absolute[i - 1] = g_canonicalize_filename(verb_args_word(args, i), cwd);
         return absolute;
+}
+
+void review_tell_unmatched(const Review *review) {
+        log_note("no change of the box is at or below what is named; usbox diff %s lists them all", review->id);
 }
 
 bool review_is_hook(const char *path) {

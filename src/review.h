@@ -55,6 +55,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Review, review_free)
 /* The words after the first: absolute paths, and relative ones against cwd. The caller's. */
 GStrv review_paths(const char *cwd, const VerbArgs *args);
 
+/* On stderr: no change is at or below them. */
+void review_tell_unmatched(const Review *review);
+
 /*
  * All changes at or below one of paths (NULL, or none in it: everywhere), in the order of Change's walk: an array of ReviewChange *, the caller's.
  * unchanged: CHANGE_NONE, too, and new directories on the way to paths. What could not be read is named on stderr, and *ret_complete is false then.

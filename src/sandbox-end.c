@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/proc.h"
+#include "commit-journal.h"
 #include "pod-kill.h"
 #include "presence.h"
 #include "root-hooks.h"
@@ -128,9 +129,13 @@ static void tell_changes(const Sandbox *s, const UpperCount *count) {
         const char *box = !held ? "last" : name ? name : s->id;
         g_autofree char *until = held ? g_strdup_printf("usbox rm %s", box) : g_strdup("the next run ends");
 
-        log_note("changed %" G_GUINT64_FORMAT ", removed %" G_GUINT64_FORMAT
-                 " (%s) in the box; nothing of it is on the host. usbox diff %s shows it, usbox commit %s takes it, and it is kept until %s",
-                 count->changed, count->removed, size, box, box, until);
+        /* Of a box that goes on after a commit the layer has what was carried, too. */
+        bool carried = faccessat(s->dir->fd, COMMIT_JOURNAL, F_OK, 0) == 0;
+        g_autofree char *where = carried ? g_strdup_printf("since its first run; usbox diff %s shows what of it is not on the host", box) :
+                                           g_strdup_printf("in the box; nothing of it is on the host. usbox diff %s shows it", box);
+
+        log_note("changed %" G_GUINT64_FORMAT ", removed %" G_GUINT64_FORMAT " (%s) %s, usbox commit %s takes it, and it is kept until %s", count->changed,
+                 count->removed, size, where, box, until);
 }
 
 /* The command has ended as it has: that no room is left to say so is told, and changes nothing of it. */

@@ -13,7 +13,7 @@ import tempfile
 
 import pytest
 
-from conftest import BUILD, TOP, USBOX, assert_refused, cannot, has_subids
+from conftest import BUILD, HOME, TOP, USBOX, assert_refused, cannot, has_subids
 
 sys.path.insert(0, str(TOP / "tests" / "lib"))
 import fs_churn  # noqa: E402
@@ -289,6 +289,30 @@ def test_hidden_names(box):
             assert f"skipped: {box.dir}/{name}: " in result.err, result
         assert {p: v for p, v in look(box.dir)[0].items() if p not in ("d/ok", "d")} == {p: v for p, v in before.items() if p != "d"}
     assert (box.dir / "d/ok").read_text() == "ok\n"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_a_commit_made_by_a_hidden_name_is_no_secret(box, overlay):
+    """A box that goes on after a commit goes on with that, too; what others put beside it stays hidden."""
+    cache = pathlib.Path(HOME, f".usbox-test-{os.getpid()}")
+    box.options = ["--network=none", f"--overlay={overlay}", "--name", "agent"]
+    box.write("f", "")
+    try:
+        first = box.run("--", "sh", "-c", f"echo f >f; mkdir {cache}; echo a >{cache}/a; echo b >{cache}/b").ok()
+        assert "nothing of it is on the host" in first.err
+        assert "4 changes carried" in box.usbox("commit", "agent").ok().err and box.usbox("diff", "agent").lines() == []
+        (cache / "hosts").write_text("host\n", encoding="utf-8")
+        (cache / "c").write_text("host\n", encoding="utf-8")
+        second = box.run("--", "sh", "-c", f"ls {cache}; echo aa >{cache}/a; rm {cache}/b; echo c >{cache}/c; echo d >{cache}/d").ok()
+        assert second.out == "a\nb\n" and "nothing of it is on the host" not in second.err and "shows what of it is not on the host" in second.err
+        assert [line[:1] + line[len(f"A  {cache}"):] for line in box.usbox("diff", "agent").lines()] == [
+            "M/a", "D/b", "A/c  (the host has this name, hidden from the box)", "A/d"]
+        result = box.usbox("commit", "agent")
+        assert result.rc == 1 and f"skipped: {cache}/c: " in result.err and "3 changes carried" in result.err, result
+        assert {p.name: p.read_text(encoding="utf-8") for p in cache.iterdir()} == {"a": "aa\n", "c": "host\n", "d": "d\n", "hosts": "host\n"}
+        box.usbox("rm", "agent").ok()
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
 
 
 HOSTILE = """

@@ -230,6 +230,7 @@ def test_bad_input(box):
     assert_refused(box.usbox("diff", "last"), "last")
     assert_refused(box.usbox("diff", "no\x1b[31msuch"), "\\x1b")
     box.run("--network=none", "--", "sh", "-c", "echo 1 >a").ok()
+    assert "no change of the box is at or below what is named" in box.usbox("diff", "last", "mistyped").ok().err and not box.usbox("diff", "last", "a").ok().err
     seen = next(box.boxes.glob("*/seen"))
     data = seen.read_bytes()
     for bad in (b"", data[:40], b"\xff" * len(data)):
