@@ -93,13 +93,20 @@ static void print_run_options(void) {
               stdout);
 }
 
+#define RUN_SEES "\n" \
+        "COMMAND is a program of this machine. It sees the machine's files, copy-on-write: what it changes is\n" \
+        "kept apart, and usbox diff, commit and drop are about that. Of your home directory it sees the\n" \
+        "working directory's tree and toolchains (--home, --ro, --rw).\n"
+
 int cmd_help_verb(const Verb *verb) {
         printf("usage: usbox %s%s%s\n\n%c%s.\n", verb->name, *verb->arguments ? " " : "", verb->arguments,
                g_ascii_toupper(verb->help[0]), verb->help + 1);
-        if (verb->run == cmd_run)
+        if (verb->run == cmd_run) {
+                fputs(RUN_SEES, stdout);
                 print_run_options();
-        else if (verb->options)
+        } else if (verb->options) {
                 print_verb_options(verb->options);
+        }
         if (verb->box)
                 puts("\nBOX is a name, an id, a beginning of an id that no other has, or \"last\".");
         return 0;

@@ -16,6 +16,7 @@
 #include "cmd-verbs.h"
 #include "detach.h"
 #include "jsontext.h"
+#include "mountinfo.h"
 #include "sandbox.h"
 #include "spec.h"
 #include "stdfds.h"
@@ -50,6 +51,15 @@ static char **strv_of(char **argv, int n) {
         return g_strv_builder_end(words);
 }
 
+/* Whoever stands in his home and looks around sees next to nothing of it. */
+static void tell_of_home(const Spec *spec) {
+        const RootSpec *root = &spec->root;
+        bool in_home = !root->workdir_given && path_is_at_or_below(spec->caller.home, spec->caller.cwd);
+
+        if (in_home && !root->rootfs && root->home == HOME_TOOLS && isatty(STDERR_FILENO))
+                log_note("of your home directory the box has toolchains alone; to work on files of yours start it in their directory, or with --home=all");
+}
+
 int cmd_run(int argc, char **argv, GError **error) {
         pid_t parent = getppid();
         int rest;
@@ -74,5 +84,6 @@ int cmd_run(int argc, char **argv, GError **error) {
         }
         if (spec->box.die_with_parent && !die_with(parent, error))
                 return -1;
+        tell_of_home(spec);
         return spec->box.detach ? cmd_run_detached(spec, error) : sandbox_run(spec, NULL, error);
 }

@@ -39,8 +39,10 @@ static bool apply_env_file(Spec *draft, const char *const *values, GError **erro
         g_autofree char *path = option_host_path(draft, values[0]), *quoted = err_quote(values[0]), *text = NULL;
         size_t len;
 
-        if (!fd_read_file(AT_FDCWD, path, ENV_FILE_MAX, &text, &len))
-                return err_set_code(error, USBOX_ERROR_USAGE, errno, "--env-file: %s", quoted);
+        if (!fd_read_file(AT_FDCWD, path, ENV_FILE_MAX, &text, &len)) {
+                err_set_code(error, USBOX_ERROR_USAGE, errno, "--env-file: %s", quoted);
+                return err_hint(error, "it is a file of this machine with a line NAME=VALUE for each variable; -e NAME=VALUE gives one without a file");
+        }
         if (strlen(text) != len)
                 return err_usage(error, "--env-file: %s: a NUL byte in it", quoted);
 

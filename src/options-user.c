@@ -39,7 +39,8 @@ static bool apply_user(Spec *draft, const char *const *values, GError **error) {
                 return true;
         if (!g_ascii_isdigit(*uid)) {
                 g_autofree char *quoted = err_quote(text);
-                return err_usage(error, "--user: '%s' is not self, root or UID[:GID] in numbers", quoted);
+                err_usage(error, "--user: '%s' is not self, root or UID[:GID] in numbers", quoted);
+                return err_hint(error, "id says the number of a user of this machine: id -u NAME");
         }
         if (!option_id("--user", uid, &s->uid, error))
                 return false;

@@ -326,20 +326,23 @@ static bool payload_setup(const PayloadContext *c, int keep[2], int *ret_stub, G
         return !filter_last || payload_filter(&child->filter, error);
 }
 
+/* For who comes from podman, and types one. */
+#define NO_IMAGES "There are no images: a command is this machine's, or of the system in --rootfs DIR"
+
 /* 127: not found; 126: found, but not to be executed (CLI.md). */
 void payload_explain_exec(const char *command, int errnum, GError **error) {
         g_autofree char *shown = err_quote(command);
         bool missing = errnum == ENOENT || errnum == ENOTDIR;
 
-        err_set_code(error, missing ? USBOX_ERROR_NOT_FOUND : USBOX_ERROR_NOT_EXEC, errnum, "%s", shown);
+        err_set_code(error, missing ? USBOX_ERROR_NOT_FOUND : USBOX_ERROR_NOT_EXEC, errnum, "%s", *command ? shown : "''");
         err_step(error, "exec");
-        if (missing && strchr(command, '/'))
-                err_hint(error, "it is not there in the box (or its interpreter is not); of the home directory the box "
-                                "sees the working "
-                                "directory's tree and toolchains: --home, --ro PATH show more");
+        if (!*command)
+                err_hint(error, "the command is an empty word: a variable of a script that is not set?");
+        else if (missing && strchr(command, '/'))
+                err_hint(error, "it is not there in the box (or its interpreter is not); of the home directory the box sees the working directory's tree "
+                                "and toolchains: --home, --ro PATH show more. " NO_IMAGES);
         else if (missing)
-                err_hint(error, "it is in no directory of PATH in the box; of the home directory only toolchains are "
-                                "there (--home)");
+                err_hint(error, "it is in no directory of PATH in the box; of the home directory only toolchains are there (--home). " NO_IMAGES);
         else if (errnum == EACCES)
                 err_hint(error, "it is a directory, not executable, or on a file system without exec");
         else if (errnum == ENOEXEC)

@@ -105,8 +105,7 @@ bool verb_args_count(const VerbArgs *args, const char *verb, guint min, guint ma
         } else {
                 err_usage(error, "%s: something is missing", verb);
         }
-        err_hint(error, "usbox help %.*s", (int) strcspn(verb, " "), verb);
-        return err_step(error, "options");
+        return err_step(error, "options"); /* main.c's hint is what the verb takes */
 }
 
 void verb_args_clear(VerbArgs *args) {

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from conftest import USBOX, Result, assert_refused, cannot, has_subids
+from conftest import HOME, USBOX, Result, assert_refused, cannot, has_subids
 
 
 @pytest.fixture(autouse=True)
@@ -281,3 +281,29 @@ def test_hints_that_lead_on(box):
     box.usbox("run", "-d", "--name", "only", "--overlay=none", "--network=none", "--", "true").ok()
     assert_refused(box.run("--pod", "only", "--", "true"), "only is a box, not a pod", "usbox pod create")
     box.usbox("rm", "-f", "only").ok()
+    assert_refused(box.usbox("exec"), "hint: usbox exec [OPTION...] BOX [--] COMMAND")
+    assert_refused(box.run("--env-file", "nope", "--", "true"), "--env-file: nope: No such file", "hint: it is a file of this machine")
+    assert_refused(box.run("--user", "nobody", "--", "true"), "'nobody' is not", "hint: id says")
+    for command, hint in (("debian", "There are no images"), ("docker.io/library/debian", "There are no images"), ("", "an empty word")):
+        result = box.run("--network=none", "--overlay=none", command)
+        assert result.rc == 127 and f"usbox: exec: {command or repr(command)}: No such file" in result.err and hint in result.err, result
+
+
+def test_who_stands_at_home_is_told_what_is_there(box):
+    """On a terminal, and only there: a newcomer's first look is often at the home, which is nearly empty."""
+    said = {}
+    for where in (HOME, box.dir):
+        for options in ([], ["--home=all"]):
+            ours, theirs = os.openpty()
+            argv = [USBOX, "run", "--rm", "--network=none", "--overlay=none", *options, "--", "true"]
+            assert subprocess.run(argv, env=box.env, cwd=where, stdin=subprocess.DEVNULL, stderr=theirs, check=False).returncode == 0
+            os.write(theirs, b"end\n")
+            text = ""
+            while not text.endswith("end\r\n"):
+                text += os.read(ours, 4096).decode()
+            said[where, *options] = text
+            os.close(ours)
+            os.close(theirs)
+    assert "of your home directory the box has toolchains alone" in said.pop((HOME,)), said
+    assert set(said.values()) == {"end\r\n"}, said
+    assert box.run("--rm", "--network=none", "--overlay=none", "--", "true", cwd=HOME).ok().err == ""
