@@ -23,11 +23,8 @@
 #include "exec.h"
 #include "jsontext.h"
 #include "pod-host.h"
-#include "pod-kill.h"
+#include "pod-members.h"
 #include "record.h"
-
-/* Of a box that left the pod: as long as others of the pod may wait. */
-#define LEFT_MS 2000
 
 struct ControlClient {
         int fd; /* -1: the place is free */
@@ -35,14 +32,13 @@ struct ControlClient {
         bool execs; /* it is told of its command's end */
         bool waits; /* it is told of the box's end */
         ControlLater *later; /* it waits for that; NULL: for nothing */
-        int userns, pidns, init; /* of that box, where it has no processes of its own: pidns is the pod's, and borrowed; -1 */
-        char member[BOX_ID_LEN + 1]; /* the box of this pod whose launcher it is; "": of none */
         gint64 since; /* when it last asked for something: where all places are taken, the one that has been silent longest goes */
 };
 
 struct Control {
         int listener;
         ExecTable *execs;
+        PodMembers *members; /* NULL: it has had none yet */
         ControlClient clients[CONTROL_CLIENTS];
 };
 
@@ -50,7 +46,7 @@ struct ControlLater {
         ControlClient *client; /* NULL: it has gone */
 };
 
-G_STATIC_ASSERT(CONTROL_N_FDS == 1 + CONTROL_CLIENTS + EXEC_N_FDS);
+G_STATIC_ASSERT(CONTROL_N_FDS == 2 + CONTROL_CLIENTS + EXEC_N_FDS);
 
 static void client_clear(ControlClient *client) {
         if (client->execs)
@@ -58,12 +54,7 @@ static void client_clear(ControlClient *client) {
         fd_closep(&client->fd);
         if (client->later)
                 client->later->client = NULL;
-        /* Its launcher has done so itself, unless it was killed. */
-        if (client->userns >= 0)
-                (void) pod_kill_box(client->userns, client->pidns, client->init, LEFT_MS);
-        fd_closep(&client->userns);
-        fd_closep(&client->init);
-        *client = (ControlClient){ .fd = -1, .userns = -1, .init = -1, .control = client->control };
+        *client = (ControlClient){ .fd = -1, .control = client->control };
 }
 
 Control *control_new(int listener_take) {
@@ -72,13 +63,14 @@ Control *control_new(int listener_take) {
         c->listener = listener_take;
         c->execs = exec_table_new();
         for (size_t i = 0; i < CONTROL_CLIENTS; i++)
-                c->clients[i] = (ControlClient){ .fd = -1, .userns = -1, .init = -1, .control = c };
+                c->clients[i] = (ControlClient){ .fd = -1, .control = c };
         return c;
 }
 
 void control_free(Control *c) {
         for (size_t i = 0; i < CONTROL_CLIENTS; i++)
                 client_clear(&c->clients[i]);
+        pod_members_free(c->members);
         exec_table_free(c->execs);
         fd_closep(&c->listener);
         g_free(c);
@@ -119,36 +111,30 @@ void control_answer_text(ControlClient *client, const char *text) {
         }
 }
 
-void control_answer_pod(ControlClient *client, GVariant *facts, const int namespaces[static POD_N_NAMESPACES]) {
-        answer_fds(client, WIRE_POD_JOINED, facts, namespaces, POD_N_NAMESPACES);
-}
+/* Its place is free for a verb again. */
+bool control_make_member(ControlClient *client, const char *box_id, GVariant *facts, const int namespaces[static POD_N_NAMESPACES], GError **error) {
+        Control *c = client->control;
+        g_autoptr(GVariant) body = g_variant_ref_sink(facts);
 
-void control_set_member(ControlClient *client, const char *box_id) {
-        if (client->fd >= 0)
-                g_strlcpy(client->member, box_id, sizeof client->member);
+        if (!c->members && !(c->members = pod_members_new(error)))
+                return false;
+        if (!pod_members_have_room(c->members, client->fd, error))
+                return false;
+        answer_fds(client, WIRE_POD_JOINED, body, namespaces, POD_N_NAMESPACES);
+        if (client->fd < 0)
+                return true;
+        int fd = fd_steal(&client->fd);
+        client_clear(client);
+        return pod_members_add(c->members, fd, box_id, error);
 }
 
 guint control_n_members(const Control *c) {
-        guint n = 0;
-
-        for (size_t i = 0; i < CONTROL_CLIENTS; i++)
-                n += *c->clients[i].member != '\0';
-        return n;
+        return c->members ? pod_members_count(c->members) : 0;
 }
 
 void control_tell_members(Control *c, WireType type, guint32 number) {
-        for (size_t i = 0; i < CONTROL_CLIENTS; i++)
-                if (*c->clients[i].member)
-                        answer(&c->clients[i], type, g_variant_new("(u)", number), -1);
-}
-
-json_t *control_members(const Control *c) {
-        json_t *list = json_array();
-
-        for (size_t i = 0; i < CONTROL_CLIENTS; i++)
-                if (*c->clients[i].member)
-                        json_array_append_new(list, json_string(c->clients[i].member));
-        return list;
+        if (c->members)
+                pod_members_tell(c->members, type, number);
 }
 
 ControlLater *control_later(ControlClient *client) {
@@ -208,7 +194,7 @@ static bool on_inspect(Sandbox *s, ControlClient *client, const WireMessage *m, 
         json_object_set_new(out, "ports", record_ports(s));
         json_object_set_new(out, "spec", spec_to_json(s->spec));
         if (s->spec->pod.make)
-                json_object_set_new(out, "boxes", control_members(s->control));
+                json_object_set_new(out, "boxes", s->control->members ? pod_members_ids(s->control->members) : json_array());
         g_autofree char *text = jsontext_line(out);
         control_answer_text(client, text);
         return true;
@@ -284,7 +270,7 @@ static ControlClient *free_place(Control *c) {
                 ControlClient *client = &c->clients[i];
                 if (client->fd < 0)
                         return client;
-                if (!client->waits && !client->later && !client->execs && !*client->member && (!idle || client->since < idle->since))
+                if (!client->waits && !client->later && !client->execs && (!idle || client->since < idle->since))
                         idle = client;
         }
         if (idle)
@@ -302,7 +288,7 @@ static void accept_client(Control *c) {
         }
         ControlClient *client = free_place(c);
         if (client)
-                *client = (ControlClient){ .fd = fd_steal(&fd), .userns = -1, .init = -1, .control = c, .since = g_get_monotonic_time() };
+                *client = (ControlClient){ .fd = fd_steal(&fd), .control = c, .since = g_get_monotonic_time() };
 }
 
 static void serve(Sandbox *s, ControlClient *client) {
@@ -317,13 +303,7 @@ static void serve(Sandbox *s, ControlClient *client) {
                 return;
         }
         client->since = g_get_monotonic_time();
-        if (r > 0 && *client->member && client->userns < 0 && m.type == WIRE_POD_BOX) {
-                client->userns = wire_message_take_fd(&m, 0);
-                client->init = wire_message_take_fd(&m, 1);
-                client->pidns = s->pod_namespaces[POD_PID];
-                return;
-        }
-        if (r > 0 && (client->later || *client->member)) { /* one question at a time, and of a member none */
+        if (r > 0 && client->later) { /* one question at a time */
                 client_clear(client);
                 return;
         }
@@ -344,14 +324,17 @@ void control_poll(const Control *c, struct pollfd fds[static CONTROL_N_FDS]) {
         fds[0] = (struct pollfd){ .fd = c->listener, .events = POLLIN };
         for (size_t i = 0; i < CONTROL_CLIENTS; i++)
                 fds[1 + i] = (struct pollfd){ .fd = c->clients[i].fd, .events = POLLIN };
-        exec_poll(c->execs, fds + 1 + CONTROL_CLIENTS);
+        fds[1 + CONTROL_CLIENTS] = (struct pollfd){ .fd = c->members ? pod_members_fd(c->members) : -1, .events = POLLIN };
+        exec_poll(c->execs, fds + 2 + CONTROL_CLIENTS);
 }
 
 void control_dispatch(Control *c, Sandbox *s, const struct pollfd fds[static CONTROL_N_FDS]) {
         for (size_t i = 0; i < CONTROL_CLIENTS; i++)
                 if (fds[1 + i].revents && c->clients[i].fd == fds[1 + i].fd && c->clients[i].fd >= 0)
                         serve(s, &c->clients[i]);
-        exec_dispatch(c->execs, fds + 1 + CONTROL_CLIENTS);
+        if (fds[1 + CONTROL_CLIENTS].revents)
+                pod_members_dispatch(c->members, s->pod_namespaces[POD_PID]);
+        exec_dispatch(c->execs, fds + 2 + CONTROL_CLIENTS);
         if (fds[0].revents)
                 accept_client(c);
 }

@@ -18,7 +18,7 @@ typedef struct Control Control;
 typedef struct ControlClient ControlClient;
 
 #define CONTROL_CLIENTS 48
-#define CONTROL_N_FDS (1 + CONTROL_CLIENTS + 2 * 32) /* the listener, clients, what exec started (exec.h) */
+#define CONTROL_N_FDS (2 + CONTROL_CLIENTS + 2 * 32) /* the listener, clients, a pod's boxes, what exec started (exec.h) */
 
 /* listener is taken. */
 Control *control_new(int listener_take);
@@ -33,12 +33,11 @@ bool control_await(Control *c, int init, int timeout_ms);
 /* The box has ended: tell all who wait. */
 void control_end(Control *c, int status);
 
-/* Of a pod: the clients that are its boxes. What comes of them is their end alone. */
-void control_set_member(ControlClient *client, const char *box_id);
+/* Of a pod: the client is a box's launcher, and one of the pod's from now on; it is no client any more. False with error, which it is to be told where it
+ * still is one. */
+bool control_make_member(ControlClient *client, const char *box_id, GVariant *facts, const int namespaces[static POD_N_NAMESPACES], GError **error);
 guint control_n_members(const Control *c);
 void control_tell_members(Control *c, WireType type, guint32 number);
-struct json_t *control_members(const Control *c); /* their ids, as a JSON array */
-void control_answer_pod(ControlClient *client, GVariant *facts, const int namespaces[static POD_N_NAMESPACES]);
 
 /* Answers, for those who answer later. text goes in a memfd, so it may be of any size. */
 void control_answer(ControlClient *client, WireType type, GVariant *body);

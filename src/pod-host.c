@@ -63,11 +63,9 @@ bool pod_host_join(Sandbox *s, ControlClient *client, const WireMessage *m, GErr
                 return err_set(error, 0, "the pod is being ended");
         if (!state_is_id(id))
                 return err_set(error, EINVAL, "the box's id");
-        if (control_n_members(s->control) >= POD_BOXES_MAX)
-                return err_set(error, 0, "the pod has %d boxes, more cannot be", POD_BOXES_MAX);
-        control_answer_pod(client, pack_facts(s), s->pod_namespaces);
-        control_set_member(client, id);
-        s->had_members = true;
+        if (!control_make_member(client, id, pack_facts(s), s->pod_namespaces, error))
+                return false;
+        s->had_members = s->had_members || control_n_members(s->control) > 0;
         return true;
 }
 

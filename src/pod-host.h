@@ -5,9 +5,6 @@
 
 /* A pod from its own launcher's side: which boxes are in it, and its end. */
 
-/* As many as have a place at the control socket beside verbs. */
-#define POD_BOXES_MAX 32
-
 /* Id maps on the wire: lines of box id, host id, count. */
 #define POD_MAP_TYPE G_VARIANT_TYPE("a(uuu)")
 GVariant *pod_map_pack(const GArray *map);

@@ -521,16 +521,39 @@ def test_other_refusals(box):
         box.usbox(*result.err.split("hint: usbox ")[1].split()).ok()  # what a hint names is there
 
 
-def test_a_box_in_a_pod_that_is_full(pods):
-    pods.pod("p", "--network", "none")
-    started = [pods.popen("run", "--rm", "--overlay", "none", "--pod", "p", "--", "sh", "-c", "echo up; exec sleep 1000") for _ in range(32)]
+def start_in_pod(pods, n):
+    started = [pods.popen("run", "--rm", "--overlay", "none", "--pod", "p", "--", "sh", "-c", "echo up; exec sleep 1000") for _ in range(n)]
     for one in started:
-        assert one.stdout.readline() == b"up\n"
-    assert_refused(pods.run("--pod", "p", "--", "true"), "the pod has 32 boxes", hint=False)
-    assert wait_until(lambda: pods.pods()["p"]["boxes"] == 32, 20)  # they are shown beside their commands' exec
+        assert one.stdout.readline() == b"up\n", one.stderr.read()
+    return started
+
+
+def end_pod(pods, started):
     pods.usbox("pod", "stop", "-t", "0", "p", timeout=120).ok()
     for one in started:
         one.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("options", ([], ["--share", "pid"]), ids=["", "pid"])
+def test_many_boxes_in_a_pod(pods, options):
+    """More than the control socket has places for verbs; those are free for verbs all the same."""
+    pods.pod("p", "--network", "none", *options)
+    started = start_in_pod(pods, 50)
+    assert wait_until(lambda: pods.pods()["p"]["boxes"] == 50, 20)  # they are shown beside their commands' exec
+    assert len(pods.usbox("pod", "inspect", "p").json()[0]["boxes"]) == 50
+    end_pod(pods, started)
+
+
+def test_a_box_in_a_pod_that_is_full(pods):
+    """Its bound is what the pod's launcher may have open."""
+    argv = ["prlimit", "--nofile=160", "--", USBOX, "pod", "create", "--network", "none", "p"]
+    subprocess.run(argv, env=pods.env, cwd=pods.dir, check=True, stdout=subprocess.DEVNULL)
+    started = []
+    while (refused := pods.run("--rm", "--overlay", "none", "--pod", "p", "--", "true")).rc == 0 and len(started) < 33:
+        started += start_in_pod(pods, 1)
+    assert_refused(refused, f"the pod has {len(started)} boxes: Too many open files", "hint: each is an open file of the pod's launcher", "may have 160 ")
+    assert started
+    end_pod(pods, started)
 
 
 def test_a_profile_gives_a_pod_what_is_a_pods(box):
