@@ -32,11 +32,13 @@ typedef struct {
         int whence;
 } Job;
 
+/* No GAsyncQueue: ThreadSanitizer does not see its lock. */
 struct Notifier {
-        pthread_mutex_t lock;
+        pthread_mutex_t lock; /* of all but fs */
+        pthread_cond_t more;
         bool runs; /* its thread, which few mounts need */
         pthread_t thread;
-        GAsyncQueue *queue; /* of Job */
+        GQueue queue; /* of Job */
         Fs *fs;
 };
 
@@ -91,13 +93,22 @@ static void answer_seek(Fs *fs, const Job *job) {
         server_send(fs, iov, at >= 0 ? 2 : 1);
 }
 
+static Job *pop(struct Notifier *n) {
+        pthread_mutex_lock(&n->lock);
+        while (g_queue_is_empty(&n->queue))
+                pthread_cond_wait(&n->more, &n->lock);
+        Job *job = g_queue_pop_head(&n->queue);
+        pthread_mutex_unlock(&n->lock);
+        return job;
+}
+
 static void *notifier_main(void *arg) {
         struct Notifier *n = arg;
 
         /* Its maker's umask is not to be ours: a worker's is that of the request that it answers (create.c). */
         server_take_umask();
         for (;;) {
-                Job *job = g_async_queue_pop(n->queue);
+                Job *job = pop(n);
                 if (job->names)
                         expire_names(n->fs, job->node);
                 if (job->pages)
@@ -110,21 +121,20 @@ static void *notifier_main(void *arg) {
         return NULL;
 }
 
-static bool start(struct Notifier *n) {
+static bool push(Fs *fs, const Job *job) {
+        struct Notifier *n = fs->notifier;
+
         pthread_mutex_lock(&n->lock);
         if (!n->runs)
                 n->runs = pthread_create(&n->thread, NULL, notifier_main, n) == 0;
         bool runs = n->runs;
+        if (runs) {
+                node_ref(job->node);
+                g_queue_push_tail(&n->queue, g_memdup2(job, sizeof *job));
+                pthread_cond_signal(&n->more);
+        }
         pthread_mutex_unlock(&n->lock);
         return runs;
-}
-
-static bool push(Fs *fs, const Job *job) {
-        if (!start(fs->notifier))
-                return false;
-        node_ref(job->node);
-        g_async_queue_push(fs->notifier->queue, g_memdup2(job, sizeof *job));
-        return true;
 }
 
 static void tell(Fs *fs, const Job *job) {
@@ -148,7 +158,8 @@ void notifier_init(Fs *fs) {
         struct Notifier *n = g_new0(struct Notifier, 1);
 
         pthread_mutex_init(&n->lock, NULL);
-        n->queue = g_async_queue_new();
+        pthread_cond_init(&n->more, NULL);
+        g_queue_init(&n->queue);
         n->fs = fs;
         fs->notifier = n;
 }
