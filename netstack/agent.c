@@ -9,7 +9,7 @@
  *
  * Why a process apart. A socket is born in its maker's network namespace, and netfilter looks at the rights of who opened a socket and of
  * who sends: usbox-net, which parses what the box sends, has its sockets on the host and no right anywhere. So what
- * needs either while the box runs is done here, by a process that reads nothing but usbox-net's requests: two words. It is of the host's pid
+ * needs either while the box runs is done here, by a process that reads nothing but usbox-net's requests: three words. It is of the host's pid
  * namespace: the payload can neither see, signal nor trace it. Not the launcher's fork in the box does this, since such one would be visible there.
  */
 #include <errno.h>
@@ -35,7 +35,7 @@
 
 /* A request; with JOIN comes the network namespace. */
 typedef struct {
-        enum { AGENT_JOIN = 1, AGENT_MAKE_SOCKETS } op;
+        enum { AGENT_JOIN = 1, AGENT_MAKE_SOCKETS, AGENT_UNMAP } op;
         int family; /* MAKE_SOCKETS: AF_INET, AF_INET6 */
 } Request;
 
@@ -111,7 +111,6 @@ static void serve_join(int wire, pid_t parent, int netns) {
         if (!send_fds(wire, &answer, sizeof answer, NULL, 0) || error)
                 _exit(EXIT_FAILURE);
         close(netns);
-        unmap_start();
 }
 
 static void serve_sockets(int wire, int family) {
@@ -150,6 +149,8 @@ static _Noreturn void agent_main(int wire, pid_t parent) {
                         serve_join(wire, parent, fds[0]);
                 else if (request.op == AGENT_MAKE_SOCKETS && n == 0)
                         serve_sockets(wire, request.family == AF_INET6 ? AF_INET6 : AF_INET);
+                else if (request.op == AGENT_UNMAP && n == 0)
+                        unmap_start();
                 else
                         break;
         }
@@ -196,6 +197,11 @@ bool agent_take_join(int agent, GError **error) {
 
 bool agent_ask_sockets(int agent, int family) {
         const Request request = { .op = AGENT_MAKE_SOCKETS, .family = family };
+        return send_fds(agent, &request, sizeof request, NULL, 0);
+}
+
+bool agent_ask_unmap(int agent) {
+        const Request request = { .op = AGENT_UNMAP };
         return send_fds(agent, &request, sizeof request, NULL, 0);
 }
 

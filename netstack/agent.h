@@ -25,6 +25,9 @@ bool agent_take_join(int agent, GError **error);
 /* Ask for AGENT_SOCKETS TCP sockets of that family that may be bound to any address. False with errno. */
 bool agent_ask_sockets(int agent, int family);
 
+/* Have it give back what only its start needed (unmap_start()); it answers nothing to that. False with errno. */
+bool agent_ask_unmap(int agent);
+
 /* What it has to say, once the socket is readable. The answer to that: which family was asked for, and up to AGENT_SOCKETS descriptors, the caller's. AF_UNSPEC
  * and none: it is in the namespace, for which nobody had waited. -1: it is gone. */
 int agent_take_sockets(int agent, int *ret_family, int ret_fds[AGENT_SOCKETS]);

@@ -199,6 +199,18 @@ static bool make_ready(Net *net, const NetConfig *config, pid_t launcher, GError
                (net->tap >= 0 || receive_tap(net, config, &tap, error)) && (net->agent < 0 || start_fast_path(net, &tap, error));
 }
 
+/* Not at once: a box that has just started needs the processors, and many have ended by then. */
+#define UNMAP_MS 200
+
+static void on_unmap(EventTimer *timer) {
+        const Net *net = EVENTS_OWNER(timer, Net, unmap);
+
+        timer->at = -1;
+        if (net->agent >= 0) /* one that has ended has nothing to give back */
+                (void) agent_ask_unmap(net->agent);
+        unmap_start();
+}
+
 static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
         g_auto(WireMessage) m = { 0 };
 
@@ -215,7 +227,8 @@ static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
         if (!wire_send(net->wire, WIRE_NET_READY, g_variant_new_tuple(&ports, 1), NULL, 0, error))
                 return false;
         log_step("ready");
-        unmap_start();
+        net->unmap = (EventTimer){ .fire = on_unmap, .at = events_now(net->events) + UNMAP_MS };
+        events_add_timer(net->events, &net->unmap);
         bool done = loop_run(net, error);
         /* Flows that are left: the log has their ends too. */
         g_clear_pointer(&net->fast_path, fastpath_free);

@@ -50,6 +50,7 @@ typedef struct {
         FastPath *fast_path; /* NULL: TCP is libslirp's */
         /* The loop's own. */
         EventSource on_wire, on_host, on_tap;
+        EventTimer unmap; /* helper.c's */
         uint8_t *frame;  /* the one that is being taken */
         uint8_t *dns_frame; /* one of libslirp's that is being changed */
         bool ended;
