@@ -284,6 +284,9 @@ static bool child_setup(ChildState *s, GError **error) {
                 return err_step(error, "limits");
         if (!root_build_finish(s->build, error))
                 return err_step(error, "mount");
+        /* Each costs a call, and here the payload's process is still at work: init never executes anything that could have them. */
+        if (!confine_drop_bounding(error))
+                return err_step(error, "init");
         if (!await_payload(s, error))
                 return err_step(error, "user");
         if (spec->pod.make && !tell_namespaces(c->wire, error))
@@ -310,7 +313,7 @@ static bool become_init(int keep[], size_t n, GError **error) {
                 if (dup2(null, i) < 0)
                         return err_set(error, errno, "dup2");
         close(null);
-        if (!confine_self(error) || !confine_drop_caps(error))
+        if (!confine_self(error) || !confine_keep_caps(0, error))
                 return false;
         return confine_seccomp(init_seccomp, G_N_ELEMENTS(init_seccomp), error);
 }

@@ -58,7 +58,7 @@ static bool may_drop_bounding(void) {
         return syscall(SYS_capget, &header, data) < 0 || (data[0].effective & 1u << CAP_SETPCAP);
 }
 
-bool confine_drop_caps(GError **error) {
+bool confine_drop_bounding(GError **error) {
         if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
                 return err_set(error, errno, "clear ambient capabilities");
         for (int cap = 0;; cap++)
@@ -69,7 +69,11 @@ bool confine_drop_caps(GError **error) {
                                 break;
                         return err_set(error, errno, "drop capability %d from the bounding set", cap);
                 }
-        return confine_keep_caps(0, error);
+        return true;
+}
+
+bool confine_drop_caps(GError **error) {
+        return confine_drop_bounding(error) && confine_keep_caps(0, error);
 }
 
 bool confine_seccomp(const struct sock_filter *filter, size_t n, GError **error) {

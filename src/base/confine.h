@@ -20,6 +20,9 @@ bool confine_die_with_parent(pid_t parent, GError **error);
 /* Go on, if stopped (SIGSTOP), when the parent ends: for a helper that ends by itself then, and has something to do before. Cleared likewise. */
 bool confine_wake_without_parent(GError **error);
 
+/* Empty the ambient and the bounding set (this only where the right to is held). What is held stays, but nothing that is executed gets it. */
+bool confine_drop_bounding(GError **error);
+
 /* Empty all capability sets, bounding and ambient too (the bounding set only where the right to is held). */
 bool confine_drop_caps(GError **error);
 
