@@ -53,8 +53,18 @@ static void await_child(Sandbox *s) {
         s->child = 0;
 }
 
+/* "Until the next run ends": this is it. A run whose command never began is none. */
+static void forget_earlier(const Sandbox *s, bool ran) {
+        if (!ran || presence_is_held(s->spec))
+                return;
+        if (s->dir)
+                box_dir_forget(s->dir, s->spec);
+        else
+                box_dir_forget_without(s->spec);
+}
+
 /* Kill what is left, wait until the kernel has taken it all down. Where nothing of the box is kept, usbox-fs has nothing to write. */
-void sandbox_end_processes(Sandbox *s, bool keep) {
+void sandbox_end_processes(Sandbox *s, bool ran, bool keep) {
         net_helper_stop(&s->net);
         (void) map_helpers_finish(&s->maps, NULL);
         if (!keep)
@@ -69,6 +79,8 @@ void sandbox_end_processes(Sandbox *s, bool keep) {
                 if (!s->spec->namespaces.pid_host)
                         (void) pidfd_send_signal(s->child_pidfd, SIGKILL, NULL, 0);
                 fd_closep(&s->child_wire);
+                /* The kernel takes its time for it: enough for what is no part of this box. */
+                forget_earlier(s, ran);
                 await_child(s);
         }
         if (s->spec->namespaces.pid_host)
@@ -150,19 +162,13 @@ static void keep(Sandbox *s, bool held, const UpperCount *count) {
 
 /* The upper layer after the run: nothing in it, or not wanted: removed; else kept and named. */
 bool sandbox_end_box_dir(Sandbox *s, bool ran, GError **error) {
-        bool held = presence_is_held(s->spec), ends_unnamed = ran && !held;
+        bool held = presence_is_held(s->spec);
         UpperCount count = { 0 };
 
-        if (!s->dir) {
-                if (ends_unnamed)
-                        box_dir_forget_without(s->spec);
+        if (!s->dir)
                 return true;
-        }
         if (s->plan)
                 root_plan_trim_dirs(s->plan, s->dir->fd, &s->dir->later);
-        /* "Until the next run ends": this is it. A run whose command never began is none. */
-        if (ends_unnamed)
-                box_dir_forget(s->dir, s->spec);
         if (held || (ran && !s->spec->box.rm))
                 box_dir_count(s->dir, s->spec, &count);
         if (is_too_much(s, &count)) {

@@ -5,10 +5,11 @@
 
 /* The parts of a box's end, in the order in which sandbox_run() calls them; each does what there is to do, however far the box came. */
 
-void sandbox_end_processes(Sandbox *s, bool keep);
+/* ran: its command began, whatever became of it; what it changed is kept then, and what an unnamed run before it left is forgotten. keep: usbox-fs may
+ * have something to write. */
+void sandbox_end_processes(Sandbox *s, bool ran, bool keep);
 void sandbox_end_scope(Sandbox *s);
 void sandbox_end_hooks(const Sandbox *s);
-/* ran: its command began, whatever became of it; what it changed is kept then. */
 bool sandbox_end_box_dir(Sandbox *s, bool ran, GError **error);
 /* For the last that is held of the box; *fd is -1 then. */
 void sandbox_release_kernel_object(int *fd);
