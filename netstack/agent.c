@@ -28,6 +28,7 @@
 #include "base/sys.h"
 #include "net-agent-seccomp.h" /* made from agent-seccomp.json */
 #include "netstack/agent.h"
+#include "netstack/divert.h"
 #include "netstack/enter.h"
 #include "netstack/unmap.h"
 
@@ -114,6 +115,7 @@ static void serve_join(int wire, pid_t parent, int netns) {
 }
 
 static void serve_sockets(int wire, int family) {
+        const uint32_t mark = DIVERT_MARK_HELD;
         bool v4 = family == AF_INET;
         Answer answer = { .family = family };
         int fds[AGENT_SOCKETS], on = 1;
@@ -123,7 +125,8 @@ static void serve_sockets(int wire, int family) {
                 fds[n] = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
                 if (fds[n] < 0)
                         break;
-                if (setsockopt(fds[n], v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TRANSPARENT : IPV6_TRANSPARENT, &on, sizeof on) < 0) {
+                if (setsockopt(fds[n], v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TRANSPARENT : IPV6_TRANSPARENT, &on, sizeof on) < 0 ||
+                    setsockopt(fds[n], SOL_SOCKET, SO_MARK, &mark, sizeof mark) < 0) {
                         close(fds[n]);
                         break;
                 }

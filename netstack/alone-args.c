@@ -288,16 +288,12 @@ static bool apply_short(AloneOptions *o, int argc, char *const *argv, int *at, G
         return true;
 }
 
-/* What is shaped or captured are frames, and the fast path has none. */
-static bool check_shape(AloneOptions *o, GError **error) {
+static bool check_paths(AloneOptions *o, GError **error) {
         NetConfig *config = o->config;
-        bool shaped = net_shape_is_any(&config->shape);
 
-        if (shaped || o->pcap_file)
-                config->fast_path = false;
         if (config->tls_names && !config->fast_path)
-                return err_usage(error, "--tls-names: names are looked at on the fast path alone, which --no-fast-path, --pcap and --net-* take away");
-        if (shaped && !o->mtu_given)
+                return err_usage(error, "--tls-names and --no-fast-path: names are looked at on the fast path alone");
+        if (net_shape_is_any(&config->shape) && !o->mtu_given)
                 config->mtu = NET_MTU_SHAPED;
         return true;
 }
@@ -317,7 +313,7 @@ static bool check(AloneOptions *o, GError **error) {
         }
         if (o->config->publish->len > NET_PUBLISH_MAX)
                 return err_usage(error, "--publish: %u ports, more than %u", o->config->publish->len, NET_PUBLISH_MAX);
-        return check_shape(o, error);
+        return check_paths(o, error);
 }
 
 /* The namespace and the interface's name, as slirp4netns has them. */

@@ -23,6 +23,7 @@
 #include "netstack/boxside.h"
 #include "netstack/divert.h"
 #include "netstack/enter.h"
+#include "netstack/values.h"
 
 /* "1234", or "/proc/1234/ns/net". */
 static bool names_process(const AloneOptions *o, pid_t *ret) {
@@ -126,7 +127,8 @@ static bool has_wanted_ipv6(const NetConfig *config, int proc_sys, GError **erro
 }
 
 static bool enter_and_make(const AloneTarget *target, const AloneOptions *o, int wire, GError **error) {
-        const BoxSide side = { .tap = o->config->tap, .mtu = o->config->mtu, .ipv6 = o->config->ipv6, .fast_path = o->config->fast_path, .bare = o->bare };
+        const BoxSide side = { .tap = o->config->tap, .mtu = o->config->mtu, .ipv6 = o->config->ipv6, .fast_path = o->config->fast_path,
+                               .framed = net_shape_is_any(&o->config->shape) || o->pcap_file, .bare = o->bare };
         g_autofree char *quoted = err_quote(o->netns);
         _cleanup_close_ int tap = -1, netns = -1, proc_sys = open("/proc/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
@@ -194,7 +196,7 @@ static bool try_in_namespaces(GError **error) {
         if (unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0)
                 return err_set(error, errno, "user and network namespace");
         const BoxSide side = { .tap = NET_TAP_NAME, .mtu = NET_MTU_DEFAULT, .ipv6 = boxside_has_ipv6(proc_sys) };
-        return boxside_set_up(&side, proc_sys, &tap, error) && divert_set_up(side.tap, side.ipv6, fds, error);
+        return boxside_set_up(&side, proc_sys, &tap, error) && divert_set_up(&side, fds, error);
 }
 
 bool alone_try_fast_path(GError **error) {

@@ -121,7 +121,7 @@ bool boxside_hand_over(const BoxSide *side, int wire, int tap, int netns, GError
         g_autoptr(GError) why = NULL;
         unsigned n = 2;
 
-        if (side->fast_path && divert_set_up(side->tap, side->ipv6, fds + n, &why))
+        if (side->fast_path && divert_set_up(side, fds + n, &why))
                 n += side->ipv6 ? DIVERT_FDS_MAX : DIVERT_FDS_IPV4;
         bool ok = wire_send(wire, WIRE_NET_FDS, g_variant_new("(s)", why ? why->message : ""), fds, n, error);
         while (n > 2)

@@ -10,6 +10,7 @@ typedef struct {
         guint16 mtu;         /* of the TAP */
         bool ipv6;           /* else it is off on the TAP */
         bool fast_path;      /* its TCP is to be led into sockets (divert.h) */
+        bool framed;         /* ... whose segments pass usbox-net all the same: it shapes or captures them */
         bool bare;           /* the TAP alone: nothing is up, nothing has an address or a route */
         const char *or_else; /* what a hint may end with where a TAP is not to be had; NULL: nothing */
 } BoxSide;

@@ -14,6 +14,13 @@
  *   - A routing rule for SYNs that are let go, which carry a mark of their raw socket's: they are local like the rest.
  *   - A chain for input: those, and no others, meet the listener, whatever their destination (TPROXY).
  *
+ * In a framed network, one that is shaped or captured, both ends are the box's kernel's as well, and each segment between them is a frame of the TAP:
+ *
+ *   - The program's end has no rule of its own. Its segments leave by the TAP like all else.
+ *   - usbox-net puts them, having shaped them, on their way by the raw socket, and by its mark they meet our end of the connection (TPROXY finds it).
+ *   - Our end, a socket with the mark of a held SYN, sends to the neighbour on the TAP, although the program's address is one of the box's: the rule
+ *     of marks comes before the one of local addresses. usbox-net shapes that, too, and sends it back to the box, where it comes in as from outside.
+ *
  * Marks are set by who has CAP_NET_ADMIN or CAP_NET_RAW in the box's outer user namespace. The payload has neither.
  */
 #include <arpa/inet.h>
@@ -74,7 +81,20 @@ static void add_route_rule(NetlinkBatch *b, uint8_t family, uint32_t priority, u
         }
 }
 
-static void add_routes(NetlinkBatch *b, uint8_t family, uint32_t tap) {
+/* The kernel's own first rule, which leads what is for an address of the box to lo, gets a place behind those of marks. The new one comes first: at no
+ * time is there none. */
+static void move_local_rule(NetlinkBatch *b, uint8_t family) {
+        const struct fib_rule_hdr rule = { .family = family, .action = FR_ACT_TO_TBL };
+        struct nlmsghdr *h = netlink_add(b, "make the routing rule of the box's own addresses", RTM_NEWRULE, NEW, &rule, sizeof rule);
+
+        netlink_attr_u32(b, h, FRA_PRIORITY, 102);
+        netlink_attr_u32(b, h, FRA_TABLE, RT_TABLE_LOCAL);
+        h = netlink_add(b, "move the routing rule of the box's own addresses", RTM_DELRULE, 0, &rule, sizeof rule);
+        netlink_attr_u32(b, h, FRA_PRIORITY, 0);
+        netlink_attr_u32(b, h, FRA_TABLE, RT_TABLE_LOCAL);
+}
+
+static void add_routes(NetlinkBatch *b, uint8_t family, uint32_t tap, bool framed) {
         bool v4 = family == AF_INET;
         const struct rtmsg local = { .rtm_family = family, .rtm_table = TABLE_LOCAL, .rtm_protocol = RTPROT_STATIC, .rtm_type = RTN_LOCAL,
                                      .rtm_scope = v4 ? RT_SCOPE_HOST : RT_SCOPE_UNIVERSE },
@@ -103,7 +123,10 @@ static void add_routes(NetlinkBatch *b, uint8_t family, uint32_t tap) {
         netlink_attr_address(b, h, RTA_DST, family, v4 ? subnet_ipv4()->dns_text : NET_DNS_IPV6);
         add_route_rule(b, family, 100, DIVERT_MARK_HELD, TABLE_HELD);
         add_route_rule(b, family, 101, DIVERT_MARK_FREE, TABLE_LOCAL);
-        add_route_rule(b, family, 102, 0, TABLE_LOCAL);
+        if (framed)
+                move_local_rule(b, family);
+        else
+                add_route_rule(b, family, 102, 0, TABLE_LOCAL);
 }
 
 /* What comes over the TAP may be from an address that a rule now calls local: resets, errors, libslirp's packets. */
@@ -118,16 +141,16 @@ static void accept_local(NetlinkBatch *b, uint32_t tap) {
         netlink_nest_end(b, spec);
 }
 
-static bool set_routes(const char *tap_name, bool ipv6, GError **error) {
-        uint32_t tap = if_nametoindex(tap_name);
+static bool set_routes(const BoxSide *side, GError **error) {
+        uint32_t tap = if_nametoindex(side->tap);
         NetlinkBatch b = { .n = 0 };
 
         if (tap == 0)
-                return err_set(error, errno, "index of %s", tap_name);
+                return err_set(error, errno, "index of %s", side->tap);
         accept_local(&b, tap);
-        add_routes(&b, AF_INET, tap);
-        if (ipv6)
-                add_routes(&b, AF_INET6, tap);
+        add_routes(&b, AF_INET, tap, side->framed);
+        if (side->ipv6)
+                add_routes(&b, AF_INET6, tap, side->framed);
         return netlink_run(&b, NETLINK_ROUTE, error);
 }
 
@@ -140,6 +163,7 @@ static int open_listener(int family, uint16_t *port, GError **error) {
         bool v4 = family == AF_INET;
         struct sockaddr_storage bound;
         socklen_t len = sizeof bound;
+        const uint32_t mark = DIVERT_MARK_HELD;
         int on = 1;
 
         _cleanup_close_ int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -147,6 +171,7 @@ static int open_listener(int family, uint16_t *port, GError **error) {
          * and a server of the box may want to bind it. */
         if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
             setsockopt(fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TRANSPARENT : IPV6_TRANSPARENT, &on, sizeof on) < 0 ||
+            setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark) < 0 ||
             setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, DIVERT_CONGESTION, strlen(DIVERT_CONGESTION)) < 0 ||
             bind(fd, v4 ? (const struct sockaddr *) &in : (const struct sockaddr *) &in6, v4 ? sizeof in : sizeof in6) < 0 ||
             listen(fd, BACKLOG) < 0 || getsockname(fd, (struct sockaddr *) &bound, &len) < 0) {
@@ -169,12 +194,12 @@ static int open_raw(int family, GError **error) {
         return fd_steal(&fd);
 }
 
-static bool open_sockets(bool ipv6, int fds[DIVERT_FDS_MAX], uint16_t *port, GError **error) {
+static bool open_sockets(const BoxSide *side, int fds[DIVERT_FDS_MAX], uint16_t *port, GError **error) {
         fds[DIVERT_LISTENER_IPV4] = open_listener(AF_INET, port, error);
         if (fds[DIVERT_LISTENER_IPV4] < 0)
                 return false;
         fds[DIVERT_RAW_IPV4] = open_raw(AF_INET, error);
-        if (fds[DIVERT_RAW_IPV4] < 0 || !ipv6)
+        if (fds[DIVERT_RAW_IPV4] < 0 || !side->ipv6)
                 return fds[DIVERT_RAW_IPV4] >= 0;
         fds[DIVERT_LISTENER_IPV6] = open_listener(AF_INET6, port, error);
         if (fds[DIVERT_LISTENER_IPV6] < 0)
@@ -183,13 +208,13 @@ static bool open_sockets(bool ipv6, int fds[DIVERT_FDS_MAX], uint16_t *port, GEr
         return fds[DIVERT_RAW_IPV6] >= 0;
 }
 
-bool divert_set_up(const char *tap, bool ipv6, int ret_fds[DIVERT_FDS_MAX], GError **error) {
+bool divert_set_up(const BoxSide *side, int ret_fds[DIVERT_FDS_MAX], GError **error) {
         uint16_t port = 0;
 
         for (int i = 0; i < DIVERT_FDS_MAX; i++)
                 ret_fds[i] = -1;
         /* The routing rules come last: what stands before them does nothing without them. */
-        if (open_sockets(ipv6, ret_fds, &port, error) && set_rules(port, error) && set_routes(tap, ipv6, error))
+        if (open_sockets(side, ret_fds, &port, error) && set_rules(port, error) && set_routes(side, error))
                 return true;
         for (int i = 0; i < DIVERT_FDS_MAX; i++)
                 fd_closep(&ret_fds[i]);

@@ -5,17 +5,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "netstack/boxside.h"
+
 /*
  * How the box's TCP is led into sockets of its own network namespace: rules and routes there, and the sockets that the TCP fast path needs
  * from it. fastpath.c says how they work together.
  */
 
-/* Where a SYN that is to be held goes to on the TAP: what else comes from there is for libslirp. */
+/* Where a SYN that is to be held goes to on the TAP: what else comes from there is for libslirp. In a framed network (boxside.h) it is where our
+ * own ends of connections send their segments. */
 #define DIVERT_MAC ((const uint8_t[6]){ 0x52, 0x55, 10, 0, 2, 4 })
 
 /* Marks of packets in the box's network. */
-#define DIVERT_MARK_HELD 1u /* a SYN on its way to usbox-net */
-#define DIVERT_MARK_FREE 2u /* a SYN that usbox-net lets go */
+#define DIVERT_MARK_HELD 1u /* a SYN on its way to usbox-net; what our own ends of connections send */
+#define DIVERT_MARK_FREE 2u /* a SYN that usbox-net lets go; in a framed network, each segment */
 
 #define DIVERT_LO_INDEX 1 /* always the first */
 
@@ -32,6 +35,6 @@ typedef enum {
         DIVERT_FDS_MAX,
 } DivertFd;
 
-/* Make it all, in the network namespace of the caller, who needs CAP_NET_ADMIN and CAP_NET_RAW there, for the interface of that
- * name. Nothing of it takes effect unless all is made. The descriptors are the caller's. */
-bool divert_set_up(const char *tap, bool ipv6, int ret_fds[DIVERT_FDS_MAX], GError **error);
+/* Make it all, in the network namespace of the caller, who needs CAP_NET_ADMIN and CAP_NET_RAW there, for side's TAP. Nothing of it takes
+ * effect unless all is made. The descriptors are the caller's. */
+bool divert_set_up(const BoxSide *side, int ret_fds[DIVERT_FDS_MAX], GError **error);

@@ -18,6 +18,12 @@
  * take another process's turn for each verdict. And as no address is translated, no connection is tracked: getpeername(2) in the
  * box says what was asked for because that is so.
  *
+ * In a framed network, one that is shaped or captured, the two sockets in the box are no neighbours: each sends its segments out to the TAP, where they are
+ * late or lost like any frame. Those of the program's we put on their way as we do its SYN; those of ours are turned back into the box
+ * (divert.c has the routes). So what a program meets there is its kernel's TCP against another one's, by a bad wire.
+ *
+ *      box's socket ⇄ TAP ⇄ usbox-net ⇄ raw socket, TAP ⇄ accepted socket ⇄ splice ⇄ connected socket ⇄ host's kernel
+ *
  * What the box could do to all this: connect to the listener itself, or send a SYN that looks like one of these. A connection for which
  * no SYN was held, judged and connected is reset. The handshake after a SYN's release runs within the call that sends it,
  * so a connection that has not come a moment later never will: its program has gone.
@@ -27,6 +33,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <net/ethernet.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -44,8 +51,10 @@
 /* SYNs that wait for the host's side at once. More are dropped, as by a full backlog: the box's kernel sends them again. */
 #define CONNECTING_MAX 4096
 
-/* ms after which a connection that should have come has not. */
+/* ms after which a connection that should have come has not; in a framed network, where the handshake's segments are late or lost, as long as the
+ * kernel sends a SYN again. */
 #define ACCEPT_TIME 3000
+#define ACCEPT_TIME_FRAMED 130000
 
 /* ms after which a connection that has to name its server by TLS has not. */
 #define HELLO_TIME 20000
@@ -90,6 +99,7 @@ struct FastPath {
         GHashTable *flows;     /* Flow, by its key */
         guint connecting;
         GQueue waiting[2]; /* of Flow *, by deadline: ACCEPTING, HELLO */
+        bool framed;
         const Policy *policy;
         uint8_t *peek;    /* TLS_PEEK_MAX bytes */
         EventTimer timer; /* the first deadline, or listeners' end of pause */
@@ -104,7 +114,7 @@ static void flow_set_state(Flow *flow, FlowState state) {
                 g_queue_unlink(&f->waiting[flow->state == FLOW_HELLO], &flow->link);
         flow->state = state;
         if (state == FLOW_ACCEPTING || state == FLOW_HELLO) {
-                flow->deadline = events_now(f->events) + (state == FLOW_HELLO ? HELLO_TIME : ACCEPT_TIME);
+                flow->deadline = events_now(f->events) + (state == FLOW_HELLO ? HELLO_TIME : f->framed ? ACCEPT_TIME_FRAMED : ACCEPT_TIME);
                 flow->link = (GList){ .data = flow };
                 g_queue_push_tail_link(&f->waiting[state == FLOW_HELLO], &flow->link);
                 if (f->timer.at < 0 || flow->deadline < f->timer.at)
@@ -178,16 +188,16 @@ static void cut(AccountFlow *account, void *carrier) {
         flow_end(flow, "denied");
 }
 
-/* Put the SYN on its way again. */
-static void release_syn(const Flow *flow) {
-        const FastPath *f = flow->fastpath;
-        const uint8_t *packet = flow->syn + PACKET_ETH_LEN;
-        size_t len = flow->syn_len - PACKET_ETH_LEN;
+/* Put a packet on its way to our end. What is lost here comes again. */
+static void send_raw(const FastPath *f, int family, const struct in6_addr *dst, const uint8_t *frame, size_t len) {
         struct sockaddr_storage to;
-        socklen_t to_len = address_to_socket(flow->key.family, &flow->key.dst, 0, &to);
+        socklen_t to_len = address_to_socket(family, dst, 0, &to);
 
-        /* A SYN that is lost here comes again. */
-        (void) sendto(f->listeners[flow->key.family == AF_INET6].raw, packet, len, 0, (struct sockaddr *) &to, to_len);
+        (void) sendto(f->listeners[family == AF_INET6].raw, frame + PACKET_ETH_LEN, len - PACKET_ETH_LEN, 0, (struct sockaddr *) &to, to_len);
+}
+
+static void release_syn(const Flow *flow) {
+        send_raw(flow->fastpath, flow->key.family, &flow->key.dst, flow->syn, flow->syn_len);
 }
 
 static void reset_and_close(int fd) {
@@ -344,8 +354,26 @@ static int connect_host(Flow *flow, const struct in6_addr *to) {
         return splice_watch_take(&flow->splice, SPLICE_HOST, fd, on_host) ? 0 : errno;
 }
 
-bool fastpath_wants(const Packet *packet) {
-        return packet->protocol == IPPROTO_TCP && memcmp(packet->frame, DIVERT_MAC, 6) == 0;
+static bool is_for_neighbour(const uint8_t *frame) {
+        return memcmp(frame, DIVERT_MAC, sizeof DIVERT_MAC) == 0;
+}
+
+bool fastpath_wants(const FastPath *f, const Packet *packet) {
+        if (!f || packet->protocol != IPPROTO_TCP)
+                return false;
+        return f->framed ? !policy_is_resolver(packet->family, &packet->dst) : is_for_neighbour(packet->frame);
+}
+
+bool fastpath_turn_back(const FastPath *f, uint8_t *frame, size_t len) {
+        if (!f || !f->framed || len < PACKET_ETH_LEN || !is_for_neighbour(frame))
+                return false;
+        memcpy(frame, frame + ETH_ALEN, ETH_ALEN);
+        memcpy(frame + ETH_ALEN, DIVERT_MAC, ETH_ALEN);
+        return true;
+}
+
+void fastpath_segment(const FastPath *f, const Packet *packet) {
+        send_raw(f, packet->family, &packet->dst, packet->frame, packet->len);
 }
 
 /* Is there room for one more? Says so in the frame's stead. */
@@ -403,7 +431,7 @@ FastPath *fastpath_new_take(int fds[DIVERT_FDS_MAX], const FastPathParts *parts,
 
         Events *events = parts->events;
         *f = (FastPath){ .events = events, .pipes = parts->pipes, .account = parts->account, .send = parts->send, .send_data = parts->send_data,
-                         .timer = { .fire = on_timer, .at = -1 } };
+                         .timer = { .fire = on_timer, .at = -1 }, .framed = parts->framed };
         f->flows = g_hash_table_new(account_key_hash, account_key_equal);
         g_queue_init(&f->waiting[0]);
         g_queue_init(&f->waiting[1]);

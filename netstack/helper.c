@@ -163,7 +163,7 @@ static bool start_fast_path(Net *net, WireMessage *tap, GError **error) {
                 return false;
         }
         const FastPathParts parts = { .events = net->events, .pipes = net->pipes, .account = net->account, .policy = &net->policy, .send = loop_send,
-                                      .send_data = net };
+                                      .send_data = net, .framed = !net_config_offloads(net->config) };
         net->fast_path = fastpath_new_take(fds, &parts, error);
         if (!net->fast_path || !publish_start(net->publish, net->agent, net->account, error))
                 return false;

@@ -79,7 +79,7 @@ static void take_frame(Net *net, uint8_t *frame, size_t len) {
         if (verdict == POLICY_DROP || (whole && !judged)) /* not to libslirp */
                 return;
         /* A program can bind its socket to the TAP; by frames nobody would look at the name. */
-        if (verdict == POLICY_PASS && judged && packet.protocol == IPPROTO_TCP && !fastpath_wants(&packet) &&
+        if (verdict == POLICY_PASS && judged && packet.protocol == IPPROTO_TCP && !fastpath_wants(net->fast_path, &packet) &&
             policy_wants_tls_name(&net->policy, packet.dport, &decision))
                 verdict = POLICY_REFUSE;
         /* Whom a published port's answer may go to is more than the policy can know: it holds even where that refuses. */
@@ -94,8 +94,11 @@ static void take_frame(Net *net, uint8_t *frame, size_t len) {
                         stack_input(net->stack, frame, packet.len);
                 break;
         case POLICY_PASS:
-                if (net->fast_path && fastpath_wants(&packet)) {
-                        fastpath_syn(net->fast_path, &packet, &decision);
+                if (fastpath_wants(net->fast_path, &packet)) {
+                        if (judged)
+                                fastpath_syn(net->fast_path, &packet, &decision);
+                        else
+                                fastpath_segment(net->fast_path, &packet);
                         break;
                 }
                 if (judged && packet.protocol == IPPROTO_UDP) {
@@ -135,6 +138,10 @@ void loop_shaped_up(uint8_t *frame, size_t len, void *data) {
 static bool take_frames(Net *net, GError **error) {
         for (int i = 0; i < FRAMES_PER_TURN; i++) {
                 ssize_t n = tap_read(net->tap, net->frame, FRAME_MAX);
+                if (n >= 0 && fastpath_turn_back(net->fast_path, net->frame, (size_t) n)) {
+                        loop_send(net->frame, (size_t) n, net);
+                        continue;
+                }
                 if (n >= 0) {
                         pcap_frame(&net->pcap, net->frame, (size_t) n);
                         if (net->shape)

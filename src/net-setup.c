@@ -10,6 +10,7 @@
 #include "net-setup.h"
 #include "netstack/boxside.h"
 #include "netstack/config.h"
+#include "netstack/values.h"
 
 /* A new network namespace lets nobody have ICMP sockets (icmp(7), ping_group_range "1 0"): ping is for the payload's group, or for all of a pod's. */
 static bool allow_ping(const Spec *spec, int proc_sys, GError **error) {
@@ -25,7 +26,8 @@ static bool allow_ping(const Spec *spec, int proc_sys, GError **error) {
 
 bool net_setup_payload(const Spec *spec, int proc_sys, int netns, int wire, GError **error) {
         BoxSide side = { .tap = spec->net.mode == NET_USER ? NET_TAP_NAME : NULL, .mtu = spec->net.mtu, .ipv6 = spec->net.ipv6 && boxside_has_ipv6(proc_sys),
-                         .fast_path = spec->net.fast_path, .or_else = "; or run without network: --network=none" };
+                         .fast_path = spec->net.fast_path, .framed = net_shape_is_any(&spec->net.shape) || spec->net.pcap_file,
+                         .or_else = "; or run without network: --network=none" };
         _cleanup_close_ int tap = -1;
 
         if (side.tap && spec->net.ipv6 && !side.ipv6 && !(spec->box.best_effort & BEST_EFFORT_IPV6)) {

@@ -56,24 +56,17 @@ void netshape_clear(NetSpec *s) {
         g_clear_pointer(&s->pcap_file, g_free);
 }
 
-/* Where there is no fast path nobody looks at first bytes. */
-static bool tls_names_check(const NetSpec *s, const char *what, GError **error) {
-        return !s->tls_names || s->fast_path || err_usage(error, "--tls-names and %s: names are looked at on the fast path alone", what);
-}
-
 bool netshape_check(NetSpec *s, GError **error) {
         const char *what = s->shape.up_bps > 0 || s->shape.down_bps > 0 ? "--net-rate" : s->shape.delay_us > 0 ? "--net-delay"
                            : s->shape.loss_ppm > 0 ? "--net-loss"
                            : s->pcap_file ? "--pcap" : NULL;
 
+        if (s->tls_names && !s->fast_path)
+                return err_usage(error, "--tls-names and --no-fast-path: names are looked at on the fast path alone");
         if (!what)
-                return tls_names_check(s, "--no-fast-path", error);
+                return true;
         if (s->mode != NET_USER)
                 return err_usage(error, "%s needs --network=user, not --network=%s", what, net_mode_name(s->mode));
-        /* Frames are what is shaped and captured, and the fast path has none. */
-        s->fast_path = false;
-        if (!tls_names_check(s, what, error))
-                return false;
         if (net_shape_is_any(&s->shape) && !s->mtu_given)
                 s->mtu = NET_MTU_SHAPED;
         return true;

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Bad networks (--net-rate, --net-delay, --net-loss) and captures (--pcap). Times are looked at from below alone: a busy machine is slower."""
+import json
 import struct
 
+import pytest
+
 from test_udp import PROLOGUE, run  # noqa: F401 (a fixture)
+
+BOTH_PATHS = pytest.mark.parametrize("path", [[], ["--no-fast-path"]], ids=["fast", "frames"])
 
 ROUND = """
 import time
@@ -16,12 +21,14 @@ print(time.monotonic() - t)
 """
 
 
-def test_delay_is_each_way_and_for_tcp_too(run, peer):
-    assert all(float(x) >= 0.078 for x in run(ROUND, peer, options=["--net-delay=40ms"]))
-    assert all(float(x) >= 0.039 for x in run(ROUND, peer, options=["--net-delay=40ms±20ms"]))
+@BOTH_PATHS
+def test_delay_is_each_way_and_for_tcp_too(run, peer, path):
+    assert all(float(x) >= 0.078 for x in run(ROUND, peer, options=["--net-delay=40ms", *path]))
+    assert all(float(x) >= 0.039 for x in run(ROUND, peer, options=["--net-delay=40ms±20ms", *path]))
 
 
-def test_rate(run, peer):
+@BOTH_PATHS
+def test_rate(run, peer, path):
     """30 kB at 1 Mb/s take a quarter of a second; at 512 kb/s one way, half a one."""
     script = """
 import threading
@@ -32,9 +39,9 @@ n = 0
 while d := s.recv(65536): n += len(d)
 print(n, time.monotonic() - t)
 """
-    n, seconds = run(script, peer, options=["--net-rate=1M"])[0].split()
+    n, seconds = run(script, peer, options=["--net-rate=1M", *path])[0].split()
     assert n == "30000" and float(seconds) > 0.2
-    n, seconds = run(script, peer, options=["--net-rate=512k/down,10M/up"])[0].split()
+    n, seconds = run(script, peer, options=["--net-rate=512k/down,10M/up", *path])[0].split()
     assert n == "30000" and float(seconds) > 0.4
 
 
@@ -59,12 +66,28 @@ print(sum(answers() for _ in range(10)))
     assert run(script, peer, "2", options=["--net-loss=100%"]) == ["0"]
 
 
-def test_capture(box, peer):
+def test_a_stream_outlives_losses(box, run, peer):
+    """What is lost is sent again by the box's own kernel, which it knows of: the fast path's streams are shaped in segments."""
+    script = """
+import hashlib, threading
+data = os.urandom(300000)
+with socket.create_connection((sys.argv[1], 7)) as s:
+    threading.Thread(target=lambda: (s.sendall(data), s.shutdown(socket.SHUT_WR))).start()
+    back = s.makefile("rb").read()
+    print(back == data, struct.unpack_from("I", s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100)[0] > 0)
+"""
+    assert run("import struct\n" + script, peer, options=["--net-loss=5%", "--net-log", box.top / "net.log"]) == ["True True"]
+    ends = [line for line in map(json.loads, (box.top / "net.log").read_text(encoding="utf-8").splitlines()) if line.get("protocol") == "tcp"]
+    assert ends and all(line["path"] == "splice" for line in ends), ends
+
+
+@BOTH_PATHS
+def test_capture(box, peer, path):
     """TCP and UDP of both directions, whole, and a new file each time."""
     capture = box.top / "box.pcap"
     script = "s = udp(sys.argv[1], 7); s.send(b'datagram-payload'); s.recv(100)\nt = socket.create_connection((sys.argv[1], 7)); t.sendall(b'stream-payload'); t.recv(100)"
     for _ in range(2):
-        box.usbox("run", "--rm", "--pcap", capture, "--", "/usr/bin/python3", "-c", PROLOGUE + script, peer).ok()
+        box.usbox("run", "--rm", "--pcap", capture, *path, "--", "/usr/bin/python3", "-c", PROLOGUE + script, peer).ok()
     data = capture.read_bytes()
     assert struct.unpack("=IHHIIII", data[:24]) == (0xa1b2c3d4, 2, 4, 0, 0, 262144, 1)
     frames, at = [], 24

@@ -392,7 +392,7 @@ BAD_OPTIONS = [
     (["-p", "[::1]:1:2", "--no-ipv6", "1"], "--publish [::1]:1:2 and --no-ipv6"), (["--allow", "a.example:0", "1"], "--allow: 'a.example:0'"),
     (["--expose-host", "0", "1"], "--expose-host: '0'"), (["--dns", "x", "1"], "--dns: 'x' is not"), (["--add-host", "x", "1"], "--add-host: 'x'"),
     (["--net-rate", "x", "1"], "--net-rate: 'x'"), (["--net-delay", "x", "1"], "--net-delay: 'x'"), (["--net-loss", "101", "1"], "--net-loss: '101'"),
-    (["--best-effort", "x", "1"], "--best-effort: 'x'"), (["--tls-names", "--no-fast-path", "1"], "--tls-names: ")]
+    (["--best-effort", "x", "1"], "--best-effort: 'x'"), (["--tls-names", "--no-fast-path", "1"], "--tls-names and --no-fast-path: ")]
 
 
 def test_bad_options(target):

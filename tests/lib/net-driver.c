@@ -122,6 +122,8 @@ int main(int argc, char **argv) {
                         config->fast_path = false;
                 else if (g_str_equal(argv[i], "--unable")) /* as where the kernel lacks what the fast path needs */
                         able = false;
+                else if (g_str_equal(argv[i], "--delay")) /* ms */
+                        config->shape.delay_us = (guint32) atoi(argv[++i]) * 1000;
                 else if (g_str_equal(argv[i], "--no-tap"))
                         with_tap = false;
                 else if (g_str_equal(argv[i], "--resolver"))
@@ -149,8 +151,9 @@ int main(int argc, char **argv) {
                 /* When usbox-net has ended already, its error is still to be read. */
                 int fds[2 + DIVERT_FDS_MAX] = { tap, open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC) };
                 unsigned n = 2;
+                const BoxSide side = { .tap = "tap0", .ipv6 = config->ipv6, .framed = config->shape.delay_us > 0 };
                 g_autoptr(GError) why = NULL;
-                if (config->fast_path && (able || err_set(&why, ENOENT, "nftables")) && divert_set_up("tap0", config->ipv6, fds + 2, &why))
+                if (config->fast_path && (able || err_set(&why, ENOENT, "nftables")) && divert_set_up(&side, fds + 2, &why))
                         n += config->ipv6 ? DIVERT_FDS_MAX : DIVERT_FDS_IPV4;
                 (void) wire_send(wire[0], WIRE_NET_TAP, g_variant_new("(s)", why ? why->message : ""), fds, n, NULL);
                 while (n > 0)

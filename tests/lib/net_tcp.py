@@ -328,13 +328,39 @@ def ends():
     """Half-closes both ways, resets both ways, after the data that came before."""
     TcpLab()
     with Box() as box:
+        check_ends(box)
+
+
+def check_ends(box):
+    for address in (PEER4, PEER6):
+        assert box.call("half_close", address) == 300000
+        assert box.call("half_close_ours", address) == 100000
+        assert box.call("got_reset", address, 0) == ["reset", 0]
+        assert box.call("got_reset", address, 100000) == ["reset", 100000]
+        assert box.call("end_by", address, "linger") == "reset"
+        assert box.call("end_by", address, "close") == "eof"
+
+
+def shaped():
+    """The fast path where its segments are frames that usbox-net delays: as a program sees it, the same, but late."""
+    lab = TcpLab()
+    with Box("--delay", "10", "--mtu", "1500", publish=["tcp,,0,,80", "tcp,::,0,,80", "tcp,,0,,81"]) as box:
+        assert box.call("bound_to_tap", PEER4) == "bound"
         for address in (PEER4, PEER6):
-            assert box.call("half_close", address) == 300000
-            assert box.call("half_close_ours", address) == 100000
-            assert box.call("got_reset", address, 0) == ["reset", 0]
-            assert box.call("got_reset", address, 100000) == ["reset", 100000]
-            assert box.call("end_by", address, "linger") == "reset"
-            assert box.call("end_by", address, "close") == "eof"
+            before = box.call("tap_bytes")
+            result, ms = box.call("connect", address, ECHO)
+            assert result == "ok" and ms >= 20, (address, result, ms)
+            assert box.call("tcp_echo", address, ECHO, 4 << 20) == 4 << 20
+            assert box.call("tap_bytes") - before > 12 << 20  # out from both ends, in to the program's
+            result, ms = box.call("connect", address, 9)
+            assert result == "Connection refused" and ms >= 20, (address, result, ms)
+            assert box.call("names", address) == [[address, ECHO], 0, "peekpeek"]
+        assert box.call("connect", "10.0.2.3", 80)[0] == "Connection refused"
+        assert box.call("connect", "192.0.2.1", 9)[0] == "No route to host"
+        assert box.call("connect", FILTERED4, 9, 1)[0] == "timeout"
+        assert box.call("at_once", PEER4, 50) == 50
+        check_ends(box)
+        check_published(lab, box, 30)
 
 
 def sockets():
@@ -419,25 +445,29 @@ def published():
     """Published ports: the client's own address, half-closes, refusal, many at once, both families."""
     lab = TcpLab()
     with Box(publish=["tcp,,0,,80", "tcp,::,0,,80", "tcp,,0,,81"]) as box:
-        box.call("serve_whom", 80)
-        port4, port6, closed = (p[2] for p in box.ports)
-        for address, port, seen in (("127.0.0.1", port4, "10.0.2.2"), (HOST4, port4, HOST4), ("::1", port6, "fd00::2")):
-            with socket.create_connection((address, port), 10) as s:
-                s.sendall(b"p" * 70000)
-                s.shutdown(socket.SHUT_WR)
-                assert s.makefile("rb").read().decode() == f"{seen} 70000", address
-        out = subprocess.run(["nsenter", "-t", str(lab.peer.pid), "-n", sys.executable, "-c", "import socket, sys\ns = socket.create_connection((sys.argv[1], "
-                              "int(sys.argv[2])), 10)\ns.shutdown(1)\nprint(s.makefile().read())", HOST4, str(port4)], capture_output=True, text=True, check=True)
-        assert out.stdout == f"{PEER4} 0\n", out
-        try:
-            with socket.create_connection(("127.0.0.1", closed), 10) as s:
-                raise AssertionError(f"nobody refused it, but said {s.recv(1)}")
-        except ConnectionResetError:
-            pass
-        socks = [socket.create_connection(("127.0.0.1", port4), 10) for _ in range(300)]
-        for s in socks:
+        check_published(lab, box, 300)
+
+
+def check_published(lab, box, count):
+    box.call("serve_whom", 80)
+    port4, port6, closed = (p[2] for p in box.ports)
+    for address, port, seen in (("127.0.0.1", port4, "10.0.2.2"), (HOST4, port4, HOST4), ("::1", port6, "fd00::2")):
+        with socket.create_connection((address, port), 10) as s:
+            s.sendall(b"p" * 70000)
             s.shutdown(socket.SHUT_WR)
-        assert all(s.makefile("rb").read() == b"10.0.2.2 0" for s in socks)
+            assert s.makefile("rb").read().decode() == f"{seen} 70000", address
+    out = subprocess.run(["nsenter", "-t", str(lab.peer.pid), "-n", sys.executable, "-c", "import socket, sys\ns = socket.create_connection((sys.argv[1], "
+                          "int(sys.argv[2])), 10)\ns.shutdown(1)\nprint(s.makefile().read())", HOST4, str(port4)], capture_output=True, text=True, check=True)
+    assert out.stdout == f"{PEER4} 0\n", out
+    try:
+        with socket.create_connection(("127.0.0.1", closed), 10) as s:
+            raise AssertionError(f"nobody refused it, but said {s.recv(1)}")
+    except ConnectionResetError:
+        pass
+    socks = [socket.create_connection(("127.0.0.1", port4), 10) for _ in range(count)]
+    for s in socks:
+        s.shutdown(socket.SHUT_WR)
+    assert all(s.makefile("rb").read() == b"10.0.2.2 0" for s in socks)
 
 
 def fallback():

@@ -310,7 +310,7 @@ static void test_net(void) {
         g_autoptr(Spec) bad_net = draft_of(WORDS("--net-rate", "1.5M/up,512k/down", "--net-delay", "50ms\u00b110ms", "--net-loss", "0.5%", "cmd"));
         g_assert_true(net_check(bad_net, NULL));
         g_assert_true(bad_net->net.shape.up_bps == 1500000 && bad_net->net.shape.down_bps == 512000 && bad_net->net.shape.delay_us == 50000 &&
-                      bad_net->net.shape.jitter_us == 10000 && bad_net->net.shape.loss_ppm == 5000 && bad_net->net.mtu == 1500 && !bad_net->net.fast_path);
+                      bad_net->net.shape.jitter_us == 10000 && bad_net->net.shape.loss_ppm == 5000 && bad_net->net.mtu == 1500 && bad_net->net.fast_path);
         static const char *const exposed[] = { "0", "65536", "-1", "80/tcp", "host:80", NULL };
         for (const char *const *port = exposed; *port; port++)
                 assert_refused(WORDS("--expose-host", *port, "cmd"), "--expose-host: '", NULL);
