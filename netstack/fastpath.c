@@ -48,8 +48,10 @@
 /* A SYN with all its options, and some data of TCP fast open. Larger ones are dropped; the box's kernel sends the next without data. */
 #define SYN_MAX 2048
 
-/* SYNs that wait for the host's side at once. More are dropped, as by a full backlog: the box's kernel sends them again. */
+/* SYNs that wait for the host's side at once. One that has waited for PATIENCE ms makes room for the next: where somebody still waits for its answer, it comes
+ * again. Else the new one is dropped, as by a full backlog, and comes again itself. */
 #define CONNECTING_MAX 4096
+#define PATIENCE 3000
 
 /* ms after which a connection that should have come has not; in a framed network, where the handshake's segments are late or lost, as long as the
  * kernel sends a SYN again. */
@@ -72,7 +74,7 @@ typedef enum {
         FLOW_CONNECTING, /* the host's side: the SYN is held */
         FLOW_ACCEPTING,  /* the SYN was let go */
         FLOW_HELLO,      /* it is accepted, and has to say by TLS where it goes */
-        FLOW_OPEN,
+        FLOW_OPEN,       /* the first one, too, before it is any of these */
 } FlowState;
 
 typedef struct {
@@ -84,8 +86,8 @@ typedef struct {
         uint8_t *syn; /* the frame, until it is open */
         size_t syn_len;
         bool names_itself; /* to be held against its TLS name */
-        int64_t deadline; /* ACCEPTING, HELLO */
-        GList link;       /* ACCEPTING, HELLO: in fastpath->waiting */
+        int64_t deadline; /* until it is OPEN; of CONNECTING: then it may be forgotten */
+        GList link;       /* until it is OPEN: in fastpath->waiting */
         AccountFlow *account;
 } Flow;
 
@@ -97,8 +99,8 @@ struct FastPath {
         void *send_data;
         Listener listeners[2]; /* IPv4, IPv6 */
         GHashTable *flows;     /* Flow, by its key */
-        guint connecting;
-        GQueue waiting[2]; /* of Flow *, by deadline: ACCEPTING, HELLO */
+        GQueue waiting[FLOW_OPEN]; /* of Flow *, by state and deadline */
+        bool told_full;
         bool framed;
         const Policy *policy;
         uint8_t *peek;    /* TLS_PEEK_MAX bytes */
@@ -109,17 +111,20 @@ struct FastPath {
 static void flow_set_state(Flow *flow, FlowState state) {
         FastPath *f = flow->fastpath;
 
-        f->connecting -= flow->state == FLOW_CONNECTING;
-        if (flow->state == FLOW_ACCEPTING || flow->state == FLOW_HELLO)
-                g_queue_unlink(&f->waiting[flow->state == FLOW_HELLO], &flow->link);
+        const int64_t times[FLOW_OPEN] = { [FLOW_CONNECTING] = PATIENCE,
+                                           [FLOW_ACCEPTING] = f->framed ? ACCEPT_TIME_FRAMED : ACCEPT_TIME,
+                                           [FLOW_HELLO] = HELLO_TIME };
+
+        if (flow->state != FLOW_OPEN)
+                g_queue_unlink(&f->waiting[flow->state], &flow->link);
         flow->state = state;
-        if (state == FLOW_ACCEPTING || state == FLOW_HELLO) {
-                flow->deadline = events_now(f->events) + (state == FLOW_HELLO ? HELLO_TIME : f->framed ? ACCEPT_TIME_FRAMED : ACCEPT_TIME);
-                flow->link = (GList){ .data = flow };
-                g_queue_push_tail_link(&f->waiting[state == FLOW_HELLO], &flow->link);
-                if (f->timer.at < 0 || flow->deadline < f->timer.at)
-                        f->timer.at = flow->deadline;
-        }
+        if (state == FLOW_OPEN)
+                return;
+        flow->deadline = events_now(f->events) + times[state];
+        flow->link = (GList){ .data = flow };
+        g_queue_push_tail_link(&f->waiting[state], &flow->link);
+        if (state != FLOW_CONNECTING && (f->timer.at < 0 || flow->deadline < f->timer.at))
+                f->timer.at = flow->deadline;
 }
 
 /* What the splice has moved since the last time. */
@@ -299,14 +304,14 @@ static void on_timer(EventTimer *timer) {
 
         if (f->paused)
                 set_paused(f, false);
-        for (int i = 0; i < 2; i++)
+        for (int i = FLOW_ACCEPTING; i <= FLOW_HELLO; i++)
                 while (f->waiting[i].head) {
                         Flow *flow = f->waiting[i].head->data;
                         if (flow->deadline > events_now(f->events)) {
                                 timer->at = timer->at < 0 ? flow->deadline : MIN(timer->at, flow->deadline);
                                 break;
                         }
-                        flow_end(flow, i == 0 ? "refused" : "timeout"); /* by its own program */
+                        flow_end(flow, i == FLOW_ACCEPTING ? "refused" : "timeout"); /* by its own program */
                 }
 }
 
@@ -380,14 +385,20 @@ void fastpath_segment(const FastPath *f, const Packet *packet) {
 static bool has_room(FastPath *f, const Packet *packet) {
         uint8_t reply[REPLY_MAX];
 
-        if (packet->len > SYN_MAX || f->connecting >= CONNECTING_MAX)
+        const GQueue *connecting = &f->waiting[FLOW_CONNECTING];
+        Flow *oldest = connecting->head ? connecting->head->data : NULL;
+        if (oldest && oldest->deadline < events_now(f->events) && (connecting->length >= CONNECTING_MAX || !splice_has_room(f->pipes)))
+                flow_end(oldest, "forgotten");
+        if (packet->len > SYN_MAX || connecting->length >= CONNECTING_MAX)
                 return false;
         if (splice_has_room(f->pipes))
                 return true;
         size_t n = reply_with(REPLY_RESET, packet, reply);
         if (n > 0)
                 f->send(reply, n, f->send_data);
-        log_step("no descriptors left: a connection is refused");
+        if (!f->told_full)
+                log_note("no descriptors left: connections are refused; more are for a higher `ulimit -n`");
+        f->told_full = true;
         return false;
 }
 
@@ -410,14 +421,14 @@ void fastpath_syn(FastPath *f, const Packet *packet, const PolicyDecision *decis
                 return;
 
         flow = g_new0(Flow, 1);
-        *flow = (Flow){ .key = key, .state = FLOW_CONNECTING, .fastpath = f, .isn = isn, .syn = g_memdup2(packet->frame, packet->len), .syn_len = packet->len };
+        *flow = (Flow){ .key = key, .state = FLOW_OPEN, .fastpath = f, .isn = isn, .syn = g_memdup2(packet->frame, packet->len), .syn_len = packet->len };
         flow->names_itself = policy_wants_tls_name(f->policy, key.dport, decision);
         splice_init(&flow->splice, f->events, f->pipes);
         flow->splice.ended = on_ended;
         flow->splice.moved = on_moved;
         flow->account = account_start(f->account, &key, decision, ACCOUNT_SPLICE, cut, flow);
         g_hash_table_insert(f->flows, &flow->key, flow);
-        f->connecting++;
+        flow_set_state(flow, FLOW_CONNECTING);
         events_expect(f->events);
         int errnum = connect_host(flow, &decision->to);
         if (errnum != 0) {
@@ -433,8 +444,8 @@ FastPath *fastpath_new_take(int fds[DIVERT_FDS_MAX], const FastPathParts *parts,
         *f = (FastPath){ .events = events, .pipes = parts->pipes, .account = parts->account, .send = parts->send, .send_data = parts->send_data,
                          .timer = { .fire = on_timer, .at = -1 }, .framed = parts->framed };
         f->flows = g_hash_table_new(account_key_hash, account_key_equal);
-        g_queue_init(&f->waiting[0]);
-        g_queue_init(&f->waiting[1]);
+        for (int i = 0; i < FLOW_OPEN; i++)
+                g_queue_init(&f->waiting[i]);
         f->policy = parts->policy;
         f->peek = g_malloc(TLS_PEEK_MAX);
         events_add_timer(events, &f->timer);

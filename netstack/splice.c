@@ -14,7 +14,7 @@
  * has taken them.
  *
  * What one side says at its end the other is told: FIN as shutdown(2), once all before it is written; a reset as a reset, after what came before
- * it. TCP's urgent byte is not carried: tcp_splice_read() passes over it.
+ * it. TCP's urgent byte is not carried. splice(2) never gets past one (tcp_read_sock()), recv(2) does: a side that has ever had one is copied from then on.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -113,6 +113,12 @@ static void return_pipe(SplicePipes *pipes, int pipe[2], bool empty) {
         pipe[0] = pipe[1] = -1;
 }
 
+/* Or does splice(2) say so at an urgent byte, because an end has come behind it? */
+static bool is_end(const SpliceSide *from) {
+        char byte;
+        return recv(from->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 /* Read from a side into its pipe. */
 static Outcome fill_pipe(SpliceSide *from) {
         ssize_t n = splice(from->fd, NULL, from->pipe[1], NULL, PIPE_SIZE, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
@@ -127,7 +133,8 @@ static Outcome fill_pipe(SpliceSide *from) {
                 return MOVED;
         }
         if (n == 0) {
-                from->eof = true;
+                from->eof = is_end(from);
+                from->urgent = !from->eof;
                 return MOVED;
         }
         if (errno == EINTR)
@@ -155,7 +162,7 @@ static Outcome drain_pipe(SpliceSide *from, SpliceSide *to) {
         return WAITS;
 }
 
-/* Without a pipe: what the other takes of what there is, and no more, is let go of. */
+/* By no pipe: what the other takes of what there is, and no more, is let go of. */
 static Outcome copy(SplicePipes *pipes, SpliceSide *from, SpliceSide *to) {
         if (!pipes->buf)
                 pipes->buf = g_malloc(COPY_SIZE);
@@ -195,9 +202,9 @@ static bool pump(Splice *splice, SpliceSide *from, SpliceSide *to) {
                         break;
                 }
                 if (from->readable && !from->eof) {
-                        if (from->pipe[0] >= 0 || borrow_pipe(splice->pipes, from->pipe))
+                        if (!from->urgent && (from->pipe[0] >= 0 || borrow_pipe(splice->pipes, from->pipe)))
                                 in = fill_pipe(from);
-                        else if (to->writable)
+                        else if (from->level == 0 && to->writable)
                                 in = copy(splice->pipes, from, to);
                 }
                 if (from->level > 0 && to->writable)
@@ -258,6 +265,8 @@ static void on_ready(EventSource *source, uint32_t events) {
 
         if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
                 side->readable = true;
+        if (events & EPOLLPRI)
+                side->readable = side->urgent = true;
         if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
                 side->ending = true;
         if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
@@ -285,7 +294,7 @@ bool splice_watch_take(Splice *splice, SpliceSideName name, int fd, void (*ready
         (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         if (name == SPLICE_HOST)
                 (void) setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-        if (events_add(splice->events, &side->source, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET))
+        if (events_add(splice->events, &side->source, fd, EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET))
                 return true;
         int saved = errno;
         fd_closep(&side->fd);

@@ -22,6 +22,7 @@ typedef struct {
         Splice *splice;
         int fd;                  /* the splice's own; -1: none yet */
         bool readable, writable; /* as far as is known: no EAGAIN since the last event */
+        bool urgent;             /* a byte of it was */
         bool ending;             /* an end may stand behind the bytes that are there */
         bool eof;                /* it has said all */
         bool told;               /* ... and the other side knows */

@@ -15,7 +15,7 @@ SCENARIOS = ["tcp", "udp", "dns", "dns_on_loopback", "dns_without_ipv4", "no_ipv
 
 
 # By the TCP fast path, as a program in the box sees it (tests/lib/net_tcp.py).
-TCP = ["errors", "ends", "shaped", "sockets", "slow_reader", "short", "no_fds", "attacks", "published", "fallback", "agentless", "stopped"]
+TCP = ["errors", "ends", "shaped", "sockets", "slow_reader", "short", "no_fds", "pending", "attacks", "published", "fallback", "agentless", "stopped"]
 
 
 def play(module, scenario):

@@ -223,6 +223,11 @@ def hold(address):
     return s.recv(1).decode()
 
 
+def held_answers():
+    held.sendall(b"y")
+    return held.recv(1).decode()
+
+
 def held_ends(address):
     """How it does, and what a new one says."""
     held = globals().pop("held")
@@ -369,6 +374,7 @@ def sockets():
         before = box.call("tap_bytes")
         for address in (PEER4, PEER6):
             assert box.call("names", address) == [[address, ECHO], 0, "peekpeek"]
+            assert box.call("urgent", address) == ["ab" + "cd" * 50000] * 2
             assert box.call("ping_pong", address, 2000) == 2000
             assert box.call("tcp_echo", address, ECHO, 8 << 20) == 8 << 20
         assert box.call("tap_bytes") - before < 20000, "not by the fast path"
@@ -424,10 +430,52 @@ def no_fds():
         assert box.call("connect", PEER4, ECHO)[0] == "ok"
 
 
+def knock(address, count):
+    """Begin count connections to where nobody answers, and let go of them."""
+    for _ in range(count):
+        with socket.socket(family(address)) as s:
+            s.setblocking(False)
+            s.connect_ex((address, 9))
+    return count
+
+
+def urgent(address):
+    """What becomes of data that is sent with a byte of it urgent; the end comes at once, or later."""
+    got = []
+    for late in (False, True):
+        with socket.create_connection((address, ECHO), 10) as s:
+            s.sendall(b"ab")
+            s.send(b"!", socket.MSG_OOB)
+            s.sendall(b"cd" * 50000)
+            back = b""
+            while late and len(back) < 100002:
+                back += s.recv(65536)
+            s.shutdown(socket.SHUT_WR)
+            got.append((back + s.makefile("rb").read()).decode())
+    return got
+
+
 def bind_while(address, port):
     """Listen on a port to which there is a connection."""
     with socket.create_connection((address, port), 10), socket.create_server(("0.0.0.0", port)), socket.create_server(("::", port), family=socket.AF_INET6):
         return "bound"
+
+
+def pending():
+    """Thousands of connections that nobody answers: one that stands goes on, and later ones have a place, be it that of the oldest."""
+    TcpLab()
+    # Room for some 870 of them by descriptors, and by the table for all but a few.
+    for most, count in ((2000, 3000), (20000, 5000)):
+        with Box(wrap=["prlimit", f"--nofile={most}:{most}"]) as box:
+            memory = rss(box.net_pid)
+            assert box.call("hold", PEER4) == "x"
+            assert box.call("knock", FILTERED4, count) == count
+            assert box.call("held_answers") == "y"
+            assert wait_for(lambda box=box: box.call("connect", PEER4, ECHO)[0] == "ok", 20)
+            assert box.call("tcp_echo", PEER6, ECHO, 100000) == 100000
+            assert box.call("held_answers") == "y"
+            assert SANITIZED or rss(box.net_pid) - memory < 16384
+            assert ("no descriptors left: connections are refused" in box.errors()) == (most == 2000), box.errors()
 
 
 def attacks():
