@@ -145,7 +145,7 @@ bool status_write_pidfile(Status *s, pid_t pid, GError **error) {
         return !s || !s->pidfile_name || s->pidfile_written || write_pidfile(s, pid, error);
 }
 
-bool status_started(Status *s, const char *box, pid_t pid, GError **error) {
+bool status_started(Status *s, const char *box, pid_t pid, json_t *ports, GError **error) {
         if (!s)
                 return true;
         if (!status_write_pidfile(s, pid, error))
@@ -153,6 +153,8 @@ bool status_started(Status *s, const char *box, pid_t pid, GError **error) {
         if (s->fd >= 0) {
                 json_t *event = event_new("started", box);
                 json_object_set_new(event, "pid", json_integer(pid));
+                if (ports)
+                        json_object_set(event, "ports", ports);
                 report_take(s, event);
         }
         return true;

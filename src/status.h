@@ -37,9 +37,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Status, status_free)
 /* Write the pidfile, unless it is written: before the payload's exec, so that it is there when the payload runs. */
 bool status_write_pidfile(Status *s, pid_t pid, GError **error);
 
-/* {"event":"started","box":ID,"pid":N}: pid is the payload's as the host sees it. Writes the pidfile whole (a temporary file,
- * then rename); false with error where that fails. */
-bool status_started(Status *s, const char *box, pid_t pid, GError **error);
+/* {"event":"started","box":ID,"pid":N,"ports":[...]}: pid is the payload's as the host sees it; ports is borrowed, and is not there where it is NULL. Writes
+ * the pidfile whole (a temporary file, then rename); false with error where that fails. */
+bool status_started(Status *s, const char *box, pid_t pid, struct json_t *ports, GError **error);
 
 /* {"event":"exited","box":ID,"status":N,"signal":N,"timeout":B,"oom":B,"limits":{...},"usage":{...}}; signal, oom, limits, usage only where there
  * is one. */

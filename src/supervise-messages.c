@@ -19,6 +19,7 @@
 #include "detach.h"
 #include "payload.h"
 #include "presence.h"
+#include "record.h"
 #include "seen.h"
 #include "supervise-messages.h"
 
@@ -190,6 +191,15 @@ bool supervise_child_message(Sandbox *s, GError **error) {
         }
 }
 
+/* A port that was to be any is one now. */
+static bool report_started(Sandbox *s, GError **error) {
+        json_t *ports = s->spec->net.publish->len > 0 ? record_ports(s) : NULL;
+        bool ok = status_started(s->status, s->id, s->payload, ports, error);
+
+        json_decref(ports);
+        return ok;
+}
+
 /* The payload's own wire: the TAP it has made, an error before its exec, or its end, which is the exec. */
 bool supervise_payload_message(Sandbox *s, GError **error) {
         g_auto(WireMessage) m = { 0 };
@@ -227,9 +237,7 @@ bool supervise_payload_message(Sandbox *s, GError **error) {
         s->watch_at = s->net.helper.pid > 0 ? g_get_monotonic_time() + WATCH_AFTER : 0;
         if (s->spec->box.timeout_ns)
                 s->deadline = g_get_monotonic_time() + (gint64) (s->spec->box.timeout_ns / 1000);
-        if (s->status)
-                return status_started(s->status, s->id, s->payload, error) || err_step(error, "status");
-        return true;
+        return !s->status || report_started(s, error) || err_step(error, "status");
 }
 
 /* That the box is in its cgroup, the answer to an update, or its end. */

@@ -90,6 +90,9 @@ def test_status_fd(box):
     assert result.rc == 143 and seen[1]["signal"] == 15
     result, seen = events(box, "--timeout=300ms", "--", "sleep", "100")
     assert result.rc == 124 and seen[1]["timeout"]
+    assert "ports" not in seen[0]
+    _, seen = events(box, "-p", "127.0.0.1:0:80", "--", "true")
+    assert [(p["protocol"], p["host_address"], p["box_port"]) for p in seen[0]["ports"]] == [("tcp", "127.0.0.1", 80)] and seen[0]["ports"][0]["host_port"] > 0
 
 
 def test_status_fd_of_a_failure(box):

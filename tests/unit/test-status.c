@@ -47,7 +47,7 @@ static void test_events(void) {
         g_assert_true(status_open(p[1], NULL, &s, &error));
         g_assert_true(fcntl(p[1], F_GETFD) & FD_CLOEXEC);
 
-        g_assert_true(status_started(s, "abc", 4711, &error));
+        g_assert_true(status_started(s, "abc", 4711, NULL, &error));
         json_t *event = read_event(p[0]);
         g_assert_cmpstr(text_of(event, "event"), ==, "started");
         g_assert_cmpstr(text_of(event, "box"), ==, "abc");
@@ -101,7 +101,7 @@ static void test_none(void) {
         Status *s = NULL;
         g_assert_true(status_open(-1, NULL, &s, NULL));
         g_assert_null(s);
-        g_assert_true(status_started(s, "x", 1, NULL));
+        g_assert_true(status_started(s, "x", 1, NULL, NULL));
         status_exited(s, "x", &(StatusExit){ 0 });
         status_free(s);
 }
@@ -129,7 +129,7 @@ static void test_bad_readers(void) {
         g_assert_cmpint(pipe2(p, O_CLOEXEC), ==, 0);
         g_assert_true(status_open(p[1], NULL, &s, NULL));
         close(p[0]);
-        g_assert_true(status_started(s, "abc", 1, NULL));
+        g_assert_true(status_started(s, "abc", 1, NULL, NULL));
         status_exited(s, "abc", &(StatusExit){ 0 });
         close(p[1]);
 
@@ -139,7 +139,7 @@ static void test_bad_readers(void) {
         g_assert_true(status_open(q[1], NULL, &stuck, NULL));
         gint64 start = g_get_monotonic_time();
         for (unsigned i = 0; i < 5000; i++)
-                g_assert_true(status_started(stuck, "abc", 1, NULL));
+                g_assert_true(status_started(stuck, "abc", 1, NULL, NULL));
         g_assert_cmpint(g_get_monotonic_time() - start, <, 15 * G_USEC_PER_SEC);
         close(q[0]);
         close(q[1]);
@@ -160,7 +160,7 @@ static void test_pidfile(void) {
 
         g_assert_true(g_file_set_contents(path, "an old one, longer than a pid", -1, NULL));
         g_assert_true(status_open(-1, path, &s, &error));
-        g_assert_true(status_started(s, "abc", 4711, &error));
+        g_assert_true(status_started(s, "abc", 4711, NULL, &error));
         g_assert_no_error(error);
         g_assert_true(g_file_get_contents(path, &content, NULL, NULL));
         g_assert_cmpstr(content, ==, "4711\n");
@@ -178,7 +178,7 @@ static void test_pidfile_replaced(void) {
         status_free(s);
 
         g_assert_true(status_open(-1, path, &s, NULL));
-        g_assert_true(status_started(s, "abc", 4711, NULL));
+        g_assert_true(status_started(s, "abc", 4711, NULL, NULL));
         g_assert_true(g_file_set_contents(path, "another run's", -1, NULL)); /* by rename: another inode */
         status_free(s);
         g_assert_true(g_file_test(path, G_FILE_TEST_EXISTS));
@@ -202,7 +202,7 @@ static void test_pidfile_errors(void) {
 
         g_assert_cmpint(g_mkdir(is_dir, 0700), ==, 0);
         g_assert_true(status_open(-1, is_dir, &s, NULL));
-        g_assert_false(status_started(s, "abc", 1, &error));
+        g_assert_false(status_started(s, "abc", 1, NULL, &error));
         g_assert_cmpint(err_get_errno(error), ==, EISDIR);
         status_free(s);
         g_assert_cmpint(g_rmdir(is_dir), ==, 0);
