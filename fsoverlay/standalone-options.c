@@ -108,7 +108,7 @@ static bool apply_stats(StandaloneOptions *o, const char *name, const char *valu
 }
 
 static bool apply_map(StandaloneOptions *o, const char *name, const char *value, GError **error) {
-        g_auto(GStrv) parts = g_strsplit(value, ":", -1);
+        g_auto(GStrv) parts = g_strsplit(value + (*value == ':'), ":", -1); /* podman's (containers/storage) begin with one */
         GArray *map = g_str_has_prefix(name, "uid") ? o->uidmap : o->gidmap;
         guint n = g_strv_length(parts);
 

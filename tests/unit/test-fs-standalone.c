@@ -71,7 +71,7 @@ static void test_all(void) {
         g_autoptr(GError) error = NULL;
 
         g_assert_true(parse("-s -o lowerdir=/a,timeout=1e9,cache=strict,polling=off,disk=2G,noacl,fsync=0,allow_other,uidmapping=0:1000:1:1:100000:65536 "
-                            "-o gidmapping=0:7:1,squash_to_gid=5,squash_to_root,stats=s,fsname=x=y,suid,noexec,exec,nodiratime /tmp", &o, &error));
+                            "-o gidmapping=:0:7:1,squash_to_gid=5,squash_to_root,stats=s,fsname=x=y,suid,noexec,exec,nodiratime /tmp", &o, &error));
         g_assert_no_error(error);
         g_assert_true(o.strict && o.noacl && o.fsync_ignored && o.allow_other && o.read_only && !o.foreground);
         g_assert_cmpuint(o.disk, ==, G_GUINT64_CONSTANT(2) << 30);
@@ -171,6 +171,7 @@ static void test_refused(void) {
                 { "--foreground /tmp", "--foreground: unknown option", NULL },
                 { "-o uidmapping=0:1 /tmp", "-o uidmapping: '0:1' is not a list*", NULL },
                 { "-o uidmapping=0:1:0 /tmp", "-o uidmapping: '0:1:0' is not*", NULL },
+                { "-o uidmapping=:: /tmp", "-o uidmapping: '::' is not*", NULL },
                 { "-o uidmapping=0:-1:1 /tmp", "-o uidmapping: '0:-1:1' is not*", NULL },
                 { "-o gidmapping=0:4294967295:1 /tmp", "-o gidmapping: *is not*", NULL },
                 { "-o gidmapping=4294967294:0:2 /tmp", "-o gidmapping: *is not*", NULL },
