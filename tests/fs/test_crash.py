@@ -261,6 +261,7 @@ def test_those_who_wait_get_an_error_when_it_dies(fs):
     fs.mount()
     fd = os.open(fs.mnt / "f", os.O_RDWR)
     fs.server.send_signal(signal.SIGSTOP)
+    assert os.WIFSTOPPED(os.waitpid(fs.server.pid, os.WUNTRACED)[1])  # all threads of it
     pid = os.fork()
     if pid == 0:
         try:
