@@ -145,7 +145,26 @@ static bool enter_and_make(const AloneTarget *target, const AloneOptions *o, int
         netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
         if (netns < 0)
                 return err_set(error, errno, "/proc/self/ns/net");
+        divert_clear(); /* of one before us that was killed */
         return boxside_hand_over(&side, wire, tap, netns, error);
+}
+
+void alone_target_leave(const AloneTarget *target, const AloneOptions *o) {
+        AloneTarget again = ALONE_TARGET_NONE;
+        int status;
+
+        /* Opened anew: to hold it all the time would keep it after its last process. */
+        if (!alone_target_is_gone(target) && alone_target_open(o, &again, NULL) && again.dev == target->dev && again.ino == target->ino) {
+                pid_t pid = fork();
+                if (pid == 0) {
+                        if (enter_netns(again.netns, again.userns, NULL))
+                                divert_clear();
+                        _exit(EXIT_SUCCESS);
+                }
+                if (pid > 0)
+                        (void) proc_wait(pid, &status); /* how, nobody asks */
+        }
+        alone_target_clear(&again);
 }
 
 /* The fork: says NET_FDS, or why not. */

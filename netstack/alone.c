@@ -286,6 +286,8 @@ static void end(Front *f) {
         fd_closep(&f->resolv);
         fd_closep(&f->mounts);
         alone_tap_end(&f->maker);
+        if (f->options->config->fast_path)
+                alone_target_leave(&f->target, f->options);
         alone_target_clear(&f->target);
 }
 

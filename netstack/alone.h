@@ -56,6 +56,9 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(AloneTarget, alone_target_clear)
 /* Whether the process has ended, or the path leads elsewhere. */
 bool alone_target_is_gone(const AloneTarget *t);
 
+/* Leave it, if it is there, without the rules of the fast path, which lead its TCP to us. */
+void alone_target_leave(const AloneTarget *target, const AloneOptions *o);
+
 /* Who makes the TAP: a process that enters the target. */
 typedef struct {
         pid_t pid; /* -1: none */

@@ -27,7 +27,6 @@
 
 #include "netstack/divert.h"
 
-#define TABLE_NAME "usbox"
 #define BATCH_SIZE 4096
 
 /* The messages, and what each of them is, for errors. */
@@ -97,7 +96,7 @@ static void add_is_syn(struct nftnl_rule *rule) {
 static struct nftnl_rule *new_rule(const char *chain) {
         struct nftnl_rule *rule = nftnl_rule_alloc();
 
-        nftnl_rule_set_str(rule, NFTNL_RULE_TABLE, TABLE_NAME);
+        nftnl_rule_set_str(rule, NFTNL_RULE_TABLE, DIVERT_TABLE);
         nftnl_rule_set_str(rule, NFTNL_RULE_CHAIN, chain);
         nftnl_rule_set_u32(rule, NFTNL_RULE_FAMILY, NFPROTO_INET);
         return rule;
@@ -118,7 +117,7 @@ static void add_rule_take(Batch *b, const char *what, struct nftnl_rule *rule) {
 static void add_chain(Batch *b, const char *what, const char *name, const char *type, uint32_t hook) {
         struct nftnl_chain *chain = nftnl_chain_alloc();
 
-        nftnl_chain_set_str(chain, NFTNL_CHAIN_TABLE, TABLE_NAME);
+        nftnl_chain_set_str(chain, NFTNL_CHAIN_TABLE, DIVERT_TABLE);
         nftnl_chain_set_str(chain, NFTNL_CHAIN_NAME, name);
         nftnl_chain_set_str(chain, NFTNL_CHAIN_TYPE, type);
         nftnl_chain_set_u32(chain, NFTNL_CHAIN_HOOKNUM, hook);
@@ -168,7 +167,7 @@ static void make_batch(Batch *b, uint16_t port) {
 
         *b = (Batch){ .n = 0 };
         b->batch = mnl_nlmsg_batch_start(b->buf, BATCH_SIZE);
-        nftnl_table_set_str(table, NFTNL_TABLE_NAME, TABLE_NAME);
+        nftnl_table_set_str(table, NFTNL_TABLE_NAME, DIVERT_TABLE);
         nftnl_batch_begin(next_message(b, NULL), 0);
         message_done(b);
         struct nlmsghdr *h = nft_message(b, "make an nftables table", NFT_MSG_NEWTABLE, 0);

@@ -28,6 +28,9 @@
 #include <linux/fib_rules.h>
 #include <linux/if_addr.h>
 #include <linux/ip.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -139,6 +142,55 @@ static void accept_local(NetlinkBatch *b, uint32_t tap) {
         netlink_nest_end(b, conf);
         netlink_nest_end(b, inet);
         netlink_nest_end(b, spec);
+}
+
+static void delete_route_rule(NetlinkBatch *b, uint8_t family, uint32_t priority, uint32_t table) {
+        const struct fib_rule_hdr rule = { .family = family, .action = FR_ACT_TO_TBL };
+        struct nlmsghdr *h = netlink_add(b, "", RTM_DELRULE, 0, &rule, sizeof rule);
+
+        netlink_attr_u32(b, h, FRA_PRIORITY, priority);
+        netlink_attr_u32(b, h, FRA_TABLE, table);
+}
+
+/* The kernel's own first rule back in its place, the others away; then the two routes that do not go with the TAP. */
+static void clear_routes(uint8_t family) {
+        const struct fib_rule_hdr local = { .family = family, .action = FR_ACT_TO_TBL };
+        const struct rtmsg route = { .rtm_family = family, .rtm_table = TABLE_LOCAL, .rtm_scope = RT_SCOPE_NOWHERE };
+        struct rtmsg resolver = route;
+        const uint8_t kernel = RTPROT_KERNEL; /* else it would be another rule to it, and there would be two */
+        NetlinkBatch b = { .n = 0 };
+
+        struct nlmsghdr *h = netlink_add(&b, "", RTM_NEWRULE, NEW, &local, sizeof local);
+        netlink_attr(&b, h, FRA_PROTOCOL, &kernel, sizeof kernel);
+        netlink_attr_u32(&b, h, FRA_PRIORITY, 0);
+        netlink_attr_u32(&b, h, FRA_TABLE, RT_TABLE_LOCAL);
+        delete_route_rule(&b, family, 100, TABLE_HELD);
+        delete_route_rule(&b, family, 101, TABLE_LOCAL);
+        delete_route_rule(&b, family, 102, TABLE_LOCAL);
+        delete_route_rule(&b, family, 102, RT_TABLE_LOCAL);
+        (void) netlink_add(&b, "", RTM_DELROUTE, 0, &route, sizeof route);
+        resolver.rtm_dst_len = family == AF_INET ? 32 : 128;
+        h = netlink_add(&b, "", RTM_DELROUTE, 0, &resolver, sizeof resolver);
+        netlink_attr_address(&b, h, RTA_DST, family, family == AF_INET ? subnet_ipv4()->dns_text : NET_DNS_IPV6);
+        (void) netlink_run(&b, NETLINK_ROUTE, NULL);
+}
+
+static void clear_rules(void) {
+        const struct nfgenmsg batch = { .nfgen_family = AF_UNSPEC, .res_id = htons(NFNL_SUBSYS_NFTABLES) }, inet = { .nfgen_family = NFPROTO_INET };
+        NetlinkBatch b = { .n = 0 };
+
+        (void) netlink_add(&b, NULL, NFNL_MSG_BATCH_BEGIN, 0, &batch, sizeof batch);
+        struct nlmsghdr *h = netlink_add(&b, "", (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_DELTABLE, 0, &inet, sizeof inet);
+        netlink_attr(&b, h, NFTA_TABLE_NAME, DIVERT_TABLE, sizeof DIVERT_TABLE);
+        (void) netlink_add(&b, NULL, NFNL_MSG_BATCH_END, 0, &batch, sizeof batch);
+        (void) netlink_run(&b, NETLINK_NETFILTER, NULL);
+}
+
+void divert_clear(void) {
+        /* All requests of a batch are carried out, whatever becomes of one: what is not there need not go. */
+        clear_routes(AF_INET);
+        clear_routes(AF_INET6);
+        clear_rules();
 }
 
 static bool set_routes(const BoxSide *side, GError **error) {

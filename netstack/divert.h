@@ -22,6 +22,9 @@
 
 #define DIVERT_LO_INDEX 1 /* always the first */
 
+/* The table of nftables. */
+#define DIVERT_TABLE "usbox"
+
 /* Congestion control of the box's TCP on both its ends: they are on one loopback interface, where nothing is lost and nothing needs pacing.
  * What the host prefers (BBR) would wait there for timers between segments. */
 #define DIVERT_CONGESTION "reno"
@@ -38,3 +41,6 @@ typedef enum {
 /* Make it all, in the network namespace of the caller, who needs CAP_NET_ADMIN and CAP_NET_RAW there, for side's TAP. Nothing of it takes
  * effect unless all is made. The descriptors are the caller's. */
 bool divert_set_up(const BoxSide *side, int ret_fds[DIVERT_FDS_MAX], GError **error);
+
+/* Take away what divert_set_up() made, as far as it is there, in the network namespace of the caller, who needs the same rights. */
+void divert_clear(void);

@@ -274,6 +274,40 @@ def test_tap_alone(box, target, peer):
         assert net.end() == 0
 
 
+# What a DHCP client says to everybody, as nobody, and what it is told.
+DHCP = """
+import socket, struct
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+s.setsockopt(socket.SOL_SOCKET, 25, b"eth7")
+s.settimeout(20)
+s.bind(("0.0.0.0", 68))
+mac = bytes.fromhex("0200000000aa")
+def ask(kind, more=b""):
+    head = struct.pack("!BBBBIHH16s16s192sI", 1, 1, 6, 0, 77, 0, 0x8000, b"", mac, b"", 0x63825363)
+    s.sendto(head + bytes([53, 1, kind]) + more + b"\\xff", ("255.255.255.255", 67))
+    answer = s.recv(2000)
+    options, at = {}, 240
+    while answer[at] != 255:
+        options[answer[at]] = answer[at + 2:at + 2 + answer[at + 1]]
+        at += 2 + answer[at + 1]
+    return socket.inet_ntoa(answer[16:20]), options
+offered, options = ask(1)
+given, options = ask(3, bytes([50, 4]) + socket.inet_aton(offered) + bytes([54, 4]) + options[54])
+print(options[53][0], given, *(socket.inet_ntoa(options[i]) for i in (1, 3, 6)))
+"""
+
+
+def test_addresses_for_those_who_ask(box, target):
+    """By DHCP for IPv4; by the kernel's own client of router advertisements for IPv6."""
+    with Net(box, "--netns", target.pid, "--no-configure", "--tap", "eth7", "--no-fast-path"):
+        target.sh("ip link set lo up; ip link set eth7 up")
+        asked = target.run("/usr/bin/python3", "-c", DHCP)
+        assert asked.stdout == "5 10.0.2.100 255.255.255.0 10.0.2.2 10.0.2.3\n", asked
+        assert wait_until(lambda: re.search(r"inet6 fd00::\S+/64 scope global(?! tentative)", target.sh("ip -6 address show dev eth7")), WAIT)
+        assert "default via fe80::" in target.sh("ip -6 route show dev eth7")
+
+
 def test_as_slirp4netns_is_called(box, target, peer):
     """What podman gives to that, descriptors included; the other end of the exit one is closed by the caller's death."""
     read_end, write_end = os.pipe()
@@ -286,6 +320,24 @@ def test_as_slirp4netns_is_called(box, target, peer):
     assert target.curl(f"http://{peer}:8080/").stdout == "nginx\n"
     os.close(write_end)
     assert net.wait(WAIT) == 0
+
+
+def test_one_after_another(box, target, peer):
+    """What one leaves is as it was before; what one leaves that was killed the next one clears away."""
+    rules = "ip rule; ip -6 rule; ip route show table 100 2>&1; ip -6 route show table 100 2>&1; true"
+    nothing = target.sh("ip rule; ip -6 rule")
+    for options, kill in (([], False), (["--net-delay=1ms"], True), ([], True), (["--net-delay=1ms"], False), ([], False)):
+        with Net(box, "--netns", target.pid, "--verbose", *options) as net:
+            assert target.curl(f"http://{peer}:8080/").stdout == "nginx\n"
+            assert "TCP fast path made" in net.text(), net.text()
+            assert "fwmark 0x2" in target.sh(rules)
+            if kill:
+                net.proc.kill()
+                net.proc.wait()
+                assert wait_until(lambda: target.run("ip", "link", "show", "tap0").returncode != 0, WAIT)
+            else:
+                assert net.end() == 0
+                assert re.sub("Error.*\n|Dump.*\n", "", target.sh(rules)) == nothing
 
 
 @pytest.mark.parametrize("how", ["process", "TERM", "INT", "HUP"])
