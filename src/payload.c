@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -208,9 +209,36 @@ static bool set_limits(const Spec *spec, GError **error) {
         return true;
 }
 
+static bool join_new_keyring(void) {
+        return syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) >= 0 || errno == ENOSYS;
+}
+
+/*
+ * The kernel counts keys by the real uid of who makes them, and 200 is all that a user gets (keyrings(7)): so many boxes can a login session have. A box of
+ * more ids than its caller's takes one of those for the moment, which have as many each. Whoever has a keyring as his session's can do all with it, whose
+ * it is makes no difference.
+ */
+static bool join_keyring_of_other(const Spec *spec) {
+        uid_t mine = getuid();
+        guint32 any;
+
+        for (guint i = 0; i < spec->user.uidmap->len; i++) {
+                const IdRange *r = &g_array_index(spec->user.uidmap, IdRange, i);
+                if (r->count < 2 || getrandom(&any, sizeof any, 0) != sizeof any || setresuid(r->box + any % r->count, (uid_t) -1, (uid_t) -1) < 0)
+                        continue;
+                bool joined = join_new_keyring();
+                if (setresuid(mine, (uid_t) -1, (uid_t) -1) < 0)
+                        return false;
+                if (joined)
+                        return true;
+        }
+        errno = EDQUOT;
+        return false;
+}
+
 /* A session keyring of its own, empty: the caller's keys (Kerberos, fscrypt) are out of reach (session-keyring(7)). */
 static bool set_keyring(const Spec *spec, GError **error) {
-        if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) >= 0 || errno == ENOSYS)
+        if (join_new_keyring() || (errno == EDQUOT && join_keyring_of_other(spec)))
                 return true;
         if (spec->box.best_effort & BEST_EFFORT_KEYRING)
                 return true;

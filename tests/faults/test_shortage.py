@@ -119,3 +119,12 @@ def test_lower_changes(bench):
         thread.join()
     assert not (lower / "own").exists()
     subprocess.run(["rm", "-rf", lower], check=True)
+
+
+@pytest.mark.parametrize("kind, status", {"default": 0, "fuse": 125}.items())
+def test_keys(bench, kind, status):
+    """Of a user's 200 keys all are taken, by boxes of his: one that has other ids goes on by those, one that has his alone says what is wrong."""
+    judge = faults.Judge(bench, kind)
+    call = next(c for c in judge.calls() if c.name == "keyctl")
+    run, found = judge.try_fault(call, "EDQUOT")
+    assert found == [] and run.rc == status and (status == 0 or "session keyring: Disk quota exceeded" in run.err), (found, run.err)
