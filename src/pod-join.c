@@ -15,6 +15,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -143,21 +144,20 @@ static bool make_windows(const PodJoin *pod, PodMounts *ret, GError **error) {
 typedef struct {
         guint64 flags;
         const ChildContext *context;
-        int wire, place;
+        int wire;
+        int *pidfd; /* memory that is shared with the maker: the kernel writes it before anybody could kill who has cloned */
 } InitPlan;
 
 static int clone_init(void *data) {
         const InitPlan *plan = data;
-        int pidfd = -1;
-        struct clone_args args = { .flags = plan->flags | CLONE_PIDFD, .pidfd = (uintptr_t) &pidfd, .exit_signal = SIGCHLD };
+        struct clone_args args = { .flags = plan->flags | CLONE_PIDFD, .pidfd = (uintptr_t) plan->pidfd, .exit_signal = SIGCHLD };
 
         pid_t pid = sys_clone3(&args);
         if (pid == 0) {
                 close(plan->wire);
-                close(plan->place);
                 child_main(plan->context);
         }
-        return pid < 0 || dup3(pidfd, plan->place, O_CLOEXEC) < 0 ? errno : 0;
+        return pid < 0 ? errno : 0;
 }
 
 /*
@@ -166,15 +166,25 @@ static int clone_init(void *data) {
  * namespace ends only when all who were in it are reaped.
  */
 static pid_t clone_into_pid_namespace(guint64 flags, const ChildContext *context, int wire, int *ret_pidfd, GError **error) {
-        *ret_pidfd = reserve_place(error);
-        InitPlan plan = { .flags = flags, .context = context, .wire = wire, .place = *ret_pidfd };
+        g_autoptr(GError) failure = NULL;
+        int *pidfd = proc_share(sizeof *pidfd, error);
+        InitPlan plan = { .flags = flags, .context = context, .wire = wire, .pidfd = pidfd };
 
-        if (*ret_pidfd < 0 || !do_in_pod("clone into new namespaces", clone_init, &plan, error))
+        if (!pidfd)
                 return -1;
-        pid_t pid = proc_pidfd_pid(*ret_pidfd);
-        if (pid < 0)
+        *pidfd = -1;
+        bool cloned = do_in_pod("clone into new namespaces", clone_init, &plan, &failure);
+        *ret_pidfd = *pidfd;
+        (void) munmap(pidfd, sizeof *pidfd);
+        /* Of a clone that did not come about there may be a number, but no pidfd; of one that did, there is, whatever became of who cloned. */
+        pid_t pid = *ret_pidfd >= 0 ? proc_pidfd_pid(*ret_pidfd) : -1;
+        if (pid > 0)
+                return pid;
+        if (cloned)
                 err_set(error, 0, INIT_KILLED);
-        return pid;
+        else
+                g_propagate_error(error, g_steal_pointer(&failure));
+        return -1;
 }
 
 static pid_t clone_for_launcher(guint64 flags, const ChildContext *context, int wire, int *ret_pidfd, GError **error) {
