@@ -179,22 +179,30 @@ static void read_cpu(const Cgroup *c, CgroupNumbers *n) {
         n->cpu_period_us = space ? g_ascii_strtoull(space + 1, NULL, 10) : 0;
 }
 
+/* A pod's processes are its boxes'. */
+static void read_pids(const Cgroup *c, CgroupNumbers *n) {
+        const char *leaf = c->pod ? SCOPE_LEAF_BOXES : SCOPE_LEAF_PAYLOAD;
+        g_autofree char *current = g_strconcat(leaf, "/pids.current", NULL), *max = g_strconcat(leaf, "/pids.max", NULL);
+        g_autofree char *events = g_strconcat(leaf, "/pids.events", NULL), *text = read_text(c, events);
+
+        n->pids = number(c, current);
+        n->pids_max = number(c, max);
+        n->pids_refused = keyed(text, "max", 0);
+}
+
 void cgroup_read(const Cgroup *c, CgroupNumbers *n) {
         g_autofree char *memory_events = read_text(c, "memory.events");
-        g_autofree char *pids_events = read_text(c, c->pod ? SCOPE_LEAF_BOXES "/pids.events" : LEAF "pids.events");
 
         n->memory = number(c, "memory.current");
         n->memory_peak = number(c, "memory.peak"); /* Linux 5.19 */
         n->memory_max = number(c, "memory.max");
         n->swap = number(c, "memory.swap.current");
         n->oom_kills = keyed(memory_events, "oom_kill", 0);
-        n->pids = number(c, c->pod ? SCOPE_LEAF_BOXES "/pids.current" : LEAF "pids.current");
-        n->pids_max = number(c, c->pod ? SCOPE_LEAF_BOXES "/pids.max" : LEAF "pids.max");
-        n->pids_refused = keyed(pids_events, "max", 0);
         /* "oom" is counted where the limit is that was met, and above. */
         n->oom_by_pod = c->in_pod && n->oom_kills > 0 && keyed(memory_events, "oom", 0) == 0;
         n->pod_memory_max = c->in_pod ? number(c, PODS "memory.max") : G_MAXUINT64;
         n->pod_pids_max = c->in_pod ? number(c, PODS_BOXES "pids.max") : G_MAXUINT64;
+        read_pids(c, n);
         read_cpu(c, n);
         read_io(c, n);
         n->pressure_cpu = pressure(c, "cpu.pressure");

@@ -44,7 +44,12 @@ static bool is_container_without_systemd(const DoctorHost *host) {
         return container && !g_file_test(systemd, G_FILE_TEST_IS_DIR);
 }
 
-static const char on_container[] = "limit the container as a whole where it is started: docker run or podman run --memory, --cpus, --pids-limit";
+/* In such a one nothing that is done inside mends it. */
+static void mend(const DoctorHost *host, DoctorCheck *check, const char *elsewhere) {
+        static const char container[] = "limit the container as a whole where it is started: docker run or podman run --memory, --cpus, --pids-limit";
+
+        doctor_mend(check, "%s", is_container_without_systemd(host) ? container : elsewhere);
+}
 
 static void check_version(const DoctorHost *host, GPtrArray *checks, const OwnCgroup *own) {
         if (own->v2 && !own->v1) {
@@ -54,13 +59,10 @@ static void check_version(const DoctorHost *host, GPtrArray *checks, const OwnCg
         DoctorCheck *check = doctor_add(checks, "cgroup", "cgroups", DOCTOR_DEGRADED, "%s",
                                         own->v2 ? "hybrid: the controllers are in version 1" : own->v1 ? "version 1" : "none");
         doctor_means(check, "%s: version 1 cannot be given to a user", lost);
-        if (is_container_without_systemd(host))
-                doctor_mend(check, "%s", on_container);
-        else if (doctor_is_fedora(host))
-                doctor_mend(check, "sudo grubby --update-kernel=ALL --args=systemd.unified_cgroup_hierarchy=1 && sudo reboot");
-        else
-                doctor_mend(check, "sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&systemd.unified_cgroup_hierarchy=1 /' /etc/default/grub && "
-                                   "sudo update-grub && sudo reboot");
+        mend(host, check,
+             doctor_is_fedora(host) ? "sudo grubby --update-kernel=ALL --args=systemd.unified_cgroup_hierarchy=1 && sudo reboot"
+                                    : "sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&systemd.unified_cgroup_hierarchy=1 /' /etc/default/grub && "
+                                      "sudo update-grub && sudo reboot");
 }
 
 /* No systemd for the user, but a cgroup that he may write, as in a container: its controllers; the caller's. NULL: it is not his. */
@@ -89,11 +91,9 @@ static void check_delegation(const DoctorHost *host, GPtrArray *checks, const Ow
         if (!text) {
                 DoctorCheck *check = doctor_add(checks, "delegation", "cgroup delegation", DOCTOR_DEGRADED, "no systemd runs for this user");
                 g_autofree char *quoted = doctor_word(host->name);
+                g_autofree char *linger = g_strdup_printf("sudo loginctl enable-linger %s (where systemd runs the machine)", quoted);
                 doctor_means(check, "%s", lost);
-                if (is_container_without_systemd(host))
-                        doctor_mend(check, "%s", on_container);
-                else
-                        doctor_mend(check, "sudo loginctl enable-linger %s (where systemd runs the machine)", quoted);
+                mend(host, check, linger);
                 return;
         }
         for (size_t i = 0; i < G_N_ELEMENTS(wanted); i++)
@@ -130,12 +130,10 @@ static void check_runtime_dir(const DoctorHost *host, GPtrArray *checks) {
                 return;
         }
         g_autofree char *command = doctor_install_command(host, "dbus-user-session", "dbus-daemon");
+        g_autofree char *anew = g_strconcat(command, ", then log in anew", NULL);
         DoctorCheck *check = doctor_add(checks, "bus", "systemd user bus", DOCTOR_DEGRADED, "%s/bus: %s", dir, g_strerror(MAX(result, 0)));
         doctor_means(check, "%s: the user's systemd makes the cgroups", lost);
-        if (is_container_without_systemd(host))
-                doctor_mend(check, "%s", on_container);
-        else
-                doctor_mend(check, "%s, then log in anew", command);
+        mend(host, check, anew);
 }
 
 void doctor_check_limits(const DoctorHost *host, GPtrArray *checks) {
