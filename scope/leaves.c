@@ -162,6 +162,22 @@ bool cgroup_prepare_leaves(const ScopeCgroup *c, GError **error) {
         return !strstr(wanted->str, "memory") || write_leaf(c, SCOPE_LEAF_PAYLOAD, "memory.oom.group", "1", error);
 }
 
+/* What of a kind the machine has, where one was named that it has not. */
+static bool no_such(const char *file, GError **error) {
+        static const struct {
+                const char *prefix, *hint;
+        } rows[] = {
+                { "hugetlb.", "ls /sys/kernel/mm/hugepages shows which sizes of huge pages this machine has" },
+                { "misc.", "cat " CGROUP_MOUNT "/misc.capacity shows which resources this machine has" },
+                { "rdma.", "ls /sys/class/infiniband shows which RDMA devices this machine has" },
+        };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
+                if (g_str_has_prefix(file, rows[i].prefix))
+                        return err_hint(error, "%s", rows[i].hint);
+        return false;
+}
+
 bool cgroup_apply(const ScopeCgroup *c, const GPtrArray *settings, GError **error) {
         for (guint i = 0; i < settings->len; i++) {
                 const ScopeSetting *s = settings->pdata[i];
@@ -172,7 +188,7 @@ bool cgroup_apply(const ScopeCgroup *c, const GPtrArray *settings, GError **erro
                                 g_clear_error(error);
                                 continue;
                         }
-                        return false;
+                        return no_such(s->file, error);
                 }
         }
         return true;

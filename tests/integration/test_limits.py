@@ -353,7 +353,17 @@ ls -d $own/*/
 HANDED_OVER = pathlib.Path("/run/usbox-own")  # who says his pid there is moved to a cgroup that is dev's (tests/vm/guest/run)
 
 
+HUGE = """
+import mmap
+m = mmap.mmap(-1, 8 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000)  # MAP_HUGETLB
+for i in range(4):
+    m[i << 21] = 1
+    print("page", flush=True)
+"""
+
+
 def test_controllers_that_systemd_delegates_to_nobody(box):
+    """Huge pages are had up to the limit; of what the machine has none, that is said."""
     if not HANDED_OVER.exists():
         cannot("no cgroup with the controllers hugetlb, misc and rdma was handed over: tests/vm has one")
     usbox = " ".join(without_systemd(os.environ["USBOX"], "run", "--rm", *BARE))
@@ -363,13 +373,18 @@ echo $$ >{HANDED_OVER}
 until grep -qx 0::/usbox-own /proc/self/cgroup; do sleep 0.1; done
 mkdir {own}/main && echo $$ >{own}/main/cgroup.procs
 {usbox} --hugetlb 2M=64M --pids-limit 20 -- cat /sys/fs/cgroup/hugetlb.2MB.max /sys/fs/cgroup/payload/pids.max
+{usbox} --hugetlb 2M=4M -- python3 -c '{HUGE}' || echo $?
+{usbox} --hugetlb 2M=8M -- python3 -c '{HUGE}'
+{usbox} --hugetlb 8K=8M -- true
 {usbox} --misc none=1 -- true
 {usbox} --rdma none:hca_handle=2,hca_object=unlimited -- true
 ls {own} | grep -c scope
 """
     result = subprocess.run(["sh", "-c", script], env=box.env, cwd=box.dir, capture_output=True, text=True, timeout=120, check=False)
-    assert result.stdout.split() == [str(64 << 20), "20", "0"], result
-    assert "write 'none 1' to /usbox-own/usbox-" in result.stderr and "write 'none hca_handle=2 hca_object=max' to" in result.stderr, result
+    assert result.stdout.split() == [str(64 << 20), "20", "page", "page", "135", *["page"] * 4, "0"], result  # 135: SIGBUS
+    for said in ("hint: ls /sys/kernel/mm/hugepages shows which sizes", "write 'none 1' to /usbox-own/usbox-", "hint: cat /sys/fs/cgroup/misc.capacity shows which",
+                 "write 'none hca_handle=2 hca_object=max' to", "hint: ls /sys/class/infiniband shows which"):
+        assert said in result.stderr, (said, result)
 
 
 def test_two_hundred(box):
