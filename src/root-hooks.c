@@ -218,7 +218,8 @@ void root_hooks_take_back(const RootPlan *plan, int box_fd) {
         }
 }
 
-GPtrArray *root_hooks_appeared(const RootPlan *plan) {
+/* The host's paths of hooks that is_one() picks; NULL: none. */
+static GPtrArray *hooks_that(const RootPlan *plan, bool (*is_one)(const Hook *, const char *path)) {
         g_autoptr(GPtrArray) paths = g_ptr_array_new_with_free_func(g_free);
 
         for (guint i = 0; i < plan->sources->len; i++) {
@@ -226,12 +227,29 @@ GPtrArray *root_hooks_appeared(const RootPlan *plan) {
                 for (guint j = 0; source->hooks && j < source->hooks->len; j++) {
                         const Hook *hook = g_ptr_array_index(source->hooks, j);
                         g_autofree char *path = g_strconcat(source->host.path, "/", hook->name, NULL);
-                        struct stat st;
-                        if (!hook->host.path && lstat(path, &st) == 0)
+                        if (is_one(hook, path))
                                 g_ptr_array_add(paths, g_steal_pointer(&path));
                 }
         }
         return paths->len > 0 ? g_steal_pointer(&paths) : NULL;
+}
+
+static bool has_appeared(const Hook *hook, const char *path) {
+        struct stat st;
+        return !hook->host.path && lstat(path, &st) == 0;
+}
+
+GPtrArray *root_hooks_appeared(const RootPlan *plan) {
+        return hooks_that(plan, has_appeared);
+}
+
+static bool was_replaced(const Hook *hook, const char *path) {
+        struct stat st;
+        return hook->host.path && (lstat(path, &st) < 0 || st.st_dev != hook->host.dev || st.st_ino != hook->host.ino);
+}
+
+GPtrArray *root_hooks_replaced(const RootPlan *plan) {
+        return hooks_that(plan, was_replaced);
 }
 
 /* .git bound on itself. */

@@ -43,5 +43,9 @@ void root_hooks_take_back(const RootPlan *plan, int box_fd);
  * caller can only be told. The caller's to free. */
 GPtrArray *root_hooks_appeared(const RootPlan *plan);
 
+/* Those that the host removed or replaced while the box ran (git config, an editor): the mount over such a one goes with it, and so the box could
+ * write what came in its place. As above. */
+GPtrArray *root_hooks_replaced(const RootPlan *plan);
+
 /* Child, after the source is attached as mnt: mount over them. */
 bool root_hooks_mount(RootBuild *b, const MountSource *source, int mnt, GError **error);

@@ -111,8 +111,14 @@ static char *size_text(guint64 bytes) {
 void sandbox_end_hooks(const Sandbox *s) {
         if (s->plan && s->dir)
                 root_hooks_take_back(s->plan, s->dir->fd);
-        g_autoptr(GPtrArray) paths = s->plan ? root_hooks_appeared(s->plan) : NULL;
+        g_autoptr(GPtrArray) paths = s->plan ? root_hooks_appeared(s->plan) : NULL, replaced = s->plan ? root_hooks_replaced(s->plan) : NULL;
 
+        for (guint i = 0; replaced && i < replaced->len; i++) {
+                g_autofree char *shown = err_quote(g_ptr_array_index(replaced, i));
+                log_note("%s was replaced on the host while the box ran, and from then on the box could write it: other programs may run what is in it, "
+                         "so look at it first",
+                         shown);
+        }
         for (guint i = 0; paths && i < paths->len; i++) {
                 g_autofree char *shown = err_quote(g_ptr_array_index(paths, i));
                 log_note("the box made %s on the host: other programs may run what is in it, so look at it first",

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from conftest import assert_refused
+from conftest import SLOW, assert_refused
 
 pytestmark = pytest.mark.usefixtures("both_overlays")
 
@@ -76,6 +76,16 @@ def test_a_new_hook_is_taken_back(box):
 def test_a_new_hook_without_overlay_is_reported(no_kept):
     result = no_kept.run("--overlay=none", "--rw", ".", "--", "sh", "-c", "echo evil >.envrc").ok()
     assert ".envrc" in result.err and "look at it" in result.err, result
+
+
+def test_a_hook_that_the_host_replaces_is_reported(no_kept):
+    """The kernel takes the mount over a file away when another is renamed into its place, as git config does."""
+    fill(no_kept)
+    proc = no_kept.popen("run", "--rm", "--rw", ".", "--", "sh", "-c", "echo ready; read line", stdin=subprocess.PIPE)
+    assert proc.stdout.readline() == b"ready\n"
+    no_kept.write(".git/config.lock", "mine\n").rename(no_kept.dir / ".git/config")
+    err = proc.communicate(b"go\n", timeout=60 * SLOW)[1].decode()
+    assert ".git/config was replaced on the host while the box ran" in err and ".envrc" not in err, err
 
 
 def test_a_new_repository_stays_whole(no_kept):
