@@ -224,12 +224,14 @@ static bool add_origin(void *data, const ReviewEntry *e) {
         return true;
 }
 
-/* Files that the box took away from their names, or gave others: they may be there by those. */
+/* Files that the box took away from their names, or gave others: they may be there by those, of which not all need be named to the commit. */
 static CopyOrigins *collect_origins(const Judge *j) {
         CopyOrigins *origins = copy_origins_new();
+        bool complete; /* what is not seen is not there: a conflict at worst */
+        g_autoptr(GPtrArray) changes = review_changes(j->review, NULL, true, &complete);
 
-        for (guint i = 0; i < j->plan->changes->len; i++) {
-                const ReviewChange *c = j->plan->changes->pdata[i];
+        for (guint i = 0; i < changes->len; i++) {
+                const ReviewChange *c = changes->pdata[i];
                 _cleanup_close_ int fd = -1;
                 if (!c->has_below)
                         continue;

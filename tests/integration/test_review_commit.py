@@ -129,6 +129,15 @@ def test_a_name_at_which_nothing_changed_is_said_to_be_one(tree):
     assert (tree.tree / "a").read_text(encoding="utf-8") == "a\n"
 
 
+def test_a_name_of_a_file_whose_other_name_is_not_asked_for(tree):
+    """As git clone of a directory beside it has it: objects of the host's by a second name."""
+    (tree.tree / "object").write_text("host\n", encoding="utf-8")
+    run_in_tree(tree, "mkdir clone; ln object clone/object")
+    assert "conflict" not in commit(tree, "tree/clone").ok().err
+    assert (tree.tree / "clone/object").read_text(encoding="utf-8") == "host\n"
+    no_rest(tree)
+
+
 def test_everything(tree):
     fill(tree)
     want = changed_by(tree)
