@@ -96,9 +96,13 @@ static void own_dirs(Planner *p) {
         for (const char *const *dir = root_own_dirs; *dir; dir++) {
                 g_autofree char *host = g_strconcat(root->host.path[1] ? root->host.path : "", *dir, NULL);
                 bool sticky = g_str_equal(*dir, "/tmp") || g_str_equal(*dir, "/var/tmp");
+                g_autofree char *parent = g_path_get_dirname(host);
                 struct stat st;
-                if (lstat(host, &st) == 0 && S_ISDIR(st.st_mode))
+                bool there = lstat(host, &st) == 0 && S_ISDIR(st.st_mode);
+                if (there)
                         add_rule(p, FS_RULE_EMPTY, *dir);
+                if (there && lstat(parent, &st) == 0 && S_ISLNK(st.st_mode))
+                        continue; /* a place for it would hide where a /var elsewhere is */
                 plan_add_entry(p, LAYER_DIR, *dir)->mode = sticky ? 01777 : 0755;
         }
 }

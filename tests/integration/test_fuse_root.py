@@ -104,6 +104,17 @@ def test_mounts_of_the_box_stay_in_a_rootfs_that_changes(no_kept):
     assert proc.communicate(b"go\n", timeout=20 * SLOW)[0] == b"mine\nproc\n"
 
 
+def test_a_rootfs_whose_var_is_elsewhere(no_kept):
+    root = no_kept.dir / "root"
+    for name in ("proc", "usr", "data/tmp"):
+        (root / name).mkdir(parents=True)
+    (root / "data" / "file").write_text("there\n", encoding="ascii")
+    for name, target in (("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64"), ("var", "data")):
+        (root / name).symlink_to(target)
+    result = no_kept.run("--rm", f"--rootfs={root}", "-w", "/", "-v", "/usr:/usr", "--", "/bin/sh", "-c", "cat /var/file; readlink /var; echo x >/var/tmp/x; ls /data/tmp")
+    assert result.ok().out == "there\ndata\nx\n", result
+
+
 def test_the_eyes_of_others_deep_in_a_tree(no_kept):
     """The caller's private files outside of home and working directory are not there, wherever they lie."""
     setup = """
