@@ -145,9 +145,9 @@ static void on_wake(EventTimer *timer) {
         stack_turn(EVENTS_OWNER(timer, Stack, wake));
 }
 
-/* As libslirp sees it, which may make segments that are longer than the link's own, and takes longer ones anyway. */
+/* As libslirp sees it, which may make segments that are longer than the link's own, and takes longer ones anyway. Never more than SEGMENT_MTU. */
 static size_t slirp_mtu(const NetConfig *config) {
-        return net_config_offloads(config) ? MAX(config->mtu, SEGMENT_MTU) : config->mtu;
+        return net_config_offloads(config) ? SEGMENT_MTU : MIN(config->mtu, SEGMENT_MTU);
 }
 
 Stack *stack_new(const NetConfig *config, Events *events, StackSend send, void *data, GError **error) {
