@@ -12,6 +12,7 @@
  *      SCOPE_JOIN    (at any time) the box's processes: helpers, init and the payload's, which waits for this before it takes other ids and
  *                    executes the command; later what `usbox exec` starts
  *      SCOPE_JOINED  they are in their leaves, and all that they fork is
+ *      SCOPE_ADOPT   instead of that, of a box that has run for a while: all of its processes
  *      SCOPE_UPDATE  (any time later) other limits; SCOPE_UPDATED says how that went
  *
  * A process of its own stays in the scope for another reason: systemd takes a scope away as soon as it is empty, and the launcher reads
@@ -32,10 +33,14 @@
 #include "base/log.h"
 #include "base/wire.h"
 #include "scope/leaves.h"
+#include "scope/members.h"
 #include "scope/systemd.h"
 
 #define WIRE_FD_MAX 1024
-#define CHILDREN_MAX 65536
+/* A box that forks as it should is caught after two or three. */
+#define ADOPT_ROUNDS 50
+/* A process may get another parent while the children of both are read: then the next round finds it. */
+#define CLEAN_ROUNDS 2
 
 typedef struct {
         int wire;
@@ -80,42 +85,6 @@ static bool apply(const Scope *s, const GPtrArray *settings, GError **error) {
         return cgroup_apply(&s->cgroup, mine, error);
 }
 
-static bool has_pid(const GArray *pids, pid_t pid) {
-        for (guint i = 0; i < pids->len; i++)
-                if (g_array_index(pids, pid_t, i) == pid)
-                        return true;
-        return false;
-}
-
-/* What those from first on have forked so far, as far as it is not in the list yet. By their first threads: others of a helper's fork nothing. */
-static void add_children(GArray *pids, guint first) {
-        for (guint i = first; i < pids->len; i++) {
-                int pid = (int) g_array_index(pids, pid_t, i);
-                g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/children", pid, pid);
-                g_autofree char *text = NULL;
-                if (!fd_read_file(AT_FDCWD, path, CHILDREN_MAX, &text, NULL)) {
-                        log_step("%s: %s", path, g_strerror(errno));
-                        continue;
-                }
-                g_auto(GStrv) words = g_strsplit(g_strstrip(text), " ", -1);
-                for (char **word = words; *word; word++) {
-                        pid_t child = (pid_t) g_ascii_strtoll(*word, NULL, 10);
-                        if (child > 0 && !has_pid(pids, child))
-                                g_array_append_val(pids, child);
-                }
-        }
-}
-
-/* Those that are not there any more leave the list; whether there were any. */
-static bool drop_ended(GArray *pids) {
-        guint before = pids->len;
-
-        for (guint i = pids->len; i-- > 0;)
-                if (kill(g_array_index(pids, pid_t, i), 0) < 0 && errno == ESRCH)
-                        g_array_remove_index(pids, i);
-        return pids->len < before;
-}
-
 /* By systemd, which takes all of them or none. */
 static bool attach(Scope *s, const char *leaf, GArray *pids, GError **error) {
         g_autofree char *path = g_strconcat(s->cgroup.path, "/", leaf, NULL);
@@ -126,7 +95,7 @@ static bool attach(Scope *s, const char *leaf, GArray *pids, GError **error) {
                 g_autoptr(GError) failure = NULL;
                 if (systemd_attach(s->machine, path, (const pid_t *) (void *) pids->data, pids->len, &failure))
                         return true;
-                if (!drop_ended(pids)) {
+                if (!members_drop_ended(pids)) {
                         g_propagate_error(error, g_steal_pointer(&failure));
                         return false;
                 }
@@ -134,21 +103,21 @@ static bool attach(Scope *s, const char *leaf, GArray *pids, GError **error) {
         return true;
 }
 
-/* By us, or where the kernel forbids us that by systemd, in one call. One that has ended is the launcher's to notice. */
+/* By us, and those whom the kernel forbids us to take out of where they are by systemd, in one call. One that has ended is the launcher's to notice. */
 static bool join_all(Scope *s, const char *leaf, const pid_t *pids, size_t n, GError **error) {
-        if (s->asking) {
-                g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(pid_t));
-                g_array_append_vals(all, pids, (guint) n);
-                return attach(s, leaf, all, error);
-        }
+        g_autoptr(GArray) forbidden = g_array_new(FALSE, FALSE, sizeof(pid_t));
+
         for (size_t i = 0; i < n; i++) {
                 g_autoptr(GError) failure = NULL;
-                if (!cgroup_join(&s->cgroup, leaf, pids[i], &failure) && err_get_errno(failure) != ESRCH) {
+                if (cgroup_join(&s->cgroup, leaf, pids[i], &failure) || err_get_errno(failure) == ESRCH)
+                        continue;
+                if (!s->asking || (err_get_errno(failure) != EACCES && err_get_errno(failure) != EPERM)) {
                         g_propagate_error(error, g_steal_pointer(&failure));
                         return false;
                 }
+                g_array_append_val(forbidden, pids[i]);
         }
-        return true;
+        return forbidden->len == 0 || attach(s, leaf, forbidden, error);
 }
 
 /* One that is made in its pod's has to get there first, as the box's processes do. */
@@ -193,34 +162,91 @@ static bool make(Scope *s, GError **error) {
 }
 
 /* A list of processes, with their children but those that are known already; looked for once more when they are in: what they fork from then on is
- * in, too. */
+ * in, too. Only first threads of a helper's fork anything. */
 static bool join_leaf(Scope *s, const char *leaf, GVariant *list, GArray *known, GError **error) {
         guint first = known->len, done = first;
-        GVariantIter iter;
-        guint32 pid;
 
-        g_variant_iter_init(&iter, list);
-        while (g_variant_iter_next(&iter, "u", &pid)) {
-                pid_t p = (pid_t) pid;
-                g_array_append_val(known, p);
-        }
-        add_children(known, first);
+        members_add(known, list);
+        members_add_children(known, first, false);
         while (done < known->len) {
                 guint n = known->len - done;
                 if (!join_all(s, leaf, (const pid_t *) (void *) known->data + done, n, error))
                         return false;
                 done += n;
-                add_children(known, first);
+                members_add_children(known, first, false);
         }
         return true;
 }
 
 static bool join(Scope *s, const WireMessage *m, GError **error) {
-        g_autoptr(GArray) known = g_array_new(FALSE, FALSE, sizeof(pid_t));
+        g_autoptr(GArray) known = g_array_new(FALSE, FALSE, sizeof(pid_t)), all = g_array_new(FALSE, FALSE, sizeof(pid_t));
         g_autoptr(GVariant) helpers = g_variant_get_child_value(m->body, 0), payload = g_variant_get_child_value(m->body, 1);
 
+        /* systemd takes as long for one process as for all, and once for each leaf: from where it has put them we may move them ourselves. */
+        if (s->asking) {
+                members_add(all, payload);
+                members_add(all, helpers);
+                members_add_children(all, 0, false);
+                if (!attach(s, SCOPE_LEAF_HELPERS, all, error))
+                        return false;
+        }
         /* The payload first: it is a child of init, which is among the others. */
         return join_leaf(s, SCOPE_LEAF_PAYLOAD, payload, known, error) && join_leaf(s, SCOPE_LEAF_HELPERS, helpers, known, error);
+}
+
+/* What of roots' (pid_t) trees was not moved into payload/ yet; whether there was anything. */
+static bool adopt_round(Scope *s, const GArray *roots, GArray *moved, bool *ret_any, GError **error) {
+        g_autoptr(GArray) found = g_array_new(FALSE, FALSE, sizeof(pid_t));
+
+        g_array_append_vals(found, roots->data, roots->len);
+        members_add_children(found, 0, true);
+        g_array_remove_range(found, 0, roots->len);
+        members_remove(found, moved);
+        *ret_any = found->len > 0;
+        g_array_append_vals(moved, found->data, found->len);
+        return found->len == 0 || join_all(s, SCOPE_LEAF_PAYLOAD, (const pid_t *) (void *) found->data, found->len, error);
+}
+
+static bool freeze(const Scope *s, const char *text, GError **error) {
+        return fd_write_file(s->cgroup.fd, SCOPE_LEAF_PAYLOAD "/cgroup.freeze", text) ||
+               err_set(error, errno, "write '%s' to %s/" SCOPE_LEAF_PAYLOAD "/cgroup.freeze", text, s->cgroup.path);
+}
+
+/* All that init and what exec started have forked. What is in payload/ is frozen meanwhile: so in the end nobody is left who forks outside of it. */
+static bool adopt_payload(Scope *s, pid_t init, GVariant *execs, GError **error) {
+        g_autoptr(GArray) roots = g_array_new(FALSE, FALSE, sizeof(pid_t)), moved = g_array_new(FALSE, FALSE, sizeof(pid_t));
+
+        members_add(moved, execs);
+        if (moved->len > 0 && !join_all(s, SCOPE_LEAF_PAYLOAD, (const pid_t *) (void *) moved->data, moved->len, error))
+                return false;
+        g_array_append_val(roots, init);
+        g_array_append_vals(roots, moved->data, moved->len);
+        for (int i = 0, clean = 0; i < ADOPT_ROUNDS; i++) {
+                bool any;
+                if (!adopt_round(s, roots, moved, &any, error))
+                        return false;
+                clean = any ? 0 : clean + 1;
+                if (clean == CLEAN_ROUNDS)
+                        return true;
+        }
+        return err_set(error, EAGAIN, "the box's processes become more faster than they can be moved");
+}
+
+/* A box that has run without so far. */
+static bool adopt(Scope *s, const WireMessage *m, GError **error) {
+        g_autoptr(GVariant) helpers = g_variant_get_child_value(m->body, 1), execs = g_variant_get_child_value(m->body, 2);
+        g_autoptr(GArray) others = g_array_new(FALSE, FALSE, sizeof(pid_t));
+        guint32 init;
+
+        g_variant_get_child(m->body, 0, "u", &init);
+        if (!freeze(s, "1", error))
+                return false;
+        pid_t pid = (pid_t) init;
+        bool ok = adopt_payload(s, pid, execs, error);
+        g_array_append_val(others, pid);
+        members_add(others, helpers);
+        ok = ok && join_all(s, SCOPE_LEAF_HELPERS, (const pid_t *) (void *) others->data, others->len, error);
+        return freeze(s, "0", ok ? error : NULL) && ok;
 }
 
 static bool change(Scope *s, const ScopeConfig *update, GError **error) {
@@ -253,6 +279,15 @@ static bool on_join(Scope *s, const WireMessage *m, GError **error) {
         return answer(s, WIRE_SCOPE_JOINED, failure, error);
 }
 
+static bool on_adopt(Scope *s, const WireMessage *m, GError **error) {
+        g_autoptr(GError) failure = NULL;
+
+        if (!adopt(s, m, &failure))
+                err_hint(&failure, "a box has a cgroup from its start on where it is started with a limit, such as --pids-limit unlimited");
+        g_clear_pointer(&s->machine, systemd_free);
+        return answer(s, WIRE_SCOPE_JOINED, failure, error);
+}
+
 static bool on_update(Scope *s, const WireMessage *m, GError **error) {
         g_autoptr(GError) failure = NULL;
         g_autoptr(ScopeConfig) wanted = scope_update_parse(m->body, &failure);
@@ -269,6 +304,7 @@ static bool serve(Scope *s, GError **error) {
                 if (r <= 0)
                         return r == 0;
                 bool ok = m.type == WIRE_SCOPE_JOIN     ? on_join(s, &m, error)
+                          : m.type == WIRE_SCOPE_ADOPT  ? on_adopt(s, &m, error)
                           : m.type == WIRE_SCOPE_UPDATE ? on_update(s, &m, error)
                                                         : err_set(error, EPROTO, "the launcher said %s", wire_type_name(m.type));
                 if (!ok)

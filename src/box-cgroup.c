@@ -2,13 +2,31 @@
 /*
  * A running box's cgroup.
  *
- * Role: verbs (stats, top, pause, unpause). Privileges: the caller's. Threads: one.
+ * Role: verbs (stats, top, pause, unpause, update). Privileges: the caller's. Threads: one.
  */
 #include "base/error.h"
 #include "box-cgroup.h"
+#include "control-client.h"
 
 bool box_has_cgroup(const BoxInfo *box) {
         return json_is_string(json_object_get(box->facts, "cgroup"));
+}
+
+bool box_has_late_cgroup(const BoxInfo *box) {
+        return json_is_true(json_object_get(box->facts, "cgroup_late"));
+}
+
+bool box_cgroup_need(BoxInfo **box, const Caller *caller, GError **error) {
+        if (box_has_cgroup(*box))
+                return true;
+        if (!control_do(*box, WIRE_CTL_CGROUP, NULL, error))
+                return false;
+        BoxInfo *now = registry_find_running(caller, (*box)->id, error);
+        if (!now)
+                return false;
+        box_info_free(*box);
+        *box = now;
+        return true;
 }
 
 Cgroup *box_cgroup_open(const BoxInfo *box, GError **error) {

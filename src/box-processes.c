@@ -203,6 +203,15 @@ GPtrArray *box_processes(const BoxInfo *box, const Cgroup *c) {
         return read_all(pids);
 }
 
+guint64 box_processes_memory(const BoxInfo *box, const Cgroup *c) {
+        g_autoptr(GPtrArray) processes = box_processes(box, c);
+        guint64 sum = 0;
+
+        for (guint i = 0; i < processes->len; i++)
+                sum += ((const BoxProcess *) processes->pdata[i])->memory;
+        return sum;
+}
+
 void box_processes_sum(const BoxInfo *box, const ProcessTree *tree, CgroupNumbers *ret) {
         static const CgroupPressure unknown = { .some = -1, .full = -1 };
         g_autoptr(GArray) pids = processes_by_descent(tree, command_of(box));

@@ -29,6 +29,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ProcessTree, process_tree_free)
  */
 GPtrArray *box_processes(const BoxInfo *box, const Cgroup *c);
 
+/* The memory of its processes together: for a cgroup that has not seen it become used. */
+guint64 box_processes_memory(const BoxInfo *box, const Cgroup *c);
+
 /* Of a box without a cgroup: what its processes use together. What they do not say is unknown; so is all of it where there are none any more. */
 void box_processes_sum(const BoxInfo *box, const ProcessTree *tree, CgroupNumbers *ret);
 

@@ -2,15 +2,20 @@
 /*
  * usbox pause, usbox unpause: stop the processes of a box, or of all boxes of a pod, where they are, and let them go on.
  *
- * Role: verb. Privileges: the caller's. Threads: one. By the box's cgroup, without its launcher: no process of it is missed and none can refuse, and
- * connections live on.
+ * Role: verb. Privileges: the caller's. Threads: one. By the box's cgroup, for which the launcher is asked only where there is none yet: no process
+ * of it is missed and none can refuse, and connections live on.
  */
 #include "base/error.h"
 #include "box-cgroup.h"
 #include "cmd-verbs.h"
 
-static bool freeze(const BoxInfo *box, bool on, GError **error) {
-        g_autoptr(Cgroup) cgroup = box_cgroup_open(box, error);
+/* *box is told of its cgroup, where it gets one. */
+static bool freeze(BoxInfo **box, const Caller *caller, bool on, GError **error) {
+        if (on && !box_cgroup_need(box, caller, error))
+                return false;
+        if (!box_has_cgroup(*box)) /* nobody has paused it */
+                return true;
+        g_autoptr(Cgroup) cgroup = box_cgroup_open(*box, error);
 
         return cgroup && (cgroup_freeze(cgroup, on, error) || err_step(error, "limits"));
 }
@@ -20,11 +25,11 @@ static bool freeze_named(const Spec *spec, const char *name, bool on, GError **e
         g_autoptr(BoxInfo) found = registry_find_running_any(&spec->caller, name, error);
 
         if (!found || !box_info_is_pod(found))
-                return found && freeze(found, on, error);
+                return found && freeze(&found, &spec->caller, on, error);
         g_autoptr(GPtrArray) all = registry_list(&spec->caller, error);
         g_autoptr(GPtrArray) boxes = all ? registry_boxes_of(all, found) : NULL;
         for (guint i = 0; boxes && i < boxes->len; i++)
-                if (!freeze(boxes->pdata[i], on, error))
+                if (!freeze((BoxInfo **) &boxes->pdata[i], &spec->caller, on, error))
                         return false;
         return boxes;
 }

@@ -70,6 +70,10 @@ static void row_read(Row *row, const ProcessTree *tree) {
                 cgroup_read(row->cgroup, &row->now);
         else
                 box_processes_sum(row->box, tree, &row->now);
+        if (box_has_late_cgroup(row->box)) {
+                row->now.memory = box_processes_memory(row->box, row->cgroup);
+                row->now.memory_peak = G_MAXUINT64;
+        }
         row->flows = count_flows(row->box);
         /* The host's numbers, where the network is the host's, say nothing of the box. */
         row->network = pid > 0 && g_strcmp0(json_string_value(json_object_get(row->box->facts, "network")), "host") != 0 &&

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * usbox update: other limits for a box or pod that runs.
+ * usbox update: other limits for a box or pod that runs; a box without a cgroup is given one.
  *
  * Role: verb. Privileges: the caller's. Threads: one. The values are read as run reads them; the box's launcher has usbox-scope set them.
  */
 #include "base/error.h"
+#include "base/log.h"
+#include "box-cgroup.h"
 #include "cmd-verbs.h"
 #include "control-client.h"
 #include "scope/config.h"
@@ -29,6 +31,19 @@ static bool take_options(const VerbArgs *args, Spec *draft, GError **error) {
         return err_hint(error, "usbox help update");
 }
 
+static bool update(BoxInfo **box, const Spec *spec, GError **error) {
+        const LimitsSpec *limits = &spec->limits;
+
+        if (!box_info_is_pod(*box) && !box_cgroup_need(box, &spec->caller, error))
+                return false;
+        if (!control_do(*box, WIRE_CTL_UPDATE, scope_update_pack(limits->settings, limits->properties), error))
+                return false;
+        if (box_has_late_cgroup(*box) && scope_setting_get(limits->settings, "memory.max"))
+                log_note("box %s was started without limits: what memory it had when it got its first is not counted",
+                         (*box)->name ? (*box)->name : (*box)->id);
+        return true;
+}
+
 int cmd_update(int argc, char **argv, GError **error) {
         g_auto(VerbArgs) args = { 0 };
 
@@ -44,7 +59,7 @@ int cmd_update(int argc, char **argv, GError **error) {
         }
         for (guint i = 0; i < verb_args_n_words(&args); i++) {
                 g_autoptr(BoxInfo) box = registry_find_running_any(&spec->caller, verb_args_word(&args, i), error);
-                if (!box || !control_do(box, WIRE_CTL_UPDATE, scope_update_pack(spec->limits.settings, spec->limits.properties), error))
+                if (!box || !update(&box, spec, error))
                         return -1;
         }
         return 0;

@@ -25,6 +25,7 @@
 #include "pod-host.h"
 #include "pod-members.h"
 #include "record.h"
+#include "scope-late.h"
 
 struct ControlClient {
         int fd; /* -1: the place is free */
@@ -245,6 +246,7 @@ static const struct {
         { WIRE_CTL_HELLO, on_hello },
         { WIRE_CTL_EXEC, on_exec },
         { WIRE_CTL_EXEC_SIGNAL, on_exec_signal },
+        { WIRE_CTL_CGROUP, scope_late_ask },
         { WIRE_CTL_UPDATE, on_update },
         { WIRE_CTL_POD_JOIN, pod_host_join },
 };
@@ -337,6 +339,10 @@ void control_dispatch(Control *c, Sandbox *s, const struct pollfd fds[static CON
         exec_dispatch(c->execs, fds + 2 + CONTROL_CLIENTS);
         if (fds[0].revents)
                 accept_client(c);
+}
+
+GArray *control_execs(const Control *c, bool *ret_starting) {
+        return exec_pids(c->execs, ret_starting);
 }
 
 bool control_await(Control *c, int init, int timeout_ms) {

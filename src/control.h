@@ -27,6 +27,9 @@ void control_free(Control *c);
 void control_poll(const Control *c, struct pollfd fds[static CONTROL_N_FDS]);
 void control_dispatch(Control *c, Sandbox *s, const struct pollfd fds[static CONTROL_N_FDS]);
 
+/* exec_pids() */
+GArray *control_execs(const Control *c, bool *ret_starting);
+
 /* exec_await() */
 bool control_await(Control *c, int init, int timeout_ms);
 

@@ -162,6 +162,10 @@ static bool begin(ExecTable *t, Sandbox *s, ControlClient *client, JoinRequest *
                 err_set(error, EAGAIN, "%d commands were started by exec already", EXEC_MAX);
                 return err_hint(error, "wait until one of them has ended");
         }
+        if (s->scope.late) { /* it would not be among those that are moved */
+                err_set(error, EAGAIN, "the box is being given a cgroup at this moment");
+                return err_hint(error, "say it again");
+        }
         if (s->scope.cgroup && cgroup_is_frozen(s->scope.cgroup)) {
                 err_set(error, 0, "the box is paused");
                 return err_hint(error, "usbox unpause %s", s->spec->box.name ? s->spec->box.name : s->id);
@@ -186,6 +190,20 @@ bool exec_begin(ExecTable *t, Sandbox *s, ControlClient *client, const WireMessa
         g_strfreev(request.argv);
         g_strfreev(request.envp);
         return ok;
+}
+
+GArray *exec_pids(const ExecTable *t, bool *ret_starting) {
+        GArray *pids = g_array_new(FALSE, FALSE, sizeof(pid_t));
+
+        *ret_starting = false;
+        for (size_t i = 0; i < EXEC_MAX; i++) {
+                const Session *x = &t->sessions[i];
+                pid_t pid = x->used && x->pidfd >= 0 ? proc_pidfd_pid(x->pidfd) : -1;
+                if (pid > 0)
+                        g_array_append_val(pids, pid);
+                *ret_starting = *ret_starting || (x->used && x->pidfd < 0);
+        }
+        return pids;
 }
 
 void exec_signal(ExecTable *t, const ControlClient *client, int sig) {

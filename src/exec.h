@@ -24,6 +24,9 @@ void exec_table_free(ExecTable *t);
 bool exec_begin(ExecTable *t, Sandbox *s, ControlClient *client, const WireMessage *m, GError **error);
 void exec_signal(ExecTable *t, const ControlClient *client, int sig);
 
+/* The processes of those that run, of pid_t; the caller's. *ret_starting: there are others, whose process is still to come. */
+GArray *exec_pids(const ExecTable *t, bool *ret_starting);
+
 /* The connection has ended. */
 void exec_client_gone(ExecTable *t, const ControlClient *client);
 

@@ -46,6 +46,11 @@ json_t *record_new(const Sandbox *s) {
         return record;
 }
 
+void record_set_late_cgroup(json_t *record, const char *path) {
+        json_object_set_new(record, "cgroup", jsontext_string(path));
+        json_object_set_new(record, "cgroup_late", json_true());
+}
+
 void record_set_pid(json_t *record, pid_t pid) {
         if (pid > 0)
                 json_object_set_new(record, "pid", json_integer(pid));
@@ -66,6 +71,7 @@ void record_end(json_t *record, const StatusExit *how, const GError *failure) {
         json_object_del(record, "pid");
         json_object_del(record, "launcher");
         json_object_del(record, "cgroup");
+        json_object_del(record, "cgroup_late");
         json_object_set_new(record, "ended", now());
         if (failure) {
                 json_object_set_new(record, "status", json_integer(125));

@@ -35,16 +35,25 @@ bool scope_helper_start(const Spec *spec, const char *id, const char *pod_cgroup
                helper_send(&ret->helper, WIRE_SCOPE_CONFIG, scope_config_pack(&config), NULL, 0, error);
 }
 
-bool scope_helper_join(ScopeHelper *h, const pid_t *helpers, size_t n, pid_t payload, GError **error) {
-        const guint32 payloads[] = { (guint32) payload };
+/* "au", floating; those that are 0 are none. */
+static GVariant *pid_list(const pid_t *pids, size_t n) {
         GVariantBuilder builder;
 
         g_variant_builder_init(&builder, G_VARIANT_TYPE("au"));
         for (size_t i = 0; i < n; i++)
-                if (helpers[i] > 0)
-                        g_variant_builder_add(&builder, "u", (guint32) helpers[i]);
-        GVariant *payload_list = g_variant_new_fixed_array(G_VARIANT_TYPE_UINT32, payloads, 1, sizeof *payloads);
-        return helper_send(&h->helper, WIRE_SCOPE_JOIN, g_variant_new("(au@au)", &builder, payload_list), NULL, 0, error);
+                if (pids[i] > 0)
+                        g_variant_builder_add(&builder, "u", (guint32) pids[i]);
+        return g_variant_builder_end(&builder);
+}
+
+bool scope_helper_join(ScopeHelper *h, const pid_t *helpers, size_t n, pid_t payload, GError **error) {
+        return helper_send(&h->helper, WIRE_SCOPE_JOIN, g_variant_new("(@au@au)", pid_list(helpers, n), pid_list(&payload, 1)), NULL, 0, error);
+}
+
+bool scope_helper_adopt(ScopeHelper *h, pid_t init, const pid_t *helpers, size_t n, const GArray *execs, GError **error) {
+        GVariant *exec_list = pid_list((const pid_t *) (void *) execs->data, execs->len);
+
+        return helper_send(&h->helper, WIRE_SCOPE_ADOPT, g_variant_new("(u@au@au)", (guint32) init, pid_list(helpers, n), exec_list), NULL, 0, error);
 }
 
 /* (iss): how it went. */
@@ -70,13 +79,13 @@ bool scope_helper_joined(ScopeHelper *h, GError **error) {
 }
 
 bool scope_helper_update(ScopeHelper *h, bool pod, GVariant *limits, GError **error) {
+        if (h->updating || h->late) {
+                err_set(error, EBUSY, "another update is on its way");
+                return err_step(error, kind.step);
+        }
         if (!h->cgroup) {
                 err_set(error, EOPNOTSUPP, "the %s has no cgroup of its own", pod ? "pod" : "box");
                 err_hint(error, "it gets one where it is %s with a limit, such as --pids-limit unlimited", pod ? "created" : "started");
-                return err_step(error, kind.step);
-        }
-        if (h->updating) {
-                err_set(error, EBUSY, "another update is on its way");
                 return err_step(error, kind.step);
         }
         h->updating = helper_send(&h->helper, WIRE_SCOPE_UPDATE, limits, NULL, 0, error);
@@ -98,10 +107,10 @@ bool scope_helper_dispatch(ScopeHelper *h, ScopeHelperEvent *ret_event, GError *
         }
         if (m.type == WIRE_SCOPE_JOINED && h->cgroup && !h->joined) {
                 *ret_event = SCOPE_HELPER_JOINED;
-                h->joined = answer_of(&m, error);
+                h->joined = answer_of(&m, h->late ? ret_answer : error);
                 if (h->joined)
                         log_step("cgroup joined");
-                return h->joined;
+                return h->joined || h->late;
         }
         if (m.type == WIRE_SCOPE_UPDATED && h->updating) {
                 *ret_event = SCOPE_HELPER_UPDATED;

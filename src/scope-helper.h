@@ -11,6 +11,7 @@ typedef struct {
         Cgroup *cgroup; /* the box's; NULL before it is made, and where it was given up */
         bool joined;   /* the box is in it, or it is waited for no longer */
         bool updating; /* an update was sent and not answered */
+        bool late;     /* it is being made for a box that has run without so far (scope-late.c) */
 } ScopeHelper;
 
 #define SCOPE_HELPER_NONE ((ScopeHelper){ .helper = HELPER_NONE })
@@ -27,14 +28,16 @@ bool scope_helper_start(const Spec *spec, const char *id, const char *pod_cgroup
 
 /* Have helpers (those that are 0 are none) and a process of the payload moved into it, with their children, once it is there. */
 bool scope_helper_join(ScopeHelper *h, const pid_t *helpers, size_t n, pid_t payload, GError **error);
+/* Have all of a box moved into it that has run without so far: init, helpers, what exec started (of pid_t), and what they have forked. */
+bool scope_helper_adopt(ScopeHelper *h, pid_t init, const pid_t *helpers, size_t n, const GArray *execs, GError **error);
 /* When the box runs, and the wire can be read: how that went. */
 bool scope_helper_joined(ScopeHelper *h, GError **error);
 
 /* Ask for other limits of a box that runs, of SCOPE_UPDATE_SIGNATURE; the answer comes by scope_helper_dispatch(). One at a time. */
 bool scope_helper_update(ScopeHelper *h, bool pod, GVariant *limits, GError **error);
 
-/* Something came on its wire, or its end. *ret_answer: why the update failed, or NULL. False with error where usbox-scope ended, or the box cannot
- * be moved. */
+/* Something came on its wire, or its end. *ret_answer: why the update failed, or the move of a box that runs; or NULL. False with error where
+ * usbox-scope ended, or the box cannot be moved. */
 bool scope_helper_dispatch(ScopeHelper *h, ScopeHelperEvent *ret_event, GError **ret_answer, GError **error);
 
 /*

@@ -20,6 +20,7 @@
 #include "payload.h"
 #include "presence.h"
 #include "record.h"
+#include "scope-late.h"
 #include "seen.h"
 #include "supervise-messages.h"
 
@@ -246,6 +247,8 @@ bool supervise_scope_message(Sandbox *s, GError **error) {
         GError *failure = NULL;
         ScopeHelperEvent event;
 
+        if (s->scope.late)
+                return scope_late_message(s, error);
         if (!scope_helper_dispatch(&s->scope, &event, &answer, &failure))
                 return supervise_scope_failed(s, failure, error);
         if (event != SCOPE_HELPER_UPDATED)

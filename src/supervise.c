@@ -53,7 +53,7 @@ int supervise_signals(GError **error) {
 }
 
 bool supervise_is_limited(const Sandbox *s) {
-        return limits_wanted(&s->spec->limits) || s->pod.cgroup;
+        return limits_wanted(&s->spec->limits) || s->pod.cgroup || s->scope.cgroup;
 }
 
 void supervise_signal(Sandbox *s, int sig) {

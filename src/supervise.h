@@ -44,7 +44,7 @@ typedef struct Sandbox {
         bool had_members, pod_ended; /* of a pod: boxes were in it; its end is on the way */
         NetHelper net;
         ScopeHelper scope; /* none where no limit was asked for */
-        struct ControlLater *updater; /* who asked for an update; NULL: nobody */
+        struct ControlLater *updater; /* who asked for an update or for a cgroup; NULL: nobody */
         CgroupNumbers numbers; /* what the box used of it, read when all but the helper had ended */
         bool counted;
         FsHelper fs; /* none but with --overlay=fuse */
@@ -74,7 +74,7 @@ typedef struct Sandbox {
         int end_status; /* for who waits */
 } Sandbox;
 
-/* The box has a cgroup of its own: a limit was asked for, or its pod has one. */
+/* The box has a cgroup of its own: a limit was asked for, or its pod has one, or it came late. */
 bool supervise_is_limited(const Sandbox *s);
 
 /* Block what the launcher reads from a signalfd, ignore SIGPIPE; the signalfd, or -1 with error. */

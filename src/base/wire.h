@@ -71,6 +71,7 @@ typedef enum {
         WIRE_CTL_HELLO,   /* OK comes: the launcher is not stopped */
         WIRE_CTL_EXEC,    /* another command, see src/exec.h + its stdin, + stdout, + stderr */
         WIRE_CTL_EXEC_SIGNAL, /* (i) for that command */
+        WIRE_CTL_CGROUP,  /* the box shall have a cgroup of its own (scope-late.h). OK comes */
         WIRE_CTL_UPDATE,  /* (a(ss)a(ss)) other limits, see SCOPE_UPDATE_SIGNATURE in scope/config.h */
         /* a box's launcher → its pod's */
         WIRE_CTL_POD_JOIN, /* (s) the box's id: take it in. POD_JOINED comes */
@@ -86,6 +87,7 @@ typedef enum {
         /* launcher → usbox-scope */
         WIRE_SCOPE_CONFIG, /* see SCOPE_CONFIG_SIGNATURE in scope/config.h */
         WIRE_SCOPE_JOIN,   /* (auau) helpers, processes of the payload: into the box's cgroup with them */
+        WIRE_SCOPE_ADOPT,  /* (uauau) the same of a box that runs: init, helpers, what exec started. SCOPE_JOINED comes */
         WIRE_SCOPE_UPDATE, /* see SCOPE_UPDATE_SIGNATURE */
         /* usbox-scope → launcher */
         WIRE_SCOPE_MADE,    /* (s) the cgroup's directory; + opened */

@@ -551,20 +551,83 @@ def test_update(box, running):
 
 
 def test_verbs_without_a_cgroup(box):
-    """What can be had of processes is told; what wants a cgroup says how the box gets one."""
+    """What can be had of processes is told."""
     run = box.popen("run", "--name", "free", *BARE, "--", "sh", "-c", "sleep 1000 & while :; do :; done")
     assert wait_until(lambda: box.usbox("ps", "-q").out == "free\n", 30)
-    for argv in (("pause", "free"), ("update", "free", "--memory", "1G")):
-        assert_refused(box.usbox(*argv), "no cgroup of its own", "--pids-limit unlimited")
     assert wait_until(lambda: one(box, "stats", "free")["cpu_percent"] > 10, 30)
     stats = one(box, "stats")
     assert stats["name"] == "free" and stats["source"] == "processes" and stats["pids"] == 2 and stats["memory"] > 0, stats
     assert stats["memory_max"] is None and stats["pressure"]["cpu"] is None and stats["net_flows"] is None, stats
     top = json.loads(box.usbox("top", "free", "--json").ok().out)
     assert [(p["box_pid"], p["command"]) for p in top] == [(2, "sh -c sleep 1000 & while :; do :; done"), (3, "sleep 1000")], top
+    box.usbox("unpause", "free").ok()  # nobody has paused it
+    assert not scopes()
     box.usbox("kill", "-s", "KILL", "free").ok()
     run.communicate(timeout=60)
     box.usbox("rm", "-f", "free")
+
+
+# An orphan, a thread's child, and one after the other that comes and goes.
+BUSY_FORKS = """
+import os, subprocess, threading, time
+subprocess.run(['sh', '-c', 'setsid sleep 1000 & exit'])
+threading.Thread(target=lambda: (subprocess.Popen(['sleep', '1001']), time.sleep(1000)), daemon=True).start()
+n = 0
+while True:
+    n += 1
+    with open('ticks.new', 'w') as f: f.write(str(n))
+    os.rename('ticks.new', 'ticks')
+    try:
+        if os.fork() == 0:
+            time.sleep(0.03)
+            os._exit(0)
+        while os.waitpid(-1, os.WNOHANG)[0]: pass
+    except (BlockingIOError, ChildProcessError): pass
+"""
+
+
+@pytest.mark.parametrize("options", [BARE, (), ("--user", "root", "--overlay=none")], ids=["bare", "all", "root"])
+def test_a_cgroup_that_comes_late(box, options):
+    """Who pauses or limits a box that was started without a limit finds all of its processes: those of exec, orphans, and what is forked meanwhile."""
+    run = box.popen("run", "--name", "late", *options, "--rw", box.dir, "--", "/usr/bin/python3", "-c", BUSY_FORKS)
+    ticks = box.dir / "ticks"
+    assert wait_until(lambda: box.usbox("ps", "-q").out == "late\n" and ticks.exists(), 60)
+    box.usbox("exec", "-d", "late", "--", "sleep", "1002").ok()
+    assert wait_until(lambda: sum(p["command"].startswith("sleep 100") for p in json.loads(box.usbox("top", "late", "--json").ok().out)) == 3, 60)
+    assert not scopes()
+    box.usbox("pause", "late").ok()
+    payload = SLICE / scopes()[0] / "payload"
+    seen = ticks.read_text(encoding="ascii")
+    names = [pathlib.Path(f"/proc/{p}/cmdline").read_bytes() for p in (payload / "cgroup.procs").read_text(encoding="ascii").split()]
+    assert all(f"sleep\0{n}\0".encode() in names for n in (1000, 1001, 1002)), names
+    time.sleep(0.5)
+    stats = one(box, "stats", "late")
+    assert ticks.read_text(encoding="ascii") == seen and stats["paused"] and stats["memory"] > (4 << 20) and stats["memory_peak"] is None, stats
+    assert_refused(box.usbox("exec", "late", "true"), "the box is paused", "usbox unpause late")
+    box.usbox("unpause", "late").ok()
+    assert wait_until(lambda: ticks.read_text(encoding="ascii") != seen, 30)
+    result = box.usbox("update", "late", "--pids-limit", "60", "--memory", "300M").ok()
+    assert "what memory it had when it got its first is not counted" in result.err, result
+    assert number(payload / "pids.max") == 60 and number(payload.parent / "memory.max") == 300 << 20 and one(box, "stats", "late")["pids_max"] == 60
+    forks = box.usbox("exec", "late", "--", "/usr/bin/python3", "-c", FORKS)
+    assert forks.rc == 3 and 0 < int(forks.out) < 60, forks
+    # Now that it is limited it is as any other: it does not outlive who holds it to that.
+    helpers = (payload.parent / "helpers/cgroup.procs").read_text(encoding="ascii").split()
+    scope, = [int(p) for p in helpers if pathlib.Path(f"/proc/{p}/comm").read_text(encoding="ascii") == "usbox-scope\n"]
+    os.kill(scope, signal.SIGKILL)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 125 and b"usbox-scope ended" in err and b"had no limits any more" in err, err
+    box.usbox("rm", "-f", "late")
+
+
+def test_no_cgroup_comes_late_where_processes_cannot_be_told_apart(box):
+    run = box.popen("run", "--name", "late", *BARE, "--pid=host", "--", "sleep", "1000")
+    assert wait_until(lambda: box.usbox("ps", "-q").out == "late\n", 30)
+    for argv in (("pause", "late"), ("update", "late", "--memory", "1G")):
+        assert_refused(box.usbox(*argv), "its processes are among others", "--pids-limit unlimited")
+    box.usbox("kill", "-s", "KILL", "late").ok()
+    run.communicate(timeout=60)
+    box.usbox("rm", "-f", "late")
 
 
 def test_exec(box, running):
