@@ -19,7 +19,7 @@ bool box_has_late_cgroup(const BoxInfo *box) {
 bool box_cgroup_need(BoxInfo **box, const Caller *caller, GError **error) {
         if (box_has_cgroup(*box))
                 return true;
-        if (!control_do(*box, WIRE_CTL_CGROUP, NULL, error))
+        if (!control_do_by_systemd(*box, WIRE_CTL_CGROUP, NULL, error))
                 return false;
         BoxInfo *now = registry_find_running(caller, (*box)->id, error);
         if (!now)

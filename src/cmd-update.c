@@ -36,7 +36,7 @@ static bool update(BoxInfo **box, const Spec *spec, GError **error) {
 
         if (!box_info_is_pod(*box) && !box_cgroup_need(box, &spec->caller, error))
                 return false;
-        if (!control_do(*box, WIRE_CTL_UPDATE, scope_update_pack(limits->settings, limits->properties), error))
+        if (!control_do_by_systemd(*box, WIRE_CTL_UPDATE, scope_update_pack(limits->settings, limits->properties), error))
                 return false;
         if (box_has_late_cgroup(*box) && scope_setting_get(limits->settings, "memory.max"))
                 log_note("box %s was started without limits: what memory it had when it got its first is not counted",

@@ -17,6 +17,8 @@
 
 /* A launcher answers at once, unless it was stopped (^Z). */
 #define ANSWER_S 5
+/* systemd does not, and usbox-scope itself waits half a minute for each of its answers. */
+#define SYSTEMD_S 120
 
 int control_open(const BoxInfo *box, GError **error) {
         const struct timeval patience = { .tv_sec = ANSWER_S };
@@ -54,6 +56,18 @@ bool control_do(const BoxInfo *box, WireType request, GVariant *body, GError **e
         g_auto(WireMessage) m = { 0 };
 
         return fd >= 0 && control_ask(box, fd, request, held, WIRE_CTL_OK, &m, error);
+}
+
+bool control_do_by_systemd(const BoxInfo *box, WireType request, GVariant *body, GError **error) {
+        const struct timeval patience = { .tv_sec = SYSTEMD_S };
+        g_autoptr(GVariant) held = body ? g_variant_ref_sink(body) : NULL;
+        _cleanup_close_ int fd = control_open(box, error);
+        g_auto(WireMessage) hello = { 0 }, m = { 0 };
+
+        if (fd < 0 || !control_ask(box, fd, WIRE_CTL_HELLO, NULL, WIRE_CTL_OK, &hello, error))
+                return false;
+        (void) setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        return control_ask(box, fd, request, held, WIRE_CTL_OK, &m, error);
 }
 
 char *control_text(const BoxInfo *box, WireType request, GError **error) {

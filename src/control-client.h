@@ -17,6 +17,9 @@ bool control_ask(const BoxInfo *box, int fd, WireType request, GVariant *body, W
 /* control_open() and control_ask() for a request whose answer says no more than that it was done. */
 bool control_do(const BoxInfo *box, WireType request, GVariant *body, GError **error);
 
+/* The same of what systemd has a part in: its answer takes as long as that does, so whether the launcher is there is asked before. */
+bool control_do_by_systemd(const BoxInfo *box, WireType request, GVariant *body, GError **error);
+
 /* Ask for a text (INSPECT); the caller's. NULL with error. */
 char *control_text(const BoxInfo *box, WireType request, GError **error);
 
