@@ -111,7 +111,6 @@ bool diff_run(int argc, char **argv, int out_fd, GError **error) {
 int diff_main(int argc, char **argv) {
         g_autoptr(GError) error = NULL;
 
-        log_init("usbox-fs", false);
         if (diff_run(argc, argv, STDOUT_FILENO, &error))
                 return 0;
         log_note("diff: %s", error->message);

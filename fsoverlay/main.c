@@ -271,9 +271,13 @@ int main(int argc, char **argv) {
 
         if (argc > 1 && g_str_equal(argv[1], "--wire"))
                 return main_helper(argc, argv);
+        log_init("usbox-fs", false);
+        if (!fd_fill_standard(&error)) {
+                print_error(error);
+                return EXIT_FAILURE;
+        }
         if (argc > 1 && g_str_equal(argv[1], "diff"))
                 return diff_main(argc - 1, argv + 1);
-        log_init("usbox-fs", false);
         if (!standalone_parse(argc, argv, &options, &error)) {
                 print_error(error);
                 return EXIT_FAILURE;

@@ -314,7 +314,7 @@ int alone_main(int argc, char **argv) {
         g_autoptr(GError) error = NULL;
 
         log_init("usbox-net", false);
-        if (!alone_parse(argc - 1, argv + 1, &options, &error))
+        if (!fd_fill_standard(&error) || !alone_parse(argc - 1, argv + 1, &options, &error))
                 return failed(error);
         options.argc = argc;
         options.argv = argv;

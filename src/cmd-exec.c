@@ -230,7 +230,7 @@ static void explain(const Spec *spec, const BoxInfo *box, GError *failure_take, 
 int cmd_exec(int argc, char **argv, GError **error) {
         g_auto(VerbArgs) args = { 0 };
 
-        if (!stdfds_fill(error) || !verb_args_parse(&args, "exec", exec_options, VERB_FIRST, argc, argv, error) ||
+        if (!fd_fill_standard(error) || !verb_args_parse(&args, "exec", exec_options, VERB_FIRST, argc, argv, error) ||
             !verb_args_count(&args, "exec", 2, G_MAXUINT, error))
                 return -1;
         g_autoptr(Spec) spec = spec_new(error);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "cmd-verbs.h"
 #include "review.h"
@@ -51,7 +52,7 @@ int cmd_explore(int argc, char **argv, GError **error) {
         g_auto(VerbArgs) args = { 0 };
 
         if (!verb_args_parse(&args, "explore", no_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "explore", 1, 1, error) ||
-            !stdfds_fill(error))
+            !fd_fill_standard(error))
                 return -1;
         g_autoptr(Spec) caller = spec_new(error);
         g_autoptr(Review) review = caller ? review_open(&caller->caller, verb_args_word(&args, 0), error) : NULL;

@@ -123,7 +123,7 @@ static bool name_ok(const char *name, GError **error) {
 static int create(const VerbArgs *args, GError **error) {
         const char *name = verb_args_word(args, 1);
 
-        if (!verb_args_count(args, "pod create", 2, 2, error) || !name_ok(name, error) || !stdfds_fill(error))
+        if (!verb_args_count(args, "pod create", 2, 2, error) || !name_ok(name, error) || !fd_fill_standard(error))
                 return -1;
         g_autoptr(Spec) draft = spec_new(error);
         if (!draft)

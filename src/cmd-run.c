@@ -64,7 +64,7 @@ int cmd_run(int argc, char **argv, GError **error) {
         pid_t parent = getppid();
         int rest;
 
-        if (!stdfds_fill(error))
+        if (!fd_fill_standard(error))
                 return -1;
         g_autoptr(Spec) draft = spec_new(error);
         if (!draft || !option_parse(draft, argc, argv, &rest, error))

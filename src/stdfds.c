@@ -19,17 +19,6 @@
 
 static const char *const names[3] = { "standard input", "standard output", "standard error" };
 
-bool stdfds_fill(GError **error) {
-        for (int fd = 0; fd < 3; fd++) {
-                if (fcntl(fd, F_GETFD) >= 0)
-                        continue;
-                /* open(2) takes the lowest free number: this one. */
-                if (open("/dev/null", O_RDWR) != fd)
-                        return err_set(error, errno, "open /dev/null for %s", names[fd]);
-        }
-        return true;
-}
-
 static bool is_same_terminal(int a, int b) {
         struct stat sa, sb;
         return isatty(a) && isatty(b) && fstat(a, &sa) == 0 && fstat(b, &sb) == 0 && sa.st_rdev == sb.st_rdev;

@@ -22,10 +22,6 @@ typedef struct {
 
 #define STDIO_NONE ((Stdio){ .tty = -1, .pipe_ends = { -1, -1, -1 }, .log_ends = { -1, -1 } })
 
-/* Launcher, first of all: 0, 1 and 2 are open (on /dev/null where the caller closed them), so that nothing else gets these
- * numbers. */
-bool stdfds_fill(GError **error);
-
 /* Launcher, before the clone: decide. False with error for what must not be passed on (a directory: its ".." is the host). */
 bool stdfds_prepare(const Spec *spec, Stdio *ret, GError **error);
 void stdfds_clear(Stdio *s);

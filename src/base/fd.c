@@ -12,6 +12,19 @@
 #include "base/error.h"
 #include "base/fd.h"
 
+bool fd_fill_standard(GError **error) {
+        static const char *const names[] = { "standard input", "standard output", "standard error" };
+
+        for (int fd = 0; fd < (int) G_N_ELEMENTS(names); fd++) {
+                if (fcntl(fd, F_GETFD) >= 0)
+                        continue;
+                /* open(2) takes the lowest free number: this one. */
+                if (open("/dev/null", O_RDWR) != fd)
+                        return err_set(error, errno, "open /dev/null for %s", names[fd]);
+        }
+        return true;
+}
+
 bool fd_write_all(int fd, const void *buf, size_t len) {
         const char *p = buf;
 

@@ -26,6 +26,10 @@ static inline int fd_steal(int *fd) {
         return taken;
 }
 
+/* 0, 1 and 2 are open, on /dev/null where the caller closed them: first of all in a program, so that nothing else gets these numbers, which
+ * would then be written to. */
+bool fd_fill_standard(GError **error);
+
 /* Write all of buf; restarts after EINTR and short writes. False with errno set on failure. */
 bool fd_write_all(int fd, const void *buf, size_t len);
 

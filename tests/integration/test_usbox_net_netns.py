@@ -470,3 +470,18 @@ def test_try_fast_path():
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     error, _ = refused("--try-fast-path", wrap=["unshare", "--user", "--map-root-user", "sh", "-c", 'echo 0 >/proc/sys/user/max_net_namespaces; exec "$@"', "sh"])
     assert "namespace" in error, error
+
+
+@pytest.mark.parametrize("closed", [(2,), (1, 2), (0, 1, 2)], ids=str)
+def test_closed_standard_descriptors(box, target, closed):
+    """What it says goes nowhere then, and not into the first of its own descriptors that got the number."""
+    log, ready = box.dir / "denied", box.dir / "ready"
+    ready.write_bytes(b"")
+    close = " ".join(f"{fd}>&-" for fd in closed)
+    script = f'exec 7<>"$1" "$2" --verbose --netns "$3" --net-log "$4" --ready-fd 7 {close}'
+    with subprocess.Popen(["sh", "-c", script, "sh", ready, USBOX_NET, str(target.pid), log]) as net:
+        assert wait_until(lambda: ready.read_bytes() == b"1" or net.poll() is not None, WAIT)
+        assert [os.readlink(f"/proc/{net.pid}/fd/{fd}") for fd in closed] == ["/dev/null"] * len(closed)
+        net.terminate()
+        assert net.wait(WAIT) == 0
+    assert ready.read_bytes() == b"1" and log.read_bytes() == b""
