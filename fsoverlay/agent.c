@@ -10,7 +10,8 @@
  * host. Rights over the box's ids are in the box's user namespace. Nearly everything is done by usbox-fs itself, since nearly all
  * files of an upper layer are the caller's; what is left (chown to another id of the box, files of such ids, files whose mode shuts
  * out their own owner) goes through one page of shared memory, one call at a time. The table of descriptors is
- * shared (CLONE_FILES), so a descriptor that the agent opens is simply there.
+ * shared (CLONE_FILES), so a descriptor that the agent opens is simply there; and usbox-fs may show it any directory, so it is bounded by
+ * Landlock as usbox-fs is: to the box's own directory.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -149,7 +150,7 @@ static bool own_userns(GError **error) {
         return true;
 }
 
-static bool confine_agent(int userns, pid_t parent, AgentCount *count, GError **error) {
+static bool confine_agent(int userns, pid_t parent, const Confinement *files, AgentCount *count, GError **error) {
         const uint32_t keep = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER | 1u << CAP_FSETID | 1u << CAP_SETFCAP;
 
         /* setns(2): whoever made a user namespace has every capability in it. */
@@ -164,16 +165,16 @@ static bool confine_agent(int userns, pid_t parent, AgentCount *count, GError **
                 return false;
         if (count && !quota_count(count->upper, count->links, &count->bytes, error))
                 return false;
-        return confine_self(error) && confine_seccomp(fs_agent_seccomp, G_N_ELEMENTS(fs_agent_seccomp), error);
+        return confine_self(error) && (!files || confinement_files(files, error)) && confine_seccomp(fs_agent_seccomp, G_N_ELEMENTS(fs_agent_seccomp), error);
 }
 
-static _Noreturn void agent_main(Agent *a, int userns, pid_t parent, AgentCount *count) {
+static _Noreturn void agent_main(Agent *a, int userns, pid_t parent, const Confinement *files, AgentCount *count) {
         g_autoptr(GError) error = NULL;
         char byte = 0;
 
         (void) prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
         (void) prctl(PR_SET_NAME, "usbox-fs-agent", 0, 0, 0);
-        if (!confine_agent(userns, parent, count, &error)) {
+        if (!confine_agent(userns, parent, files, count, &error)) {
                 a->call->result = -(err_get_errno(error) ? err_get_errno(error) : EPERM);
                 g_strlcpy(a->call->data, error->message, sizeof a->call->data);
                 (void) !write(a->wire, &byte, 1);
@@ -203,7 +204,7 @@ static bool agent_answers(const Agent *a, int life) {
         return n > 0 && fds[0].revents && read(a->wire, &byte, 1) == 1;
 }
 
-Agent *agent_start(int userns_fd, int life, AgentCount *count, GError **error) {
+Agent *agent_start(int userns_fd, int life, const Confinement *files, AgentCount *count, GError **error) {
         Agent *a = g_new0(Agent, 1);
         int ends[2];
 
@@ -218,7 +219,7 @@ Agent *agent_start(int userns_fd, int life, AgentCount *count, GError **error) {
         pid_t pid = (pid_t) syscall(SYS_clone, CLONE_FILES | CLONE_PIDFD | SIGCHLD, NULL, &a->pidfd, NULL, NULL);
         if (pid == 0) {
                 a->wire = ends[1];
-                agent_main(a, userns_fd, self, count);
+                agent_main(a, userns_fd, self, files, count);
         }
         a->wire = ends[0];
         pthread_mutex_init(&a->lock, NULL);

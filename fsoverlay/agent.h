@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "fsoverlay/confinement.h"
+
 /*
  * A process that does in the upper layer what the caller's own rights do not reach: give files to other ids of the box, and work
  * with those. It shares our table of descriptors, so directories and files are named by their numbers. All calls return 0 or
@@ -22,8 +24,8 @@ typedef struct {
 
 /* Fork it into the user namespace of userns_fd (borrowed; -1: one of its own). The process must have one thread still. life: a socket whose other
  * end closes when there is nobody left to start it for; -1: none. count may be NULL: before it begins it counts, since it may enter each directory of the
- * upper. NULL with error. */
-Agent *agent_start(int userns_fd, int life, AgentCount *count, GError **error);
+ * upper. files: what it may open, make, move and remove; NULL: all that its ids may. NULL with error. */
+Agent *agent_start(int userns_fd, int life, const Confinement *files, AgentCount *count, GError **error);
 
 int agent_open(Agent *a, int dir, const char *name, int flags, mode_t mode); /* the descriptor */
 int agent_stat(Agent *a, int dir, const char *name, struct stat *ret); /* owners as the host has them */

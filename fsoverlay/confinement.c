@@ -36,7 +36,7 @@ static bool allow(int ruleset, int dir, uint64_t access, GError **error) {
         return true;
 }
 
-static bool confine_files(const Confinement *c, GError **error) {
+bool confinement_files(const Confinement *c, GError **error) {
         int abi = sys_landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
         if (abi < 2) {
                 log_step("no Landlock here: what usbox-fs opens is bounded by its own code");
@@ -58,5 +58,5 @@ static bool confine_files(const Confinement *c, GError **error) {
 }
 
 bool confinement_apply(const Confinement *c, GError **error) {
-        return confine_self(error) && confine_files(c, error) && confine_seccomp(fs_seccomp, G_N_ELEMENTS(fs_seccomp), error);
+        return confine_self(error) && confinement_files(c, error) && confine_seccomp(fs_seccomp, G_N_ELEMENTS(fs_seccomp), error);
 }

@@ -166,7 +166,7 @@ static bool run_helper(int wire, int box, int trace, bool verbose, GError **erro
         if (!server)
                 return false;
         fs->second_root = true;
-        if (!fs_start_agent(fs, &parts, userns, wire, error))
+        if (!fs_start_agent(fs, &parts, userns, wire, &(Confinement){ .box = box }, error))
                 return false;
         /* A caller without CAP_CHOWN over the host's ids: chown is the agent's. */
         if (!confinement_apply(&(Confinement){ .lowers = lowers, .n_lowers = 2, .box = box }, error)) {
@@ -216,7 +216,7 @@ static bool run_standalone(const StandaloneOptions *o, GError **error) {
         int signals = -1;
         Server *server = server_new(fs, error);
         bool ok = server && (o->foreground || standalone_background(&ready, error)) && (signals = block_signals(error)) >= 0;
-        ok = ok && fs_start_agent(fs, &parts, -1, -1, error) && run(fs, server, config->threads, -1, signals, &ready, o->stats, error);
+        ok = ok && fs_start_agent(fs, &parts, -1, -1, NULL, error) && run(fs, server, config->threads, -1, signals, &ready, o->stats, error);
         standalone_unmount(o, fs->dev);
         return ok;
 }

@@ -225,7 +225,7 @@ bool fs_add_lowers(Fs *fs, const FsParts *parts, int dev, GError **error) {
         return make_root(fs, error);
 }
 
-bool fs_start_agent(Fs *fs, const FsParts *parts, int userns, int life, GError **error) {
+bool fs_start_agent(Fs *fs, const FsParts *parts, int userns, int life, const Confinement *files, GError **error) {
         bool may_do_without = life < 0;
         guint64 limit = parts->config->disk;
         AgentCount count = { .upper = parts->upper, .links = fs->links };
@@ -235,7 +235,7 @@ bool fs_start_agent(Fs *fs, const FsParts *parts, int userns, int life, GError *
                 return true;
         /* Root has the right to pass modes that shut out the owner. */
         bool needed = !may_do_without || geteuid() != 0;
-        if (needed && !(fs->agent = agent_start(userns, life, limit > 0 ? &count : NULL, &without))) {
+        if (needed && !(fs->agent = agent_start(userns, life, files, limit > 0 ? &count : NULL, &without))) {
                 if (!may_do_without) {
                         g_propagate_error(error, g_steal_pointer(&without));
                         return false;

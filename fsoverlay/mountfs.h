@@ -23,5 +23,5 @@ bool fs_add_lowers(Fs *fs, const FsParts *parts, int dev, GError **error);
 
 /* The agent, in the user namespace userns (-1: one of its own), where there is an upper; and what is there already of a limit. life: the launcher's
  * wire; -1: there is none, and it goes without an agent where no user namespace can be had. Before there are threads, and before the
- * confinement. False with error. */
-bool fs_start_agent(Fs *fs, const FsParts *parts, int userns, int life, GError **error);
+ * confinement. files: agent_start(). False with error. */
+bool fs_start_agent(Fs *fs, const FsParts *parts, int userns, int life, const Confinement *files, GError **error);

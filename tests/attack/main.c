@@ -29,129 +29,7 @@
 
 #include "probe.h"
 
-enum { MAX_TARGETS = 64, SECONDS = 60 };
-
-static const Probe *const groups[] = { calls_probes,   files_probes, writes_probes, shapes_probes, processes_probes,
-                                       spaces_probes, sockets_probes, ipc_probes, kernel_probes, rights_probes };
-static const char *targets[MAX_TARGETS];
-static char text[1024];
-
-const char *target(const char *key) {
-        size_t n = strlen(key);
-        for (size_t i = 0; i < MAX_TARGETS && targets[i]; i++)
-                if (strncmp(targets[i], key, n) == 0 && targets[i][n] == '=')
-                        return targets[i] + n + 1;
-        errno = EDESTADDRREQ;
-        return NULL;
-}
-
-unsigned long target_number(const char *key) {
-        const char *value = target(key);
-        return value ? strtoul(value, NULL, 0) : 0;
-}
-
-const char *target_path(const char *key, const char *name) {
-        static char paths[4][512];
-        static unsigned next;
-        const char *dir = target(key);
-        if (!dir)
-                return NULL;
-        char *path = paths[next++ % 4];
-        snprintf(path, sizeof paths[0], "%s/%s", dir, name);
-        return path;
-}
-
-long reached(const char *format, ...) {
-        size_t n = strlen(text);
-        va_list args;
-        va_start(args, format);
-        vsnprintf(text + n, sizeof text - n, format, args);
-        va_end(args);
-        return 0;
-}
-
-const char *reached_text(void) {
-        return text;
-}
-
-void reached_forget(void) {
-        *text = 0;
-}
-
-long reached_secret(const void *data, size_t n) {
-        static const char mark[] = "USBOX-SECRET-";
-        enum { DIGITS = 16 };
-        const size_t length = sizeof mark - 1 + DIGITS;
-        long found = 0;
-
-        for (const char *at = data, *end = at + n; (at = memmem(at, (size_t) (end - at), mark, sizeof mark - 1)); at++) {
-                char secret[sizeof mark + DIGITS];
-                if ((size_t) (end - at) < length)
-                        break;
-                memcpy(secret, at, length);
-                secret[length] = 0;
-                if (strspn(secret + sizeof mark - 1, "0123456789abcdef") < DIGITS)
-                        continue;
-                if (!strstr(text, secret))
-                        reached("%s ", secret);
-                found++;
-        }
-        if (found == 0)
-                errno = ENODATA;
-        return found > 0 ? found : -1;
-}
-
-long reached_secret_fd(int fd) {
-        static char data[1 << 16];
-        struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
-        if (poll(&poll_fd, 1, 8000) <= 0) {
-                errno = ETIMEDOUT;
-                return -1;
-        }
-        ssize_t n = read(fd, data, sizeof data);
-        return n < 0 ? -1 : reached_secret(data, (size_t) n);
-}
-
-long reached_secret_file(int dir, const char *path) {
-        int fd = path ? openat(dir, path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
-        if (fd < 0)
-                return -1;
-        long ret = reached_secret_fd(fd);
-        close(fd);
-        return ret;
-}
-
-long each_process(long (*f)(pid_t pid, void *data), void *data) {
-        DIR *proc = opendir("/proc");
-        long ret = -1;
-        if (!proc)
-                return -1;
-        errno = ESRCH;
-        for (struct dirent *entry; (entry = readdir(proc));) {
-                pid_t pid = (pid_t) strtol(entry->d_name, NULL, 10);
-                if (pid > 0 && pid != getpid() && pid != getppid() && f(pid, data) >= 0)
-                        ret = 0;
-        }
-        closedir(proc);
-        return ret;
-}
-
-static bool write_file(const char *path, const char *data) {
-        int fd = open(path, O_WRONLY | O_CLOEXEC);
-        bool ok = fd >= 0 && write(fd, data, strlen(data)) == (ssize_t) strlen(data);
-        if (fd >= 0)
-                close(fd);
-        return ok;
-}
-
-bool spaces_of_my_own(void) {
-        char uids[64], gids[64];
-        snprintf(uids, sizeof uids, "0 %u 1", geteuid());
-        snprintf(gids, sizeof gids, "0 %u 1", getegid());
-        return unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWCGROUP) == 0 &&
-               write_file("/proc/self/setgroups", "deny") && write_file("/proc/self/uid_map", uids) && write_file("/proc/self/gid_map", gids) &&
-               mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
-}
+enum { SECONDS = 60 };
 
 /* In a network namespace of one's own it is down at first. */
 static bool lo_up(void) {
@@ -166,13 +44,8 @@ static bool lo_up(void) {
 /* What it printed it has printed: a probe that comes through may end its process in any way. */
 static void attempt(const Probe *p) {
         alarm(SECONDS);
-        errno = 0;
-        long ret = p->run();
-        const char *result = ret >= 0 ? "ok" : strerrorname_np(errno);
-        for (char *c = text; *c; c++)
-                if ((unsigned char) *c < ' ' || (unsigned char) *c > '~')
-                        *c = '.';
-        printf(*text ? "%s %s %s\n" : "%s %s\n", p->name, result ? result : "?", text);
+        const char *result = probe_attempt(p);
+        printf(*reached_text() ? "%s %s %s\n" : "%s %s\n", p->name, result, reached_text());
         fflush(stdout);
         _exit(0);
 }
@@ -207,22 +80,13 @@ static void run(const Probe *p, bool own) {
         await(pid, p->name);
 }
 
-static const Probe *find(const char *name) {
-        for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
-                for (const Probe *p = groups[g]; p->name; p++)
-                        if (strcmp(p->name, name) == 0)
-                                return p;
-        return NULL;
-}
-
 static void run_all(bool calls, bool own) {
-        for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
-                for (const Probe *p = groups[g]; p->name && (groups[g] == calls_probes) == calls; p++)
+        for (const Probe *const *group = probe_groups; *group; group++)
+                for (const Probe *p = *group; p->name && (*group == calls_probes) == calls; p++)
                         run(p, own);
 }
 
 int main(int argc, char **argv) {
-        size_t n = 0;
         bool own = false;
 
         /* Some of these end the machine where they succeed. */
@@ -231,9 +95,9 @@ int main(int argc, char **argv) {
                 return 2;
         }
         for (int i = 1; i < argc; i++) {
-                const Probe *found = find(argv[i]);
-                if (strcmp(argv[i], "--with") == 0 && i + 1 < argc && n + 1 < MAX_TARGETS)
-                        targets[n++] = argv[++i];
+                const Probe *found = probe_find(argv[i]);
+                if (strcmp(argv[i], "--with") == 0 && i + 1 < argc && target_add(argv[i + 1]))
+                        i++;
                 else if (strcmp(argv[i], "--victim") == 0 && i + 1 < argc)
                         return victim_main(argv[i + 1]);
                 else if (strcmp(argv[i], "--own") == 0)
@@ -241,8 +105,8 @@ int main(int argc, char **argv) {
                 else if (strcmp(argv[i], "--calls") == 0 || strcmp(argv[i], "--all") == 0)
                         run_all(strcmp(argv[i], "--calls") == 0, own);
                 else if (strcmp(argv[i], "--list") == 0) {
-                        for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
-                                for (const Probe *p = groups[g]; p->name; p++)
+                        for (const Probe *const *group = probe_groups; *group; group++)
+                                for (const Probe *p = *group; p->name; p++)
                                         puts(p->name);
                 } else if (strcmp(argv[i], "--list-calls") == 0) {
                         for (const Probe *p = calls_probes; p->name; p++)

@@ -17,9 +17,18 @@ typedef struct {
 
 #define PROBE(id) { #id, probe_##id }
 
-/* Ended by a row without a name. */
+/* Each ended by a row without a name; and all of them, ended by NULL. */
 extern const Probe calls_probes[], files_probes[], writes_probes[], shapes_probes[], processes_probes[], spaces_probes[], sockets_probes[], ipc_probes[],
         kernel_probes[], rights_probes[];
+extern const Probe *const probe_groups[];
+
+/* NULL: there is none of that name. */
+const Probe *probe_find(const char *name);
+/* "ok", or the name of an errno; what it reached stands in reached_text(), as printable characters. */
+const char *probe_attempt(const Probe *probe);
+
+/* One target more, KEY=VALUE, borrowed for good; false where there are too many. */
+bool target_add(const char *assignment);
 
 /* A target's value; NULL and errno EDESTADDRREQ without one. Borrowed. */
 const char *target(const char *key);

@@ -9,6 +9,8 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/openat2.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -57,6 +59,10 @@ static long probe_write_mmap_before_copy(void) {
         int fd = open(FILE_OF(write_mmap_before_copy), O_RDWR | O_CLOEXEC);
         return fd < 0 ? -1 : pwrite(fd, "owned", 5, 0);
 }
+static long probe_write_openat2(void) {
+        struct open_how how = { .flags = O_WRONLY | O_CLOEXEC };
+        return write_and_close((int) syscall(SYS_openat2, AT_FDCWD, FILE_OF(write_openat2), &how, sizeof how));
+}
 /* A descriptor for reading, opened again for writing. */
 static long probe_write_reopen(void) {
         char path[64];
@@ -102,6 +108,9 @@ static long probe_write_tmpfile(void) {
 static long probe_write_chmod(void) {
         return chmod(FILE_OF(write_chmod), 0777);
 }
+static long probe_write_chmod_at(void) {
+        return syscall(SYS_fchmodat, AT_FDCWD, FILE_OF(write_chmod_at), 0777);
+}
 static long probe_write_chmod_opath(void) {
         char path[64];
         int fd = open(FILE_OF(write_chmod_opath), O_PATH | O_NOFOLLOW | O_CLOEXEC);
@@ -111,6 +120,27 @@ static long probe_write_chmod_opath(void) {
 static long probe_write_times(void) {
         struct timespec times[2] = { { .tv_sec = 1 }, { .tv_sec = 1 } };
         return utimensat(AT_FDCWD, FILE_OF(write_times), times, 0);
+}
+static long probe_write_times_fd(void) {
+        struct timespec times[2] = { { .tv_sec = 1 }, { .tv_sec = 1 } };
+        int fd = open(FILE_OF(write_times_fd), O_RDONLY | O_CLOEXEC);
+        return fd < 0 ? -1 : futimens(fd, times);
+}
+/* By a call of Linux 6.13. */
+static long probe_write_xattr_at(void) {
+        struct {
+                uint64_t value;
+                uint32_t size, flags;
+        } args = { .value = (uintptr_t) "1", .size = 1 };
+        return syscall(463 /* setxattrat */, AT_FDCWD, FILE_OF(write_xattr_at), 0, "user.owned", &args, sizeof args);
+}
+/* Of Linux 6.17: what chattr sets, but by a path. */
+static long probe_write_flags_at(void) {
+        struct {
+                uint64_t xflags;
+                uint32_t extsize, nextents, projid, cowextsize;
+        } attributes = { .xflags = FS_XFLAG_NODUMP };
+        return syscall(469 /* file_setattr */, AT_FDCWD, FILE_OF(write_flags_at), &attributes, sizeof attributes, 0);
 }
 static long probe_write_xattr(void) {
         return setxattr(FILE_OF(write_xattr), "user.owned", "1", 1, 0);
@@ -134,6 +164,7 @@ const Probe writes_probes[] = {
         PROBE(write_reopen),    PROBE(write_hard_link),  PROBE(write_symlink),          PROBE(write_fallocate),   PROBE(write_copy_range),
         PROBE(write_rename_over), PROBE(write_unlink),   PROBE(write_move_directory),   PROBE(write_create),      PROBE(write_tmpfile),
         PROBE(write_chmod),     PROBE(write_chmod_opath), PROBE(write_times),           PROBE(write_xattr),       PROBE(write_acl),
-        PROBE(write_flags),     PROBE(write_remove_directory),
+        PROBE(write_flags),     PROBE(write_remove_directory), PROBE(write_openat2),    PROBE(write_chmod_at),    PROBE(write_times_fd),
+        PROBE(write_xattr_at),  PROBE(write_flags_at),
         { NULL, NULL },
 };

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What usbox-net and usbox-fs would reach if they were taken over: probes from inside them (inside.c), before they confine themselves, when
+each must come through, and afterwards."""
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+import probes
+from conftest import BUILD, SLOW, USBOX, WORK, cannot, has_subids, wait_until
+from sandboxes import Tools
+from test_probes import provable
+from test_usbox_net_netns import Target
+from world import World
+
+INSIDE = BUILD / "tests" / "attack" / "inside.so"
+# What needs no process of its own, and leaves the helper as it is.
+READ = ["file_home", "file_outside", "file_tmp", "file_var_tmp", "file_shm", "file_runtime", "proc_cmdline", "interrupts", "key_users"]
+WRITE = [p.name for p in probes.GROUPS["Writes to the host"]] + ["setuid_file", "setgid_file", "device_null_made", "overlay_redirect"]
+PROCESSES = ["proc_environ", "proc_cwd", "proc_root", "proc_fd", "proc_mem", "vm_read", "vm_write", "ptrace", "victim_descriptor", "victim_compared", "victim_pidfd",
+             "signal_kill", "signal_tgkill", "signal_queue", "signal_pidfd", "signal_async", "slow_priority", "slow_io_of_user", "limit_process"]
+START = ["clone_plain", "clone_user", "call_clone3"]
+TALK = ["unix_work", "unix_tmp", "unix_session_bus", "unix_agent", "unix_x11_abstract", "unix_abstract", "fifo_work", "fifo_tmp", "sockets_listed"]
+NETWORK = ["loopback", "loopback_udp", "host_address"]
+IPC = ["shm_key", "shm_id", "msg_receive", "mqueue", "sem_set", "keys_session", "keys_user", "keys_number", "keys_add"]
+KERNEL = ["call_io_uring", "call_userfaultfd", "call_fanotify", "call_perf", "socket_netfilter", "ns_parent", "int80_getpid", "int80_keyctl"]
+ALL = READ + WRITE + PROCESSES + START + TALK + NETWORK + IPC + KERNEL
+
+
+@pytest.fixture
+def world():
+    world = World(WORK, pathlib.Path(os.environ["HOME"]), BUILD / "tests" / "attack" / "probe")
+    yield world
+    world.close()
+
+
+def report(world):
+    return world.top / "report"
+
+
+def environment(world, process):
+    report(world).write_bytes(bytes(1 << 16))
+    targets = [word for word in world.targets(sandboxed=False) if word != "--with"]
+    return {"LD_PRELOAD": str(INSIDE), "USBOX_ATTACK_PROCESS": process, "USBOX_ATTACK_INSIDE": " ".join(ALL), "USBOX_ATTACK_WITH": "\n".join(targets),
+            "USBOX_ATTACK_REPORT": str(report(world))}
+
+
+def lines(world):
+    """Moment, name and result of each attempt so far."""
+    return [line.split(" ")[:3] for line in report(world).read_text(encoding="ascii").strip("\0").splitlines()]
+
+
+def await_report(world):
+    """It is written while the helper goes on starting, and box or namespace are there already."""
+    assert wait_until(lambda: len([moment for moment, *_ in lines(world) if moment == "after"]) == len(ALL), 120), lines(world)
+
+
+def by_itself(world, process):
+    """usbox-net --netns PID"""
+    target = Target()
+    ready, theirs = os.pipe()
+    try:
+        with open(ready, "rb") as said:
+            net = subprocess.Popen([BUILD / "netstack" / "usbox-net", "--netns", str(target.pid), "--ready-fd", str(theirs)], pass_fds=[theirs],
+                                   env={**os.environ, **environment(world, process)}, cwd=world.dir)
+            os.close(theirs)
+            assert said.read() == b"1"
+            await_report(world)
+            net.terminate()
+            assert net.wait(60 * SLOW) == 0
+    finally:
+        target.end()
+
+
+def of_a_box(world, process):
+    """The launcher gives its helpers no environment: what is to be in theirs a script puts there."""
+    libexec = pathlib.Path(Tools(BUILD, USBOX).libexec(world))
+    path = libexec / process.removesuffix("-agent")
+    real = str(path.resolve() if path.name != "usbox-fs" else INSIDE.with_name("usbox-fs"))  # which is without the dynamic linker
+    path.unlink()
+    path.write_text(f"#!/usr/bin/python3\nimport os, sys\nos.execve({real!r}, [{real!r}, *sys.argv[1:]], {environment(world, process)!r})\n", encoding="utf-8")
+    path.chmod(0o755)
+    with subprocess.Popen([USBOX, "run", "--rm", "--", "cat"], env={**os.environ, "USBOX_LIBEXECDIR": str(libexec), "XDG_DATA_HOME": str(world.data)},
+                          cwd=world.dir, stdin=subprocess.PIPE) as box:
+        await_report(world)
+        box.stdin.close()
+        assert box.wait(60 * SLOW) == 0
+
+
+# Modes, times and attributes of what is the caller's: usbox-fs needs the calls for the box's files, and neither Landlock nor a filter looks at
+# which file it is. docs/security.md says so.
+ATTRIBUTES = ["write_chmod_at", "write_times", "write_xattr", "write_acl"]
+# What an agent cannot do even before: it is in another user namespace by then, or has no processes left to make.
+ENTERED = ["proc_environ", "proc_cwd", "proc_root", "proc_fd", "proc_mem", "vm_read", "vm_write", "ptrace", "victim_descriptor", "victim_compared", "slow_io_of_user",
+           "clone_user", "call_clone3", "keys_user"]
+# And usbox-net's is in the box's network namespace as well; who is in no user namespace but that one sees none above others.
+ENTERED_NETWORK = [*NETWORK, "unix_x11_abstract", "unix_abstract", "sockets_listed", "ns_parent"]
+# Process, and where it is taken over → what it needs for its work, what it cannot do even before.
+HELPERS = {("usbox-net", by_itself): (NETWORK, []),
+           ("usbox-net-agent", by_itself): ([], ENTERED + ENTERED_NETWORK),
+           ("usbox-net", of_a_box): (NETWORK, []),
+           ("usbox-net-agent", of_a_box): ([], ENTERED + ENTERED_NETWORK),
+           ("usbox-fs", of_a_box): (READ + ATTRIBUTES + ["write_times_fd", "write_xattr_at", "sockets_listed"], []),
+           ("usbox-fs-agent", of_a_box): (ATTRIBUTES, ENTERED)}
+
+
+@pytest.mark.parametrize("process,way", HELPERS, ids=lambda v: v if isinstance(v, str) else v.__name__)
+def test_what_a_helper_reaches(world, process, way):
+    if way is of_a_box and not has_subids():
+        cannot("serve a root by usbox-fs: no newuidmap or no range in /etc/subuid")
+    way(world, process)
+    said = {"before": {}, "after": {}}
+    for moment, name, result in lines(world):
+        said[moment][name] = result
+    needed, never = HELPERS[process, way]
+    here = {name for name in ALL if name not in probes.PROBES or provable(probes.PROBES[name])}
+    came = {moment: {name for name, result in results.items() if result == "ok"} for moment, results in said.items()}
+    assert here - came["before"] - set(never) == set(), said["before"]
+    assert came["after"] - set(needed) == set()
