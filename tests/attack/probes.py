@@ -291,6 +291,7 @@ GROUPS = {
         ("unshare_cgroup", "a cgroup namespace", {"proven": "own"}),
         ("unshare_time", "a time namespace", {"proven": "own"}),
         ("nested_mount", "a mount in a user namespace of its own", {"open": NESTED_BOXES}),
+        ("nested_proc", "names of the caller's keys, in a /proc without masks in a user namespace of its own", {"open": NESTED_BOXES, "needs": "keyrings"}),
         ("sethostname", "the host name", {"proven": "own"}),
         ("setdomainname", "the domain name", {"proven": "own"})),
     "/proc, /sys, cgroups, devices": rows(

@@ -11,6 +11,7 @@
 #include <linux/sockios.h>
 #include <sched.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -138,6 +139,25 @@ static long probe_nested_mount(void) {
                 return -1;
         return mount("tmpfs", "/tmp", "tmpfs", 0, NULL) < 0 ? -1 : reached("a mount in a user namespace of its own");
 }
+/* What is mounted over the box's /proc is not over one that is mounted anew. */
+static long probe_nested_proc(void) {
+        char line[512];
+        int status = 0;
+        if (!target("key") || !spaces_of_my_own())
+                return -1;
+        pid_t pid = fork();
+        if (pid == 0) {
+                FILE *keys = mount("proc", "/tmp", "proc", 0, NULL) == 0 ? fopen("/tmp/keys", "re") : NULL;
+                while (keys && fgets(line, sizeof line, keys))
+                        if (strstr(line, target("key")))
+                                _exit(0);
+                _exit(keys ? ENOENT : errno);
+        }
+        if (pid < 0 || waitpid(pid, &status, 0) < 0)
+                return -1;
+        errno = WEXITSTATUS(status);
+        return status == 0 ? reached("the name of a key in a /proc of its own") : -1;
+}
 static long probe_nested_overlay(void) {
         const char *lower = target("outside");
         char options[512];
@@ -161,7 +181,7 @@ UNSHARE(unshare_time, 0x80 /* CLONE_NEWTIME */)
 const Probe spaces_probes[] = {
         PROBE(ns_enter),         PROBE(ns_enter_pidfd), PROBE(ns_parent),     PROBE(ns_of_socket), PROBE(chroot_escape), PROBE(mount_overlay),
         PROBE(mount_sysfs),      PROBE(mount_cgroup),   PROBE(mount_mqueue),  PROBE(mount_devpts), PROBE(mount_fuse),    PROBE(mount_private_bind),
-        PROBE(nested_mount),     PROBE(nested_overlay), PROBE(unshare_pid),   PROBE(unshare_ipc),  PROBE(unshare_uts),    PROBE(unshare_cgroup),
-        PROBE(unshare_time),
+        PROBE(nested_mount),     PROBE(nested_proc),    PROBE(nested_overlay), PROBE(unshare_pid), PROBE(unshare_ipc),   PROBE(unshare_uts),
+        PROBE(unshare_cgroup),   PROBE(unshare_time),
         { NULL, NULL },
 };

@@ -2,9 +2,11 @@
 """The table of docs/security.md: written from outcomes, and read again."""
 import re
 
+import items
 import probes
 
 BEGIN, END = "<!-- begin: tests/attack/run --update writes this -->", "<!-- end -->"
+BEGIN_THINGS, END_THINGS = "<!-- begin: things; tests/attack/run --update writes this -->", "<!-- end: things -->"
 CLOSED, CAME_THROUGH, BY_OPTION = "·", "**through**", "by option"
 PROVEN = {"plain": "through", "own": "as root of its own", "stand-in": "at a stand-in"}
 
@@ -32,13 +34,20 @@ def markdown(sandboxes, outcomes):
     return "\n".join(text) + "\n"
 
 
-def put(path, text):
+def things():
+    """What is attacked → by which probes and tests."""
+    text = [line("what is attacked", "probes", "tests of their own"), line("---", "---", "---")]
+    text += [line(thing, " ".join(f"`{name}`" for name in names), " ".join(f"`{test}`" for test in tests)) for thing, names, tests in items.rows()]
+    return "\n".join(text) + "\n"
+
+
+def put(path, text, begin=BEGIN, end=END):
     """Replaces what stands between the two marks of the file."""
     old = path.read_text(encoding="utf-8")
-    if BEGIN not in old or END not in old:
+    if begin not in old or end not in old:
         raise RuntimeError(f"{path} has no place for the table")
-    head, tail = old.split(BEGIN)[0], old.split(END)[1]
-    path.write_text(f"{head}{BEGIN}\n\n{text}\n{END}{tail}", encoding="utf-8")
+    head, tail = old.split(begin)[0], old.split(end)[1]
+    path.write_text(f"{head}{begin}\n\n{text}\n{end}{tail}", encoding="utf-8")
 
 
 def get(path):

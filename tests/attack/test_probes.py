@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 
+import items
 import probes
 import sandboxes
 import table
@@ -32,6 +33,19 @@ def test_there_are_enough_of_them():
     assert len(set(names)) == len(names)
     calls = subprocess.run([BUILD / "tests" / "attack" / "probe", "--list-calls"], capture_output=True, text=True, check=True).stdout.split()
     assert set(names) - set(calls) <= set(probes.PROBES) <= set(names)
+
+
+def test_each_thing_is_attacked():
+    """Every probe is for something, and every thing has a probe or a test that exists; the document says the same."""
+    for thing, entries in items.ITEMS.items():
+        for entry in entries:
+            path, _, name = entry.partition("::")
+            if ".py" not in entry:
+                assert items.of(entry), (thing, entry)
+            else:
+                assert f"def {name}" in (TOP / "tests" / path).read_text(encoding="utf-8"), (thing, entry)
+    assert {name for _, names, _ in items.rows() for name in names} == set(probes.PROBES)
+    assert table.things() in DOCUMENT.read_text(encoding="utf-8")
 
 
 def test_every_probe_comes_through_where_nothing_is_in_its_way():

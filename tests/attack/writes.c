@@ -151,8 +151,12 @@ static long probe_write_acl(void) {
         return setxattr(FILE_OF(write_acl), "system.posix_acl_access", acl, sizeof acl, 0);
 }
 static long probe_write_flags(void) {
-        int flags = FS_NODUMP_FL, fd = open(FILE_OF(write_flags), O_RDONLY | O_CLOEXEC);
-        return fd < 0 ? -1 : ioctl(fd, FS_IOC_SETFLAGS, &flags);
+        int flags = 0, fd = open(FILE_OF(write_flags), O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0)
+                return -1;
+        /* One more: without ext4's own one among them that would ask for another form of the file, which is not always to be had. */
+        flags |= FS_NODUMP_FL;
+        return ioctl(fd, FS_IOC_SETFLAGS, &flags);
 }
 static long probe_write_remove_directory(void) {
         (void) unlink(FILE_OF(write_remove_directory));
