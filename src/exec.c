@@ -319,22 +319,21 @@ void exec_dispatch(ExecTable *t, const struct pollfd fds[static EXEC_N_FDS]) {
 }
 
 bool exec_await(ExecTable *t, int init, int timeout_ms) {
-        gint64 end = g_get_monotonic_time() + timeout_ms * G_GINT64_CONSTANT(1000);
+        FdPatience patience = { .left_ms = timeout_ms };
 
-        for (;;) {
+        while (patience.left_ms > 0) {
                 struct pollfd fds[EXEC_N_FDS + 1];
-                gint64 left = (end - g_get_monotonic_time()) / 1000;
                 exec_poll(t, fds);
                 fds[EXEC_N_FDS] = (struct pollfd){ .fd = init, .events = POLLIN };
-                int r = poll(fds, EXEC_N_FDS + 1, (int) MAX(left, 0));
-                if (r == 0)
-                        return false;
-                if (r < 0)
+                int r = poll(fds, EXEC_N_FDS + 1, fd_patience_slice(&patience));
+                fd_patience_used(&patience);
+                if (r <= 0)
                         continue;
                 exec_dispatch(t, fds);
                 if (fds[EXEC_N_FDS].revents)
                         return true;
         }
+        return false;
 }
 
 void exec_end(ExecTable *t) {

@@ -110,12 +110,11 @@ bool fs_helper_is_the_reason(FsHelper *h, int errnum, GError **error) {
 
 bool fs_helper_finish(FsHelper *h, GError **error) {
         Helper *helper = &h->helper;
-        struct pollfd fd = { .fd = helper->pidfd, .events = POLLIN };
         int status;
 
         if (helper->pid == 0)
                 return true;
-        if (TEMP_FAILURE_RETRY(poll(&fd, 1, FS_HELPER_FLUSH_MS)) <= 0) {
+        if (fd_await(helper->pidfd, FS_HELPER_FLUSH_MS) <= 0) {
                 err_set(error, ETIMEDOUT, "wait for usbox-fs to write what is left");
                 err_hint(error, "what the box wrote last may be missing in its directory");
                 return err_step(error, kind.step);
@@ -125,7 +124,7 @@ bool fs_helper_finish(FsHelper *h, GError **error) {
         helper->pid = 0;
         if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
                 return true;
-        g_autofree char *how = proc_status_text(status);
+        g_autofree char *how = helper_end_text(status);
         err_set(error, 0, "the helper usbox-fs ended: %s", how);
         err_hint(error, "what the box wrote last may be missing in its directory");
         return err_step(error, kind.step);

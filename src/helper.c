@@ -6,9 +6,11 @@
  */
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/wait.h>
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/proc.h"
 #include "helper.h"
 
@@ -90,11 +92,15 @@ bool helper_receive(Helper *h, WireType type, WireMessage *ret, GError **error) 
         return true;
 }
 
+char *helper_end_text(int status) {
+        return WIFEXITED(status) && WEXITSTATUS(status) == LOG_EXIT_NO_MEMORY ? g_strdup("out of memory") : proc_status_text(status);
+}
+
 bool helper_died(Helper *h, GError **error) {
         int status;
         /* Its wire may close a moment before it is a zombie. */
         if (h->pid > 0 && proc_wait(h->pid, &status)) {
-                g_autofree char *how = proc_status_text(status);
+                g_autofree char *how = helper_end_text(status);
                 h->pid = 0;
                 err_set(error, 0, "the helper %s ended: %s", h->kind->program, how);
         } else {

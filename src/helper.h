@@ -39,6 +39,9 @@ bool helper_receive(Helper *h, WireType type, WireMessage *ret, GError **error);
 /* The same, for any type but its error. */
 bool helper_receive_any(Helper *h, WireMessage *ret, GError **error);
 
+/* How a helper has ended, from wait(2)'s status, for an error; the caller's. */
+char *helper_end_text(int status);
+
 /* The helper has ended, which it never does by itself: the error says how. Returns false. */
 bool helper_died(Helper *h, GError **error);
 

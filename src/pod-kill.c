@@ -72,13 +72,14 @@ static bool kill_round(int userns, int pidns) {
 }
 
 bool pod_kill_box(int userns, int pidns, int init, int timeout_ms) {
-        gint64 end = g_get_monotonic_time() + timeout_ms * G_GINT64_CONSTANT(1000);
+        FdPatience patience = { .left_ms = timeout_ms };
 
         (void) pidfd_send_signal(init, SIGKILL, NULL, 0);
         while (kill_round(userns, pidns)) {
-                if (g_get_monotonic_time() > end)
+                if (patience.left_ms <= 0)
                         return false;
-                (void) poll(NULL, 0, ROUND_MS);
+                (void) poll(NULL, 0, MIN(ROUND_MS, fd_patience_slice(&patience)));
+                fd_patience_used(&patience);
         }
         return true;
 }

@@ -37,7 +37,8 @@ void sandbox_release_kernel_object(int *fd) {
 static void await_child(Sandbox *s) {
         struct pollfd fd = { .fd = s->child_pidfd, .events = POLLIN };
 
-        bool late = s->control ? !control_await(s->control, s->child_pidfd, FS_HELPER_FLUSH_MS) : s->fs.helper.pid > 0 && poll(&fd, 1, FS_HELPER_FLUSH_MS) == 0;
+        bool late = s->control ? !control_await(s->control, s->child_pidfd, FS_HELPER_FLUSH_MS)
+                               : s->fs.helper.pid > 0 && fd_await(s->child_pidfd, FS_HELPER_FLUSH_MS) == 0;
         if (late)
                 helper_kill(&s->fs.helper);
         /* A pod's init ends when all in its pid namespace are reaped, and one whose launcher was killed is that of who has adopted it: some

@@ -5,6 +5,7 @@
  * Role: every process. Privileges: none needed. Threads: fd_keep_only() only while there is one.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -76,6 +77,31 @@ bool fd_read_file(int dirfd, const char *path, size_t max, char **ret, size_t *r
         if (fd < 0)
                 return false;
         return fd_read_all(fd, max, ret, ret_len);
+}
+
+#define SLICE_MS 250
+
+int fd_patience_slice(FdPatience *p) {
+        p->since = g_get_monotonic_time();
+        return MIN(p->left_ms, SLICE_MS);
+}
+
+void fd_patience_used(FdPatience *p) {
+        gint64 ms = (g_get_monotonic_time() - p->since + 999) / 1000;
+
+        p->left_ms -= (int) MIN(ms, MIN(p->left_ms, SLICE_MS));
+}
+
+int fd_await(int fd, int ms) {
+        FdPatience patience = { .left_ms = ms };
+        struct pollfd p = { .fd = fd, .events = POLLIN };
+        int r = 0;
+
+        while (r == 0 && patience.left_ms > 0) {
+                r = TEMP_FAILURE_RETRY(poll(&p, 1, fd_patience_slice(&patience)));
+                fd_patience_used(&patience);
+        }
+        return r;
 }
 
 bool fd_write_file(int dirfd, const char *path, const char *text) {

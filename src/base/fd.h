@@ -40,6 +40,20 @@ bool fd_read_all(int fd, size_t max, char **ret, size_t *ret_len);
 /* Read the file path below dirfd (AT_FDCWD: any path) as fd_read_all() does. */
 bool fd_read_file(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len);
 
+/*
+ * Patience of so many ms that a process which is stopped itself does not lose: whom it waits for was likely stopped, too, as all of a machine or of
+ * a container is. Each wait goes on for fd_patience_slice() at most; fd_patience_used() then takes as much off. None left: the time is up.
+ */
+typedef struct {
+        int left_ms;
+        gint64 since;
+} FdPatience;
+int fd_patience_slice(FdPatience *p);
+void fd_patience_used(FdPatience *p);
+
+/* poll(2) of one descriptor for POLLIN or its end, with that patience. */
+int fd_await(int fd, int ms);
+
 /* Write text to an existing file (of /proc, say) with one write(2). False with errno set. */
 bool fd_write_file(int dirfd, const char *path, const char *text);
 

@@ -6,6 +6,7 @@
  */
 #include <stdarg.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,9 +17,27 @@ static const char *log_program = "usbox";
 static bool log_verbose;
 static struct timespec log_start;
 
+/*
+ * That no memory is to be had is GLib's last word (g_malloc(), glib/gmem.c), after which it takes the process down by a signal, as for a mistake in the
+ * program. It is none: so it is said like any other reason, without allocating, and the process ends by a status.
+ */
+static void on_glib(const char *domain, GLogLevelFlags level, const char *message, gpointer data) {
+        static const char said[] = ": out of memory\n";
+
+        if (!(level & G_LOG_FLAG_FATAL) || !message || !strstr(message, "failed to allocate")) {
+                g_log_default_handler(domain, level, message, data);
+                return;
+        }
+        const struct iovec parts[] = { { .iov_base = (void *) log_program, .iov_len = strlen(log_program) },
+                                       { .iov_base = (void *) said, .iov_len = sizeof said - 1 } };
+        (void) !writev(STDERR_FILENO, parts, G_N_ELEMENTS(parts));
+        _exit(LOG_EXIT_NO_MEMORY);
+}
+
 void log_init(const char *program, bool verbose) {
         log_program = program;
         log_verbose = verbose;
+        g_log_set_default_handler(on_glib, NULL);
         if (log_start.tv_sec == 0)
                 clock_gettime(CLOCK_MONOTONIC, &log_start);
 }

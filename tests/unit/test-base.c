@@ -332,6 +332,27 @@ static void test_log(void) {
         g_test_trap_assert_stderr_unmatched("*not shown*");
 }
 
+static void test_patience(void) {
+        int ends[2];
+        FdPatience patience = { .left_ms = 1000 };
+
+        g_assert_true(pipe2(ends, O_CLOEXEC) == 0);
+        g_assert_cmpint(fd_await(ends[0], 20), ==, 0);
+        g_assert_cmpint(write(ends[1], "x", 1), ==, 1);
+        g_assert_cmpint(fd_await(ends[0], 20), ==, 1);
+        /* We were stopped for a minute: that is not the time of whom we wait for. */
+        int slice = fd_patience_slice(&patience);
+        patience.since -= 60 * G_USEC_PER_SEC;
+        fd_patience_used(&patience);
+        g_assert_cmpint(patience.left_ms, ==, 1000 - slice);
+        patience.left_ms = 1;
+        patience.since -= 1;
+        fd_patience_used(&patience);
+        g_assert_cmpint(patience.left_ms, ==, 0);
+        close(ends[0]);
+        close(ends[1]);
+}
+
 int main(int argc, char **argv) {
         (void) signal(SIGPIPE, SIG_IGN);
         g_test_init(&argc, &argv, NULL);
@@ -345,5 +366,6 @@ int main(int argc, char **argv) {
         g_test_add_func("/error/quote-any", test_quote_any);
         g_test_add_func("/error/set", test_error);
         g_test_add_func("/log/lines", test_log);
+        g_test_add_func("/fd/patience", test_patience);
         return g_test_run();
 }
