@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Too few descriptors, too little memory, no room, too many processes, for usbox and its helpers: a clear error and nothing left, or a right box."""
+import os
+
 import pytest
 
 import faults
 
+STOP = float(os.environ.get("USBOX_FAULT_STOP", "2"))
 SMALL = {
     "descriptors": ("n", (4, 6, 8, 10, 12, 14, 17, 20, 24, 30, 40)),
     "address space": ("v", (2000, 6000, 12000, 20000, 40000, 70000, 100000, 150000, 300000)),
@@ -63,9 +66,9 @@ def test_suspended(bench):
     judge = faults.Judge(bench, "fuse")
     roles = sorted({c.role for c in judge.calls() if "~" not in c.role and judge.name(c.role).startswith("usbox")})
     last = [c for c in judge.calls() if c.role == "usbox-fs"][-1]
-    thens = [x for role in roles for x in ("--then", f"0:SIGSTOP:{role}", "--then", f"2000:SIGCONT:{role}")]
+    thens = [x for role in roles for x in ("--then", f"0:SIGSTOP:{role}", "--then", f"{round(STOP * 1000)}:SIGCONT:{role}")]
     bench.clean()
-    run = bench.run(judge.command, "--fault", f"{last}:SIGSTOP", *thens)
+    run = bench.run(judge.command, "--fault", f"{last}:SIGSTOP", *thens, limit=round(faults.INJECT_LIMIT + STOP))
     assert run.lines["fault"] and run.rc == 0 and not bench.left(run), (run.rc, run.err, bench.left(run))
     assert not judge.differs(run, judge.portrait.splitlines()) and bench.made() == "made\n"
 
