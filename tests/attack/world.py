@@ -354,7 +354,7 @@ class World:
         return {"stdin_reopen_write": lambda: self.stdin.read_text(encoding="utf-8") != "the host's\n",
                 "stderr_reopen_truncate": lambda: not self.stderr.read_text(encoding="utf-8", errors="replace").startswith(self.old_log),
                 "vm_write": lambda: written == b"owned",
-                "slow_priority": lambda: os.getpriority(os.PRIO_PROCESS, pid) == 7,
+                "slow_priority": lambda: os.getpriority(os.PRIO_PROCESS, pid) == 19,
                 "slow_affinity": lambda: os.sched_getaffinity(pid) == {0},
                 "slow_io_of_user": lambda: syscall("ioprio_get", 1, pid) == 2 << 13 | 6,
                 "limit_process": lambda: resource.prlimit(pid, resource.RLIMIT_MSGQUEUE) == (4711, 4711),
