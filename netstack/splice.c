@@ -51,6 +51,7 @@ struct SplicePipes {
         guint in_use;
         guint splices;
         rlim_t fds_max;
+        ssize_t slots; /* that each pipe has, at least */
         uint8_t *buf; /* COPY_SIZE bytes, made when first needed */
 };
 
@@ -61,6 +62,7 @@ SplicePipes *splice_pipes_new(void) {
         struct rlimit limit;
 
         pipes->spare = g_array_new(false, false, sizeof(int[2]));
+        pipes->slots = PIPE_SLOTS;
         pipes->fds_max = getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 1024;
         return pipes;
 }
@@ -94,7 +96,8 @@ static bool borrow_pipe(SplicePipes *pipes, int ret[2]) {
                         return false;
                 }
                 /* The user's share of pipe pages may be used up (pipe(7)): a small one serves as well. */
-                (void) fcntl(ret[0], F_SETPIPE_SZ, PIPE_SIZE);
+                if (fcntl(ret[0], F_SETPIPE_SZ, PIPE_SIZE) < PIPE_SIZE)
+                        pipes->slots = 1;
         }
         pipes->in_use++;
         return true;
@@ -127,8 +130,8 @@ static Outcome fill_pipe(SpliceSide *from) {
                 from->level += (size_t) n;
                 from->bytes += (guint64) n;
                 from->pieces++;
-                /* Fewer bytes than slots: it is not the pipe's being full that ended it. What comes from now on is an edge. */
-                if (n < PIPE_SLOTS && !from->ending)
+                /* Fewer bytes than slots, and the pipe was empty: it is not its being full that ended it. What comes from now on is an edge. */
+                if (from->level == (size_t) n && n < from->splice->pipes->slots && !from->ending)
                         from->readable = false;
                 return MOVED;
         }

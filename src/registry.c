@@ -108,7 +108,7 @@ static void add_kept(Look *look, const char *id) {
         if (fd < 0 || flock(fd, LOCK_SH | LOCK_NB) < 0 || fstat(fd, &st) < 0 || st.st_nlink == 0)
                 return;
         json_t *facts = read_facts(look, look->boxes_fd, id);
-        if (!facts && box_dir_is_new(fd))
+        if (!facts && !exists(look->boxes_fd, id, "state.json") && box_dir_is_new(fd))
                 return;
         bool ended = exists(look->boxes_fd, id, "kept") || json_object_get(facts, "ended");
         BoxInfo *box = g_new0(BoxInfo, 1);
