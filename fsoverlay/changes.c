@@ -13,7 +13,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/xattr.h>
 
 #include "base/error.h"
@@ -471,15 +470,6 @@ static void walk(Walk *w, const Place *place) {
                 const Entry *e = &g_array_index(entries, Entry, i);
                 if (i == 0 || !g_str_equal(e->name, g_array_index(entries, Entry, i - 1).name))
                         visit(w, place, e);
-        }
-}
-
-void changes_raise_nofile(void) {
-        struct rlimit limit;
-
-        if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-                limit.rlim_cur = limit.rlim_max;
-                (void) setrlimit(RLIMIT_NOFILE, &limit); /* without it, a deep tree ends in an error that says so */
         }
 }
 

@@ -92,6 +92,3 @@ GPtrArray *changes_attributes(int dirfd, const char *name);
 
 /* "file", "dir", ... as JSON has it; static. */
 const char *changes_type_name(mode_t mode);
-
-/* A path has up to 2,048 names, and each has a descriptor for every layer: raise the limit on them. */
-void changes_raise_nofile(void);

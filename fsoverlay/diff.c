@@ -87,7 +87,7 @@ bool diff_run(int argc, char **argv, int out_fd, GError **error) {
                 const char *help = standalone_help();
                 return fd_write_all(out_fd, help, strlen(help)) || err_set(error, errno, "write");
         }
-        changes_raise_nofile();
+        (void) fd_raise_limit(); /* a path has up to 2,048 names, and each has a descriptor for every layer */
         g_autofree char *quoted = err_quote(options.upper);
         _cleanup_close_ int upper = open(options.upper, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (upper < 0)

@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -22,17 +21,9 @@
 /* Of the descriptors that we may have, half at most, and not more than helps. */
 #define CACHED_FDS_MAX 4096u
 
-static unsigned raise_nofile(void) {
-        struct rlimit limit;
-
-        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-                return 256;
-        if (limit.rlim_cur < limit.rlim_max) {
-                struct rlimit wanted = { limit.rlim_max, limit.rlim_max };
-                if (setrlimit(RLIMIT_NOFILE, &wanted) == 0)
-                        limit = wanted;
-        }
-        return (unsigned) MIN(limit.rlim_cur / 2, (rlim_t) CACHED_FDS_MAX);
+static unsigned max_cached(void) {
+        rlim_t limit = fd_raise_limit();
+        return limit == 0 ? 256 : (unsigned) MIN(limit / 2, (rlim_t) CACHED_FDS_MAX);
 }
 
 static bool is_empty(int dir) {
@@ -180,7 +171,7 @@ Fs *fs_open(const FsParts *parts, GError **error) {
         Fs *fs = g_new0(Fs, 1);
 
         fs->dev = -1;
-        fs->max_fds = raise_nofile();
+        fs->max_fds = max_cached();
         fs->n_layers = parts->n_lowers + 1;
         fs->layers = g_new0(Layer, fs->n_layers);
         fs->layers[LAYER_UPPER] = (Layer){ .root = parts->upper };

@@ -47,16 +47,6 @@ static void member_free(gpointer p) {
         g_free(member);
 }
 
-/* The launcher's alone by now: the pod's init has what it was forked with. */
-static void raise_nofile(void) {
-        struct rlimit limit;
-
-        if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-                limit.rlim_cur = limit.rlim_max;
-                (void) setrlimit(RLIMIT_NOFILE, &limit);
-        }
-}
-
 PodMembers *pod_members_new(GError **error) {
         int epoll = epoll_create1(EPOLL_CLOEXEC);
 
@@ -64,7 +54,7 @@ PodMembers *pod_members_new(GError **error) {
                 err_set(error, errno, "epoll");
                 return NULL;
         }
-        raise_nofile();
+        (void) fd_raise_limit(); /* the launcher's alone by now: the pod's init has what it was forked with */
         PodMembers *members = g_new(PodMembers, 1);
         *members = (PodMembers){ epoll, g_ptr_array_new_with_free_func(member_free) };
         return members;

@@ -99,7 +99,7 @@ Review *review_open(const Caller *caller, const char *box, GError **error) {
                         g_prefix_error(error, "box %s: ", r->id);
                 return NULL;
         }
-        changes_raise_nofile();
+        (void) fd_raise_limit(); /* a path has up to 2,048 names, and each has a descriptor for every layer */
         r->rules = rules_new(r->seen->rules);
         r->options.live = r->options.owners = true;
         r->options.opens_closed = !r->running;

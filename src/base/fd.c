@@ -26,6 +26,15 @@ bool fd_fill_standard(GError **error) {
         return true;
 }
 
+rlim_t fd_raise_limit(void) {
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return 0;
+        const struct rlimit wanted = { limit.rlim_max, limit.rlim_max };
+        return limit.rlim_cur < limit.rlim_max && setrlimit(RLIMIT_NOFILE, &wanted) == 0 ? wanted.rlim_cur : limit.rlim_cur;
+}
+
 bool fd_write_all(int fd, const void *buf, size_t len) {
         const char *p = buf;
 

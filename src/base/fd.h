@@ -6,6 +6,7 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -29,6 +30,9 @@ static inline int fd_steal(int *fd) {
 /* 0, 1 and 2 are open, on /dev/null where the caller closed them: first of all in a program, so that nothing else gets these numbers, which
  * would then be written to. */
 bool fd_fill_standard(GError **error);
+
+/* As many descriptors as this process may have (RLIMIT_NOFILE): how many that are then; 0: not known. */
+rlim_t fd_raise_limit(void);
 
 /* Write all of buf; restarts after EINTR and short writes. False with errno set on failure. */
 bool fd_write_all(int fd, const void *buf, size_t len);
