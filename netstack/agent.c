@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <netinet/in.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -115,23 +114,12 @@ static void serve_join(int wire, pid_t parent, int netns) {
 }
 
 static void serve_sockets(int wire, int family) {
-        const uint32_t mark = DIVERT_MARK_HELD;
-        bool v4 = family == AF_INET;
         Answer answer = { .family = family };
-        int fds[AGENT_SOCKETS], on = 1;
+        int fds[AGENT_SOCKETS];
         size_t n = 0;
 
-        while (n < AGENT_SOCKETS) {
-                fds[n] = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-                if (fds[n] < 0)
-                        break;
-                if (setsockopt(fds[n], v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TRANSPARENT : IPV6_TRANSPARENT, &on, sizeof on) < 0 ||
-                    setsockopt(fds[n], SOL_SOCKET, SO_MARK, &mark, sizeof mark) < 0) {
-                        close(fds[n]);
-                        break;
-                }
+        while (n < AGENT_SOCKETS && (fds[n] = divert_open_own(family)) >= 0)
                 n++;
-        }
         if (!send_fds(wire, &answer, sizeof answer, fds, n))
                 _exit(EXIT_FAILURE);
         while (n > 0)

@@ -128,7 +128,7 @@ static bool has_wanted_ipv6(const NetConfig *config, int proc_sys, GError **erro
 
 static bool enter_and_make(const AloneTarget *target, const AloneOptions *o, int wire, GError **error) {
         const BoxSide side = { .tap = o->config->tap, .mtu = o->config->mtu, .ipv6 = o->config->ipv6, .fast_path = o->config->fast_path,
-                               .framed = net_shape_is_any(&o->config->shape) || o->pcap_file, .bare = o->bare };
+                               .framed = net_shape_is_framed(&o->config->shape, o->pcap_file), .bare = o->bare };
         g_autofree char *quoted = err_quote(o->netns);
         _cleanup_close_ int tap = -1, netns = -1, proc_sys = open("/proc/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
 

@@ -44,7 +44,7 @@ void net_config_free(NetConfig *config) {
 }
 
 bool net_config_offloads(const NetConfig *config) {
-        return !net_shape_is_any(&config->shape) && config->pcap_fd < 0;
+        return !net_shape_is_framed(&config->shape, config->pcap_fd >= 0);
 }
 
 bool net_is_interface_name(const char *text) {

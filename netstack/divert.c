@@ -68,14 +68,21 @@ static bool set_rules(uint16_t port, GError **error) {
 
 #define NEW (NLM_F_CREATE | NLM_F_EXCL)
 
-/* mark 0: whatever its mark is, if it is TCP */
-static void add_route_rule(NetlinkBatch *b, uint8_t family, uint32_t priority, uint32_t mark, uint32_t table) {
+/* A request about a routing rule, to make or to delete it. */
+static struct nlmsghdr *route_rule(NetlinkBatch *b, const char *what, uint16_t type, uint8_t family, uint32_t priority, uint32_t table) {
         const struct fib_rule_hdr rule = { .family = family, .action = FR_ACT_TO_TBL };
-        struct nlmsghdr *h = netlink_add(b, "make a routing rule", RTM_NEWRULE, NEW, &rule, sizeof rule);
-        const uint8_t tcp = IPPROTO_TCP;
+        struct nlmsghdr *h = netlink_add(b, what, type, type == RTM_NEWRULE ? NEW : 0, &rule, sizeof rule);
 
         netlink_attr_u32(b, h, FRA_PRIORITY, priority);
         netlink_attr_u32(b, h, FRA_TABLE, table);
+        return h;
+}
+
+/* mark 0: whatever its mark is, if it is TCP */
+static void add_route_rule(NetlinkBatch *b, uint8_t family, uint32_t priority, uint32_t mark, uint32_t table) {
+        struct nlmsghdr *h = route_rule(b, "make a routing rule", RTM_NEWRULE, family, priority, table);
+        const uint8_t tcp = IPPROTO_TCP;
+
         if (mark) {
                 netlink_attr_u32(b, h, FRA_FWMARK, mark);
                 netlink_attr_u32(b, h, FRA_FWMASK, UINT32_MAX);
@@ -87,14 +94,8 @@ static void add_route_rule(NetlinkBatch *b, uint8_t family, uint32_t priority, u
 /* The kernel's own first rule, which leads what is for an address of the box to lo, gets a place behind those of marks. The new one comes first: at no
  * time is there none. */
 static void move_local_rule(NetlinkBatch *b, uint8_t family) {
-        const struct fib_rule_hdr rule = { .family = family, .action = FR_ACT_TO_TBL };
-        struct nlmsghdr *h = netlink_add(b, "make the routing rule of the box's own addresses", RTM_NEWRULE, NEW, &rule, sizeof rule);
-
-        netlink_attr_u32(b, h, FRA_PRIORITY, 102);
-        netlink_attr_u32(b, h, FRA_TABLE, RT_TABLE_LOCAL);
-        h = netlink_add(b, "move the routing rule of the box's own addresses", RTM_DELRULE, 0, &rule, sizeof rule);
-        netlink_attr_u32(b, h, FRA_PRIORITY, 0);
-        netlink_attr_u32(b, h, FRA_TABLE, RT_TABLE_LOCAL);
+        (void) route_rule(b, "make the routing rule of the box's own addresses", RTM_NEWRULE, family, 102, RT_TABLE_LOCAL);
+        (void) route_rule(b, "move the routing rule of the box's own addresses", RTM_DELRULE, family, 0, RT_TABLE_LOCAL);
 }
 
 static void add_routes(NetlinkBatch *b, uint8_t family, uint32_t tap, bool framed) {
@@ -144,30 +145,19 @@ static void accept_local(NetlinkBatch *b, uint32_t tap) {
         netlink_nest_end(b, spec);
 }
 
-static void delete_route_rule(NetlinkBatch *b, uint8_t family, uint32_t priority, uint32_t table) {
-        const struct fib_rule_hdr rule = { .family = family, .action = FR_ACT_TO_TBL };
-        struct nlmsghdr *h = netlink_add(b, "", RTM_DELRULE, 0, &rule, sizeof rule);
-
-        netlink_attr_u32(b, h, FRA_PRIORITY, priority);
-        netlink_attr_u32(b, h, FRA_TABLE, table);
-}
-
 /* The kernel's own first rule back in its place, the others away; then the two routes that do not go with the TAP. */
 static void clear_routes(uint8_t family) {
-        const struct fib_rule_hdr local = { .family = family, .action = FR_ACT_TO_TBL };
         const struct rtmsg route = { .rtm_family = family, .rtm_table = TABLE_LOCAL, .rtm_scope = RT_SCOPE_NOWHERE };
         struct rtmsg resolver = route;
         const uint8_t kernel = RTPROT_KERNEL; /* else it would be another rule to it, and there would be two */
         NetlinkBatch b = { .n = 0 };
 
-        struct nlmsghdr *h = netlink_add(&b, "", RTM_NEWRULE, NEW, &local, sizeof local);
+        struct nlmsghdr *h = route_rule(&b, "", RTM_NEWRULE, family, 0, RT_TABLE_LOCAL);
         netlink_attr(&b, h, FRA_PROTOCOL, &kernel, sizeof kernel);
-        netlink_attr_u32(&b, h, FRA_PRIORITY, 0);
-        netlink_attr_u32(&b, h, FRA_TABLE, RT_TABLE_LOCAL);
-        delete_route_rule(&b, family, 100, TABLE_HELD);
-        delete_route_rule(&b, family, 101, TABLE_LOCAL);
-        delete_route_rule(&b, family, 102, TABLE_LOCAL);
-        delete_route_rule(&b, family, 102, RT_TABLE_LOCAL);
+        (void) route_rule(&b, "", RTM_DELRULE, family, 100, TABLE_HELD);
+        (void) route_rule(&b, "", RTM_DELRULE, family, 101, TABLE_LOCAL);
+        (void) route_rule(&b, "", RTM_DELRULE, family, 102, TABLE_LOCAL);
+        (void) route_rule(&b, "", RTM_DELRULE, family, 102, RT_TABLE_LOCAL);
         (void) netlink_add(&b, "", RTM_DELROUTE, 0, &route, sizeof route);
         resolver.rtm_dst_len = family == AF_INET ? 32 : 128;
         h = netlink_add(&b, "", RTM_DELROUTE, 0, &resolver, sizeof resolver);
@@ -208,6 +198,18 @@ static bool set_routes(const BoxSide *side, GError **error) {
 
 /* --- sockets ------------------------------------------------------------------------------------------------------- */
 
+int divert_open_own(int family) {
+        const uint32_t mark = DIVERT_MARK_HELD;
+        bool v4 = family == AF_INET;
+        int on = 1;
+
+        _cleanup_close_ int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0 || setsockopt(fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TRANSPARENT : IPV6_TRANSPARENT, &on, sizeof on) < 0 ||
+            setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark) < 0)
+                return -1;
+        return fd_steal(&fd);
+}
+
 /* On the loopback address, where nobody but the box's own programs can reach it otherwise: theirs are connections that nobody has asked for. */
 static int open_listener(int family, uint16_t *port, GError **error) {
         const struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(*port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -215,15 +217,12 @@ static int open_listener(int family, uint16_t *port, GError **error) {
         bool v4 = family == AF_INET;
         struct sockaddr_storage bound;
         socklen_t len = sizeof bound;
-        const uint32_t mark = DIVERT_MARK_HELD;
         int on = 1;
 
-        _cleanup_close_ int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        _cleanup_close_ int fd = divert_open_own(family);
         /* SO_REUSEADDR is for the accepted ones, which inherit it: the port that a program has connected to is a local one to the box's kernel,
          * and a server of the box may want to bind it. */
         if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
-            setsockopt(fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TRANSPARENT : IPV6_TRANSPARENT, &on, sizeof on) < 0 ||
-            setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark) < 0 ||
             setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, DIVERT_CONGESTION, strlen(DIVERT_CONGESTION)) < 0 ||
             bind(fd, v4 ? (const struct sockaddr *) &in : (const struct sockaddr *) &in6, v4 ? sizeof in : sizeof in6) < 0 ||
             listen(fd, BACKLOG) < 0 || getsockname(fd, (struct sockaddr *) &bound, &len) < 0) {

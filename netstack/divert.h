@@ -42,5 +42,9 @@ typedef enum {
  * effect unless all is made. The descriptors are the caller's. */
 bool divert_set_up(const BoxSide *side, int ret_fds[DIVERT_FDS_MAX], GError **error);
 
+/* A TCP socket for our end of a connection in the caller's network namespace, who needs the same rights: it may be bound to any address, and what it sends
+ * has a mark. The caller's; -1 with errno. */
+int divert_open_own(int family);
+
 /* Take away what divert_set_up() made, as far as it is there, in the network namespace of the caller, who needs the same rights. */
 void divert_clear(void);

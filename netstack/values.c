@@ -218,3 +218,7 @@ bool net_value_loss(const char *text, NetShape *s, GError **error) {
 bool net_shape_is_any(const NetShape *s) {
         return s->up_bps > 0 || s->down_bps > 0 || s->delay_us > 0 || s->loss_ppm > 0;
 }
+
+bool net_shape_is_framed(const NetShape *s, bool captured) {
+        return captured || net_shape_is_any(s);
+}

@@ -21,3 +21,6 @@ bool net_value_rate(const char *text, NetShape *s, GError **error);
 bool net_value_delay(const char *text, NetShape *s, GError **error);
 bool net_value_loss(const char *text, NetShape *s, GError **error);
 bool net_shape_is_any(const NetShape *s);
+
+/* All that passes has to be a frame that usbox-net sees: it shapes them, or captures them. */
+bool net_shape_is_framed(const NetShape *s, bool captured);

@@ -26,7 +26,7 @@ static bool allow_ping(const Spec *spec, int proc_sys, GError **error) {
 
 bool net_setup_payload(const Spec *spec, int proc_sys, int netns, int wire, GError **error) {
         BoxSide side = { .tap = spec->net.mode == NET_USER ? NET_TAP_NAME : NULL, .mtu = spec->net.mtu, .ipv6 = spec->net.ipv6 && boxside_has_ipv6(proc_sys),
-                         .fast_path = spec->net.fast_path, .framed = net_shape_is_any(&spec->net.shape) || spec->net.pcap_file,
+                         .fast_path = spec->net.fast_path, .framed = net_shape_is_framed(&spec->net.shape, spec->net.pcap_file),
                          .or_else = "; or run without network: --network=none" };
         _cleanup_close_ int tap = -1;
 
