@@ -192,8 +192,9 @@ int cmd_diff(int argc, char **argv, GError **error) {
                 return -1;
         }
         /* A name that was mistyped looks like one at which nothing changed. */
-        fflush(stdout);
-        if (*paths && changes->len == 0)
+        if (*paths && changes->len == 0) {
+                fflush(stdout);
                 review_tell_unmatched(review);
+        }
         return complete ? 0 : 1;
 }

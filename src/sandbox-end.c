@@ -108,23 +108,24 @@ static char *size_text(guint64 bytes) {
         return g_format_size_full(bytes, G_FORMAT_SIZE_IEC_UNITS);
 }
 
-/* Hooks that the box made in a tree that is written through, where none were: taken back, or at least told of. */
-void sandbox_end_hooks(const Sandbox *s) {
-        if (s->plan && s->dir)
-                root_hooks_take_back(s->plan, s->dir->fd);
-        g_autoptr(GPtrArray) paths = s->plan ? root_hooks_appeared(s->plan) : NULL, replaced = s->plan ? root_hooks_replaced(s->plan) : NULL;
+/* That hooks on the host are not what they were. */
+static void tell_hooks(GPtrArray *(*that)(const RootPlan *), const RootPlan *plan, const char *before, const char *after) {
+        g_autoptr(GPtrArray) paths = that(plan);
 
-        for (guint i = 0; replaced && i < replaced->len; i++) {
-                g_autofree char *shown = err_quote(g_ptr_array_index(replaced, i));
-                log_note("%s was replaced on the host while the box ran, and from then on the box could write it: other programs may run what is in it, "
-                         "so look at it first",
-                         shown);
-        }
         for (guint i = 0; paths && i < paths->len; i++) {
                 g_autofree char *shown = err_quote(g_ptr_array_index(paths, i));
-                log_note("the box made %s on the host: other programs may run what is in it, so look at it first",
-                         shown);
+                log_note("%s%s%s: other programs may run what is in it, so look at it first", before, shown, after);
         }
+}
+
+/* Hooks that the box made in a tree that is written through, where none were: taken back, or at least told of. */
+void sandbox_end_hooks(const Sandbox *s) {
+        if (!s->plan)
+                return;
+        if (s->dir)
+                root_hooks_take_back(s->plan, s->dir->fd);
+        tell_hooks(root_hooks_replaced, s->plan, "", " was replaced on the host while the box ran, and from then on the box could write it");
+        tell_hooks(root_hooks_appeared, s->plan, "the box made ", " on the host");
 }
 
 /* They would fill the disk until the next run ends, with nobody's having asked for them. */

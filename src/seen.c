@@ -127,15 +127,15 @@ static off_t room(const RootPlan *plan) {
  */
 bool seen_begin(int box_fd, const RootPlan *plan, int *ret_fd, struct timespec *ret_since, GError **error) {
         struct stat st;
-        int r;
 
         *ret_fd = openat(box_fd, SEEN_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (*ret_fd < 0 && errno == EEXIST) /* an earlier run's: what that did is in upper/, too */
                 return true;
         /* The command may fill the disk before the rest is written. */
-        if (*ret_fd >= 0 && (r = posix_fallocate(*ret_fd, 0, room(plan))) != 0)
-                return err_set(error, r, "note what the box sees of the host");
-        if (*ret_fd < 0 || fstat(*ret_fd, &st) < 0 || fchmod(*ret_fd, 0600) < 0 || fstat(*ret_fd, &st) < 0)
+        int errnum = *ret_fd < 0 ? errno : posix_fallocate(*ret_fd, 0, room(plan));
+        if (errnum != 0)
+                return err_set(error, errnum, "note what the box sees of the host");
+        if (fstat(*ret_fd, &st) < 0 || fchmod(*ret_fd, 0600) < 0 || fstat(*ret_fd, &st) < 0)
                 return err_set(error, errno, "note what the box sees of the host");
         *ret_since = st.st_ctim;
         return true;

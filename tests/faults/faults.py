@@ -15,6 +15,7 @@ import threading
 PAYLOAD_FAILED = (3, 126, 127)  # portrait could not make its file, or the kernel not load it
 REMOVES = ("unlinkat", "unlink", "rmdir")
 INJECT_LIMIT = 60   # seconds, after which a run hangs
+STOP = float(os.environ.get("USBOX_FAULT_STOP", "2"))  # seconds for which processes of a box are stopped, as by a suspend
 GRACE_MS = 10000    # after which nothing may be left; where all is well it takes a few ms, on a machine with other work more
 
 

@@ -12,9 +12,9 @@ import pytest
 
 import churn
 from conftest import integration
+from faults import STOP
 
 wait_until = integration.wait_until
-STOP = float(os.environ.get("USBOX_FAULT_STOP", "2"))
 PATIENCE = 120 + STOP
 SIZE = 300000
 

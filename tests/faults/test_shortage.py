@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Too few descriptors, too little memory, no room, too many processes, for usbox and its helpers: a clear error and nothing left, or a right box."""
-import os
-
 import pytest
 
 import faults
+from faults import STOP
 
-STOP = float(os.environ.get("USBOX_FAULT_STOP", "2"))
 SMALL = {
     "descriptors": ("n", (4, 6, 8, 10, 12, 14, 17, 20, 24, 30, 40)),
     "address space": ("v", (2000, 6000, 12000, 20000, 40000, 70000, 100000, 150000, 300000)),
