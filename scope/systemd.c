@@ -19,6 +19,9 @@
 #define SLICE_DESCRIPTION "usbox: boxes"
 #define JOB_TIMEOUT_US (25 * G_USEC_PER_SEC)
 
+/* Each is a box of ours that has ended, or begun, between two calls. */
+#define START_TRIES 20
+
 struct Systemd {
         sd_bus *bus;
         char *job, *result; /* the job that is waited for, and how it ended */
@@ -240,12 +243,14 @@ bool systemd_start_scope(Systemd *s, Systemd *machine, const ScopeConfig *config
         if (r < 0)
                 return bus_failed(r, NULL, "listen for the scope", error);
         bool defined = true;
-        r = call_start(s, config, properties, defined, &bus_error, &reply);
-        if (r < 0 && sd_bus_error_has_name(&bus_error, "org.freedesktop.systemd1.UnitExists")) {
-                /* Another box runs, and has defined the slice. */
+        for (int i = 0; i < START_TRIES; i++) {
+                /* Another box runs, and has defined the slice: without it then. And that has ended meanwhile, so that there is no slice: with it. */
+                static const char exists[] = "org.freedesktop.systemd1.UnitExists", gone[] = "org.freedesktop.systemd1.NoSuchUnit";
                 sd_bus_error_free(&bus_error);
-                defined = false;
                 r = call_start(s, config, properties, defined, &bus_error, &reply);
+                if (r >= 0 || !sd_bus_error_has_name(&bus_error, defined ? exists : gone))
+                        break;
+                defined = !defined;
         }
         if (r < 0)
                 return bus_failed(r, &bus_error, "start the scope", error);
