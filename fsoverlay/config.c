@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "base/dict.h"
 #include "base/error.h"
 #include "fsoverlay/config.h"
 
@@ -197,9 +198,7 @@ typedef enum {
         KEY_MAX
 } ConfigKey;
 
-static const struct {
-        const char *name, *type;
-} config_keys[KEY_MAX] = {
+static const DictKey config_keys[KEY_MAX] = {
         [KEY_VERBOSE] = { "verbose", "b" },
         [KEY_STRICT] = { "strict", "b" },
         [KEY_OTHERS_EYES] = { "others_eyes", "b" },
@@ -213,7 +212,8 @@ static const struct {
         [KEY_RULES] = { "rules", "a(yay)" },
 };
 
-static bool apply_key(FsConfig *config, ConfigKey key, GVariant *value, GError **error) {
+static bool apply_key(void *data, unsigned key, GVariant *value, GError **error) {
+        FsConfig *config = data;
         bool *const switches[] = { [KEY_VERBOSE] = &config->verbose,
                                    [KEY_STRICT] = &config->strict,
                                    [KEY_OTHERS_EYES] = &config->others_eyes,
@@ -221,7 +221,7 @@ static bool apply_key(FsConfig *config, ConfigKey key, GVariant *value, GError *
                                    [KEY_READ_ONLY] = &config->read_only,
                                    [KEY_NO_POLLING] = &config->no_polling };
 
-        switch (key) {
+        switch ((ConfigKey) key) {
         case KEY_VERBOSE:
         case KEY_STRICT:
         case KEY_OTHERS_EYES:
@@ -253,35 +253,6 @@ static bool apply_key(FsConfig *config, ConfigKey key, GVariant *value, GError *
 
 FsConfig *fs_config_parse(GVariant *dict, GError **error) {
         g_autoptr(FsConfig) config = fs_config_new();
-        unsigned seen = 0;
-        GVariantIter iter;
 
-        g_variant_iter_init(&iter, dict);
-        for (;;) {
-                g_autoptr(GVariant) value = NULL;
-                const char *name;
-                if (!g_variant_iter_next(&iter, "{&sv}", &name, &value))
-                        return g_steal_pointer(&config);
-
-                g_autofree char *quoted = err_quote(name);
-                unsigned key = 0;
-                while (key < KEY_MAX && !g_str_equal(config_keys[key].name, name))
-                        key++;
-                if (key == KEY_MAX) {
-                        err_usage(error, "file system configuration: unknown key \"%s\"", quoted);
-                        return NULL;
-                }
-                if (seen & (1u << key)) {
-                        err_usage(error, "file system configuration: %s is given twice", quoted);
-                        return NULL;
-                }
-                seen |= 1u << key;
-                if (!g_variant_is_of_type(value, G_VARIANT_TYPE(config_keys[key].type))) {
-                        err_usage(error, "file system configuration: %s is of type %s, not %s", quoted,
-                                  g_variant_get_type_string(value), config_keys[key].type);
-                        return NULL;
-                }
-                if (!apply_key(config, (ConfigKey) key, value, error))
-                        return NULL;
-        }
+        return dict_parse(dict, "file system configuration", config_keys, KEY_MAX, apply_key, config, error) ? g_steal_pointer(&config) : NULL;
 }

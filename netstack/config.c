@@ -13,6 +13,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "base/dict.h"
 #include "base/error.h"
 #include "netstack/config.h"
 #include "netstack/subnet.h"
@@ -239,9 +240,7 @@ typedef enum {
         KEY_MAX
 } ConfigKey;
 
-static const struct {
-        const char *name, *type;
-} config_keys[KEY_MAX] = {
+static const DictKey config_keys[KEY_MAX] = {
         [KEY_MTU] = { "mtu", "q" },
         [KEY_TAP] = { "tap", "s" },
         [KEY_IPV6] = { "ipv6", "b" },
@@ -265,8 +264,10 @@ static bool get_fd(GVariant *value, int *ret, GError **error) {
         return *ret == -1 || *ret > 3 || err_usage(error, "%d is no descriptor of the launcher's", *ret);
 }
 
-static bool apply_key(NetConfig *config, ConfigKey key, GVariant *value, GError **error) {
-        switch (key) {
+static bool apply_key(void *data, unsigned key, GVariant *value, GError **error) {
+        NetConfig *config = data;
+
+        switch ((ConfigKey) key) {
         case KEY_MTU:
                 config->mtu = g_variant_get_uint16(value);
                 if (config->mtu < NET_MTU_MIN || config->mtu > NET_MTU_MAX)
@@ -331,38 +332,9 @@ static bool apply_key(NetConfig *config, ConfigKey key, GVariant *value, GError 
 
 NetConfig *net_config_parse(GVariant *dict, GError **error) {
         g_autoptr(NetConfig) config = net_config_new();
-        unsigned seen = 0;
-        GVariantIter iter;
 
-        g_variant_iter_init(&iter, dict);
-        for (;;) {
-                g_autoptr(GVariant) value = NULL;
-                const char *name;
-                if (!g_variant_iter_next(&iter, "{&sv}", &name, &value))
-                        break;
-
-                g_autofree char *quoted = err_quote(name);
-                unsigned key = 0;
-                while (key < KEY_MAX && !g_str_equal(config_keys[key].name, name))
-                        key++;
-                if (key == KEY_MAX) {
-                        err_usage(error, "network configuration: unknown key \"%s\"", quoted);
-                        return NULL;
-                }
-                if (seen & (1u << key)) {
-                        err_usage(error, "network configuration: %s is given twice", quoted);
-                        return NULL;
-                }
-                seen |= 1u << key;
-                if (!g_variant_is_of_type(value, G_VARIANT_TYPE(config_keys[key].type))) {
-                        err_usage(error, "network configuration: %s is of type %s, not %s", quoted,
-                                  g_variant_get_type_string(value), config_keys[key].type);
-                        return NULL;
-                }
-                if (!apply_key(config, (ConfigKey) key, value, error))
-                        return NULL;
-        }
-
+        if (!dict_parse(dict, "network configuration", config_keys, KEY_MAX, apply_key, config, error))
+                return NULL;
         /* Only now: the keys come in any order. */
         for (guint i = 0; i < config->publish->len; i++) {
                 const NetPublish *p = config->publish->pdata[i];
