@@ -7,6 +7,7 @@
  * The launcher is trusted, but paths come from a command line and a host: what is parsed is checked in full, so that no
  * later step has to ask whether a path is one. Paths are bytes, as the kernel has them, and no UTF-8.
  */
+#include <errno.h>
 #include <limits.h>
 #include <string.h>
 
@@ -255,4 +256,12 @@ FsConfig *fs_config_parse(GVariant *dict, GError **error) {
         g_autoptr(FsConfig) config = fs_config_new();
 
         return dict_parse(dict, "file system configuration", config_keys, KEY_MAX, apply_key, config, error) ? g_steal_pointer(&config) : NULL;
+}
+
+bool fs_mark_failed(int errnum, GError **error) {
+        err_set(error, errnum, "mark the upper directory");
+        if (errnum == EPERM)
+                err_hint(error, "it lies on an overlay, such as a box's or a container's root, which keeps such marks (" XATTR_PRIVATE "*) for itself: take a "
+                                "directory on another file system (usbox: export XDG_DATA_HOME=/tmp/usbox)");
+        return false;
 }

@@ -88,3 +88,6 @@ GVariant *fs_config_pack(const FsConfig *config);
 /* The other way. Every key is optional and has fs_config_new()'s default; a key that is not known, comes twice, or has
  * another type or an impossible value is an error, as is a path with two rules. NULL with error; else the caller's. */
 FsConfig *fs_config_parse(GVariant *dict, GError **error);
+
+/* False, with *error: an upper cannot have its mark, and what most often is the reason. errnum: what setxattr(2) said. */
+bool fs_mark_failed(int errnum, GError **error);

@@ -87,7 +87,7 @@ static bool begin_upper(Fs *fs, const FsParts *parts, GError **error) {
                 log_note("the file system of the upper keeps no attributes (user.*): what is to be marked by one fails there");
                 r = 0;
         }
-        return r == 0 || err_set(error, -r, "mark the upper directory");
+        return r == 0 || fs_mark_failed(-r, error);
 }
 
 static bool open_work(Fs *fs, const FsParts *parts, GError **error) {

@@ -43,9 +43,13 @@ static void check_fast_path(const DoctorHost *host, GPtrArray *checks) {
                 doctor_add(checks, "fast-path", "TCP fast path", DOCTOR_OK, "nf_tables, TPROXY and policy routing work");
                 return;
         }
+        g_autofree char *container = doctor_container(host);
         DoctorCheck *check = doctor_add(checks, "fast-path", "TCP fast path", DOCTOR_DEGRADED, "%s", host->fast_path_error);
         doctor_means(check, "TCP of boxes goes by frames, which is slower, and --tls-names is refused");
-        doctor_mend(check, "printf 'nf_tables\\nnft_tproxy\\n' | sudo tee /etc/modules-load.d/usbox-tcp.conf && sudo modprobe -a nf_tables nft_tproxy");
+        if (g_strcmp0(container, "usbox") == 0) /* whose filter has no raw sockets, not even for what is in it */
+                doctor_mend(check, "usbox run --nested --seccomp off ..., around this");
+        else
+                doctor_mend(check, "printf 'nf_tables\\nnft_tproxy\\n' | sudo tee /etc/modules-load.d/usbox-tcp.conf && sudo modprobe -a nf_tables nft_tproxy");
 }
 
 static void check_ping(const DoctorHost *host, GPtrArray *checks) {

@@ -36,6 +36,7 @@
 #include "base/proc.h"
 #include "base/sys.h"
 #include "doctor.h"
+#include "fsoverlay/config.h"
 
 #define GROUP_TIMEOUT_MS 10000
 #define RUNNING (-2)
@@ -105,7 +106,7 @@ static void try_outside(const Trials *t) {
         TRY(t, TRIAL_FUSE, open("/dev/fuse", O_RDWR | O_CLOEXEC) >= 0);
         TRY(t, TRIAL_BUS, connect_to(t->host->runtime_dir, "bus"));
         if (t->dir)
-                TRY(t, TRIAL_XATTR, setxattr(t->dir, "user.usbox", "1", 1, 0) == 0);
+                TRY(t, TRIAL_XATTR, setxattr(t->dir, XATTR_FORM, "y", 1, 0) == 0);
         TRY(t, TRIAL_KEYRING, syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) >= 0);
         TRY(t, TRIAL_SECCOMP, install_filter());
 }
@@ -128,8 +129,8 @@ static bool touch(const char *path) {
         return fd >= 0 && fd_write_all(fd, "x", 1);
 }
 
-/* By the same calls as the box's mounts. The options end with NULL. */
-static bool mount_new(const char *type, const char *place, const char *const *options) {
+/* By the same calls as the box's mounts. The options end with NULL; attrs: besides those of all of them. */
+static bool mount_new(const char *type, const char *place, const char *const *options, unsigned attrs) {
         _cleanup_close_ int fs = fsopen(type, FSOPEN_CLOEXEC);
         if (fs < 0)
                 return false;
@@ -140,7 +141,7 @@ static bool mount_new(const char *type, const char *place, const char *const *op
         }
         if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
                 return false;
-        _cleanup_close_ int made = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+        _cleanup_close_ int made = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | attrs);
         return made >= 0 && move_mount(made, "", AT_FDCWD, place, MOVE_MOUNT_F_EMPTY_PATH) == 0;
 }
 
@@ -148,7 +149,7 @@ static bool mount_new(const char *type, const char *place, const char *const *op
 static void try_overlay(const Trials *t, const char *merged) {
         static const char *const options[] = { "userxattr", NULL,   "lowerdir", "lower", "upperdir", "upper",
                                                "workdir",   "work", NULL };
-        if (!TRY(t, TRIAL_OVERLAY, chdir(t->dir) == 0 && g_mkdir(merged, 0700) == 0 && mount_new("overlay", merged, options)))
+        if (!TRY(t, TRIAL_OVERLAY, chdir(t->dir) == 0 && g_mkdir(merged, 0700) == 0 && mount_new("overlay", merged, options, 0)))
                 return;
         TRY(t, TRIAL_OVERLAY_EDIT, chdir(merged) == 0 && touch("edited") && unlink("removed") == 0 && touch("removed"));
 }
@@ -182,9 +183,9 @@ static void try_inside(const Trials *t) {
         int tun = -1;
         if (TRY(t, TRIAL_TUN_OPEN, (tun = open("/dev/net/tun", O_RDWR | O_CLOEXEC)) >= 0))
                 TRY(t, TRIAL_TUN_TAP, make_tap(tun));
-        if (mount_new("tmpfs", place, (const char *const[]){ "mode", "0700", NULL })) {
-                TRY(t, TRIAL_PROC, g_mkdir(proc, 0700) == 0 && mount_new("proc", proc, NULL));
-                TRY(t, TRIAL_SYSFS, g_mkdir(sys, 0700) == 0 && mount_new("sysfs", sys, NULL));
+        if (mount_new("tmpfs", place, (const char *const[]){ "mode", "0700", NULL }, 0)) {
+                TRY(t, TRIAL_PROC, g_mkdir(proc, 0700) == 0 && mount_new("proc", proc, NULL, 0));
+                TRY(t, TRIAL_SYSFS, g_mkdir(sys, 0700) == 0 && mount_new("sysfs", sys, NULL, MOUNT_ATTR_RDONLY));
                 if (t->dir)
                         try_overlay(t, merged);
         }

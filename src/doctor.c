@@ -118,6 +118,8 @@ char *doctor_word(const char *text) {
 char *doctor_container(const DoctorHost *host) {
         g_autofree char *docker = g_strconcat(host->root, "/.dockerenv", NULL);
         g_autofree char *podman = g_strconcat(host->root, "/run/.containerenv", NULL);
+        if (host->in_box) /* which shows the files of what it runs in, too */
+                return g_strdup("usbox");
         char *name = doctor_read(host, "/run/systemd/container");
 
         if (name && *name) {
@@ -140,6 +142,8 @@ const char *doctor_container_mend(const char *container) {
         if (g_strcmp0(container, "podman") == 0)
                 return "podman run --security-opt seccomp=unconfined --security-opt label=disable --security-opt unmask=ALL "
                        "--device /dev/net/tun --device /dev/fuse ...";
+        if (g_strcmp0(container, "usbox") == 0)
+                return "usbox run --nested --device /dev/fuse --device /dev/net/tun -e XDG_DATA_HOME=/tmp/usbox ...";
         return NULL;
 }
 

@@ -92,6 +92,7 @@ typedef struct {
         char *boxes_runtime;       /* where running boxes are found */
         bool boxes_runtime_tmp;    /* below /tmp, for want of a runtime directory */
         char *boxes_runtime_error; /* why it cannot be used, or NULL */
+        bool in_box;          /* usbox runs in a box of its own kind */
         char *missing_helper; /* the message for the first helper program that is not there, or NULL */
         bool fast_path_tried;  /* by usbox-net, which needs a TAP for it */
         char *fast_path_error; /* why the TCP fast path cannot be had, or NULL */

@@ -16,6 +16,7 @@ const char *const home_tools[] = {
         /* programs of the user's own, and what they load */
         ".local/bin",
         ".local/lib",
+        ".local/libexec",
         ".local/include",
         ".local/share/man",
         ".local/share/bash-completion",

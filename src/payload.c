@@ -242,9 +242,11 @@ static bool set_keyring(const Spec *spec, GError **error) {
                 return true;
         if (spec->box.best_effort & BEST_EFFORT_KEYRING)
                 return true;
+        bool filtered = errno == EPERM;
         err_set(error, errno, "session keyring");
-        return err_hint(error, "EDQUOT means that the user has too many keys (/proc/key-users); go on without by "
-                               "--best-effort=keyring");
+        return err_hint(error, filtered ? "a filter around this (a container, another box) closes keyctl, to the new box, too: go on with the keyring that is "
+                                          "there by --best-effort=keyring"
+                                        : "EDQUOT means that the user has too many keys (/proc/key-users); go on without by --best-effort=keyring");
 }
 
 static bool set_terminal(const PayloadContext *c, GError **error) {

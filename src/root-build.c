@@ -180,7 +180,7 @@ RootBuild *root_build_begin(const Spec *spec, const PodMounts *pod, int *ret_pro
         RootBuild *b = g_new(RootBuild, 1);
 
         *b = (RootBuild){
-                .spec = spec, .proc = -1, .pts = -1, .dev = -1, .stage = -1, .root = -1, .box = -1, .cgroup = -1, .host_sys = -1,
+                .spec = spec, .proc = -1, .pts = -1, .dev = -1, .stage = -1, .root = -1, .box = -1, .cgroup = -1, .host_sys = -1, .hidden_sys = -1,
                 .pod = *pod, .wire = -1, .fuse = -1, .old_root = -1
         };
         b->sysfs_of_host = spec->net.mode == NET_HOST;

@@ -36,6 +36,7 @@ struct RootBuild {
         int cgroup;      /* the box's cgroup on the host; -1: it has none of its own */
         PodMounts pod;   /* what the box has of its pod's */
         int host_sys;    /* with --network=host: a mount likewise */
+        int hidden_sys;  /* with --nested: where a sysfs for namespaces inside goes */
         GArray *own_devs; /* of dev_t: file systems that are the box's own: places for mounts may be made in them */
 };
 

@@ -34,7 +34,7 @@ bool root_dirs_make(int box_fd, const char *path, mode_t mode, GError **error) {
 /* Of what the kernel's overlayfs writes there, too, usbox-fs diff is to take nothing for a mark that the command can make itself (fsoverlay/lowers.h). */
 static bool mark_upper(int box_fd, GError **error) {
         g_autofree char *path = g_strdup_printf("/proc/self/fd/%d/upper", box_fd);
-        return lsetxattr(path, XATTR_FORM, "y", 1, 0) == 0 || errno == EOPNOTSUPP || err_set(error, errno, "mark upper");
+        return lsetxattr(path, XATTR_FORM, "y", 1, 0) == 0 || errno == EOPNOTSUPP || fs_mark_failed(errno, error);
 }
 
 bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error) {

@@ -176,6 +176,14 @@ bool root_mounts_begin(RootBuild *b, int *ret_pty_master, GError **error) {
         return make_proc(b, error);
 }
 
+/* Without masks and only to be read, as mount_hidden_proc() says of /proc. It shows the box's network namespace, in which this process is only now. */
+static bool mount_hidden_sys(RootBuild *b, int sys, GError **error) {
+        if (b->hidden_sys < 0)
+                return true;
+        _cleanup_close_ int mnt = root_clone(sys, false, KERNEL_ATTRS | MOUNT_ATTR_RDONLY, error);
+        return mnt >= 0 && root_attach(mnt, b->hidden_sys, "nested sysfs", error);
+}
+
 static bool mount_sys(RootBuild *b, GError **error) {
         _cleanup_close_ int sys = -1;
 
@@ -194,7 +202,7 @@ static bool mount_sys(RootBuild *b, GError **error) {
                         "this machine's own /sys has mounts over it (a container?): unmask it there, or go on with an "
                         "empty /sys by --best-effort=sysfs");
         }
-        if (!root_attach_at(b, sys, "sys", error))
+        if (!root_attach_at(b, sys, "sys", error) || !mount_hidden_sys(b, sys, error))
                 return false;
         if (b->plan->cgroup2) {
                 /* The box's own where it has one: there its limits can be read, by programs that size themselves by them. */
@@ -214,10 +222,10 @@ int root_mount_bare_proc(const RootBuild *b, GError **error) {
 /*
  * A /proc without masks, for nested user namespaces alone: the kernel lets one mount a proc of its own only where its mount
  * namespace has one that nothing covers (mount_too_revealing(), fs/namespace.c). It stands where no path leads: the tmpfs
- * attached on its parent hides it, and is locked there for every user namespace inside.
+ * attached on its parent hides it, and is locked there for every user namespace inside. Beside it is the place for a sysfs of the same kind.
  */
 static bool mount_hidden_proc(RootBuild *b, GError **error) {
-        if (mkdirat(b->stage, "nested", 0700) < 0 || mkdirat(b->stage, "nested/proc", 0700) < 0)
+        if (mkdirat(b->stage, "nested", 0700) < 0 || mkdirat(b->stage, "nested/proc", 0700) < 0 || mkdirat(b->stage, "nested/sys", 0700) < 0)
                 return err_set(error, errno, "place of the nested proc");
         _cleanup_close_ int dir = openat(b->stage, "nested", O_PATH | O_CLOEXEC);
         _cleanup_close_ int base = dir < 0 ? -1 : root_clone(dir, false, KERNEL_ATTRS, error);
@@ -231,7 +239,8 @@ static bool mount_hidden_proc(RootBuild *b, GError **error) {
                 return false;
         _cleanup_close_ int place = openat(base, "proc", O_PATH | O_CLOEXEC);
         _cleanup_close_ int proc = root_mount_bare_proc(b, error);
-        if (place < 0)
+        b->hidden_sys = openat(base, "sys", O_PATH | O_CLOEXEC);
+        if (place < 0 || b->hidden_sys < 0)
                 return err_set(error, errno, "place of the nested proc");
         return proc >= 0 && root_attach(proc, place, "nested proc", error);
 }

@@ -282,7 +282,7 @@ GROUPS = {
         ("ns_of_socket", "the network namespace of a socket", {"proven": "own"}),
         ("unshare_user", "a user namespace", {"open": NESTED_BOXES}),
         ("clone_user", "the same by clone", {"open": NESTED_BOXES}),
-        ("call_clone3", "the same by clone3, whose flags no filter sees"),
+        ("call_clone3", "the same by clone3, whose flags no filter sees", {"open": NESTED_BOXES}),
         ("unshare_mount", "a mount namespace", {"proven": "own"}),
         ("unshare_net", "a network namespace", {"proven": "own"}),
         ("unshare_pid", "a pid namespace", {"proven": "own"}),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The eight namespaces, the two user namespaces, --nested, clocks."""
 import ctypes
+import json
 import os
 import pwd
 import shutil
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import assert_refused, cannot
+from conftest import BUILD, USBOX, assert_refused, cannot
 
 KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
@@ -144,6 +145,29 @@ except OSError as e:
 """
     out = box.python(script).ok().out.strip()
     assert out in ("seen False", "refused 1"), out
+
+
+def test_a_box_in_a_box(box):
+    """By --nested, the two devices, and a place for boxes that is no overlay. The filter around closes keyctl: that is said."""
+    outer = ["--rm", "--nested", "--device=/dev/fuse", "--device=/dev/net/tun", "--ro", BUILD, "--ro", box.libexec, "-e", f"USBOX_LIBEXECDIR={box.libexec}"]
+    moved = [*outer, "-e", "XDG_DATA_HOME=/tmp/usbox"]
+    run = f"{USBOX} run --best-effort=keyring"
+    script = f"""
+echo there >old
+{run} -- sh -c 'rm old; echo here >new; cat /proc/1/comm; ls -d /sys/class/net/tap0; ls /sys/firmware | wc -l' 2>&1 || exit
+cat old; ls new
+{USBOX} diff last && {USBOX} commit last 2>&1 && cat new && ls old
+{run} --rm --overlay=kernel --network=none -- sh -c 'touch /usr/x || echo refused'
+"""
+    result = box.run(*moved, "--", "sh", "-c", script)
+    lines = [line for line in result.out.splitlines() if "nothing of it is on the host" not in line]
+    assert lines == ["usbox-init", "/sys/class/net/tap0", "0", "there", f"A  {box.dir}/new", f"D  {box.dir}/old",
+                     "usbox: 2 changes carried to the host, 0 failed, 0 passed over", "here", "refused"], result
+
+    assert_refused(box.run(*moved, "--", USBOX, "run", "--", "true"), "session keyring", "--best-effort=keyring")
+    assert_refused(box.run(*outer, "--", USBOX, "run", "--best-effort=keyring", "--", "true"), "mark the upper directory", "XDG_DATA_HOME")
+    states = {check["id"]: check["state"] for check in json.loads(box.run(*moved, "--", USBOX, "doctor", "--json").out)}
+    assert [states[name] for name in ("proc", "sysfs", "data", "overlay", "fuse", "tun", "userns")] == ["ok"] * 7, states
 
 
 def test_no_user_namespaces_without_nested(box):

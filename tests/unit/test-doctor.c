@@ -236,6 +236,17 @@ static void test_docker(Fixture *f, gconstpointer unused) {
         assert_mend(f, "fuse", "--device /dev/fuse");
 }
 
+/* A box shows the files of what it runs in. */
+static void test_in_a_box(Fixture *f, gconstpointer unused) {
+        put(f, "/.dockerenv", "");
+        f->host->in_box = true;
+        f->host->fast_path_tried = true;
+        f->host->fast_path_error = g_strdup("raw socket");
+        fail(f, TRIAL_TUN_OPEN, ENOENT);
+        assert_mend(f, "tun", "usbox run --nested --device /dev/fuse --device /dev/net/tun");
+        assert_mend(f, "fast-path", "usbox run --nested --seccomp off");
+}
+
 /* What boots the machine, and its systemd, are not the container's to change. */
 static void test_docker_does_not_boot(Fixture *f, gconstpointer unused) {
         put(f, "/.dockerenv", "");
@@ -509,6 +520,7 @@ int main(int argc, char **argv) {
         ADD("no-config", test_no_config);
         ADD("nothing-tried", test_nothing_tried);
         ADD("docker", test_docker);
+        ADD("in-a-box", test_in_a_box);
         ADD("docker-does-not-boot", test_docker_does_not_boot);
         ADD("podman", test_podman);
         ADD("no-ranges", test_no_ranges);

@@ -255,7 +255,7 @@ static const struct {
         { "TIOCLINUX-high", call_linux_high, { EPERM, EPERM, EPERM, EPERM } },
         { "TIOCGWINSZ", call_winsz, { SAME, SAME, SAME, SAME } },
         { "io_uring_setup", call_io_uring, { EPERM, EPERM, EPERM, EPERM } },
-        { "clone3", call_clone3, { ENOSYS, ENOSYS, ENOSYS, ENOSYS } },
+        { "clone3", call_clone3, { ENOSYS, ENOSYS, SAME, SAME } },
         { "keyctl", call_keyctl, { EPERM, EPERM, EPERM, EPERM } },
         { "openat2", call_openat2, { ENOSYS, SAME, SAME, SAME } },
         { "bpf", call_bpf, { EPERM, EPERM, EPERM, EPERM } },
