@@ -169,15 +169,27 @@ static void clear_routes(uint8_t family) {
         (void) netlink_run(&b, NETLINK_ROUTE, NULL);
 }
 
-static void clear_rules(void) {
-        const struct nfgenmsg batch = { .nfgen_family = AF_UNSPEC, .res_id = htons(NFNL_SUBSYS_NFTABLES) }, inet = { .nfgen_family = NFPROTO_INET };
-        NetlinkBatch b = { .n = 0 };
+/* A request about our table. */
+static void add_table_request(NetlinkBatch *b, uint16_t type) {
+        const struct nfgenmsg inet = { .nfgen_family = NFPROTO_INET };
+        struct nlmsghdr *h = netlink_add(b, "", (uint16_t) ((NFNL_SUBSYS_NFTABLES << 8) | type), 0, &inet, sizeof inet);
 
-        (void) netlink_add(&b, NULL, NFNL_MSG_BATCH_BEGIN, 0, &batch, sizeof batch);
-        struct nlmsghdr *h = netlink_add(&b, "", (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_DELTABLE, 0, &inet, sizeof inet);
-        netlink_attr(&b, h, NFTA_TABLE_NAME, DIVERT_TABLE, sizeof DIVERT_TABLE);
-        (void) netlink_add(&b, NULL, NFNL_MSG_BATCH_END, 0, &batch, sizeof batch);
-        (void) netlink_run(&b, NETLINK_NETFILTER, NULL);
+        netlink_attr(b, h, NFTA_TABLE_NAME, DIVERT_TABLE, sizeof DIVERT_TABLE);
+}
+
+/* It is asked for first: to delete what is not there would undo the batch, for which the kernel waits until no processor looks at its rules, longer than
+ * all else here takes. */
+static void clear_rules(void) {
+        const struct nfgenmsg batch = { .nfgen_family = AF_UNSPEC, .res_id = htons(NFNL_SUBSYS_NFTABLES) };
+        NetlinkBatch get = { .n = 0 }, delete = { .n = 0 };
+
+        add_table_request(&get, NFT_MSG_GETTABLE);
+        if (!netlink_run(&get, NETLINK_NETFILTER, NULL))
+                return;
+        (void) netlink_add(&delete, NULL, NFNL_MSG_BATCH_BEGIN, 0, &batch, sizeof batch);
+        add_table_request(&delete, NFT_MSG_DELTABLE);
+        (void) netlink_add(&delete, NULL, NFNL_MSG_BATCH_END, 0, &batch, sizeof batch);
+        (void) netlink_run(&delete, NETLINK_NETFILTER, NULL);
 }
 
 void divert_clear(void) {
