@@ -245,6 +245,7 @@ _Noreturn void helper_main(int wire, pid_t launcher, bool verbose) {
         log_init("usbox-net", verbose);
         signal(SIGPIPE, SIG_IGN);
         signal(SIGCHLD, SIG_IGN);
+        signal(SIGXFSZ, SIG_IGN); /* a log that may not grow any more (RLIMIT_FSIZE) is like one on a full disk */
 
         g_autoptr(GError) error = NULL;
         bool done = confine_wake_without_parent(&error) && run(&net, launcher, verbose, &error);

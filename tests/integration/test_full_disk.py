@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The command fills the disk that boxes are kept on, or meets a quota of it: its status is the run's, what is known of it is written, and with
 room again all goes on. On a small tmpfs in a user and mount namespace of the test's own; quotas, which root alone can set, in the machine of tests/vm."""
+import json
 import os
 import shutil
 import subprocess
@@ -77,3 +78,29 @@ def test_full_disk(box, overlay, disk):
     if disk == "blocks":  # there is nothing to lose where files have room and names have not
         assert "log could not be written" in result.stdout, result
         assert overlay == "kernel" or "trace of files: No space left on device; it ends here" in result.stderr, result
+
+
+# Refused before the disk is full, while it is, and when there is room again.
+REFUSED = r"""
+refused() { for _ in $(seq $1); do (echo >/dev/tcp/169.254.169.254/$2) 2>/dev/null; done; }
+refused 3 1
+head -c 8000000 /dev/zero >big; for i in $(seq 50); do echo >f$i || break; done
+refused 100 2
+rm big; until head -c 200000 /dev/zero >probe; do rm -f probe; sleep 0.05; done; rm probe
+refused 3 3
+exit 7
+"""
+
+
+def test_full_net_log(box):
+    """--net-log on the disk that is full: the run goes on, and says so once; what is written is whole, but for the line at which it happened."""
+    result = on_small_disk(box, "blocks", '"$u" run --net-log="$disk/net.log" -- bash -c "$refused"; echo "status $?"; cat "$disk/net.log"', refused=REFUSED)
+    status, *lines = result.stdout.splitlines()
+    assert status == "status 7" and result.stderr.count("--net-log: lines are missing: No space left on device") == 1, result
+    ports, torn = [], 0
+    for line in lines:
+        try:
+            ports.append(int(json.loads(line)["to"].rpartition(":")[2]))
+        except ValueError:
+            torn += 1
+    assert ports[:3] + ports[-3:] == [1] * 3 + [3] * 3 and ports[3:-3] == [2] * (len(ports) - 6) and len(ports) < 60 and torn <= 1, result

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The account of usbox-net: what is said of a denial, once; sums; and which flows a new rule cuts.
+ * The account of usbox-net: what is said of a denial, once; sums; which flows a new rule cuts; and a log for which there is no room.
  */
 #include <jansson.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "netstack/account.h"
 
@@ -143,9 +146,56 @@ static void test_flows(void) {
         account_free(a);
 }
 
+/* Room for so many bytes more in all that is written. */
+static void set_room(rlim_t bytes) {
+        struct rlimit limit;
+
+        g_assert_true(getrlimit(RLIMIT_FSIZE, &limit) == 0);
+        limit.rlim_cur = MIN(bytes, limit.rlim_max);
+        g_assert_true(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+}
+
+/* The log's file takes no more, and later does: a line is torn, some are missing, and those that come then are whole. */
+static void test_full_log(void) {
+        g_autoptr(NetRules) rules = net_rules_new();
+        g_autoptr(Names) names = names_new();
+        Policy policy = { .ipv6 = true, .rules = rules, .names = names };
+        g_autofree char *path = NULL, *text = NULL;
+        int fd = g_file_open_tmp("usbox-log-XXXXXX", &path, NULL);
+
+        g_assert_cmpint(fd, >=, 0);
+        (void) signal(SIGXFSZ, SIG_IGN);
+        Account *a = cut_from = account_new(fd, tell, NULL);
+        start(a, &policy, "192.0.2.1", 1);
+        const off_t line = lseek(fd, 0, SEEK_CUR);
+        set_room((rlim_t) (2 * line + line / 2));
+        for (uint16_t port = 2; port <= 5; port++)
+                start(a, &policy, "192.0.2.1", port);
+        g_assert_cmpint(lseek(fd, 0, SEEK_CUR), ==, 2 * line + line / 2);
+        set_room(RLIM_INFINITY);
+        for (uint16_t port = 6; port <= 7; port++)
+                start(a, &policy, "192.0.2.1", port);
+        account_free(a); /* which says the end of all seven */
+        close(fd);
+
+        g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+        g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+        g_assert_cmpuint(g_strv_length(lines), ==, 2 + 1 + 2 + 7 + 1);
+        for (guint i = 0; i < 12; i++) {
+                json_t *one = json_loads(lines[i], 0, NULL);
+                g_assert_true((one == NULL) == (i == 2));
+                if (i == 3 || i == 4)
+                        g_assert_cmpstr(json_string_value(json_object_get(one, "to")), ==, i == 3 ? "192.0.2.1:6" : "192.0.2.1:7");
+                json_decref(one);
+        }
+        g_assert_cmpstr(lines[12], ==, "");
+        (void) unlink(path);
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
         g_test_add_func("/net-account/denials", test_denials);
         g_test_add_func("/net-account/flows", test_flows);
+        g_test_add_func("/net-account/full-log", test_full_log);
         return g_test_run();
 }
