@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "netstack/dnsup.h"
 #include "netstack/packet.h"
 
@@ -51,6 +52,7 @@ struct DnsUpstream {
         GQueue exchanges; /* of DnsExchange */
         EventTimer timer;
         guint preferred;  /* which server answered last */
+        bool told_full;
         uint8_t *buf;     /* a datagram */
 };
 
@@ -262,8 +264,12 @@ static void start(EventWork *work) {
 }
 
 DnsExchange *dns_upstream_ask(DnsUpstream *up, const DnsQuery *query, bool tcp, DnsDone done, void *data) {
-        if (up->exchanges.length >= EXCHANGES_MAX)
+        if (up->exchanges.length >= EXCHANGES_MAX) {
+                if (!up->told_full)
+                        log_note("%d questions wait for name servers: more are refused", EXCHANGES_MAX);
+                up->told_full = true;
                 return NULL;
+        }
         DnsExchange *x = g_new0(DnsExchange, 1);
         *x = (DnsExchange){ .up = up, .query = *query, .tcp = tcp, .done = done, .data = data, .source = { .ready = on_ready, .fd = -1 },
                             .later = { .run = start }, .deadline = G_MAXINT64 };

@@ -9,13 +9,13 @@ import pytest
 
 from conftest import BUILD, SLOW, TOP
 
-SCENARIOS = ["tcp", "udp", "dns", "dns_on_loopback", "dns_without_ipv4", "no_ipv6", "host_closed", "host_address_added", "fragments",
+SCENARIOS = ["tcp", "udp", "dns", "dns_on_loopback", "dns_without_ipv4", "dns_bound", "no_ipv6", "host_closed", "host_address_added", "fragments",
              "hostile_frames", "ping", "publish", "udp_peer_only", "publish_errors", "config_errors", "confinement", "no_namespaces",
              "killed_launcher", "killed_before_tap", "interface_gone", "no_descriptors", "many_flows"]
 
 
 # By the TCP fast path, as a program in the box sees it (tests/lib/net_tcp.py).
-TCP = ["errors", "ends", "shaped", "sockets", "slow_reader", "short", "no_fds", "pending", "attacks", "published", "fallback", "agentless", "stopped"]
+TCP = ["errors", "late", "fast_open", "keepalive", "ends", "shaped", "sockets", "slow_reader", "short", "no_fds", "pending", "attacks", "published", "fallback", "agentless", "stopped"]
 
 
 def play(module, scenario):

@@ -93,13 +93,19 @@ def echo(conn, _peer):
 
 
 def dns_answer(data, _peer):
-    """Every name has one address: ANSWER. Of the query only the question comes back: what follows it (EDNS) is a record."""
+    """Every name has one address, ANSWER, those of "large" have sixty, and those of "silent" get no answer. Of the query only the question comes back:
+    what follows it (EDNS) is a record."""
     end = data.index(b"\0", 12) + 5
-    return data[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + data[12:end] + b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + ANSWER
+    if data[12:end - 4].endswith(b"\6silent\0"):
+        return None
+    count = 60 if data[12:end - 4].endswith(b"\5large\0") else 1
+    return data[:2] + b"\x81\x80\0\1\0" + bytes([count]) + b"\0\0\0\0" + data[12:end] + count * (b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + ANSWER)
 
 
-def dns_query():
-    return b"\x12\x34\1\0\0\1\0\0\0\0\0\0\7example\4test\0\0\1\0\1"
+def dns_query(name="example.test", room=0):
+    """For its address; room: how long a datagram may be that answers, by EDNS."""
+    labels = b"".join(bytes([len(x)]) + x.encode() for x in name.split("."))
+    return b"\x12\x34\1\0\0\1\0\0\0\0\0" + bytes([room > 0]) + labels + b"\0\0\1\0\1" + (struct.pack(">BHHIH", 0, 41, room, 0, 0) if room else b"")
 
 
 def peer_main():
@@ -254,12 +260,43 @@ def udp_error(address, port, resolver=False):
             return os.strerror(e.errno)
 
 
-def dns(address):
+def dns(address, name="example.test"):
+    """The address of a name, or the code of the error that was answered."""
     with socket.socket(family(address), socket.SOCK_DGRAM) as s:
         s.settimeout(5)
         s.connect((address, 53))
-        s.send(dns_query())
-        return s.recv(512)[-4:].hex()
+        s.send(dns_query(name))
+        answer = s.recv(512)
+        return answer[-4:].hex() if answer[3] & 15 == 0 else answer[3] & 15
+
+
+def dns_large(address, room):
+    """Was the answer cut short? And how long is it?"""
+    with socket.socket(family(address), socket.SOCK_DGRAM) as s:
+        s.settimeout(5)
+        s.connect((address, 53))
+        s.send(dns_query("a.large", room))
+        answer = s.recv(65535)
+        return [bool(answer[2] & 2), len(answer)]
+
+
+def dns_flood(address, count):
+    """So many questions that nobody will answer, by one socket, which is kept."""
+    globals()["flood"] = s = socket.socket(family(address), socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    s.settimeout(30)
+    s.connect((address, 53))
+    for i in range(count):
+        s.send(dns_query(f"n{i}.silent"))
+        if i % 100 == 99:  # what is answered at once shows that those before have come: the TAP holds but 500
+            dns(address, "host.usbox")
+    return count
+
+
+def dns_flood_ends(count):
+    """The codes of the answers to those after all."""
+    with globals().pop("flood") as s:
+        return sorted({s.recv(512)[3] & 15 for _ in range(count)})
 
 
 def ping(address):
@@ -418,6 +455,14 @@ def many_connections(address, port, count):
             s.close()
     globals()["held"] = held
     return len(held)
+
+
+def held_answer():
+    """How many of them still carry."""
+    socks = globals()["held"]
+    for s in socks:
+        s.sendall(b"x")
+    return sum(s.recv(1) == b"x" for s in socks)
 
 
 def let_go():

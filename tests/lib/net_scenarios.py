@@ -40,6 +40,10 @@ def dns():
         assert box.call("dns", "10.0.2.3") == ANSWER.hex()
         assert box.call("dns", "fd00::3") == ANSWER.hex()
         assert box.call("connect", "10.0.2.3", 80)[0] == "Connection refused"
+        # An answer of more than 512 bytes is for who says that there is room (EDNS): the rest is to ask by TCP.
+        for room, cut in ((0, True), (600, True), (1232, False), (65535, False)):
+            truncated, size = box.call("dns_large", "10.0.2.3", room)
+            assert truncated == cut and (size < 60 if cut else size > 960), (room, truncated, size)
 
 
 def dns_on_loopback():
@@ -59,6 +63,30 @@ def dns_without_ipv4():
     with Box(resolvers=[PEER6]) as box:
         assert box.call("dns", "fd00::3") == ANSWER.hex()
         assert box.call("dns", "10.0.2.3") == ANSWER.hex()
+
+
+def dns_bound():
+    """512 questions that wait for name servers are the most: the next is refused at once, and nothing else suffers. With their end all is as before."""
+    Lab()
+    subprocess.run(["mount", "--bind", "/dev/null", os.path.realpath("/etc/resolv.conf")], check=False)  # no other resolver, to be asked after that one
+    with Box(resolvers=[PEER4]) as box:
+        assert box.call("many_connections", PEER4, ECHO, 10) == 10
+        assert box.call("dns", "10.0.2.3", "cached.test") == ANSWER.hex()
+        fds = len(os.listdir(f"/proc/{box.net_pid}/fd"))
+        assert box.call("dns_flood", "10.0.2.3", 512) == 512
+        assert box.call("dns", "10.0.2.3", "refused.test") == 2  # SERVFAIL
+        assert box.call("dns", "fd00::3", "refused.test") == 2
+        assert len(os.listdir(f"/proc/{box.net_pid}/fd")) <= fds + 512
+        assert "512 questions wait for name servers: more are refused" in box.errors()
+        assert box.call("dns", "10.0.2.3", "cached.test") == ANSWER.hex()
+        assert box.call("dns", "10.0.2.3", "host.usbox") == bytes([10, 0, 2, 2]).hex()
+        assert box.call("held_answer") == 10
+        assert box.call("tcp_echo", PEER6, ECHO, MEGABYTE) == MEGABYTE
+        assert box.call("udp_echo", PEER4, ECHO, 1400) == 1400
+        assert box.call("dns_flood_ends", 512, timeout=60) == [2]
+        assert box.call("dns", "10.0.2.3", "refused.test") == ANSWER.hex()
+        assert len(os.listdir(f"/proc/{box.net_pid}/fd")) < fds + 100  # pipes, flows that have just ended
+        assert box.errors().count("questions wait") == 1, box.errors()
 
 
 def no_ipv6():
@@ -130,7 +158,8 @@ def hostile_frames():
 
 def ping():
     lab = Lab()
-    with Box() as box:  # the group range of a new network namespace is empty
+    with Box("--verbose") as box:  # the group range of a new network namespace is empty
+        assert "no ping to the outside: net.ipv4.ping_group_range leaves this user out" in box.errors()
         assert box.call("ping", "10.0.2.2") == 0
         assert box.call("ping", "fd00::2") == 0
         assert box.call("ping", PEER4) == 1

@@ -1,310 +1,34 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a program in a box sees of TCP, against what it would see on the host: scenarios in the laboratory of net_lab.py, each by the TCP fast
-path and, where the stack promises the same, by frames."""
-import json
+path and, where the stack promises the same, by frames. What is done in the box and by the other machine is in net_tcp_calls.py."""
 import os
 import resource
-import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
 
 import net_lab
-from net_lab import SANITIZED, ECHO, HOST4, PEER4, PEER6, Lab, box_main, cpu_seconds, family, ip, serve_tcp, wait_for
-from net_lab import connect, let_go, many_connections, tcp_echo  # pylint: disable=unused-import # called by name
+import net_tcp_calls
+from net_lab import SANITIZED, ECHO, HOST4, PEER4, PEER6, Lab, cpu_seconds, ip, wait_for
+from net_tcp_calls import FILTERED4, SCRIPT, count_of, probes_window, results, sysctl
 
-FILTERED4 = "203.0.113.77"  # the peer gets what is sent there, and says nothing
-SCRIPT = 7100               # the peer's server that does what it is told
+CALLS = net_tcp_calls.__file__
 
 
 class Box(net_lab.Box):
     def __init__(self, *options, **more):
-        super().__init__(*options, module=__file__, **more)
-
-
-def reset(s):
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    s.close()
-
-
-# --- the peer: one line says what a connection is for -----------------------------------------------------------------
-
-def scripted(conn, _peer):
-    line = b""
-    while not line.endswith(b"\n"):
-        byte = conn.recv(1)
-        if not byte:
-            return
-        line += byte
-    what, *args = line.split()
-    if what == b"reset":         # after so many bytes
-        conn.sendall(b"x" * int(args[0]))
-        time.sleep(0.2)
-        reset(conn)
-    elif what == b"close":       # at once, with an orderly end
-        conn.close()
-    elif what == b"half":        # says all, then goes on reading, and says at the other port how much came
-        conn.sendall(b"half")
-        conn.shutdown(socket.SHUT_WR)
-        total = 0
-        while data := conn.recv(1 << 16):
-            total += len(data)
-        results["half"] = total
-    elif what == b"how":         # how the box ends it
-        try:
-            while conn.recv(1 << 16):
-                pass
-            results["how"] = "eof"
-        except ConnectionResetError:
-            results["how"] = "reset"
-    elif what == b"slow":        # reads nothing until told
-        results["slow"] = conn
-    elif what == b"drain":
-        slow, total = results["slow"], 0
-        while data := slow.recv(1 << 16):
-            total += len(data)
-        conn.sendall(str(total).encode())
-        conn.close()
-    elif what == b"result":
-        assert wait_for(lambda: args[0].decode() in results)
-        conn.sendall(json.dumps(results.pop(args[0].decode())).encode())
-        conn.close()
-
-
-results = {}
-
-
-def peer_main():
-    for address in ("0.0.0.0", "::"):
-        serve_tcp(address, SCRIPT, scripted)
-    full = socket.create_server(("0.0.0.0", SCRIPT + 1), backlog=0)  # nobody accepts
-    held = []
-    for _ in range(2):
-        s = socket.socket()
-        s.setblocking(False)
-        s.connect_ex(("127.0.0.1", SCRIPT + 1))
-        held.append(s)
-    wait_for(lambda: False, 0.1)
-    results["full"] = full, held
-    net_lab.peer_main()
+        super().__init__(*options, module=CALLS, **more)
 
 
 class TcpLab(Lab):
     def __init__(self):
-        super().__init__(module=__file__)
+        super().__init__(module=CALLS)
         out = subprocess.run(["nsenter", "-t", str(self.peer.pid), "-n", "ip", "-o", "link", "show", "down0"], capture_output=True, text=True, check=True).stdout
         ip("neigh", "add", FILTERED4, "lladdr", out.split("link/ether ")[1].split()[0], "dev", "up0")
         ip("route", "add", "unreachable", "192.0.2.0/25")
-
-
-# --- in the box -------------------------------------------------------------------------------------------------------
-
-def open_script(address, line):
-    s = socket.create_connection((address, SCRIPT), 10)
-    s.sendall(line.encode() + b"\n")
-    s.settimeout(20)
-    return s
-
-
-def ask(address, what):
-    with open_script(address, f"result {what}") as s:
-        return json.loads(s.makefile("rb").read())
-
-
-def got_reset(address, size):
-    """How many bytes came before the reset."""
-    s, total = open_script(address, f"reset {size}"), 0
-    try:
-        while data := s.recv(1 << 16):
-            total += len(data)
-        return ["eof", total]
-    except ConnectionResetError:
-        return ["reset", total]
-
-
-def half_close(address):
-    """The peer ends its half first; ours goes on."""
-    with open_script(address, "half") as s:
-        assert s.makefile("rb").read() == b"half"
-        s.sendall(b"y" * 300000)
-        s.shutdown(socket.SHUT_WR)
-    return ask(address, "half")
-
-
-def half_close_ours(address):
-    with socket.create_connection((address, ECHO), 10) as s:
-        s.sendall(b"z" * 100000)
-        s.shutdown(socket.SHUT_WR)
-        return len(s.makefile("rb").read())
-
-
-def end_by(address, how):
-    s = open_script(address, "how")
-    if how == "linger":
-        reset(s)
-    else:
-        s.close()
-    return ask(address, "how")
-
-
-def names(address):
-    """getpeername(2), SO_ERROR, MSG_PEEK on a connection to address."""
-    with socket.create_connection((address, ECHO), 10) as s:
-        s.sendall(b"peek")
-        peeked = s.recv(4, socket.MSG_PEEK)
-        return [s.getpeername()[:2], s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), (peeked + s.recv(4)).decode()]
-
-
-def non_blocking(address, port):
-    """connect(2) that is waited for by an epoll set in which the socket was before."""
-    with socket.socket(family(address), socket.SOCK_STREAM) as s, select.epoll() as e:
-        s.setblocking(False)
-        e.register(s, select.EPOLLOUT | select.EPOLLET)
-        e.poll(0)
-        first = s.connect_ex((address, port))
-        events = e.poll(10)
-        return [os.strerror(first), bool(events), os.strerror(s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))]
-
-
-def ping_pong(address, count):
-    with socket.create_connection((address, ECHO), 10) as s:
-        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for i in range(count):
-            s.sendall(b"%064d" % i)
-            got = b""
-            while len(got) < 64:
-                got += s.recv(64)
-            assert got == b"%064d" % i, got
-    return count
-
-
-def short_ones(address, count):
-    """Connections opened, used and closed, one after the other."""
-    for i in range(count):
-        with socket.create_connection((address, ECHO), 10) as s:
-            if i % 2:
-                reset(s)  # so that ports do not run out in TIME_WAIT
-                continue
-            s.sendall(b"x")
-            assert s.recv(1) == b"x"
-            reset(s)
-    return count
-
-
-def fill(address, seconds):
-    """Write to a peer that does not read until nothing more is taken; how much was."""
-    s = open_script(address, "slow")
-    s.setblocking(False)
-    sent, end = 0, time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            sent += s.send(b"s" * 65536)
-        except BlockingIOError:
-            time.sleep(0.01)
-    globals()["filler"] = s
-    return sent
-
-
-def drained(address):
-    filler = globals().pop("filler")
-    with open_script(address, "drain") as s:
-        filler.shutdown(socket.SHUT_WR)
-        return int(s.makefile("rb").read())
-
-
-def hold(address):
-    """Open a connection, and keep it."""
-    globals()["held"] = s = socket.create_connection((address, ECHO), 10)
-    s.sendall(b"x")
-    return s.recv(1).decode()
-
-
-def held_answers():
-    held.sendall(b"y")
-    return held.recv(1).decode()
-
-
-def held_ends(address):
-    """How it does, and what a new one says."""
-    held = globals().pop("held")
-    held.settimeout(20)
-    try:
-        how = "eof" if held.recv(1) == b"" else "data"
-    except OSError as e:
-        how = type(e).__name__
-    try:
-        socket.create_connection((address, ECHO), 2).close()
-    except OSError as e:
-        return how, "none" if isinstance(e, TimeoutError) else os.strerror(e.errno)
-    return how, "open"
-
-
-def at_once(address, count):
-    """count connections started together; how many came to stand."""
-    socks = []
-    for _ in range(count):
-        s = socket.socket(family(address))
-        s.setblocking(False)
-        s.connect_ex((address, ECHO))
-        socks.append(s)
-    stands = 0
-    for s in socks:
-        s.setblocking(True)
-        s.settimeout(10)
-        s.sendall(b"q")
-        stands += s.recv(1) == b"q"
-        s.close()
-    return stands
-
-
-def listeners():
-    """Ports on the box's loopback that are listened on."""
-    with open("/proc/net/tcp", encoding="ascii") as f:
-        return [int(line.split()[1].split(":")[1], 16) for line in f.readlines()[1:] if line.split()[3] == "0A"]
-
-
-def hit_listeners(count):
-    """What becomes of connections to usbox-net's own listener."""
-    said = set()
-    for port in listeners() * count:
-        with socket.socket() as s:
-            s.settimeout(5)
-            try:
-                s.connect(("127.0.0.1", port))
-                said.add("data" if s.recv(1) else "eof")
-            except OSError as e:
-                said.add(os.strerror(e.errno) if e.errno else "timeout")
-    return sorted(said)
-
-
-def tap_bytes():
-    with open("/proc/net/dev", encoding="ascii") as f:
-        fields = next(line for line in f if "tap0" in line).split(":")[1].split()
-    return int(fields[0]) + int(fields[8])
-
-
-def bound_to_tap(address):
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, 25, b"tap0")
-        s.settimeout(10)
-        s.connect((address, ECHO))
-        s.sendall(b"bound")
-        return s.recv(5).decode()
-
-
-def serve_whom(port):
-    """A server that says who it is asked by, and with which one-sided end."""
-    def answer(conn, peer):
-        with conn:
-            data = conn.makefile("rb").read()
-            conn.sendall(f"{peer[0]} {len(data)}".encode())
-    for address in ("0.0.0.0", "::"):
-        serve_tcp(address, port, answer)
-    return "up"
 
 
 # --- scenarios --------------------------------------------------------------------------------------------------------
@@ -327,6 +51,51 @@ def errors():
         assert set(results) <= {"ok", "timeout"} and results[-1] == "timeout", results
         assert box.call("non_blocking", PEER4, ECHO) == ["Operation now in progress", True, "Success"]
         assert box.call("non_blocking", PEER4, 9) == ["Operation now in progress", True, "Connection refused"]
+        box.call("sysctl", "tcp_syn_retries", 1)
+        assert box.call("non_blocking", FILTERED4, 9) == ["Operation now in progress", True, "Connection timed out"]
+
+
+def late():
+    """Who answers after some SYNs have been repeated: one connection, as soon as it does."""
+    lab = TcpLab()
+    with Box() as box:
+        assert box.call("begin", FILTERED4, ECHO) == "Operation now in progress"
+        assert wait_for(lambda: box.call("count_of", "TCPSynRetrans") >= 2, 20)
+        ip("address", "add", f"{FILTERED4}/32", "dev", "lo", netns=lab.peer.pid)
+        assert box.call("begun_carries") == "late"
+
+
+def fast_open():
+    """Data with the SYN: the connection is made without it, and it comes behind."""
+    TcpLab()
+    with Box() as box:
+        for address in (PEER4, PEER6):
+            for cookie in (True, False):
+                for size in (1, 1000, 60000):
+                    assert box.call("send_with_syn", address, size, cookie) is True, (address, size, cookie)
+        assert box.call("count_of", "TCPFastOpenActiveFail") >= 4  # there was some: without cookies, at least where it is short
+
+
+def keepalive():
+    """The host's ends ask now and then whether the other machine is there, which holds a silent connection; one that has gone ends it in the box,
+    outgoing or from a published port."""
+    lab = TcpLab()
+    for name, value in (("time", 1), ("intvl", 1), ("probes", 2)):
+        sysctl(f"tcp_keepalive_{name}", value)
+    with Box("--verbose", publish=["tcp,,0,,80"]) as box:
+        box.call("serve_ends", 80)
+        assert box.call("hold", PEER4) == "x"
+        client = "import socket, sys\ns = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)\ns.sendall(b'x')\nprint('up', flush=True)\ns.recv(1)"
+        argv = ["nsenter", "-t", str(lab.peer.pid), "-n", sys.executable, "-c", client, HOST4, str(box.ports[0][2])]
+        outside = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+        assert outside.stdout.readline() == "up\n"
+        asked = count_of("TCPKeepAlive")
+        assert wait_for(lambda: count_of("TCPKeepAlive") >= asked + 4, 20)
+        assert box.call("held_answers") == "y"
+        ip("link", "set", "down0", "down", netns=lab.peer.pid)
+        assert box.call("held_ends", PEER4)[0] == "ConnectionResetError"
+        assert box.call("served") == "ConnectionResetError"
+        outside.kill()
 
 
 def ends():
@@ -364,6 +133,7 @@ def shaped():
         assert box.call("connect", "192.0.2.1", 9)[0] == "No route to host"
         assert box.call("connect", FILTERED4, 9, 1)[0] == "timeout"
         assert box.call("at_once", PEER4, 50) == 50
+        assert box.call("hit_listeners", 1, 1) == ["timeout"]
         check_ends(box)
         check_published(lab, box, 30)
 
@@ -384,17 +154,23 @@ def sockets():
 
 
 def slow_reader():
-    """A reader that does not read costs no memory of ours and no time, and gets all in the end."""
-    TcpLab()
+    """A reader that does not read, outside or in the box, costs no memory of ours and no time, and gets all in the end."""
+    flood = 64 << 20  # more than all buffers on the way
+    lab = TcpLab()
     with Box() as box:
         before = rss(box.net_pid)
         sent = box.call("fill", PEER4, 1)
+        assert box.call("take_flood", PEER4, flood) == "asked"
+        # Windows are closed on the whole way: on the host's side and the box's for the one, on the peer's and the box's for the other.
+        on_peer = ["nsenter", "-t", str(lab.peer.pid), "-n", sys.executable, CALLS, "probes_window"]
+        assert wait_for(lambda: probes_window(SCRIPT) and box.call("probes_window", SCRIPT) and subprocess.run(on_peer, check=False).returncode == 0, 20)
         used = cpu_seconds(box.net_pid)
-        time.sleep(float(os.environ.get("USBOX_TEST_STALL", "1")))  # the window is closed; a minute of it is for doing by hand
+        time.sleep(float(os.environ.get("USBOX_TEST_STALL", "1")))  # probes go on as long as it stays so; a minute of it is for doing by hand
         assert cpu_seconds(box.net_pid) - used < 0.2, "it spins"
         assert rss(box.net_pid) - before < 4096
         assert box.call("ping_pong", PEER4, 100) == 100
         assert box.call("drained", PEER4) == sent
+        assert box.call("flood_taken") == flood
 
 
 def rss(pid):
@@ -428,37 +204,6 @@ def no_fds():
         resource.prlimit(box.net_pid, resource.RLIMIT_NOFILE, (most, most))
         assert box.call("let_go") == "closed"
         assert box.call("connect", PEER4, ECHO)[0] == "ok"
-
-
-def knock(address, count):
-    """Begin count connections to where nobody answers, and let go of them."""
-    for _ in range(count):
-        with socket.socket(family(address)) as s:
-            s.setblocking(False)
-            s.connect_ex((address, 9))
-    return count
-
-
-def urgent(address):
-    """What becomes of data that is sent with a byte of it urgent; the end comes at once, or later."""
-    got = []
-    for late in (False, True):
-        with socket.create_connection((address, ECHO), 10) as s:
-            s.sendall(b"ab")
-            s.send(b"!", socket.MSG_OOB)
-            s.sendall(b"cd" * 50000)
-            back = b""
-            while late and len(back) < 100002:
-                back += s.recv(65536)
-            s.shutdown(socket.SHUT_WR)
-            got.append((back + s.makefile("rb").read()).decode())
-    return got
-
-
-def bind_while(address, port):
-    """Listen on a port to which there is a connection."""
-    with socket.create_connection((address, port), 10), socket.create_server(("0.0.0.0", port)), socket.create_server(("::", port), family=socket.AF_INET6):
-        return "bound"
 
 
 def pending():
@@ -566,7 +311,4 @@ def stopped():
 
 if __name__ == "__main__":
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    if sys.argv[1] in ("peer", "box"):
-        {"peer": peer_main, "box": lambda: box_main(globals())}[sys.argv[1]]()
-    else:
-        globals()[sys.argv[1]]()
+    globals()[sys.argv[1]]()
