@@ -63,11 +63,12 @@ def log_of(box):
     return [json.loads(line) for line in (box.top / "net.log").read_text().splitlines()]
 
 
-def test_rules_by_address(box, peer, peer6):
-    assert connect(box, 80, [peer, peer6], f"--allow={peer}:80") == ["open", "ConnectionRefusedError"]
-    assert connect(box, 80, [peer, peer6], f"--allow=[{peer6}]:80/tcp") == ["ConnectionRefusedError", "open"]
-    assert connect(box, 7, [peer, peer6], f"--deny={peer}/32:7", f"--allow={peer}") == ["ConnectionRefusedError"] * 2
-    assert connect(box, 7, [peer, peer6], "--deny=[2001:db8::/32]:7", "--allow=any:7") == ["open", "ConnectionRefusedError"]
+@pytest.mark.parametrize("path", [[], ["--no-fast-path"]], ids=["fast", "frames"])
+def test_rules_by_address(box, peer, peer6, path):
+    assert connect(box, 80, [peer, peer6], f"--allow={peer}:80", *path) == ["open", "ConnectionRefusedError"]
+    assert connect(box, 80, [peer, peer6], f"--allow=[{peer6}]:80/tcp", *path) == ["ConnectionRefusedError", "open"]
+    assert connect(box, 7, [peer, peer6], f"--deny={peer}/32:7", f"--allow={peer}", *path) == ["ConnectionRefusedError"] * 2
+    assert connect(box, 7, [peer, peer6], "--deny=[2001:db8::/32]:7", "--allow=any:7", *path) == ["open", "ConnectionRefusedError"]
 
 
 def test_the_command_lines_rules_come_before_a_profiles(box, peer):
