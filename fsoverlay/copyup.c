@@ -234,13 +234,8 @@ static int open_regular(Fs *fs, Node *node, struct stat *st, int64_t keep, Fd **
         return r;
 }
 
-/* Still as long as what was copied. */
-static int check_length(int from, off_t size) {
-        struct stat st;
-        return fstat(from, &st) < 0 ? -errno : st.st_size < size ? -ESTALE : 0;
-}
-
-static int copy_regular(Fs *fs, Node *node, Fd *from, const struct stat *st, const char *temp, int64_t keep, int *ret_fd) {
+/* *st becomes what it was when it was copied. */
+static int copy_regular(Fs *fs, Node *node, Fd *from, struct stat *st, const char *temp, int64_t keep, int *ret_fd) {
         const off_t size = wanted(st, keep);
         char text[32];
         int r = 0;
@@ -252,9 +247,7 @@ static int copy_regular(Fs *fs, Node *node, Fd *from, const struct stat *st, con
         if (fd < 0)
                 r = -errno;
         if (r == 0 && from)
-                r = copy_data(from->fd, fd, size, size == st->st_size);
-        if (r == 0 && from)
-                r = check_length(from->fd, size);
+                r = copy_settled(from->fd, fd, size, size == st->st_size, st);
         if (r == 0 && from)
                 r = copy_up_xattrs(fs, from->fd, fd);
         (void) g_snprintf(text, sizeof text, "%" PRIu64, node->ino);

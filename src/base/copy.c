@@ -10,12 +10,15 @@
 #include <linux/fs.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/copy.h"
 
 #define CHUNK (128u * 1024)
+#define COPY_TRIES 4
 #define STEP (16 << 20) /* a large file goes to the disk in steps, while the next one is copied: a sync(2) at the end has little to wait for then */
 
 static _Atomic bool no_reflink;
@@ -68,10 +71,11 @@ static int copy_range(int from, int to, off_t offset, off_t end) {
         return 0;
 }
 
-int copy_data(int from, int to, off_t size, bool whole) {
+/* 1: by sharing its blocks, which is one moment for all of it. */
+static int copy_once(int from, int to, off_t size, bool whole) {
         if (whole && size > 0 && !atomic_load_explicit(&no_reflink, memory_order_relaxed)) {
                 if (ioctl(to, FICLONE, from) == 0)
-                        return ftruncate(to, size) < 0 ? -errno : 0; /* it may have grown */
+                        return ftruncate(to, size) < 0 ? -errno : 1; /* it may have grown */
                 if (errno == EOPNOTSUPP || errno == ENOTTY)
                         atomic_store(&no_reflink, true);
         }
@@ -94,4 +98,80 @@ int copy_data(int from, int to, off_t size, bool whole) {
                 at = hole;
         }
         return ftruncate(to, size) < 0 ? -errno : 0;
+}
+
+int copy_data(int from, int to, off_t size, bool whole) {
+        return MIN(copy_once(from, to, size, whole), 0);
+}
+
+static bool is_earlier(const struct timespec *a, const struct timespec *b) {
+        return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
+}
+
+static bool is_same_time(const struct timespec *a, const struct timespec *b) {
+        return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+/* At most n bytes, as many as there are up to then. */
+static ssize_t read_at(int fd, char *buffer, size_t n, off_t offset) {
+        size_t done = 0;
+
+        while (done < n) {
+                ssize_t got = pread(fd, buffer + done, n - done, offset + (off_t) done);
+                if (got == 0)
+                        break;
+                if (got > 0)
+                        done += (size_t) got;
+                else if (errno != EINTR)
+                        return -errno;
+        }
+        return (ssize_t) done;
+}
+
+/* The first size bytes of both are the same: 1 or 0, or a negative errno. */
+static int is_same_data(int a, int b, off_t size) {
+        g_autofree char *buffer = g_try_malloc(2 * CHUNK);
+
+        if (!buffer)
+                return -ENOMEM;
+        for (off_t at = 0; at < size; at += CHUNK) {
+                size_t n = (size_t) MIN(size - at, CHUNK);
+                ssize_t na = read_at(a, buffer, n, at), nb = read_at(b, buffer + CHUNK, n, at);
+                if (na < 0 || nb < 0)
+                        return (int) MIN(na, nb);
+                if (na != nb || memcmp(buffer, buffer + CHUNK, (size_t) na) != 0)
+                        return 0;
+        }
+        return 1;
+}
+
+/*
+ * Whoever writes the file gives it another ctime, which is not earlier than the tick of the clock at that moment. So one that had its ctime before
+ * the tick in which we began, and has it still, was left alone. Where that is not so, more may have happened than we need to know of: a log
+ * grows, a mode changes. Then the copy is right if it is what the file has now, since it was so at both moments.
+ */
+int copy_settled(int from, int to, off_t size, bool whole, struct stat *st) {
+        for (int tries = 0; tries < COPY_TRIES; tries++) {
+                struct timespec tick;
+                struct stat now;
+
+                (void) clock_gettime(CLOCK_REALTIME_COARSE, &tick);
+                int r = copy_once(from, to, size, whole);
+                if (r < 0)
+                        return r;
+                if (fstat(from, &now) < 0)
+                        return -errno;
+                if (now.st_size < size)
+                        return -ESTALE;
+                if (r == 1 || (is_earlier(&st->st_ctim, &tick) && is_same_time(&st->st_ctim, &now.st_ctim)))
+                        return 0;
+                r = is_same_data(from, to, size);
+                if (r != 0)
+                        return MIN(r, 0);
+                st->st_mtim = now.st_mtim;
+                st->st_ctim = now.st_ctim;
+                if (ftruncate(to, 0) < 0)
+                        return -errno;
+        }
+        return -EAGAIN;
 }
