@@ -2,7 +2,7 @@
 /*
  * Project hooks of trees that are written through.
  *
- * Role: launcher (plan, make, trim, appeared) and child (mount). Privileges: the caller's; in the child the box's mounts.
+ * Role: launcher (plan, make, trim, appeared), child (mount) and mender (put back). Privileges: the caller's; in the others the box's mounts.
  * Threads: one. Order: with the source that they lie in.
  *
  * A directory becomes an overlay, a file a copy in upper/ that is bound over it; with --overlay=none both are read-only. What
@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "base/wire.h"
 #include "root-hooks.h"
 
 #define HOOK_FILE_MAX (4 * 1024 * 1024)
@@ -32,7 +33,7 @@ void hook_free(gpointer p) {
         g_free(hook);
 }
 
-static int open_beneath(int dir, const char *name, uint64_t flags) {
+int root_hooks_open(int dir, const char *name, uint64_t flags) {
         return sys_openat2(dir, name, flags | O_CLOEXEC, 0,
                            RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
@@ -49,13 +50,13 @@ static int hook_problem(int fd, struct stat *ret_st) {
 
 static bool plan_one(Planner *p, const MountSource *source, int dir, Hook *hook, GError **error) {
         struct stat st;
-        _cleanup_close_ int fd = open_beneath(dir, hook->name, O_PATH | O_NOFOLLOW);
+        _cleanup_close_ int fd = root_hooks_open(dir, hook->name, O_PATH | O_NOFOLLOW);
 
         hook->path = g_strconcat(source->op->dst + 1, "/", hook->name, NULL);
         if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) { /* ENOTDIR: .git is a file, in a worktree of git's */
                 const char *slash = strchr(hook->name, '/');
                 g_autofree char *parent = slash ? g_strndup(hook->name, (size_t) (slash - hook->name)) : g_strdup(".");
-                _cleanup_close_ int above = open_beneath(dir, parent, O_PATH | O_DIRECTORY);
+                _cleanup_close_ int above = root_hooks_open(dir, parent, O_PATH | O_DIRECTORY);
                 hook->parent_there = above >= 0;
                 return true;
         }
@@ -75,7 +76,7 @@ static bool plan_one(Planner *p, const MountSource *source, int dir, Hook *hook,
         hook->index = ++p->n_overlays;
         if (hook->is_dir || p->spec->root.overlay == OVERLAY_NONE)
                 return true;
-        _cleanup_close_ int file = open_beneath(dir, hook->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+        _cleanup_close_ int file = root_hooks_open(dir, hook->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
         if (file < 0 || !fd_read_all(file, HOOK_FILE_MAX, &hook->data, &hook->len))
                 return err_set(error, errno, "read %s", host);
         return true;
@@ -194,7 +195,7 @@ static void take_back(const MountSource *source, const Hook *hook, int box_fd) {
         _cleanup_close_ int dir = open(source->host.path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (dir < 0 || fstat(dir, &st) < 0 || st.st_dev != source->host.dev || st.st_ino != source->host.ino)
                 return;
-        _cleanup_close_ int from = open_beneath(dir, parent, O_PATH | O_DIRECTORY);
+        _cleanup_close_ int from = root_hooks_open(dir, parent, O_PATH | O_DIRECTORY);
         if (from < 0 || fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return;
         if (!root_dirs_make(box_fd, upper_parent, 0755, NULL))
@@ -243,9 +244,21 @@ GPtrArray *root_hooks_appeared(const RootPlan *plan) {
         return hooks_that(plan, has_appeared);
 }
 
-static bool was_replaced(const Hook *hook, const char *path) {
+static bool is_another(const Hook *hook, const char *path) {
         struct stat st;
-        return hook->host.path && (lstat(path, &st) < 0 || st.st_dev != hook->host.dev || st.st_ino != hook->host.ino);
+        return lstat(path, &st) < 0 || st.st_dev != hook->host.dev || st.st_ino != hook->host.ino;
+}
+
+static bool is_back(const Hook *hook, const char *path) {
+        return hook->host.path && hook->put_back && !is_another(hook, path);
+}
+
+GPtrArray *root_hooks_back(const RootPlan *plan) {
+        return hooks_that(plan, is_back);
+}
+
+static bool was_replaced(const Hook *hook, const char *path) {
+        return hook->host.path && !is_back(hook, path) && (hook->replaced || is_another(hook, path));
 }
 
 GPtrArray *root_hooks_replaced(const RootPlan *plan) {
@@ -258,7 +271,7 @@ static bool pin_parent(int mnt, const char *name, GError **error) {
         if (!slash)
                 return true;
         g_autofree char *parent = g_strndup(name, (size_t) (slash - name));
-        _cleanup_close_ int dir = open_beneath(mnt, parent, O_PATH | O_DIRECTORY);
+        _cleanup_close_ int dir = root_hooks_open(mnt, parent, O_PATH | O_DIRECTORY);
         if (dir < 0)
                 return err_set(error, errno, "%s", parent);
         _cleanup_close_ int clone = root_clone(dir, true, 0, error);
@@ -283,8 +296,10 @@ static int cover(RootBuild *b, const Hook *hook, int host, GError **error) {
         return root_mount_overlay(&host, 1, upper, work, false, error);
 }
 
-bool root_hooks_mount(RootBuild *b, const MountSource *source, int mnt, GError **error) {
+bool root_hooks_mount(RootBuild *b, guint number, int mnt, GError **error) {
+        const MountSource *source = g_ptr_array_index(b->plan->sources, number);
         const char *pinned = "";
+        bool any = false;
 
         for (guint i = 0; source->hooks && i < source->hooks->len; i++) {
                 const Hook *hook = g_ptr_array_index(source->hooks, i);
@@ -297,7 +312,7 @@ bool root_hooks_mount(RootBuild *b, const MountSource *source, int mnt, GError *
                         pinned = hook->name;
                 }
                 struct stat st;
-                _cleanup_close_ int target = open_beneath(mnt, hook->name, O_PATH | O_NOFOLLOW);
+                _cleanup_close_ int target = root_hooks_open(mnt, hook->name, O_PATH | O_NOFOLLOW);
                 if (target < 0 || fstat(target, &st) < 0)
                         return err_set(error, errno, "%s", hook->name);
                 if (st.st_dev != hook->host.dev || st.st_ino != hook->host.ino)
@@ -307,6 +322,40 @@ bool root_hooks_mount(RootBuild *b, const MountSource *source, int mnt, GError *
                         g_prefix_error(error, "%s: ", hook->name);
                         return false;
                 }
+                any = true;
         }
-        return true;
+        return !any || wire_send(b->wire, WIRE_GUARDED, g_variant_new("(u)", number), &mnt, 1, error);
+}
+
+/* A guard is the root of a mount. */
+static bool is_mount(int fd) {
+        struct statx now;
+        return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &now) == 0 && (now.stx_attributes & STATX_ATTR_MOUNT_ROOT);
+}
+
+static HookOutcome outcome_of(int errnum) {
+        return errnum == ENOENT || errnum == ENOTDIR ? HOOK_GONE : HOOK_FAILED;
+}
+
+HookOutcome root_hooks_put_back(int box, const Hook *hook, struct stat *ret_st) {
+        g_autofree char *parent = g_path_get_dirname(hook->name);
+        _cleanup_close_ int dir = root_hooks_open(box, parent, O_PATH | O_DIRECTORY);
+
+        if (dir < 0)
+                return outcome_of(errno);
+        if (!is_mount(dir) && !pin_parent(box, hook->name, NULL))
+                return HOOK_FAILED;
+        _cleanup_close_ int target = root_hooks_open(box, hook->name, O_PATH | O_NOFOLLOW);
+        if (target < 0)
+                return outcome_of(errno);
+        if (is_mount(target))
+                return HOOK_GUARDED;
+        if (hook_problem(target, ret_st) != 0)
+                return HOOK_FAILED;
+        _cleanup_close_ int guard = root_clone(target, true, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_RDONLY, NULL);
+        if (guard < 0 || !root_attach(guard, target, hook->name, NULL))
+                return HOOK_FAILED;
+        /* The host may have gone on meanwhile: then there is a change more to come for. */
+        _cleanup_close_ int now = root_hooks_open(box, hook->name, O_PATH | O_NOFOLLOW);
+        return now < 0 ? outcome_of(errno) : is_mount(now) ? HOOK_PUT_BACK : HOOK_FAILED;
 }

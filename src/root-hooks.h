@@ -20,6 +20,8 @@ typedef struct {
         unsigned index; /* names its workdir */
         char *data;     /* a file's contents */
         size_t len;
+        bool replaced; /* the host has replaced or removed it while the box ran (hook-guard.h); host is then the last one that has a guard */
+        bool put_back; /* and that guard was put back */
 } Hook;
 
 void hook_free(gpointer hook);
@@ -44,8 +46,26 @@ void root_hooks_take_back(const RootPlan *plan, int box_fd);
 GPtrArray *root_hooks_appeared(const RootPlan *plan);
 
 /* Those that the host removed or replaced while the box ran (git config, an editor): the mount over such a one goes with it, and so the box could
- * write what came in its place. As above. */
+ * write what came in its place: to its end, or until the guard was put back. As above. */
 GPtrArray *root_hooks_replaced(const RootPlan *plan);
+GPtrArray *root_hooks_back(const RootPlan *plan);
 
-/* Child, after the source is attached as mnt: mount over them. */
-bool root_hooks_mount(RootBuild *b, const MountSource *source, int mnt, GError **error);
+/* Child, after the source (the plan's of that number) is attached as mnt: mount over them, and have the launcher told of that mount. */
+bool root_hooks_mount(RootBuild *b, guint number, int mnt, GError **error);
+
+typedef enum {
+        HOOK_UNKNOWN,  /* nobody has looked */
+        HOOK_GUARDED,  /* it has a guard, or has nothing of the host's */
+        HOOK_PUT_BACK, /* it has one now */
+        HOOK_GONE,     /* there is nothing of that name */
+        HOOK_FAILED,
+} HookOutcome;
+
+/*
+ * Mender, in the box's user and mount namespace: put the guard over a hook back, where it has none any more. box: the tree as the box has it mounted.
+ * The hook is read-only then, as the host has it: what the box wrote to its own one before is in upper/. *ret_st is HOOK_PUT_BACK's.
+ */
+HookOutcome root_hooks_put_back(int box, const Hook *hook, struct stat *ret_st);
+
+/* name below dir, without symlinks on the way: the tree is the box's to write. -1 with errno. */
+int root_hooks_open(int dir, const char *name, uint64_t flags);

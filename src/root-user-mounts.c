@@ -108,7 +108,7 @@ static bool mount_one(RootBuild *b, const MountSource *source, guint index, GErr
                 return false;
         /* "/" itself (--bind X /) is no use: the root stands already. */
         return root_make_place(b, op->dst + 1, source->is_dir, error) && root_attach_at(b, mnt, op->dst, error) &&
-               root_hooks_mount(b, source, mnt, error);
+               root_hooks_mount(b, index, mnt, error);
 }
 
 bool root_user_mount(RootBuild *b, GError **error) {

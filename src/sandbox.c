@@ -183,6 +183,7 @@ static bool plan(Sandbox *s, GError **error) {
         s->plan = spec->pod.make ? root_plan_new_bare() : root_plan_new(spec, overlaid ? s->dir->path : NULL, error);
         if (!s->plan || (!spec->pod.make && !add_etc_files(s, error)) || !plan_share_put(s->share, s->plan, error))
                 return err_step(error, "mount");
+        s->guard = hook_guard_new(s->plan, spec->caps.nested);
         log_step("planned");
         return true;
 }
@@ -361,6 +362,7 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
         s.umask = umask(022); /* for what is made here; the payload gets the caller's back */
         s.signals = supervise_signals(&failure);
         bool ok = s.signals >= 0 && adopt_orphans(spec, &failure) && prepare(&s, &failure) && start(&s, &failure) && supervise(&s, &failure);
+        g_clear_pointer(&s.guard, hook_guard_free);
         /* The payload's output is out before anything of usbox's own is said. */
         g_clear_pointer(&s.term, term_free);
         /* What the command has done is kept, though usbox may have failed it later: a killed usbox-net does not cost a day's work. */

@@ -164,6 +164,11 @@ bool supervise_child_message(Sandbox *s, GError **error) {
                 s->mount_ns = wire_message_take_fd(&m, 1);
                 s->payload = proc_pidfd_pid(s->payload_pidfd);
                 return supervise_maybe_go(s, error);
+        case WIRE_GUARDED: {
+                guint32 source;
+                g_variant_get(m.body, "(u)", &source);
+                return hook_guard_take_tree(s->guard, source, wire_message_take_fd(&m, 0)) || err_set(error, EPROTO, "init said GUARDED of source %u", source);
+        }
         case WIRE_POD_FDS:
                 for (unsigned i = 0; i < POD_N_NAMESPACES; i++) {
                         fd_closep(&s->pod_namespaces[i]);

@@ -179,6 +179,8 @@ enum {
         POLL_RESOLV,
         POLL_SCOPE,
         POLL_POD,
+        POLL_HOOKS,
+        POLL_MENDER,
         POLL_TERM,
         POLL_RELAY = POLL_TERM + TERM_N_FDS,
         POLL_LOG = POLL_RELAY + 3 * RELAY_N_FDS,
@@ -189,7 +191,8 @@ enum {
 static void fill_poll(const Sandbox *s, struct pollfd fds[static POLL_N]) {
         int plain[] = { s->signals, s->payload_wire, s->child_wire, s->child_ended ? -1 : s->child_pidfd,
                         s->exited ? -1 : s->net.helper.wire, s->exited ? -1 : s->fs.helper.wire, s->exited ? -1 : s->net.watch,
-                        s->exited ? -1 : s->scope.helper.wire, s->exited ? -1 : s->pod.wire };
+                        s->exited ? -1 : s->scope.helper.wire, s->exited ? -1 : s->pod.wire,
+                        s->exited || s->mount_ns < 0 ? -1 : hook_guard_changes(s->guard), hook_guard_mender(s->guard) };
 
         for (int i = 0; i < POLL_N; i++)
                 fds[i] = (struct pollfd){ .fd = i < POLL_TERM ? plain[i] : -1, .events = POLLIN };
@@ -307,6 +310,8 @@ static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError 
                 return false;
         if (fds[POLL_POD].revents && !s->exited && !on_pod(s, error))
                 return false;
+        if (fds[POLL_HOOKS].revents || fds[POLL_MENDER].revents)
+                hook_guard_dispatch(s->guard, s->mount_ns);
         if (fds[POLL_SIGNALS].revents)
                 read_signals(s);
         judge_early_signal(s);

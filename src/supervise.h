@@ -7,6 +7,7 @@
 
 #include "control.h"
 #include "fs-helper.h"
+#include "hook-guard.h"
 #include "janitor.h"
 #include "logs.h"
 #include "net-helper.h"
@@ -49,6 +50,7 @@ typedef struct Sandbox {
         bool counted;
         FsHelper fs; /* none but with --overlay=fuse */
         Janitor janitor; /* none with --overlay=none */
+        HookGuard *guard; /* NULL where no project hook is watched */
         mode_t umask;    /* the caller's */
         int signals;     /* signalfd */
         MapHelpers maps; /* at work from the clone to MAPPED */

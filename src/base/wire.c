@@ -37,6 +37,7 @@ static const WireRow wire_table[WIRE_TYPE_MAX] = {
         [WIRE_PTY] = { "PTY", "()", 1, "child", "launcher" },
         [WIRE_BORN] = { "BORN", "()", 1, "child", "launcher" },
         [WIRE_ROOTED] = { "ROOTED", "()", 2, "child", "launcher" },
+        [WIRE_GUARDED] = { "GUARDED", "(u)", 1, "child", "launcher" },
         [WIRE_POD_FDS] = { "POD_FDS", "()", 4, "child", "launcher" },
         [WIRE_STOPPED] = { "STOPPED", "(i)", 0, "child", "launcher" },
         [WIRE_EXITED] = { "EXITED", "(ixxx)", 0, "child", "launcher" },

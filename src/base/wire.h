@@ -36,6 +36,7 @@ typedef enum {
         WIRE_PTY,      /* + the pty's master side */
         WIRE_BORN,     /* with limits: + the payload's pidfd, as soon as there is one */
         WIRE_ROOTED,   /* + the payload's pidfd, + the mount namespace: the root stands */
+        WIRE_GUARDED,  /* (u) a source of the plan's that has project hooks, + as it is mounted in the box: they have their guards */
         WIRE_POD_FDS,  /* of a pod: + its network, + IPC, + UTS, + pid namespace */
         WIRE_STOPPED,  /* (i) the payload was stopped by this signal */
         WIRE_EXITED,   /* (ixxx) the payload's wait status; what it and those it awaited used: µs as user, as system, KiB at most */

@@ -16,6 +16,7 @@ ITEMS = {
     "by another case": ["attack/test_caseless.py"],
     "by mmap": ["hidden_mmap", "write_mmap*"],
     "writes to files of the host": ["write_*"],
+    "project hooks in a tree that is written through": ["integration/test_hooks.py", "attack/test_guarded_hooks.py"],
     "mounts and remounts": ["mount_*", "remount_root", "umount_*", "fsopen", "open_tree_clone", "move_mount", "pivot_root", "chroot*"],
     "propagation": ["mount_shared", "integration/test_root.py::test_no_trace_of_the_old_root"],
     "namespaces entered": ["ns_*"],

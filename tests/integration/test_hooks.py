@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Project hooks in a tree that is written through: what the caller's own tools run later must not be the box's to write."""
+import shutil
 import subprocess
 
 import pytest
 
-from conftest import SLOW, assert_refused
+from conftest import SLOW, USBOX, assert_refused
+from test_full_disk import AS_OURSELVES, UNSHARE
 
 pytestmark = pytest.mark.usefixtures("both_overlays")
 
@@ -78,14 +80,113 @@ def test_a_new_hook_without_overlay_is_reported(no_kept):
     assert ".envrc" in result.err and "look at it" in result.err, result
 
 
-def test_a_hook_that_the_host_replaces_is_reported(no_kept):
-    """The kernel takes the mount over a file away when another is renamed into its place, as git config does."""
+# The guard is back where the name is there and cannot be written: before, it is the box's own copy, which can be. Nothing is written meanwhile.
+BACK = """
+back() { for f; do until [ -e $f ] && [ ! -w $f ]; do sleep 0.01; done; done; }
+spoil() { for f; do (echo evil >>$f) 2>/dev/null && echo spoilt $f; rm -rf $f 2>/dev/null; mv $f $f.away 2>/dev/null; ln -f $f $f.too 2>/dev/null; done; }
+"""
+
+
+class Working:
+    """A box in which a script runs that waits for lines, and says lines."""
+
+    def __init__(self, box, script, *options):
+        self.proc = box.popen("run", "--rm", *options, "--rw", ".", "--", "sh", "-c", BACK + script, stdin=subprocess.PIPE)
+        self.expect("ready")
+
+    def expect(self, word):
+        assert self.proc.stdout.readline().decode().strip() == word
+
+    def go_on(self):
+        self.proc.stdin.write(b"go on\n")
+        self.proc.stdin.flush()
+
+    def end(self):
+        out, err = self.proc.communicate(b"end\n", timeout=60 * SLOW)
+        assert self.proc.returncode == 0, (out, err)
+        return out.decode(), err.decode()
+
+
+def replace(box, name, text):
+    box.write(name + ".lock", text).rename(box.dir / name)
+
+
+def test_guards_come_back(box):
+    """The kernel takes the mount over a file away when another is renamed into its place, as git config does, and over a directory that is removed."""
+    fill(box)
+    names = ".git/config .envrc .git/hooks .vscode"
+    working = Working(box, f"echo mine >>.git/config; echo ready; back {names}; echo back; read line; spoil {names} .git/hooks/new .vscode/new; cat .git/config .envrc; ls .git .git/hooks")
+    subprocess.run(["git", "config", "-f", ".git/config", "user.name", "host's"], cwd=box.dir, check=True)
+    replace(box, ".envrc", "the host's\n")
+    (box.dir / ".git/hooks").rename(box.dir / ".git/old")
+    box.write(".git/hooks/post-merge", "the host's\n")
+    shutil.rmtree(box.dir / ".vscode")
+    (box.dir / ".vscode").mkdir()
+    working.expect("back")
+    out, err = working.end()
+    assert "spoilt" not in out and "mine" not in out and "host's\nthe host's\n" in out and "away" not in out and out.endswith("\npost-merge\n"), out
+    text = {name: (box.dir / name).read_text() for name in (".git/config", ".envrc", ".git/hooks/post-merge")}
+    assert "name = host's" in text[".git/config"] and "evil" not in "".join(text.values()), text
+    assert not list((box.dir / ".vscode").iterdir()) and not list((box.dir / ".git").glob("*.too"))
+    for name in names.split():
+        assert f"{name} was replaced on the host while the box ran: its guard is back" in err, err
+    assert err.count("was replaced") == 4, err
+
+
+def test_guards_come_back_each_time(no_kept):
+    """By inode numbers that come again, too."""
     fill(no_kept)
-    proc = no_kept.popen("run", "--rm", "--rw", ".", "--", "sh", "-c", "echo ready; read line", stdin=subprocess.PIPE)
-    assert proc.stdout.readline() == b"ready\n"
-    no_kept.write(".git/config.lock", "mine\n").rename(no_kept.dir / ".git/config")
-    err = proc.communicate(b"go\n", timeout=60 * SLOW)[1].decode()
-    assert ".git/config was replaced on the host while the box ran" in err and ".envrc" not in err, err
+    working = Working(no_kept, "echo ready; for i in 1 2 3 4; do until grep -q mine$i .git/config; do sleep 0.01; done; back .git/config; spoil .git/config; echo back; read line; done")
+    for i in range(1, 5):
+        replace(no_kept, ".git/config", f"mine{i}\n")
+        working.expect("back")
+        if i < 4:
+            working.go_on()
+    out, err = working.end()
+    assert out == "" and (no_kept.dir / ".git/config").read_text() == "mine4\n", out
+    assert err.count("its guard is back") == 1, err
+
+
+def test_guards_come_back_over_another_repository(no_kept):
+    fill(no_kept)
+    working = Working(no_kept, "echo ready; back .git/config .git/hooks; echo back; read line; spoil .git/config; mv .git .git-away 2>/dev/null; echo x >.git/file")
+    (no_kept.dir / ".git").rename(no_kept.dir / "old")
+    subprocess.run(["git", "init", "-q", "--template=", no_kept.dir], check=True)
+    no_kept.write(".git/hooks/post-merge", "the host's\n")
+    working.expect("back")
+    out, _ = working.end()
+    assert out == "" and "evil" not in (no_kept.dir / ".git/config").read_text(), out
+    assert (no_kept.dir / ".git/file").read_text() == "x\n" and (no_kept.dir / ".git/hooks/post-merge").exists()
+
+
+def test_a_hook_that_has_no_guard_any_more_is_reported(no_kept):
+    fill(no_kept)
+    working = Working(no_kept, "echo ready; until [ -L .envrc ]; do sleep 0.01; done; echo seen; read line")
+    (no_kept.dir / ".envrc.lock").symlink_to("elsewhere")
+    (no_kept.dir / ".envrc.lock").rename(no_kept.dir / ".envrc")
+    working.expect("seen")
+    _, err = working.end()
+    assert ".envrc was replaced on the host while the box ran, and from then on the box could write it" in err and ".git" not in err, err
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_where_no_guard_comes_back_it_is_said(no_kept, nested):
+    """With --nested what the box sees of it is not ours to say; without inotify nobody sees the change."""
+    fill(no_kept)
+    script = "echo ready; until grep -q mine .git/config; do sleep 0.01; done; echo seen; read line"
+    if nested:
+        working = Working(no_kept, script, "--nested")
+    else:
+        argv = [USBOX, "run", "--rm", "--network=none", *no_kept.options, "--rw", ".", "--", "sh", "-c", script]
+        limit = [*UNSHARE, f'echo 0 >/proc/sys/user/max_inotify_instances; exec {AS_OURSELVES} "$@"', "sh"]
+        working = Working.__new__(Working)
+        working.proc = subprocess.Popen([*limit, *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=no_kept.env, cwd=no_kept.dir)
+        working.expect("ready")
+    replace(no_kept, ".git/config", "mine\n")
+    working.expect("seen")
+    _, err = working.end()
+    assert ("max_user_instances" in err) != nested, err
+    assert ".git/config was replaced on the host while the box ran, and from then on the box could write it" in err, err
 
 
 def test_a_new_repository_stays_whole(no_kept):
