@@ -310,7 +310,7 @@ const Option mount_options[] = {
         ROW_MOUNT("ro", "PATH", 0, COMPLETE_FILE, "the host's PATH at its own name, read-only", apply_ro),
         { .name = "rw-hooks",
           .group = OPTION_MOUNTS,
-          .help = "write project hooks (.git/hooks, .git/config, .envrc, .vscode, .idea) of --rw trees through, too",
+          .help = "write project hooks (.git/hooks, .git/config, .envrc, .vscode, .idea and the like) of --rw trees through, too",
           .apply = apply_rw_hooks },
         ROW_MOUNT("bind", "SRC DST", OPTION_TWO, COMPLETE_FILE, "the host's SRC at DST, written through", apply_bind),
         ROW_MOUNT("bind-try", "SRC DST", OPTION_TWO, COMPLETE_FILE, "as --bind, or nothing where SRC does not exist",

@@ -128,7 +128,10 @@ void review_tell_unmatched(const Review *review) {
 }
 
 bool review_is_hook(const char *path) {
-        static const char *const hooks[] = { "/.git/hooks", "/.git/config", "/.envrc", "/.vscode", "/.idea" };
+        static const char *const hooks[] = { "/.git/hooks", "/.git/config", "/.git/config.worktree", "/.git/commondir", "/.envrc", "/.vscode", "/.idea" };
+
+        if (g_str_has_suffix(path, "/.git"))
+                return true;
 
         for (guint i = 0; i < G_N_ELEMENTS(hooks); i++)
                 for (const char *at = strstr(path, hooks[i]); at; at = strstr(at + 1, hooks[i])) {
@@ -137,6 +140,12 @@ bool review_is_hook(const char *path) {
                                 return true;
                 }
         return false;
+}
+
+/* A directory .git, as most are. */
+static bool is_repository(const Change *change) {
+        const struct stat *st = change->st ? change->st : change->below;
+        return st && S_ISDIR(st->st_mode) && g_str_has_suffix(change->path, "/.git");
 }
 
 bool review_at_or_below(const char *path, const char *top) {
@@ -194,7 +203,7 @@ static bool collect(void *data, const Change *change) {
                                 .opaque = change->opaque,
                                 .merged = change->merged,
                                 .hidden = change->hidden,
-                                .hook = review_is_hook(change->path),
+                                .hook = review_is_hook(change->path) && !is_repository(change),
                                 .moved = c->moved && review_at_or_below(change->path, c->moved),
                                 .has_st = change->st != NULL,
                                 .has_below = change->below != NULL,

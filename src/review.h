@@ -82,7 +82,7 @@ typedef struct {
 typedef bool (*ReviewVisit)(void *data, const ReviewEntry *entry);
 bool review_walk_lower(const Review *review, const char *path, RuleState rule, ReviewVisit visit, void *data);
 
-/* path or something above it is the name of a project hook (.git/hooks, .envrc, ...). */
+/* path or something above it is the name of a project hook (.git/hooks, .envrc, ...); so is a file .git. */
 bool review_is_hook(const char *path);
 
 /* path is top or below it. */

@@ -23,7 +23,8 @@
 
 #define HOOK_FILE_MAX (4 * 1024 * 1024)
 
-static const char *const hook_names[] = { ".git/hooks", ".git/config", ".envrc", ".vscode", ".idea", NULL };
+/* .git/commondir has git look for its configuration elsewhere, and so has .git where it is a file, as in a worktree (gitrepository-layout(5)). */
+static const char *const hook_names[] = { ".git/hooks", ".git/config", ".git/config.worktree", ".git/commondir", ".git", ".envrc", ".vscode", ".idea", NULL };
 
 void hook_free(gpointer p) {
         Hook *hook = p;
@@ -36,6 +37,11 @@ void hook_free(gpointer p) {
 int root_hooks_open(int dir, const char *name, uint64_t flags) {
         return sys_openat2(dir, name, flags | O_CLOEXEC, 0,
                            RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+}
+
+/* A repository is no hook, but has some. */
+static bool is_repository(const Hook *hook, const struct stat *st) {
+        return g_str_equal(hook->name, ".git") && S_ISDIR(st->st_mode);
 }
 
 /* Why a hook that is there cannot be guarded, as an errno; 0: it can, and *ret_st is its. */
@@ -68,6 +74,8 @@ static bool plan_one(Planner *p, const MountSource *source, int dir, Hook *hook,
                                        "this one; --rw-hooks "
                                        "writes them through");
         }
+        if (is_repository(hook, &st))
+                return true;
 
         g_autofree char *host = g_strconcat(source->host.path, "/", hook->name, NULL);
         hook->host = plan_host_path(host, &st);
@@ -196,7 +204,7 @@ static void take_back(const MountSource *source, const Hook *hook, int box_fd) {
         if (dir < 0 || fstat(dir, &st) < 0 || st.st_dev != source->host.dev || st.st_ino != source->host.ino)
                 return;
         _cleanup_close_ int from = root_hooks_open(dir, parent, O_PATH | O_DIRECTORY);
-        if (from < 0 || fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        if (from < 0 || fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || is_repository(hook, &st))
                 return;
         if (!root_dirs_make(box_fd, upper_parent, 0755, NULL))
                 return;
@@ -237,7 +245,7 @@ static GPtrArray *hooks_that(const RootPlan *plan, bool (*is_one)(const Hook *, 
 
 static bool has_appeared(const Hook *hook, const char *path) {
         struct stat st;
-        return !hook->host.path && lstat(path, &st) == 0;
+        return !hook->host.path && lstat(path, &st) == 0 && !is_repository(hook, &st);
 }
 
 GPtrArray *root_hooks_appeared(const RootPlan *plan) {

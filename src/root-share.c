@@ -18,11 +18,11 @@
 #include "root-share.h"
 
 /* Address space and no memory (but where vm.overcommit_memory is 2): room for the plan and copies of dot files, for each mount of the
- * user's, and for what it may bring with it: a file's contents, those of five hooks (MOUNT_FILE_MAX, HOOK_FILE_MAX). */
+ * user's, and for what it may bring with it: a file's contents, those of eight hooks (MOUNT_FILE_MAX, HOOK_FILE_MAX). */
 #define ROOM_PLAN ((size_t) 64 << 20)
 #define ROOM_MOUNT ((size_t) 64 << 10)
 #define ROOM_FILE ((size_t) 65 << 20)
-#define ROOM_HOOKS ((size_t) 21 << 20)
+#define ROOM_HOOKS ((size_t) 33 << 20)
 
 struct PlanShare {
         char *base;

@@ -75,6 +75,27 @@ def test_a_new_hook_is_taken_back(box):
     assert (upper / ".envrc").read_text() == "evil\n" and (upper / ".vscode").is_symlink() and (upper / ".idea/x").is_dir()
 
 
+def test_where_git_takes_its_configuration_from(box):
+    """A repository that says where else it is to be found, and a worktree, whose .git is a file that says so."""
+    subprocess.run(["git", "init", "-q", "--template=", "repo"], cwd=box.dir, check=True)
+    box.write("tree/.git", f"gitdir: {box.dir}/repo/.git\n")
+    box.write("repo/.git/config.worktree", "")
+    evil = "mkdir evil; (cd evil && git init -q --bare . && git config core.fsmonitor 'touch stolen'); "
+    script = evil + "echo $PWD/evil >.git/commondir; git config -f evil/config x.y z; cat evil/config >>.git/config.worktree; echo gitdir: $PWD/evil >.git; cat .git 2>/dev/null"
+    for name in ("repo", "tree"):
+        shown = box.run("--rm", "--rw", ".", "--", "sh", "-c", script, cwd=box.dir / name)
+        assert (name == "tree") == (f"gitdir: {box.dir}/tree/evil" in shown.out), shown
+        subprocess.run(["git", "status"], cwd=box.dir / name, check=True, capture_output=True)
+        assert not list(box.dir.rglob("stolen")), shown
+    assert (box.dir / "repo/.git").is_dir() and not (box.dir / "repo/.git/commondir").exists()
+    assert (box.dir / "repo/.git/config.worktree").read_text() == "" and (box.dir / "tree/.git").read_text() == f"gitdir: {box.dir}/repo/.git\n"
+    script = "echo gitdir: $PWD/evil >.git"
+    box.write("new/file")
+    box.run("--rw", ".", "--", "sh", "-c", script, cwd=box.dir / "new").ok()
+    assert not (box.dir / "new/.git").exists()
+    assert box.usbox("diff", "last", "--json").json()["hook"]
+
+
 def test_a_new_hook_without_overlay_is_reported(no_kept):
     result = no_kept.run("--overlay=none", "--rw", ".", "--", "sh", "-c", "echo evil >.envrc").ok()
     assert ".envrc" in result.err and "look at it" in result.err, result
