@@ -291,6 +291,8 @@ void hook_guard_dispatch(HookGuard *g, int mount_ns) {
 }
 
 void hook_guard_free(HookGuard *g) {
+        FdLater later = { .n = 0 };
+
         if (!g)
                 return;
         if (g->mender > 0) {
@@ -298,7 +300,9 @@ void hook_guard_free(HookGuard *g) {
                 (void) proc_wait(g->mender, NULL);
         }
         fd_closep(&g->mender_pidfd);
-        fd_closep(&g->inotify);
+        /* Who closes one with watches waits for the kernel's RCU: 20 ms (fsnotify_wait_marks_destroyed(), fs/notify/mark.c). */
+        fd_later_take(&later, &g->inotify);
+        fd_later_release(&later);
         for (guint i = 0; i < g->trees->len; i++) {
                 fd_closep(&tree_of(g, i)->host);
                 fd_closep(&tree_of(g, i)->box);
