@@ -29,7 +29,7 @@ static void complain(void *data, const char *path, int errnum) {
         Diff *d = data;
         g_autofree char *quoted = err_quote(path);
 
-        log_note("diff: %s: %s", quoted, g_strerror(errnum));
+        log_note("diff: %s: %s", quoted, err_text(errnum));
         d->n_errors++;
 }
 

@@ -13,6 +13,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "fsoverlay/journal.h"
@@ -99,7 +100,7 @@ static void flush(Journal *j) {
         if (j->buffer->len == 0)
                 return;
         if (!fd_write_all(j->fd, j->buffer->str, j->buffer->len)) {
-                log_note("trace of files: %s; it ends here", g_strerror(errno));
+                log_note("trace of files: %s; it ends here", err_text(errno));
                 j->ended = true;
         }
         g_string_truncate(j->buffer, 0);

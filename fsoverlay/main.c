@@ -55,7 +55,7 @@ static void write_stats(Fs *fs, const char *path) {
         g_autofree char *text = server_stats(fs);
         _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
         if (fd < 0 || !fd_write_all(fd, text, strlen(text)))
-                log_note("%s: %s", path, g_strerror(errno));
+                log_note("%s: %s", path, err_text(errno));
 }
 
 /* Until it is unmounted, or the launcher is gone (wire, -1: there is none). */

@@ -168,7 +168,7 @@ static int op_init(Request *r) {
 }
 
 void fs_give_up(int errnum, const char *what) {
-        log_note("%s: %s", what, g_strerror(errnum));
+        log_note("%s: %s", what, err_text(errnum));
         _exit(EXIT_FAILURE);
 }
 
@@ -178,7 +178,7 @@ void server_send(const Fs *fs, struct iovec *iov, int n) {
         /* ENOENT: nobody waits for it any more (interrupted). */
         if (writev(fs->dev, iov, n) >= 0 || errno == ENOENT || errno == ENODEV)
                 return;
-        log_step("answer: %s", g_strerror(errno));
+        log_step("answer: %s", err_text(errno));
         head->error = -EIO;
         head->len = sizeof *head;
         if (writev(fs->dev, iov, 1) < 0 && errno != ENOENT && errno != ENODEV)
@@ -196,7 +196,7 @@ static void reply(Request *r, int result) {
         int n = 1;
 
         if (result < 0 && result != -ENOENT && result != -ENOSYS && result != -ENODATA)
-                log_step("%s of node %" PRIx64 ": %s", operations[r->head->opcode].name, r->head->nodeid, g_strerror(-result));
+                log_step("%s of node %" PRIx64 ": %s", operations[r->head->opcode].name, r->head->nodeid, err_text(-result));
         if (result < 0)
                 head.error = result;
         else if (r->out_len > 0)
@@ -304,7 +304,7 @@ static void *worker_main(void *arg) {
                         if (errno == EINTR || errno == EAGAIN || errno == ENOENT)
                                 continue;
                         if (errno != ENODEV)
-                                log_note("read from /dev/fuse: %s", g_strerror(errno));
+                                log_note("read from /dev/fuse: %s", err_text(errno));
                         break;
                 }
                 uint64_t begun = turns_begin(turns, r.head->pid, may_take_long(r.head));

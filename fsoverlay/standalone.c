@@ -238,7 +238,7 @@ void standalone_serving(int *ready) {
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
         for (int fd = 0; null >= 0 && fd < 3; fd++)
                 if (null != fd && dup2(null, fd) < 0)
-                        log_note("descriptor %d: %s", fd, g_strerror(errno));
+                        log_note("descriptor %d: %s", fd, err_text(errno));
         if (null > 2) /* else one of them was closed, and this is it now */
                 close(null);
         (void) fd_write_all(*ready, "", 1); /* a parent that is gone needs no telling */
@@ -255,7 +255,7 @@ void standalone_unmount(const StandaloneOptions *o, int fuse_fd) {
                 return;
         g_autofree char *quoted = err_quote(o->mountpoint);
         if (errno != EPERM) {
-                log_note("unmount %s: %s", quoted, g_strerror(errno));
+                log_note("unmount %s: %s", quoted, err_text(errno));
                 return;
         }
         g_autoptr(GError) error = NULL;

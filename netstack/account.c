@@ -136,7 +136,7 @@ static void line_write(Account *a, GString *line_take) {
                 a->log_torn = at < line_take->len;
         if (at < line_take->len && !a->log_failed) {
                 a->log_failed = true;
-                log_note("--net-log: lines are missing: %s", g_strerror(errno));
+                log_note("--net-log: lines are missing: %s", err_text(errno));
         }
         g_string_free(line_take, true);
 }

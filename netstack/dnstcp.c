@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "netstack/dnstcp.h"
@@ -204,7 +205,7 @@ static bool open_listener(DnsTcp *tcp, Listener *l, int family) {
         _cleanup_close_ int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (fd < 0 || bind(fd, (struct sockaddr *) &addr, len) < 0 || listen(fd, SOMAXCONN) < 0 || getsockname(fd, (struct sockaddr *) &addr, &len) < 0 ||
             !events_add(tcp->events, &l->source, fd, EPOLLIN)) {
-                log_step("no DNS by TCP: %s", g_strerror(errno));
+                log_step("no DNS by TCP: %s", err_text(errno));
                 return false;
         }
         l->port = net_sockaddr_port(&addr);

@@ -56,7 +56,7 @@ static void raise_nofile(void) {
                 return;
         limit.rlim_cur = wanted;
         if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-                log_note("descriptor limit: %s", g_strerror(errno));
+                log_note("descriptor limit: %s", err_text(errno));
 }
 
 /* Ping sockets are for the groups of net.ipv4.ping_group_range (icmp(7)), which often is empty. */

@@ -29,7 +29,7 @@ typedef struct {
 
 static void failed(Pcap *pcap, int errnum) {
         if (!pcap->failed)
-                log_note("--pcap: frames are missing: %s", g_strerror(errnum));
+                log_note("--pcap: frames are missing: %s", err_text(errnum));
         pcap->failed = true;
 }
 

@@ -69,7 +69,7 @@ static int find_place(const char *own, const ScopeConfig *config, char **ret_pat
                         *ret_path = g_steal_pointer(&path);
                         return fd_steal(&dir);
                 }
-                log_step("%s: %s: %s", path, wanted, g_strerror(errno));
+                log_step("%s: %s: %s", path, wanted, err_text(errno));
                 char *slash = strrchr(path, '/');
                 if (!slash || g_str_equal(path, "/") || is_unit(path))
                         break;

@@ -245,6 +245,6 @@ void cgroup_remove(ScopeCgroup *c) {
         for (const char *const *leaf = (const char *const[]){ SCOPE_LEAF_PAYLOAD, SCOPE_LEAF_HELPERS, NULL }; *leaf; leaf++)
                 (void) unlinkat(c->fd, *leaf, AT_REMOVEDIR);
         if (rmdir(path) < 0 && errno != ENOENT)
-                log_note("%s: %s", path, g_strerror(errno));
+                log_note("%s: %s", path, err_text(errno));
         g_clear_pointer(&c->path, g_free);
 }

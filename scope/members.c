@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <signal.h>
 
+#include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "scope/members.h"
@@ -38,7 +39,7 @@ static void add_of_thread(GArray *pids, pid_t pid, const char *tid) {
         g_autofree char *path = g_strdup_printf("/proc/%d/task/%s/children", (int) pid, tid), *text = NULL;
 
         if (!fd_read_file(AT_FDCWD, path, CHILDREN_MAX, &text, NULL)) {
-                log_step("%s: %s", path, g_strerror(errno));
+                log_step("%s: %s", path, err_text(errno));
                 return;
         }
         g_auto(GStrv) words = g_strsplit(g_strstrip(text), " ", -1);

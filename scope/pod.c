@@ -26,7 +26,7 @@ static void hand_down_controllers(int dir, const char *path) {
         for (char **name = have; *name; name++) {
                 g_autofree char *on = g_strconcat("+", *name, NULL);
                 if (!fd_write_file(dir, "cgroup.subtree_control", on))
-                        log_step("%s: %s: %s", path, on, g_strerror(errno));
+                        log_step("%s: %s: %s", path, on, err_text(errno));
         }
 }
 

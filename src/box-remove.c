@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/error.h"
 #include "base/log.h"
 #include "base/proc.h"
 #include "base/sys.h"
@@ -60,7 +61,7 @@ static int remove_below(Removal *r, int dirfd, const char *name, unsigned char t
         if (fd < 0 && errno == EACCES && fchmodat(dirfd, name, 0700, 0) == 0)
                 fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         else if (fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 0700) != 0700 && fchmod(fd, 0700) < 0)
-                log_step("chmod: %s", g_strerror(errno));
+                log_step("chmod: %s", err_text(errno));
         DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
         if (!d) {
                 int saved = errno;

@@ -218,7 +218,7 @@ static void tell(CommitWork *w, const CommitItem *item, bool ok) {
         const char *why = errno == EBUSY      ? "the host changed it while commit was at work"
                           : errno == EEXIST   ? "the host has something by this name by now"
                           : errno == ESTALE   ? "the box's layer changed while commit was at work"
-                                              : g_strerror(errno);
+                                              : err_text(errno);
         w->report->failed(w->report->data, item, why);
         if (item->change->has_st && S_ISDIR(item->change->st.st_mode))
                 w->blocked = item->change->path;
@@ -289,7 +289,7 @@ static void sync_devices(CommitWork *w) {
         g_hash_table_iter_init(&iter, w->devices);
         while (g_hash_table_iter_next(&iter, NULL, &fd)) {
                 if (syncfs(GPOINTER_TO_INT(fd)) < 0)
-                        log_note("syncfs: %s", g_strerror(errno));
+                        log_note("syncfs: %s", err_text(errno));
                 close(GPOINTER_TO_INT(fd));
         }
 }
@@ -341,7 +341,7 @@ void commit_clean(Review *review) {
                 w.dir = review_open_lower(review, *dir, O_PATH | O_DIRECTORY);
                 int errnum = w.dir >= 0 ? commit_remove_temp(&w) : 0;
                 if (errnum != 0)
-                        log_note("%s/%s: %s", *dir, w.temp, g_strerror(errnum));
+                        log_note("%s/%s: %s", *dir, w.temp, err_text(errnum));
         }
         clear_work(&w);
 }

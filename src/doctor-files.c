@@ -41,7 +41,7 @@ static void check_pseudo(const DoctorHost *host, GPtrArray *checks, const char *
                 return;
         }
         g_autofree char *cover = covered_by(host, dir), *container = doctor_container(host);
-        DoctorCheck *check = doctor_add(checks, id, dir, DOCTOR_MISSING, "cannot be mounted anew: %s", g_strerror(result));
+        DoctorCheck *check = doctor_add(checks, id, dir, DOCTOR_MISSING, "cannot be mounted anew: %s", err_text(result));
         if (cover)
                 doctor_means(check, "the kernel gives no second %s where mounts (%s, ...) cover parts of the first", dir, cover);
         else
@@ -62,7 +62,7 @@ static void check_data(const DoctorHost *host, GPtrArray *checks) {
         static const char move[] = "export XDG_DATA_HOME=DIR, a directory of your own on a local disk";
 
         if (result != 0) {
-                DoctorCheck *check = doctor_add(checks, "data", "place for boxes", DOCTOR_MISSING, "%s: %s", dir, g_strerror(MAX(result, 0)));
+                DoctorCheck *check = doctor_add(checks, "data", "place for boxes", DOCTOR_MISSING, "%s: %s", dir, err_text(MAX(result, 0)));
                 doctor_means(check, "what boxes change is kept there");
                 doctor_mend(check, "%s", result == ENOSPC || result == EDQUOT ? "free some space there, or: export XDG_DATA_HOME=DIR elsewhere" : move);
                 return;
@@ -123,12 +123,12 @@ static void check_overlay(const DoctorHost *host, GPtrArray *checks) {
                 doctor_mend(check, "echo overlay | sudo tee /etc/modules-load.d/usbox-overlay.conf && sudo modprobe overlay");
         } else if (xattr > 0) {
                 check = doctor_add(checks, "overlay", "overlayfs", DOCTOR_MISSING, "no user.* attributes in the place for boxes: %s",
-                                   g_strerror(xattr));
+                                   err_text(xattr));
                 doctor_mend(check, "export XDG_DATA_HOME=DIR, a directory on ext4, xfs or btrfs (tmpfs from Linux 6.6); or usbox run --overlay=none");
         } else {
                 check = doctor_add(checks, "overlay", "overlayfs", lost, "%s: %s",
                                    mounted > 0 ? "cannot be mounted over the place for boxes" : "cannot be written to",
-                                   g_strerror(MAX(mounted > 0 ? mounted : edited, 0)));
+                                   err_text(MAX(mounted > 0 ? mounted : edited, 0)));
                 doctor_mend(check, "export XDG_DATA_HOME=DIR, a directory on a local ext4, xfs or btrfs; or %s", without);
         }
         doctor_means(check, check->state == DOCTOR_MISSING ? "the box cannot see the machine's files copy-on-write" :
@@ -145,7 +145,7 @@ static void check_fuse(const DoctorHost *host, GPtrArray *checks) {
         DoctorCheck *check;
 
         if (opened != 0) {
-                check = doctor_add(checks, "fuse", "/dev/fuse", lost, "%s", g_strerror(MAX(opened, 0)));
+                check = doctor_add(checks, "fuse", "/dev/fuse", lost, "%s", err_text(MAX(opened, 0)));
                 if (mend)
                         doctor_mend(check, "%s; or %s", mend, without);
                 else if (opened == EACCES || opened == EPERM)
@@ -157,7 +157,7 @@ static void check_fuse(const DoctorHost *host, GPtrArray *checks) {
                 return;
         } else if (mounted != 0) {
                 check = doctor_add(checks, "fuse", "/dev/fuse", lost, "opens, but cannot be mounted in a user namespace: %s",
-                                   g_strerror(mounted));
+                                   err_text(mounted));
                 doctor_mend(check, "%s%s%s", mend ? mend : "", mend ? "; or " : "", without);
         } else {
                 doctor_add(checks, "fuse", "/dev/fuse", DOCTOR_OK, "opens, and can be mounted in a user namespace");

@@ -50,7 +50,7 @@ static void check_calls(const DoctorHost *host, GPtrArray *checks) {
                 GString *list = result == 0 ? good : bad;
                 g_string_append_printf(list, "%s%s", list->len > 0 ? ", " : "", calls[i].name);
                 if (result > 0)
-                        g_string_append_printf(list, " (%s)", g_strerror(result));
+                        g_string_append_printf(list, " (%s)", err_text(result));
         }
         if (bad->len == 0) {
                 doctor_add(checks, "syscalls", "system calls", DOCTOR_OK, "%s", good->str);
@@ -70,7 +70,7 @@ static void check_seccomp(const DoctorHost *host, GPtrArray *checks) {
                 doctor_add(checks, "seccomp", "seccomp filters", DOCTOR_OK, "accepted");
                 return;
         }
-        DoctorCheck *check = doctor_add(checks, "seccomp", "seccomp filters", DOCTOR_MISSING, "refused: %s", g_strerror(MAX(result, 0)));
+        DoctorCheck *check = doctor_add(checks, "seccomp", "seccomp filters", DOCTOR_MISSING, "refused: %s", err_text(MAX(result, 0)));
         doctor_means(check, "what runs in the box could make every system call");
         doctor_mend(check, "boot a kernel with CONFIG_SECCOMP_FILTER=y, as those of Debian, Ubuntu and Fedora are");
 }
@@ -110,7 +110,7 @@ static void check_keyring(const DoctorHost *host, GPtrArray *checks) {
         }
         g_autofree char *container = doctor_container(host);
         const char *mend = doctor_container_mend(container);
-        DoctorCheck *check = doctor_add(checks, "keyring", "session keyring", DOCTOR_MISSING, "%s", g_strerror(MAX(result, 0)));
+        DoctorCheck *check = doctor_add(checks, "keyring", "session keyring", DOCTOR_MISSING, "%s", err_text(MAX(result, 0)));
         doctor_means(check, "the box would see your keys (Kerberos, fscrypt)");
         if (result == EDQUOT)
                 doctor_mend(check, "you have too many keys: see /proc/key-users, then: keyctl list @us; or usbox run --best-effort=keyring");

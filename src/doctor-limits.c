@@ -131,7 +131,7 @@ static void check_runtime_dir(const DoctorHost *host, GPtrArray *checks) {
         }
         g_autofree char *command = doctor_install_command(host, "dbus-user-session", "dbus-daemon");
         g_autofree char *anew = g_strconcat(command, ", then log in anew", NULL);
-        DoctorCheck *check = doctor_add(checks, "bus", "systemd user bus", DOCTOR_DEGRADED, "%s/bus: %s", dir, g_strerror(MAX(result, 0)));
+        DoctorCheck *check = doctor_add(checks, "bus", "systemd user bus", DOCTOR_DEGRADED, "%s/bus: %s", dir, err_text(MAX(result, 0)));
         doctor_means(check, "%s: the user's systemd makes the cgroups", lost);
         mend(host, check, anew);
 }

@@ -24,7 +24,7 @@ static void check_tun(const DoctorHost *host, GPtrArray *checks) {
                 return;
         }
         DoctorCheck *check = doctor_add(checks, "tun", "/dev/net/tun", DOCTOR_MISSING, "%s%s", opened == 0 ? "makes no TAP: " : "",
-                                        g_strerror(MAX(opened == 0 ? made : opened, 0)));
+                                        err_text(MAX(opened == 0 ? made : opened, 0)));
         doctor_means(check, "no network in a box (--network=user)");
         if (doctor_container_mend(container))
                 doctor_mend(check, "%s; or %s", doctor_container_mend(container), without);

@@ -121,7 +121,7 @@ static void check_user_namespace(const DoctorHost *host, GPtrArray *checks) {
                         doctor_add(checks, "userns", "user namespaces", DOCTOR_MISSING, "could not be tried: no new process can be made");
                 return;
         }
-        explain(host, doctor_add(checks, "userns", "user namespaces", DOCTOR_MISSING, "%s: %s", step, g_strerror(errnum)), errnum);
+        explain(host, doctor_add(checks, "userns", "user namespaces", DOCTOR_MISSING, "%s: %s", step, err_text(errnum)), errnum);
 }
 
 static void check_other_namespaces(const DoctorHost *host, GPtrArray *checks) {
@@ -133,7 +133,7 @@ static void check_other_namespaces(const DoctorHost *host, GPtrArray *checks) {
                 tried = tried || result != TRIAL_NOT_RUN;
                 if (result <= 0)
                         continue;
-                g_string_append_printf(bad, "%s%s (%s)", bad->len > 0 ? ", " : "", namespaces[i].name, g_strerror(result));
+                g_string_append_printf(bad, "%s%s (%s)", bad->len > 0 ? ", " : "", namespaces[i].name, err_text(result));
                 g_autofree char *command = NULL;
                 if (result == ENOSPC)
                         command = doctor_sysctl_command(namespaces[i].sysctl, NAMESPACES_WANTED);

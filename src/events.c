@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "events.h"
@@ -35,7 +36,7 @@ void events_append(int runtime_fd, const char *event, const char *id, const char
         _cleanup_close_ int fd = openat(runtime_fd, EVENTS_FILE, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         size_t len = strlen(line);
         if (fd < 0 || write(fd, line, len) != (ssize_t) len || fstat(fd, &st) < 0)
-                log_step("events: %s", g_strerror(errno));
+                log_step("events: %s", err_text(errno));
         else if (st.st_size > EVENTS_MAX)
                 (void) renameat(runtime_fd, EVENTS_FILE, runtime_fd, EVENTS_OLD);
 }

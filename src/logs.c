@@ -76,7 +76,7 @@ static void append_entry(GString *out, const char *time, int stream, char tag, c
 
 static void rotate(LogWriter *w) {
         if (renameat(w->dir, LOG_FILE, w->dir, LOG_OLD) < 0) {
-                log_step("log: %s", g_strerror(errno));
+                log_step("log: %s", err_text(errno));
                 return;
         }
         fd_closep(&w->file);
@@ -86,7 +86,7 @@ static void rotate(LogWriter *w) {
 /* In front of what comes next: what is missing before it. */
 static void prepend_lost(const LogWriter *w, GString *out) {
         char time[LOG_TIME_LEN + 1];
-        g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT " bytes of log could not be written: %s", w->lost, g_strerror(w->lost_errno));
+        g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT " bytes of log could not be written: %s", w->lost, err_text(w->lost_errno));
         g_autoptr(GString) note = g_string_new(NULL);
 
         log_time(g_get_real_time(), time);
@@ -108,7 +108,7 @@ static void write_out(LogWriter *w, GString *out) {
         w->lost_errno = errno;
         w->lost += out->len;
         if (w->file >= 0 && ftruncate(w->file, (off_t) w->size) < 0)
-                log_step("log: %s", g_strerror(errno));
+                log_step("log: %s", err_text(errno));
 }
 
 /* False: nothing more for now, or for ever (then the end is closed). */

@@ -61,12 +61,9 @@ static const Verb *find_verb(const char *name) {
 
 /* Names in errors were quoted where they came in; text that came over a wire or from a library may hold anything. */
 static void print_line(const char *prefix, const char *text) {
-        g_autofree char *line = g_utf8_make_valid(text, -1);
+        g_autofree char *line = g_strdelimit(g_strdup(text), "\n\r\t", ' '), *visible = err_visible(line);
 
-        for (char *p = line; *p; p++)
-                if (g_ascii_iscntrl(*p))
-                        *p = ' ';
-        fprintf(stderr, "%s%s\n", prefix, line);
+        fprintf(stderr, "%s%s\n", prefix, visible);
 }
 
 static int print_error(const GError *error) {

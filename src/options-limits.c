@@ -177,7 +177,7 @@ static char *disk_number(const Spec *draft, const char *path, GError **error) {
         struct stat st;
 
         if (stat(full, &st) < 0) {
-                err_usage(error, "--io-max: %s: %s", quoted, g_strerror(errno));
+                err_usage(error, "--io-max: %s: %s", quoted, err_text(errno));
                 return NULL;
         }
         dev_t dev = whole_disk(S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev);

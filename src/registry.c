@@ -230,7 +230,7 @@ void registry_set_last(int runtime_fd, const char *id) {
         g_snprintf(path, sizeof path, ".%s/last", id);
         if (symlinkat(id, runtime_fd, path) == 0 && renameat(runtime_fd, path, runtime_fd, "last") == 0)
                 return;
-        log_step("last: %s", g_strerror(errno));
+        log_step("last: %s", err_text(errno));
         (void) unlinkat(runtime_fd, path, 0);
 }
 

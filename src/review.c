@@ -219,7 +219,7 @@ static bool collect(void *data, const Change *change) {
 static void complain(void *data, const char *path, int errnum) {
         g_autofree char *quoted = err_quote(path);
 
-        log_note("%s in the box's layer: %s", quoted, g_strerror(errnum));
+        log_note("%s in the box's layer: %s", quoted, err_text(errnum));
         ((Collector *) data)->complete = false;
 }
 
@@ -229,7 +229,7 @@ GPtrArray *review_changes(Review *review, const char *const *paths, bool unchang
         review->options.unchanged = unchanged;
         changes_walk(review->upper, &review->lowers, &review->options, &(ChangesVisitor){ collect, complain, &c });
         if (review->lowers.errnum != 0 && review->lowers.errnum != EACCES) {
-                log_note("the host's files could not be read in full: %s", g_strerror(review->lowers.errnum));
+                log_note("the host's files could not be read in full: %s", err_text(review->lowers.errnum));
                 c.complete = false;
         }
         g_free(c.moved);

@@ -184,7 +184,7 @@ static void settle_one(const RootPlan *plan, const Hook *hook, int box_fd, void 
         (void) data;
         if (fstatat(box_fd, copy, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
             (!root_dirs_make(box_fd, parent, 0755, NULL) || renameat2(box_fd, copy, box_fd, upper, RENAME_NOREPLACE) < 0))
-                log_note("what the box made of %s could not be kept: %s", hook->name, g_strerror(errno));
+                log_note("what the box made of %s could not be kept: %s", hook->name, err_text(errno));
 }
 
 void root_hooks_trim(const RootPlan *plan, int box_fd, FdLater *later) {

@@ -110,7 +110,7 @@ static void remove_directory(int top_fd, const char *name, int dirfd) {
         for (size_t i = 0; ok && i < G_N_ELEMENTS(files); i++)
                 ok = unlinkat(dirfd, files[i], 0) == 0 || errno == ENOENT;
         if (!ok || (unlinkat(top_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT))
-                log_step("runtime directory of %s: %s", name, g_strerror(errno));
+                log_step("runtime directory of %s: %s", name, err_text(errno));
 }
 
 static void remove_named(int top_fd, const char *name) {

@@ -65,7 +65,7 @@ void state_reserve(int dirfd, size_t len, bool mark) {
         if (r == 0 && mark && empty < 0)
                 r = errno;
         if (r != 0)
-                log_step("no room kept for the end of the box: %s", g_strerror(r));
+                log_step("no room kept for the end of the box: %s", err_text(r));
 }
 
 /* $XDG_DATA_HOME is the caller's to choose; usbox's part of it must be the caller's own and closed to others. */
@@ -305,7 +305,7 @@ static void remove_dead(BoxDir *dir, const Spec *spec, bool kept) {
                         continue;
                 int r = box_remove(&dir->later, dir->boxes_fd, e->d_name, spec);
                 if (r != 0)
-                        log_step("box %s could not be removed: %s", e->d_name, g_strerror(r));
+                        log_step("box %s could not be removed: %s", e->d_name, err_text(r));
         }
         closedir(d);
 }
@@ -344,7 +344,7 @@ bool box_dir_keep(BoxDir *dir, const Spec *spec, bool held, GError **error) {
         for (const char *const *part = done; *part; part++) {
                 int r = box_remove_part(&dir->later, dir->fd, *part, spec);
                 if (r != 0)
-                        log_step("%s/%s could not be removed: %s", dir->path, *part, g_strerror(r));
+                        log_step("%s/%s could not be removed: %s", dir->path, *part, err_text(r));
         }
         return make_end_mark(dir, held ? "held" : "kept", error);
 }

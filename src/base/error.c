@@ -33,6 +33,11 @@ static void usbox_error_private_clear(UsboxErrorPrivate *priv) {
 /* The getter that the macro defines is of use inside this file only. */
 G_DEFINE_EXTENDED_ERROR(UsboxError, usbox_error)
 
+const char *err_text(int errnum) {
+        const char *text = strerrordesc_np(errnum);
+        return text ? text : "unknown error";
+}
+
 G_GNUC_PRINTF(4, 0)
 static void set_valist(GError **error, UsboxErrorCode code, int errnum, const char *fmt, va_list ap) {
         if (!error)
@@ -40,7 +45,7 @@ static void set_valist(GError **error, UsboxErrorCode code, int errnum, const ch
 
         g_autofree char *what = g_strdup_vprintf(fmt, ap);
         if (errnum != 0)
-                g_set_error(error, USBOX_ERROR, (int) code, "%s: %s", what, g_strerror(errnum));
+                g_set_error(error, USBOX_ERROR, (int) code, "%s: %s", what, err_text(errnum));
         else
                 g_set_error_literal(error, USBOX_ERROR, (int) code, what);
         usbox_error_get_private(*error)->errnum = errnum;
@@ -117,10 +122,11 @@ static bool is_safe(gunichar c) {
         return g_unichar_isprint(c) && type != G_UNICODE_FORMAT && type != G_UNICODE_LINE_SEPARATOR && type != G_UNICODE_PARAGRAPH_SEPARATOR;
 }
 
-char *err_quote(const char *name) {
+/* own: characters besides that are escaped, by themselves behind a backslash. */
+static char *escape(const char *text, const char *own) {
         GString *out = g_string_new(NULL);
 
-        for (const char *p = name; *p;) {
+        for (const char *p = text; *p;) {
                 gunichar c = g_utf8_get_char_validated(p, -1);
                 if (c == (gunichar) -1 || c == (gunichar) -2) {
                         g_string_append_printf(out, "\\x%02x", (unsigned char) *p);
@@ -132,8 +138,8 @@ char *err_quote(const char *name) {
                         g_string_append(out, "\\n");
                 else if (c == '\t')
                         g_string_append(out, "\\t");
-                else if (c == '\\')
-                        g_string_append(out, "\\\\");
+                else if (c < 0x80 && strchr(own, (int) c))
+                        g_string_append_printf(out, "\\%c", (char) c);
                 else if (is_safe(c))
                         g_string_append_len(out, p, next - p);
                 else
@@ -142,4 +148,12 @@ char *err_quote(const char *name) {
                 p = next;
         }
         return g_string_free(out, FALSE);
+}
+
+char *err_quote(const char *name) {
+        return escape(name, "\\");
+}
+
+char *err_visible(const char *line) {
+        return escape(line, "");
 }

@@ -19,7 +19,13 @@ typedef enum {
 } UsboxErrorCode;
 
 /*
- * Set *error to "WHAT: strerror(errnum)" (only "WHAT" when errnum is 0), remember errnum. Always
+ * What errnum says, in English; static. Not g_strerror(), nor anything else that converts from a locale's character set: for that glibc reads
+ * which module does it, and loads that, from the tree at hand. After setns(2) or pivot_root(2) that is the box's, and so would the code be.
+ */
+const char *err_text(int errnum);
+
+/*
+ * Set *error to "WHAT: err_text(errnum)" (only "WHAT" when errnum is 0), remember errnum. Always
  * returns false, so that a caller can write `return err_set(error, errno, "open %s", path);`.
  * Names that come from outside go through err_quote() first. error may be NULL.
  */
@@ -48,3 +54,6 @@ void err_set_errno(GError *error, int errnum);
 /* A copy of name that is safe to print on a terminal and is one line: control and format characters, separators of lines,
  * backslash and invalid UTF-8 become \xNN or \n; returned string is the caller's. */
 char *err_quote(const char *name);
+
+/* The same for a line that was put together already, of parts that were quoted or not: backslashes stay what they are. */
+char *err_visible(const char *line);

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
 
@@ -48,8 +49,8 @@ bool log_is_verbose(void) {
 
 G_GNUC_PRINTF(2, 0)
 static void log_line(const char *prefix, const char *fmt, va_list ap) {
-        g_autofree char *text = g_strdup_vprintf(fmt, ap);
-        g_autofree char *line = g_strdup_printf("%s: %s%s\n", log_program, prefix, text);
+        g_autofree char *text = g_strdup_vprintf(fmt, ap), *visible = err_visible(text);
+        g_autofree char *line = g_strdup_printf("%s: %s%s\n", log_program, prefix, visible);
         int saved = errno;
         /* A closed or full stderr is no reason to stop. */
         (void) fd_write_all(STDERR_FILENO, line, strlen(line));

@@ -2,6 +2,7 @@
 """What was once possible in a root by FUSE, and must not be."""
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -60,6 +61,31 @@ print(15 << 20 <= until_free('c') <= 17 << 20)
 """
 
 
+# What glibc would load to convert text from the C locale's character set, whatever program it is in; it writes down what it has come into.
+MODULE = r"""
+#include <fcntl.h>
+#include <unistd.h>
+int gconv(void) { return 1; }
+int gconv_init(void *step) { (void) step; return 1; }
+__attribute__((constructor)) static void loaded(void) {
+        char text[4096];
+        int from = open("/proc/self/status", O_RDONLY), to = open("/tmp/loaded", O_WRONLY | O_CREAT | O_APPEND, 0666);
+        for (ssize_t n; (n = read(from, text, sizeof text)) > 0;)
+                n = write(to, text, (size_t) n);
+}
+"""
+TRAP = r"""
+set -e
+dir=$(dirname "$(ls /usr/lib/*/gconv/gconv-modules /usr/lib64/gconv/gconv-modules 2>/dev/null | head -n 1)")
+rm -rf "$dir"/gconv-modules.cache "$dir"/gconv-modules.d
+cp module.so "$dir/MODULE.so"
+printf 'module %s %s MODULE 1\n' ANSI_X3.4-1968// INTERNAL INTERNAL ANSI_X3.4-1968// >"$dir/gconv-modules"
+echo text | iconv -f ANSI_X3.4-1968 -t UTF-8 >/dev/null 2>&1 || true
+grep -q ^Name:.iconv /tmp/loaded && rm /tmp/loaded /dev/ptmx && echo set
+exec sleep 1000
+"""
+
+
 @pytest.fixture(autouse=True)
 def fuse(box):
     box.options = ["--overlay=fuse"]
@@ -103,3 +129,23 @@ def test_acl_of_files_of_other_ids_of_the_box(no_kept):
               "mkdir -m 0 d && chown 9 d && setfacl -m u:8:rx d && getfacl -cn d")
     lines = no_kept.sh(script, "--rm", "--user=root", "--userns=auto").lines()
     assert [line for line in lines if line.startswith("user:") and "::" not in line] == ["user:7:r--", "user:8:r-x"], lines
+
+
+@pytest.mark.usefixtures("subids")
+def test_no_code_of_the_box_on_the_way_in(no_kept):
+    """What enters a box tells what failed there, with all rights still and no filter: glibc's words for it came by a module of the box's."""
+    if not shutil.which("cc"):
+        cannot("compile")
+    no_kept.write("module.c", MODULE)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", "module.so", "module.c"], cwd=no_kept.dir, check=True, timeout=60)
+    proc = no_kept.popen("run", "--rm", "--user=root", "--network=none", "--", "sh", "-c", TRAP)
+    try:
+        assert proc.stdout.readline() == b"set\n"
+        result = no_kept.usbox("exec", "--tty", "last", "--", "true")
+        assert result.rc == 125 and "/dev/ptmx of the box: No such file or directory" in result.err, result
+        result = no_kept.usbox("exec", "last", "--", "/no/such/program")
+        assert result.rc == 127, result
+        assert no_kept.usbox("exec", "last", "--", "cat", "/tmp/loaded").err == "cat: /tmp/loaded: No such file or directory\n"
+    finally:
+        no_kept.usbox("kill", "last")
+        proc.wait(60)

@@ -10,6 +10,8 @@ NO_SPDX = {"LICENSE"}
 # JSON has no comments; a corpus file is what a parser reads, byte for byte.
 NO_SPDX_RE = re.compile(r"\.json$|^tests/fuzz/corpus/|\.golden$|^tests/.*/data/")
 MAX_COLUMNS = 160  # 120 is the rule; what is read better in one line may go over, up to here
+# Of the programs: it converts from the locale's character set, by a module from whatever tree the process is in then (src/base/error.h).
+CONVERTS = re.compile(r"\bg_str(error|signal)\(|\bg_locale_|\biconv_open\(|\bsetlocale\(")
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 
 
@@ -52,6 +54,8 @@ def faults(name, data):
             yield number, "has a tab"
         if code and len(line) > MAX_COLUMNS:
             yield number, f"has {len(line)} columns"
+        if code and not name.startswith("tests/") and CONVERTS.search(line) and not line.lstrip().startswith("*"):
+            yield number, "converts between character sets: err_text() says what an errno means"
         if name != "tests/lib/style.py" and UNFINISHED.search(line):
             yield number, "is marked as unfinished"
     if name.endswith(".c"):

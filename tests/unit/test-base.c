@@ -238,9 +238,17 @@ static void test_quote(void) {
                 { "\xcd\xb8", "\\xcd\\xb8" },                       /* not assigned */
         };
         for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
-                g_autofree char *quoted = err_quote(rows[i][0]);
+                g_autofree char *quoted = err_quote(rows[i][0]), *again = err_visible(quoted);
                 g_assert_cmpstr(quoted, ==, rows[i][1]);
+                g_assert_cmpstr(again, ==, quoted);
         }
+        g_autofree char *visible = err_visible("a\\x1b \x1b[2J\n\xc2\x9b" "2J");
+        g_assert_cmpstr(visible, ==, "a\\x1b \\x1b[2J\\n\\xc2\\x9b2J");
+}
+
+static void test_text(void) {
+        g_assert_cmpstr(err_text(ENOENT), ==, "No such file or directory");
+        g_assert_cmpstr(err_text(4711), ==, "unknown error");
 }
 
 /* Any bytes: what comes out is printable, and tells the name exactly. */
@@ -317,6 +325,7 @@ static void test_log(void) {
                 log_init("prog", false);
                 errno = EXDEV;
                 log_note("a %s", "note");
+                log_note("%s", "\x1b[2J\r\nprog: forged");
                 log_step("not shown");
                 g_assert_cmpint(errno, ==, EXDEV);
                 g_assert_false(log_is_verbose());
@@ -328,7 +337,7 @@ static void test_log(void) {
         }
         g_test_trap_subprocess(NULL, 0, 0);
         g_test_trap_assert_passed();
-        g_test_trap_assert_stderr("prog: a note\nprog: * shown\n");
+        g_test_trap_assert_stderr("prog: a note\nprog: \\x1b*2J\\x0d\\nprog: forged\nprog: * shown\n");
         g_test_trap_assert_stderr_unmatched("*not shown*");
 }
 
@@ -364,6 +373,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/fd/small-things", test_small_things);
         g_test_add_func("/error/quote", test_quote);
         g_test_add_func("/error/quote-any", test_quote_any);
+        g_test_add_func("/error/text", test_text);
         g_test_add_func("/error/set", test_error);
         g_test_add_func("/log/lines", test_log);
         g_test_add_func("/fd/patience", test_patience);
