@@ -6,6 +6,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -20,7 +21,7 @@ typedef enum { FORM_LIST, FORM_JSON, FORM_STAT, FORM_PATCH } Form;
 
 /* Patches of hooks come first: what is printed meanwhile is kept for after them. */
 typedef struct {
-        bool colour;
+        bool terminal, colour;
         GString *later; /* of files that are no hooks */
         GPtrArray *files; /* of StatFile *, for --stat */
         guint64 added, removed;
@@ -43,33 +44,38 @@ static const char *colour_of_line(const char *line) {
         return *line == '+' ? REVIEW_GREEN : *line == '-' ? REVIEW_RED : *line == '@' ? REVIEW_CYAN : "";
 }
 
-/* On a terminal control characters of a file's lines are shown and not obeyed. */
-static void append_coloured(GString *out, const char *text) {
+/* A line of a file for a terminal: control characters are shown and not obeyed. */
+static void append_shown(GString *out, const char *line) {
+        g_autofree char *valid = g_utf8_make_valid(line, -1);
+
+        for (const char *p = valid; *p; p = g_utf8_next_char(p)) {
+                gunichar c = g_utf8_get_char(p);
+                if (c == '\t' || g_unichar_isprint(c))
+                        g_string_append_unichar(out, c);
+                else if (c < 0x20)
+                        g_string_append_printf(out, "^%c", (int) c + '@');
+                else
+                        g_string_append_printf(out, "\\x{%x}", c);
+        }
+}
+
+static void append_for_terminal(GString *out, const char *text, bool colour) {
         for (const char *at = text; *at;) {
                 const char *newline = strchr(at, '\n');
                 g_autofree char *line = g_strndup(at, newline ? (gsize) (newline - at) : strlen(at));
-                g_autofree char *valid = g_utf8_make_valid(line, -1);
-                g_string_append(out, colour_of_line(line));
-                for (const char *p = valid; *p; p = g_utf8_next_char(p)) {
-                        gunichar c = g_utf8_get_char(p);
-                        if (c == '\t' || g_unichar_isprint(c))
-                                g_string_append_unichar(out, c);
-                        else if (c < 0x20)
-                                g_string_append_printf(out, "^%c", (int) c + '@');
-                        else
-                                g_string_append_printf(out, "\\x{%x}", c);
-                }
-                g_string_append(out, REVIEW_PLAIN "\n");
+                g_string_append(out, colour ? colour_of_line(line) : "");
+                append_shown(out, line);
+                g_string_append(out, colour ? REVIEW_PLAIN "\n" : "\n");
                 at = newline ? newline + 1 : at + strlen(at);
         }
 }
 
 static void print_patch(void *data, const PatchFile *file) {
         Printer *p = data;
-        g_autoptr(GString) shown = g_string_new(p->colour ? NULL : file->text);
+        g_autoptr(GString) shown = g_string_new(p->terminal ? NULL : file->text);
 
-        if (p->colour)
-                append_coloured(shown, file->text);
+        if (p->terminal)
+                append_for_terminal(shown, file->text, p->colour);
         if (review_is_hook(file->path))
                 fwrite(shown->str, 1, shown->len, stdout);
         else
@@ -120,7 +126,7 @@ static void print_stat(const Printer *p) {
 static bool patch_or_stat(const Review *review, const GPtrArray *changes, const char *strip, Form form, GError **error) {
         g_autoptr(GString) later = g_string_new(NULL);
         g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(stat_file_free);
-        Printer p = { .colour = review_wants_colour(), .later = later, .files = files };
+        Printer p = { .terminal = isatty(STDOUT_FILENO), .colour = review_wants_colour(), .later = later, .files = files };
         guint unsaid;
 
         if (!review_patch(review, changes, strip, form == FORM_PATCH ? print_patch : collect_stat, &p, &unsaid, error))

@@ -26,9 +26,10 @@ static char *age_text(json_t *flow) {
         return s < 3600 ? g_strdup_printf("%.0fs", MAX(s, 0)) : g_strdup_printf("%.0fh", s / 3600);
 }
 
-static const char *text_of(json_t *object, const char *key) {
+/* usbox-net reads what the box sends: what it says is quoted, as what comes from there. The caller's. */
+static char *text_of(json_t *object, const char *key) {
         const char *text = json_string_value(json_object_get(object, key));
-        return text ? text : "-";
+        return text ? err_quote(text) : g_strdup("-");
 }
 
 static char *bytes_of(json_t *object, const char *key) {
@@ -42,8 +43,8 @@ static void print_flows(json_t *all) {
         printf("%-5s  %-40s  %-28s  %10s  %10s  %5s  %s\n", "PROTO", "TO", "NAME", "OUT", "IN", "AGE", "RULE");
         json_array_foreach(json_object_get(all, "flows"), i, flow) {
                 g_autofree char *out = bytes_of(flow, "bytes_out"), *in = bytes_of(flow, "bytes_in"), *age = age_text(flow);
-                printf("%-5s  %-40s  %-28s  %10s  %10s  %5s  %s\n", text_of(flow, "protocol"), text_of(flow, "to"), text_of(flow, "name"), out, in, age,
-                       text_of(flow, "rule"));
+                g_autofree char *protocol = text_of(flow, "protocol"), *to = text_of(flow, "to"), *name = text_of(flow, "name"), *rule = text_of(flow, "rule");
+                printf("%-5s  %-40s  %-28s  %10s  %10s  %5s  %s\n", protocol, to, name, out, in, age, rule);
         }
 }
 
@@ -55,8 +56,8 @@ static void print_ended(json_t *all) {
                 return;
         printf("\n%-47s  %6s  %6s  %10s  %10s\n", "DESTINATION", "FLOWS", "DENIED", "OUT", "IN");
         json_array_foreach(sums, i, sum) {
-                g_autofree char *out = bytes_of(sum, "bytes_out"), *in = bytes_of(sum, "bytes_in");
-                printf("%-47s  %6" JSON_INTEGER_FORMAT "  %6" JSON_INTEGER_FORMAT "  %10s  %10s\n", text_of(sum, "to"),
+                g_autofree char *out = bytes_of(sum, "bytes_out"), *in = bytes_of(sum, "bytes_in"), *to = text_of(sum, "to");
+                printf("%-47s  %6" JSON_INTEGER_FORMAT "  %6" JSON_INTEGER_FORMAT "  %10s  %10s\n", to,
                        json_integer_value(json_object_get(sum, "flows")), json_integer_value(json_object_get(sum, "denied")), out, in);
         }
 }
@@ -66,13 +67,16 @@ static bool list(const BoxInfo *box, bool json, GError **error) {
 
         if (!text)
                 return false;
+        json_t *all = json_loads(text, 0, NULL);
+        if (!json_is_object(all)) {
+                json_decref(all);
+                return err_set(error, EPROTO, "the list of flows");
+        }
         if (json) {
-                fputs(text, stdout);
+                g_autofree char *line = jsontext_line(all);
+                fputs(line, stdout);
                 return true;
         }
-        json_t *all = json_loads(text, 0, NULL);
-        if (!all)
-                return err_set(error, EPROTO, "the list of flows");
         print_flows(all);
         print_ended(all);
         json_decref(all);

@@ -21,7 +21,6 @@
 
 #define TEXT_MAX (16u * 1024 * 1024)  /* a file larger than this counts as binary */
 #define HUNKS_MAX (64u * 1024 * 1024) /* twice that, and what is around */
-#define BINARY_LOOK 8000u             /* where git looks for a NUL */
 
 /* One side of a file: what stands in a patch of it. */
 typedef struct {
@@ -52,8 +51,9 @@ typedef struct {
 
 typedef int (*OpenIn)(const Review *review, const char *path, int flags);
 
+/* git looks at the first 8000 bytes alone. Here all of them count: what stood behind a NUL would be in the file, and in no patch that is a string. */
 static bool is_text(const char *bytes, gsize len) {
-        return !memchr(bytes, '\0', MIN(len, BINARY_LOOK));
+        return !memchr(bytes, '\0', len);
 }
 
 static bool load_link(Side *s, int fd) {

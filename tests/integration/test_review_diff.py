@@ -197,6 +197,28 @@ def test_colour(box):
     assert "\x1b" not in diff(box).out
 
 
+def test_a_files_escapes_are_shown_and_not_obeyed(box):
+    """On a terminal, in colour or not; what goes elsewhere is what git apply takes."""
+    box.options = ["--network=none"]
+    box.run("--", "sh", "-c", r"printf 'a\033[2J\303\233c\302\2332J\342\200\256d\r\n' >a").ok()
+    for env in {}, {"NO_COLOR": "1"}, {"TERM": "dumb"}:
+        with box.pty("diff", "--patch", "last", env=env) as terminal:
+            assert terminal.wait() == 0
+            seen = terminal.seen.decode()
+        assert "+a^[[2JÛc\\x{9b}2J\\x{202e}d^M" in seen and not re.search("\x1b\\[2J|[\x80-\x9f\u202e]", seen), seen
+    assert b"\n+a\x1b[2J\xc3\x9bc\xc2\x9b2J" in diff(box, "--patch").stdout
+
+
+def test_nothing_stands_behind_a_nul(box):
+    """In a patch, which once ended there without a word, as git looks for it in the first 8000 bytes alone; in the file it does not end."""
+    box.options = ["--network=none"]
+    box.write("old.sh", "true\n" * 3000)
+    script = "for name in ('old.sh', 'new.sh'):\n    open(name, 'w').write('true\\n' * 3000 + '\\0\\nfalse\\n')"
+    box.run("--", "/usr/bin/python3", "-c", script).ok()
+    result = diff(box, "--patch").ok()
+    assert result.out.count(": binary, ") == 2 and "2 changes cannot be said in a patch" in result.err, result
+
+
 HOSTILE = """
 mkdir -p {upper}{dir}/sub; cd {upper}{dir}
 ln -s /etc way; mkfifo fifo; ln -s /etc/passwd file; mkdir closed; echo x >closed/x; chmod 0 closed/x
