@@ -33,6 +33,11 @@ def test_usbox_net(scenario):
 
 
 @pytest.mark.slice
+def test_frames_that_no_kernel_sends():
+    play("net_raw.py", "foreign")
+
+
+@pytest.mark.slice
 @pytest.mark.parametrize("scenario", TCP)
 def test_tcp(scenario):
     play("net_tcp.py", scenario)
