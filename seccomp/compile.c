@@ -63,7 +63,7 @@ static bool parse_arguments(int argc, char **argv, Arguments *ret, GError **erro
                 else
                         return err_usage(
                                 error,
-                                "usage: usbox-seccomp [--feature nested|rootpayload|compat32]... [--cap CAP_X]... "
+                                "usage: usbox-seccomp [--feature nested|rootpayload|compat32|coredumps]... [--cap CAP_X]... "
                                 "[--name FILE] [--c-array NAME] [--verbose] < POLICY > FILTER");
                 i++;
         }

@@ -131,7 +131,7 @@ static bool contains(const GPtrArray *words, const char *word) {
 }
 
 static bool features_known(const GPtrArray *features, const char *place, GError **error) {
-        static const char *const known[] = { "nested", "rootpayload", "compat32", NULL };
+        static const char *const known[] = { "nested", "rootpayload", "compat32", "coredumps", NULL };
         for (guint i = 0; i < features->len; i++)
                 if (!g_strv_contains(known, features->pdata[i]))
                         return unknown_word(place, "feature", features->pdata[i], error);

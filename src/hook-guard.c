@@ -251,7 +251,7 @@ static void start_mender(HookGuard *g, int mount_ns) {
         if (g->mender == 0)
                 mender_main(g, mount_ns, launcher);
         if (g->mender < 0) {
-                log_step("guards over project hooks: fork: %s", g_strerror(errno));
+                log_step("guards over project hooks: fork: %s", err_text(errno));
                 g->mender = 0;
                 g->mender_pidfd = -1;
         }

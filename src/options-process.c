@@ -40,6 +40,13 @@ const char *process_ulimit_name(int resource) {
         return NULL;
 }
 
+bool process_has_ulimit(const ProcessSpec *s, int resource) {
+        for (guint i = 0; i < s->ulimits->len; i++)
+                if (g_array_index(s->ulimits, UlimitSpec, i).resource == resource)
+                        return true;
+        return false;
+}
+
 static bool unknown_ulimit(const char *name, GError **error) {
         const char *names[G_N_ELEMENTS(ulimits) + 1] = { NULL };
         g_autofree char *quoted = err_quote(name);

@@ -193,8 +193,11 @@ bool payload_set_oom_score(const Spec *spec, bool limited, GError **error) {
 }
 
 static bool set_limits(const Spec *spec, GError **error) {
-        /* 1, not 0: a core_pattern that pipes to a program on the host is started in spite of 0 (core(5)). */
-        struct rlimit core = { 1, 1 };
+        /* 1, not 0: a core_pattern that pipes to a program on the host is started in spite of 0 (core(5)). The filter keeps it so. */
+        struct rlimit core;
+        if (getrlimit(RLIMIT_CORE, &core) < 0)
+                return err_set(error, errno, "core limit");
+        core.rlim_cur = core.rlim_max = MIN(core.rlim_max, 1); /* a caller's own 0 cannot be raised */
         if (setrlimit(RLIMIT_CORE, &core) < 0)
                 return err_set(error, errno, "core limit");
         for (guint i = 0; i < spec->process.ulimits->len; i++) {

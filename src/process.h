@@ -47,3 +47,6 @@ void process_fill_environment(Spec *draft, const char *const *outside);
 
 /* "nofile" for RLIMIT_NOFILE. Static. */
 const char *process_ulimit_name(int resource);
+
+/* --ulimit was given for it. */
+bool process_has_ulimit(const ProcessSpec *s, int resource);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -146,7 +147,10 @@ static bool open_box_dir(Sandbox *s, GError **error) {
 static bool prepare(Sandbox *s, GError **error) {
         const Spec *spec = s->spec;
 
-        if (!seccomp_prepare(&spec->seccomp, spec->caps.nested, own_root(spec), &s->filter, error))
+        const SeccompFeatures features = { .nested = spec->caps.nested,
+                                           .root_payload = own_root(spec),
+                                           .core_dumps = process_has_ulimit(&spec->process, RLIMIT_CORE) };
+        if (!seccomp_prepare(&spec->seccomp, features, &s->filter, error))
                 return false;
         if (!status_open(spec->box.status_fd, spec->box.pidfile, &s->status, error))
                 return err_step(error, "status");

@@ -23,12 +23,20 @@
 #include "seccomp.h"
 #include "seccomp_default.h"
 #include "seccomp_default_compat32.h"
+#include "seccomp_default_compat32_coredumps.h"
 #include "seccomp_default_compat32_nested.h"
+#include "seccomp_default_compat32_nested_coredumps.h"
 #include "seccomp_default_compat32_nested_rootpayload.h"
+#include "seccomp_default_compat32_nested_rootpayload_coredumps.h"
 #include "seccomp_default_compat32_rootpayload.h"
+#include "seccomp_default_compat32_rootpayload_coredumps.h"
+#include "seccomp_default_coredumps.h"
 #include "seccomp_default_nested.h"
+#include "seccomp_default_nested_coredumps.h"
 #include "seccomp_default_nested_rootpayload.h"
+#include "seccomp_default_nested_rootpayload_coredumps.h"
 #include "seccomp_default_rootpayload.h"
+#include "seccomp_default_rootpayload_coredumps.h"
 #include "spec.h"
 
 #define COMPILER "usbox-seccomp"
@@ -72,21 +80,25 @@ void seccomp_program_clear(SeccompProgram *program) {
         *program = (SeccompProgram){ 0 };
 }
 
-void seccomp_builtin(bool compat32, bool nested, bool root_payload, const struct sock_filter **ret, size_t *ret_n) {
+void seccomp_builtin(SeccompFeatures features, const struct sock_filter **ret, size_t *ret_n) {
 #define ROW(array) \
         { array, G_N_ELEMENTS(array) }
         static const struct {
                 const struct sock_filter *filter;
                 size_t n;
-        } builtin[2][2][2] = {
-                { { ROW(seccomp_default), ROW(seccomp_default_rootpayload) },
-                  { ROW(seccomp_default_nested), ROW(seccomp_default_nested_rootpayload) } },
-                { { ROW(seccomp_default_compat32), ROW(seccomp_default_compat32_rootpayload) },
-                  { ROW(seccomp_default_compat32_nested), ROW(seccomp_default_compat32_nested_rootpayload) } },
+        } builtin[2][2][2][2] = {
+                { { { ROW(seccomp_default), ROW(seccomp_default_coredumps) },
+                      { ROW(seccomp_default_rootpayload), ROW(seccomp_default_rootpayload_coredumps) } },
+                  { { ROW(seccomp_default_nested), ROW(seccomp_default_nested_coredumps) },
+                      { ROW(seccomp_default_nested_rootpayload), ROW(seccomp_default_nested_rootpayload_coredumps) } } },
+                { { { ROW(seccomp_default_compat32), ROW(seccomp_default_compat32_coredumps) },
+                      { ROW(seccomp_default_compat32_rootpayload), ROW(seccomp_default_compat32_rootpayload_coredumps) } },
+                  { { ROW(seccomp_default_compat32_nested), ROW(seccomp_default_compat32_nested_coredumps) },
+                      { ROW(seccomp_default_compat32_nested_rootpayload), ROW(seccomp_default_compat32_nested_rootpayload_coredumps) } } },
         };
 #undef ROW
-        *ret = builtin[compat32][nested][root_payload].filter;
-        *ret_n = builtin[compat32][nested][root_payload].n;
+        *ret = builtin[features.compat32][features.nested][features.root_payload][features.core_dumps].filter;
+        *ret_n = builtin[features.compat32][features.nested][features.root_payload][features.core_dumps].n;
 }
 
 /* A file, or a pipe as the shell's <(...) makes one; never a device, whose opening may do something. */
@@ -114,7 +126,7 @@ static int open_profile(const char *path, GError **error) {
         return fd_steal(&fd);
 }
 
-static GPtrArray *compiler_argv(const char *path, const SeccompSpec *spec, bool nested, bool root_payload) {
+static GPtrArray *compiler_argv(const char *path, const SeccompSpec *spec, SeccompFeatures features) {
         GPtrArray *argv = g_ptr_array_new_with_free_func(g_free);
         const char *fixed[] = { path, "--verbose", "--name", spec->file };
         for (size_t i = 0; i < G_N_ELEMENTS(fixed); i++)
@@ -123,12 +135,15 @@ static GPtrArray *compiler_argv(const char *path, const SeccompSpec *spec, bool 
         /* An engine's profile opens calls for who has a capability; the payload has them in namespaces of its own
          * making. */
         const char *for_nested[] = { "--feature", "nested", "--cap", "CAP_SYS_ADMIN" };
-        for (size_t i = 0; nested && i < G_N_ELEMENTS(for_nested); i++)
+        for (size_t i = 0; features.nested && i < G_N_ELEMENTS(for_nested); i++)
                 g_ptr_array_add(argv, g_strdup(for_nested[i]));
         const char *for_root[] = { "--feature", "rootpayload" };
-        for (size_t i = 0; root_payload && i < G_N_ELEMENTS(for_root); i++)
+        for (size_t i = 0; features.root_payload && i < G_N_ELEMENTS(for_root); i++)
                 g_ptr_array_add(argv, g_strdup(for_root[i]));
-        if (nested || root_payload) {
+        const char *for_dumps[] = { "--feature", "coredumps" };
+        for (size_t i = 0; features.core_dumps && i < G_N_ELEMENTS(for_dumps); i++)
+                g_ptr_array_add(argv, g_strdup(for_dumps[i]));
+        if (features.nested || features.root_payload) {
                 g_ptr_array_add(argv, g_strdup("--cap"));
                 g_ptr_array_add(argv, g_strdup("CAP_SYS_CHROOT"));
         }
@@ -173,7 +188,7 @@ static bool run_compiler(const SeccompSpec *spec, char *const *argv, int profile
         return err_set(error, 0, "%s: " COMPILER ": %s", quoted, how);
 }
 
-static bool compile_file(const SeccompSpec *spec, bool nested, bool root_payload, SeccompProgram *ret, GError **error) {
+static bool compile_file(const SeccompSpec *spec, SeccompFeatures features, SeccompProgram *ret, GError **error) {
         g_autofree char *path = proc_helper_path(COMPILER, error);
         if (!path)
                 return false;
@@ -185,7 +200,7 @@ static bool compile_file(const SeccompSpec *spec, bool nested, bool root_payload
         if (out < 0 || messages < 0)
                 return err_set(error, errno, "memfd_create");
 
-        g_autoptr(GPtrArray) argv = compiler_argv(path, spec, nested, root_payload);
+        g_autoptr(GPtrArray) argv = compiler_argv(path, spec, features);
         if (!run_compiler(spec, (char *const *) argv->pdata, profile, out, messages, error))
                 return false;
 
@@ -201,16 +216,17 @@ static bool compile_file(const SeccompSpec *spec, bool nested, bool root_payload
         return true;
 }
 
-bool seccomp_prepare(const SeccompSpec *spec, bool nested, bool root_payload, SeccompProgram *ret, GError **error) {
+bool seccomp_prepare(const SeccompSpec *spec, SeccompFeatures features, SeccompProgram *ret, GError **error) {
         *ret = (SeccompProgram){ 0 };
         switch (spec->mode) {
         case SECCOMP_DEFAULT:
-                seccomp_builtin(spec->compat32, nested, root_payload, &ret->filter, &ret->n);
+                features.compat32 = spec->compat32;
+                seccomp_builtin(features, &ret->filter, &ret->n);
                 return true;
         case SECCOMP_OFF:
                 return true;
         case SECCOMP_FILE:
-                return compile_file(spec, nested, root_payload, ret, error) || err_step(error, "seccomp");
+                return compile_file(spec, features, ret, error) || err_step(error, "seccomp");
         }
         g_assert_not_reached();
 }

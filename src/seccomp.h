@@ -31,13 +31,20 @@ typedef struct {
 void seccomp_program_clear(SeccompProgram *program);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(SeccompProgram, seccomp_program_clear)
 
-/* One of the filters that were compiled with usbox; static. compat32: the 32-bit ABI too, else it is refused. nested:
- * namespaces and mounts. root_payload: what the box's root with ids of its own may. */
-void seccomp_builtin(bool compat32, bool nested, bool root_payload, const struct sock_filter **ret, size_t *ret_n);
+/* What a filter opens. */
+typedef struct {
+        bool compat32;     /* the 32-bit ABI too, else it is refused; of the built-in filters, by SeccompSpec */
+        bool nested;       /* namespaces and mounts */
+        bool root_payload; /* what the box's root with ids of its own may */
+        bool core_dumps;   /* to change the limit of core dumps */
+} SeccompFeatures;
+
+/* One of the filters that were compiled with usbox; static. */
+void seccomp_builtin(SeccompFeatures features, const struct sock_filter **ret, size_t *ret_n);
 
 /*
  * Launcher, before the clone: the filter that spec asks for. A FILE is compiled by usbox-seccomp, a process of its own;
  * it replaces the default whole. *ret is set on success only. Errors (step "seccomp") name the file and the place in
  * it.
  */
-bool seccomp_prepare(const SeccompSpec *spec, bool nested, bool root_payload, SeccompProgram *ret, GError **error);
+bool seccomp_prepare(const SeccompSpec *spec, SeccompFeatures features, SeccompProgram *ret, GError **error);

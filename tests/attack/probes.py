@@ -14,6 +14,7 @@ import dataclasses
 import gzip
 import os
 import pathlib
+import resource
 import socket
 
 ROOT = "the box's own root, in the inner user namespace alone"
@@ -73,6 +74,7 @@ NEEDS = {
     "su": (lambda: os.path.exists("/usr/bin/su") and os.stat("/usr/bin/su").st_mode & 0o4000 and not no_new_privileges(), "a set-id su"),
     "privileges": (lambda: not no_new_privileges(), "a caller without no_new_privs"),
     "keyrings": (has_keyrings, "keyrings"),
+    "dumps": (lambda: resource.getrlimit(resource.RLIMIT_CORE)[1] != 0, "a caller who may have core dumps"),
     "dmi": (lambda: bool(read("/sys/class/dmi/id/sys_vendor")), "DMI"),
     "fuse": (lambda: os.access("/dev/fuse", os.R_OK | os.W_OK), "/dev/fuse for everyone"),
     "tun": (lambda: os.access("/dev/net/tun", os.R_OK | os.W_OK), "/dev/net/tun for everyone"),
@@ -419,6 +421,7 @@ GROUPS = {
         ("caps_bounding", "a capability in the bounding set", {"open": ROOT_BOXES}),
         ("caps_great", "one over mounts, network, processes or the machine"),
         ("new_privileges", "no_new_privs is not set", {"needs": "privileges"}),
+        ("core_limit", "a core dump's way to a program of the host's: a limit of 0, not 1", {"needs": "dumps"}),
         ("setuid_program", "another user by a set-id program", {"needs": "su"}),
         ("file_caps", "a file with capabilities, in /tmp", {"proven": "own", "open": ROOT_BOXES}),
         ("file_caps_executed", "capabilities by executing it", {"proven": "own"})) + rows(

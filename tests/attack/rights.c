@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -144,8 +145,21 @@ static long probe_file_caps_executed(void) {
         return pid < 0 || waitpid(pid, &status, 0) < 0 || status != 0 ? -1 : reached("capabilities by executing a file");
 }
 
+/* 0 is what starts a core_pattern program on the host, with what the dump holds (core(5)); a call that only says that it did is none. */
+static long probe_core_limit(void) {
+        struct rlimit limit;
+        if (getrlimit(RLIMIT_CORE, &limit) < 0)
+                return -1;
+        rlim_t before = limit.rlim_max; /* 0 where the caller's is, which nobody can raise */
+        limit = (struct rlimit){ 0, 0 };
+        if (setrlimit(RLIMIT_CORE, &limit) < 0 || getrlimit(RLIMIT_CORE, &limit) < 0)
+                return -1;
+        errno = EPERM;
+        return before > 0 && limit.rlim_max == 0 ? reached("the limit of core dumps was %llu and is 0", (unsigned long long) before) : -1;
+}
+
 const Probe rights_probes[] = {
         PROBE(caps_effective), PROBE(caps_bounding),  PROBE(caps_great), PROBE(new_privileges), PROBE(setuid_program), PROBE(setuid_file),
-        PROBE(setgid_file),    PROBE(setuid_created), PROBE(file_caps),  PROBE(file_caps_executed),
+        PROBE(setgid_file),    PROBE(setuid_created), PROBE(file_caps),  PROBE(file_caps_executed), PROBE(core_limit),
         { NULL, NULL },
 };

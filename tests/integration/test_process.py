@@ -182,8 +182,18 @@ for flags in (os.O_RDWR, os.O_WRONLY):
 
 
 def test_core_dumps_are_off(box):
-    """1, not 0: a piped handler of the host ignores 0."""
-    assert box.sh("grep '^Max core' /proc/self/limits").ok().out.split()[4:6] == ["1", "1"]
+    """1, not 0: a piped handler of the host ignores 0. So neither can the command make it 0, nor does its trying fail."""
+    script = "import resource as r\nr.setrlimit(r.RLIMIT_CORE, (0, 0))\nprint(*r.getrlimit(r.RLIMIT_CORE), *r.prlimit(0, r.RLIMIT_CORE))"
+    assert box.python(script).lines() == ["1 1 1 1"]
+    assert box.python(script, "--ulimit=core=0").lines() == ["0 0 0 0"]
+    assert "PermissionError" in box.python("import resource as r\nr.prlimit(0, r.RLIMIT_CORE, (0, 0))").err
+
+
+def test_a_caller_without_core_dumps(box):
+    """As hardened machines have it: the hard limit is 0 and cannot be raised to our 1."""
+    def none():
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    assert box.sh("ulimit -Sc; ulimit -Hc", preexec_fn=none).lines() == ["0", "0"]
 
 
 def test_limits_are_the_callers(box):

@@ -32,7 +32,7 @@ static char *write_profile(const char *text, gssize length) {
 static bool prepare_text(const char *text, gssize length, bool nested, bool root, SeccompProgram *ret, GError **error) {
         g_autofree char *path = write_profile(text, length);
         SeccompSpec spec = { .mode = SECCOMP_FILE, .file = path };
-        return seccomp_prepare(&spec, nested, root, ret, error);
+        return seccomp_prepare(&spec, (SeccompFeatures){ .nested = nested, .root_payload = root }, ret, error);
 }
 
 static uint32_t ask(const SeccompProgram *program, int number, uint64_t arg0, uint64_t arg1) {
@@ -274,7 +274,7 @@ static void test_not_a_file(void) {
                 g_auto(SeccompProgram) p = { 0 };
                 g_autoptr(GError) error = NULL;
                 SeccompSpec spec = { .mode = SECCOMP_FILE, .file = (char *) paths[i].path };
-                g_assert_false(seccomp_prepare(&spec, false, false, &p, &error));
+                g_assert_false(seccomp_prepare(&spec, (SeccompFeatures){ 0 }, &p, &error));
                 g_assert_cmpint(err_get_errno(error), ==, paths[i].errnum);
                 g_assert_cmpstr(err_get_step(error), ==, "seccomp");
                 g_assert_nonnull(strstr(error->message, paths[i].path));
@@ -291,7 +291,7 @@ static void test_pipe(void) {
         g_autofree char *path = g_strdup_printf("/dev/fd/%d", fds[0]);
         SeccompSpec spec = { .mode = SECCOMP_FILE, .file = path };
         g_auto(SeccompProgram) p = { 0 };
-        g_assert_true(seccomp_prepare(&spec, false, false, &p, NULL));
+        g_assert_true(seccomp_prepare(&spec, (SeccompFeatures){ 0 }, &p, NULL));
         g_assert_cmphex(ask(&p, SYS_read, 0, 0), ==, SECCOMP_RET_LOG);
         close(fds[0]);
 }
@@ -301,11 +301,11 @@ static void test_modes(void) {
         size_t n;
         g_auto(SeccompProgram) p = { 0 };
         SeccompSpec spec = { .mode = SECCOMP_OFF };
-        g_assert_true(seccomp_prepare(&spec, false, false, &p, NULL));
+        g_assert_true(seccomp_prepare(&spec, (SeccompFeatures){ 0 }, &p, NULL));
         g_assert_cmpuint(p.n, ==, 0);
         spec = (SeccompSpec){ .mode = SECCOMP_DEFAULT, .compat32 = true };
-        g_assert_true(seccomp_prepare(&spec, true, false, &p, NULL));
-        seccomp_builtin(true, true, false, &filter, &n);
+        g_assert_true(seccomp_prepare(&spec, (SeccompFeatures){ .nested = true }, &p, NULL));
+        seccomp_builtin((SeccompFeatures){ .compat32 = true, .nested = true }, &filter, &n);
         g_assert_true(p.filter == filter && p.n == n && !p.owned);
 }
 

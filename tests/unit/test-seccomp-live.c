@@ -310,7 +310,7 @@ static int in_child(int (*call)(void), int variant) {
                 const struct sock_filter *filter;
                 size_t n;
                 if (variant >= 0) {
-                        seccomp_builtin(variant & 4, variant & 2, variant & 1, &filter, &n);
+                        seccomp_builtin((SeccompFeatures){ .compat32 = variant & 4, .nested = variant & 2, .root_payload = variant & 1 }, &filter, &n);
                         if (!confine_self(NULL) || !confine_seccomp(filter, n, NULL))
                                 _exit(1);
                 }

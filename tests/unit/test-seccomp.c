@@ -71,10 +71,15 @@ static int name_number(bool i386, const char *name) {
         return -1;
 }
 
+/* 0 to VARIANTS - 1, and those with the 32-bit ABI. */
+static SeccompFeatures features_of(unsigned v) {
+        return (SeccompFeatures){ .compat32 = v >= VARIANTS, .nested = variants[v % VARIANTS].nested, .root_payload = variants[v % VARIANTS].root };
+}
+
 static BpfVerdict ask(bool compat32, unsigned variant, const struct seccomp_data *data) {
         const struct sock_filter *filter;
         size_t n;
-        seccomp_builtin(compat32, variants[variant].nested, variants[variant].root, &filter, &n);
+        seccomp_builtin(features_of(variant + (compat32 ? VARIANTS : 0)), &filter, &n);
         return bpf_run(filter, n, data);
 }
 
@@ -254,6 +259,10 @@ static const struct {
         { "socketcall", { 3 }, 1 },
         { "socketcall", { 8 }, 1 }, /* SYS_SOCKETPAIR */
         { "socketcall", { 17 }, 1 },
+        { "setrlimit", { 4, 0x1000 }, 2 }, /* RLIMIT_CORE */
+        { "setrlimit", { 7, 0x1000 }, 2 },
+        { "prlimit64", { 0, 4, 0x1000, 0x2000 }, 4 },
+        { "prlimit64", { 0, 7, 0x1000, 0x2000 }, 4 },
 };
 
 static void list_case(GString *out, bool i386, size_t i) {
@@ -335,13 +344,34 @@ static void test_odd_numbers(void) {
                         }
 }
 
+/* The limit of core dumps can be asked for, and is only changed where that was asked for. */
+static void test_core_limit(void) {
+        for (unsigned v = 0; v < 2 * VARIANTS; v++) {
+                SeccompFeatures features = features_of(v);
+                struct seccomp_data get = { .nr = name_number(false, "prlimit64"), .arch = AUDIT_ARCH_X86_64, .args = { 0, 4, 0, 1ULL << 32 } };
+                struct seccomp_data set = get, both = get;
+                const struct sock_filter *filter;
+                size_t n;
+                set.args[2] = both.args[2] = 1ULL << 32; /* pointers, and no ints */
+                set.args[3] = 0;
+                seccomp_builtin(features, &filter, &n);
+                g_assert_cmphex(bpf_run(filter, n, &get).action, ==, SECCOMP_RET_ALLOW);
+                g_assert_cmphex(bpf_run(filter, n, &set).action, ==, SECCOMP_RET_ERRNO | 0);
+                g_assert_cmphex(bpf_run(filter, n, &both).action, ==, SECCOMP_RET_ERRNO | 1);
+                features.core_dumps = true;
+                seccomp_builtin(features, &filter, &n);
+                g_assert_cmphex(bpf_run(filter, n, &set).action, ==, SECCOMP_RET_ALLOW);
+                g_assert_cmphex(bpf_run(filter, n, &both).action, ==, SECCOMP_RET_ALLOW);
+        }
+}
+
 /* A run pays for each call whose verdict the kernel cannot keep, and for the rest on kernels before 5.11. */
 static void test_short(void) {
         for (unsigned v = 0; v < 2 * VARIANTS; v++) {
                 const struct sock_filter *filter;
                 size_t n;
                 unsigned most = 0, most_args = 0;
-                seccomp_builtin(v >= VARIANTS, variants[v % VARIANTS].nested, variants[v % VARIANTS].root, &filter, &n);
+                seccomp_builtin(features_of(v), &filter, &n);
                 for (unsigned number = 0; number < NUMBERS; number++) {
                         struct seccomp_data data = { .nr = (int) number,
                                                      .arch = AUDIT_ARCH_X86_64,
@@ -367,6 +397,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/seccomp/golden", test_golden);
         g_test_add_func("/seccomp/compat-adds-only", test_compat_adds_only);
         g_test_add_func("/seccomp/odd-numbers", test_odd_numbers);
+        g_test_add_func("/seccomp/core-limit", test_core_limit);
         g_test_add_func("/seccomp/short", test_short);
         return g_test_run();
 }
