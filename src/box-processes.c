@@ -159,22 +159,23 @@ static pid_t parent_of(const ProcessTree *tree, pid_t pid) {
         return r ? r->parent : 0;
 }
 
-/* Below init, or below what the launcher has in a pid namespace that is not the host's. A pid that was used again while the tree was read may make a ring. */
+/* Below init, or below what a child of the launcher's has in a pid namespace that is not the host's. A pid that was used again while the tree was read may
+ * make a ring. */
 static bool is_inside(const ProcessTree *tree, const Relation *r, pid_t init, pid_t launcher) {
         for (guint depth = 0; r && depth < tree->relations->len; depth++, r = relation_of(tree, r->parent))
-                if (r->parent == init || (r->parent == launcher && launcher > 1 && r->pid != init && r->deeper))
+                if (r->parent == init || (r->deeper && launcher > 0 && parent_of(tree, r->parent) == launcher))
                         return true;
         return false;
 }
 
-static pid_t command_of(const BoxInfo *box) {
-        return (pid_t) json_integer_value(json_object_get(box->facts, "pid"));
+static pid_t fact_pid(const BoxInfo *box, const char *name) {
+        return (pid_t) json_integer_value(json_object_get(box->facts, name));
 }
 
-/* The command is a child of init, and init one of the launcher; what `usbox exec` starts is the launcher's, in the box's pid namespace. */
-static GArray *processes_by_descent(const ProcessTree *tree, pid_t command) {
+/* The command is a child of init; what `usbox exec` starts is a child of a joiner, which is one of the launcher. */
+static GArray *processes_by_descent(const ProcessTree *tree, const BoxInfo *box) {
         GArray *ret = g_array_new(FALSE, FALSE, sizeof(pid_t));
-        pid_t init = parent_of(tree, command), launcher = parent_of(tree, init);
+        pid_t command = fact_pid(box, "pid"), init = parent_of(tree, command), launcher = fact_pid(box, "launcher");
 
         for (guint i = 0; command > 0 && init > 1 && i < tree->relations->len; i++) {
                 const Relation *r = &g_array_index(tree->relations, Relation, i);
@@ -198,7 +199,7 @@ static GPtrArray *read_all(const GArray *pids) {
 
 GPtrArray *box_processes(const BoxInfo *box, const Cgroup *c) {
         g_autoptr(ProcessTree) tree = c ? NULL : process_tree_read();
-        g_autoptr(GArray) pids = c ? cgroup_processes(c) : processes_by_descent(tree, command_of(box));
+        g_autoptr(GArray) pids = c ? cgroup_processes(c) : processes_by_descent(tree, box);
 
         return read_all(pids);
 }
@@ -214,7 +215,7 @@ guint64 box_processes_memory(const BoxInfo *box, const Cgroup *c) {
 
 void box_processes_sum(const BoxInfo *box, const ProcessTree *tree, CgroupNumbers *ret) {
         static const CgroupPressure unknown = { .some = -1, .full = -1 };
-        g_autoptr(GArray) pids = processes_by_descent(tree, command_of(box));
+        g_autoptr(GArray) pids = processes_by_descent(tree, box);
         g_autoptr(GPtrArray) processes = read_all(pids);
 
         *ret = (CgroupNumbers){ 0 };

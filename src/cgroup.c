@@ -76,11 +76,19 @@ static bool write_file(const Cgroup *c, const char *file, const char *text, GErr
         return fd_write_file(c->fd, file, text) ? true : err_set(error, errno, "write '%s' to %s/%s", text, c->path, file);
 }
 
-bool cgroup_join_payload(const Cgroup *c, pid_t pid, GError **error) {
+static bool join(const Cgroup *c, const char *procs, pid_t pid, GError **error) {
         char text[16];
 
         g_snprintf(text, sizeof text, "%d", (int) pid);
-        return write_file(c, LEAF "cgroup.procs", text, error);
+        return write_file(c, procs, text, error);
+}
+
+bool cgroup_join_payload(const Cgroup *c, pid_t pid, GError **error) {
+        return join(c, LEAF "cgroup.procs", pid, error);
+}
+
+bool cgroup_join_helpers(const Cgroup *c, pid_t pid, GError **error) {
+        return join(c, SCOPE_LEAF_HELPERS "/cgroup.procs", pid, error);
 }
 
 /* The number behind a key of a flat file ("oom_kill 3"); absent where it is not there. */

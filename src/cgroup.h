@@ -23,8 +23,9 @@ const char *cgroup_path(const Cgroup *c);
 /* The payload's leaf, to be cloned into; -1 with error. */
 int cgroup_open_payload(const Cgroup *c, GError **error);
 
-/* Move a process into the payload's leaf. */
+/* Move a process into the payload's leaf, or the helpers'. */
 bool cgroup_join_payload(const Cgroup *c, pid_t pid, GError **error);
+bool cgroup_join_helpers(const Cgroup *c, pid_t pid, GError **error);
 
 /* All processes of the payload: stop them (returns when they have stopped), let them go on, kill them. */
 bool cgroup_freeze(const Cgroup *c, bool on, GError **error);

@@ -336,7 +336,7 @@ void control_dispatch(Control *c, Sandbox *s, const struct pollfd fds[static CON
                         serve(s, &c->clients[i]);
         if (fds[1 + CONTROL_CLIENTS].revents)
                 pod_members_dispatch(c->members, s->pod_namespaces[POD_PID]);
-        exec_dispatch(c->execs, fds + 2 + CONTROL_CLIENTS);
+        exec_dispatch(c->execs, fds + 2 + CONTROL_CLIENTS, s->scope.cgroup);
         if (fds[0].revents)
                 accept_client(c);
 }

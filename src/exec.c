@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "base/error.h"
@@ -25,11 +26,15 @@ typedef struct {
         char *command;
         ControlClient *client; /* NULL: detached, or gone */
         bool detach, failed;   /* failed: the client has its answer */
-        pid_t joiner;          /* 0: reaped */
+        bool limited;          /* the joiner is in the payload's cgroup until the command is forked */
+        pid_t joiner;          /* it reaps the command and has its exit status; 0: reaped */
+        int joiner_pidfd;
         int wire;              /* -1: executed, or failed */
-        int pidfd;             /* -1: not forked yet */
+        int pidfd;             /* the command's; -1: not forked yet */
         int early_signal;      /* came before that, or 0 */
 } Session;
+
+#define SESSION_NONE ((Session){ .joiner_pidfd = -1, .wire = -1, .pidfd = -1 })
 
 struct ExecTable {
         Session sessions[EXEC_MAX];
@@ -40,17 +45,36 @@ ExecTable *exec_table_new(void) {
         ExecTable *t = g_new0(ExecTable, 1);
 
         for (size_t i = 0; i < EXEC_MAX; i++)
-                t->sessions[i].wire = t->sessions[i].pidfd = -1;
+                t->sessions[i] = SESSION_NONE;
         return t;
 }
 
+/* Wait for its end. Somebody may have stopped it. False: it has not ended by itself. */
+static bool reap_joiner(Session *x, int *ret_status) {
+        siginfo_t info = { 0 };
+
+        *ret_status = 128 + SIGKILL;
+        if (x->joiner == 0)
+                return false;
+        (void) pidfd_send_signal(x->joiner_pidfd, SIGCONT, NULL, 0);
+        /* With --pid=host all of the box's processes were killed and reaped together. */
+        bool reaped = TEMP_FAILURE_RETRY(waitid(P_PIDFD, (id_t) x->joiner_pidfd, &info, WEXITED)) == 0;
+        x->joiner = 0;
+        if (!reaped || info.si_code != CLD_EXITED)
+                return false;
+        *ret_status = info.si_status;
+        return true;
+}
+
 static void session_clear(Session *x) {
-        if (x->joiner > 0)
-                (void) proc_wait(x->joiner, NULL);
+        int status;
+
+        (void) reap_joiner(x, &status);
+        fd_closep(&x->joiner_pidfd);
         fd_closep(&x->wire);
         fd_closep(&x->pidfd);
         g_free(x->command);
-        *x = (Session){ .wire = -1, .pidfd = -1 };
+        *x = SESSION_NONE;
 }
 
 void exec_table_free(ExecTable *t) {
@@ -61,17 +85,23 @@ void exec_table_free(ExecTable *t) {
         g_free(t);
 }
 
-static bool share_forked(ExecTable *t, GError **error) {
-        if (!t->forked)
-                t->forked = proc_share(FORKED_SIZE, error);
+/* Once: what a joiner that is killed leaves becomes ours, and we know of it. */
+static bool prepare(ExecTable *t, GError **error) {
+        if (t->forked)
+                return true;
+        if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+                return err_set(error, errno, "PR_SET_CHILD_SUBREAPER");
+        t->forked = proc_share(FORKED_SIZE, error);
         return t->forked;
 }
 
-/* A command's process that we were not told of, since its joiner failed or was killed: nobody would wait for it, and the box's end waits until somebody has. */
-static void end_untold(ExecTable *t, const Session *x) {
+/* The command of a joiner that was killed: nobody would wait for it, and the box's end waits until somebody has. One that is not our child by now was reaped,
+ * and its number may be another's. */
+static void end_orphan(ExecTable *t, const Session *x) {
         pid_t pid = t->forked[x - t->sessions];
+        siginfo_t info = { 0 };
 
-        if (pid <= 0)
+        if (pid <= 0 || waitid(P_PID, (id_t) pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
                 return;
         (void) kill(pid, SIGKILL);
         (void) proc_wait(pid, NULL);
@@ -154,10 +184,10 @@ static bool parse(const Sandbox *s, const WireMessage *m, JoinRequest *ret, bool
 
 static bool begin(ExecTable *t, Sandbox *s, ControlClient *client, JoinRequest *request, bool detach, GError **error) {
         Session *x = free_session(t);
-        int wire = -1;
+        int wire = -1, pidfd = -1;
 
-        if (!s->started || s->exited)
-                return err_set(error, 0, "the box's command %s", s->exited ? "has ended" : "has not been started yet");
+        if (!supervise_command_runs(s, error))
+                return false;
         if (!x) {
                 err_set(error, EAGAIN, "%d commands were started by exec already", EXEC_MAX);
                 return err_hint(error, "wait until one of them has ended");
@@ -171,14 +201,22 @@ static bool begin(ExecTable *t, Sandbox *s, ControlClient *client, JoinRequest *
                 return err_hint(error, "usbox unpause %s", s->spec->box.name ? s->spec->box.name : s->id);
         }
         g_assert(request->argv && request->argv[0]); /* parse() has seen to it */
-        if (!share_forked(t, error))
+        if (!prepare(t, error))
                 return false;
         request->forked = t->forked + (x - t->sessions);
         *request->forked = 0;
-        pid_t joiner = join_fork(s, request, &wire, error);
+        pid_t joiner = join_fork(s, request, &pidfd, &wire, error);
         if (joiner < 0)
                 return false;
-        *x = (Session){ .used = true, .command = g_strdup(request->argv[0]), .client = client, .detach = detach, .joiner = joiner, .wire = wire, .pidfd = -1 };
+        *x = (Session){ .used = true,
+                        .command = g_strdup(request->argv[0]),
+                        .client = client,
+                        .detach = detach,
+                        .limited = s->scope.cgroup != NULL,
+                        .joiner = joiner,
+                        .joiner_pidfd = pidfd,
+                        .wire = wire,
+                        .pidfd = -1 };
         return true;
 }
 
@@ -242,7 +280,9 @@ static void on_wire_end(ExecTable *t, Session *x) {
                 err_set(&failure, 0, "the process that enters the box ended");
                 if (!x->failed)
                         fail(x, failure);
-                end_untold(t, x);
+                int status;
+                (void) reap_joiner(x, &status);
+                end_orphan(t, x);
                 session_clear(x);
         } else if (x->detach && !x->failed) {
                 if (x->client)
@@ -251,15 +291,27 @@ static void on_wire_end(ExecTable *t, Session *x) {
         }
 }
 
-static void on_wire(ExecTable *t, Session *x) {
+/* The joiner is none of the command's processes, which waits for that. Where they have ended already, what they said of it is on the wire. */
+static void let_go(Session *x, const Cgroup *cgroup) {
+        g_autoptr(GError) failure = NULL;
+
+        if (cgroup && !cgroup_join_helpers(cgroup, x->joiner, &failure) && err_get_errno(failure) != ESRCH) {
+                fail(x, failure);
+                (void) pidfd_send_signal(x->pidfd, SIGKILL, NULL, 0);
+        }
+        (void) wire_send(x->wire, WIRE_GO, NULL, NULL, 0, NULL);
+}
+
+/* cgroup: the box's; NULL: it has none, or it ends. */
+static void on_wire(ExecTable *t, Session *x, const Cgroup *cgroup) {
         g_autoptr(GError) failure = NULL;
         g_auto(WireMessage) m = { 0 };
 
         int r = wire_receive(x->wire, &m, &failure);
         if (r > 0 && m.type == WIRE_FORKED && x->pidfd < 0) {
                 x->pidfd = wire_message_take_fd(&m, 0);
-                (void) proc_wait(x->joiner, NULL);
-                x->joiner = 0;
+                if (x->limited)
+                        let_go(x, cgroup);
                 if (!x->client && !x->detach) /* its client has gone meanwhile */
                         x->early_signal = SIGHUP;
                 if (x->early_signal)
@@ -282,18 +334,11 @@ static void on_wire(ExecTable *t, Session *x) {
         }
 }
 
-static int exit_status(Session *x) {
-        siginfo_t info = { 0 };
+static void on_end(ExecTable *t, Session *x) {
+        int status;
 
-        /* With --pid=host all of the box's processes were killed and reaped together. */
-        if (TEMP_FAILURE_RETRY(waitid(P_PIDFD, (id_t) x->pidfd, &info, WEXITED)) < 0)
-                return 128 + SIGKILL;
-        return info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
-}
-
-static void on_end(Session *x) {
-        int status = exit_status(x);
-
+        if (!reap_joiner(x, &status))
+                end_orphan(t, x);
         if (x->client && !x->failed)
                 control_answer(x->client, WIRE_CTL_EXITED, g_variant_new("(i)", status));
         session_clear(x);
@@ -304,17 +349,17 @@ void exec_poll(const ExecTable *t, struct pollfd fds[static EXEC_N_FDS]) {
                 const Session *x = &t->sessions[i];
                 fds[2 * i] = (struct pollfd){ .fd = x->wire, .events = POLLIN };
                 /* What it said before its end comes first. */
-                fds[2 * i + 1] = (struct pollfd){ .fd = x->wire < 0 ? x->pidfd : -1, .events = POLLIN };
+                fds[2 * i + 1] = (struct pollfd){ .fd = x->wire < 0 ? x->joiner_pidfd : -1, .events = POLLIN };
         }
 }
 
-void exec_dispatch(ExecTable *t, const struct pollfd fds[static EXEC_N_FDS]) {
+void exec_dispatch(ExecTable *t, const struct pollfd fds[static EXEC_N_FDS], const Cgroup *cgroup) {
         for (size_t i = 0; i < EXEC_MAX; i++) {
                 Session *x = &t->sessions[i];
                 if (fds[2 * i].revents && fds[2 * i].fd == x->wire)
-                        on_wire(t, x);
-                else if (fds[2 * i + 1].revents && fds[2 * i + 1].fd == x->pidfd)
-                        on_end(x);
+                        on_wire(t, x, cgroup);
+                else if (fds[2 * i + 1].revents && fds[2 * i + 1].fd == x->joiner_pidfd)
+                        on_end(t, x);
         }
 }
 
@@ -329,7 +374,7 @@ bool exec_await(ExecTable *t, int init, int timeout_ms) {
                 fd_patience_used(&patience);
                 if (r <= 0)
                         continue;
-                exec_dispatch(t, fds);
+                exec_dispatch(t, fds, NULL);
                 if (fds[EXEC_N_FDS].revents)
                         return true;
         }
@@ -339,9 +384,11 @@ bool exec_await(ExecTable *t, int init, int timeout_ms) {
 void exec_end(ExecTable *t) {
         for (size_t i = 0; i < EXEC_MAX; i++) {
                 Session *x = &t->sessions[i];
+                if (x->used)
+                        (void) pidfd_send_signal(x->joiner_pidfd, SIGCONT, NULL, 0);
                 while (x->used && x->wire >= 0)
-                        on_wire(t, x);
-                if (x->used && x->pidfd >= 0)
-                        on_end(x);
+                        on_wire(t, x, NULL);
+                if (x->used)
+                        on_end(t, x);
         }
 }

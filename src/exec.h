@@ -3,6 +3,7 @@
 
 #include <poll.h>
 
+#include "cgroup.h"
 #include "control.h"
 
 /*
@@ -31,9 +32,11 @@ GArray *exec_pids(const ExecTable *t, bool *ret_starting);
 void exec_client_gone(ExecTable *t, const ControlClient *client);
 
 void exec_poll(const ExecTable *t, struct pollfd fds[static EXEC_N_FDS]);
-void exec_dispatch(ExecTable *t, const struct pollfd fds[static EXEC_N_FDS]);
+/* cgroup: the box's; NULL: it has none. */
+void exec_dispatch(ExecTable *t, const struct pollfd fds[static EXEC_N_FDS], const Cgroup *cgroup);
 
-/* Wait for the end of init, which comes only when all of the box's processes are reaped: these, too. False: it has not come in time. */
+/* Wait for the end of init, which comes only when all of the box's processes are reaped: these, too, some of which may be left to us. False: it has not
+ * come in time. */
 bool exec_await(ExecTable *t, int init, int timeout_ms);
 
 /* The box has ended, and all processes in it: say how each of these did. */

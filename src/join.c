@@ -6,20 +6,24 @@
  * caller's; over both user namespaces of the box, as their owner, until payload_give_up(). Threads: one. Order: step 10.
  *
  * Two forks. The first, the joiner, enters the namespaces; it stays in the host's pid namespace, where the box does not see it. The
- * second is the command's process, which is in the box's pid namespace from its first moment; it is the launcher's child and not the joiner's
- * (CLONE_PARENT). Neither is dumpable, so what /proc/PID/exe, fd and mem lead to is closed to the box until the exec; and what the kernel
+ * second is the command's process, which is in the box's pid namespace from its first moment. The joiner stays for its end, since init's own comes only
+ * when all who were in the namespace are reaped: the launcher may be killed before, and who then adopts a child of its need not reap it, which in many a
+ * container nobody does. Neither is dumpable, so what /proc/PID/exe, fd and mem lead to is closed to the box until the exec; and what the kernel
  * would execute for a script that asks for /proc/self/exe is not usbox's file where the caller could change that (stub/stub.c).
  */
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/nsfs.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 #include <termios.h>
 
 #include "base/confine.h"
@@ -34,7 +38,7 @@
 #include "scope/config.h"
 
 /* What the joiner keeps open, in this order; fd_keep_only() renumbers it. */
-enum { KEEP_WIRE, KEEP_PIDFD, KEEP_MOUNT_NS, KEEP_SELF, KEEP_STDIO, KEEP_N = KEEP_STDIO + 3 };
+enum { KEEP_WIRE, KEEP_PIDFD, KEEP_MOUNT_NS, KEEP_SELF, KEEP_LAUNCHER, KEEP_STDIO, KEEP_N = KEEP_STDIO + 3 };
 
 static int namespaces_of(const Spec *spec) {
         int flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME;
@@ -125,8 +129,10 @@ static bool set_stdio(const int stdio[3], GError **error) {
         return true;
 }
 
-static _Noreturn void command_main(const Sandbox *s, const JoinRequest *request, int keep[static KEEP_N]) {
+/* joiner: our parent, as the host numbers it. */
+static _Noreturn void command_main(const Sandbox *s, const JoinRequest *request, int keep[static KEEP_N], pid_t joiner) {
         g_autoptr(GError) error = NULL;
+        g_auto(WireMessage) go = { 0 };
         int wire = keep[KEEP_WIRE], only[1] = { wire }, stub = -1;
 
         bool ok = (set_terminal(request, wire, keep + KEEP_STDIO, &error) && set_stdio(keep + KEEP_STDIO, &error)) || err_step(&error, "terminal");
@@ -135,20 +141,61 @@ static _Noreturn void command_main(const Sandbox *s, const JoinRequest *request,
         wire = ok ? only[0] : wire;
         ok = ok && (!s->stub || (stub = payload_make_stub(&error)) >= 0);
         ok = ok && payload_give_up(s->spec, request->uid, request->gid, s->umask, &error);
-        /* Without a pid namespace nobody else would end it with the box. */
-        ok = ok && ((!s->spec->namespaces.pid_host && !s->pod.share_pid) || confine_die_with_parent(0, &error)) && payload_chdir(request->cwd, &error) &&
-             payload_filter(&s->filter, &error);
+        /* Without a pid namespace of the box's nobody else would end it where the joiner is killed with the launcher. */
+        bool host = s->spec->namespaces.pid_host;
+        ok = ok && ((!host && !s->pod.share_pid) || confine_die_with_parent(host ? joiner : 0, &error));
+        /* The joiner is out of the payload's cgroup, in which it counts. */
+        ok = ok && (!s->scope.cgroup || wire_expect(wire, "launcher", WIRE_GO, &go, &error));
+        ok = ok && payload_chdir(request->cwd, &error) && payload_filter(&s->filter, &error);
         if (ok)
                 payload_exec(stub, wire, request->argv, request->envp, &error);
         wire_send_error(wire, error);
         _exit(125);
 }
 
+/* Until the command has ended, or the launcher, and the command with it. The stdio of that is not to be kept open by us. */
+static _Noreturn void await_command(const int keep[static KEEP_N], int command) {
+        struct pollfd fds[] = { { .fd = command, .events = POLLIN }, { .fd = keep[KEEP_LAUNCHER], .events = POLLIN } };
+        siginfo_t info = { 0 };
+
+        for (int i = 0; i < KEEP_N; i++)
+                if (i != KEEP_LAUNCHER)
+                        close(keep[i]);
+        if (TEMP_FAILURE_RETRY(poll(fds, G_N_ELEMENTS(fds), -1)) > 0 && !fds[0].revents)
+                (void) pidfd_send_signal(command, SIGKILL, NULL, 0);
+        (void) TEMP_FAILURE_RETRY(waitid(P_PIDFD, (id_t) command, &info, WEXITED));
+        _exit(info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status);
+}
+
+/* The command's process, of which the launcher is told; its pidfd. -1 with error. */
+static int fork_command(const Sandbox *s, const JoinRequest *request, int keep[static KEEP_N], GError **error) {
+        _cleanup_close_ int pidfd = -1;
+        pid_t joiner = getpid();
+        struct clone_args args = { .flags = CLONE_PIDFD | CLONE_PARENT_SETTID,
+                                   .pidfd = (uintptr_t) &pidfd,
+                                   .parent_tid = (uintptr_t) request->forked,
+                                   .exit_signal = SIGCHLD };
+        pid_t pid = sys_clone3(&args);
+
+        if (pid == 0)
+                command_main(s, request, keep, joiner);
+        if (pid < 0) {
+                err_set(error, errno, "fork into the box");
+                return -1;
+        }
+        if (wire_send(keep[KEEP_WIRE], WIRE_FORKED, g_variant_new("(i)", (int) pid), &pidfd, 1, error))
+                return fd_steal(&pidfd);
+        (void) pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+        (void) proc_wait(pid, NULL);
+        return -1;
+}
+
 static _Noreturn void joiner_main(const Sandbox *s, const JoinRequest *request, int wire) {
         g_autoptr(GError) error = NULL;
-        int keep[KEEP_N] = { wire, s->payload_pidfd, s->mount_ns, -1, request->fds[0], request->fds[1], request->fds[2] };
+        /* Where the launcher has ended by now it is another process, and FORKED cannot be sent. */
+        int launcher = pidfd_open(getppid(), 0), command = -1;
+        int keep[KEEP_N] = { wire, s->payload_pidfd, s->mount_ns, -1, launcher, request->fds[0], request->fds[1], request->fds[2] };
         g_auto(WireMessage) go = { 0 };
-        int pidfd = -1;
 
         bool ok = payload_set_oom_score(s->spec, supervise_is_limited(s), &error);
         /* Of the host's pid namespace, but soon with the box's ids: nobody may look into it. */
@@ -156,24 +203,16 @@ static _Noreturn void joiner_main(const Sandbox *s, const JoinRequest *request, 
                 ok = err_set(&error, errno, "PR_SET_DUMPABLE");
         child_forget_argv("usbox-exec"); /* what it forks into the box's pid namespace is seen there before it executes anything */
         keep[KEEP_SELF] = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (ok && (keep[KEEP_SELF] < 0 || !fd_keep_only(keep, KEEP_N)))
+        if (ok && (launcher < 0 || keep[KEEP_SELF] < 0 || !fd_keep_only(keep, KEEP_N)))
                 ok = err_set(&error, errno, "descriptors");
         ok = ok && (!s->scope.cgroup || wire_expect(keep[KEEP_WIRE], "launcher", WIRE_GO, &go, &error)) && enter(s, keep, &error);
-        if (ok) {
-                struct clone_args args = { .flags = CLONE_PARENT | CLONE_PIDFD | CLONE_PARENT_SETTID,
-                                           .pidfd = (uintptr_t) &pidfd,
-                                           .parent_tid = (uintptr_t) request->forked };
-                pid_t pid = sys_clone3(&args);
-                if (pid == 0)
-                        command_main(s, request, keep);
-                ok = pid > 0 || err_set(&error, errno, "fork into the box");
-                ok = ok && wire_send(keep[KEEP_WIRE], WIRE_FORKED, g_variant_new("(i)", (int) pid), &pidfd, 1, &error);
-        }
-        if (!ok) {
-                err_step(&error, "exec");
-                wire_send_error(keep[KEEP_WIRE], error);
-        }
-        _exit(0);
+        /* Whoever may stop it (--pid=host) does not keep the command alive by that. */
+        ok = ok && confine_wake_without_parent(&error) && (command = fork_command(s, request, keep, &error)) >= 0;
+        if (ok)
+                await_command(keep, command);
+        err_step(&error, "exec");
+        wire_send_error(keep[KEEP_WIRE], error);
+        _exit(125);
 }
 
 /* Into the box's limits with it, before it enters the box: from there the way is closed. Where the launcher may not do that (see usbox-scope) it is
@@ -197,7 +236,7 @@ static bool limit_joiner(Sandbox *s, pid_t pid, int wire, GError **error) {
         return wire_send(wire, WIRE_GO, NULL, NULL, 0, error);
 }
 
-pid_t join_fork(Sandbox *s, const JoinRequest *request, int *ret_wire, GError **error) {
+pid_t join_fork(Sandbox *s, const JoinRequest *request, int *ret_pidfd, int *ret_wire, GError **error) {
         int ends[2];
 
         if (!wire_pair(ends, error))
@@ -212,11 +251,13 @@ pid_t join_fork(Sandbox *s, const JoinRequest *request, int *ret_wire, GError **
                 err_set(error, saved, "fork");
                 return -1;
         }
-        if (!limit_joiner(s, pid, ends[0], error)) {
-                err_step(error, "limits");
+        *ret_pidfd = pidfd_open(pid, 0);
+        bool ok = *ret_pidfd >= 0 || err_set(error, errno, "pidfd");
+        if (!ok || !(limit_joiner(s, pid, ends[0], error) || err_step(error, "limits"))) {
                 (void) kill(pid, SIGKILL);
                 (void) proc_wait(pid, NULL);
                 close(ends[0]);
+                fd_closep(ret_pidfd);
                 return -1;
         }
         *ret_wire = ends[0];

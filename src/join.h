@@ -18,7 +18,7 @@ typedef struct {
 
 /*
  * Fork a process into the box's namespaces and have it execute the command, confined as the payload is. Returns the pid of a helping
- * process, which ends soon and is to be reaped, or -1 with error. *ret_wire then says FORKED (with the command's process, a child
- * of ours), PTY, or ERROR, and closes when the command is executed.
+ * process, the joiner, which waits for the command and ends with its status (128 and the signal), or -1 with error; *ret_pidfd is the joiner's.
+ * *ret_wire says FORKED (with the command's process, the joiner's child), PTY, or ERROR, and closes when the command is executed.
  */
-pid_t join_fork(Sandbox *s, const JoinRequest *request, int *ret_wire, GError **error);
+pid_t join_fork(Sandbox *s, const JoinRequest *request, int *ret_pidfd, int *ret_wire, GError **error);

@@ -30,8 +30,8 @@ static GArray *tellable_execs(const Sandbox *s, GError **error) {
 }
 
 static bool begin(Sandbox *s, GError **error) {
-        if (!s->started || s->exited)
-                return err_set(error, ESRCH, "the box's command %s", s->exited ? "has ended" : "has not been started yet");
+        if (!supervise_command_runs(s, error))
+                return false;
         if (s->updater || s->scope.late)
                 return err_set(error, EBUSY, "the box's limits are being changed");
         if (s->scope.helper.pid > 0)

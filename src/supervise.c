@@ -56,6 +56,10 @@ bool supervise_is_limited(const Sandbox *s) {
         return limits_wanted(&s->spec->limits) || s->pod.cgroup || s->scope.cgroup;
 }
 
+bool supervise_command_runs(const Sandbox *s, GError **error) {
+        return (s->started && !s->exited) || err_set(error, 0, "the box's command %s", s->exited ? "has ended" : "has not been started yet");
+}
+
 void supervise_signal(Sandbox *s, int sig) {
         if (s->child_wire >= 0)
                 (void) wire_send(s->child_wire, WIRE_SIGNAL, g_variant_new("(i)", sig), NULL, 0, NULL);

@@ -79,6 +79,9 @@ typedef struct Sandbox {
 /* The box has a cgroup of its own: a limit was asked for, or its pod has one, or it came late. */
 bool supervise_is_limited(const Sandbox *s);
 
+/* The command was executed and has not ended; else false with error, for who asks for something that needs it. */
+bool supervise_command_runs(const Sandbox *s, GError **error);
+
 /* Block what the launcher reads from a signalfd, ignore SIGPIPE; the signalfd, or -1 with error. */
 int supervise_signals(GError **error);
 

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import SLOW, USBOX, Env, assert_refused, cannot, wait_until
+from conftest import SLOW, USBOX, Env, assert_refused, cannot, own_processes, wait_until
 
 STATUS = "grep -E '^(Cap|NoNew|Seccomp|Uid|Gid|Groups)' /proc/self/status"
 NAMESPACES = "for n in user mnt pid net ipc uts cgroup time; do readlink /proc/self/ns/$n; done"
@@ -118,6 +118,19 @@ def test_signals_go_to_the_command(web):
     assert proc.communicate(timeout=60)[0] == b"got\n" and proc.returncode == 3
 
 
+def test_what_a_box_without_limits_uses(web):
+    """Its processes and those that exec started are asked; usbox's own are none of them."""
+    web.start()
+    web.start("exec sleep 1001", name="other")
+    web.exec("-d", "web", "sleep", "999").ok()
+    listed = web.usbox("top", "--json", "web").json()
+    assert sorted(p["command"] for p in listed) == ["sleep 1000", "sleep 999"] and all(p["memory"] > 0 and p["pid"] != p["box_pid"] for p in listed)
+    assert [line for line in web.usbox("top", "web").lines() if "sleep 999" in line]
+    (stats,) = web.usbox("stats", "--json", "web").json()
+    assert stats["source"] == "processes" and stats["pids"] == 2 and stats["memory"] > 0 and stats["cpu_us"] >= 0
+    assert len(web.usbox("stats").lines()) == 3
+
+
 def test_who_kills_the_client_hangs_up(web):
     web.start()
     proc = web.popen("exec", "web", "--", "sh", "-c", "echo ready; exec sleep 999")
@@ -144,6 +157,27 @@ def test_with_the_hosts_processes(web):
     assert proc.stdout.readline() == b"ready\n"
     web.usbox("kill", "web").ok()
     assert proc.communicate(timeout=60) and proc.returncode == 137
+
+
+@pytest.mark.parametrize("options", [[], ["--pid=host"]])
+def test_ends_with_a_launcher_that_is_killed(web, options):
+    """Here it is this process that adopts what a killed launcher leaves, and it reaps nothing, like the first process of many a container."""
+    before = set(own_processes())
+    web.start("exec sleep 1000", *options)
+    web.exec("-d", "web", "sleep", "1000").ok()
+    os.kill(web.pid()["launcher"], signal.SIGKILL)
+    assert wait_until(lambda: not set(own_processes()) - before, 20), own_processes()
+
+
+def test_ends_with_its_joiner(web):
+    web.start()
+    proc = web.popen("exec", "web", "--", "sh", "-c", "echo ready; exec sleep 1000")
+    assert proc.stdout.readline() == b"ready\n"
+    joiners = [pid for pid, what in own_processes().items() if what.startswith("usbox-exec ")]
+    assert len(joiners) == 1
+    os.kill(joiners[0], signal.SIGKILL)
+    assert proc.communicate(timeout=60) and proc.returncode == 137
+    assert web.exec("web", "pgrep", "-c", "sleep").lines() == ["1"]
 
 
 def test_many_at_once(web):

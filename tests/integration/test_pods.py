@@ -331,6 +331,10 @@ def test_shared_processes(pods):
     pods.usbox("run", "-d", "--name", "b", "--pod", "p", "--", "sleep", "2222").ok()
     seen = who(pods)
     assert set(seen) == {"sleep 1111", "sleep 2222"}
+    pods.usbox("exec", "-d", "a", "sleep", "3333").ok()
+    assert sorted(p["command"] for p in pods.usbox("top", "--json", "a").json()) == ["sleep 1111", "sleep 3333"]
+    pods.usbox("exec", "a", "pkill", "-xf", "sleep 3333").ok()
+    assert wait_until(lambda: len(who(pods)) == 2)
     # The same processes with the same numbers, from everywhere in the pod; and the same user's, so a signal may be sent.
     out = pods.usbox("exec", "a", "--", "cat", f"/proc/{seen['sleep 2222']}/cmdline").ok().out
     assert out == "sleep\0" + "2222\0"
@@ -458,6 +462,7 @@ def test_a_pod_ends_where_nobody_reaps_orphans(pods):
     pods.pod("p", "--share", "pid")
     for name in ("a", "b"):
         pods.usbox("run", "-d", "--name", name, "--pod", "p", "--", "sleep", "1000").ok()
+        pods.usbox("exec", "-d", name, "sleep", "1000").ok()
     for name in ("a", "b"):
         os.kill(pods.ps()[name]["launcher"], signal.SIGKILL)
     pods.usbox("pod", "rm", "-f", "p").ok()
