@@ -251,18 +251,24 @@ static GArray *read_upper(Walk *w, const Place *place) {
         return entries;
 }
 
-/* What the lower has, and an opaque directory of the upper has not, as whiteouts. */
-static void add_missing(Walk *w, const Place *place, GArray *entries) {
+/* Those of names that the upper has not, as whiteouts. */
+static void add_whiteouts(GArray *entries, const GPtrArray *names) {
         g_autoptr(GHashTable) known = g_hash_table_new(g_str_hash, g_str_equal);
-        g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
 
         for (guint i = 0; i < entries->len; i++)
                 g_hash_table_add(known, g_array_index(entries, Entry, i).name);
-        lowers_list(w->lowers, place->lower, names);
         for (guint i = 0; i < names->len; i++)
                 if (g_hash_table_add(known, names->pdata[i]))
                         add_entry(entries, names->pdata[i], true, NULL);
         g_array_sort(entries, compare_entries);
+}
+
+/* What the lower has, and an opaque directory of the upper has not. */
+static void add_missing(Walk *w, const Place *place, GArray *entries) {
+        g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+
+        lowers_list(w->lowers, place->lower, names);
+        add_whiteouts(entries, names);
 }
 
 /* What any other user of the machine could not see, as the plan of the root has it, and what is only an ACL's to open. */
@@ -301,6 +307,26 @@ bool changes_shows(const ChangesOptions *options, int dirfd, const char *parent_
                 return false;
         *rule = rules_nothing(); /* what others put into it since is hidden as it was, and nothing of it shows through the upper's */
         return true;
+}
+
+/* A hidden name at which something was made of what the upper had, and the upper has it no more: no mark was needed for that, since nothing of the lower's
+ * shows there. */
+static void add_made(Walk *w, const Place *place, GArray *entries) {
+        const GPtrArray *names = w->options->made_in ? w->options->made_in(w->options->data, *place->lower_path ? place->lower_path : "/") : NULL;
+        g_autoptr(GPtrArray) gone = g_ptr_array_new();
+
+        for (guint i = 0; names && i < names->len; i++) {
+                g_auto(LowerDir) dir = { 0 };
+                RuleState rule = place->rule;
+                struct stat st;
+                int dirfd;
+                if (lowers_lookup(w->lowers, place->lower, names->pdata[i], &st, &dir, &dirfd) &&
+                    !shown_by_rules(w->options, dirfd, place->lower_path, names->pdata[i], &st, &rule) &&
+                    is_made(w->options, place->lower_path, names->pdata[i], &st))
+                        g_ptr_array_add(gone, names->pdata[i]);
+        }
+        if (gone->len > 0)
+                add_whiteouts(entries, gone);
 }
 
 static void look_below(Walk *w, const Place *place, const char *name, Below *ret) {
@@ -466,6 +492,8 @@ static void walk(Walk *w, const Place *place) {
 
         if (place->opaque)
                 add_missing(w, place, entries);
+        else
+                add_made(w, place, entries);
         for (guint i = 0; i < entries->len; i++) {
                 const Entry *e = &g_array_index(entries, Entry, i);
                 if (i == 0 || !g_str_equal(e->name, g_array_index(entries, Entry, i - 1).name))

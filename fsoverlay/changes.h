@@ -62,7 +62,9 @@ typedef struct {
         char *(*place)(void *data, const char *redirect);
         /* What is at path of the lower was made of what the upper has: it is no name that the box must not know. NULL: nothing was. */
         bool (*made)(void *data, const char *path, const struct stat *st);
-        void *data; /* of both */
+        /* Names of that kind, and maybe others, in the directory at path of the lower: of char *, borrowed; NULL: there are none. */
+        const GPtrArray *(*made_in)(void *data, const char *path);
+        void *data; /* of all three */
         GHashTable *own;        /* set of absolute paths that the box has from neither layer: the lower's are hidden; NULL: none */
 } ChangesOptions;
 

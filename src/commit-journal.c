@@ -36,6 +36,7 @@ struct CommitJournal {
         bool undone;       /* the last move of the file was not carried out, which is still to be written */
         off_t end;         /* of the last whole record that was read */
         GHashTable *planned; /* path → Identity *, ino 0 for nothing */
+        GHashTable *planned_in; /* directory → names in it that planned has; NULL: not asked for since the last record */
         GHashTable *made;    /* Identity * (by dev and ino) → itself */
         GHashTable *temps;   /* set of paths */
         GPtrArray *moves;    /* of Move * */
@@ -64,6 +65,7 @@ void commit_journal_free(CommitJournal *j) {
                 return;
         fd_closep(&j->fd);
         g_hash_table_unref(j->planned);
+        g_clear_pointer(&j->planned_in, g_hash_table_unref);
         g_hash_table_unref(j->made);
         g_hash_table_unref(j->temps);
         g_ptr_array_unref(j->moves);
@@ -96,6 +98,7 @@ static bool take(CommitJournal *j, const char *head, const char *path, const cha
                 return false;
         switch (*head) {
         case 'P':
+                g_clear_pointer(&j->planned_in, g_hash_table_unref);
                 g_hash_table_replace(j->planned, g_strdup(path), g_memdup2(&id, sizeof id));
                 return true;
         case 'W':
@@ -192,6 +195,37 @@ bool commit_journal_planned(const CommitJournal *j, const char *path, const stru
         const Identity *then = g_hash_table_lookup(j->planned, path);
         Identity now = st ? identity_of(st, &st->st_ctim) : (Identity){ 0 };
         return then && memcmp(then, &now, sizeof now) == 0;
+}
+
+static int compare_names(gconstpointer a, gconstpointer b) {
+        return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+static GHashTable *names_by_directory(GHashTable *paths) {
+        GHashTable *ret = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify) g_ptr_array_unref);
+        GHashTableIter iter;
+        gpointer path, names;
+
+        g_hash_table_iter_init(&iter, paths);
+        while (g_hash_table_iter_next(&iter, &path, NULL)) {
+                g_autofree char *directory = g_path_get_dirname(path);
+                GPtrArray *list = g_hash_table_lookup(ret, directory);
+                if (!list) {
+                        list = g_ptr_array_new_with_free_func(g_free);
+                        g_hash_table_insert(ret, g_steal_pointer(&directory), list);
+                }
+                g_ptr_array_add(list, g_path_get_basename(path));
+        }
+        g_hash_table_iter_init(&iter, ret);
+        while (g_hash_table_iter_next(&iter, NULL, &names))
+                g_ptr_array_sort(names, compare_names);
+        return ret;
+}
+
+const GPtrArray *commit_journal_planned_in(CommitJournal *j, const char *directory) {
+        if (!j->planned_in)
+                j->planned_in = names_by_directory(j->planned);
+        return g_hash_table_lookup(j->planned_in, directory);
 }
 
 static bool at_or_below(const char *path, const char *top) {

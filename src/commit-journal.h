@@ -26,6 +26,9 @@ bool commit_journal_made(const CommitJournal *journal, const struct stat *st);
 /* The same, and it was to be at path: an inode number alone may be another file's by now. */
 bool commit_journal_made_at(const CommitJournal *journal, const char *path, const struct stat *st);
 
+/* Names in directory at which something was to be made or changed, of char *, sorted; NULL: none. Borrowed, until the next record. */
+const GPtrArray *commit_journal_planned_in(CommitJournal *journal, const char *directory);
+
 /* path was to be changed, and what stands there (NULL: nothing) is what stood there then. */
 bool commit_journal_planned(const CommitJournal *journal, const char *path, const struct stat *st);
 

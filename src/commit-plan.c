@@ -103,7 +103,8 @@ static bool look_at(void *data, const ReviewEntry *e) {
 /* May the host's tree at path, of status st, go? moves: as a whole, to another name. */
 static bool judge_tree(Judge *j, CommitItem *item, const char *path, const struct stat *st, bool moves) {
         TreeLook t = { .judge = j, .dev = st->st_dev };
-        RuleState rule = changes_rule_of(&j->review->options, path);
+        /* Of what a commit made at a hidden name the path alone does not tell. */
+        RuleState rule = moves ? changes_rule_of(&j->review->options, path) : item->change->rule;
 
         if (others(j, st))
                 t.reason = "the host's belongs to another user";

@@ -64,6 +64,10 @@ static bool made(void *data, const char *path, const struct stat *st) {
         return commit_journal_made_at(data, path, st);
 }
 
+static const GPtrArray *made_in(void *data, const char *path) {
+        return commit_journal_planned_in(data, path);
+}
+
 /* The box's directory is the caller's own, upper/ its first level that the box could write. */
 static bool open_upper(Review *r, GError **error) {
         r->dir_fd = open(r->dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -107,6 +111,7 @@ Review *review_open(const Caller *caller, const char *box, GError **error) {
         r->options.own = r->seen->own;
         r->options.place = place;
         r->options.made = made;
+        r->options.made_in = made_in;
         r->options.data = r->journal;
         r->options.uid = caller->uid;
         r->options.root_uid = r->seen->root_uid;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "commit-journal.h"
 #include "root-hooks.h"
 #include "root.h"
 
@@ -65,6 +66,9 @@ void root_dirs_trim(int box_fd, const char *path, FdLater *later) {
 
 void root_plan_trim_dirs(const RootPlan *plan, int box_fd, FdLater *later) {
         root_hooks_trim(plan, box_fd, later);
+        /* What a commit made of upper/ is looked for in them: that it is gone, no mark would tell where the host's name is hidden. */
+        if (faccessat(box_fd, COMMIT_JOURNAL, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+                return;
         for (guint i = plan->nodes->len; i-- > 0;) {
                 const RootNode *node = g_ptr_array_index(plan->nodes, i);
                 if (node->kind != ROOT_OVERLAY || !*node->path || node->read_only)

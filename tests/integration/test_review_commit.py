@@ -337,6 +337,32 @@ setfattr -n user.overlay.evil -v 1 .../x; setfattr -n user.fine -v 1 .../x
 
 def test_hostile_upper(box):
     """A handmade upper: nothing is written but below the names that it has, and nothing through them."""
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_a_commit_made_by_a_hidden_name_goes_with_what_the_box_had_there(box, overlay):
+    """Nothing of the layer says so: such a name needs no mark. Where others put something in it, it stays."""
+    top = pathlib.Path(HOME, f".usbox-test-{os.getpid()}")
+    gone, kept, file = (top.with_name(f"{top.name}-{what}") for what in ("gone", "kept", "file"))
+    box.options = ["--network=none", f"--overlay={overlay}", "--name", "agent"]
+    try:
+        box.run("--", "sh", "-c", f"mkdir -p {gone}/deep {kept}; echo 1 >{gone}/deep/1; echo 2 >{kept}/2; echo 3 >{file}").ok()
+        box.usbox("commit", "agent").ok()
+        assert box.usbox("diff", "agent").lines() == []
+        (kept / "hosts").write_text("host\n", encoding="utf-8")
+        box.run("--", "rm", "-r", gone, kept, file).ok()
+        assert box.usbox("diff", "agent").lines() == [f"D  {file}", f"D  {gone}/", f"D  {kept}/"]
+        result = box.usbox("commit", "agent")
+        assert result.rc == 1 and f"skipped: {kept}: something in it was hidden from the box" in result.err and "2 changes carried" in result.err, result
+        assert not gone.exists() and not file.exists() and sorted(os.listdir(kept)) == ["2", "hosts"]
+        (kept / "hosts").unlink()
+        assert "1 change carried" in box.usbox("commit", "agent").ok().err
+        assert not kept.exists() and box.usbox("diff", "agent").lines() == []
+        box.usbox("rm", "agent").ok()
+    finally:
+        for path in (gone, kept):
+            shutil.rmtree(path, ignore_errors=True)
+        file.unlink(missing_ok=True)
+
+
     outside = box.top / "outside"
     outside.mkdir()
     (outside / "f").write_text("host\n")
