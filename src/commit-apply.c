@@ -231,6 +231,8 @@ static bool is_finished_later(const CommitItem *item) {
 
 /* Names that come, in the order of the walk: a directory before what is in it. */
 static void make_all(CommitWork *w, bool *ok) {
+        for (guint i = 0; w->plan->others && i < w->plan->others->len; i++)
+                commit_remember_name(w, w->plan->others->pdata[i]);
         /* First, since the name that an earlier commit could not make may come before one that it made. */
         for (guint i = 0; i < w->plan->items->len; i++) {
                 const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
@@ -299,7 +301,7 @@ static void init_work(CommitWork *w, Review *review) {
         w->lower = g_array_index(review->lowers.roots, int, 0);
         w->first_move = commit_journal_n_moves(review->journal);
         g_snprintf(w->temp, sizeof w->temp, "%s%s", COMMIT_TEMP, review->id);
-        w->names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+        w->names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify) g_ptr_array_unref);
         w->devices = g_hash_table_new(NULL, NULL);
         w->moved = g_hash_table_new(g_str_hash, g_str_equal);
 }

@@ -25,8 +25,38 @@ static char *name_key(const struct stat *st) {
 }
 
 void commit_remember_name(CommitWork *w, const ReviewChange *c) {
-        if (c->st.st_nlink > 1 && S_ISREG(c->st.st_mode))
-                g_hash_table_replace(w->names, name_key(&c->st), g_strdup(c->path));
+        if (c->st.st_nlink < 2 || !S_ISREG(c->st.st_mode))
+                return;
+        g_autofree char *key = name_key(&c->st);
+        GPtrArray *names = g_hash_table_lookup(w->names, key);
+        if (!names) {
+                names = g_ptr_array_new_with_free_func(g_free);
+                g_hash_table_insert(w->names, g_steal_pointer(&key), names);
+        }
+        g_ptr_array_add(names, g_strdup(c->path));
+}
+
+/* Which part of the host path is of: the length of what its paths begin with. */
+static size_t part_of(const Review *r, const char *path) {
+        const char *cwd = r->seen->cwd;
+        bool shown = !review_at_or_below(r->home, cwd); /* else the box has seen no working directory */
+
+        if (!g_str_equal(r->seen->lower, "/"))
+                return 0;
+        if (shown && review_at_or_below(path, cwd))
+                return strlen(cwd);
+        size_t top = review_at_or_below(path, r->home) ? strlen(r->home) : 0;
+        return top + 1 + strcspn(path + top + 1, "/");
+}
+
+/*
+ * The names may be one file on the host as they are in the box. Not of a project and of what lies outside of it: the next box that may write the project
+ * (--rw) would write that as well, and nobody sees it of the name. Nor of a project hook, which such a box may not write.
+ */
+static bool may_share(const Review *r, const char *a, const char *b) {
+        size_t n = part_of(r, a), m = part_of(r, b);
+
+        return n == m && strncmp(a, b, n) == 0 && !review_is_hook(a) && !review_is_hook(b);
 }
 
 typedef enum {
@@ -35,15 +65,11 @@ typedef enum {
         LINK_MADE,
 } Link;
 
-/* Another name of a file that is on the host already: a name here, too; none where the host's is another by now, or cannot have one more. */
-static Link link_known(CommitWork *w, const ReviewChange *c) {
-        g_autofree char *key = name_key(&c->st);
-        const char *known = c->st.st_nlink > 1 ? g_hash_table_lookup(w->names, key) : NULL;
+/* None where the host's is another by now, or cannot have one more. */
+static Link link_to(CommitWork *w, const ReviewChange *c, const char *known) {
+        _cleanup_close_ int fd = review_open_lower(w->review, known, O_PATH);
         struct stat st;
 
-        if (!known)
-                return LINK_NONE;
-        _cleanup_close_ int fd = review_open_lower(w->review, known, O_PATH);
         if (fd < 0 || fstat(fd, &st) < 0)
                 return errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EXDEV ? LINK_NONE : LINK_FAILED;
         if (!S_ISREG(st.st_mode) || st.st_size != c->st.st_size || st.st_mtim.tv_sec != c->st.st_mtim.tv_sec || st.st_mtim.tv_nsec != c->st.st_mtim.tv_nsec)
@@ -52,6 +78,18 @@ static Link link_known(CommitWork *w, const ReviewChange *c) {
         if (linkat(AT_FDCWD, path, w->dir, w->temp, AT_SYMLINK_FOLLOW) == 0)
                 return LINK_MADE;
         return errno == EMLINK || errno == EXDEV || errno == EPERM || errno == EOPNOTSUPP ? LINK_NONE : LINK_FAILED;
+}
+
+/* Another name of a file that is on the host already: a name here, too. */
+static Link link_known(CommitWork *w, const ReviewChange *c) {
+        g_autofree char *key = name_key(&c->st);
+        const GPtrArray *known = c->st.st_nlink > 1 ? g_hash_table_lookup(w->names, key) : NULL;
+        Link link = LINK_NONE;
+
+        for (guint i = known ? known->len : 0; link == LINK_NONE && i-- > 0;)
+                if (may_share(w->review, known->pdata[i], c->path))
+                        link = link_to(w, c, known->pdata[i]);
+        return link;
 }
 
 static bool is_acl(const char *name) {

@@ -28,6 +28,7 @@ typedef struct {
         const char *blocked;    /* the directory in which nothing is carried; NULL: none. In the order of the walk one is enough */
         GPtrArray *moved_from;  /* of char *: where renamed directories are now, which will be moved */
         GPtrArray *stuck_from;  /* those that will not be */
+        GPtrArray *all;         /* of ReviewChange *, at names that the commit was not asked for, too; NULL: not asked for yet */
         CopyOrigins *origins;   /* files of the lower that may have other names in the box; NULL: not asked for yet */
 } Judge;
 
@@ -36,6 +37,7 @@ void commit_plan_free(CommitPlan *plan) {
                 return;
         g_clear_pointer(&plan->items, g_array_unref);
         g_clear_pointer(&plan->changes, g_ptr_array_unref);
+        g_clear_pointer(&plan->others, g_ptr_array_unref);
         g_free(plan);
 }
 
@@ -225,11 +227,18 @@ static bool add_origin(void *data, const ReviewEntry *e) {
         return true;
 }
 
+static GPtrArray *all_changes(Judge *j) {
+        bool complete; /* what is not seen is not there: a conflict at worst, and a copy instead of a second name */
+
+        if (!j->all)
+                j->all = review_changes(j->review, NULL, true, &complete);
+        return j->all;
+}
+
 /* Files that the box took away from their names, or gave others: they may be there by those, of which not all need be named to the commit. */
-static CopyOrigins *collect_origins(const Judge *j) {
+static CopyOrigins *collect_origins(Judge *j) {
         CopyOrigins *origins = copy_origins_new();
-        bool complete; /* what is not seen is not there: a conflict at worst */
-        g_autoptr(GPtrArray) changes = review_changes(j->review, NULL, true, &complete);
+        const GPtrArray *changes = all_changes(j);
 
         for (guint i = 0; i < changes->len; i++) {
                 const ReviewChange *c = changes->pdata[i];
@@ -333,6 +342,23 @@ static void judge(Judge *j, CommitItem *item, const CommitItem *next) {
                 judge_gone(j, item);
 }
 
+/* Files that stand on the host as they are in the box, at names that the commit was not asked for: what is to be made may be another name of one. */
+static void find_others(Judge *j) {
+        GPtrArray *all = g_ptr_array_ref(all_changes(j));
+
+        for (guint i = all->len; i-- > 0;) {
+                const ReviewChange *c = all->pdata[i];
+                if (c->kind != CHANGE_NONE || !S_ISREG(c->st.st_mode) || c->st.st_nlink < 2 || is_below_any(j->moved_from, c->path))
+                        g_ptr_array_remove_index(all, i);
+        }
+        j->plan->others = all;
+}
+
+static bool may_be_linked(const CommitItem *item) {
+        const ReviewChange *c = item->change;
+        return item->verdict == COMMIT_DO && c->has_st && S_ISREG(c->st.st_mode) && c->st.st_nlink > 1;
+}
+
 static void count(CommitPlan *plan, const CommitItem *item) {
         plan->n_do += item->verdict == COMMIT_DO;
         plan->n_conflicts += item->verdict == COMMIT_CONFLICT;
@@ -347,6 +373,9 @@ CommitPlan *commit_plan_new(Review *review, const char *const *paths, bool force
         Judge j = { .review = review, .plan = plan, .force = force, .uid = geteuid(), .home = review->home, .moved_from = moved, .stuck_from = stuck };
 
         plan->changes = review_changes(review, paths, true, &plan->complete);
+        bool some = paths && *paths, links = false;
+        if (!some)
+                j.all = g_ptr_array_ref(plan->changes);
         plan->items = g_array_sized_new(FALSE, TRUE, sizeof(CommitItem), plan->changes->len);
         g_array_set_clear_func(plan->items, item_clear);
         for (guint i = 0; i < plan->changes->len; i++) {
@@ -359,7 +388,11 @@ CommitPlan *commit_plan_new(Review *review, const char *const *paths, bool force
                 CommitItem *item = &g_array_index(plan->items, CommitItem, i);
                 judge(&j, item, i + 1 < plan->items->len ? item + 1 : NULL);
                 count(plan, item);
+                links = links || may_be_linked(item);
         }
+        if (some && links)
+                find_others(&j);
+        g_clear_pointer(&j.all, g_ptr_array_unref);
         g_clear_pointer(&j.origins, copy_origins_free);
         return plan;
 }

@@ -28,6 +28,7 @@ typedef struct {
 typedef struct {
         GPtrArray *changes; /* of ReviewChange * */
         GArray *items;      /* of CommitItem, one for each change, in their order */
+        GPtrArray *others;  /* of ReviewChange *: files that are not to be changed, whose names what is to be made may share; NULL: none but those of items */
         guint n_do, n_conflicts, n_skipped;
         guint64 bytes; /* of the files to be carried */
         bool complete; /* all of the upper could be read */

@@ -15,7 +15,7 @@ typedef struct {
         char temp[COMMIT_NAME_MAX]; /* the name of what is not finished */
         char *dir_path; /* the directory at hand, as the box and the host know it */
         int dir;        /* O_PATH */
-        GHashTable *names;   /* "DEV:INO" of files of the upper with several names → where on the host it is */
+        GHashTable *names;   /* "DEV:INO" of files of the upper with several names → of char *: where on the host it is */
         GHashTable *devices; /* st_dev of file systems that were written to → descriptor, as pointers */
         GHashTable *moved;   /* set of sources of renamed directories (ReviewChange.redirect) that were moved */
         guint first_move;    /* how many moves earlier commits made */

@@ -134,7 +134,20 @@ def test_a_name_of_a_file_whose_other_name_is_not_asked_for(tree):
     (tree.tree / "object").write_text("host\n", encoding="utf-8")
     run_in_tree(tree, "mkdir clone; ln object clone/object")
     assert "conflict" not in commit(tree, "tree/clone").ok().err
-    assert (tree.tree / "clone/object").read_text(encoding="utf-8") == "host\n"
+    assert os.path.samefile(tree.tree / "object", tree.tree / "clone/object")
+    no_rest(tree)
+
+
+def test_a_file_of_the_project_is_no_name_of_one_outside_of_it(tree, home_file):
+    """The next box, which may write the project, would write what nobody showed it; nor is it one of a hook. Of three names in the project two are one file."""
+    tool = home_file(f".local/bin/usbox-test-{os.getpid()}", mode=0o755)
+    (tree.tree / ".envrc").write_text("hook\n", encoding="utf-8")
+    (tree.tree / "made").mkdir()
+    tree.run("--", "sh", "-c", f"cd tree; ln {tool} made/a || cp -p {tool} made/a; ln made/a made/b; ln .envrc made/hook; ln .envrc made/other").ok()
+    assert " 4 changes carried" in commit(tree).ok().err
+    files = {name: (tree.tree / "made" / name).stat() for name in ("a", "b", "hook", "other")}
+    assert files["a"].st_ino == files["b"].st_ino != tool.stat().st_ino and files["hook"].st_ino == files["other"].st_ino != (tree.tree / ".envrc").stat().st_ino
+    assert (tree.tree / "made/a").read_bytes() == tool.read_bytes() and (tree.tree / "made/hook").read_text(encoding="utf-8") == "hook\n"
     no_rest(tree)
 
 
