@@ -69,10 +69,11 @@ bool presence_begin(Sandbox *s, GError **error) {
                 }
                 log_note("other usbox verbs cannot reach this box: %s", failure->message);
         }
-        if (s->runtime)
-                runtime_sweep(s->runtime->top_fd);
+        /* In this order what is known of a box is there as long as anything of it is. */
         if (s->dir)
                 box_dir_sweep(s->dir, s->spec);
+        if (s->runtime)
+                runtime_sweep(s->runtime->top_fd);
         log_step("shown");
         return true;
 }
