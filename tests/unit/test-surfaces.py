@@ -5,6 +5,7 @@
 test-surfaces.py USBOX SOURCE_DIR BASH ZSH FISH MAN
 What is expected comes from the rows as they stand in the source, read here without the program's help.
 """
+import contextlib
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import unittest
 
-USBOX, SOURCE, BASH, ZSH, FISH, MAN = sys.argv[1:7]
+USBOX, SOURCE, BASH, ZSH, FISH, MAN = map(os.path.abspath, sys.argv[1:7])
 
 
 def read(path):
@@ -52,6 +53,49 @@ ALIAS = {"--" + row["alias"] for row in ROWS.values() if row["alias"]}
 TABLE = json.loads(run(USBOX, "help", "--json").stdout)
 VERBS = [verb["name"] for verb in TABLE["verbs"]]
 CHOICES = {o["name"]: o["choices"].split("|") for o in TABLE["options"] if o["complete"] == "choices"}
+
+
+# Between the answers to several questions to one shell.
+MARK = "--- next"
+
+# zsh's own functions, as far as ours call them; what they offer is printed.
+ZSH_SCRIPT = r"""
+path=($1 $path); file=$2; shift 2
+words=("$@"); CURRENT=$#; PREFIX=$words[CURRENT]
+compadd() {
+        local -a offered
+        if [[ $1 == -a ]]; then offered=(${(P)2}); else [[ $1 == -- ]] && shift; offered=("$@"); fi
+        print -rl -- ${(M)offered:#$PREFIX*}
+}
+_call_program() { shift; eval "$@" }
+_files() { print FILES }
+_normal() { print COMMAND }
+source $file
+"""
+
+
+@contextlib.contextmanager
+def own_boxes(**boxes):
+    """A user's directories in which there are boxes of these names that have ended, with these facts, and an empty working directory."""
+    with tempfile.TemporaryDirectory() as folder:
+        for n, (name, facts) in enumerate(boxes.items()):
+            where = "%s/usbox/boxes/%s" % (folder, str(n) * 12)
+            os.makedirs(where + "/upper", mode=0o700)
+            for mark, text in (("held", ""), ("name", name), ("state.json", json.dumps(facts))):
+                with open(where + "/" + mark, "w", encoding="utf-8") as file:
+                    file.write(text)
+        os.chmod(folder + "/usbox/boxes", 0o700)
+        os.mkdir(folder + "/run", 0o700)
+        os.mkdir(folder + "/here")
+        kept, cwd = dict(os.environ), os.getcwd()
+        os.environ.update(XDG_DATA_HOME=folder, XDG_RUNTIME_DIR=folder + "/run")
+        os.chdir(folder + "/here")
+        try:
+            yield
+        finally:
+            os.chdir(cwd)
+            os.environ.clear()
+            os.environ.update(kept)
 
 
 class Surfaces(unittest.TestCase):
@@ -136,31 +180,45 @@ class Surfaces(unittest.TestCase):
         self.assertIn("basename", self.bash("usbox", "exec", "box", "--", "basenam"))
         self.assertTrue({"TERM", "SIGTERM"} & self.bash("usbox", "kill", "-s", "SIGTER") or self.bash("usbox", "kill", "-s", ""))
 
+    def fish(self, *lines):
+        """For each line what fish offers at its end."""
+        if not shutil.which("fish"):
+            self.skipTest("fish is not installed (tests/lib/packages.txt)")
+        with tempfile.TemporaryDirectory() as home:
+            env = dict(os.environ, HOME=home, XDG_CONFIG_HOME=home, PATH=os.path.dirname(USBOX) + ":" + os.environ["PATH"])
+            script = 'source $argv[1]; for line in $argv[2..]; complete -C $line; echo "%s"; end' % MARK
+            parts = run("fish", "-c", script, FISH, *lines, env=env).stdout.split(MARK + "\n")
+        self.assertEqual(len(parts), len(lines) + 1)
+        return [{entry.split("\t")[0] for entry in part.splitlines()} for part in parts[:-1]]
+
+    def zsh(self, *words):
+        """What the function offers; zsh's own completion system is not asked."""
+        if not shutil.which("zsh"):
+            self.skipTest("zsh is not installed (tests/lib/packages.txt)")
+        result = run("zsh", "-f", "-c", ZSH_SCRIPT, "zsh", os.path.dirname(USBOX), ZSH, *words)
+        self.assertEqual(result.stderr, "")
+        return set(result.stdout.split())
+
     def test_boxes_are_offered(self):
-        with tempfile.TemporaryDirectory() as folder:
-            for name in ("web", "db"):
-                where = "%s/usbox/boxes/%s" % (folder, {"web": "0" * 12, "db": "1" * 12}[name])
-                os.makedirs(where + "/upper", mode=0o700)
-                for mark, text in (("held", ""), ("name", name)):
-                    with open(where + "/" + mark, "w", encoding="utf-8") as file:
-                        file.write(text)
-            os.chmod(folder + "/usbox/boxes", 0o700)
-            kept = {key: os.environ.get(key) for key in ("XDG_DATA_HOME", "XDG_RUNTIME_DIR")}
-            os.mkdir(folder + "/run", 0o700)
-            os.environ.update(XDG_DATA_HOME=folder, XDG_RUNTIME_DIR=folder + "/run")
-            try:
-                for verb in ("kill", "rm", "exec", "logs"):
-                    self.assertEqual(self.bash("usbox", verb, ""), {"web", "db"}, verb)
-                self.assertEqual(self.bash("usbox", "rm", "web", "d"), {"db"})
-                self.assertEqual(self.bash("usbox", "net", "w"), {"web"})
-                self.assertEqual(self.bash("usbox", "net", "web", ""), {"allow", "deny", "publish", "unpublish"})
-                self.assertEqual(self.bash("usbox", "net", "web", "allow", ""), set())
-                self.assertEqual(self.bash("usbox", "port", "--json", "d"), {"db"})
-            finally:
-                for key, value in kept.items():
-                    os.environ.pop(key, None)
-                    if value is not None:
-                        os.environ[key] = value
+        """By every shell, for every verb that has boxes; pods, too, for those that are about either."""
+        verbs = [v["name"] for v in TABLE["verbs"] if v["box"]]
+        self.assertTrue({"exec", "logs", "diff", "commit", "explore", "drop", "rm", "net", "stats"} <= set(verbs))
+        with own_boxes(web={}, db={}, pod={"kind": "pod"}):
+            for verb in verbs:
+                for shell in (self.bash, self.zsh):
+                    offered = shell("usbox", verb, "")
+                    self.assertEqual(offered - {"pod", "FILES"}, {"web", "db"}, verb)
+                    self.assertEqual("pod" in offered, verb in ("inspect", "net", "pause", "port", "stats", "unpause", "update"), verb)
+                    self.assertEqual(shell("usbox", verb, "w") - {"FILES"}, {"web"}, verb)
+            for shell in (self.bash, self.zsh):
+                self.assertEqual(shell("usbox", "rm", "web", "d"), {"db"})
+                self.assertEqual(shell("usbox", "port", "--json", "d"), {"db"})
+                self.assertEqual(shell("usbox", "net", "web", ""), {"allow", "deny", "publish", "unpublish"})
+                self.assertEqual(shell("usbox", "net", "web", "allow", ""), set())
+                self.assertEqual(shell("usbox", "pod", "rm", ""), {"pod"})
+            for verb, offered in zip(verbs, self.fish(*("usbox %s " % verb for verb in verbs))):
+                self.assertTrue({"web", "db"} <= offered, verb)
+            self.assertEqual(self.fish("usbox rm web d", "usbox pod rm "), [{"db"}, {"pod"}])
 
     def test_fish(self):
         text = read(FISH)
@@ -168,19 +226,11 @@ class Surfaces(unittest.TestCase):
         names = {"--" + name for line in lines for name in re.findall(r" -l (\S+)", line.split(" -d ")[0])}
         shorts = {"-" + name for line in lines for name in re.findall(r" -s (\S+)", line.split(" -d ")[0])}
         self.assertEqual(names | shorts, LONG | SHORT | ALIAS)
-        if not shutil.which("fish"):
-            return
-        with tempfile.TemporaryDirectory() as home:
-            env = dict(os.environ, HOME=home, XDG_CONFIG_HOME=home, PATH=os.path.dirname(USBOX) + ":" + os.environ["PATH"])
-
-            def complete(line):
-                out = run("fish", "-c", "source %s; complete -C '%s'" % (FISH, line), env=env).stdout
-                return {entry.split("\t")[0] for entry in out.splitlines()}
-
-            self.assertEqual(complete("usbox run --"), LONG | ALIAS)
-            self.assertEqual(complete("usbox run --network "), set(CHOICES["network"]))
-            self.assertIn("--almost-all", complete("usbox run --rm ls --al"))
-            self.assertFalse(complete("usbox run --bind /a /b ls --") & {"--rw-hooks"})
+        options, values, argument, command = self.fish("usbox run --", "usbox run --network ", "usbox run --rm ls --al", "usbox run --bind /a /b ls --")
+        self.assertEqual(options, LONG | ALIAS)
+        self.assertEqual(values, set(CHOICES["network"]))
+        self.assertIn("--almost-all", argument)
+        self.assertFalse(command & {"--rw-hooks"})
 
     def test_zsh(self):
         text = read(ZSH)
