@@ -30,6 +30,7 @@ const VerbOption commit_options[] = {
 };
 
 typedef struct {
+        const char *box; /* as it was typed */
         bool json, dry_run, terminal;
         guint n_done, n_failed, n_all;
         guint64 bytes, all_bytes;
@@ -159,8 +160,10 @@ static int commit(Review *review, Teller *t, const char *const *paths, bool forc
         if (t->dry_run)
                 only_show(t, plan);
         else if (plan->n_conflicts > 0) {
-                log_note("%u conflict%s: nothing was carried to the host; usbox commit --force takes the box's version, with paths only what is named",
-                         plan->n_conflicts, number_plural(plan->n_conflicts));
+                g_autofree char *box = err_quote(t->box);
+                log_note("%u conflict%s: nothing was carried to the host. usbox commit --force %s takes the box's version, usbox commit %s PATH... takes other "
+                         "paths alone",
+                         plan->n_conflicts, number_plural(plan->n_conflicts), box, box);
                 return 1;
         } else if (!commit_apply(review, plan, &(CommitReport){ done, failed, t }, error)) {
                 clear_progress(t);
@@ -180,7 +183,10 @@ int cmd_commit(int argc, char **argv, GError **error) {
 
         if (!verb_args_parse(&args, "commit", commit_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "commit", 1, G_MAXUINT, error))
                 return -1;
-        Teller t = { .json = verb_args_has(&args, "json"), .dry_run = verb_args_has(&args, "dry-run"), .terminal = isatty(STDERR_FILENO),
+        Teller t = { .box = verb_args_word(&args, 0),
+                     .json = verb_args_has(&args, "json"),
+                     .dry_run = verb_args_has(&args, "dry-run"),
+                     .terminal = isatty(STDERR_FILENO),
                      .started = g_get_monotonic_time() };
         g_autoptr(Spec) draft = spec_new(error);
         g_autoptr(Review) review = draft ? review_open(&draft->caller, verb_args_word(&args, 0), error) : NULL;

@@ -81,14 +81,18 @@ static int print_error(const GError *error) {
 /* What other tools call a verb: no typing error, so no name that is near to it helps. NULL where it is not one of them. */
 static const char *foreign_verb(const char *typed) {
         static const struct {
-                const char *verbs[4], *hint;
+                const char *verbs[10], *hint;
         } rows[] = {
                 { { "attach" }, "usbox logs -f BOX shows what the box writes; a shell in it: usbox exec BOX -- sh" },
-                { { "build", "images", "pull" }, "there are no images: a box has this machine's files, or a directory's by usbox run --rootfs DIR" },
+                { { "build", "image", "images", "load", "pull", "push", "rmi", "save" },
+                  "there are no images: a box has this machine's files, or a directory's by usbox run --rootfs DIR" },
                 { { "cp" }, "usbox commit BOX PATH carries what a box changed to the host; usbox run -v SOURCE:TARGET shows it more" },
                 { { "create" }, "a box begins with its command: usbox run -d -- CMD" },
+                { { "container" }, "usbox ps, stop, rm, inspect and the others stand without it: usbox help lists them" },
                 { { "enter" }, "a shell in a box that runs: usbox exec BOX -- sh" },
+                { { "info", "system" }, "what this machine has and lacks: usbox doctor" },
                 { { "list", "ls" }, "usbox ps -a lists the boxes" },
+                { { "prune" }, "a box without a name goes by itself when the next one ends, others by usbox rm BOX..." },
                 { { "restart", "start" }, "a box that was given a name goes on with what it changed: usbox run --name NAME -- CMD" },
                 { { "shell" }, "a shell in a new box: usbox run -- sh; in a box that runs: usbox exec BOX -- sh" },
         };
