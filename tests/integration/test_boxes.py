@@ -72,7 +72,9 @@ def test_ps_shows_what_runs_and_what_ended(boxes):
     assert boxes.ps() == []
     (ended,) = boxes.ps("-a")
     assert (ended["state"], ended["status"], ended["signal"]) == ("exited", 143, 15) and "pid" not in ended
-    assert "exited (143)" in boxes.usbox("ps", "-a").out
+    assert ended["disk"] >= 4096
+    head, line = boxes.usbox("ps", "-a").lines()
+    assert "exited (143)" in line and "DISK" in head and "KiB" in line
 
 
 def test_box_by_name_id_prefix_and_last(boxes):

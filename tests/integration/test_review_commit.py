@@ -337,19 +337,6 @@ def test_what_a_commit_made_by_a_hidden_name_is_no_secret(box, overlay):
         shutil.rmtree(cache, ignore_errors=True)
 
 
-HOSTILE = """
-cd {upper}{dir}; rm -rf sub way
-ln -s {outside} sub; ln -s {outside} way; mkdir into; ln -s {outside}/f into/f
-mkfifo fifo; mkdir '...'; echo 1 >.../x; echo suid >suid; chmod 6755 suid
-mkdir into/.usbox-commit-{id}; echo 1 >into/.usbox-commit-{id}/x
-mkdir closed; echo 1 >closed/x; setfattr -n user.overlay.redirect -v /../../etc closed
-mkdir moved; setfattr -n user.overlay.redirect -v {outside} moved
-setfattr -n user.overlay.evil -v 1 .../x; setfattr -n user.fine -v 1 .../x
-"""
-
-
-def test_hostile_upper(box):
-    """A handmade upper: nothing is written but below the names that it has, and nothing through them."""
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_what_a_commit_made_by_a_hidden_name_goes_with_what_the_box_had_there(box, overlay):
     """Nothing of the layer says so: such a name needs no mark. Where others put something in it, it stays."""
@@ -376,6 +363,19 @@ def test_what_a_commit_made_by_a_hidden_name_goes_with_what_the_box_had_there(bo
         file.unlink(missing_ok=True)
 
 
+HOSTILE = """
+cd {upper}{dir}; rm -rf sub way
+ln -s {outside} sub; ln -s {outside} way; mkdir into; ln -s {outside}/f into/f
+mkfifo fifo; mkdir '...'; echo 1 >.../x; echo suid >suid; chmod 6755 suid
+mkdir into/.usbox-commit-{id}; echo 1 >into/.usbox-commit-{id}/x
+mkdir closed; echo 1 >closed/x; setfattr -n user.overlay.redirect -v /../../etc closed
+mkdir moved; setfattr -n user.overlay.redirect -v {outside} moved
+setfattr -n user.overlay.evil -v 1 .../x; setfattr -n user.fine -v 1 .../x
+"""
+
+
+def test_hostile_upper(box):
+    """A handmade upper: nothing is written but below the names that it has, and nothing through them."""
     outside = box.top / "outside"
     outside.mkdir()
     (outside / "f").write_text("host\n")
@@ -425,6 +425,21 @@ def test_a_directory_that_cannot_be_written(box):
     assert "conflict: " in commit(box).err
     commit(box, "--force").ok()
     assert (box.dir / "shut/f").read_text() == "f\n1\n" and (box.dir / "shut").stat().st_mode & 0o777 == 0o555
+
+
+def test_a_read_only_host(box):
+    """One line for each change, and nothing lost: on a host that can be written the same commit carries it."""
+    box.options = ["--network=none"]
+    box.write("d/f", "f\n")
+    box.run("--", "sh", "-c", "echo 1 >>d/f; echo 1 >d/n").ok()
+    script = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$2" commit last d'
+    result = subprocess.run(["unshare", "-Urm", "sh", "-c", script, "sh", box.dir / "d", USBOX], env=box.env, cwd=box.dir, capture_output=True, text=True, timeout=60,
+                            check=False)
+    assert result.returncode == 1 and " 0 changes carried" in result.stderr, result
+    for name in ("n", "f"):
+        assert f"failed: {box.dir}/d/{name}: Read-only file system" in result.stderr, result
+    commit(box).ok()
+    assert (box.dir / "d/f").read_text() == "f\n1\n" and (box.dir / "d/n").read_text() == "1\n"
 
 
 def test_unreadable_files(box):
