@@ -281,7 +281,16 @@ static bool write_plan(CommitWork *w, GError **error) {
                 if (counts && !commit_journal_add_plan(w->review->journal, c->path, c->has_below ? &c->below : NULL, error))
                         return false;
         }
-        return commit_journal_sync(w->review->journal, error);
+        return true;
+}
+
+/*
+ * Before the first change of the host all that is carried is on the disk, and the plan with it. What the box took away from one name it may have under
+ * another, whose bytes are on their way to the host when the first one goes: then a power cut finds them in the box, of which nobody has synced anything
+ * where the kernel's overlayfs is its root (root-calls.c).
+ */
+static bool sync_box(CommitWork *w, GError **error) {
+        return w->plan->n_do == 0 || syncfs(w->review->upper) == 0 || err_set(error, errno, "sync the box's layer");
 }
 
 static void sync_devices(CommitWork *w) {
@@ -320,7 +329,7 @@ bool commit_apply(Review *review, const CommitPlan *plan, const CommitReport *re
         init_work(&w, review);
         w.plan = plan;
         w.report = report;
-        if (write_plan(&w, &w.error)) {
+        if (write_plan(&w, &w.error) && sync_box(&w, &w.error)) {
                 make_all(&w, ok);
                 remove_all(&w);
                 w.blocked = NULL;

@@ -307,13 +307,9 @@ bool commit_journal_add_temp(CommitJournal *j, const char *directory, GError **e
 
 bool commit_journal_add_move(CommitJournal *j, const char *from, const char *to, const struct stat *st, GError **error) {
         Identity id = identity_of(st, &st->st_ctim);
-        return write_record(j, 'R', &id, from, to, error) && commit_journal_sync(j, error);
+        return write_record(j, 'R', &id, from, to, error) && (fdatasync(j->fd) == 0 || err_set(error, errno, "write down what commit does"));
 }
 
 bool commit_journal_no_move(CommitJournal *j, GError **error) {
         return write_record(j, 'C', &(Identity){ 0 }, "", "", error);
-}
-
-bool commit_journal_sync(CommitJournal *j, GError **error) {
-        return j->fd < 0 || fdatasync(j->fd) == 0 || err_set(error, errno, "write down what commit does");
 }

@@ -42,11 +42,10 @@ char *commit_journal_place_since(const CommitJournal *journal, const char *path,
 /* Directories in which a commit may have left something unfinished, NULL-terminated; the journal's. */
 const char *const *commit_journal_temps(CommitJournal *journal);
 
-/* The same, to write; false with error. The first call opens the file. sync: it is on the disk when this returns. */
+/* The same, to write; false with error. The first call opens the file. add_move: it is on the disk when this returns. */
 bool commit_journal_add_plan(CommitJournal *journal, const char *path, const struct stat *st, GError **error);
 bool commit_journal_add_made(CommitJournal *journal, const struct stat *st, GError **error);
 bool commit_journal_add_temp(CommitJournal *journal, const char *directory, GError **error);
 bool commit_journal_add_move(CommitJournal *journal, const char *from, const char *to, const struct stat *st, GError **error);
 /* The last move could not be made. */
 bool commit_journal_no_move(CommitJournal *journal, GError **error);
-bool commit_journal_sync(CommitJournal *journal, GError **error);
