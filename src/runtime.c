@@ -103,10 +103,11 @@ static int open_directory(int top_fd, const char *name) {
 
 /* By its descriptor: another one of that name, which has come meanwhile, is left alone. */
 static void remove_directory(int top_fd, const char *name, int dirfd) {
-        static const char *const files[] = { "control", "state.json", ".state.json", "last", "lock.new", "lock" };
+        static const char *const files[] = { "state.json", ".state.json", "control", "last", "lock.new", "lock" };
         bool ok = true;
 
-        /* The lock last: as long as it is there the directory is known for what it is, and the next run tries again. */
+        /* The record first: whoever sees it can ask the launcher, or finds at a second look that the box has ended. The lock last: as long as it is there
+         * the directory is known for what it is, and the next run tries again. */
         for (size_t i = 0; ok && i < G_N_ELEMENTS(files); i++)
                 ok = unlinkat(dirfd, files[i], 0) == 0 || errno == ENOENT;
         if (!ok || (unlinkat(top_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT))

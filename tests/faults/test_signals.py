@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """SIGKILL, SIGTERM and SIGSTOP to each process of a box at steps of its start, run and end: nothing stays, the upper layer is whole, and
 the status says whose fault it was."""
+import concurrent.futures
 import os
 import random
 import statistics
+import time
 
 import pytest
 
@@ -110,6 +112,26 @@ def test_stopped(bench, who):
             rests.append(rest_ms(run))
     assert not wrong, "\n".join(wrong)
     assert not rests or statistics.median(rests) < SOON_MS, rests
+
+
+def test_asked_while_it_ends(bench):
+    """The launcher stops between any two names that it removes; who asks at that moment how the box has ended is told."""
+    run = [bench.usbox, "run", "--name=x", "--network=none", "--overlay=none", "--", "sh", "-c", "exit 5"]
+    bench.clean()
+    removals = [c for c in bench.run(run).calls if c.role == "usbox" and c.name == "unlinkat"][-7:]
+    assert len(removals) == 7
+    for call in removals:
+        bench.clean()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            stopped = pool.submit(bench.run, run, "--fault", f"{call}:SIGSTOP", "--then", "500:SIGCONT:usbox")
+            asked = []
+            while not stopped.done():
+                if bench.world.boxes.is_dir() and bench.world.usbox("ps", "-a", "-q").out == "x\n":
+                    asked.append(bench.world.popen("wait", "x"))
+                time.sleep(0.02)
+            assert stopped.result().rc == 5 and stopped.result().lines["fault"]
+        answers = [(proc.communicate(timeout=60), proc.returncode) for proc in asked]
+        assert answers and all(answer == ((b"5\n", b""), 0) for answer in answers), (call, answers)
 
 
 def test_killed_while_it_shows_the_box(bench):
