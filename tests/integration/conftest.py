@@ -28,6 +28,8 @@ SANITIZED = b"__asan_init" in pathlib.Path(USBOX).read_bytes() if os.path.exists
 IN_VM = "USBOX_TEST_LIMITS" in os.environ
 SLOW = 6 if SANITIZED or IN_VM else 1
 VM_SLICE = 1
+# How soon it has gone is measured elsewhere; somebody's hundreds of boxes that end at this moment hold the kernel's locks of mounts and namespaces.
+LEFT_S = 30
 NOT_IN_VM = ("test_fuse_packages.py", "test_usbox_net_alone.py")  # which want more than usbox from where it was built
 
 
@@ -48,7 +50,7 @@ def pytest_configure(config):
 
 
 # Not skipped but left to ./check's part vm, which has the machine for them.
-collect_ignore = [] if "USBOX_TEST_LIMITS" in os.environ else ["test_limits.py", "test_pod_limits.py"]
+collect_ignore = [] if "USBOX_TEST_LIMITS" in os.environ else ["test_limits.py", "test_pod_limits.py", "test_clock.py", "test_helper_memory.py"]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -107,9 +109,10 @@ def assert_refused(result, *words, hint=True):
 
 
 def mount_table():
-    """Its lines; but for one that a unit test of usbox-fs, which may run beside us, has for a moment (test_mount_fusermount())."""
+    """Its lines; but for one that a unit test of usbox-fs, which may run beside us, has for a moment (test_mount_fusermount()), and named network namespaces,
+    which no box makes: whoever removes such a name takes the mount from everybody."""
     lines = pathlib.Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    return {line for line in lines if " - fuse.usbox-fs name,x " not in line}
+    return {line for line in lines if " - fuse.usbox-fs name,x " not in line and " /run/netns/" not in line}
 
 
 def own_processes():
@@ -298,7 +301,7 @@ def box(request, tmp_path_factory):
     before = own_processes()
     env = Env(top)
     yield env
-    left = wait_until(lambda: not {p: c for p, c in own_processes().items() if p not in before}, 3) is True
+    left = wait_until(lambda: not {p: c for p, c in own_processes().items() if p not in before}, LEFT_S) is True
     leaked = {} if left else {p: c for p, c in own_processes().items() if p not in before}
     faults = [f"process {p}: {c}" for p, c in leaked.items()]
     for pid in leaked:
@@ -308,10 +311,10 @@ def box(request, tmp_path_factory):
             pass
     faults += [f"the mount table changed: {line}" for line in mount_table() ^ mounts]
     # What is there once for all boxes stays.
-    faults += [f"in the runtime directory: {n}" for n in sorted(set(os.listdir(env.runtime / "usbox")) - {"last", "events"})] \
+    faults += [f"in the runtime directory: {n}" for n in sorted(set(os.listdir(env.runtime / "usbox")) - {"last", "events", "events.1"})] \
         if (env.runtime / "usbox").is_dir() else []
     kept = getattr(env, "kept", 1)
-    wait_until(lambda: not env.boxes.is_dir() or len(os.listdir(env.boxes)) <= kept, 1)
+    wait_until(lambda: not env.boxes.is_dir() or len(os.listdir(env.boxes)) <= kept, LEFT_S)
     boxes = sorted(os.listdir(env.boxes)) if env.boxes.is_dir() else []
     if len(boxes) > kept:
         faults.append(f"more boxes kept than the last unnamed one: {boxes}")

@@ -67,7 +67,7 @@ vm_pack() {
     stage=$(mktemp -d) || return 1
     mkdir -p "$stage/build" "$stage/src"
     # Programs, where the tests look for them: beside their sources.
-    (cd "$build" && find . -mindepth 2 -maxdepth 3 -type f -perm -u+x \( -name 'usbox*' -o -path './tests/lib/*' -o -path './tests/attack/*' -o -path './tests/bench/*' -o -path './tests/fs/*' \) -print0) |
+    (cd "$build" && find . -mindepth 2 -maxdepth 3 -type f -perm -u+x \( -name 'usbox*' -o -path './tests/lib/*' -o -path './tests/attack/*' -o -path './tests/bench/*' -o -path './tests/fs/*' -o -path './tests/faults/*' \) -print0) |
         while IFS= read -r -d '' f; do
             mkdir -p "$stage/build/$(dirname "$f")"
             strip -g -o "$stage/build/$f" "$build/$f" 2>/dev/null || cp "$build/$f" "$stage/build/$f"
