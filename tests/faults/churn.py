@@ -74,6 +74,12 @@ def kept_bytes(top):
     return sum(os.lstat(os.path.join(root, name)).st_size for root, _dirs, files in os.walk(top) for name in files)
 
 
+def keys():
+    """Of the caller's 200 (proc(5), key-users). The kernel counts one until it has collected it, some seconds later."""
+    with open("/proc/key-users", encoding="ascii") as f:
+        return sum(int(line.split()[3].split("/")[0]) for line in f if line.split()[0] == f"{os.getuid()}:")
+
+
 def usage(world):
     """What a user would miss, as numbers. Of the events a bounded file is kept."""
     with open("/proc/sys/fs/file-nr", encoding="ascii") as f:
@@ -88,8 +94,10 @@ def usage(world):
         "runtime": len([n for n in os.listdir(runtime) if n not in ("last", "events", "events.1")]) if runtime.is_dir() else 0,
         "mounts": open("/proc/self/mountinfo", encoding="utf-8").read().count("usbox"),
         "bytes": kept_bytes(world.data),
+        "keys": keys(),
         "open files of the machine": files,
-        "unreclaimable KiB of the machine": memory["SUnreclaim"],
+        # Namespaces, file systems in memory, stacks and tables of processes.
+        "KiB of the machine that nobody reclaims": sum(memory[what] for what in ("SUnreclaim", "Shmem", "KernelStack", "PageTables", "Percpu")),
     }
 
 

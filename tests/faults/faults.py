@@ -85,6 +85,8 @@ KINDS = {
     "much": Kind(("--disk=100M", "--hide=**/.env", "--rw=rw", "--publish=127.0.0.1:0:80", "--allow=192.0.2.1:443", "--net-log=net.log", "--trace-files=trace.log",
                   "--tmpfs=/scratch", f"--seccomp={SECCOMP}", "--hostname=elsewhere", "--time-offset=monotonic=100", "--pidfile=pid", "--timeout=100"), MUCH),
 }
+if "USBOX_TEST_LIMITS" in os.environ:  # in the machine of tests/vm, which has cgroups to give
+    KINDS["limited"] = Kind(("--network=none", "--overlay=none", "--memory=200M"), tried="usbox-scope")
 
 # What a call is made to say: the kernel says so, or something like it, where it is short of something or forbids it.
 ERRNOS = {

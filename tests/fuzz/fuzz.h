@@ -4,5 +4,5 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* libFuzzer's entry: one input, any bytes. Returns 0. What is wrong must crash (sanitizers, g_assert). */
+/* libFuzzer's entry: one input, any bytes. Returns 0; -1: it is not to be kept. What is wrong must crash (sanitizers, g_assert). */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
