@@ -252,13 +252,13 @@ GPtrArray *root_hooks_appeared(const RootPlan *plan) {
         return hooks_that(plan, has_appeared);
 }
 
-static bool is_another(const Hook *hook, const char *path) {
-        struct stat st;
-        return lstat(path, &st) < 0 || st.st_dev != hook->host.dev || st.st_ino != hook->host.ino;
+static bool is_guarded_one(const Hook *hook, const struct stat *st) {
+        return st->st_dev == hook->host.dev && st->st_ino == hook->host.ino;
 }
 
 static bool is_back(const Hook *hook, const char *path) {
-        return hook->host.path && hook->put_back && !is_another(hook, path);
+        struct stat st;
+        return hook->host.path && hook->put_back && lstat(path, &st) == 0 && is_guarded_one(hook, &st);
 }
 
 GPtrArray *root_hooks_back(const RootPlan *plan) {
@@ -266,7 +266,9 @@ GPtrArray *root_hooks_back(const RootPlan *plan) {
 }
 
 static bool was_replaced(const Hook *hook, const char *path) {
-        return hook->host.path && !is_back(hook, path) && (hook->replaced || is_another(hook, path));
+        struct stat st;
+        return hook->host.path && lstat(path, &st) == 0 && !(hook->put_back && is_guarded_one(hook, &st)) &&
+               (hook->replaced || !is_guarded_one(hook, &st));
 }
 
 GPtrArray *root_hooks_replaced(const RootPlan *plan) {

@@ -45,8 +45,8 @@ void root_hooks_take_back(const RootPlan *plan, int box_fd);
  * caller can only be told. The caller's to free. */
 GPtrArray *root_hooks_appeared(const RootPlan *plan);
 
-/* Those that the host removed or replaced while the box ran (git config, an editor): the mount over such a one goes with it, and so the box could
- * write what came in its place: to its end, or until the guard was put back. As above. */
+/* Those that the host replaced while the box ran (git config, an editor): the mount over such a one goes with it, and so the box could write what came
+ * in its place: to its end, or until the guard was put back. One that is gone can do no harm. As above. */
 GPtrArray *root_hooks_replaced(const RootPlan *plan);
 GPtrArray *root_hooks_back(const RootPlan *plan);
 
