@@ -73,10 +73,15 @@ def dns_bound():
         assert box.call("many_connections", PEER4, ECHO, 10) == 10
         assert box.call("dns", "10.0.2.3", "cached.test") == ANSWER.hex()
         fds = len(os.listdir(f"/proc/{box.net_pid}/fd"))
-        assert box.call("dns_flood", "10.0.2.3", 512) == 512
-        assert box.call("dns", "10.0.2.3", "refused.test") == 2  # SERVFAIL
-        assert box.call("dns", "fd00::3", "refused.test") == 2
-        assert len(os.listdir(f"/proc/{box.net_pid}/fd")) <= fds + 512
+        for attempt in range(5):
+            start = time.monotonic()
+            assert box.call("dns_flood", "10.0.2.3", 512) == 512
+            name = f"refused{attempt}.test"
+            answers, now_open = [box.call("dns", "10.0.2.3", name), box.call("dns", "fd00::3", name)], len(os.listdir(f"/proc/{box.net_pid}/fd"))
+            if time.monotonic() < start + 3.5:  # each of them waits for 4 s
+                break
+            box.call("dns_flood_ends", 512, timeout=60)
+        assert answers == [2, 2] and now_open <= fds + 512, (answers, fds, now_open)  # SERVFAIL
         assert "512 questions wait for name servers: more are refused" in box.errors()
         assert box.call("dns", "10.0.2.3", "cached.test") == ANSWER.hex()
         assert box.call("dns", "10.0.2.3", "host.usbox") == bytes([10, 0, 2, 2]).hex()
@@ -84,7 +89,7 @@ def dns_bound():
         assert box.call("tcp_echo", PEER6, ECHO, MEGABYTE) == MEGABYTE
         assert box.call("udp_echo", PEER4, ECHO, 1400) == 1400
         assert box.call("dns_flood_ends", 512, timeout=60) == [2]
-        assert box.call("dns", "10.0.2.3", "refused.test") == ANSWER.hex()
+        assert box.call("dns", "10.0.2.3", name) == ANSWER.hex()
         assert len(os.listdir(f"/proc/{box.net_pid}/fd")) < fds + 100  # pipes, flows that have just ended
         assert box.errors().count("questions wait") == 1, box.errors()
 
