@@ -54,6 +54,7 @@
 
 /* Bytes of a segment on lo at most: what the kernel hands over at once and would cut for a wire ("BIG TCP"). */
 #define SEGMENT_MAX (256u * 1024)
+#define SEGMENT_USUAL 65536u
 #define LINK_GSO_IPV4_MAX_SIZE 63 /* IFLA_GSO_IPV4_MAX_SIZE of headers from Linux 6.3 on */
 
 /* What may wait for us of one connection (the kernel doubles it, and net.core.rmem_max is that much everywhere): beside a neighbour it is a few microseconds'
@@ -153,6 +154,17 @@ static void accept_local(NetlinkBatch *b, uint32_t tap) {
         netlink_nest_end(b, spec);
 }
 
+/* Both ends of a stream are on lo: fewer and longer segments are that much less to do for both. By IPv4, where that takes no header of its own; before
+ * Linux 6.3 they are as long as ever. */
+static void set_segments(uint32_t max) {
+        const struct ifinfomsg lo = { .ifi_index = DIVERT_LO_INDEX };
+        NetlinkBatch b = { .n = 0 };
+
+        struct nlmsghdr *h = netlink_add(&b, "", RTM_NEWLINK, 0, &lo, sizeof lo);
+        netlink_attr_u32(&b, h, LINK_GSO_IPV4_MAX_SIZE, max);
+        (void) netlink_run(&b, NETLINK_ROUTE, NULL);
+}
+
 /* The kernel's own first rule back in its place, the others away; then the two routes that do not go with the TAP. */
 static void clear_routes(uint8_t family) {
         const struct rtmsg route = { .rtm_family = family, .rtm_table = TABLE_LOCAL, .rtm_scope = RT_SCOPE_NOWHERE };
@@ -181,37 +193,28 @@ static void add_table_request(NetlinkBatch *b, uint16_t type) {
         netlink_attr(b, h, NFTA_TABLE_NAME, DIVERT_TABLE, sizeof DIVERT_TABLE);
 }
 
-/* It is asked for first: to delete what is not there would undo the batch, for which the kernel waits until no processor looks at its rules, longer than
- * all else here takes. */
-static void clear_rules(void) {
+/* Were there any? That is asked first: to delete what is not there would undo the batch, for which the kernel waits until no processor looks at its rules,
+ * longer than all else here takes. */
+static bool clear_rules(void) {
         const struct nfgenmsg batch = { .nfgen_family = AF_UNSPEC, .res_id = htons(NFNL_SUBSYS_NFTABLES) };
         NetlinkBatch get = { .n = 0 }, delete = { .n = 0 };
 
         add_table_request(&get, NFT_MSG_GETTABLE);
         if (!netlink_run(&get, NETLINK_NETFILTER, NULL))
-                return;
+                return false;
         (void) netlink_add(&delete, NULL, NFNL_MSG_BATCH_BEGIN, 0, &batch, sizeof batch);
         add_table_request(&delete, NFT_MSG_DELTABLE);
         (void) netlink_add(&delete, NULL, NFNL_MSG_BATCH_END, 0, &batch, sizeof batch);
         (void) netlink_run(&delete, NETLINK_NETFILTER, NULL);
+        return true;
 }
 
 void divert_clear(void) {
         /* All requests of a batch are carried out, whatever becomes of one: what is not there need not go. */
         clear_routes(AF_INET);
         clear_routes(AF_INET6);
-        clear_rules();
-}
-
-/* Both ends of a stream are on lo: fewer and longer segments are that much less to do for both. By IPv4, where that takes no header of its own; before
- * Linux 6.3 they are as long as ever. */
-static void lengthen_segments(void) {
-        const struct ifinfomsg lo = { .ifi_index = DIVERT_LO_INDEX };
-        NetlinkBatch b = { .n = 0 };
-
-        struct nlmsghdr *h = netlink_add(&b, "", RTM_NEWLINK, 0, &lo, sizeof lo);
-        netlink_attr_u32(&b, h, LINK_GSO_IPV4_MAX_SIZE, SEGMENT_MAX);
-        (void) netlink_run(&b, NETLINK_ROUTE, NULL);
+        if (clear_rules())
+                set_segments(SEGMENT_USUAL);
 }
 
 static bool set_routes(const BoxSide *side, GError **error) {
@@ -225,7 +228,7 @@ static bool set_routes(const BoxSide *side, GError **error) {
         if (side->ipv6)
                 add_routes(&b, AF_INET6, tap, side->framed);
         if (!side->framed)
-                lengthen_segments();
+                set_segments(SEGMENT_MAX);
         return netlink_run(&b, NETLINK_ROUTE, error);
 }
 

@@ -322,8 +322,24 @@ def test_as_slirp4netns_is_called(box, target, peer):
     assert net.wait(WAIT) == 0
 
 
+# How long a segment by IPv4 may be on lo (IFLA_GSO_IPV4_MAX_SIZE): nothing before Linux 6.3.
+SEGMENTS = """
+import socket, struct
+with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as s:
+    s.sendto(struct.pack("=IHHIIBBHiII", 32, 18, 1, 1, 0, 0, 0, 0, 1, 0, 0), (0, 0))
+    data, at = s.recv(65536), 32
+while at < len(data):
+    size, kind = struct.unpack_from("=HH", data, at)
+    if kind == 63:
+        print(*struct.unpack_from("=I", data, at + 4))
+    at += (size + 3) & ~3
+"""
+
+
 def test_one_after_another(box, target, peer):
     """What one leaves is as it was before; what one leaves that was killed the next one clears away."""
+    def segments():
+        return target.run("/usr/bin/python3", "-c", SEGMENTS).stdout
     rules = "ip rule; ip -6 rule; ip route show table 100 2>&1; ip -6 route show table 100 2>&1; true"
     nothing = target.sh("ip rule; ip -6 rule")
     for options, kill in (([], False), (["--net-delay=1ms"], True), ([], True), (["--net-delay=1ms"], False), ([], False)):
@@ -331,6 +347,7 @@ def test_one_after_another(box, target, peer):
             assert target.curl(f"http://{peer}:8080/").stdout == "nginx\n"
             assert "TCP fast path made" in net.text(), net.text()
             assert "fwmark 0x2" in target.sh(rules)
+            assert segments() in ("", "65536\n" if options else "262144\n")
             if kill:
                 net.proc.kill()
                 net.proc.wait()
@@ -338,6 +355,7 @@ def test_one_after_another(box, target, peer):
             else:
                 assert net.end() == 0
                 assert re.sub("Error.*\n|Dump.*\n", "", target.sh(rules)) == nothing
+                assert segments() in ("", "65536\n")
 
 
 @pytest.mark.parametrize("how", ["process", "TERM", "INT", "HUP"])
