@@ -78,8 +78,8 @@ static GVariant *pack_settings(const GPtrArray *settings) {
 }
 
 GVariant *scope_config_pack(const ScopeConfig *c) {
-        return g_variant_new("(s@a(ss)@a(ss)ssbb)", c->id, pack_settings(c->settings), pack_settings(c->properties), c->runtime_dir ? c->runtime_dir : "",
-                             c->pod ? c->pod : "", c->is_pod, c->verbose);
+        return g_variant_new("(s@a(ss)@a(ss)ssbbb)", c->id, pack_settings(c->settings), pack_settings(c->properties), c->runtime_dir ? c->runtime_dir : "",
+                             c->pod ? c->pod : "", c->is_pod, c->late, c->verbose);
 }
 
 GVariant *scope_update_pack(const GPtrArray *settings, const GPtrArray *properties) {
@@ -110,10 +110,11 @@ static bool parse_settings(GVariant *list, GPtrArray *ret, GError **error) {
 ScopeConfig *scope_config_parse(GVariant *body, GError **error) {
         g_autoptr(ScopeConfig) c = scope_config_new();
         g_autoptr(GVariant) settings = NULL, properties = NULL;
-        gboolean verbose, is_pod;
+        gboolean verbose, is_pod, late;
 
-        g_variant_get(body, "(s@a(ss)@a(ss)ssbb)", &c->id, &settings, &properties, &c->runtime_dir, &c->pod, &is_pod, &verbose);
+        g_variant_get(body, "(s@a(ss)@a(ss)ssbbb)", &c->id, &settings, &properties, &c->runtime_dir, &c->pod, &is_pod, &late, &verbose);
         c->is_pod = is_pod;
+        c->late = late;
         c->verbose = verbose;
         if (*c->id == '\0' || strspn(c->id, "0123456789abcdefghijklmnopqrstuvwxyz") != strlen(c->id)) {
                 err_set(error, EINVAL, "id of the box");

@@ -16,7 +16,7 @@ typedef struct {
 } ScopeSetting;
 
 /* The types of WIRE_SCOPE_CONFIG's and WIRE_SCOPE_UPDATE's bodies. */
-#define SCOPE_CONFIG_SIGNATURE "(sa(ss)a(ss)ssbb)"
+#define SCOPE_CONFIG_SIGNATURE "(sa(ss)a(ss)ssbbb)"
 #define SCOPE_UPDATE_SIGNATURE "(a(ss)a(ss))"
 
 typedef struct {
@@ -26,6 +26,7 @@ typedef struct {
         char *runtime_dir;     /* the caller's $XDG_RUNTIME_DIR; "": he has none */
         char *pod;             /* the cgroup's directory of the pod that the box is in; "": it is in none that has one */
         bool is_pod;           /* what is to be limited is a pod: its boxes will come */
+        bool late;             /* of a box that has run without so far */
         bool verbose;
 } ScopeConfig;
 
@@ -55,6 +56,10 @@ ScopeConfig *scope_update_parse(GVariant *body, GError **error);
 /* The unit's name of a box, "usbox-ID.scope"; the caller's. */
 #define SCOPE_SLICE "usbox.slice"
 char *scope_unit_name(const char *id);
+
+/* Within a memory limit the helpers are to outlive the command: whom the kernel kills there is who has most, each of these thousandths
+ * of the limit counted in (oom_badness(), mm/oom_kill.c). */
+#define SCOPE_OOM_SCORE 500
 
 /* The leaves below the scope. */
 #define SCOPE_LEAF_PAYLOAD "payload"

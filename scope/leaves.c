@@ -27,6 +27,10 @@
 #define FILE_MAX (64 * 1024)
 #define REMOVE_WAIT_MS 5000
 
+/* What io.weight is called where the disk's scheduler has it (Documentation/block/bfq-iosched.rst), and what it is at most there. */
+#define BFQ_WEIGHT "io.bfq.weight"
+#define BFQ_WEIGHT_MAX 1000
+
 bool cgroup_check_version(GError **error) {
         struct statfs fs;
 
@@ -44,20 +48,24 @@ bool cgroup_check_version(GError **error) {
                                "--best-effort=limits");
 }
 
-char *cgroup_of_self(GError **error) {
-        g_autofree char *text = NULL;
+char *cgroup_of(pid_t pid, GError **error) {
+        g_autofree char *path = g_strdup_printf("/proc/%d/cgroup", (int) pid), *text = NULL;
 
-        if (!fd_read_file(AT_FDCWD, "/proc/self/cgroup", FILE_MAX, &text, NULL)) {
-                err_set(error, errno, "read /proc/self/cgroup");
+        if (!fd_read_file(AT_FDCWD, path, FILE_MAX, &text, NULL)) {
+                err_set(error, errno, "read %s", path);
                 return NULL;
         }
         char *line = strstr(text, "0::/");
         if (!line || strstr(line, "/..")) {
-                err_set(error, ENOENT, "/proc/self/cgroup names no cgroup that is in sight");
+                err_set(error, ENOENT, "%s names no cgroup that is in sight", path);
                 return NULL;
         }
         line += strlen("0::");
         return g_strndup(line, strcspn(line, "\n"));
+}
+
+char *cgroup_of_self(GError **error) {
+        return cgroup_of(getpid(), error);
 }
 
 char **cgroup_words(int dir, const char *file) {
@@ -75,17 +83,10 @@ static char **delegated_words(const ScopeCgroup *c) {
         return cgroup_words(above, "cgroup.controllers");
 }
 
-static char *delegated(const ScopeCgroup *c) {
-        g_auto(GStrv) words = delegated_words(c);
-
-        return words[0] && *words[0] ? g_strjoinv(", ", words) : g_strdup("none");
-}
-
-static bool not_delegated(const ScopeCgroup *c, const char *controller, GError **error) {
+/* direct: whoever made the cgroup has to delegate it, not systemd. */
+static bool not_delegated(const char *controller, char **delegated, bool direct, GError **error) {
         static const char *const known[] = { "cpu", "cpuset", "io", "memory", "pids", NULL };
-        g_autofree char *are = delegated(c);
-        /* A pod's cgroup, which a box's is a part of, is mostly systemd's. */
-        bool direct = c->own && !(c->in_pod && strstr(c->path, "/" SCOPE_SLICE "/"));
+        g_autofree char *are = delegated[0] && *delegated[0] ? g_strjoinv(", ", delegated) : g_strdup("none");
 
         err_set(error, EOPNOTSUPP, "the controller %s is not delegated to this user (these are: %s)", controller, are);
         if (direct)
@@ -98,34 +99,74 @@ static bool not_delegated(const ScopeCgroup *c, const char *controller, GError *
                                "out and in");
 }
 
-static bool check_controllers(const ScopeCgroup *c, const ScopeConfig *config, char *const *have, GError **error) {
+/* The first that config needs and that is not among have; NULL: there is none. The caller's. */
+static char *missing_controller(const ScopeConfig *config, char **have) {
         for (guint i = 0; i < config->settings->len; i++) {
                 g_autofree char *controller = scope_setting_controller(config->settings->pdata[i]);
                 if (!g_strv_contains((const char *const *) have, controller))
-                        return not_delegated(c, controller, error);
+                        return g_steal_pointer(&controller);
         }
         for (guint i = 0; i < config->properties->len; i++) {
-                const char *name = ((const ScopeSetting *) config->properties->pdata[i])->file, *controller = property_controller(name);
+                const char *controller = property_controller(((const ScopeSetting *) config->properties->pdata[i])->file);
                 if (controller && !g_strv_contains((const char *const *) have, controller))
-                        return not_delegated(c, controller, error);
+                        return g_strdup(controller);
+        }
+        return NULL;
+}
+
+/* Either of the two that the kernel has: by cost (CONFIG_BLK_CGROUP_IOCOST), or by a disk's scheduler, as a module. */
+static bool check_weight(const ScopeCgroup *c, const char *what, GError **error) {
+        if (faccessat(c->fd, "io.weight", F_OK, 0) == 0 || faccessat(c->fd, BFQ_WEIGHT, F_OK, 0) == 0)
+                return true;
+        err_set(error, EOPNOTSUPP, "%s: nothing in this machine's kernel shares disks by weight", what);
+        return err_hint(error, "sudo modprobe bfq && echo bfq | sudo tee /sys/block/DISK/queue/scheduler; or go on without by --best-effort=limits");
+}
+
+/* What of a controller's files not every kernel has: systemd says nothing of those that it does not find. */
+static bool check_files(const ScopeCgroup *c, const ScopeConfig *config, GError **error) {
+        if (scope_setting_get(config->settings, "io.weight") && !check_weight(c, "--io-weight", error))
+                return false;
+        for (guint i = 0; i < config->properties->len; i++) {
+                const char *name = ((const ScopeSetting *) config->properties->pdata[i])->file;
+                g_autofree char *what = g_strconcat("--property ", name, NULL);
+                if (g_str_has_prefix(name, "IO") && g_str_has_suffix(name, "Weight") && !check_weight(c, what, error))
+                        return false;
                 if (g_str_equal(name, "IODeviceLatencyTargetSec") && faccessat(c->fd, "io.latency", F_OK, 0) < 0) {
-                        err_set(error, EOPNOTSUPP, "--property %s: this machine's kernel has no io.latency", name);
+                        err_set(error, EOPNOTSUPP, "%s: this machine's kernel has no io.latency", what);
                         return err_hint(error, "one that is built with CONFIG_BLK_CGROUP_IOLATENCY has; or go on without by --best-effort=limits");
                 }
         }
         return true;
 }
 
+static bool check(const ScopeCgroup *c, const ScopeConfig *config, char **have, GError **error) {
+        g_autofree char *missing = missing_controller(config, have);
+
+        if (!missing)
+                return check_files(c, config, error);
+        g_auto(GStrv) delegated = delegated_words(c);
+        /* A pod's cgroup, which a box's is a part of, is mostly systemd's. */
+        return not_delegated(missing, delegated, c->own && !(c->in_pod && strstr(c->path, "/" SCOPE_SLICE "/")), error);
+}
+
 bool cgroup_check_controllers(const ScopeCgroup *c, const ScopeConfig *config, GError **error) {
         g_auto(GStrv) have = cgroup_words(c->fd, "cgroup.controllers");
 
-        return check_controllers(c, config, have, error);
+        return check(c, config, have, error);
 }
 
 bool cgroup_check_delegated(const ScopeCgroup *c, const ScopeConfig *config, GError **error) {
         g_auto(GStrv) have = c->own ? cgroup_words(c->fd, "cgroup.controllers") : delegated_words(c);
 
-        return check_controllers(c, config, have, error);
+        return check(c, config, have, error);
+}
+
+bool cgroup_check_beforehand(const char *above, const ScopeConfig *config, GError **error) {
+        g_autofree char *file = g_strconcat(CGROUP_MOUNT, above, "/cgroup.controllers", NULL);
+        g_auto(GStrv) have = cgroup_words(AT_FDCWD, file);
+        g_autofree char *missing = missing_controller(config, have);
+
+        return !missing || not_delegated(missing, have, false, error);
 }
 
 static bool make_leaf(const ScopeCgroup *c, const char *leaf, GError **error) {
@@ -178,20 +219,42 @@ static bool no_such(const char *file, GError **error) {
         return false;
 }
 
-bool cgroup_apply(const ScopeCgroup *c, const GPtrArray *settings, GError **error) {
-        for (guint i = 0; i < settings->len; i++) {
-                const ScopeSetting *s = settings->pdata[i];
-                const char *leaf = !g_str_has_prefix(s->file, "pids.") ? NULL : c->pod ? SCOPE_LEAF_BOXES : SCOPE_LEAF_PAYLOAD;
-                if (!write_leaf(c, leaf, s->file, s->value, error)) {
-                        /* A machine without swap accounting has nothing to forbid. */
-                        if (err_get_errno(error ? *error : NULL) == ENOENT && g_str_equal(s->file, "memory.swap.max")) {
-                                g_clear_error(error);
-                                continue;
-                        }
-                        return no_such(s->file, error);
-                }
+/* To all that weigh, as systemd does. */
+static bool apply_io_weight(const ScopeCgroup *c, const char *value, GError **error) {
+        g_autofree char *bfq = g_strdup_printf("%d", MIN((int) g_ascii_strtoll(value, NULL, 10), BFQ_WEIGHT_MAX));
+
+        return (faccessat(c->fd, "io.weight", F_OK, 0) < 0 || write_leaf(c, NULL, "io.weight", value, error)) &&
+               (faccessat(c->fd, BFQ_WEIGHT, F_OK, 0) < 0 || write_leaf(c, NULL, BFQ_WEIGHT, bfq, error));
+}
+
+static bool apply_one(const ScopeCgroup *c, const ScopeSetting *s, GError **error) {
+        const char *leaf = !g_str_has_prefix(s->file, "pids.") ? NULL : c->pod ? SCOPE_LEAF_BOXES : SCOPE_LEAF_PAYLOAD;
+
+        if (g_str_equal(s->file, "io.weight"))
+                return apply_io_weight(c, s->value, error);
+        if (write_leaf(c, leaf, s->file, s->value, error))
+                return true;
+        /* A machine without swap accounting has nothing to forbid. */
+        if (err_get_errno(error ? *error : NULL) == ENOENT && g_str_equal(s->file, "memory.swap.max")) {
+                g_clear_error(error);
+                return true;
         }
+        return no_such(s->file, error);
+}
+
+bool cgroup_apply(const ScopeCgroup *c, const GPtrArray *settings, GError **error) {
+        for (guint i = 0; i < settings->len; i++)
+                if (!apply_one(c, settings->pdata[i], error))
+                        return false;
         return true;
+}
+
+char *cgroup_hold_cpu(const ScopeCgroup *c, GError **error) {
+        g_autofree char *text = NULL;
+
+        if (!fd_read_file(c->fd, "cpu.max", FILE_MAX, &text, NULL) || !g_ascii_isdigit(*text))
+                return g_strdup("");
+        return write_leaf(c, NULL, "cpu.max", "max", error) ? g_strdup(g_strchomp(text)) : NULL;
 }
 
 bool cgroup_join(const ScopeCgroup *c, const char *leaf, pid_t pid, GError **error) {

@@ -23,8 +23,9 @@ typedef struct {
 /* Fails, with a hint, where the machine has no cgroup v2, or hybrid. */
 bool cgroup_check_version(GError **error);
 
-/* The cgroup of this process, from the mount on; the caller's. */
+/* The cgroup of this process, or of another, from the mount on; the caller's. */
 char *cgroup_of_self(GError **error);
+char *cgroup_of(pid_t pid, GError **error);
 
 /* Words of a file ("cgroup.controllers"); the caller's, empty where it cannot be read. */
 char **cgroup_words(int dir, const char *file);
@@ -36,6 +37,9 @@ bool cgroup_check_controllers(const ScopeCgroup *c, const ScopeConfig *config, G
 /* The same of a cgroup that systemd has not given them yet: it can, as far as they are delegated to it. */
 bool cgroup_check_delegated(const ScopeCgroup *c, const ScopeConfig *config, GError **error);
 
+/* The same before there is one, of what is above all units of the user's systemd. */
+bool cgroup_check_beforehand(const char *above, const ScopeConfig *config, GError **error);
+
 /* The leaves; and, when we ourselves are in helpers/, what is useful in them switched on. */
 bool cgroup_make_leaves(const ScopeCgroup *c, GError **error);
 bool cgroup_prepare_leaves(const ScopeCgroup *c, GError **error);
@@ -43,8 +47,15 @@ bool cgroup_prepare_leaves(const ScopeCgroup *c, GError **error);
 /* Write settings to the cgroup's own files; those of processes (pids.max) to payload/, of a pod to boxes/. */
 bool cgroup_apply(const ScopeCgroup *c, const GPtrArray *settings, GError **error);
 
+/* The limit of processor time (cpu.max), which is taken off until the box's command is executed: what is done until then is not the command's.
+ * "": there is none. The caller's; NULL with error. */
+char *cgroup_hold_cpu(const ScopeCgroup *c, GError **error);
+
 /* Move a process into a leaf. The errno in the error is EACCES or EPERM where the kernel does not let us take it out of where it is. */
 bool cgroup_join(const ScopeCgroup *c, const char *leaf, pid_t pid, GError **error);
+
+/* oom.c: have the kernel rather kill processes of payload/, all of which are frozen, than helpers. mount_ns: the box's mount namespace. */
+bool cgroup_raise_oom(const ScopeCgroup *c, int mount_ns, GError **error);
 
 /* Kill all in payload/. Where the kernel cannot (before 5.14), one by one. */
 void cgroup_kill_payload(const ScopeCgroup *c);

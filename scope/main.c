@@ -8,9 +8,9 @@
  * box that is to be limited, so that systemd works on the scope while the launcher prepares the rest:
  *
  *      SCOPE_CONFIG  the box's id and limits
- *      SCOPE_MADE    the scope is there, with this process in it, and its leaves payload/ and helpers/
  *      SCOPE_JOIN    (at any time) the box's processes: helpers, init and the payload's, which waits for this before it takes other ids and
  *                    executes the command; later what `usbox exec` starts
+ *      SCOPE_MADE    the scope is there, with this process in it, and its leaves payload/ and helpers/
  *      SCOPE_JOINED  they are in their leaves, and all that they fork is
  *      SCOPE_ADOPT   instead of that, of a box that has run for a while: all of its processes
  *      SCOPE_UPDATE  (any time later) other limits; SCOPE_UPDATED says how that went
@@ -46,27 +46,14 @@ typedef struct {
         int wire;
         ScopeConfig *config;
         ScopeCgroup cgroup;
-        bool asking;      /* the machine's systemd has to move the box's processes */
-        Systemd *machine; /* for that, and made beforehand; NULL: not now */
+        bool asking;      /* the machine's systemd has to move those of the box's processes that are in a login's session yet */
+        Systemd *machine; /* for that; NULL: not now */
+        WireMessage join; /* SCOPE_JOIN, where it came before the scope was made; else its body is NULL */
 } Scope;
 
 /* The kernel lets nobody but the machine's systemd move processes from own to path, from a login's session: the way leads past what is the user's. */
 static bool must_ask(const char *own, const char *path) {
         return !systemd_is_users(own) && systemd_is_users(path) && geteuid() != 0;
-}
-
-static bool by_systemd(Scope *s, Systemd *systemd, GError **error) {
-        g_autofree char *own = cgroup_of_self(error);
-        if (!own)
-                return false;
-        if (!systemd_is_users(own))
-                s->machine = systemd_open_machine(NULL);
-        if (!systemd_start_scope(systemd, s->machine, s->config, &s->cgroup, error))
-                return false;
-        s->asking = must_ask(own, s->cgroup.path);
-        g_autofree char *path = g_strconcat(CGROUP_MOUNT, s->cgroup.path, NULL);
-        s->cgroup.fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        return s->cgroup.fd >= 0 ? true : err_set(error, errno, "%s", path);
 }
 
 /* Settings that systemd has no word for are written by us, after it; all of them where there is no systemd. */
@@ -86,9 +73,7 @@ static bool apply(const Scope *s, const GPtrArray *settings, GError **error) {
 }
 
 /* By systemd, which takes all of them or none. */
-static bool attach(Scope *s, const char *leaf, GArray *pids, GError **error) {
-        g_autofree char *path = g_strconcat(s->cgroup.path, "/", leaf, NULL);
-
+static bool attach(Scope *s, const char *path, GArray *pids, GError **error) {
         if (!s->machine && !(s->machine = systemd_open_machine(error)))
                 return false;
         while (pids->len > 0) {
@@ -117,7 +102,48 @@ static bool join_all(Scope *s, const char *leaf, const pid_t *pids, size_t n, GE
                 }
                 g_array_append_val(forbidden, pids[i]);
         }
-        return forbidden->len == 0 || attach(s, leaf, forbidden, error);
+        g_autofree char *path = g_strconcat(s->cgroup.path, "/", leaf, NULL);
+        return forbidden->len == 0 || attach(s, path, forbidden, error);
+}
+
+/*
+ * Out of a login's session with the box's processes and this one, in one call, which takes systemd as long for one process as for all: to where the user's
+ * systemd is itself, which has a place for processes there. From there it moves this one to the scope, and we the others, and nobody has to ask. Back they
+ * cannot go, so what can be known to fail has been looked for before.
+ */
+static bool come_over(Scope *s, const char *place, GError **error) {
+        g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(pid_t));
+        const pid_t self = getpid();
+
+        if (!(s->machine = systemd_open_machine(error)) || !wire_expect(s->wire, "launcher", WIRE_SCOPE_JOIN, &s->join, error))
+                return false;
+        g_autoptr(GVariant) helpers = g_variant_get_child_value(s->join.body, 0), payload = g_variant_get_child_value(s->join.body, 1);
+        members_add(all, payload);
+        members_add(all, helpers);
+        members_add_children(all, 0, false);
+        g_array_append_val(all, self);
+        if (!attach(s, place, all, error))
+                return false;
+        log_step("out of the login's session");
+        return true;
+}
+
+static bool by_systemd(Scope *s, Systemd *systemd, GError **error) {
+        g_autofree char *own = cgroup_of_self(error), *users = systemd_cgroup(systemd);
+
+        if (!own)
+                return false;
+        if (users && must_ask(own, users) && !s->config->late) { /* whose processes come one after the other */
+                g_autofree char *place = systemd_init_scope(users), *above = g_path_get_dirname(place);
+                if (!cgroup_check_beforehand(above, s->config, error) || !come_over(s, place, error))
+                        return false;
+        }
+        if (!systemd_start_scope(systemd, s->config, &s->cgroup, error))
+                return false;
+        s->asking = must_ask(own, s->cgroup.path);
+        g_autofree char *path = g_strconcat(CGROUP_MOUNT, s->cgroup.path, NULL);
+        s->cgroup.fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return s->cgroup.fd >= 0 ? true : err_set(error, errno, "%s", path);
 }
 
 /* One that is made in its pod's has to get there first, as the box's processes do. */
@@ -127,7 +153,10 @@ static bool in_pod(Scope *s, GError **error) {
         if (!own || !pod_make_box(s->config, &s->cgroup, error))
                 return false;
         s->asking = must_ask(own, s->cgroup.path);
-        return true;
+        if (!s->asking || s->config->late)
+                return true;
+        g_autofree char *place = systemd_init_scope(s->cgroup.path);
+        return cgroup_check_controllers(&s->cgroup, s->config, error) && come_over(s, place, error);
 }
 
 static bool enter(Scope *s, GError **error) {
@@ -153,12 +182,13 @@ static bool make(Scope *s, GError **error) {
         /* Nobody listens there any more: systemd need not tell us of what happens to other units. */
         g_clear_pointer(&systemd, systemd_free);
         log_step("cgroup %s", s->cgroup.path);
+        g_autofree char *cpu_max = NULL;
         if (!cgroup_check_controllers(&s->cgroup, s->config, error) || !cgroup_make_leaves(&s->cgroup, error) ||
             !enter(s, error) || !cgroup_prepare_leaves(&s->cgroup, error) ||
-            !apply(s, s->config->settings, error))
+            !apply(s, s->config->settings, error) || !(cpu_max = cgroup_hold_cpu(&s->cgroup, error)))
                 return false;
         g_autofree char *path = g_strconcat(CGROUP_MOUNT, s->cgroup.path, NULL);
-        return wire_send(s->wire, WIRE_SCOPE_MADE, g_variant_new("(s)", path), &s->cgroup.fd, 1, error);
+        return wire_send(s->wire, WIRE_SCOPE_MADE, g_variant_new("(ss)", path, cpu_max), &s->cgroup.fd, 1, error);
 }
 
 /* A list of processes, with their children but those that are known already; looked for once more when they are in: what they fork from then on is
@@ -179,17 +209,9 @@ static bool join_leaf(Scope *s, const char *leaf, GVariant *list, GArray *known,
 }
 
 static bool join(Scope *s, const WireMessage *m, GError **error) {
-        g_autoptr(GArray) known = g_array_new(FALSE, FALSE, sizeof(pid_t)), all = g_array_new(FALSE, FALSE, sizeof(pid_t));
+        g_autoptr(GArray) known = g_array_new(FALSE, FALSE, sizeof(pid_t));
         g_autoptr(GVariant) helpers = g_variant_get_child_value(m->body, 0), payload = g_variant_get_child_value(m->body, 1);
 
-        /* systemd takes as long for one process as for all, and once for each leaf: from where it has put them we may move them ourselves. */
-        if (s->asking) {
-                members_add(all, payload);
-                members_add(all, helpers);
-                members_add_children(all, 0, false);
-                if (!attach(s, SCOPE_LEAF_HELPERS, all, error))
-                        return false;
-        }
         /* The payload first: it is a child of init, which is among the others. */
         return join_leaf(s, SCOPE_LEAF_PAYLOAD, payload, known, error) && join_leaf(s, SCOPE_LEAF_HELPERS, helpers, known, error);
 }
@@ -236,9 +258,11 @@ static bool adopt_payload(Scope *s, pid_t init, GVariant *execs, GError **error)
 static bool adopt(Scope *s, const WireMessage *m, GError **error) {
         g_autoptr(GVariant) helpers = g_variant_get_child_value(m->body, 1), execs = g_variant_get_child_value(m->body, 2);
         g_autoptr(GArray) others = g_array_new(FALSE, FALSE, sizeof(pid_t));
+        gboolean raise_oom;
         guint32 init;
 
         g_variant_get_child(m->body, 0, "u", &init);
+        g_variant_get_child(m->body, 3, "b", &raise_oom);
         if (!freeze(s, "1", error))
                 return false;
         pid_t pid = (pid_t) init;
@@ -246,6 +270,7 @@ static bool adopt(Scope *s, const WireMessage *m, GError **error) {
         g_array_append_val(others, pid);
         members_add(others, helpers);
         ok = ok && join_all(s, SCOPE_LEAF_HELPERS, (const pid_t *) (void *) others->data, others->len, error);
+        ok = ok && (!raise_oom || cgroup_raise_oom(&s->cgroup, m->fds[0], error));
         return freeze(s, "0", ok ? error : NULL) && ok;
 }
 
@@ -298,6 +323,8 @@ static bool on_update(Scope *s, const WireMessage *m, GError **error) {
 }
 
 static bool serve(Scope *s, GError **error) {
+        if (s->join.body && !on_join(s, &s->join, error))
+                return false;
         for (;;) {
                 g_auto(WireMessage) m = { 0 };
                 int r = wire_receive(s->wire, &m, error);
@@ -321,6 +348,7 @@ static void end(Scope *s) {
         g_clear_pointer(&s->cgroup.home, g_free);
         g_clear_pointer(&s->machine, systemd_free);
         g_clear_pointer(&s->config, scope_config_free);
+        wire_message_clear(&s->join);
 }
 
 int main(int argc, char **argv) {

@@ -19,6 +19,14 @@ static bool without(GError **error) {
         return err_set(error, EOPNOTSUPP, "usbox was built without libsystemd");
 }
 
+char *systemd_cgroup(Systemd *s) {
+        return NULL;
+}
+
+char *systemd_init_scope(const char *path) {
+        return NULL;
+}
+
 bool systemd_is_users(const char *path) {
         return false;
 }
@@ -28,7 +36,7 @@ Systemd *systemd_open_machine(GError **error) {
         return NULL;
 }
 
-bool systemd_start_scope(Systemd *s, Systemd *machine, const ScopeConfig *config, ScopeCgroup *ret, GError **error) {
+bool systemd_start_scope(Systemd *s, const ScopeConfig *config, ScopeCgroup *ret, GError **error) {
         return without(error);
 }
 

@@ -7,6 +7,7 @@
  * systemd is spoken to over its own socket, where it is reached without the message bus and its daemon between; the bus is the second choice.
  */
 #include <string.h>
+#include <sys/socket.h>
 #include <systemd/sd-bus.h>
 
 #include "base/error.h"
@@ -196,14 +197,11 @@ static int on_job_removed(sd_bus_message *m, void *data, sd_bus_error *ret_error
         return 0;
 }
 
-/* Meanwhile the other connection is made; what it cannot do is said when it is used. */
-static bool await_job(Systemd *s, Systemd *machine, GError **error) {
+static bool await_job(Systemd *s, GError **error) {
         gint64 end = g_get_monotonic_time() + JOB_TIMEOUT_US;
 
         while (!s->result) {
                 int r = sd_bus_process(s->bus, NULL);
-                while (machine && sd_bus_process(machine->bus, NULL) > 0)
-                        ;
                 if (r == 0) {
                         gint64 left = end - g_get_monotonic_time();
                         if (left <= 0)
@@ -231,7 +229,7 @@ static void define_slice(Systemd *s) {
                 (void) sd_bus_call(s->bus, m, 0, NULL, NULL); /* mostly: it is defined as it should be */
 }
 
-bool systemd_start_scope(Systemd *s, Systemd *machine, const ScopeConfig *config, ScopeCgroup *ret, GError **error) {
+bool systemd_start_scope(Systemd *s, const ScopeConfig *config, ScopeCgroup *ret, GError **error) {
         g_autoptr(GPtrArray) properties = all_properties(config->settings, config->properties, error);
         _cleanup_message_ sd_bus_message *reply = NULL;
         _cleanup_bus_error_ sd_bus_error bus_error = SD_BUS_ERROR_NULL;
@@ -257,7 +255,7 @@ bool systemd_start_scope(Systemd *s, Systemd *machine, const ScopeConfig *config
         if (sd_bus_message_read(reply, "o", &job) < 0)
                 return bus_failed(-EPROTO, NULL, "start the scope", error);
         s->job = g_strdup(job);
-        if (!await_job(s, machine, error))
+        if (!await_job(s, error))
                 return false;
         if (!defined)
                 define_slice(s);
@@ -284,6 +282,21 @@ static bool split_at_user_unit(const char *path, char **ret_unit, const char **r
         return true;
 }
 
+char *systemd_init_scope(const char *path) {
+        g_autofree char *unit = NULL;
+        const char *below;
+
+        return split_at_user_unit(path, &unit, &below) ? g_strdup_printf("%.*s/init.scope", (int) (below - path), path) : NULL;
+}
+
+char *systemd_cgroup(Systemd *s) {
+        struct ucred peer;
+        socklen_t len = sizeof peer;
+        int fd = sd_bus_get_fd(s->bus);
+
+        return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 ? cgroup_of(peer.pid, NULL) : NULL;
+}
+
 bool systemd_is_users(const char *path) {
         g_autofree char *unit = NULL;
         const char *below;
@@ -293,8 +306,12 @@ bool systemd_is_users(const char *path) {
 
 Systemd *systemd_open_machine(GError **error) {
         sd_bus *bus = NULL;
+        const char *name;
         int r = sd_bus_open_system(&bus);
 
+        /* Until the bus has said who we are: what there is to wait for is over when it is needed. */
+        if (r >= 0 && (r = sd_bus_get_unique_name(bus, &name)) < 0)
+                sd_bus_unref(bus);
         if (r < 0) {
                 bus_failed(r, NULL, "reach the machine's, to move the box's processes out of this login's session", error);
                 err_hint(error, "does its message bus run? systemctl status dbus; or go on without limits by --best-effort=limits");

@@ -91,6 +91,10 @@ bool cgroup_join_helpers(const Cgroup *c, pid_t pid, GError **error) {
         return join(c, SCOPE_LEAF_HELPERS "/cgroup.procs", pid, error);
 }
 
+bool cgroup_limit_cpu(const Cgroup *c, const char *cpu_max, GError **error) {
+        return write_file(c, "cpu.max", cpu_max, error);
+}
+
 /* The number behind a key of a flat file ("oom_kill 3"); absent where it is not there. */
 static guint64 keyed(const char *text, const char *key, guint64 absent) {
         size_t len = strlen(key);

@@ -23,6 +23,9 @@ const char *cgroup_path(const Cgroup *c);
 /* The payload's leaf, to be cloned into; -1 with error. */
 int cgroup_open_payload(const Cgroup *c, GError **error);
 
+/* Its limit of processor time, as cpu.max has it. */
+bool cgroup_limit_cpu(const Cgroup *c, const char *cpu_max, GError **error);
+
 /* Move a process into the payload's leaf, or the helpers'. */
 bool cgroup_join_payload(const Cgroup *c, pid_t pid, GError **error);
 bool cgroup_join_helpers(const Cgroup *c, pid_t pid, GError **error);

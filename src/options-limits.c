@@ -371,7 +371,7 @@ const Option limits_options[] = {
         { .name = "io-weight",
           .arg = "N",
           .group = OPTION_LIMITS,
-          .help = "share of the disks when they are busy: 1 to 10000, others have 100",
+          .help = "share of the disks when they are busy, as far as their scheduler has such: 1 to 10000, others have 100",
           .apply = apply_io_weight },
         { .name = "io-max",
           .arg = "DEVICE:KEY=N[,...]",

@@ -31,6 +31,7 @@
 #include "caps-setup.h"
 #include "net-setup.h"
 #include "payload.h"
+#include "scope/config.h"
 #include "stub-program.h"
 #include "stub/stub.h"
 #include "user-map.h"
@@ -173,10 +174,6 @@ static bool set_ids(const Spec *spec, uid_t uid, gid_t gid, GError **error) {
         return true;
 }
 
-/* Within a memory limit the helpers are to outlive the command: whom the kernel kills there is who has most, each of these thousandths
- * of the limit counted in (oom_badness(), mm/oom_kill.c). */
-#define OOM_SCORE_IN_LIMIT 500
-
 bool payload_set_oom_score(const Spec *spec, bool limited, GError **error) {
         g_autofree char *own = NULL;
         int score = spec->process.oom_score_adj;
@@ -186,7 +183,7 @@ bool payload_set_oom_score(const Spec *spec, bool limited, GError **error) {
                         return true;
                 if (!fd_read_file(AT_FDCWD, "/proc/self/oom_score_adj", 64, &own, NULL))
                         return err_set(error, errno, "read oom_score_adj");
-                score = MIN((int) g_ascii_strtoll(own, NULL, 10) + OOM_SCORE_IN_LIMIT, 1000);
+                score = MIN((int) g_ascii_strtoll(own, NULL, 10) + SCOPE_OOM_SCORE, 1000);
         }
         g_autofree char *text = g_strdup_printf("%d", score);
         return fd_write_file(AT_FDCWD, "/proc/self/oom_score_adj", text) ? true : err_set(error, errno, "--oom-score-adj %s", text);

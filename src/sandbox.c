@@ -277,7 +277,8 @@ static bool start_net(Sandbox *s, GError **error) {
 static bool start_scope(Sandbox *s, GError **error) {
         GError *failure = NULL;
 
-        return !supervise_is_limited(s) || scope_helper_start(s->spec, s->id, s->pod.cgroup, &s->scope, &failure) || supervise_scope_failed(s, failure, error);
+        return !supervise_is_limited(s) || scope_helper_start(s->spec, s->id, s->pod.cgroup, false, &s->scope, &failure) ||
+               supervise_scope_failed(s, failure, error);
 }
 
 static bool finish_maps(Sandbox *s, GError **error) {

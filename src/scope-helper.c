@@ -19,7 +19,7 @@
 
 static const HelperKind kind = { .program = "usbox-scope", .step = "limits", .lost = "limits" };
 
-bool scope_helper_start(const Spec *spec, const char *id, const char *pod_cgroup, ScopeHelper *ret, GError **error) {
+bool scope_helper_start(const Spec *spec, const char *id, const char *pod_cgroup, bool late, ScopeHelper *ret, GError **error) {
         char *const argv[] = { (char *) "usbox-scope", (char *) "--wire", (char *) "3", NULL };
         const char *runtime_dir = g_getenv("XDG_RUNTIME_DIR");
         ScopeConfig config = { .id = (char *) id,
@@ -28,11 +28,14 @@ bool scope_helper_start(const Spec *spec, const char *id, const char *pod_cgroup
                                .runtime_dir = (char *) (runtime_dir ? runtime_dir : ""),
                                .pod = (char *) (pod_cgroup ? pod_cgroup : ""),
                                .is_pod = spec->pod.make,
+                               .late = late,
                                .verbose = spec->box.verbose };
 
         *ret = SCOPE_HELPER_NONE;
-        return helper_start(&ret->helper, &kind, argv, NULL, 0, error) &&
-               helper_send(&ret->helper, WIRE_SCOPE_CONFIG, scope_config_pack(&config), NULL, 0, error);
+        bool ok = helper_start(&ret->helper, &kind, argv, NULL, 0, error) &&
+                  helper_send(&ret->helper, WIRE_SCOPE_CONFIG, scope_config_pack(&config), NULL, 0, error);
+        ret->late = ok && late;
+        return ok;
 }
 
 /* "au", floating; those that are 0 are none. */
@@ -50,10 +53,16 @@ bool scope_helper_join(ScopeHelper *h, const pid_t *helpers, size_t n, pid_t pay
         return helper_send(&h->helper, WIRE_SCOPE_JOIN, g_variant_new("(@au@au)", pid_list(helpers, n), pid_list(&payload, 1)), NULL, 0, error);
 }
 
-bool scope_helper_adopt(ScopeHelper *h, pid_t init, const pid_t *helpers, size_t n, const GArray *execs, GError **error) {
-        GVariant *exec_list = pid_list((const pid_t *) (void *) execs->data, execs->len);
+bool scope_helper_adopt(ScopeHelper *h, const ScopeBox *box, GError **error) {
+        GVariant *execs = pid_list((const pid_t *) (void *) box->execs->data, box->execs->len);
 
-        return helper_send(&h->helper, WIRE_SCOPE_ADOPT, g_variant_new("(u@au@au)", (guint32) init, pid_list(helpers, n), exec_list), NULL, 0, error);
+        return helper_send(&h->helper, WIRE_SCOPE_ADOPT,
+                           g_variant_new("(u@au@aub)", (guint32) box->init, pid_list(box->helpers, box->n_helpers), execs, box->raise_oom), &box->mount_ns, 1,
+                           error);
+}
+
+bool scope_helper_limit_cpu(const ScopeHelper *h, GError **error) {
+        return !h->cgroup || *h->cpu_max == '\0' || cgroup_limit_cpu(h->cgroup, h->cpu_max, error) || err_step(error, kind.step);
 }
 
 /* (iss): how it went. */
@@ -94,12 +103,13 @@ bool scope_helper_update(ScopeHelper *h, bool pod, GVariant *limits, GError **er
 
 bool scope_helper_dispatch(ScopeHelper *h, ScopeHelperEvent *ret_event, GError **ret_answer, GError **error) {
         g_auto(WireMessage) m = { 0 };
-        const char *path;
+        const char *path, *cpu_max;
 
         if (!helper_receive_any(&h->helper, &m, error))
                 return false;
         if (m.type == WIRE_SCOPE_MADE && !h->cgroup) {
-                g_variant_get(m.body, "(&s)", &path);
+                g_variant_get(m.body, "(&s&s)", &path, &cpu_max);
+                h->cpu_max = g_strdup(cpu_max);
                 h->cgroup = cgroup_new_take(wire_message_take_fd(&m, 0), path);
                 *ret_event = SCOPE_HELPER_MADE;
                 log_step("cgroup made");
@@ -147,5 +157,6 @@ void scope_helper_finish(ScopeHelper *h) {
 
 void scope_helper_clear(ScopeHelper *h) {
         g_clear_pointer(&h->cgroup, cgroup_free);
+        g_clear_pointer(&h->cpu_max, g_free);
         helper_clear(&h->helper);
 }

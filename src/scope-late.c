@@ -37,8 +37,7 @@ static bool begin(Sandbox *s, GError **error) {
         if (s->scope.helper.pid > 0)
                 return err_set(error, EOPNOTSUPP, "the box has no cgroup, since its processes could not be moved when that was tried");
         g_autoptr(GArray) execs = tellable_execs(s, error);
-        s->scope.late = execs && scope_helper_start(s->spec, s->id, s->pod.cgroup, &s->scope, error);
-        return s->scope.late;
+        return execs && scope_helper_start(s->spec, s->id, s->pod.cgroup, true, &s->scope, error);
 }
 
 /* Verbs find it there. */
@@ -75,8 +74,14 @@ static void tell(Sandbox *s, const GError *failure) {
 static bool adopt(Sandbox *s, GError **error) {
         const pid_t helpers[] = { s->net.helper.pid, s->fs.helper.pid };
         g_autoptr(GArray) execs = tellable_execs(s, error);
+        const ScopeBox box = { .init = s->child,
+                               .helpers = helpers,
+                               .n_helpers = G_N_ELEMENTS(helpers),
+                               .execs = execs,
+                               .mount_ns = s->mount_ns,
+                               .raise_oom = !s->spec->process.oom_score_given };
 
-        return execs && scope_helper_adopt(&s->scope, s->child, helpers, G_N_ELEMENTS(helpers), execs, error);
+        return execs && scope_helper_adopt(&s->scope, &box, error);
 }
 
 static bool take_message(Sandbox *s, GError **ret_answer, GError **error) {

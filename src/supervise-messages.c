@@ -52,6 +52,8 @@ bool supervise_maybe_go(Sandbox *s, GError **error) {
         struct timespec since;
         if (s->dir && !seen_begin(s->dir->fd, s->plan, &seen, &since, error))
                 return err_step(error, "state");
+        if (!scope_helper_limit_cpu(&s->scope, error)) /* the last moment: from here on it is the command's time */
+                return false;
         s->go_sent = wire_send(s->payload_wire, WIRE_GO, NULL, NULL, 0, &failure);
         if (s->go_sent)
                 return seen < 0 || seen_write(seen, &since, s->spec, s->plan, error) || err_step(error, "state");

@@ -88,10 +88,11 @@ typedef enum {
         /* launcher → usbox-scope */
         WIRE_SCOPE_CONFIG, /* see SCOPE_CONFIG_SIGNATURE in scope/config.h */
         WIRE_SCOPE_JOIN,   /* (auau) helpers, processes of the payload: into the box's cgroup with them */
-        WIRE_SCOPE_ADOPT,  /* (uauau) the same of a box that runs: init, helpers, what exec started. SCOPE_JOINED comes */
+        WIRE_SCOPE_ADOPT,  /* (uauaub) the same of a box that runs: init, helpers, what exec started; whether its command gets the oom_score_adj of one that
+                            * is limited; + its mount namespace. SCOPE_JOINED comes */
         WIRE_SCOPE_UPDATE, /* see SCOPE_UPDATE_SIGNATURE */
         /* usbox-scope → launcher */
-        WIRE_SCOPE_MADE,    /* (s) the cgroup's directory; + opened */
+        WIRE_SCOPE_MADE,    /* (ss) the cgroup's directory, and what is to be written to its cpu.max before GO ("": nothing); + opened */
         WIRE_SCOPE_JOINED,  /* (iss) errno, message, hint; empty: they are in it */
         WIRE_SCOPE_UPDATED, /* (iss) errno, message, hint; empty where all went well */
         /* any → launcher; launcher → a verb */

@@ -81,6 +81,31 @@ def test_memory_files(box):
     assert result.lines() == [str(3 << 29), "77"]
 
 
+def test_memory_high(box):
+    """Not an end but a brake: what files it has in memory goes rather than that it has more."""
+    result = box.sh("dd if=/dev/zero of=f bs=1M count=96 2>/dev/null; cat /sys/fs/cgroup/memory.peak; sed -n 's/^high //p' /sys/fs/cgroup/memory.events",
+                    *BARE, "--rw", box.dir, "--memory-high", "32M", timeout=120)
+    peak, often = map(int, result.ok().out.split())
+    assert peak < (40 << 20) and often > 0, result
+
+
+SWAPPED = """
+b = bytearray(%d << 20)
+for i in range(0, len(b), 4096):
+    b[i] = 1
+print(int(open('/sys/fs/cgroup/memory.swap.current').read()))
+"""
+
+
+def test_swap(box):
+    """With memory and swap together it is the sum that counts."""
+    limits = (*BARE, "--memory", "32M", "--memory-swap", "64M")
+    result = box.python(SWAPPED % 44, *limits, timeout=120)
+    assert (12 << 20) <= int(result.ok().out) <= (32 << 20), result
+    over = box.python(SWAPPED % 80, *limits, timeout=120)
+    assert over.rc == 137 and "usbox: out of memory: 32 MiB limit" in over.err, over
+
+
 BUSY = """
 import os, time
 def used():
@@ -96,6 +121,29 @@ def test_cpus(box):
     result = box.python(BUSY % 5, *BARE, "--cpus", "0.5")
     assert 0.45 < float(result.ok().out) < 0.55, result
     assert re.search(r"^usbox: throttled: limit 0.5 CPUs, in \d+ of \d+ periods, waited \d+\.\d s$", result.err, re.M), result
+
+
+def test_cpus_are_the_commands(box):
+    """What usbox itself does until the command begins is not slowed down by the limit, which is there from the command's first instruction on."""
+    begun = box.dir / "begun"
+
+    def start_and_stop_before_it_begins():
+        run = box.popen("run", "--rm", *BARE, "--rw", box.dir, "--cpus", "0.5", "--", "sh", "-c", "read max </sys/fs/cgroup/cpu.max; echo $max; :>begun")
+        while not SLICE.is_dir() or not scopes():
+            assert run.poll() is None
+        run.send_signal(signal.SIGSTOP)
+        return run
+    run = start_and_stop_before_it_begins()
+    while begun.exists():  # somebody was in the way of this process, not of that
+        run.send_signal(signal.SIGCONT)
+        run.communicate(timeout=60)
+        assert wait_until(nothing_left, 10)
+        begun.unlink()
+        run = start_and_stop_before_it_begins()
+    held = wait_until(lambda: next(iter(SLICE.glob("*/cpu.max"))).read_text(encoding="ascii") == "max 100000\n", 30)
+    run.send_signal(signal.SIGCONT)
+    out, err = run.communicate(timeout=60)
+    assert held and out == b"50000 100000\n" and run.returncode == 0, (held, out, err)
 
 
 def usage(scope):
@@ -163,6 +211,22 @@ def test_io(box):
                         *BARE, "--rw", data, "--io-max", f"{data}:wbps=2M", "--io-weight", "50")
     took = float(result.lines()[-1])
     assert free < 4 and 5 * 0.8 < took < 5 * 1.2, (free, took, result)
+
+
+def test_io_reads_and_operations(box):
+    """The other three numbers of io.max, each measured by who waits for it."""
+    data = box.dir / "data"
+    data.mkdir()
+    (data / "f").write_bytes(bytes(4 << 20))
+    os.sync()
+
+    def seconds(limits, *commands):
+        script = "; ".join(f"LC_ALL=C dd {c} 2>&1 | sed -n 's/.*copied, \\(.*\\) s, .*/\\1/p'" for c in commands)
+        return [float(n) for n in box.sh(script, *BARE, "--rw", data, "--io-max", f"{data}:{limits}", timeout=120).lines()]
+    reads, writes = seconds("rbps=2M,wiops=20", "if=data/f of=/dev/null bs=256k iflag=direct", "if=/dev/zero of=data/g bs=4k count=40 oflag=direct")
+    operations, = seconds("riops=20", "if=data/f of=/dev/null bs=4k count=40 iflag=direct")
+    # Not sooner than the limit allows; how much later is the machine's to say, too.
+    assert all(2 * 0.8 < s < 2 * 2 for s in (reads, writes, operations)), (reads, writes, operations)
 
 
 def test_helpers_are_counted(box):
@@ -375,13 +439,14 @@ mkdir {own}/main && echo $$ >{own}/main/cgroup.procs
 {usbox} --hugetlb 2M=64M --pids-limit 20 -- cat /sys/fs/cgroup/hugetlb.2MB.max /sys/fs/cgroup/payload/pids.max
 {usbox} --hugetlb 2M=4M -- python3 -c '{HUGE}' || echo $?
 {usbox} --hugetlb 2M=8M -- python3 -c '{HUGE}'
+{usbox} --io-weight 2000 -- cat /sys/fs/cgroup/io.weight /sys/fs/cgroup/io.bfq.weight
 {usbox} --hugetlb 8K=8M -- true
 {usbox} --misc none=1 -- true
 {usbox} --rdma none:hca_handle=2,hca_object=unlimited -- true
 ls {own} | grep -c scope
 """
     result = subprocess.run(["sh", "-c", script], env=box.env, cwd=box.dir, capture_output=True, text=True, timeout=120, check=False)
-    assert result.stdout.split() == [str(64 << 20), "20", "page", "page", "135", *["page"] * 4, "0"], result  # 135: SIGBUS
+    assert result.stdout.split() == [str(64 << 20), "20", "page", "page", "135", *["page"] * 4, "default", "2000", "default", "1000", "0"], result  # 135: SIGBUS
     for said in ("hint: ls /sys/kernel/mm/hugepages shows which sizes", "write 'none 1' to /usbox-own/usbox-", "hint: cat /sys/fs/cgroup/misc.capacity shows which",
                  "write 'none hca_handle=2 hca_object=max' to", "hint: ls /sys/class/infiniband shows which"):
         assert said in result.stderr, (said, result)
@@ -438,6 +503,9 @@ def test_stats(box, running):
     assert 0 < stats["memory"] <= stats["memory_peak"] <= 200 << 20 and stats["cpu_us"] <= usage(scope) and not stats["paused"], stats
     assert stats["pressure"]["cpu"]["some"] >= 0 and stats["net_sent"] >= 0 and stats["swap"] == 0 and stats["oom_kills"] == 0, stats
     assert one(box, "stats")["id"] == stats["id"]
+    # Where its processes were on their way.
+    on_their_way = (USER / "init.scope/cgroup.procs").read_text(encoding="ascii").split()
+    assert {pathlib.Path(f"/proc/{p}/comm").read_text(encoding="utf-8").strip() for p in on_their_way} <= {"systemd", "(sd-pam)"}
     assert stats["net_flows"] == 0 and stats["source"] == "cgroup" and stats["pressure"]["io"]["full"] >= 0, stats
     table = box.usbox("stats", "limited").lines()
     assert table[0].split() == ["BOX", "CPU", "WAITED", "MEMORY", "PEAK", "LIMIT", "SWAP", "READ", "WRITTEN", "R/W-OPS", "NET-IN", "NET-OUT", "FLOWS",
@@ -598,7 +666,9 @@ def test_a_cgroup_that_comes_late(box, options):
     box.usbox("pause", "late").ok()
     payload = SLICE / scopes()[0] / "payload"
     seen = ticks.read_text(encoding="ascii")
-    names = [pathlib.Path(f"/proc/{p}/cmdline").read_bytes() for p in (payload / "cgroup.procs").read_text(encoding="ascii").split()]
+    inside = (payload / "cgroup.procs").read_text(encoding="ascii").split()
+    names = [pathlib.Path(f"/proc/{p}/cmdline").read_bytes() for p in inside]
+    assert min(number(f"/proc/{p}/oom_score_adj") for p in inside) >= number("/proc/self/oom_score_adj") + 500
     assert all(f"sleep\0{n}\0".encode() in names for n in (1000, 1001, 1002)), names
     time.sleep(0.5)
     stats = one(box, "stats", "late")
@@ -618,6 +688,46 @@ def test_a_cgroup_that_comes_late(box, options):
     _, err = run.communicate(timeout=60)
     assert run.returncode == 125 and b"usbox-scope ended" in err and b"had no limits any more" in err, err
     box.usbox("rm", "-f", "late")
+
+
+OF_ANOTHER = "setpriv --reuid 1 --clear-groups sleep 1000 & sleep 1001"
+
+
+def test_processes_of_subordinate_ids(box):
+    """From a login's session, out of which systemd moves those alone that are its user's: what has begun in its cgroup is there, and what has not cannot come."""
+    run = box.popen("run", "--name", "ids", *BARE, "--user", "root", "--pids-limit", "unlimited", "--", "sh", "-c", OF_ANOTHER)
+    leaf = lambda: next(iter(SLICE.glob("*/payload")), None)
+    assert wait_until(lambda: leaf() and len(uids(leaf())) >= 2 and uids(leaf())[-1] >= 100000, 60)
+    assert box.usbox("exec", "-u", "2", "ids", "--", "sh", "-c", "id -u; cat /proc/self/cgroup").lines() == ["2", "0::/"]
+    box.usbox("pause", "ids").ok()
+    box.usbox("unpause", "ids").ok()
+    box.usbox("kill", "-s", "KILL", "ids").ok()
+    run.communicate(timeout=60)
+    box.usbox("rm", "-f", "ids")
+
+    run = box.popen("run", "--name", "ids", *BARE, "--user", "root", "--", "sh", "-c", OF_ANOTHER)
+    assert wait_until(lambda: {p["box_uid"] for p in json.loads(box.usbox("top", "ids", "--json").out or "[]")} == {0, 1}, 60)
+    result = box.usbox("pause", "ids")
+    if f"user@{os.getuid()}.service" in open("/proc/self/cgroup", encoding="ascii").read():  # no login session
+        result.ok()
+        box.usbox("unpause", "ids").ok()
+    else:
+        assert_refused(result, "not owned by client's uid", "--pids-limit unlimited")
+    box.usbox("exec", "ids", "true").ok()
+    box.usbox("kill", "-s", "KILL", "ids").ok()
+    run.communicate(timeout=60)
+    box.usbox("rm", "-f", "ids")
+
+
+def uids(leaf):
+    """Of a cgroup's processes, in order."""
+    found = []
+    for pid in (leaf / "cgroup.procs").read_text(encoding="ascii").split():
+        try:
+            found.append(int(re.search(r"^Uid:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text(encoding="utf-8"), re.M)[1]))
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return sorted(found)
 
 
 def test_no_cgroup_comes_late_where_processes_cannot_be_told_apart(box):

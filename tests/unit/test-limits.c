@@ -161,7 +161,7 @@ static void test_from_settings(void) {
 }
 
 static void test_config(void) {
-        ScopeConfig sent = { .id = (char *) "0a1", .runtime_dir = (char *) "/run/x", .pod = (char *) "/sys/fs/cgroup/p", .is_pod = true, .verbose = true };
+        ScopeConfig sent = { .id = (char *) "0a1", .runtime_dir = (char *) "/run/x", .pod = (char *) "/sys/fs/cgroup/p", .is_pod = true, .late = true };
         g_autoptr(ScopeConfig) lists = scope_config_new();
         g_autoptr(GError) error = NULL;
 
@@ -179,7 +179,8 @@ static void test_config(void) {
         g_assert_cmpstr(scope_setting_get(got->properties, "MemoryHigh"), ==, "1M");
         g_assert_cmpstr(got->pod, ==, "/sys/fs/cgroup/p");
         g_assert_true(got->is_pod);
-        g_assert_true(got->verbose);
+        g_assert_true(got->late);
+        g_assert_false(got->verbose);
 
         /* What could lead elsewhere is not taken. */
         static const char *const bad[] = { "../x", "a/b", "", ".max", "a b" };

@@ -123,14 +123,14 @@ static GVariant *sample_body(WireType type) {
                 return g_variant_new("(iss)", 0, "", "");
         if (g_str_equal(signature, "(ixxx)"))
                 return g_variant_new("(ixxx)", 9, (gint64) 1500000, (gint64) 20000, (gint64) 4096);
-        if (g_str_equal(signature, "(uauau)"))
-                return g_variant_new_parsed("(uint32 7, [uint32 1, 2], [uint32 3])");
+        if (g_str_equal(signature, "(uauaub)"))
+                return g_variant_new_parsed("(uint32 7, [uint32 1, 2], [uint32 3], true)");
         if (g_str_equal(signature, "(auau)"))
                 return g_variant_new_parsed("([uint32 1, 2], [uint32 3])");
         if (g_str_equal(signature, "(a(ss)a(ss))"))
                 return g_variant_new_parsed("([('memory.max', '1')], @a(ss) [])");
-        if (g_str_equal(signature, "(sa(ss)a(ss)ssbb)"))
-                return g_variant_new_parsed("('0a', [('memory.max', '1')], @a(ss) [], '/run', '', true, false)");
+        if (g_str_equal(signature, "(sa(ss)a(ss)ssbbb)"))
+                return g_variant_new_parsed("('0a', [('memory.max', '1')], @a(ss) [], '/run', '', true, false, false)");
         g_assert_cmpstr(signature, ==, "()");
         return NULL;
 }
