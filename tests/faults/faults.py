@@ -86,7 +86,7 @@ KINDS = {
                   "--tmpfs=/scratch", f"--seccomp={SECCOMP}", "--hostname=elsewhere", "--time-offset=monotonic=100", "--pidfile=pid", "--timeout=100"), MUCH),
 }
 if "USBOX_TEST_LIMITS" in os.environ:  # in the machine of tests/vm, which has cgroups to give
-    KINDS["limited"] = Kind(("--network=none", "--overlay=none", "--memory=200M"), tried="usbox-scope")
+    KINDS["limited"] = Kind(("--network=none", "--overlay=none", "--memory=200M"), tried="usbox-scope", made_in="")
 
 # What a call is made to say: the kernel says so, or something like it, where it is short of something or forbids it.
 ERRNOS = {
