@@ -56,6 +56,8 @@ static void print_entry(Reader *r, const char *line, size_t len) {
                 return;
         }
         FILE *out = e.stream == 1 ? stdout : stderr;
+        if (out == stderr) /* they may be one file, and what is written to this one is not kept back */
+                fflush(stdout);
         if (r->times && !r->inside[e.stream])
                 fprintf(out, "%.*s ", LOG_TIME_LEN, e.time);
         if (e.stream == 0)

@@ -93,6 +93,13 @@ def test_an_entry_cannot_be_forged(boxes):
     assert result.err == "" and result.out == "2026-01-01T00:00:00.000000000Z stderr F forged\n\n\n"
 
 
+def test_streams_that_meet_again_are_in_order(boxes):
+    """Where both go to one file, as behind 2>&1; each written a while after the other, since two pipes say nothing of an order."""
+    boxes.detach("for i in 1 2 3; do echo out $i; sleep 0.3; echo err $i >&2; sleep 0.3; done")
+    boxes.usbox("wait", "web").ok()
+    assert boxes.usbox("logs", "web", stderr=subprocess.STDOUT).lines() == [f"{stream} {i}" for i in (1, 2, 3) for stream in ("out", "err")]
+
+
 def test_tail_and_since(boxes):
     (boxes.dir / "w").mkdir()
     boxes.detach("seq 10; while ! test -e w/go; do sleep 0.05; done; seq 11 12; printf x", "--rw", "w")
