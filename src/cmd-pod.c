@@ -20,6 +20,7 @@
 
 /* Those of create, all but the first two of which are run's, say so in their help; then those of the others. */
 const VerbOption pod_verb_options[] = {
+        { .name = "name", .arg = "POD", .help = "create: the pod's name, for the habit: POD says it as well" },
         { .name = "share", .arg = "pid", .choices = "pid", .help = "create: the boxes see each other's processes, too" },
         { .name = "rm", .help = "create: end the pod with its last box" },
         { .name = "profile", .arg = "NAME|FILE", .complete = COMPLETE_PROFILE, .help = "create: what a profile says of network and limits" },
@@ -79,7 +80,7 @@ static bool take_options(const VerbArgs *args, Spec *draft, GError **error) {
                         err_usage(error, "pod create: --share '%s'", quoted);
                         return err_hint(error, "network, IPC and host name are shared in any case; --share pid shares processes, too");
                 }
-                if (g_str_equal(name, "profile"))
+                if (g_str_equal(name, "profile") || g_str_equal(name, "name"))
                         continue;
                 if (g_str_equal(name, "share"))
                         draft->pod.share_pid = true;
@@ -121,9 +122,10 @@ static bool name_ok(const char *name, GError **error) {
 }
 
 static int create(const VerbArgs *args, GError **error) {
-        const char *name = verb_args_word(args, 1);
+        const char *option = verb_args_get(args, "name"), *name = option ? option : verb_args_word(args, 1);
+        guint words = option ? 1 : 2;
 
-        if (!verb_args_count(args, "pod create", 2, 2, error) || !name_ok(name, error) || !fd_fill_standard(error))
+        if (!verb_args_count(args, "pod create", words, words, error) || !name_ok(name, error) || !fd_fill_standard(error))
                 return -1;
         g_autoptr(Spec) draft = spec_new(error);
         if (!draft)

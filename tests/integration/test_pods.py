@@ -251,6 +251,13 @@ def test_rm_by_force_and_of_an_empty_one(pods):
     assert foreground.returncode in (137, 143) and pods.pods() == {}  # by KILL, or by the TERM before it
 
 
+def test_a_name_as_other_tools_give_it(pods):
+    pods.usbox("pod", "create", "--name", "p", "--network=none").ok()
+    assert pods.pods()["p"]["state"] == "running"
+    assert_refused(pods.usbox("pod", "create", "--name", "q", "r"), "one word too many")
+    assert_refused(pods.usbox("pod", "ps", "--name", "p"), "--name is not for it")
+
+
 def test_a_pod_may_end_with_its_last_box(pods):
     pods.pod("p", "--rm")
     assert pods.pods()["p"]["boxes"] == 0
