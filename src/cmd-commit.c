@@ -30,7 +30,6 @@ const VerbOption commit_options[] = {
 };
 
 typedef struct {
-        const char *box; /* as it was typed */
         bool json, dry_run, terminal;
         guint n_done, n_failed, n_all;
         guint64 bytes, all_bytes;
@@ -131,11 +130,14 @@ static bool lock(const Review *review, int *ret_fd, GError **error) {
         *ret_fd = openat(review->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (*ret_fd >= 0 && flock(*ret_fd, LOCK_EX | LOCK_NB) == 0)
                 return true;
-        if (errno == EWOULDBLOCK)
-                err_set(error, 0, "box %s is running, or another commit of it is at work", review->id);
-        else
-                err_set(error, errno, "lock box %s", review->id);
-        return err_hint(error, "usbox stop %s, or wait for its end: usbox wait %s", review->id, review->id);
+        if (errno != EWOULDBLOCK)
+                return err_set(error, errno, "lock box %s", review->name);
+        if (!review->running) {
+                err_set(error, 0, "another commit of box %s is at work, or the box is about to run", review->name);
+                return err_hint(error, "say it again when that has ended");
+        }
+        err_set(error, 0, "box %s is running", review->name);
+        return err_hint(error, "usbox stop %s, or wait for its end: usbox wait %s", review->name, review->name);
 }
 
 static void summary(const Teller *t, const CommitPlan *plan) {
@@ -160,10 +162,9 @@ static int commit(Review *review, Teller *t, const char *const *paths, bool forc
         if (t->dry_run)
                 only_show(t, plan);
         else if (plan->n_conflicts > 0) {
-                g_autofree char *box = err_quote(t->box);
                 log_note("%u conflict%s: nothing was carried to the host. usbox commit --force %s takes the box's version, usbox commit %s PATH... takes other "
                          "paths alone",
-                         plan->n_conflicts, number_plural(plan->n_conflicts), box, box);
+                         plan->n_conflicts, number_plural(plan->n_conflicts), review->name, review->name);
                 return 1;
         } else if (!commit_apply(review, plan, &(CommitReport){ done, failed, t }, error)) {
                 clear_progress(t);
@@ -183,8 +184,7 @@ int cmd_commit(int argc, char **argv, GError **error) {
 
         if (!verb_args_parse(&args, "commit", commit_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "commit", 1, G_MAXUINT, error))
                 return -1;
-        Teller t = { .box = verb_args_word(&args, 0),
-                     .json = verb_args_has(&args, "json"),
+        Teller t = { .json = verb_args_has(&args, "json"),
                      .dry_run = verb_args_has(&args, "dry-run"),
                      .terminal = isatty(STDERR_FILENO),
                      .started = g_get_monotonic_time() };

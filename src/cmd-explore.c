@@ -41,7 +41,7 @@ static Spec *draft_of(const Review *review, GError **error) {
         }
         g_autoptr(Spec) draft = spec_new(error);
         if (!draft || !option_parse(draft, n, options, &rest, error)) {
-                err_hint(error, "the box was run with this option; usbox diff %s and usbox commit %s do without", review->id, review->id);
+                err_hint(error, "the box was run with this option; usbox diff %s and usbox commit %s do without", review->name, review->name);
                 return NULL;
         }
         only_the_view(draft, review);
@@ -57,8 +57,8 @@ int cmd_explore(int argc, char **argv, GError **error) {
         g_autoptr(Spec) caller = spec_new(error);
         g_autoptr(Review) review = caller ? review_open(&caller->caller, verb_args_word(&args, 0), error) : NULL;
         if (review && review->running) {
-                err_set(error, 0, "box %s is running", review->id);
-                err_hint(error, "usbox exec %s -- sh", review->id);
+                err_set(error, 0, "box %s is running", review->name);
+                err_hint(error, "usbox exec %s -- sh", review->name);
                 err_step(error, "explore");
                 return -1;
         }

@@ -30,6 +30,7 @@ void review_free(Review *review) {
         g_free(review->groups);
         g_free(review->home);
         g_free(review->dir);
+        g_free(review->name);
         g_free(review);
 }
 
@@ -84,6 +85,7 @@ static char *find_box(const Caller *caller, const char *text, Review *r, GError 
         if (!box)
                 return NULL;
         g_strlcpy(r->id, box->id, sizeof r->id);
+        r->name = g_strdup(box->name ? box->name : box->id);
         r->running = box->state == BOX_RUNNING;
         if (!box->dir) {
                 err_set(error, 0, "nothing is kept of it: it has no changes");
@@ -99,8 +101,8 @@ Review *review_open(const Caller *caller, const char *box, GError **error) {
         r->home = g_strdup(caller->home);
         r->dir = find_box(caller, box, r, error);
         if (!r->dir || !open_upper(r, error) || !(r->seen = seen_read(r->dir_fd, error)) || !open_lower_tree(r, error) || !caller_groups(r, error)) {
-                if (*r->id)
-                        g_prefix_error(error, "box %s: ", r->id);
+                if (r->name)
+                        g_prefix_error(error, "box %s: ", r->name);
                 return NULL;
         }
         (void) fd_raise_limit(); /* a path has up to 2,048 names, and each has a descriptor for every layer */
@@ -129,7 +131,7 @@ GStrv review_paths(const char *cwd, const VerbArgs *args) {
 }
 
 void review_tell_unmatched(const Review *review) {
-        log_note("no change of the box is at or below what is named; usbox diff %s lists them all", review->id);
+        log_note("no change of the box is at or below what is named; usbox diff %s lists them all", review->name);
 }
 
 bool review_is_hook(const char *path) {

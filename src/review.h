@@ -20,6 +20,7 @@
  */
 typedef struct {
         char id[BOX_ID_LEN + 1];
+        char *name; /* what it is called: its name, or its id where it has none */
         char *dir;  /* the box's directory */
         char *home; /* the caller's */
         bool running; /* its launcher lives */
