@@ -9,6 +9,7 @@
  * (base/wire.h), a function and a row of control_verbs.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -26,6 +27,9 @@
 #include "pod-members.h"
 #include "record.h"
 #include "scope-late.h"
+
+/* Between a connection and its first word. */
+#define LAST_WORD_MS 100
 
 struct ControlClient {
         int fd; /* -1: the place is free */
@@ -280,17 +284,19 @@ static ControlClient *free_place(Control *c) {
         return idle;
 }
 
-static void accept_client(Control *c) {
+/* False: nobody has come. */
+static bool accept_client(Control *c) {
         _cleanup_close_ int fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0)
-                return;
+                return false;
         if (!is_trusted(fd)) {
                 log_step("control: a stranger was turned away");
-                return;
+                return true;
         }
         ControlClient *client = free_place(c);
         if (client)
                 *client = (ControlClient){ .fd = fd_steal(&fd), .control = c, .since = g_get_monotonic_time() };
+        return true;
 }
 
 static void serve(Sandbox *s, ControlClient *client) {
@@ -349,8 +355,21 @@ bool control_await(Control *c, int init, int timeout_ms) {
         return exec_await(c->execs, init, timeout_ms);
 }
 
+/* Whoever connected while the box still had its name has asked, or does at once. */
+static void accept_last(Control *c) {
+        while (accept_client(c))
+                ;
+        for (size_t i = 0; i < CONTROL_CLIENTS; i++) {
+                const ControlClient *client = &c->clients[i];
+                struct pollfd fd = { .fd = client->waits || client->execs ? -1 : client->fd, .events = POLLIN };
+                if (fd.fd >= 0 && g_get_monotonic_time() - client->since < LAST_WORD_MS * 1000)
+                        (void) poll(&fd, 1, LAST_WORD_MS);
+        }
+}
+
 void control_end(Control *c, int status) {
         exec_end(c->execs);
+        accept_last(c);
         for (size_t i = 0; i < CONTROL_CLIENTS; i++) {
                 ControlClient *client = &c->clients[i];
                 g_auto(WireMessage) m = { 0 };
