@@ -16,6 +16,12 @@ bool box_has_late_cgroup(const BoxInfo *box) {
         return json_is_true(json_object_get(box->facts, "cgroup_late"));
 }
 
+bool box_is_paused(const BoxInfo *box) {
+        g_autoptr(Cgroup) cgroup = box->state == BOX_RUNNING && box_has_cgroup(box) ? box_cgroup_open(box, NULL) : NULL;
+
+        return cgroup && cgroup_is_frozen(cgroup);
+}
+
 bool box_cgroup_need(BoxInfo **box, const Caller *caller, GError **error) {
         if (box_has_cgroup(*box))
                 return true;

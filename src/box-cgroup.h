@@ -12,6 +12,9 @@ bool box_has_cgroup(const BoxInfo *box);
 /* Not from its start on: what was used before is not counted in it. */
 bool box_has_late_cgroup(const BoxInfo *box);
 
+/* usbox pause has stopped it. */
+bool box_is_paused(const BoxInfo *box);
+
 /* Have one made where there is none. *box then tells of it. */
 bool box_cgroup_need(BoxInfo **box, const Caller *caller, GError **error);
 

@@ -2,7 +2,8 @@
 /*
  * usbox ps: which boxes there are.
  *
- * Role: verb. Privileges: the caller's. Threads: one. Asks no launcher: what they wrote down and the locks that they hold are enough.
+ * Role: verb. Privileges: the caller's. Threads: one. Asks no launcher: what they wrote down and the locks that they hold are enough;
+ * whether it is paused, its cgroup says.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "box-cgroup.h"
 #include "box-usage.h"
 #include "cmd-verbs.h"
 #include "jsontext.h"
@@ -63,7 +65,7 @@ static char *state_text(const BoxInfo *box) {
 
         if (box->state == BOX_EXITED && json_is_integer(status))
                 return g_strdup_printf("exited (%d)", (int) json_integer_value(status));
-        return g_strdup(box_state_name(box->state));
+        return g_strdup(box_is_paused(box) ? "paused" : box_state_name(box->state));
 }
 
 /* As a box's launcher wrote it down: of what is no name, nothing. */
@@ -101,6 +103,7 @@ static void print_json(const GPtrArray *boxes, bool all) {
         for (guint i = 0; i < boxes->len; i++) {
                 const BoxInfo *box = g_ptr_array_index(boxes, i);
                 json_t *object = box_info_to_json(box);
+                json_object_set_new(object, "paused", json_boolean(box_is_paused(box)));
                 if (all)
                         json_object_set_new(object, "disk", json_integer((json_int_t) box_usage(box->dir)));
                 json_array_append_new(list, object);

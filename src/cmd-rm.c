@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "box-remove.h"
 #include "cmd-verbs.h"
 #include "control-client.h"
@@ -64,8 +65,19 @@ int cmd_rm(int argc, char **argv, GError **error) {
         if (!verb_args_parse(&args, "rm", rm_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "rm", 1, G_MAXUINT, error))
                 return -1;
         g_autoptr(Spec) spec = spec_new(error);
-        for (guint i = 0; spec && i < verb_args_n_words(&args); i++)
-                if (!box_forget(spec, verb_args_word(&args, i), verb_args_has(&args, "force"), error))
-                        return -1;
-        return spec ? 0 : -1;
+        g_autoptr(GError) failure = NULL;
+        /* One that cannot be removed keeps none of the others: those before the last such are told of here. */
+        for (guint i = 0; spec && i < verb_args_n_words(&args); i++) {
+                GError *one = NULL;
+                if (box_forget(spec, verb_args_word(&args, i), verb_args_has(&args, "force"), &one))
+                        continue;
+                if (failure)
+                        log_note("%s: %s", err_get_step(failure), failure->message);
+                g_clear_error(&failure);
+                failure = one;
+        }
+        bool ok = spec && !failure;
+        if (failure)
+                g_propagate_error(error, g_steal_pointer(&failure));
+        return ok ? 0 : -1;
 }

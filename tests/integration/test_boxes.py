@@ -198,6 +198,15 @@ def test_rm_wants_force_for_what_runs(boxes):
     assert one.end()[0] in (137, 143) and boxes.ps("-a") == []
 
 
+def test_rm_goes_on_behind_one_that_cannot_be_removed(boxes):
+    for name in ("one", "two"):
+        boxes.run("--name", name, "--network=none", "--", "touch", name).ok()
+    result = boxes.usbox("rm", "nobody", "one", "neither", "two")
+    assert result.rc == 125 and [line for line in result.err.splitlines() if "'nobody'" in line or "'neither'" in line] == [
+        "usbox: box: no box 'nobody'", "usbox: box: no box 'neither'"], result
+    assert boxes.usbox("ps", "-a", "-q").ok().out == ""
+
+
 def test_two_rm_at_once(boxes):
     boxes.run("--name", "web", "--", "sh", "-c", "mkdir d; cd d; seq 500 | xargs touch").ok()
     procs = [boxes.popen("rm", "web") for _ in range(2)]

@@ -65,6 +65,7 @@ def test_memory(box):
     assert re.search(r"^usbox: out of memory: 48 MiB limit, peak 4[0-8](\.\d)? MiB, \d+ kills?$", result.err, re.M), result
     assert last["event"] == "exited" and last["oom"] is True and last["status"] == 137, last
     assert (40 << 20) < last["limits"]["memory_peak"] <= (48 << 20), last
+    assert [json.loads(line)["event"] for line in box.usbox("events", "--past", "--json").lines()] == ["start", "oom", "exit"]
 
 
 def test_memory_is_taken_from_the_command(box):
@@ -537,10 +538,11 @@ def test_pause(box, running):
     seen = ticks()
     time.sleep(0.5)
     assert ticks() == seen and one(box, "stats", "limited")["paused"], took
+    assert one(box, "ps")["paused"] and "  paused  " in box.usbox("ps").out
     assert_refused(box.usbox("exec", "limited", "true"), "the box is paused", "usbox unpause limited")
     box.usbox("unpause", "limited").ok()
     box.usbox("exec", "limited", "true").ok()
-    assert wait_until(lambda: ticks() != seen, 10) and not one(box, "stats", "limited")["paused"]
+    assert wait_until(lambda: ticks() != seen, 10) and not one(box, "stats", "limited")["paused"] and not one(box, "ps")["paused"]
 
 
 ECHO = """
