@@ -118,6 +118,33 @@ static void tell_verdicts(Teller *t, const CommitPlan *plan) {
         }
 }
 
+/* The host's file of this item, where it has more than one name; 0 where it has not. */
+static guint64 linked_file(const CommitItem *item) {
+        const ReviewChange *c = item->change;
+        bool had_one = (c->kind == CHANGE_MODIFIED && c->what & CHANGE_CONTENT) || c->kind == CHANGE_DELETED || c->kind == CHANGE_TYPE;
+
+        return item->verdict == COMMIT_DO && had_one && S_ISREG(c->below.st_mode) && c->below.st_nlink > 1 ? c->below.st_ino : 0;
+}
+
+/* A changed file comes into its name's place, as a file of its own: names of the old one that this commit does not change stay with that. */
+static void tell_names_left(const Teller *t, const CommitPlan *plan) {
+        g_autoptr(GHashTable) names = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+
+        for (guint i = 0; i < plan->items->len; i++) {
+                guint64 ino = linked_file(&g_array_index(plan->items, CommitItem, i));
+                if (ino)
+                        g_hash_table_replace(names, g_memdup2(&ino, sizeof ino), GUINT_TO_POINTER(GPOINTER_TO_UINT(g_hash_table_lookup(names, &ino)) + 1));
+        }
+        for (guint i = 0; i < plan->items->len && !t->json; i++) {
+                const CommitItem *item = &g_array_index(plan->items, CommitItem, i);
+                guint64 ino = linked_file(item);
+                if (!ino || item->change->kind != CHANGE_MODIFIED || item->change->below.st_nlink <= GPOINTER_TO_UINT(g_hash_table_lookup(names, &ino)))
+                        continue;
+                g_autofree char *path = review_quote("", item->change->path);
+                log_note("%s: has other names on the host, which keep what it was", path);
+        }
+}
+
 static void only_show(Teller *t, const CommitPlan *plan) {
         for (guint i = 0; i < plan->items->len; i++) {
                 const CommitItem *item = &g_array_index(plan->items, CommitItem, i);
@@ -159,6 +186,8 @@ static int commit(Review *review, Teller *t, const char *const *paths, bool forc
         t->n_all = plan->n_do;
         t->all_bytes = plan->bytes;
         tell_verdicts(t, plan);
+        if (plan->n_conflicts == 0)
+                tell_names_left(t, plan);
         if (t->dry_run)
                 only_show(t, plan);
         else if (plan->n_conflicts > 0) {

@@ -63,6 +63,10 @@ bool commit_same(const struct stat *now, const struct stat *then, bool with_ctim
                (!with_ctime || (now->st_ctim.tv_sec == then->st_ctim.tv_sec && now->st_ctim.tv_nsec == then->st_ctim.tv_nsec));
 }
 
+bool commit_unchanged(const CommitWork *w, const struct stat *now, const struct stat *then) {
+        return commit_same(now, then, true) || (then->st_nlink > 1 && commit_same(now, then, false) && commit_journal_made(w->review->journal, now));
+}
+
 int commit_open_upper(CommitWork *w, const ReviewChange *c, int flags) {
         struct stat st;
         _cleanup_close_ int fd = review_open_upper(w->review, c->path, flags);
@@ -100,8 +104,9 @@ static bool aside_is(CommitWork *w, const char *name, const struct stat *then, u
         struct stat st;
         bool looked = fstatat(w->dir, w->temp, &st, AT_SYMLINK_NOFOLLOW) == 0;
 
+        /* Its other names are found changed in a moment: that was us. */
         if (looked && commit_same(&st, then, false))
-                return true;
+                return !S_ISREG(st.st_mode) || st.st_nlink < 2 || commit_journal_add_made(w->review->journal, &st, &w->error);
         int errnum = looked ? EBUSY : errno;
         if (renameat2(w->dir, w->temp, w->dir, name, flags) == 0 && fstatat(w->dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && commit_same(&st, then, false))
                 (void) commit_journal_add_made(w->review->journal, &st, &w->error);
@@ -128,7 +133,7 @@ static bool stands_as(CommitWork *w, const char *name, const struct stat *then) 
 
         if (!then)
                 return !there || changed_meanwhile();
-        return (there && commit_same(&now, then, true)) || changed_meanwhile();
+        return (there && commit_unchanged(w, &now, then)) || changed_meanwhile();
 }
 
 static bool replace(CommitWork *w, const ReviewChange *c, const struct stat *then) {
@@ -159,7 +164,7 @@ static bool change_attributes(CommitWork *w, const ReviewChange *c) {
         struct stat now;
         if (from < 0 || to < 0 || fstat(to, &now) < 0)
                 return false;
-        if (!commit_same(&now, &c->below, true))
+        if (!commit_unchanged(w, &now, &c->below))
                 return changed_meanwhile();
         if (!commit_journal_add_made(w->review->journal, &now, &w->error))
                 return false;
@@ -190,7 +195,7 @@ static bool remove_one(CommitWork *w, const ReviewChange *c) {
                 return errno == ENOENT && !w->error;
         if (fstatat(w->dir, name, &now, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno == ENOENT;
-        if (!commit_same(&now, &c->below, true))
+        if (!commit_unchanged(w, &now, &c->below))
                 return changed_meanwhile();
         if (renameat2(w->dir, name, w->dir, w->temp, RENAME_NOREPLACE) < 0)
                 return false;

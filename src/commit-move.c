@@ -77,7 +77,7 @@ static bool clear_name(CommitWork *w, const CommitItem *item) {
                 return false;
         if (fstatat(w->dir, name, &now, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno == ENOENT;
-        if (!commit_same(&now, &c->below, true)) {
+        if (!commit_unchanged(w, &now, &c->below)) {
                 errno = EBUSY;
                 return false;
         }

@@ -30,6 +30,8 @@ bool commit_enter(CommitWork *w, const char *path, const char **ret_name);
 
 /* Is it the file that the plan looked at? Its ctime tells, until we rename it: then do not ask for that. */
 bool commit_same(const struct stat *now, const struct stat *then, bool with_ctime);
+/* now is what the plan saw (then), but that another name of it may have gone by a commit, which changes its ctime. */
+bool commit_unchanged(const CommitWork *w, const struct stat *now, const struct stat *then);
 
 /* A descriptor of the upper's at path, which must still be the file that the plan looked at. -1 with errno. */
 int commit_open_upper(CommitWork *w, const ReviewChange *change, int flags);

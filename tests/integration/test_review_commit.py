@@ -138,6 +138,21 @@ def test_a_name_of_a_file_whose_other_name_is_not_asked_for(tree):
     no_rest(tree)
 
 
+@pytest.mark.parametrize("script,left", [("echo x >>a; rm b", {"a": "one\nx\n", "c": "one\n"}), ("rm a b", {"c": "one\n"}), ("rm a b c", {}),
+                                         ("rm a; rm b; echo new >b; chmod 600 c", {"b": "new\n", "c": "one\n"})])
+def test_names_of_one_file(tree, script, left):
+    """What a commit does at one name of a file changes the file's ctime, by which the others look changed: that was it itself. Also where it goes on."""
+    (tree.tree / "a").write_text("one\n", encoding="utf-8")
+    for name in ("b", "c"):
+        os.link(tree.tree / "a", tree.tree / name)
+    run_in_tree(tree, script)
+    result = commit(tree, tree.tree / "a").ok()
+    assert ("a: has other names on the host, which keep what it was" in result.err) == ("x >>a" in script), result
+    assert ", 0 failed, 0 passed over" in commit(tree).ok().err
+    assert {path.name: path.read_text(encoding="utf-8") for path in tree.tree.iterdir()} == left
+    no_rest(tree)
+
+
 def test_a_file_of_the_project_is_no_name_of_one_outside_of_it(tree, home_file):
     """The next box, which may write the project, would write what nobody showed it; nor is it one of a hook. Of three names in the project two are one file."""
     tool = home_file(f".local/bin/usbox-test-{os.getpid()}", mode=0o755)
