@@ -15,12 +15,13 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "base/copy.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/sys.h"
+#include "base/times.h"
 #include "fsoverlay/changes.h"
 
-#define COMPARE_SIZE 131072u
 #define OWNER_ATTRIBUTE "user.overlay.usbox.owner" /* XATTR_OWNER of fs.h */
 
 typedef struct {
@@ -35,7 +36,7 @@ typedef struct {
         const ChangesVisitor *visitor;
         LayerForm form;   /* of the upper */
         GString *path;    /* of the directory at hand, "" for the root */
-        char *buffers[2]; /* of COMPARE_SIZE */
+        char *buffer;     /* of COPY_COMPARE_SIZE */
 } Walk;
 
 /* A directory of the upper and what is below it. */
@@ -122,37 +123,12 @@ static bool same_attributes(int a_dir, int b_dir, const char *a_name, const char
         return true;
 }
 
-/* As much as there is, or a buffer full. */
-static ssize_t read_full(int fd, char *buffer) {
-        size_t have = 0;
-
-        while (have < COMPARE_SIZE) {
-                ssize_t n = read(fd, buffer + have, COMPARE_SIZE - have);
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0)
-                        return -1;
-                if (n == 0)
-                        break;
-                have += (size_t) n;
-        }
-        return (ssize_t) have;
-}
-
 /* Files of one size. What cannot be read is not the same. */
 static bool same_bytes(Walk *w, int a_dir, const char *a_name, int b_dir, const char *b_name) {
         const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
         _cleanup_close_ int a = openat(a_dir, a_name, flags), b = openat(b_dir, b_name, flags);
 
-        if (a < 0 || b < 0)
-                return false;
-        for (;;) {
-                ssize_t n = read_full(a, w->buffers[0]), m = read_full(b, w->buffers[1]);
-                if (n != m || n < 0 || memcmp(w->buffers[0], w->buffers[1], (size_t) n) != 0)
-                        return false;
-                if (n == 0)
-                        return true;
-        }
+        return a >= 0 && b >= 0 && copy_is_same(a, b, G_MAXOFFSET, w->buffer) == 1;
 }
 
 /* Not part of visit_directory(), of which there are as many on the stack as a path has names. */
@@ -191,7 +167,7 @@ static unsigned differences(Walk *w, const Place *place, const Entry *e, const B
                 what |= CHANGE_MODE;
         if ((S_ISCHR(a->st_mode) || S_ISBLK(a->st_mode)) && a->st_rdev != b->st_rdev)
                 what |= CHANGE_CONTENT;
-        if (file && (a->st_mtim.tv_sec != b->st_mtim.tv_sec || a->st_mtim.tv_nsec != b->st_mtim.tv_nsec))
+        if (file && time_compare(&a->st_mtim, &b->st_mtim) != 0)
                 what |= CHANGE_TIME;
         if (!same_attributes(place->fd, below->dirfd, e->name, e->name))
                 what |= CHANGE_XATTR;
@@ -503,8 +479,8 @@ static void walk(Walk *w, const Place *place) {
 
 void changes_walk(int upper, Lowers *lowers, const ChangesOptions *options, const ChangesVisitor *visitor) {
         g_autoptr(GString) path = g_string_new(NULL);
-        g_autofree char *buffer = g_malloc(2 * COMPARE_SIZE);
-        Walk w = { lowers, options, visitor, layer_form(upper), path, { buffer, buffer + COMPARE_SIZE } };
+        g_autofree char *buffer = g_malloc(COPY_COMPARE_SIZE);
+        Walk w = { lowers, options, visitor, layer_form(upper), path, buffer };
         g_auto(LowerDir) root = { 0 };
 
         lowers_root(lowers, &root);

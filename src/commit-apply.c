@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/times.h"
 #include "box-remove.h"
 #include "commit-work.h"
 
@@ -59,8 +60,8 @@ bool commit_same(const struct stat *now, const struct stat *then, bool with_ctim
                 return false;
         if (S_ISDIR(now->st_mode))
                 return true;
-        return now->st_size == then->st_size && now->st_mtim.tv_sec == then->st_mtim.tv_sec && now->st_mtim.tv_nsec == then->st_mtim.tv_nsec &&
-               (!with_ctime || (now->st_ctim.tv_sec == then->st_ctim.tv_sec && now->st_ctim.tv_nsec == then->st_ctim.tv_nsec));
+        return now->st_size == then->st_size && time_compare(&now->st_mtim, &then->st_mtim) == 0 &&
+               (!with_ctime || time_compare(&now->st_ctim, &then->st_ctim) == 0);
 }
 
 bool commit_unchanged(const CommitWork *w, const struct stat *now, const struct stat *then) {

@@ -16,6 +16,7 @@
 #include "base/copy.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/times.h"
 #include "commit-work.h"
 
 #define ATTRIBUTE_MAX 65536
@@ -72,7 +73,7 @@ static Link link_to(CommitWork *w, const ReviewChange *c, const char *known) {
 
         if (fd < 0 || fstat(fd, &st) < 0)
                 return errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EXDEV ? LINK_NONE : LINK_FAILED;
-        if (!S_ISREG(st.st_mode) || st.st_size != c->st.st_size || st.st_mtim.tv_sec != c->st.st_mtim.tv_sec || st.st_mtim.tv_nsec != c->st.st_mtim.tv_nsec)
+        if (!S_ISREG(st.st_mode) || st.st_size != c->st.st_size || time_compare(&st.st_mtim, &c->st.st_mtim) != 0)
                 return LINK_NONE;
         g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
         if (linkat(AT_FDCWD, path, w->dir, w->temp, AT_SYMLINK_FOLLOW) == 0)

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/times.h"
 #include "commit-plan.h"
 #include "copy-origin.h"
 #include "home.h"
@@ -66,13 +67,9 @@ static void conflict(Judge *j, CommitItem *item, bool block, const char *reason)
                 j->blocked = item->change->path;
 }
 
-static bool later(const struct timespec *a, const struct timespec *b) {
-        return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
-}
-
 /* The host changed it after the box came to be, and no commit did. path: of the change that it is judged for. */
 static bool changed_since(const Judge *j, const char *path, const struct stat *st) {
-        return later(&st->st_ctim, &j->review->seen->since) && !commit_journal_made(j->review->journal, st) &&
+        return time_compare(&st->st_ctim, &j->review->seen->since) > 0 && !commit_journal_made(j->review->journal, st) &&
                !commit_journal_planned(j->review->journal, path, st);
 }
 
@@ -216,7 +213,7 @@ static bool is_copied_dir(const Judge *j, const ReviewChange *c, int fd) {
 static bool directory_changed(const Judge *j, const char *path) {
         g_autofree char *parent = g_path_get_dirname(path);
         struct stat st;
-        return stands(j, parent, &st) && later(&st.st_ctim, &j->review->seen->since);
+        return stands(j, parent, &st) && time_compare(&st.st_ctim, &j->review->seen->since) > 0;
 }
 
 static bool add_origin(void *data, const ReviewEntry *e) {

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/copy.h"
+#include "base/times.h"
 
 #define CHUNK (128u * 1024)
 #define COPY_TRIES 4
@@ -104,14 +105,6 @@ int copy_data(int from, int to, off_t size, bool whole) {
         return MIN(copy_once(from, to, size, whole), 0);
 }
 
-static bool is_earlier(const struct timespec *a, const struct timespec *b) {
-        return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
-}
-
-static bool is_same_time(const struct timespec *a, const struct timespec *b) {
-        return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
-}
-
 /* At most n bytes, as many as there are up to then. */
 static ssize_t read_at(int fd, char *buffer, size_t n, off_t offset) {
         size_t done = 0;
@@ -128,19 +121,18 @@ static ssize_t read_at(int fd, char *buffer, size_t n, off_t offset) {
         return (ssize_t) done;
 }
 
-/* The first size bytes of both are the same: 1 or 0, or a negative errno. */
-static int is_same_data(int a, int b, off_t size) {
-        g_autofree char *buffer = g_try_malloc(2 * CHUNK);
+int copy_is_same(int a, int b, off_t size, char *buffer) {
+        const size_t half = COPY_COMPARE_SIZE / 2;
 
-        if (!buffer)
-                return -ENOMEM;
-        for (off_t at = 0; at < size; at += CHUNK) {
-                size_t n = (size_t) MIN(size - at, CHUNK);
-                ssize_t na = read_at(a, buffer, n, at), nb = read_at(b, buffer + CHUNK, n, at);
+        for (off_t at = 0; at < size; at += (off_t) half) {
+                size_t n = (size_t) MIN(size - at, (off_t) half);
+                ssize_t na = read_at(a, buffer, n, at), nb = read_at(b, buffer + half, n, at);
                 if (na < 0 || nb < 0)
                         return (int) MIN(na, nb);
-                if (na != nb || memcmp(buffer, buffer + CHUNK, (size_t) na) != 0)
+                if (na != nb || memcmp(buffer, buffer + half, (size_t) na) != 0)
                         return 0;
+                if ((size_t) na < n)
+                        break;
         }
         return 1;
 }
@@ -151,6 +143,8 @@ static int is_same_data(int a, int b, off_t size) {
  * grows, a mode changes. Then the copy is right if it is what the file has now, since it was so at both moments.
  */
 int copy_settled(int from, int to, off_t size, bool whole, struct stat *st) {
+        g_autofree char *buffer = NULL;
+
         for (int tries = 0; tries < COPY_TRIES; tries++) {
                 struct timespec tick;
                 struct stat now;
@@ -163,9 +157,11 @@ int copy_settled(int from, int to, off_t size, bool whole, struct stat *st) {
                         return -errno;
                 if (now.st_size < size)
                         return -ESTALE;
-                if (r == 1 || (is_earlier(&st->st_ctim, &tick) && is_same_time(&st->st_ctim, &now.st_ctim)))
+                if (r == 1 || (time_compare(&st->st_ctim, &tick) < 0 && time_compare(&st->st_ctim, &now.st_ctim) == 0))
                         return 0;
-                r = is_same_data(from, to, size);
+                if (!buffer && !(buffer = g_try_malloc(COPY_COMPARE_SIZE)))
+                        return -ENOMEM;
+                r = copy_is_same(from, to, size, buffer);
                 if (r != 0)
                         return MIN(r, 0);
                 st->st_mtim = now.st_mtim;
