@@ -10,9 +10,9 @@
  */
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/error.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "netstack/account.h"
 
@@ -124,17 +124,13 @@ static GString *line_new(const char *event) {
 
 /* A disk that is full may take a part of a line: who reads on, where there is room again, finds the next at a line's begin. */
 static void line_write(Account *a, GString *line_take) {
-        size_t at = 0;
-        ssize_t n = 0;
-
         g_string_append(line_take, "}\n");
         if (a->log_torn)
                 g_string_prepend_c(line_take, '\n');
-        while (at < line_take->len && ((n = write(a->log_fd, line_take->str + at, line_take->len - at)) >= 0 || errno == EINTR))
-                at += n > 0 ? (size_t) n : 0;
-        if (at > 0)
-                a->log_torn = at < line_take->len;
-        if (at < line_take->len && !a->log_failed) {
+        size_t written = fd_write_most(a->log_fd, line_take->str, line_take->len);
+        if (written > 0)
+                a->log_torn = written < line_take->len;
+        if (written < line_take->len && !a->log_failed) {
                 a->log_failed = true;
                 log_note("--net-log: lines are missing: %s", err_text(errno));
         }

@@ -35,20 +35,22 @@ rlim_t fd_raise_limit(void) {
         return limit.rlim_cur < limit.rlim_max && setrlimit(RLIMIT_NOFILE, &wanted) == 0 ? wanted.rlim_cur : limit.rlim_cur;
 }
 
-bool fd_write_all(int fd, const void *buf, size_t len) {
+size_t fd_write_most(int fd, const void *buf, size_t len) {
         const char *p = buf;
+        size_t done = 0;
 
-        while (len > 0) {
-                ssize_t n = write(fd, p, len);
-                if (n < 0) {
-                        if (errno == EINTR)
-                                continue;
-                        return false;
-                }
-                p += n;
-                len -= (size_t) n;
+        while (done < len) {
+                ssize_t n = write(fd, p + done, len - done);
+                if (n >= 0)
+                        done += (size_t) n;
+                else if (errno != EINTR)
+                        break;
         }
-        return true;
+        return done;
+}
+
+bool fd_write_all(int fd, const void *buf, size_t len) {
+        return fd_write_most(fd, buf, len) == len;
 }
 
 bool fd_read_all(int fd, size_t max, char **ret, size_t *ret_len) {

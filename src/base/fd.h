@@ -34,6 +34,9 @@ bool fd_fill_standard(GError **error);
 /* As many descriptors as this process may have (RLIMIT_NOFILE): how many that are then; 0: not known. */
 rlim_t fd_raise_limit(void);
 
+/* Write buf, restarting after EINTR and short writes. How many bytes of it were written: fewer than len with errno set. */
+size_t fd_write_most(int fd, const void *buf, size_t len);
+
 /* Write all of buf; restarts after EINTR and short writes. False with errno set on failure. */
 bool fd_write_all(int fd, const void *buf, size_t len);
 
