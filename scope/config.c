@@ -134,3 +134,7 @@ ScopeConfig *scope_update_parse(GVariant *body, GError **error) {
 char *scope_unit_name(const char *id) {
         return g_strconcat("usbox-", id, ".scope", NULL);
 }
+
+int scope_oom_score(const char *own) {
+        return MIN((int) g_ascii_strtoll(own, NULL, 10) + SCOPE_OOM_SCORE, 1000);
+}

@@ -61,6 +61,9 @@ char *scope_unit_name(const char *id);
  * of the limit counted in (oom_badness(), mm/oom_kill.c). */
 #define SCOPE_OOM_SCORE 500
 
+/* The oom_score_adj of a command that had own, as the kernel's file has it, and is limited now. */
+int scope_oom_score(const char *own);
+
 /* The leaves below the scope. */
 #define SCOPE_LEAF_PAYLOAD "payload"
 #define SCOPE_LEAF_HELPERS "helpers"

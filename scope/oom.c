@@ -28,7 +28,7 @@ static void raise_one(const char *pid) {
 
         if (!fd_read_file(AT_FDCWD, path, 64, &own, NULL))
                 return;
-        g_autofree char *text = g_strdup_printf("%d", MIN((int) g_ascii_strtoll(own, NULL, 10) + SCOPE_OOM_SCORE, 1000));
+        g_autofree char *text = g_strdup_printf("%d", scope_oom_score(own));
         if (!fd_write_file(AT_FDCWD, path, text))
                 log_step("%s: %s", path, err_text(errno));
 }

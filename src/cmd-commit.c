@@ -127,7 +127,7 @@ static guint64 linked_file(const CommitItem *item) {
 }
 
 /* A changed file comes into its name's place, as a file of its own: names of the old one that this commit does not change stay with that. */
-static void tell_names_left(const Teller *t, const CommitPlan *plan) {
+static void tell_names_left(const CommitPlan *plan) {
         g_autoptr(GHashTable) names = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
 
         for (guint i = 0; i < plan->items->len; i++) {
@@ -135,7 +135,7 @@ static void tell_names_left(const Teller *t, const CommitPlan *plan) {
                 if (ino)
                         g_hash_table_replace(names, g_memdup2(&ino, sizeof ino), GUINT_TO_POINTER(GPOINTER_TO_UINT(g_hash_table_lookup(names, &ino)) + 1));
         }
-        for (guint i = 0; i < plan->items->len && !t->json; i++) {
+        for (guint i = 0; i < plan->items->len; i++) {
                 const CommitItem *item = &g_array_index(plan->items, CommitItem, i);
                 guint64 ino = linked_file(item);
                 if (!ino || item->change->kind != CHANGE_MODIFIED || item->change->below.st_nlink <= GPOINTER_TO_UINT(g_hash_table_lookup(names, &ino)))
@@ -186,8 +186,8 @@ static int commit(Review *review, Teller *t, const char *const *paths, bool forc
         t->n_all = plan->n_do;
         t->all_bytes = plan->bytes;
         tell_verdicts(t, plan);
-        if (plan->n_conflicts == 0)
-                tell_names_left(t, plan);
+        if (plan->n_conflicts == 0 && !t->json)
+                tell_names_left(plan);
         if (t->dry_run)
                 only_show(t, plan);
         else if (plan->n_conflicts > 0) {

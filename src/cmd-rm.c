@@ -76,8 +76,9 @@ int cmd_rm(int argc, char **argv, GError **error) {
                 g_clear_error(&failure);
                 failure = one;
         }
-        bool ok = spec && !failure;
-        if (failure)
+        if (failure) {
                 g_propagate_error(error, g_steal_pointer(&failure));
-        return ok ? 0 : -1;
+                return -1;
+        }
+        return spec ? 0 : -1;
 }

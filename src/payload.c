@@ -183,7 +183,7 @@ bool payload_set_oom_score(const Spec *spec, bool limited, GError **error) {
                         return true;
                 if (!fd_read_file(AT_FDCWD, "/proc/self/oom_score_adj", 64, &own, NULL))
                         return err_set(error, errno, "read oom_score_adj");
-                score = MIN((int) g_ascii_strtoll(own, NULL, 10) + SCOPE_OOM_SCORE, 1000);
+                score = scope_oom_score(own);
         }
         g_autofree char *text = g_strdup_printf("%d", score);
         return fd_write_file(AT_FDCWD, "/proc/self/oom_score_adj", text) ? true : err_set(error, errno, "--oom-score-adj %s", text);

@@ -134,18 +134,21 @@ static GPtrArray *compiler_argv(const char *path, const SeccompSpec *spec, Secco
 
         /* An engine's profile opens calls for who has a capability; the payload has them in namespaces of its own
          * making. */
-        const char *for_nested[] = { "--feature", "nested", "--cap", "CAP_SYS_ADMIN" };
-        for (size_t i = 0; features.nested && i < G_N_ELEMENTS(for_nested); i++)
-                g_ptr_array_add(argv, g_strdup(for_nested[i]));
-        const char *for_root[] = { "--feature", "rootpayload" };
-        for (size_t i = 0; features.root_payload && i < G_N_ELEMENTS(for_root); i++)
-                g_ptr_array_add(argv, g_strdup(for_root[i]));
-        const char *for_dumps[] = { "--feature", "coredumps" };
-        for (size_t i = 0; features.core_dumps && i < G_N_ELEMENTS(for_dumps); i++)
-                g_ptr_array_add(argv, g_strdup(for_dumps[i]));
-        if (features.nested || features.root_payload) {
-                g_ptr_array_add(argv, g_strdup("--cap"));
-                g_ptr_array_add(argv, g_strdup("CAP_SYS_CHROOT"));
+        const struct {
+                bool given;
+                const char *option, *value;
+        } rows[] = {
+                { features.nested, "--feature", "nested" },
+                { features.nested, "--cap", "CAP_SYS_ADMIN" },
+                { features.root_payload, "--feature", "rootpayload" },
+                { features.core_dumps, "--feature", "coredumps" },
+                { features.nested || features.root_payload, "--cap", "CAP_SYS_CHROOT" },
+        };
+        for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+                if (!rows[i].given)
+                        continue;
+                g_ptr_array_add(argv, g_strdup(rows[i].option));
+                g_ptr_array_add(argv, g_strdup(rows[i].value));
         }
         g_ptr_array_add(argv, NULL);
         return argv;
