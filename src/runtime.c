@@ -7,7 +7,7 @@
  * The lock is one of an open file description (fcntl(2), F_OFD_SETLK): others can ask whether it is held without taking it. The
  * launcher takes it after its last fork, so nothing of the box holds it. ID/ is made under another name and
  * renamed, so whoever sees it sees it with its lock held; and so is the lock. Whoever finds one that nobody holds knows its launcher to be
- * gone. A directory that has none yet looks like one that was left: so it goes, and who is making it begins again.
+ * gone. A directory that has none yet looks like one that was left; so one that is young is let be.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -24,7 +24,8 @@
 
 /* How many boxes one sweep looks at: a start must not take longer the more boxes run. */
 #define SWEEP_MAX 32
-/* A directory that is being made is taken for one that was left, and removed: made anew, as often as others may sweep meanwhile. */
+/* In so long its launcher has locked a directory that it made; where it was stopped meanwhile, and it was removed, it makes it anew. */
+#define YOUNG_NS 1000000000
 #define MAKE_TRIES 64
 #define BACKLOG 16
 /* connect(2) waits where the launcher takes nobody: a moment, or because it is stopped. */
@@ -129,6 +130,18 @@ void runtime_remove(int top_fd, const char *id) {
         remove_named(top_fd, id);
 }
 
+/* Just made, or just given its "lock.new". Not what has a time to come: a clock that is set back must not keep it for ever. */
+static bool is_young(int dirfd) {
+        struct timespec now;
+        struct stat st;
+
+        clock_gettime(CLOCK_REALTIME, &now);
+        if (fstat(dirfd, &st) < 0)
+                return false;
+        gint64 age = (gint64) (now.tv_sec - st.st_mtim.tv_sec) * 1000000000 + (now.tv_nsec - st.st_mtim.tv_nsec);
+        return age >= 0 && age < YOUNG_NS;
+}
+
 /* Where its launcher was killed; it may have been before it had made it whole (".ID"), or locked it. */
 static void remove_left(int top_fd, const char *name) {
         _cleanup_close_ int dirfd = open_directory(top_fd, name);
@@ -139,7 +152,7 @@ static void remove_left(int top_fd, const char *name) {
                 break;
         case LOCK_ABSENT:
                 /* Perhaps there is one by now, and what else is made after it: then this removes nothing. */
-                if (lock_state(dirfd, "lock.new") != LOCK_HELD) {
+                if (!is_young(dirfd) && lock_state(dirfd, "lock.new") != LOCK_HELD) {
                         (void) unlinkat(dirfd, "lock.new", 0);
                         (void) unlinkat(top_fd, name, AT_REMOVEDIR);
                 }

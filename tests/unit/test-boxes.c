@@ -191,7 +191,12 @@ static void make_file(int dirfd, const char *name) {
         g_assert_cmpint(fd, >=, 0);
 }
 
-/* However far a launcher had come when it was killed: what it left goes. What one holds that lives stays, and what is no box's. */
+static void set_mtime(int dirfd, const char *name, time_t sec) {
+        const struct timespec times[] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = sec } };
+        g_assert_cmpint(utimensat(dirfd, name, times, 0), ==, 0);
+}
+
+/* However far a launcher had come when it was killed: what it left goes. What one holds that lives stays, what may be being made, and what is no box's. */
 static void test_runtime_sweep(void) {
         static const char *const left[] = { ".00000000000a", ".00000000000b", ".00000000000c", "00000000000d", "00000000000e" };
         int top, listener = -1;
@@ -204,20 +209,22 @@ static void test_runtime_sweep(void) {
         make_file(top, ".00000000000c/state.json");
         make_file(top, "00000000000e/lock");
         make_file(top, "00000000000e/control");
-        g_assert_cmpint(mkdirat(top, "something-else", 0700), ==, 0);
+        for (size_t i = 0; i < G_N_ELEMENTS(left); i++)
+                set_mtime(top, left[i], time(NULL) + (i % 2 == 0 ? -10 : 3600)); /* to come: the clock was set back */
+        g_assert_true(mkdirat(top, "something-else", 0700) == 0 && mkdirat(top, ".000000000010", 0700) == 0);
         RuntimeBox *alive = runtime_box_new("00000000000f", "{}", &listener, NULL);
         g_assert_nonnull(alive);
         runtime_sweep(top);
         for (size_t i = 0; i < G_N_ELEMENTS(left); i++)
                 g_assert_false(is_there(top, left[i]));
-        g_assert_true(is_there(top, "something-else") && is_there(top, ".00000000000f/lock"));
+        g_assert_true(is_there(top, "something-else") && is_there(top, ".000000000010") && is_there(top, ".00000000000f/lock"));
         g_assert_true(runtime_box_publish(alive, NULL));
         runtime_sweep(top);
         g_assert_true(is_there(top, "00000000000f/lock") && is_there(top, "00000000000f/state.json") && runtime_is_locked(top, "00000000000f"));
         runtime_box_free(alive);
         close(listener);
         g_assert_false(is_there(top, "00000000000f"));
-        g_assert_cmpint(unlinkat(top, "something-else", AT_REMOVEDIR), ==, 0);
+        g_assert_true(unlinkat(top, "something-else", AT_REMOVEDIR) == 0 && unlinkat(top, ".000000000010", AT_REMOVEDIR) == 0);
         remove_runtime(dir, top);
 }
 
@@ -245,7 +252,7 @@ static void test_runtime_end(void) {
         remove_runtime(dir, top);
 }
 
-/* One that is being made looks like one that was left, and is made all the same while somebody does nothing but sweep. */
+/* One that is being made is let be by somebody who does nothing but sweep. */
 static void test_runtime_race(void) {
         int top;
         g_autofree char *dir = own_runtime(&top);
