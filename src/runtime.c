@@ -7,12 +7,14 @@
  * The lock is one of an open file description (fcntl(2), F_OFD_SETLK): others can ask whether it is held without taking it. The
  * launcher takes it after its last fork, so nothing of the box holds it. ID/ is made under another name and
  * renamed, so whoever sees it sees it with its lock held; and so is the lock. Whoever finds one that nobody holds knows its launcher to be
- * gone. A directory that has none yet looks like one that was left; so one that is young is let be.
+ * gone. A directory that has none yet looks like one that was left: so nobody removes such a one while somebody makes one, which flock(2) of
+ * the directory above tells.
  */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -24,8 +26,7 @@
 
 /* How many boxes one sweep looks at: a start must not take longer the more boxes run. */
 #define SWEEP_MAX 32
-/* In so long its launcher has locked a directory that it made; where it was stopped meanwhile, and it was removed, it makes it anew. */
-#define YOUNG_NS 1000000000
+/* Where it could not be told that one is being made, it may be taken for one that was left, and is made anew. */
 #define MAKE_TRIES 64
 #define BACKLOG 16
 /* connect(2) waits where the launcher takes nobody: a moment, or because it is stopped. */
@@ -130,16 +131,22 @@ void runtime_remove(int top_fd, const char *id) {
         remove_named(top_fd, id);
 }
 
-/* Just made, or just given its "lock.new". Not what has a time to come: a clock that is set back must not keep it for ever. */
-static bool is_young(int dirfd) {
-        struct timespec now;
-        struct stat st;
+/* The caller's to close, which unlocks it. -1: somebody holds it otherwise. Never waited for: a process that holds it may be stopped. */
+static int lock_top(int top_fd, int how) {
+        _cleanup_close_ int fd = openat(top_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-        clock_gettime(CLOCK_REALTIME, &now);
-        if (fstat(dirfd, &st) < 0)
-                return false;
-        gint64 age = (gint64) (now.tv_sec - st.st_mtim.tv_sec) * 1000000000 + (now.tv_nsec - st.st_mtim.tv_nsec);
-        return age >= 0 && age < YOUNG_NS;
+        return fd >= 0 && flock(fd, how | LOCK_NB) == 0 ? fd_steal(&fd) : -1;
+}
+
+/* One without a lock. */
+static void remove_unlocked(int top_fd, const char *name, int dirfd) {
+        _cleanup_close_ int nobody_makes = lock_top(top_fd, LOCK_EX);
+
+        /* It may have been made whole since it was looked at. */
+        if (nobody_makes < 0 || lock_state(dirfd, "lock") != LOCK_ABSENT || lock_state(dirfd, "lock.new") == LOCK_HELD)
+                return;
+        (void) unlinkat(dirfd, "lock.new", 0);
+        (void) unlinkat(top_fd, name, AT_REMOVEDIR);
 }
 
 /* Where its launcher was killed; it may have been before it had made it whole (".ID"), or locked it. */
@@ -151,11 +158,7 @@ static void remove_left(int top_fd, const char *name) {
                 remove_directory(top_fd, name, dirfd);
                 break;
         case LOCK_ABSENT:
-                /* Perhaps there is one by now, and what else is made after it: then this removes nothing. */
-                if (!is_young(dirfd) && lock_state(dirfd, "lock.new") != LOCK_HELD) {
-                        (void) unlinkat(dirfd, "lock.new", 0);
-                        (void) unlinkat(top_fd, name, AT_REMOVEDIR);
-                }
+                remove_unlocked(top_fd, name, dirfd);
                 break;
         case LOCK_HELD:
                 break;
@@ -202,6 +205,8 @@ static bool make_locked(RuntimeBox *box) {
 
 /* Again as long as somebody who sweeps takes it away under our hands. */
 static bool make_directory(RuntimeBox *box, GError **error) {
+        _cleanup_close_ int nobody_sweeps = lock_top(box->top_fd, LOCK_SH);
+
         for (int i = 0; !make_locked(box); i++) {
                 int errnum = errno;
                 fd_closep(&box->lock_fd);
