@@ -107,9 +107,11 @@ enum {
         NODE_PLAIN = 1 << 7, /* made by this mount, and nobody gave it attributes: the kernel asks for capabilities before it writes */
         NODE_MOVED = 1 << 8, /* its first name is not the one that it was made with: node_name() */
         NODE_CHANGED = 1 << 9, /* a lower file that is not any more what the kernel was told of it: found by nobody again (told.c) */
+        NODE_TELL_PAGES = 1 << 10, /* the kernel is yet to hear that it shall forget its pages, */
+        NODE_TELL_NAMES = 1 << 11, /* and what it knows its names to be (notify.c) */
 };
 
-G_STATIC_ASSERT((NODE_CHANGED & S_IFMT) == 0);
+G_STATIC_ASSERT((NODE_TELL_NAMES & S_IFMT) == 0);
 
 /* One file of the box. Its address is the kernel's node id. */
 struct Node {
@@ -238,6 +240,8 @@ bool node_rename(Fs *fs, Node *node, Node *old_parent, const char *old_name, Nod
 /* The node that is known under a name, or NULL. A reference more. Under Fs.tree. */
 Node *node_known(Fs *fs, Node *parent, const char *name, const Found *found);
 uint64_t nodes_count(Fs *fs);
+/* Up to max of those with any of flags, a reference more each, and how many they are; 0: at that moment there was none. Takes Fs.tree. */
+guint nodes_find(Fs *fs, unsigned flags, Node **ret, guint max);
 void nodes_trim(Fs *fs); /* give memory back, if many nodes went since the last time */
 
 static inline pthread_mutex_t *node_lock(Fs *fs, const Node *node) {
@@ -254,6 +258,13 @@ static inline void node_set(Node *node, unsigned flag) {
 }
 static inline void node_unset(Node *node, unsigned flag) {
         atomic_fetch_and_explicit(&node->flags, (uint16_t) ~flag, memory_order_acq_rel);
+}
+/* The same two, and which of all flags it had before. */
+static inline unsigned node_swap_set(Node *node, unsigned flags) {
+        return atomic_fetch_or_explicit(&node->flags, (uint16_t) flags, memory_order_acq_rel);
+}
+static inline unsigned node_swap_unset(Node *node, unsigned flags) {
+        return atomic_fetch_and_explicit(&node->flags, (uint16_t) ~flags, memory_order_acq_rel);
 }
 /* The S_IFMT part of its mode. */
 static inline mode_t node_type(const Node *node) {

@@ -406,3 +406,23 @@ uint64_t nodes_count(Fs *fs) {
         }
         return n;
 }
+
+/* Fs.tree keeps them where they are: one that is copied up changes its shard. */
+guint nodes_find(Fs *fs, unsigned flags, Node **ret, guint max) {
+        guint n = 0;
+
+        pthread_rwlock_rdlock(&fs->tree);
+        for (unsigned i = 0; i < NODE_SHARDS && n < max; i++) {
+                Shard *s = &fs->shards[i];
+                pthread_mutex_lock(&s->lock);
+                for (uint32_t slot = 0; slot < s->n_slots && n < max; slot++)
+                        for (Node *node = s->slots[slot]; node && n < max; node = node->inext)
+                                if (node_is(node, flags)) {
+                                        node_ref(node);
+                                        ret[n++] = node;
+                                }
+                pthread_mutex_unlock(&s->lock);
+        }
+        pthread_rwlock_unlock(&fs->tree);
+        return n;
+}

@@ -6,6 +6,9 @@
  * are being read or written, and one of those may be what the asking request is about to answer: so no request's thread may wait
  * for it (documentation of fuse_lowlevel_notify_inval_inode() in libfuse). Nor for the lock of a directory, which is held while a name is made in it.
  *
+ * Who changes files faster than the kernel is told, as a box can its own lower by --rw, makes nothing longer: what is to be told stands in the node, so
+ * it waits once, and where many wait the rest are looked for in the table of nodes. One that the kernel has forgotten meanwhile is not there any more.
+ *
  * Holes: SEEK_DATA and SEEK_HOLE come as they are (fuse_lseek(), fs/fuse/file.c) although written pages are still in the kernel
  * (writeback cache), which would be told as holes, and cp(1) would skip them. Forgetting a file's pages has the kernel write them
  * first; then the answer is true.
@@ -22,12 +25,13 @@
 #include "fsoverlay/ops.h"
 #include "fsoverlay/server.h"
 
-/* One thing to do. */
+#define TELL (NODE_TELL_PAGES | NODE_TELL_NAMES)
+#define NOTICES_MAX 1024u
+
+/* A node of which the kernel is to be told something, or a request of the box's, of which there are no more than it has threads. */
 typedef struct {
         Node *node;      /* a reference */
-        bool pages;      /* are to be forgotten */
-        bool names;      /* are to be looked up again */
-        uint64_t unique; /* of the LSEEK that is answered then; 0: there is none */
+        uint64_t unique; /* of the LSEEK that is answered when the node's pages are forgotten; 0: there is none */
         int64_t offset;
         int whence;
 } Job;
@@ -39,6 +43,7 @@ struct Notifier {
         bool runs; /* its thread, which few mounts need */
         pthread_t thread;
         GQueue queue; /* of Job */
+        bool full;    /* there are nodes with something to be told that are not in it */
         Fs *fs;
 };
 
@@ -93,13 +98,42 @@ static void answer_seek(Fs *fs, const Job *job) {
         server_send(fs, iov, at >= 0 ? 2 : 1);
 }
 
+/* NULL: look for nodes that are not in the queue. */
 static Job *pop(struct Notifier *n) {
         pthread_mutex_lock(&n->lock);
-        while (g_queue_is_empty(&n->queue))
+        while (g_queue_is_empty(&n->queue) && !n->full)
                 pthread_cond_wait(&n->more, &n->lock);
         Job *job = g_queue_pop_head(&n->queue);
+        if (!job)
+                n->full = false;
         pthread_mutex_unlock(&n->lock);
         return job;
+}
+
+/* First it is as if told: what changes from now on is told again. */
+static void tell_of(Fs *fs, Node *node) {
+        unsigned what = node_swap_unset(node, TELL);
+
+        if (what & NODE_TELL_NAMES)
+                expire_names(fs, node);
+        if (what & NODE_TELL_PAGES)
+                invalidate(fs, node);
+}
+
+/* Of those that are not in the queue, or of all of them. Those that are as well have nothing left to be told when it is their turn. */
+static void tell_of_some(struct Notifier *n) {
+        Node *some[NOTICES_MAX];
+        guint found = nodes_find(n->fs, TELL, some, NOTICES_MAX);
+
+        for (guint i = 0; i < found; i++) {
+                tell_of(n->fs, some[i]);
+                node_unref(n->fs, some[i], 1);
+        }
+        if (found < NOTICES_MAX)
+                return;
+        pthread_mutex_lock(&n->lock);
+        n->full = true; /* there may be more of them, but what is in the queue, where somebody waits for an answer, goes first */
+        pthread_mutex_unlock(&n->lock);
 }
 
 static void *notifier_main(void *arg) {
@@ -109,12 +143,16 @@ static void *notifier_main(void *arg) {
         server_take_umask();
         for (;;) {
                 Job *job = pop(n);
-                if (job->names)
-                        expire_names(n->fs, job->node);
-                if (job->pages)
+                if (!job) {
+                        tell_of_some(n);
+                        continue;
+                }
+                if (job->unique) {
                         invalidate(n->fs, job->node);
-                if (job->unique)
                         answer_seek(n->fs, job);
+                } else {
+                        tell_of(n->fs, job->node);
+                }
                 node_unref(n->fs, job->node, 1);
                 g_free(job);
         }
@@ -128,7 +166,9 @@ static bool push(Fs *fs, const Job *job) {
         if (!n->runs)
                 n->runs = pthread_create(&n->thread, NULL, notifier_main, n) == 0;
         bool runs = n->runs;
-        if (runs) {
+        if (runs && !job->unique && g_queue_get_length(&n->queue) >= NOTICES_MAX) {
+                n->full = true;
+        } else if (runs) {
                 node_ref(job->node);
                 g_queue_push_tail(&n->queue, g_memdup2(job, sizeof *job));
                 pthread_cond_signal(&n->more);
@@ -137,21 +177,23 @@ static bool push(Fs *fs, const Job *job) {
         return runs;
 }
 
-static void tell(Fs *fs, const Job *job) {
-        if (!push(fs, job))
-                log_note("no thread: a lower file changed, and the kernel may go on with what it has of it");
+static void tell(Fs *fs, Node *node, unsigned what) {
+        if ((node_swap_set(node, what) & TELL) || push(fs, &(Job){ .node = node })) /* it waits already, or from now on */
+                return;
+        node_unset(node, TELL);
+        log_note("no thread: a lower file changed, and the kernel may go on with what it has of it");
 }
 
 void notify_changed(Fs *fs, Node *node) {
-        tell(fs, &(Job){ .node = node, .pages = true, .names = true });
+        tell(fs, node, TELL);
 }
 
 void notify_replaced(Fs *fs, Node *node) {
-        tell(fs, &(Job){ .node = node, .names = true });
+        tell(fs, node, NODE_TELL_NAMES);
 }
 
 bool notify_seek(Fs *fs, Node *node, uint64_t unique, int64_t offset, int whence) {
-        return push(fs, &(Job){ .node = node, .pages = true, .unique = unique, .offset = offset, .whence = whence });
+        return push(fs, &(Job){ .node = node, .unique = unique, .offset = offset, .whence = whence });
 }
 
 void notifier_init(Fs *fs) {
