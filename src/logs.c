@@ -83,14 +83,21 @@ static void rotate(LogWriter *w) {
         (void) open_file(w, NULL);
 }
 
-/* In front of what comes next: what is missing before it. */
-static void prepend_lost(const LogWriter *w, GString *out) {
+/* Of ours: what is missing there. */
+static GString *note_new(const char *text) {
         char time[LOG_TIME_LEN + 1];
-        g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT " bytes of log could not be written: %s", w->lost, err_text(w->lost_errno));
-        g_autoptr(GString) note = g_string_new(NULL);
+        GString *note = g_string_new(NULL);
 
         log_time(g_get_real_time(), time);
         append_entry(note, time, 0, 'F', text, strlen(text));
+        return note;
+}
+
+/* In front of what comes next. */
+static void prepend_lost(const LogWriter *w, GString *out) {
+        g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT " bytes of log could not be written: %s", w->lost, err_text(w->lost_errno));
+        g_autoptr(GString) note = note_new(text);
+
         g_string_prepend_len(out, note->str, (gssize) note->len);
 }
 
@@ -111,14 +118,25 @@ static void write_out(LogWriter *w, GString *out) {
                 log_step("log: %s", err_text(errno));
 }
 
+/* The command learns by EPIPE, and who reads the log by this. */
+static void give_up_reading(LogWriter *w, int i, int errnum) {
+        g_autofree char *text = g_strdup_printf("the rest of %s could not be read: %s", streams[1 + i], err_text(errnum));
+        g_autoptr(GString) note = note_new(text);
+
+        write_out(w, note);
+}
+
 /* False: nothing more for now, or for ever (then the end is closed). */
 static bool take(LogWriter *w, int i) {
         char buffer[CHUNK], time[LOG_TIME_LEN + 1];
         ssize_t n = w->ends[i] >= 0 ? TEMP_FAILURE_RETRY(read(w->ends[i], buffer, sizeof buffer)) : 0;
 
+        if (n < 0 && errno == EAGAIN)
+                return false;
+        if (n < 0)
+                give_up_reading(w, i, errno);
         if (n <= 0) {
-                if (n == 0 || errno != EAGAIN)
-                        fd_closep(&w->ends[i]);
+                fd_closep(&w->ends[i]);
                 return false;
         }
         g_autoptr(GString) out = g_string_sized_new((size_t) n + 256);

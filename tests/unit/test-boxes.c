@@ -167,6 +167,29 @@ static void test_log_rotation(void) {
         g_assert_true(unlinkat(dirfd, LOG_FILE, 0) == 0 && unlinkat(dirfd, LOG_OLD, 0) == 0 && rmdir(dir) == 0);
 }
 
+/* Not taken for the end of it: the log says so, and goes on with the other. */
+static void test_log_unreadable(void) {
+        g_autofree char *dir = g_dir_make_tmp("usbox-log-XXXXXX", NULL), *text = NULL;
+        _cleanup_close_ int dirfd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        int directory = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), err[2]; /* read(2) of it says EISDIR */
+
+        g_assert_cmpint(pipe2(err, O_CLOEXEC), ==, 0);
+        LogWriter *w = log_writer_new(dirfd, (int[]){ directory, err[0] }, 8000, NULL);
+        g_assert_nonnull(w);
+        g_assert_true(fd_write_all(err[1], "one\n", 4));
+        const struct pollfd both[LOG_N_FDS] = { { .revents = POLLIN }, { .revents = POLLIN } };
+        log_writer_dispatch(w, both);
+        g_assert_true(fd_write_all(err[1], "two\n", 4));
+        g_assert_cmpuint(log_writer_free(w), ==, 0);
+        g_assert_true(fd_read_file(dirfd, LOG_FILE, 1000, &text, NULL));
+        g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+        g_assert_cmpuint(g_strv_length(lines), ==, 4);
+        g_assert_true(g_str_has_suffix(lines[0], " usbox F the rest of stdout could not be read: Is a directory"));
+        g_assert_true(g_str_has_suffix(lines[1], " stderr F one") && g_str_has_suffix(lines[2], " stderr F two"));
+        close(err[1]);
+        g_assert_true(unlinkat(dirfd, LOG_FILE, 0) == 0 && rmdir(dir) == 0);
+}
+
 /* A runtime directory that is the test's; its path is the caller's. */
 static char *own_runtime(int *ret_top) {
         char *dir = g_dir_make_tmp("usbox-runtime-XXXXXX", NULL);
@@ -317,6 +340,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/boxes/log-time", test_log_time);
         g_test_add_func("/boxes/log-entries", test_log_entries);
         g_test_add_func("/boxes/log-rotation", test_log_rotation);
+        g_test_add_func("/boxes/log-unreadable", test_log_unreadable);
         g_test_add_func("/boxes/runtime-sweep", test_runtime_sweep);
         g_test_add_func("/boxes/runtime-end", test_runtime_end);
         g_test_add_func("/boxes/runtime-being-made", test_runtime_being_made);
