@@ -2,14 +2,15 @@
 /*
  * Runs a command and lets one system call of it, or of any process that comes of it, fail once, or sends a signal there:
  *
- *     inject [--log FILE] [--limit SECONDS] [--grace MS] [--fault ROLE:CALL:N:WHAT]... [--then MS:SIGNAL:ROLE]... -- COMMAND...
+ *     inject [--log FILE] [--places] [--limit SECONDS] [--grace MS] [--fault ROLE:CALL:N:WHAT]... [--then MS:SIGNAL:ROLE]... -- COMMAND...
  *
  * ROLE is a process: "usbox" is the first that executes that program, "usbox#2" the second, "usbox.1" the first that "usbox" forks; "usbox-fs~" are
  * all threads of usbox-fs but its first, which are counted as one. CALL is a name, N counts the calls of that name in that process. WHAT is an
  * errno's name: the call is not made and says that; or a signal's: the process gets it before the call. --then sends a signal some time after the
  * (last) fault.
  *
- * The log: "call ROLE CALL N" for each call of usbox's own programs, in order; "fault ...", where one took place; "name ROLE COMM";
+ * The log: "call ROLE CALL N" for each call of usbox's own programs, in order, with --places also from where in the program (call_place());
+ * "fault ...", where one took place; "name ROLE COMM";
  * "state ROLE ..." of each of them when one has executed a program that is not usbox's, which waits until the others have come to rest;
  * "end STATUS MS"; "rest MS", when the last process was gone after that; "left ROLE COMM" of those that were not after --grace, "hang ROLE COMM"
  * of those that were at work at --limit: these are killed. Exit status: the command's, 128 and the signal.
@@ -26,6 +27,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/personality.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -69,6 +71,7 @@ typedef struct {
 } Then;
 
 static FILE *log_file;
+static gboolean with_places;
 static GHashTable *tracees; /* pid → Tracee */
 static GHashTable *early_gone; /* pids that ended before their parent had told of them */
 static GHashTable *programs; /* name → how many have executed it */
@@ -252,6 +255,34 @@ static void give_fault(Tracee *t, Fault *f, int nr) {
         ptrace(PTRACE_SETREGS, t->pid, NULL, &regs);
 }
 
+/*
+ * A number for the place of a call in its program: who calls it, who calls that, and so on, by frame pointers (-fno-omit-frame-pointer). What is not dumpable
+ * shows its registers alone: there it is how deep the stack is, and what the call is given. Without address space randomization it is the same in each process.
+ */
+static guint64 call_place(pid_t pid) {
+        const guint64 prime = 0x100000001B3; /* FNV-1a's, a word at a time */
+        struct user_regs_struct regs;
+        guint64 caller, frame[2];
+
+        if (ptrace(PTRACE_GETREGS, pid, NULL, &regs) < 0)
+                return 0;
+        guint64 hash = (0xCBF29CE484222325 ^ regs.rip) * prime;
+        struct iovec local = { &caller, sizeof caller }, remote = { (void *) (uintptr_t) regs.rsp, sizeof caller };
+        if (process_vm_readv(pid, &local, 1, &remote, 1, 0) != sizeof caller)
+                return ((((hash ^ regs.rsp) * prime) ^ regs.rdi) * prime ^ regs.rsi) * prime;
+        hash = (hash ^ caller) * prime;
+        local = (struct iovec){ frame, sizeof frame };
+        for (guint64 at = regs.rbp; at > regs.rsp; at = frame[0]) { /* a caller's frame is above, all of them are on the stack */
+                remote = (struct iovec){ (void *) (uintptr_t) at, sizeof frame };
+                if (process_vm_readv(pid, &local, 1, &remote, 1, 0) != sizeof frame)
+                        break;
+                hash = (hash ^ frame[1]) * prime;
+                if (frame[0] <= at)
+                        break;
+        }
+        return hash;
+}
+
 /* false: it is let go. */
 static bool call_begins(Tracee *t, const struct __ptrace_syscall_info *info) {
         int nr = (int) info->entry.nr;
@@ -259,7 +290,10 @@ static bool call_begins(Tracee *t, const struct __ptrace_syscall_info *info) {
         if (nr < 0 || nr >= CALLS_MAX)
                 return true;
         guint n = ++t->counts[nr];
-        note("call %s %s %u", t->role ? t->role : "?", call_name(nr), n);
+        if (with_places)
+                note("call %s %s %u %016" G_GINT64_MODIFIER "x", t->role ? t->role : "?", call_name(nr), n, call_place(t->pid));
+        else
+                note("call %s %s %u", t->role ? t->role : "?", call_name(nr), n);
         for (guint i = 0; i < faults->len; i++) {
                 Fault *f = g_ptr_array_index(faults, i);
                 if (!f->done && f->nr == nr && f->n == n && g_strcmp0(f->role, t->role) == 0)
@@ -530,6 +564,8 @@ static pid_t start(char **argv) {
                 sigemptyset(&none);
                 sigprocmask(SIG_SETMASK, &none, NULL);
                 close(gate[1]);
+                if (with_places)
+                        personality(ADDR_NO_RANDOMIZE);
                 if (read(gate[0], &byte, 1) == 1)
                         execvp(argv[0], argv);
                 _exit(127);
@@ -550,6 +586,7 @@ int main(int argc, char **argv) {
         const GOptionEntry entries[] = { { "log", 0, 0, G_OPTION_ARG_FILENAME, &log_path, NULL, NULL },
                                          { "limit", 0, 0, G_OPTION_ARG_INT, &limit, NULL, NULL },
                                          { "grace", 0, 0, G_OPTION_ARG_INT, &grace, NULL, NULL },
+                                         { "places", 0, 0, G_OPTION_ARG_NONE, &with_places, NULL, NULL },
                                          { "fault", 0, 0, G_OPTION_ARG_CALLBACK, (void *) take_fault, NULL, NULL },
                                          { "then", 0, 0, G_OPTION_ARG_CALLBACK, (void *) take_then, NULL, NULL },
                                          { G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_STRING_ARRAY, &command, NULL, NULL },
