@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What may leave a box: --allow and --deny by address and by name, the box's resolver, --net-log, the word after the run."""
+import contextlib
+import fcntl
 import json
 import os
+import re
 import socket
+import struct
 import subprocess
 import threading
 
 import pytest
 
-from conftest import USBOX, assert_refused, cannot, wait_until
+from conftest import TOP, USBOX, assert_refused, cannot, wait_until
 
 # connect PORT TARGET...: what came of it, and whether it came at once.
 CONNECT = """
@@ -409,3 +413,88 @@ def test_tls_names(box, dnsmasq):
     assert box.python(bound, f"--dns={dnsmasq}", *rules).lines() == ["open"]
     assert hello("www.named.test", "other.test", "-", options=["--allow=any", "--tls-names"]) == ["through"] * 2
     assert_refused(box.run("--tls-names", "--no-fast-path", "true"), "--tls-names and --no-fast-path", hint=False)
+
+
+WIRE = re.findall(r"^\s+(WIRE_\w+)(?: = 1)?,", (TOP / "src/base/wire.h").read_text(encoding="utf-8"), re.M)
+
+
+@contextlib.contextmanager
+def launcher_that_says(box, answer, body=b"", text=None):
+    """In a box's place: its lock, its record, its socket, which answers one verb after the other, with text beside it or not."""
+    place = box.runtime / "usbox" / "0123456789ab"
+    place.mkdir(parents=True)
+    os.chmod(box.runtime / "usbox", 0o700)
+    (place / "state.json").write_text('{"name": "x"}', encoding="utf-8")
+    with open(place / "lock", "wb") as lock, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+        fcntl.fcntl(lock, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        server.bind(os.fspath(place / "control"))
+        server.listen()
+
+        def serve():
+            while True:
+                client = server.accept()[0]
+                with client:
+                    if not client.recv(65536):
+                        return
+                    fds = []
+                    if text is not None:
+                        fds.append(os.memfd_create("text"))
+                        os.write(fds[0], text)
+                        os.lseek(fds[0], 0, os.SEEK_SET)
+                    socket.send_fds(client, [struct.pack("I", WIRE.index(answer) + 1) + body], fds)
+                    for fd in fds:
+                        os.close(fd)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as last:
+                last.connect(os.fspath(place / "control"))
+            thread.join()
+            for file in ("state.json", "lock", "control"):
+                (place / file).unlink()
+            place.rmdir()
+
+
+HOSTILE = "\x1b]0;owned\x07\x9b31m\r\n\u202eevil"
+
+
+def assert_quiet(result, *words):
+    """Nothing of what came moves a terminal's cursor, names its window or turns its line around; but words are there."""
+    shown = result.out + result.err
+    assert not [c for c in shown if c not in "\n\xa0" and not c.isprintable()], result  # a size has a space that does not break
+    for word in words:
+        assert word in shown, (word, result)
+
+
+def test_what_the_network_says_is_quoted(box):
+    """usbox-net reads frames of the box, and might say anything once they have taken it over: to `usbox net` it is foreign text."""
+    flow = {"started": 0, "bytes_out": 1 << 62, "bytes_in": -1, **{key: HOSTILE + key for key in ("protocol", "to", "name", "rule")}}
+    flows = {"flows": [flow, {}, {"to": 5, "name": []}, 7], "ended": [{"to": HOSTILE + "sum", "flows": 1, "denied": "x"}]}
+    with launcher_that_says(box, "WIRE_CTL_TEXT", text=json.dumps(flows).encode()):
+        table = box.usbox("net", "x").ok()
+        assert_quiet(table, "evilprotocol", "evilto", "evilname", "evilrule", "evilsum")
+        assert len(table.out.splitlines()) == 8, table  # two headings, four flows, a sum, and an empty line
+        listed = box.usbox("net", "--json", "x")
+        assert_quiet(listed)
+        assert listed.json() == flows
+    for text in (b"[1]", b"{", b'{"flows": "\xff\x1b"}'):
+        with launcher_that_says(box, "WIRE_CTL_TEXT", text=text):
+            assert_refused(box.usbox("net", "x"), "the list of flows", hint=False)
+
+
+def test_what_the_network_complains_of_is_quoted(box):
+    """As is what is wrong with a rule: in words of the box's side, or those of whoever typed it."""
+    step, words, hint = b"network\0", HOSTILE.encode() + b" words\0", HOSTILE.encode() + b" hint\0"
+    body = struct.pack("ii", 1, 0) + step + words + hint  # (iisss) of GVariant: where a string that is not the last ends stands at the end, backwards
+    body += bytes([8 + len(step) + len(words), 8 + len(step)])
+    with launcher_that_says(box, "WIRE_ERROR", body):
+        for change in (["allow", "a.example"], ["publish", "1:1"]):
+            result = box.usbox("net", "x", *change)
+            assert_refused(result, "network: ", "words")
+            assert_quiet(result, "words", "hint")
+        for change in (["allow", HOSTILE], ["deny", "a.example", HOSTILE], ["publish", HOSTILE], [HOSTILE]):
+            result = box.usbox("net", "x", *change)
+            assert_refused(result, "evil")
+            assert_quiet(result)
