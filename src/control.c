@@ -351,6 +351,10 @@ GArray *control_execs(const Control *c, bool *ret_starting) {
         return exec_pids(c->execs, ret_starting);
 }
 
+void control_box_failed(Control *c, const GError *failure) {
+        exec_box_failed(c->execs, failure);
+}
+
 bool control_await(Control *c, int init, int timeout_ms) {
         return exec_await(c->execs, init, timeout_ms);
 }

@@ -30,6 +30,9 @@ void control_dispatch(Control *c, Sandbox *s, const struct pollfd fds[static CON
 /* exec_pids() */
 GArray *control_execs(const Control *c, bool *ret_starting);
 
+/* exec_box_failed() */
+void control_box_failed(Control *c, const GError *failure);
+
 /* exec_await() */
 bool control_await(Control *c, int init, int timeout_ms);
 

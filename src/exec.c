@@ -38,6 +38,7 @@ typedef struct {
 
 struct ExecTable {
         Session sessions[EXEC_MAX];
+        char *box_failure; /* why the box ends, where that was not its command's doing */
         pid_t *forked; /* of each session the command's process, as soon as there is one, whatever becomes of its joiner: memory shared with that */
 };
 
@@ -82,6 +83,7 @@ void exec_table_free(ExecTable *t) {
                 session_clear(&t->sessions[i]);
         if (t->forked)
                 (void) munmap(t->forked, FORKED_SIZE);
+        g_free(t->box_failure);
         g_free(t);
 }
 
@@ -253,6 +255,10 @@ void exec_signal(ExecTable *t, const ControlClient *client, int sig) {
                 x->early_signal = sig;
 }
 
+void exec_box_failed(ExecTable *t, const GError *failure) {
+        t->box_failure = g_strdup(failure->message);
+}
+
 void exec_client_gone(ExecTable *t, const ControlClient *client) {
         Session *x = session_of(t, client);
 
@@ -335,10 +341,16 @@ static void on_wire(ExecTable *t, Session *x, const Cgroup *cgroup) {
 }
 
 static void on_end(ExecTable *t, Session *x) {
+        g_autoptr(GError) failure = NULL;
         int status;
 
         if (!reap_joiner(x, &status))
                 end_orphan(t, x);
+        if (t->box_failure && !x->failed) {
+                err_set(&failure, 0, "the box has failed: %s", t->box_failure);
+                err_step(&failure, "exec");
+                fail(x, failure);
+        }
         if (x->client && !x->failed)
                 control_answer(x->client, WIRE_CTL_EXITED, g_variant_new("(i)", status));
         session_clear(x);

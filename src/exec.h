@@ -28,6 +28,9 @@ void exec_signal(ExecTable *t, const ControlClient *client, int sig);
 /* The processes of those that run, of pid_t; the caller's. *ret_starting: there are others, whose process is still to come. */
 GArray *exec_pids(const ExecTable *t, bool *ret_starting);
 
+/* The box ends by this, and what was executed in it along with it: who waits for that is told so. */
+void exec_box_failed(ExecTable *t, const GError *failure);
+
 /* The connection has ended. */
 void exec_client_gone(ExecTable *t, const ControlClient *client);
 

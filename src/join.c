@@ -237,11 +237,13 @@ static bool limit_joiner(Sandbox *s, pid_t pid, int wire, GError **error) {
 }
 
 pid_t join_fork(Sandbox *s, const JoinRequest *request, int *ret_pidfd, int *ret_wire, GError **error) {
+        /* Both or neither: what it forks as soon as it is there would outlive it. */
+        struct clone_args args = { .flags = CLONE_PIDFD, .pidfd = (uintptr_t) ret_pidfd, .exit_signal = SIGCHLD };
         int ends[2];
 
         if (!wire_pair(ends, error))
                 return -1;
-        pid_t pid = fork();
+        pid_t pid = sys_clone3(&args);
         if (pid == 0)
                 joiner_main(s, request, ends[1]);
         int saved = errno;
@@ -251,9 +253,8 @@ pid_t join_fork(Sandbox *s, const JoinRequest *request, int *ret_pidfd, int *ret
                 err_set(error, saved, "fork");
                 return -1;
         }
-        *ret_pidfd = pidfd_open(pid, 0);
-        bool ok = *ret_pidfd >= 0 || err_set(error, errno, "pidfd");
-        if (!ok || !(limit_joiner(s, pid, ends[0], error) || err_step(error, "limits"))) {
+        /* It waits for the word that comes last of this, and has forked nothing yet. */
+        if (!(limit_joiner(s, pid, ends[0], error) || err_step(error, "limits"))) {
                 (void) kill(pid, SIGKILL);
                 (void) proc_wait(pid, NULL);
                 close(ends[0]);

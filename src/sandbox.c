@@ -372,6 +372,8 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
         g_clear_pointer(&s.term, term_free);
         /* What the command has done is kept, though usbox may have failed it later: a killed usbox-net does not cost a day's work. */
         bool ran = ok || s.started;
+        if (failure && !s.interrupted && s.control)
+                control_box_failed(s.control, failure);
         sandbox_end_processes(&s, ran, ran && (!spec->box.rm || spec->root.trace_file));
         if (!fs_helper_finish(&s.fs, &late) && ok)
                 g_propagate_error(&failure, g_steal_pointer(&late));

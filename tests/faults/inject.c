@@ -240,8 +240,8 @@ static void give_fault(Tracee *t, Fault *f, int nr) {
         }
         ptrace(PTRACE_GETREGS, t->pid, NULL, &t->saved);
         t->failing = f->errnum;
-        /* close(2) has closed, whatever it says. */
-        t->made = nr == SYS_close;
+        /* close(2) has closed, whatever it says; and of a child that nobody has waited for kill(2) does not say ESRCH unless it ends at this moment. */
+        t->made = nr == SYS_close || f->errnum == ESRCH;
         if (t->made)
                 return;
         regs = t->saved;

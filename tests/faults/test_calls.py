@@ -76,6 +76,7 @@ FOUND = {
     "usbox-fs waits for an agent that has ended": ("fuse", "usbox-fs-agent", "write", "EIO"),
     "one umask for all threads": ("fuse", "usbox-fs~", "unshare", "ENOMEM"),
     "the caller waits for a box that it was not told of": ("detach", "usbox", "recvmsg", "ENOBUFS"),
+    "a command stays in the box though nobody knows of it": ("exec", "usbox.1", "pidfd_open", "EMFILE"),
     "the log is read to an end that does not come": ("detach", "usbox", "fcntl", "EMFILE"),
 }
 # Where it matters which one it is.

@@ -150,6 +150,18 @@ def test_ends_with_the_box(web):
     assert_refused(web.exec("nonsense", "true"), "no box")
 
 
+def test_ends_with_a_box_that_fails(web):
+    """It has not ended by itself: who waits for it is told what has."""
+    web.start()
+    with web.popen("exec", "web", "--", "sh", "-c", "echo up; exec sleep 1000") as proc:
+        assert proc.stdout.readline() == b"up\n"
+        (helper,) = [pid for pid, what in own_processes().items() if what.startswith("usbox-net ")]
+        os.kill(helper, signal.SIGKILL)
+        err = proc.communicate(timeout=60)[1].decode()
+    assert proc.returncode == 125 and err == "usbox: exec: the box has failed: the helper usbox-net ended: killed by signal 9 (SIGKILL)\n", err
+    assert web.usbox("wait", "web").lines() == ["125"]
+
+
 def test_with_the_hosts_processes(web):
     """--pid=host: no namespace whose end would end it."""
     web.start("exec sleep 1000", "--pid=host")
