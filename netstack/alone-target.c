@@ -146,7 +146,7 @@ static bool enter_and_make(const AloneTarget *target, const AloneOptions *o, int
         if (netns < 0)
                 return err_set(error, errno, "/proc/self/ns/net");
         divert_clear(); /* of one before us that was killed */
-        return boxside_hand_over(&side, wire, tap, netns, error);
+        return boxside_hand_over(&side, wire, WIRE_NET_TAP, tap, netns, error);
 }
 
 void alone_target_leave(const AloneTarget *target, const AloneOptions *o) {
@@ -167,23 +167,23 @@ void alone_target_leave(const AloneTarget *target, const AloneOptions *o) {
         alone_target_clear(&again);
 }
 
-/* The fork: says NET_FDS, or why not. */
-static G_NORETURN void tap_maker(int wire, const AloneTarget *target, const AloneOptions *o) {
+/* The fork: says why not, or nothing. */
+static G_NORETURN void tap_maker(int front, int wire, const AloneTarget *target, const AloneOptions *o) {
         g_autoptr(GError) error = NULL;
 
         if (!enter_and_make(target, o, wire, &error))
-                wire_send_error(wire, error);
+                wire_send_error(front, error);
         _exit(error ? EXIT_FAILURE : EXIT_SUCCESS);
 }
 
-bool alone_tap_begin(AloneTarget *target, const AloneOptions *o, AloneTapMaker *ret, GError **error) {
+bool alone_tap_begin(AloneTarget *target, const AloneOptions *o, int wire, AloneTapMaker *ret, GError **error) {
         int ends[2];
 
         if (!wire_pair(ends, error))
                 return false;
         ret->pid = fork();
         if (ret->pid == 0)
-                tap_maker(ends[1], target, o);
+                tap_maker(ends[1], wire, target, o);
         int saved = errno;
         ret->wire = ends[0];
         close(ends[1]);
@@ -192,8 +192,39 @@ bool alone_tap_begin(AloneTarget *target, const AloneOptions *o, AloneTapMaker *
         return ret->pid > 0 || err_set(error, saved, "fork");
 }
 
-bool alone_tap_take(const AloneTapMaker *maker, WireMessage *ret, GError **error) {
-        return wire_expect(maker->wire, "who makes the TAP", WIRE_NET_FDS, ret, error);
+/* It has said something, or ended. */
+static bool take_end(AloneTapMaker *maker, GError **error) {
+        g_auto(WireMessage) m = { 0 };
+        int status;
+
+        int r = wire_receive(maker->wire, &m, error);
+        if (r != 0)
+                return r > 0 && wire_error_to_gerror(&m, error);
+        fd_closep(&maker->wire);
+        pid_t pid = maker->pid;
+        maker->pid = -1;
+        if (!proc_wait(pid, &status))
+                return err_set(error, errno, "who makes the TAP");
+        if (status == 0)
+                return true;
+        g_autofree char *text = proc_status_text(status);
+        return err_set(error, 0, "who makes the TAP ended: %s", text);
+}
+
+bool alone_tap_await(AloneTapMaker *maker, int wire, GError **error) {
+        for (;;) {
+                struct pollfd fds[] = { { maker->wire, POLLIN, 0 }, { wire, POLLIN, 0 } };
+
+                if (poll(fds, G_N_ELEMENTS(fds), -1) < 0) {
+                        if (errno == EINTR)
+                                continue;
+                        return err_set(error, errno, "poll");
+                }
+                if (fds[1].revents)
+                        return true;
+                if (fds[0].revents && !take_end(maker, error))
+                        return false;
+        }
 }
 
 void alone_tap_end(AloneTapMaker *maker) {

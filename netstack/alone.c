@@ -5,7 +5,7 @@
  * Role: a process of its own before usbox-net. Privileges: the caller's. Threads: one. Order: from the command line to the namespace's end.
  *
  * Theory of operation. usbox-net parses what a hostile namespace sends, and for that has given up files, environment and rights. The
- * front is to it what the launcher is: it forks it off, tells it the configuration, has the TAP made by another fork, which enters the
+ * front is to it what the launcher is: it forks it off, with the configuration, has the TAP made by another fork, which enters the
  * namespace, and stays to read the host's resolv.conf, to write down what was denied, and to see when the end has come.
  *
  *      front ── wire ── usbox-net (confined) ── its agent        and, for a moment, the fork that makes the TAP
@@ -39,6 +39,7 @@ typedef struct {
         AloneTapMaker maker;
         pid_t pid; /* usbox-net; 0: none */
         int pidfd, wire, signals;
+        int theirs;     /* the other end of the wire, until usbox-net has it */
         int resolv;     /* inotify; -1: the host's resolv.conf does not count */
         int mounts;     /* /proc/self/mountinfo, which says that mounts have changed; -1: the target is a process */
 } Front;
@@ -91,16 +92,16 @@ static _Noreturn void helper(const Front *f, pid_t front, int null, int keep[], 
         if (dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0 || !fd_keep_only(keep, n_keep))
                 _exit(EXIT_FAILURE);
         forget_caller(f);
-        helper_main(keep[0], front, f->options->config->verbose);
+        helper_main(keep[0], front, f->options->config, f->options->config->verbose);
 }
 
 /* A fork, and not another execution of this program: that would be half of the time until the network is there. Of the caller's there is in its
  * memory what forget_caller() wipes, since the front has looked at nothing else yet, and where the dynamic linker was told to look ($LD_LIBRARY_PATH).
- * The configuration has the numbers of its descriptors. */
+ * The configuration is there, too, with the numbers of its descriptors. */
 static bool start_usbox_net(Front *f, GError **error) {
         const AloneOptions *o = f->options;
-        _cleanup_close_ int log = -1, pcap = -1, theirs = -1, null = open("/dev/null", O_RDWR | O_CLOEXEC);
-        int ends[2], keep[3];
+        _cleanup_close_ int log = -1, pcap = -1, null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        int keep[3];
         size_t n = 0;
 
         if (null < 0)
@@ -110,11 +111,7 @@ static bool start_usbox_net(Front *f, GError **error) {
         /* A capture begins with its header, so an old one goes. */
         if (o->pcap_file && ((pcap = fd_open_record("--pcap", o->pcap_file, error)) < 0 || (ftruncate(pcap, 0) < 0 && !err_set(error, errno, "--pcap"))))
                 return false;
-        if (!wire_pair(ends, error))
-                return false;
-        f->wire = ends[0];
-        theirs = ends[1];
-        keep[n++] = theirs;
+        keep[n++] = f->theirs;
         if (log >= 0) {
                 o->config->log_fd = 3 + (int) n;
                 keep[n++] = log;
@@ -129,12 +126,9 @@ static bool start_usbox_net(Front *f, GError **error) {
         if (pid < 0)
                 return err_set(error, errno, "fork");
         f->pid = pid;
+        fd_closep(&f->theirs);
         f->pidfd = pidfd_open(pid, 0);
         return f->pidfd >= 0 || err_set(error, errno, "pidfd_open");
-}
-
-static bool configure(const Front *f, GError **error) {
-        return wire_send(f->wire, WIRE_NET_CONFIG, net_config_pack(f->options->config), NULL, 0, error);
 }
 
 static bool send_resolvers(Front *f, GError **error) {
@@ -143,18 +137,19 @@ static bool send_resolvers(Front *f, GError **error) {
         return wire_send(f->wire, WIRE_NET_RESOLVERS, g_variant_new_tuple(&array, 1), NULL, 0, error);
 }
 
-/* Where the host's name servers count, they are watched from before they are read. */
-static bool read_resolvers(Front *f, GError **error) {
-        NetConfig *config = f->options->config;
+/* Once the network is there: the kernel takes its time for a watch of /etc. They may have changed since they were read. */
+static void watch_resolvers(Front *f) {
+        g_autoptr(GError) failure = NULL;
 
         if (f->options->dns_given)
-                return true;
-        f->resolv = resolvconf_watch(error);
-        if (f->resolv < 0)
-                return false;
-        g_ptr_array_unref(config->resolvers);
-        config->resolvers = resolvconf_servers();
-        return true;
+                return;
+        f->resolv = resolvconf_watch(&failure);
+        if (failure) {
+                log_note("%s: the name servers stay those that they are now", failure->message);
+                log_note("hint: %s", err_get_hint(failure));
+                return;
+        }
+        (void) send_resolvers(f, NULL); /* where nobody is there any more, serve() says why */
 }
 
 static bool watch_target(Front *f, GError **error) {
@@ -164,11 +159,17 @@ static bool watch_target(Front *f, GError **error) {
         return f->mounts >= 0 || err_set(error, errno, "/proc/self/mountinfo");
 }
 
-static void tell_ports(const GPtrArray *ports) {
+static bool tell_ports(GVariant *body, GError **error) {
+        g_autoptr(GVariant) array = g_variant_get_child_value(body, 0);
+        g_autoptr(GPtrArray) ports = net_publish_parse(array, error);
+
+        if (!ports)
+                return false;
         for (guint i = 0; i < ports->len; i++) {
                 g_autofree char *text = net_publish_text(ports->pdata[i]);
                 log_note("published %s for %u", text, ((const NetPublish *) ports->pdata[i])->box_port);
         }
+        return true;
 }
 
 /* Where the caller let the kernel choose, nobody else knows them. */
@@ -186,33 +187,40 @@ static bool await_ready(Front *f, GError **error) {
 
         if (!wire_expect(f->wire, "usbox-net", WIRE_NET_READY, &m, error))
                 return false;
-        g_autoptr(GVariant) array = g_variant_get_child_value(m.body, 0);
-        g_autoptr(GPtrArray) ports = net_publish_parse(array, error);
-        if (!ports)
+        if ((o->config->verbose || is_any_free(o->config->publish)) && !tell_ports(m.body, error))
                 return false;
-        if (o->config->verbose || is_any_free(o->config->publish))
-                tell_ports(ports);
         if (fd >= 0 && !fd_write_all(fd, "1", 1))
                 return err_set(error, errno, "--ready-fd %d", fd);
         fd_closep(&fd);
         return true;
 }
 
-static bool give_tap(Front *f, GError **error) {
-        g_auto(WireMessage) m = { 0 };
+static bool open_wire(Front *f, GError **error) {
+        int ends[2];
 
-        if (!alone_tap_take(&f->maker, &m, error))
+        if (!wire_pair(ends, error))
                 return false;
-        bool ok = wire_send(f->wire, WIRE_NET_TAP, m.body, m.fds, m.n_fds, error);
-        alone_tap_end(&f->maker);
-        return ok;
+        f->wire = ends[0];
+        f->theirs = ends[1];
+        return true;
 }
 
-/* All at once, as far as it can be: the TAP is made while usbox-net sets itself up. */
+/* All at once, as far as it can be: the TAP is made while usbox-net sets itself up, to which it goes without a way through here. */
 static bool start(Front *f, GError **error) {
-        return alone_target_open(f->options, &f->target, error) && alone_tap_begin(&f->target, f->options, &f->maker, error) && open_signals(f, error) &&
-               start_usbox_net(f, error) && read_resolvers(f, error) && configure(f, error) && watch_target(f, error) && give_tap(f, error) &&
-               await_ready(f, error);
+        const AloneOptions *o = f->options;
+
+        if (!alone_target_open(o, &f->target, error) || !open_wire(f, error) || !alone_tap_begin(&f->target, o, f->wire, &f->maker, error))
+                return false;
+        if (!o->dns_given) {
+                g_ptr_array_unref(o->config->resolvers);
+                o->config->resolvers = resolvconf_servers();
+        }
+        if (!open_signals(f, error) || !start_usbox_net(f, error) || !watch_target(f, error) || !alone_tap_await(&f->maker, f->wire, error) ||
+            !await_ready(f, error))
+                return false;
+        alone_tap_end(&f->maker);
+        watch_resolvers(f);
+        return true;
 }
 
 /* --- the end ------------------------------------------------------------------------------------------------------- */
@@ -243,6 +251,17 @@ static bool take_message(Front *f, GError **error) {
         return true;
 }
 
+/* All that there are: what was denied before somebody wants the end is told before it. */
+static bool take_messages(Front *f, GError **error) {
+        struct pollfd wire = { f->wire, POLLIN, 0 };
+
+        do
+                if (!take_message(f, error))
+                        return false;
+        while (poll(&wire, 1, 0) > 0);
+        return true;
+}
+
 /* Until the namespace is gone, or somebody wants the end. */
 static bool serve(Front *f, GError **error) {
         enum { WIRE, SIGNALS, PROCESS, EXIT, MOUNTS, RESOLV, N };
@@ -261,10 +280,10 @@ static bool serve(Front *f, GError **error) {
                         return err_set(error, errno, "poll");
                 }
                 mounts_changed = fds[MOUNTS].revents || fds[PROCESS].revents;
+                if (fds[WIRE].revents && !take_messages(f, error))
+                        return false;
                 if (fds[SIGNALS].revents || fds[EXIT].revents)
                         return true;
-                if (fds[WIRE].revents && !take_message(f, error))
-                        return false;
                 if (fds[RESOLV].revents && resolvconf_drain(f->resolv) && !send_resolvers(f, error))
                         return false;
         }
@@ -276,6 +295,7 @@ static void end(Front *f) {
         int status;
 
         fd_closep(&f->wire);
+        fd_closep(&f->theirs);
         if (f->pid > 0 && f->pidfd >= 0) {
                 if (poll(&ended, 1, LAST_LINES_MS) <= 0)
                         (void) pidfd_send_signal(f->pidfd, SIGKILL, NULL, 0);
@@ -292,8 +312,8 @@ static void end(Front *f) {
 }
 
 static bool run(const AloneOptions *o, GError **error) {
-        Front front = { .options = o, .target = ALONE_TARGET_NONE, .maker = { .pid = -1, .wire = -1 }, .pidfd = -1, .wire = -1, .signals = -1, .resolv = -1,
-                        .mounts = -1 };
+        Front front = { .options = o, .target = ALONE_TARGET_NONE, .maker = { .pid = -1, .wire = -1 }, .pidfd = -1, .wire = -1, .theirs = -1,
+                        .signals = -1, .resolv = -1, .mounts = -1 };
 
         signal(SIGPIPE, SIG_IGN);
         bool ok = start(&front, error) && serve(&front, error);

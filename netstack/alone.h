@@ -65,11 +65,12 @@ typedef struct {
         int wire;
 } AloneTapMaker;
 
-/* Have the TAP made and set up in the target, whose own descriptors of namespaces are closed. alone_tap_end() either way. */
-bool alone_tap_begin(AloneTarget *target, const AloneOptions *o, AloneTapMaker *ret, GError **error);
+/* Have the TAP made and set up in the target, whose own descriptors of namespaces are closed; NET_TAP, which brings it to usbox-net, is said by
+ * wire, which is borrowed. alone_tap_end() either way. */
+bool alone_tap_begin(AloneTarget *target, const AloneOptions *o, int wire, AloneTapMaker *ret, GError **error);
 
-/* Wait for it: the NET_FDS that it says, which NET_TAP repeats. */
-bool alone_tap_take(const AloneTapMaker *maker, WireMessage *ret, GError **error);
+/* Wait until usbox-net has something to say on wire; false: there is no TAP, and why. */
+bool alone_tap_await(AloneTapMaker *maker, int wire, GError **error);
 
 /* Reap it. */
 void alone_tap_end(AloneTapMaker *maker);

@@ -50,6 +50,10 @@ static void add_default_route(NetlinkBatch *b, const char *what, int index, int 
         netlink_attr_u32(b, h, RTA_OIF, (uint32_t) index);
 }
 
+bool boxside_offload(int tap) {
+        return ioctl(tap, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6) == 0;
+}
+
 static int open_tap(const BoxSide *side, int *ret_index, GError **error) {
         _cleanup_close_ int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
         if (fd < 0) {
@@ -65,6 +69,10 @@ static int open_tap(const BoxSide *side, int *ret_index, GError **error) {
                 err_set(error, errno, "create %s", side->tap);
                 if (errno == EBUSY)
                         err_hint(error, "another program has an interface of that name there");
+                return -1;
+        }
+        if (!side->framed && !boxside_offload(fd)) {
+                err_set(error, errno, "set what %s takes over", side->tap);
                 return -1;
         }
         *ret_index = (int) if_nametoindex(side->tap);
@@ -116,14 +124,14 @@ bool boxside_set_up(const BoxSide *side, int proc_sys, int *ret_tap, GError **er
         return true;
 }
 
-bool boxside_hand_over(const BoxSide *side, int wire, int tap, int netns, GError **error) {
+bool boxside_hand_over(const BoxSide *side, int wire, WireType type, int tap, int netns, GError **error) {
         int fds[2 + DIVERT_FDS_MAX] = { tap, netns };
         g_autoptr(GError) why = NULL;
         unsigned n = 2;
 
         if (side->fast_path && divert_set_up(side, fds + n, &why))
                 n += side->ipv6 ? DIVERT_FDS_MAX : DIVERT_FDS_IPV4;
-        bool ok = wire_send(wire, WIRE_NET_FDS, g_variant_new("(s)", why ? why->message : ""), fds, n, error);
+        bool ok = wire_send(wire, type, g_variant_new("(s)", why ? why->message : ""), fds, n, error);
         while (n > 2)
                 close(fds[--n]);
         return ok;

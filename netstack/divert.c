@@ -193,28 +193,33 @@ static void add_table_request(NetlinkBatch *b, uint16_t type) {
         netlink_attr(b, h, NFTA_TABLE_NAME, DIVERT_TABLE, sizeof DIVERT_TABLE);
 }
 
-/* Were there any? That is asked first: to delete what is not there would undo the batch, for which the kernel waits until no processor looks at its rules,
- * longer than all else here takes. */
-static bool clear_rules(void) {
-        const struct nfgenmsg batch = { .nfgen_family = AF_UNSPEC, .res_id = htons(NFNL_SUBSYS_NFTABLES) };
-        NetlinkBatch get = { .n = 0 }, delete = { .n = 0 };
+/* Is our table there? To delete what is not there would undo the batch, for which the kernel waits until no processor looks at its rules, longer than all
+ * else here takes. And as it is made before the routes and goes after them, there are none where it is not. */
+static bool has_table(void) {
+        NetlinkBatch get = { .n = 0 };
 
         add_table_request(&get, NFT_MSG_GETTABLE);
-        if (!netlink_run(&get, NETLINK_NETFILTER, NULL))
-                return false;
+        return netlink_run(&get, NETLINK_NETFILTER, NULL);
+}
+
+static void clear_rules(void) {
+        const struct nfgenmsg batch = { .nfgen_family = AF_UNSPEC, .res_id = htons(NFNL_SUBSYS_NFTABLES) };
+        NetlinkBatch delete = { .n = 0 };
+
         (void) netlink_add(&delete, NULL, NFNL_MSG_BATCH_BEGIN, 0, &batch, sizeof batch);
         add_table_request(&delete, NFT_MSG_DELTABLE);
         (void) netlink_add(&delete, NULL, NFNL_MSG_BATCH_END, 0, &batch, sizeof batch);
         (void) netlink_run(&delete, NETLINK_NETFILTER, NULL);
-        return true;
 }
 
 void divert_clear(void) {
+        if (!has_table())
+                return;
         /* All requests of a batch are carried out, whatever becomes of one: what is not there need not go. */
         clear_routes(AF_INET);
         clear_routes(AF_INET6);
-        if (clear_rules())
-                set_segments(SEGMENT_USUAL);
+        set_segments(SEGMENT_USUAL);
+        clear_rules();
 }
 
 static bool set_routes(const BoxSide *side, GError **error) {

@@ -24,7 +24,7 @@ bool enter_netns(int netns, int userns, GError **error) {
         _cleanup_close_ int owner = userns < 0 ? ioctl(netns, NS_GET_USERNS) : fcntl(userns, F_DUPFD_CLOEXEC, 3);
         if (owner < 0)
                 return err_set(error, errno, "user namespace of the network namespace");
-        if (!is_own_userns(owner) && setns(owner, CLONE_NEWUSER) < 0)
+        if (setns(owner, CLONE_NEWUSER) < 0 && (errno != EINVAL || !is_own_userns(owner))) /* the own one cannot be entered, and need not be */
                 return err_set(error, errno, "enter the user namespace");
         if (setns(netns, CLONE_NEWNET) < 0)
                 return err_set(error, errno, "enter the network namespace");

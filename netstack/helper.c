@@ -14,10 +14,10 @@
  * Whatever the box sends has to pass the policy first; what that refuses is answered here (reply), so that a program gets
  * its error at once. The host itself is out of reach: hostaddr knows what the kernel calls its own.
  *
- * The launcher (or, where usbox-net was called by itself, its front: alone.c) speaks first, over the wire: NET_CONFIG. While it makes the
- * box's namespaces, usbox-net opens the published ports, sets up libslirp, and confines itself; all that is left to do when NET_TAP brings
- * the descriptor is to answer NET_READY and to loop. The wire says nothing more; that it is closed means that the launcher is gone, and so is
- * usbox-net. An error before READY goes over the wire, since only the launcher prints.
+ * The launcher (or, where usbox-net was called by itself, its front: alone.c) speaks first, over the wire: NET_CONFIG, of which a fork of the front needs
+ * nothing. While it makes the box's namespaces, usbox-net opens the published ports, sets up libslirp, and confines itself; all that is left to do when
+ * NET_TAP brings the descriptor is to answer NET_READY and to loop. The wire says nothing more; that it is closed means that the launcher is gone, and so
+ * is usbox-net. An error before READY goes over the wire, since only the launcher prints.
  */
 #include <netinet/in.h>
 #include <poll.h>
@@ -40,7 +40,6 @@
 #include "netstack/helper.h"
 #include "netstack/loop.h"
 #include "netstack/ports.h"
-#include "netstack/tap.h"
 #include "netstack/unmap.h"
 
 /* One flow is one descriptor and, in libslirp, up to 256 KiB: this many bound what a box can make us hold. */
@@ -107,10 +106,15 @@ static void prepare_policy(Net *net) {
         net->flows = flows_new(net->events, net->account, &(FlowsEnds){ .send = loop_send, .input = input, .data = net });
 }
 
+/* Only published ports need the agent. */
+static bool may_publish(const Net *net) {
+        return net->ports_change || net->config->publish->len > 0;
+}
+
 /* All that can be done before the TAP is there, and needs rights. */
 static bool prepare(Net *net, const NetConfig *config, GError **error) {
         raise_nofile();
-        if (config->fast_path && (net->agent = agent_start(error)) < 0)
+        if (config->fast_path && may_publish(net) && (net->agent = agent_start(error)) < 0)
                 return false;
         net->events = events_new(error);
         if (!net->events)
@@ -148,7 +152,7 @@ static bool go_without_fast_path(Net *net, const char *why, GError **error) {
         return ports_by_frames(net, error);
 }
 
-/* Only published ports need the agent, so where there are none nobody waits for it. tap: NET_TAP, less the TAP. */
+/* Nobody waits for the agent where no ports are published yet. tap: NET_TAP, less the TAP. */
 static bool start_fast_path(Net *net, WireMessage *tap, GError **error) {
         int fds[DIVERT_FDS_MAX];
         const char *why;
@@ -165,7 +169,7 @@ static bool start_fast_path(Net *net, WireMessage *tap, GError **error) {
         const FastPathParts parts = { .events = net->events, .pipes = net->pipes, .account = net->account, .policy = &net->policy, .send = loop_send,
                                       .send_data = net, .framed = !net_config_offloads(net->config) };
         net->fast_path = fastpath_new_take(fds, &parts, error);
-        if (!net->fast_path || !publish_start(net->publish, net->agent, net->account, error))
+        if (!net->fast_path || (net->agent >= 0 && !publish_start(net->publish, net->agent, net->account, error)))
                 return false;
         log_step("TCP fast path made");
         return true;
@@ -179,8 +183,6 @@ static bool receive_tap(Net *net, const NetConfig *config, WireMessage *ret, GEr
         if (!fd_set_nonblock(net->tap, true))
                 return err_set(error, errno, "make the TAP non-blocking");
         net->offloads = net_config_offloads(config);
-        if (net->offloads && !tap_offload(net->tap))
-                return err_set(error, errno, "set what the TAP takes over");
         return net->agent < 0 || agent_ask_join(net->agent, ret->fds[1]) || err_set(error, errno, "speak to the agent");
 }
 
@@ -196,7 +198,7 @@ static bool make_ready(Net *net, const NetConfig *config, pid_t launcher, GError
         g_auto(WireMessage) tap = { 0 };
 
         return prepare(net, config, error) && (!is_readable(net->wire) || receive_tap(net, config, &tap, error)) && confine(config, launcher, error) &&
-               (net->tap >= 0 || receive_tap(net, config, &tap, error)) && (net->agent < 0 || start_fast_path(net, &tap, error));
+               (net->tap >= 0 || receive_tap(net, config, &tap, error)) && (!config->fast_path || start_fast_path(net, &tap, error));
 }
 
 /* Not at once: a box that has just started needs the processors, and many have ended by then. */
@@ -211,17 +213,17 @@ static void on_unmap(EventTimer *timer) {
         unmap_start();
 }
 
-static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
+static NetConfig *receive_config(const Net *net, GError **error) {
         g_auto(WireMessage) m = { 0 };
+        return wire_expect(net->wire, "launcher", WIRE_NET_CONFIG, &m, error) ? net_config_parse(m.body, error) : NULL;
+}
 
-        if (!wire_expect(net->wire, "launcher", WIRE_NET_CONFIG, &m, error))
+static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
+        if (!net->config && !(net->config = receive_config(net, error)))
                 return false;
-        const NetConfig *config = net->config = net_config_parse(m.body, error);
-        if (!config)
-                return false;
-        log_init("usbox-net", verbose || config->verbose);
+        log_init("usbox-net", verbose || net->config->verbose);
 
-        if (!make_ready(net, config, launcher, error))
+        if (!make_ready(net, net->config, launcher, error))
                 return false;
         GVariant *ports = net_publish_pack(net->published);
         if (!wire_send(net->wire, WIRE_NET_READY, g_variant_new_tuple(&ports, 1), NULL, 0, error))
@@ -239,8 +241,8 @@ static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
         return done;
 }
 
-_Noreturn void helper_main(int wire, pid_t launcher, bool verbose) {
-        Net net = { .wire = wire, .tap = -1, .pcap.fd = -1, .agent = -1, .host.fd = -1 };
+_Noreturn void helper_main(int wire, pid_t launcher, NetConfig *config, bool verbose) {
+        Net net = { .wire = wire, .tap = -1, .pcap.fd = -1, .agent = -1, .host.fd = -1, .config = config, .ports_change = !config };
 
         log_init("usbox-net", verbose);
         signal(SIGPIPE, SIG_IGN);

@@ -36,5 +36,5 @@ int main(int argc, char **argv) {
                 log_note("this form is usbox's own; usbox-net --help says how to run it by itself");
                 return EXIT_FAILURE;
         }
-        helper_main(wire, getppid(), verbose);
+        helper_main(wire, getppid(), NULL, verbose);
 }

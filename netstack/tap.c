@@ -16,10 +16,8 @@
  * believed that is not checked here.
  */
 #include <errno.h>
-#include <linux/if_tun.h>
 #include <linux/virtio_net.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/uio.h>
 
 #include "netstack/tap.h"
@@ -32,10 +30,6 @@
 
 /* What an IP packet holds, less the headers of IPv6 and of TCP. */
 #define MSS_MAX (65535 - 60)
-
-bool tap_offload(int tap) {
-        return ioctl(tap, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6) == 0;
-}
 
 /* The field holds the pseudo header's sum already. */
 static bool complete_checksum(const struct virtio_net_hdr *h, uint8_t *frame, size_t len) {

@@ -11,9 +11,6 @@
 
 /* Frames to and from a TAP that has a virtio_net_hdr before each of them (IFF_VNET_HDR, boxside.c). */
 
-/* Let the box's kernel leave checksums and the cutting into segments to us. False with errno. */
-bool tap_offload(int tap);
-
 /* Read one frame; its checksum is whole. Returns its length, 0 for one that makes no sense; -1 with errno. */
 ssize_t tap_read(int tap, uint8_t *frame, size_t size);
 

@@ -36,5 +36,5 @@ bool net_setup_payload(const Spec *spec, int proc_sys, int netns, int wire, GErr
         }
         if (!boxside_set_up(&side, proc_sys, &tap, error) || !allow_ping(spec, proc_sys, error))
                 return false;
-        return tap < 0 || boxside_hand_over(&side, wire, tap, netns, error);
+        return tap < 0 || boxside_hand_over(&side, wire, WIRE_NET_FDS, tap, netns, error);
 }

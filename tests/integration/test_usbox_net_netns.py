@@ -97,8 +97,8 @@ target = subprocess.Popen(["unshare", "--user", "--map-root-user", "--net", "sh"
 target.stdout.readline()
 ready, theirs = os.pipe()
 env = {**os.environ, "TOKEN": "word-of-environment", "GLIBC_TUNABLES": "word-of-tunables=1"}
-net = subprocess.Popen([sys.argv[1], "--netns", f"/proc/{target.pid}/ns/net", "--netns-type", "path", "--net-log", "word-of-log", "--ready-fd", str(theirs)],
-                       pass_fds=[theirs], env=env)
+net = subprocess.Popen([sys.argv[1], "--netns", f"/proc/{target.pid}/ns/net", "--netns-type", "path", "--net-log", "word-of-log", "--ready-fd", str(theirs),
+                        "-p", "127.0.0.1:0:80"], pass_fds=[theirs], env=env)
 assert os.read(ready, 1) == b"1"
 (helper,) = open(f"/proc/{net.pid}/task/{net.pid}/children").read().split()
 (agent,) = open(f"/proc/{helper}/task/{helper}/children").read().split()
@@ -410,6 +410,17 @@ umount ns; wait $net; echo "ended $?"
 """
     result = subprocess.run([*ROOT, script], cwd=box.dir, capture_output=True, text=True, timeout=2 * WAIT, check=False)
     assert result.stdout == "nginx\nended 0\n", result
+
+
+def test_no_inotify(box):
+    """It goes on with the name servers that it has read, and says so."""
+    script = f"""
+echo 0 >/proc/sys/user/max_inotify_instances; touch ns; unshare --net=ns true
+mkfifo ready; exec 7<>ready; {USBOX_NET} --netns ns --ready-fd 7 & net=$!
+test "$(head -c1 <&7)" = 1; umount ns; wait $net; echo "ended $?"
+"""
+    result = subprocess.run([*ROOT, script], cwd=box.dir, capture_output=True, text=True, timeout=2 * WAIT, check=False)
+    assert result.stdout == "ended 0\n" and "the name servers stay those that they are now" in result.stderr and "--dns IP" in result.stderr, result
 
 
 def test_userns_path(box, target, peer):

@@ -53,7 +53,7 @@ static int make_tap(const NetConfig *config) {
         struct ifreq request = { .ifr_name = "tap0", .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
 
         int tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-        if (tap < 0 || ioctl(tap, TUNSETIFF, &request) < 0) {
+        if (tap < 0 || ioctl(tap, TUNSETIFF, &request) < 0 || (net_config_offloads(config) && !boxside_offload(tap))) {
                 err_set(&error, errno, "TAP");
                 die(EXIT_DRIVER, error);
         }
