@@ -190,6 +190,10 @@ RuleState rules_nothing(void) {
         return STATE_FILTER;
 }
 
+RuleState rules_all(void) {
+        return 0;
+}
+
 bool rules_needs_path(const Rules *rules) {
         return rules->paths->len > 0;
 }

@@ -36,6 +36,9 @@ RuleState rules_root(const Rules *rules);
 /* The state of a directory of which no child exists. */
 RuleState rules_nothing(void);
 
+/* The state of a directory of which all is there. */
+RuleState rules_all(void);
+
 /* Is there a pattern of whole paths? Only then rules_enter() looks at parent_path. */
 bool rules_needs_path(const Rules *rules);
 

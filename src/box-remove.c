@@ -22,6 +22,7 @@
 #include "base/proc.h"
 #include "base/sys.h"
 #include "box-remove.h"
+#include "commit-rest.h"
 #include "user-map.h"
 
 /* Deeper than this a directory is moved up to be removed from there: descriptors and stack are bounded, its depth is not. */
@@ -141,11 +142,14 @@ int box_remove_part(FdLater *later, int dirfd, const char *name, const Spec *spe
         return spec && wants_other_ids(r, spec) ? remove_tree_mapped(dirfd, name, spec) : r;
 }
 
-/* upper/ last: until then the directory is recognised for what it is. What is moved on the way stays in the box's own directory. */
+/* What a commit of it has left elsewhere goes first; upper/ last: until then the directory is recognised for what it is. What is moved on the way stays in
+ * the box's own directory. */
 int box_remove(FdLater *later, int boxes_fd, const char *id, const Spec *spec) {
         _cleanup_close_ int box = openat(boxes_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         static const char *const parts[] = { "work", "tmp", "hooks", "hooks-work", "upper", NULL };
 
+        if (box >= 0)
+                commit_rest_give_up(box, id);
         for (const char *const *part = parts; box >= 0 && *part; part++) {
                 int r = box_remove_part(later, box, *part, spec);
                 if (r != 0)

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -16,6 +15,7 @@
 #include "base/number.h"
 #include "cmd-verbs.h"
 #include "commit-apply.h"
+#include "commit-rest.h"
 #include "fsoverlay/jsonbytes.h"
 #include "review-list.h"
 
@@ -153,20 +153,6 @@ static void only_show(Teller *t, const CommitPlan *plan) {
         }
 }
 
-static bool lock(const Review *review, int *ret_fd, GError **error) {
-        *ret_fd = openat(review->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (*ret_fd >= 0 && flock(*ret_fd, LOCK_EX | LOCK_NB) == 0)
-                return true;
-        if (errno != EWOULDBLOCK)
-                return err_set(error, errno, "lock box %s", review->name);
-        if (!review->running) {
-                err_set(error, 0, "another commit of box %s is at work, or the box is about to run", review->name);
-                return err_hint(error, "say it again when that has ended");
-        }
-        err_set(error, 0, "box %s is running", review->name);
-        return err_hint(error, "usbox stop %s, or wait for its end: usbox wait %s", review->name, review->name);
-}
-
 static void summary(const Teller *t, const CommitPlan *plan) {
         clear_progress(t);
         if (t->json)
@@ -209,7 +195,6 @@ static int commit(Review *review, Teller *t, const char *const *paths, bool forc
 
 int cmd_commit(int argc, char **argv, GError **error) {
         g_auto(VerbArgs) args = { 0 };
-        _cleanup_close_ int lock_fd = -1;
 
         if (!verb_args_parse(&args, "commit", commit_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "commit", 1, G_MAXUINT, error))
                 return -1;
@@ -219,13 +204,13 @@ int cmd_commit(int argc, char **argv, GError **error) {
                      .started = g_get_monotonic_time() };
         g_autoptr(Spec) draft = spec_new(error);
         g_autoptr(Review) review = draft ? review_open(&draft->caller, verb_args_word(&args, 0), error) : NULL;
-        if (!review || !lock(review, &lock_fd, error)) {
+        if (!review || !review_lock(review, error)) {
                 err_step(error, "commit");
                 return -1;
         }
         g_auto(GStrv) paths = review_paths(draft->caller.cwd, &args);
         if (!t.dry_run)
-                commit_clean(review);
+                commit_rest_clean(review->journal, g_array_index(review->lowers.roots, int, 0), review->id);
         int status = commit(review, &t, (const char *const *) paths, verb_args_has(&args, "force"), error);
         if (status < 0)
                 err_step(error, "commit");

@@ -6,7 +6,6 @@
  */
 #include "base/error.h"
 #include "cmd-verbs.h"
-#include "commit-apply.h"
 
 static const VerbOption no_options[] = { { 0 } };
 
@@ -16,14 +15,5 @@ int cmd_drop(int argc, char **argv, GError **error) {
         if (!verb_args_parse(&args, "drop", no_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "drop", 1, G_MAXUINT, error))
                 return -1;
         g_autoptr(Spec) draft = spec_new(error);
-        for (guint i = 0; draft && i < verb_args_n_words(&args); i++) {
-                /* What a killed commit left on the host goes with it. */
-                g_autoptr(Review) review = review_open(&draft->caller, verb_args_word(&args, i), NULL);
-                if (review)
-                        commit_clean(review);
-                g_clear_pointer(&review, review_free);
-                if (!box_forget(draft, verb_args_word(&args, i), false, error))
-                        return -1;
-        }
-        return draft ? 0 : -1;
+        return draft && box_forget_all(draft, &args, false, error) ? 0 : -1;
 }

@@ -40,12 +40,6 @@ static bool remove_files(const Spec *spec, const BoxInfo *box, GError **error) {
         return r == 0 || err_set(error, r, "remove box %s", box->id);
 }
 
-bool box_forget(const Spec *spec, const char *name, bool force, GError **error) {
-        g_autoptr(BoxInfo) box = registry_find(&spec->caller, name, error);
-
-        return box && box_forget_found(spec, box, force, error);
-}
-
 bool box_forget_found(const Spec *spec, const BoxInfo *box, bool force, GError **error) {
         if (box->state == BOX_RUNNING) {
                 if (!force) {
@@ -59,26 +53,36 @@ bool box_forget_found(const Spec *spec, const BoxInfo *box, bool force, GError *
         return remove_files(spec, box, error) || err_step(error, "state");
 }
 
-int cmd_rm(int argc, char **argv, GError **error) {
-        g_auto(VerbArgs) args = { 0 };
+static bool forget(const Spec *spec, const char *name, bool force, GError **error) {
+        g_autoptr(BoxInfo) box = registry_find(&spec->caller, name, error);
 
-        if (!verb_args_parse(&args, "rm", rm_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "rm", 1, G_MAXUINT, error))
-                return -1;
-        g_autoptr(Spec) spec = spec_new(error);
+        return box && box_forget_found(spec, box, force, error);
+}
+
+bool box_forget_all(const Spec *spec, const VerbArgs *args, bool force, GError **error) {
         g_autoptr(GError) failure = NULL;
+
         /* One that cannot be removed keeps none of the others: those before the last such are told of here. */
-        for (guint i = 0; spec && i < verb_args_n_words(&args); i++) {
+        for (guint i = 0; i < verb_args_n_words(args); i++) {
                 GError *one = NULL;
-                if (box_forget(spec, verb_args_word(&args, i), verb_args_has(&args, "force"), &one))
+                if (forget(spec, verb_args_word(args, i), force, &one))
                         continue;
                 if (failure)
                         log_note("%s: %s", err_get_step(failure), failure->message);
                 g_clear_error(&failure);
                 failure = one;
         }
-        if (failure) {
-                g_propagate_error(error, g_steal_pointer(&failure));
+        if (!failure)
+                return true;
+        g_propagate_error(error, g_steal_pointer(&failure));
+        return false;
+}
+
+int cmd_rm(int argc, char **argv, GError **error) {
+        g_auto(VerbArgs) args = { 0 };
+
+        if (!verb_args_parse(&args, "rm", rm_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "rm", 1, G_MAXUINT, error))
                 return -1;
-        }
-        return spec ? 0 : -1;
+        g_autoptr(Spec) spec = spec_new(error);
+        return spec && box_forget_all(spec, &args, verb_args_has(&args, "force"), error) ? 0 : -1;
 }

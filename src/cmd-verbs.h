@@ -79,8 +79,8 @@ int cmd_version(int argc, char **argv, GError **error);
 typedef BoxInfo *(*InspectFind)(const Caller *caller, const char *text, GError **error);
 bool inspect_print(const Caller *caller, const VerbArgs *args, guint first, InspectFind find, GError **error);
 
-/* What rm and drop do: forget the box of that name; force: end it first, if it runs. False with error. */
-bool box_forget(const Spec *spec, const char *name, bool force, GError **error);
+/* What rm and drop do: forget the boxes that the words name; force: end one first, if it runs. False with error. */
+bool box_forget_all(const Spec *spec, const VerbArgs *args, bool force, GError **error);
 bool box_forget_found(const Spec *spec, const BoxInfo *box, bool force, GError **error);
 
 /* The usage of one verb on stdout, as `usbox help VERB` prints it. Returns 0, the exit status. */

@@ -6,7 +6,8 @@
  *
  * A directory of the host is opened below the lower's root without following symlinks, and all else happens by that descriptor and one name. A name that
  * had something is exchanged with what was made for it (RENAME_EXCHANGE), and what came out is looked at: if it is not what the plan saw, it is put
- * back. A name that had nothing is taken with RENAME_NOREPLACE. So whatever happens on the host meanwhile, nothing of it is lost unseen.
+ * back; of a directory, all that is in it. A name that had nothing is taken with RENAME_NOREPLACE. So whatever happens on the host meanwhile, nothing of it is
+ * lost unseen.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,7 +19,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/times.h"
-#include "box-remove.h"
+#include "commit-rest.h"
 #include "commit-work.h"
 
 static bool note_device(CommitWork *w) {
@@ -82,13 +83,7 @@ int commit_open_upper(CommitWork *w, const ReviewChange *c, int flags) {
 }
 
 int commit_remove_temp(CommitWork *w) {
-        FdLater later = { .n = FD_LATER_MAX }; /* full: at once */
-
-        if (unlinkat(w->dir, w->temp, 0) == 0 || errno == ENOENT)
-                return 0;
-        if (errno != EISDIR && errno != EPERM)
-                return errno;
-        return box_remove_part(&later, w->dir, w->temp, NULL);
+        return commit_rest_remove(w->dir, w->temp);
 }
 
 /* The plan is out of date for this name. */
@@ -97,16 +92,40 @@ static bool changed_meanwhile(void) {
         return false;
 }
 
+typedef struct {
+        const CommitWork *work;
+        dev_t dev;
+} Aside;
+
+/* Not a file that came or changed since the plan was made, nor something that was mounted. Names in a directory come and go by what this commit does, too. */
+static bool is_planned(void *data, const ReviewEntry *e) {
+        const Aside *aside = data;
+        const CommitWork *w = aside->work;
+
+        if (e->st->st_dev != aside->dev)
+                return false;
+        return S_ISDIR(e->st->st_mode) || time_compare(&e->st->st_ctim, &w->plan->looked) <= 0 || commit_journal_made(w->review->journal, e->st);
+}
+
+/* So is all that is in the directory that was put aside. False with errno, which is 0 where it is not so. */
+static bool content_is_planned(const CommitWork *w, const struct stat *st) {
+        g_autofree char *path = g_build_filename(w->dir_path, w->temp, NULL);
+        return review_walk_lower(w->review, path, rules_all(), is_planned, &(Aside){ w, st->st_dev });
+}
+
 /*
  * What was put aside is what the plan found (then). What is not, or cannot be looked at, goes back to its name. Its ctime is a new one by that: where it is
  * what it was after all, the journal has it that this was us. False with errno: EBUSY, or why it cannot be looked at.
  */
 static bool aside_is(CommitWork *w, const char *name, const struct stat *then, unsigned flags) {
         struct stat st;
-        bool looked = fstatat(w->dir, w->temp, &st, AT_SYMLINK_NOFOLLOW) == 0;
+        bool looked = fstatat(w->dir, w->temp, &st, AT_SYMLINK_NOFOLLOW) == 0, same = looked && commit_same(&st, then, false);
 
-        /* Its other names are found changed in a moment: that was us. */
-        if (looked && commit_same(&st, then, false))
+        if (same && S_ISDIR(st.st_mode)) {
+                if (content_is_planned(w, &st))
+                        return true;
+                looked = errno == 0;
+        } else if (same) /* its other names are found changed in a moment: that was us */
                 return !S_ISREG(st.st_mode) || st.st_nlink < 2 || commit_journal_add_made(w->review->journal, &st, &w->error);
         int errnum = looked ? EBUSY : errno;
         if (renameat2(w->dir, w->temp, w->dir, name, flags) == 0 && fstatat(w->dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && commit_same(&st, then, false))
@@ -188,22 +207,25 @@ static bool make_one(CommitWork *w, const CommitItem *item) {
         return replace(w, c, then);
 }
 
-static bool remove_one(CommitWork *w, const ReviewChange *c) {
+bool commit_remove(CommitWork *w, const char *name, const struct stat *then) {
         struct stat now;
+
+        if (fstatat(w->dir, name, &now, AT_SYMLINK_NOFOLLOW) < 0)
+                return errno == ENOENT;
+        if (!commit_unchanged(w, &now, then))
+                return changed_meanwhile();
+        if (renameat2(w->dir, name, w->dir, w->temp, RENAME_NOREPLACE) < 0 || !aside_is(w, name, then, RENAME_NOREPLACE))
+                return false;
+        errno = commit_remove_temp(w);
+        return errno == 0;
+}
+
+static bool remove_one(CommitWork *w, const ReviewChange *c) {
         const char *name;
 
         if (!commit_enter(w, c->path, &name))
                 return errno == ENOENT && !w->error;
-        if (fstatat(w->dir, name, &now, AT_SYMLINK_NOFOLLOW) < 0)
-                return errno == ENOENT;
-        if (!commit_unchanged(w, &now, &c->below))
-                return changed_meanwhile();
-        if (renameat2(w->dir, name, w->dir, w->temp, RENAME_NOREPLACE) < 0)
-                return false;
-        if (!aside_is(w, name, &c->below, RENAME_NOREPLACE))
-                return false;
-        errno = commit_remove_temp(w);
-        return errno == 0;
+        return commit_remove(w, name, &c->below);
 }
 
 /* A directory's own mode, attributes and times, when nothing more is made in it. */
@@ -347,18 +369,4 @@ bool commit_apply(Review *review, const CommitPlan *plan, const CommitReport *re
                 return true;
         g_propagate_error(error, w.error);
         return false;
-}
-
-void commit_clean(Review *review) {
-        CommitWork w;
-
-        init_work(&w, review);
-        for (const char *const *dir = commit_journal_temps(review->journal); *dir; dir++) {
-                fd_closep(&w.dir);
-                w.dir = review_open_lower(review, *dir, O_PATH | O_DIRECTORY);
-                int errnum = w.dir >= 0 ? commit_remove_temp(&w) : 0;
-                if (errnum != 0)
-                        log_note("%s/%s: %s", *dir, w.temp, err_text(errnum));
-        }
-        clear_work(&w);
 }

@@ -15,6 +15,3 @@ typedef struct {
 
 /* False with error where it had to stop; what could not be carried is reported, and the rest goes on. */
 bool commit_apply(Review *review, const CommitPlan *plan, const CommitReport *report, GError **error);
-
-/* Remove what a killed commit left unfinished; of usbox's own names alone. */
-void commit_clean(Review *review);

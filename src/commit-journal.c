@@ -258,6 +258,13 @@ char *commit_journal_place_since(const CommitJournal *j, const char *path, guint
         return last && stands_at(j, last->to, &last->id) ? g_steal_pointer(&at) : NULL;
 }
 
+const char *commit_journal_move(const CommitJournal *j, guint i, const char **ret_to) {
+        const Move *move = j->moves->pdata[i];
+
+        *ret_to = move->to;
+        return stands_at(j, move->to, &move->id) ? move->from : NULL;
+}
+
 const char *const *commit_journal_temps(CommitJournal *j) {
         g_free(j->temp_list);
         j->temp_list = (char **) g_hash_table_get_keys_as_array(j->temps, NULL);

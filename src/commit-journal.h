@@ -39,6 +39,9 @@ char *commit_journal_place(const CommitJournal *journal, const char *path);
 guint commit_journal_n_moves(const CommitJournal *journal);
 char *commit_journal_place_since(const CommitJournal *journal, const char *path, guint first);
 
+/* Of the i-th move: from where, and to where. NULL: what was moved does not stand there any more. Both are the journal's. */
+const char *commit_journal_move(const CommitJournal *journal, guint i, const char **ret_to);
+
 /* Directories in which a commit may have left something unfinished, NULL-terminated; the journal's. */
 const char *const *commit_journal_temps(CommitJournal *journal);
 

@@ -69,22 +69,10 @@ bool commit_park_below(CommitWork *w, const char *path) {
 static bool clear_name(CommitWork *w, const CommitItem *item) {
         const ReviewChange *c = item->change;
         const char *name;
-        struct stat now;
 
         if (!c->has_below)
                 return true;
-        if (!commit_park_below(w, c->path) || !commit_enter(w, c->path, &name))
-                return false;
-        if (fstatat(w->dir, name, &now, AT_SYMLINK_NOFOLLOW) < 0)
-                return errno == ENOENT;
-        if (!commit_unchanged(w, &now, &c->below)) {
-                errno = EBUSY;
-                return false;
-        }
-        if (renameat2(w->dir, name, w->dir, w->temp, RENAME_NOREPLACE) < 0)
-                return false;
-        errno = commit_remove_temp(w);
-        return errno == 0;
+        return commit_park_below(w, c->path) && commit_enter(w, c->path, &name) && commit_remove(w, name, &c->below);
 }
 
 bool commit_move(CommitWork *w, const CommitItem *item) {

@@ -10,6 +10,7 @@
  */
 #include <fcntl.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -369,6 +370,9 @@ CommitPlan *commit_plan_new(Review *review, const char *const *paths, bool force
         g_autoptr(GPtrArray) moved = g_ptr_array_new(), stuck = g_ptr_array_new();
         Judge j = { .review = review, .plan = plan, .force = force, .uid = geteuid(), .home = review->home, .moved_from = moved, .stuck_from = stuck };
 
+        plan->looked = review->seen->since;
+        if (force)
+                (void) clock_gettime(CLOCK_REALTIME_COARSE, &plan->looked);
         plan->changes = review_changes(review, paths, true, &plan->complete);
         bool some = paths && *paths, links = false;
         if (!some)

@@ -29,6 +29,7 @@ typedef struct {
         GPtrArray *changes; /* of ReviewChange * */
         GArray *items;      /* of CommitItem, one for each change, in their order */
         GPtrArray *others;  /* of ReviewChange *: files that are not to be changed, whose names what is to be made may share; NULL: none but those of items */
+        struct timespec looked; /* what has a later ctime the host changed after the plan had its look at it; to within a tick of the kernel's clock by force */
         guint n_do, n_conflicts, n_skipped;
         guint64 bytes; /* of the files to be carried */
         bool complete; /* all of the upper could be read */

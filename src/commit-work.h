@@ -36,6 +36,9 @@ bool commit_unchanged(const CommitWork *w, const struct stat *now, const struct 
 /* A descriptor of the upper's at path, which must still be the file that the plan looked at. -1 with errno. */
 int commit_open_upper(CommitWork *w, const ReviewChange *change, int flags);
 
+/* What stands at name in the directory at hand goes, if it, and all that is in it, is what the plan saw (then). False with errno, or work->error. */
+bool commit_remove(CommitWork *w, const char *name, const struct stat *then);
+
 /* commit-file.c: make change's file, symlink or empty directory under the temporary name. replaced: what it will replace, or NULL. False with errno. */
 bool commit_make(CommitWork *w, const ReviewChange *change, const struct stat *replaced);
 /* Attributes, mode and times of an object of the upper to one of the host; both open (O_PATH: without attributes). */

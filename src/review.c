@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -27,6 +28,8 @@ void review_free(Review *review) {
         lowers_clear(&review->lowers);
         fd_closep(&review->dir_fd);
         fd_closep(&review->upper);
+        fd_closep(&review->lock_fd);
+        fd_closep(&review->turn_fd);
         g_free(review->groups);
         g_free(review->home);
         g_free(review->dir);
@@ -46,6 +49,12 @@ static bool caller_groups(Review *r, GError **error) {
         return true;
 }
 
+static bool read_journal(Review *r, GError **error) {
+        g_clear_pointer(&r->journal, commit_journal_free);
+        r->options.data = r->journal = commit_journal_read(r->dir_fd, g_array_index(r->lowers.roots, int, 0), error);
+        return r->journal != NULL;
+}
+
 static bool open_lower_tree(Review *r, GError **error) {
         g_autoptr(GPtrArray) paths = g_ptr_array_new();
 
@@ -53,8 +62,7 @@ static bool open_lower_tree(Review *r, GError **error) {
         if (!lowers_open(paths, &r->lowers, error))
                 return false;
         r->lowers.live = true;
-        r->journal = commit_journal_read(r->dir_fd, g_array_index(r->lowers.roots, int, 0), error);
-        return r->journal != NULL;
+        return read_journal(r, error);
 }
 
 static char *place(void *data, const char *redirect) {
@@ -97,7 +105,7 @@ static char *find_box(const Caller *caller, const char *text, Review *r, GError 
 Review *review_open(const Caller *caller, const char *box, GError **error) {
         g_autoptr(Review) r = g_new0(Review, 1);
 
-        r->dir_fd = r->upper = -1;
+        r->dir_fd = r->upper = r->lock_fd = r->turn_fd = -1;
         r->home = g_strdup(caller->home);
         r->dir = find_box(caller, box, r, error);
         if (!r->dir || !open_upper(r, error) || !(r->seen = seen_read(r->dir_fd, error)) || !open_lower_tree(r, error) || !caller_groups(r, error)) {
@@ -114,11 +122,34 @@ Review *review_open(const Caller *caller, const char *box, GError **error) {
         r->options.place = place;
         r->options.made = made;
         r->options.made_in = made_in;
-        r->options.data = r->journal;
         r->options.uid = caller->uid;
         r->options.root_uid = r->seen->root_uid;
         r->options.root_gid = r->seen->root_gid;
         return g_steal_pointer(&r);
+}
+
+/* Others may look at the box meanwhile (registry.c), which then is there for them: so its own lock is shared, and that against other commits another one. */
+static bool take_locks(Review *r) {
+        r->lock_fd = openat(r->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (r->lock_fd < 0 || !state_lock(r->lock_fd, LOCK_SH))
+                return false;
+        r->turn_fd = openat(r->dir_fd, SEEN_FILE, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        return r->turn_fd >= 0 && flock(r->turn_fd, LOCK_EX | LOCK_NB) == 0;
+}
+
+bool review_lock(Review *r, GError **error) {
+        if (take_locks(r))
+                return read_journal(r, error);
+        if (errno == ENOENT)
+                return err_set(error, 0, "box %s has just been removed", r->name);
+        if (errno != EWOULDBLOCK)
+                return err_set(error, errno, "lock box %s", r->name);
+        if (!r->running) {
+                err_set(error, 0, "another commit of box %s is at work, or the box is about to run or to go", r->name);
+                return err_hint(error, "say it again when that has ended");
+        }
+        err_set(error, 0, "box %s is running", r->name);
+        return err_hint(error, "usbox stop %s, or wait for its end: usbox wait %s", r->name, r->name);
 }
 
 GStrv review_paths(const char *cwd, const VerbArgs *args) {
@@ -307,8 +338,12 @@ int review_open_upper(const Review *review, const char *path, int flags) {
         return fd_steal(&at);
 }
 
+int review_open_below(int root, const char *path, int flags) {
+        return open_below(root, path[1] ? path + 1 : ".", flags, 0);
+}
+
 int review_open_lower(const Review *review, const char *path, int flags) {
-        return open_below(g_array_index(review->lowers.roots, int, 0), path[1] ? path + 1 : ".", flags, 0);
+        return review_open_below(g_array_index(review->lowers.roots, int, 0), path, flags);
 }
 
 typedef struct {

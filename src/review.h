@@ -25,6 +25,7 @@ typedef struct {
         char *home; /* the caller's */
         bool running; /* its launcher lives */
         int dir_fd, upper;
+        int lock_fd, turn_fd; /* -1: not locked */
         Seen *seen;
         Rules *rules;
         Lowers lowers; /* one: seen->lower */
@@ -65,9 +66,13 @@ void review_tell_unmatched(const Review *review);
  */
 GPtrArray *review_changes(Review *review, const char *const *paths, bool unchanged, bool *ret_complete);
 
-/* Open path (absolute, of the box) in either tree. -1 with errno. */
+/* Nobody else changes what the box has, or runs it, until review_free(); what others did meanwhile is known then. False with error. */
+bool review_lock(Review *review, GError **error);
+
+/* Open path (absolute, of the box) in either tree, or below another root. -1 with errno. */
 int review_open_upper(const Review *review, const char *path, int flags);
 int review_open_lower(const Review *review, const char *path, int flags);
+int review_open_below(int root, const char *path, int flags);
 
 /*
  * What the box saw below a directory of the lower: path (absolute), at every name, a directory before what is in it. visit gets the directory's

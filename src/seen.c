@@ -17,7 +17,6 @@
 #include "seen.h"
 #include "user-map.h"
 
-#define SEEN_FILE "seen"
 #define SEEN_MAX (16 * 1024 * 1024)
 #define SEEN_ROOM 8192
 #define SEEN_ROOM_EACH 128

@@ -12,6 +12,7 @@
  * What a box could see of the host, and since when: the file "seen" in the box's directory, where the box itself cannot come to. diff and commit
  * go by it: what was hidden from the box stays so, and what the host changed later than that is a conflict.
  */
+#define SEEN_FILE "seen"
 typedef struct {
         struct timespec since; /* just before the command was let go, by the clock that gives files their times */
         char *lower;           /* the host's directory that was the box's "/" */

@@ -180,18 +180,29 @@ static bool find_named(const BoxDir *dir, const char *wanted, char ret_id[static
 #define LOCK_TRIES 40
 #define LOCK_WAIT_US 25000
 
-int box_dir_lock(int boxes_fd, const char *id, GError **error) {
-        _cleanup_close_ int fd = openat(boxes_fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+bool state_lock(int fd, int how) {
         struct stat st;
         int r = -1;
 
-        for (int i = 0; fd >= 0 && i < LOCK_TRIES && (r = flock(fd, LOCK_EX | LOCK_NB)) < 0 && errno == EWOULDBLOCK; i++)
+        for (int i = 0; i < LOCK_TRIES && (r = flock(fd, how | LOCK_NB)) < 0 && errno == EWOULDBLOCK; i++)
                 g_usleep(LOCK_WAIT_US);
-        if (fd >= 0 && r == 0 && fstat(fd, &st) == 0 && st.st_nlink == 0)
-                errno = ENOENT; /* removed meanwhile */
-        else if (r == 0)
+        if (r < 0 || fstat(fd, &st) < 0 || st.st_nlink > 0)
+                return r == 0;
+        errno = ENOENT;
+        return false;
+}
+
+int box_dir_lock(int boxes_fd, const char *id, GError **error) {
+        _cleanup_close_ int fd = openat(boxes_fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+        if (fd >= 0 && state_lock(fd, LOCK_EX))
                 return fd_steal(&fd);
-        err_set(error, errno, "lock box %s", id);
+        if (errno == EWOULDBLOCK) {
+                err_set(error, EBUSY, "box %s", id);
+                err_hint(error, "it is about to run, or another usbox commits, explores or removes it: say it again when that has ended");
+        } else {
+                err_set(error, errno, "lock box %s", id);
+        }
         return -1;
 }
 
@@ -230,7 +241,7 @@ BoxDir *box_dir_named(const char *name, char id[static BOX_ID_LEN + 1], const Ca
                 if (dir->lock_fd < 0 && err_get_errno(failure) == ENOENT)
                         continue;
                 if (dir->lock_fd < 0) {
-                        if (err_get_errno(failure) == EWOULDBLOCK)
+                        if (err_get_errno(failure) == EBUSY && runtime_box_runs(known))
                                 taken(name, known, error);
                         else
                                 g_propagate_error(error, g_steal_pointer(&failure));

@@ -61,7 +61,11 @@ BoxDir *box_dir_again(const char *wanted, char id[static BOX_ID_LEN + 1], const 
 /* The directory is one whose launcher is between mkdir and lock, or was killed there: empty, and of the last minute. fd: it, opened to read. */
 bool box_dir_is_new(int fd);
 
-/* The lock of box id, waited for a moment. -1 with error: ENOENT in it where there is no such box, EWOULDBLOCK where its launcher has it. */
+/* flock(2) of a box's directory: LOCK_EX for who runs, begins or removes the box, LOCK_SH for who looks at it or commits it; waited for a moment. False
+ * with errno: ENOENT where the box is gone by then, EWOULDBLOCK where another has it. */
+bool state_lock(int fd, int how);
+
+/* The lock of box id, LOCK_EX. -1 with error: ENOENT in it where there is no such box, EBUSY where another has it. */
 int box_dir_lock(int boxes_fd, const char *id, GError **error);
 
 /* Write a small file of the box's directory. */

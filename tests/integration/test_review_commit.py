@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """usbox commit: what a box changed comes to the host, all of it and nothing else, however often it is interrupted."""
+import fcntl
 import json
 import os
 import pathlib
@@ -255,6 +256,26 @@ def test_killed_once(box, first):
         no_rest(box)
 
 
+def test_what_a_killed_commit_left_goes_with_the_box(tree):
+    """Whoever removes it; a directory that was put aside goes back to its name."""
+    ways = (lambda: tree.usbox("drop", "last").ok(), lambda: tree.usbox("rm", "last").ok(), lambda: tree.run("--", "true").ok())
+    n = 0
+    while True:
+        for name in "one", "two":
+            tree.write(f"{name}/{name}", name, where=tree.tree)
+        tree.write("f", "f\n", where=tree.tree)
+        run_in_tree(tree, "mv one t; mv two one; mv t two; echo more >>f")
+        n += 1
+        if not killed(tree, f"renameat2:{n}"):
+            break
+        ways[n % 3]()
+        assert not [p for p in tree.tree.rglob(".usbox-*")] and not list(tree.boxes.iterdir()), n
+        assert {p.name for p in tree.tree.rglob("*") if p.is_file()} == {"f", "one", "two"}, n
+        shutil.rmtree(tree.tree)
+        tree.tree.mkdir()
+    assert n > 4
+
+
 # What the box did, what the host did meanwhile, whether that is a conflict.
 MATRIX = {
     "both change": ("echo box >>f", lambda t: (t / "f").write_text("host\n"), True),
@@ -422,6 +443,61 @@ def test_swapped_on_the_host(box):
     for force in ([], ["--force"]):
         commit(box, *force)
         assert look(outside)[0].keys() == {"f"} and (outside / "f").read_text() == "host\n"
+
+
+# So many changes that a commit is not through with them before it has been listened to.
+MANY = "i=0; while [ $i -lt 100 ]; do echo $i >a-$i-%s; i=$((i+1)); done" % ("x" * 100)
+
+
+def commit_with_somebody_at_work(box, meanwhile):
+    """meanwhile() is called when the commit has judged all and carried a little of it: it then waits for us to read what it says of that."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    with open(reader, "rb") as told, box.popen("commit", "--json", "last", stdout=writer) as proc:
+        os.close(writer)
+        first = told.readline()
+        try:
+            meanwhile()
+        except BaseException:
+            proc.kill()
+            raise
+        lines = [json.loads(line) for line in [first, *told]]
+        proc.communicate(timeout=60)
+    return proc.returncode, {os.path.basename(line["path"]): line for line in lines}
+
+
+@pytest.mark.parametrize("script", ("rm -r d", "rm -r d; echo 1 >d", "rm -r d; mv e d"))
+def test_what_comes_into_a_directory_that_goes(box, script):
+    """Behind the commit's look at it, and before the directory's turn."""
+    box.options = ["--network=none"]
+    box.write("d/deep/f", "f\n")
+    box.write("e/g", "g\n")
+    box.run("--", "sh", "-c", f"{MANY}; {script}").ok()
+    before = look(box.dir / "d")
+    rc, told = commit_with_somebody_at_work(box, lambda: box.write("d/deep/late", "host\n"))
+    assert rc == 1 and told["d"]["result"] == "failed" and "the host changed it while commit was at work" in told["d"]["reason"], told["d"]
+    assert [name for name, line in told.items() if line["result"] != "done" and not name.startswith("a-")] == ["d"]
+    assert (box.dir / "d/deep/late").read_text() == "host\n" and (box.dir / "e/g").read_text() == "g\n" and not list(box.dir.rglob(".usbox-*"))
+    (box.dir / "d/deep/late").unlink()
+    assert look(box.dir / "d") == before
+    commit(box, "--force").ok()
+    assert not (box.dir / "d/deep").exists() and box.usbox("diff", "last").lines() == []
+
+
+def test_nobody_takes_the_box_from_a_commit(box):
+    box.options = ["--network=none"]
+    box.run("--", "sh", "-c", MANY).ok()
+
+    name = box.usbox("inspect", "last").json()[0]["id"]
+
+    def others():
+        assert_refused(box.usbox("commit", name), "another commit of box", "is at work")
+        assert_refused(box.usbox("drop", name), "another usbox commits, explores or removes it")
+        assert box.usbox("ps", "-aq").lines() == [name]
+        box.run("--", "true").ok()
+    rc, told = commit_with_somebody_at_work(box, others)
+    assert rc == 0 and len(told) == 100 and {line["result"] for line in told.values()} == {"done"}
+    assert len(list(box.dir.glob("a-*"))) == 100 and box.usbox("diff", name).lines() == []
 
 
 def test_a_directory_that_cannot_be_written(box):
