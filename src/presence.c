@@ -42,14 +42,14 @@ static bool show(Sandbox *s, GError **error) {
                 return err_step(error, "state");
         s->control = control_new(listener);
         if (!s->spec->pod.make)
-                registry_set_last(s->runtime->top_fd, s->id);
+                registry_set_last(s->runtime, s->id);
         json_t *fields = json_object();
         if (s->spec->pod.make)
                 json_object_set_new(fields, "kind", json_string("pod"));
         json_object_set(fields, "command", json_object_get(s->record, "command"));
         events_append(s->runtime->top_fd, "start", s->id, s->spec->box.name, fields);
         if (presence_is_held(s->spec)) {
-                if (!state_write(s->dir->fd, text, error))
+                if (!s->spec->box.explored && !state_write(s->dir->fd, text, error))
                         return err_step(error, "state");
                 presence_reserve(s);
         }
@@ -87,9 +87,13 @@ void presence_note_end(Sandbox *s, const StatusExit *how, const GError *failure)
         s->end_status = failure ? 125 : how->status;
 }
 
+/* A look at what a box left is no run of it: what was known of that stays so, its log included. */
 bool presence_keep(Sandbox *s, const UpperCount *count, GError **error) {
-        record_count(s->record, count);
-        g_autofree char *text = record_text(s->record);
+        json_t *earlier = s->spec->box.explored ? registry_facts(s->dir) : NULL, *record = earlier ? earlier : s->record;
+
+        record_count(record, count);
+        g_autofree char *text = record_text(record);
+        json_decref(earlier);
         return state_write(s->dir->fd, text, error);
 }
 

@@ -223,15 +223,12 @@ GPtrArray *registry_list_pods(const Caller *caller, GError **error) {
         return list(caller, true, error);
 }
 
-void registry_set_last(int runtime_fd, const char *id) {
-        char path[BOX_ID_LEN + 16];
-
-        /* Made in the box's own directory, not whole yet, with which it goes if we are killed before it has its place. */
-        g_snprintf(path, sizeof path, ".%s/last", id);
-        if (symlinkat(id, runtime_fd, path) == 0 && renameat(runtime_fd, path, runtime_fd, "last") == 0)
+void registry_set_last(const RuntimeBox *box, const char *id) {
+        /* Made in the box's own directory, with which it goes if we are killed before it has its place. */
+        if (symlinkat(id, box->fd, "last") == 0 && renameat(box->fd, "last", box->top_fd, "last") == 0)
                 return;
         log_step("last: %s", err_text(errno));
-        (void) unlinkat(runtime_fd, path, 0);
+        (void) unlinkat(box->fd, "last", 0);
 }
 
 /* The id that "last" means: after a boot, when that is forgotten, the newest. False: there was none. */
@@ -362,8 +359,12 @@ BoxInfo *registry_find_running_pod(const Caller *caller, const char *text, GErro
         return NULL;
 }
 
+json_t *registry_facts(const BoxDir *dir) {
+        return read_facts(&(Look){ 0 }, dir->boxes_fd, dir->id);
+}
+
 bool registry_may_go_on(const BoxDir *dir, bool pod, GError **error) {
-        json_t *facts = read_facts(&(Look){ 0 }, dir->boxes_fd, dir->id);
+        json_t *facts = registry_facts(dir);
         bool of_pod = is_pod(facts);
 
         json_decref(facts);

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#include "runtime.h"
 #include "spec.h"
 #include "state.h"
 
@@ -55,6 +56,9 @@ GPtrArray *registry_boxes_of(const GPtrArray *all, const BoxInfo *pod);
 /* For ports and flows: a running box or pod; not a box in a pod, whose network is the pod's. The hint for that is what verb is to be asked. */
 BoxInfo *registry_find_network(const Caller *caller, const char *text, const char *verb, GError **error);
 
+/* What is written down of the box of dir; NULL: nothing that could be read. The caller's. */
+json_t *registry_facts(const BoxDir *dir);
+
 /* dir is that of an earlier box or pod of the name: whether what is being started (pod: a pod) may go on with it. A pod never does. */
 bool registry_may_go_on(const BoxDir *dir, bool pod, GError **error);
 
@@ -64,5 +68,5 @@ json_t *box_info_to_json(const BoxInfo *box);
 /* Whether it may be the name of a box: safe as a part of a path and on a terminal, no id, not "last". */
 bool registry_name_ok(const char *name);
 
-/* A box is being started, its runtime directory is being made (runtime_box_new(), before it is shown): "last" is this one. */
-void registry_set_last(int runtime_fd, const char *id);
+/* "last" is this one: a box that is being started (before it is shown), or one without a name that ended and left changes. box: its runtime directory. */
+void registry_set_last(const RuntimeBox *box, const char *id);

@@ -18,6 +18,7 @@
 #include "commit-journal.h"
 #include "pod-kill.h"
 #include "presence.h"
+#include "registry.h"
 #include "root-hooks.h"
 #include "sandbox-end.h"
 
@@ -148,6 +149,8 @@ static void tell_changes(const Sandbox *s, const UpperCount *count) {
         bool held = faccessat(s->dir->fd, "held", F_OK, 0) == 0;
         g_autofree char *name = held ? state_box_name(s->dir->boxes_fd, s->dir->id) : NULL; /* of one that was explored, too */
         const char *box = !held ? "last" : name ? name : s->id;
+        if (!held && s->runtime) /* another may have begun meanwhile, and be gone */
+                registry_set_last(s->runtime, s->id);
         g_autofree char *until = held ? g_strdup_printf("usbox rm %s", box) : g_strdup("the next run ends");
 
         /* Of a box that goes on after a commit the layer has what was carried, too. */

@@ -279,3 +279,17 @@ def test_explore(box, overlay):
     assert explored.out == "1\n" and "usbox diff named shows it" in explored.err, explored
     assert box.run(*run, "--name", "named", "--", "cat", "a").ok().out == "1\n2\n"
     box.usbox("rm", "named").ok()
+
+
+def test_a_look_leaves_what_is_known_of_the_run(box):
+    box.usbox("run", "-d", "--name", "job", "--network=none", "--", "sh", "-c", "echo out; echo 1 >a; exit 3").ok()
+    assert box.usbox("wait", "job").lines() == ["3"]
+    before = box.usbox("inspect", "job").json()[0]
+    box.usbox("explore", "job", input=b"echo 2 >b\n").ok()
+    after = box.usbox("inspect", "job").json()[0]
+    assert before.pop("changed") == 1 and after.pop("changed") == 2
+    for size in "bytes", "disk":
+        assert before.pop(size) < after.pop(size)
+    assert after == before and after["status"] == 3
+    assert box.usbox("logs", "job").ok().out == "out\n"
+    box.usbox("rm", "job").ok()
