@@ -153,7 +153,7 @@ static void only_show(Teller *t, const CommitPlan *plan) {
         }
 }
 
-static void summary(const Teller *t, const CommitPlan *plan) {
+static void summary(const Review *review, const Teller *t, const CommitPlan *plan) {
         clear_progress(t);
         if (t->json)
                 return;
@@ -164,6 +164,8 @@ static void summary(const Teller *t, const CommitPlan *plan) {
         else
                 log_note("%u change%s carried to the host, %u failed, %u passed over", t->n_done, number_plural(t->n_done), t->n_failed,
                          plan->n_skipped + plan->n_conflicts);
+        if (t->n_failed > 0)
+                log_note("what failed is still in the box, as files below %s/upper", review->dir);
 }
 
 static int commit(Review *review, Teller *t, const char *const *paths, bool force, GError **error) {
@@ -186,7 +188,7 @@ static int commit(Review *review, Teller *t, const char *const *paths, bool forc
                 err_hint(error, "nothing is lost: the same command goes on where it stopped");
                 return -1;
         }
-        summary(t, plan);
+        summary(review, t, plan);
         /* A name that was mistyped looks like a commit that went well. */
         if (*paths && plan->items->len == 0 && !t->json)
                 review_tell_unmatched(review);

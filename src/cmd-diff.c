@@ -92,9 +92,13 @@ static void collect_stat(void *data, const PatchFile *file) {
         g_ptr_array_insert(p->files, review_is_hook(file->path) ? 0 : -1, f);
 }
 
-static void repeat(char c, guint64 n) {
+static void print_bar(const Printer *p, const char *colour, char c, guint64 n) {
+        bool coloured = p->colour && n > 0;
+
+        fputs(coloured ? colour : "", stdout);
         while (n-- > 0)
                 putchar(c);
+        fputs(coloured ? REVIEW_PLAIN : "", stdout);
 }
 
 static void print_stat(const Printer *p) {
@@ -114,13 +118,13 @@ static void print_stat(const Printer *p) {
                         printf("Bin %" G_GUINT64_FORMAT " -> %" G_GUINT64_FORMAT " bytes\n", f->old_size, f->new_size);
                         continue;
                 }
-                printf("%" G_GUINT64_FORMAT " %s", f->added + f->removed, p->colour ? REVIEW_GREEN : "");
-                repeat('+', (f->added * STAT_BAR + scale - 1) / scale);
-                fputs(p->colour ? REVIEW_RED : "", stdout);
-                repeat('-', (f->removed * STAT_BAR + scale - 1) / scale);
-                puts(p->colour ? REVIEW_PLAIN : "");
+                printf("%" G_GUINT64_FORMAT " ", f->added + f->removed);
+                print_bar(p, REVIEW_GREEN, '+', (f->added * STAT_BAR + scale - 1) / scale);
+                print_bar(p, REVIEW_RED, '-', (f->removed * STAT_BAR + scale - 1) / scale);
+                putchar('\n');
         }
-        printf(" %u files changed, %" G_GUINT64_FORMAT " insertions(+), %" G_GUINT64_FORMAT " deletions(-)\n", p->files->len, p->added, p->removed);
+        printf(" %u file%s changed, %" G_GUINT64_FORMAT " insertion%s(+), %" G_GUINT64_FORMAT " deletion%s(-)\n", p->files->len, number_plural(p->files->len),
+               p->added, number_plural(p->added), p->removed, number_plural(p->removed));
 }
 
 static bool patch_or_stat(const Review *review, const GPtrArray *changes, const char *strip, Form form, GError **error) {
