@@ -16,6 +16,18 @@ const VerbOption kill_options[] = {
         { 0 },
 };
 
+typedef struct {
+        const Spec *spec;
+        int sig;
+} Kill;
+
+static bool kill_one(void *data, const char *name, GError **error) {
+        const Kill *k = data;
+        g_autoptr(BoxInfo) box = registry_find_running(&k->spec->caller, name, error);
+
+        return box && control_do(box, WIRE_CTL_SIGNAL, g_variant_new("(i)", k->sig), error);
+}
+
 int cmd_kill(int argc, char **argv, GError **error) {
         g_auto(VerbArgs) args = { 0 };
         int sig = SIGKILL;
@@ -28,10 +40,5 @@ int cmd_kill(int argc, char **argv, GError **error) {
                 return -1;
         }
         g_autoptr(Spec) spec = spec_new(error);
-        for (guint i = 0; spec && i < verb_args_n_words(&args); i++) {
-                g_autoptr(BoxInfo) box = registry_find_running(&spec->caller, verb_args_word(&args, i), error);
-                if (!box || !control_do(box, WIRE_CTL_SIGNAL, g_variant_new("(i)", sig), error))
-                        return -1;
-        }
-        return spec ? 0 : -1;
+        return spec && verb_args_each(&args, kill_one, &(Kill){ spec, sig }, error) ? 0 : -1;
 }

@@ -20,16 +20,23 @@ static bool freeze(BoxInfo **box, const Caller *caller, bool on, GError **error)
         return cgroup && (cgroup_freeze(cgroup, on, error) || err_step(error, "limits"));
 }
 
+typedef struct {
+        const Spec *spec;
+        bool on;
+} Freeze;
+
 /* A pod's are its boxes': helpers go on, so that boxes can still be ended, and started. */
-static bool freeze_named(const Spec *spec, const char *name, bool on, GError **error) {
-        g_autoptr(BoxInfo) found = registry_find_running_any(&spec->caller, name, error);
+static bool freeze_named(void *data, const char *name, GError **error) {
+        const Freeze *f = data;
+        const Caller *caller = &f->spec->caller;
+        g_autoptr(BoxInfo) found = registry_find_running_any(caller, name, error);
 
         if (!found || !box_info_is_pod(found))
-                return found && freeze(&found, &spec->caller, on, error);
-        g_autoptr(GPtrArray) all = registry_list(&spec->caller, error);
+                return found && freeze(&found, caller, f->on, error);
+        g_autoptr(GPtrArray) all = registry_list(caller, error);
         g_autoptr(GPtrArray) boxes = all ? registry_boxes_of(all, found) : NULL;
         for (guint i = 0; boxes && i < boxes->len; i++)
-                if (!freeze((BoxInfo **) &boxes->pdata[i], &spec->caller, on, error))
+                if (!freeze((BoxInfo **) &boxes->pdata[i], caller, f->on, error))
                         return false;
         return boxes;
 }
@@ -41,10 +48,7 @@ static int freeze_all(const char *verb, bool on, int argc, char **argv, GError *
         if (!verb_args_parse(&args, verb, none, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, verb, 1, G_MAXUINT, error))
                 return -1;
         g_autoptr(Spec) spec = spec_new(error);
-        for (guint i = 0; spec && i < verb_args_n_words(&args); i++)
-                if (!freeze_named(spec, verb_args_word(&args, i), on, error))
-                        return -1;
-        return spec ? 0 : -1;
+        return spec && verb_args_each(&args, freeze_named, &(Freeze){ spec, on }, error) ? 0 : -1;
 }
 
 int cmd_pause(int argc, char **argv, GError **error) {

@@ -191,7 +191,7 @@ static int stop(const VerbArgs *args, const Spec *spec, GError **error) {
         }
         for (guint i = 1; i < verb_args_n_words(args); i++) {
                 g_autoptr(BoxInfo) pod = registry_find_running_pod(&spec->caller, verb_args_word(args, i), error);
-                if (!pod)
+                if (!pod || !control_is_awake(pod, error))
                         return -1;
                 int fd = control_begin_wait(pod, WIRE_CTL_STOP, g_variant_new("(u)", (guint32) grace_ms));
                 (void) control_end_wait(&spec->caller, pod, fd, NULL);

@@ -48,34 +48,27 @@ bool box_forget_found(const Spec *spec, const BoxInfo *box, bool force, GError *
                         return err_step(error, "box");
                 }
                 /* The launcher then takes down and removes what it removes at any end. */
+                if (!control_is_awake(box, error))
+                        return false;
                 (void) control_end_wait(&spec->caller, box, control_begin_wait(box, WIRE_CTL_STOP, g_variant_new("(u)", 0)), NULL);
         }
         return remove_files(spec, box, error) || err_step(error, "state");
 }
 
-static bool forget(const Spec *spec, const char *name, bool force, GError **error) {
-        g_autoptr(BoxInfo) box = registry_find(&spec->caller, name, error);
+typedef struct {
+        const Spec *spec;
+        bool force;
+} Forget;
 
-        return box && box_forget_found(spec, box, force, error);
+static bool forget(void *data, const char *name, GError **error) {
+        const Forget *f = data;
+        g_autoptr(BoxInfo) box = registry_find(&f->spec->caller, name, error);
+
+        return box && box_forget_found(f->spec, box, f->force, error);
 }
 
 bool box_forget_all(const Spec *spec, const VerbArgs *args, bool force, GError **error) {
-        g_autoptr(GError) failure = NULL;
-
-        /* One that cannot be removed keeps none of the others: those before the last such are told of here. */
-        for (guint i = 0; i < verb_args_n_words(args); i++) {
-                GError *one = NULL;
-                if (forget(spec, verb_args_word(args, i), force, &one))
-                        continue;
-                if (failure)
-                        log_note("%s: %s", err_get_step(failure), failure->message);
-                g_clear_error(&failure);
-                failure = one;
-        }
-        if (!failure)
-                return true;
-        g_propagate_error(error, g_steal_pointer(&failure));
-        return false;
+        return verb_args_each(args, forget, &(Forget){ spec, force }, error);
 }
 
 int cmd_rm(int argc, char **argv, GError **error) {

@@ -46,7 +46,7 @@ static void row_free(gpointer data) {
 
 /* Those of this moment, from its launcher; G_MAXUINT64 where the box has no network stack of its own. */
 static guint64 count_flows(const BoxInfo *box) {
-        g_autofree char *text = control_text(box, WIRE_CTL_NET_FLOWS, NULL);
+        g_autofree char *text = control_is_awake(box, NULL) ? control_text(box, WIRE_CTL_NET_FLOWS, NULL) : NULL;
         json_t *all = text ? json_loads(text, 0, NULL) : NULL, *flows = json_object_get(all, "flows");
         guint64 n = json_is_array(flows) ? json_array_size(flows) : G_MAXUINT64;
 

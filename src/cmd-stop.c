@@ -28,18 +28,25 @@ static void stopped_clear(gpointer data) {
         fd_closep(&s->fd);
 }
 
+typedef struct {
+        const Spec *spec;
+        guint32 grace_ms;
+        GArray *told; /* of Stopped */
+} Stop;
+
 /* One that has ended already is what was asked for. */
-static bool stop_one(const Spec *spec, const char *name, guint32 grace_ms, GArray *all, GError **error) {
-        Stopped one = { .box = registry_find(&spec->caller, name, error), .fd = -1 };
+static bool stop_one(void *data, const char *name, GError **error) {
+        const Stop *s = data;
+        Stopped one = { .box = registry_find(&s->spec->caller, name, error), .fd = -1 };
 
         if (!one.box)
                 return false;
-        if (one.box->state == BOX_DEAD) {
+        if (one.box->state == BOX_DEAD || !control_is_awake(one.box, error)) {
                 g_autoptr(BoxInfo) box = one.box;
-                return registry_find_running(&spec->caller, box->id, error) != NULL;
+                return box->state == BOX_DEAD && registry_find_running(&s->spec->caller, box->id, error);
         }
-        one.fd = control_begin_wait(one.box, WIRE_CTL_STOP, g_variant_new("(u)", grace_ms));
-        g_array_append_val(all, one);
+        one.fd = control_begin_wait(one.box, WIRE_CTL_STOP, g_variant_new("(u)", s->grace_ms));
+        g_array_append_val(s->told, one);
         return true;
 }
 
@@ -60,10 +67,8 @@ int cmd_stop(int argc, char **argv, GError **error) {
         g_autoptr(Spec) spec = spec_new(error);
         g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(Stopped));
         g_array_set_clear_func(all, stopped_clear);
-        bool ok = spec != NULL;
-        for (guint i = 0; ok && i < verb_args_n_words(&args); i++)
-                ok = stop_one(spec, verb_args_word(&args, i), (guint32) grace_ms, all, error);
-        for (guint i = 0; ok && i < all->len; i++) {
+        bool ok = spec && verb_args_each(&args, stop_one, &(Stop){ spec, (guint32) grace_ms, all }, error);
+        for (guint i = 0; i < all->len; i++) {
                 Stopped *one = &g_array_index(all, Stopped, i);
                 /* How it ended is not asked for here. */
                 (void) control_end_wait(&spec->caller, one->box, fd_steal(&one->fd), NULL);

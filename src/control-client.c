@@ -95,6 +95,21 @@ static int ended_status(const BoxInfo *box, GError **error) {
         return -1;
 }
 
+/* The state behind the name in parentheses, which may hold anything (proc(5)). */
+bool control_is_awake(const BoxInfo *box, GError **error) {
+        int pid = (int) json_integer_value(json_object_get(box->facts, "launcher"));
+        g_autofree char *path = g_strdup_printf("/proc/%d/stat", pid), *stat = NULL;
+
+        if (box->state != BOX_RUNNING || !g_file_get_contents(path, &stat, NULL, NULL))
+                return true;
+        const char *at = strrchr(stat, ')');
+        if (!at || !g_str_has_prefix(at, ") T"))
+                return true;
+        err_set(error, 0, "the launcher of %s %s is stopped", box_info_is_pod(box) ? "pod" : "box", box->name ? box->name : box->id);
+        err_hint(error, "kill -CONT %d, or fg where it was started, lets it go on", pid);
+        return err_step(error, "box");
+}
+
 int control_begin_wait(const BoxInfo *box, WireType request, GVariant *body) {
         g_autoptr(GVariant) held = body ? g_variant_ref_sink(body) : NULL;
         _cleanup_close_ int fd = box->state == BOX_RUNNING ? runtime_connect(box->id, NULL) : -1;

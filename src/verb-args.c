@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "verb-args.h"
 
 typedef struct {
@@ -131,4 +132,22 @@ const char *verb_args_word(const VerbArgs *args, guint n) {
 
 guint verb_args_n_words(const VerbArgs *args) {
         return args->rest->len - 1;
+}
+
+bool verb_args_each(const VerbArgs *args, VerbEach each, void *data, GError **error) {
+        g_autoptr(GError) failure = NULL;
+
+        for (guint i = 0; i < verb_args_n_words(args); i++) {
+                GError *one = NULL;
+                if (each(data, verb_args_word(args, i), &one))
+                        continue;
+                if (failure)
+                        log_note("%s: %s", err_get_step(failure), failure->message);
+                g_clear_error(&failure);
+                failure = one;
+        }
+        if (!failure)
+                return true;
+        g_propagate_error(error, g_steal_pointer(&failure));
+        return false;
 }

@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 import struct
+import subprocess
 import threading
 import time
 
@@ -22,9 +23,9 @@ READY = "echo ready; exec sleep 1000"
 class Running:
     """A box that runs in the foreground of a process of ours."""
 
-    def __init__(self, box, *options, script=READY):
+    def __init__(self, box, *options, script=READY, **kw):
         self.box = box
-        self.proc = box.popen("run", *options, "--", "sh", "-c", script)
+        self.proc = box.popen("run", *options, "--", "sh", "-c", script, **kw)
         assert self.proc.stdout.readline() == b"ready\n", self.proc.stderr.read()
         # It is shown beside the command's exec.
         self.id = wait_until(self.find)
@@ -189,6 +190,25 @@ def test_stop_is_kind_first_and_then_is_not(boxes):
     assert kind.end()[:2] == (7, "bye\n") and deaf.end()[0] == 137
     boxes.usbox("stop", "kind", "deaf").ok()  # they have ended already: that is what was wanted
     assert_refused(boxes.usbox("kill", "kind"), "not running", "usbox run --name kind")
+
+
+def test_verbs_go_on_behind_a_box_that_is_not_there(boxes):
+    ones = [boxes.start("--name", name, "--network=none") for name in ("web", "db")]
+    for verb in ["kill", "-s", "CONT"], ["stop", "-t", "0"]:
+        result = boxes.usbox(*verb, "web", "nobody", "db", "nothing")
+        assert result.rc == 125 and "no box 'nobody'" in result.err and "no box 'nothing'" in result.err, result
+    assert [one.end()[0] for one in ones] == [128 + signal.SIGKILL] * 2
+
+
+def test_the_last_box_is_the_one_whose_changes_are_kept(boxes):
+    """Not one that began later and whose changes went with its end."""
+    long = boxes.start("--network=none", script="echo 1 >long; echo ready; read x", stdin=subprocess.PIPE)
+    boxes.run("--network=none", "--", "sh", "-c", "echo 2 >short").ok()
+    assert boxes.usbox("diff", "last").lines() == [f"A  {boxes.dir}/short"]
+    status, _, err = long.end()
+    assert status == 1 and "usbox diff last shows it" in err
+    assert boxes.usbox("diff", "last").lines() == [f"A  {boxes.dir}/long"]
+    assert [b["id"] for b in boxes.ps("-a")] == [long.id]
 
 
 def test_rm_wants_force_for_what_runs(boxes):
@@ -383,6 +403,8 @@ def test_a_launcher_that_is_stopped_is_named(boxes):
     os.kill(one.proc.pid, signal.SIGSTOP)
     try:
         assert_refused(boxes.usbox("inspect", "web"), "does not answer", f"kill -CONT {one.proc.pid}")
+        for verb in ["stop"], ["rm", "-f"]:
+            assert_refused(boxes.usbox(*verb, "web"), "launcher of box web is stopped", f"kill -CONT {one.proc.pid}")
         assert boxes.ps()[0]["state"] == "running"
     finally:
         os.kill(one.proc.pid, signal.SIGCONT)
