@@ -41,18 +41,20 @@ static bool show(Sandbox *s, GError **error) {
         if (!s->runtime)
                 return err_step(error, "state");
         s->control = control_new(listener);
-        if (!s->spec->pod.make)
-                registry_set_last(s->runtime, s->id);
         json_t *fields = json_object();
         if (s->spec->pod.make)
                 json_object_set_new(fields, "kind", json_string("pod"));
         json_object_set(fields, "command", json_object_get(s->record, "command"));
         events_append(s->runtime->top_fd, "start", s->id, s->spec->box.name, fields);
         if (presence_is_held(s->spec)) {
-                if (!s->spec->box.explored && !state_write(s->dir->fd, text, error))
+                if (!s->spec->box.explored && !state_write(s->dir->fd, text, error)) {
+                        state_hint_full(error);
                         return err_step(error, "state");
+                }
                 presence_reserve(s);
         }
+        if (!s->spec->pod.make)
+                registry_set_last(s->runtime, s->id);
         return runtime_box_publish(s->runtime, error) || err_step(error, "state");
 }
 

@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "root-hooks.h"
 #include "seen.h"
+#include "state.h"
 #include "user-map.h"
 
 #define SEEN_MAX (16 * 1024 * 1024)
@@ -132,8 +133,10 @@ bool seen_begin(int box_fd, const RootPlan *plan, int *ret_fd, struct timespec *
                 return true;
         /* The command may fill the disk before the rest is written. */
         int errnum = *ret_fd < 0 ? errno : posix_fallocate(*ret_fd, 0, room(plan));
-        if (errnum != 0)
-                return err_set(error, errnum, "note what the box sees of the host");
+        if (errnum != 0) {
+                err_set(error, errnum, "note what the box sees of the host");
+                return state_hint_full(error);
+        }
         if (fstat(*ret_fd, &st) < 0 || fchmod(*ret_fd, 0600) < 0 || fstat(*ret_fd, &st) < 0)
                 return err_set(error, errno, "note what the box sees of the host");
         *ret_since = st.st_ctim;

@@ -40,6 +40,14 @@ bool state_is_id(const char *name) {
         return strlen(name) == BOX_ID_LEN && strspn(name, "0123456789abcdef") == BOX_ID_LEN;
 }
 
+bool state_hint_full(GError **error) {
+        int errnum = error && *error ? err_get_errno(*error) : 0;
+
+        if (errnum == ENOSPC || errnum == EDQUOT)
+                err_hint(error, "usbox ps -a shows what boxes keep on the disk, and usbox rm BOX gives it back; XDG_DATA_HOME names another place");
+        return false;
+}
+
 /* Its room is not given up: it may be what state_reserve() keeps of a disk that is full. */
 static int open_new_state(int dirfd) {
         return openat(dirfd, ".state.json", O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -118,7 +126,8 @@ static bool make_dir(BoxDir *dir, const char *id, GError **error) {
         set_id(dir, id);
         if (mkdirat(dir->boxes_fd, id, 0700) < 0) {
                 err_set(error, errno, "make %s", dir->path);
-                return err_hint(error, "is the disk full, or the directory read-only? XDG_DATA_HOME chooses another");
+                state_hint_full(error);
+                return err_hint(error, "is the directory read-only? XDG_DATA_HOME chooses another");
         }
         dir->fd = openat(dir->boxes_fd, id, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         /* Another launcher's lock_dead() may hold it for a moment, and then let go of it, since it is new. */
@@ -140,9 +149,10 @@ BoxDir *box_dir_new(const char *id, const Caller *caller, GError **error) {
 bool box_dir_mark(const BoxDir *dir, const char *name, const char *text, GError **error) {
         _cleanup_close_ int fd = openat(dir->fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 
-        if (fd < 0 || !fd_write_all(fd, text, strlen(text)))
-                return err_set(error, errno, "write %s/%s", dir->path, name);
-        return true;
+        if (fd >= 0 && fd_write_all(fd, text, strlen(text)))
+                return true;
+        err_set(error, errno, "write %s/%s", dir->path, name);
+        return state_hint_full(error);
 }
 
 char *state_box_name(int boxes_fd, const char *id) {

@@ -197,7 +197,7 @@ def test_verbs_go_on_behind_a_box_that_is_not_there(boxes):
     for verb in ["kill", "-s", "CONT"], ["stop", "-t", "0"]:
         result = boxes.usbox(*verb, "web", "nobody", "db", "nothing")
         assert result.rc == 125 and "no box 'nobody'" in result.err and "no box 'nothing'" in result.err, result
-    assert [one.end()[0] for one in ones] == [128 + signal.SIGKILL] * 2
+    assert {one.end()[0] for one in ones} <= {128 + signal.SIGTERM, 128 + signal.SIGKILL}
 
 
 def test_the_last_box_is_the_one_whose_changes_are_kept(boxes):

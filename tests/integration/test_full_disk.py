@@ -80,6 +80,23 @@ def test_full_disk(box, overlay, disk):
         assert overlay == "kernel" or "trace of files: No space left on device; it ends here" in result.stderr, result
 
 
+# The changes of the last box are what fills it; without a name, with one, detached, and when that was given back.
+NO_ROOM = r"""
+"$u" run "$@" -- sh -c "$fill" 2>/dev/null; head -c 8000000 /dev/zero >"$disk/rest" 2>/dev/null
+for how in "" "--name x" -d; do "$u" run $how "$@" -- true; echo "$how $?"; done
+rm "$disk/rest"; "$u" rm last; until head -c 600000 /dev/zero 2>/dev/null >"$disk/p"; do sleep 0.02; done; rm "$disk/p"
+"$u" run "$@" -- true; echo "after all $?"
+"""
+
+
+def test_a_run_on_a_full_disk(box):
+    result = on_small_disk(box, "blocks", NO_ROOM, "--network=none", fill=FILL.format(""))
+    assert result.stdout == " 125\n--name x 125\n-d 125\nafter all 0\n", result
+    lines = result.stderr.splitlines()
+    assert len(lines) == 6 and all("No space left on device" in line for line in lines[::2]), result
+    assert all(line.startswith("hint: usbox ps -a shows what boxes keep on the disk") for line in lines[1::2]), result
+
+
 # Refused before the disk is full, while it is, and when there is room again.
 REFUSED = r"""
 refused() { for _ in $(seq $1); do (echo >/dev/tcp/169.254.169.254/$2) 2>/dev/null; done; }
