@@ -63,7 +63,7 @@ _usbox_pods() {
 }
 
 # A verb whose options are $1, that of them which take a value $2, and whose words are boxes if $3 is so. Its command, if it has one
-# ($3 is command), begins behind the first box. Paths may follow it where $3 is paths. Where $3 is pod the first word is of $4, others are pods.
+# ($3 is command), begins behind the first box. Paths follow the first where $3 is paths. Where $3 is pod the first word is of $4, others are pods.
 # Where $3 is any, words are pods, too; if there is $4 only the first is one, and the second is of $4.
 _usbox_verb() {
         local i previous=${COMP_WORDS[COMP_CWORD - 1]}
@@ -80,7 +80,7 @@ _usbox_verb() {
         fi
         case $previous in
         -s | --signal)
-                COMPREPLY=($(compgen -A signal -- "$cur"))
+                COMPREPLY=($(compgen -A signal -X '*JUNK*' -- "$cur"))
                 return
                 ;;
         esac
@@ -99,10 +99,11 @@ _usbox_verb() {
                         COMPREPLY=($(compgen -W "$(_usbox_boxes) $(_usbox_pods)" -- "$cur"))
                 fi
         elif [[ $3 && " $2 " != *" $previous "* ]]; then
-                COMPREPLY=($(compgen -W "$(_usbox_boxes)" -- "$cur"))
-                if [[ $3 == paths ]]; then
+                if [[ $3 == paths && " ${COMP_WORDS[*]:2:COMP_CWORD-2}" == *\ [!\ -]* ]]; then
                         compopt -o filenames
-                        COMPREPLY+=($(compgen -f -- "$cur"))
+                        COMPREPLY=($(compgen -f -- "$cur"))
+                else
+                        COMPREPLY=($(compgen -W "$(_usbox_boxes)" -- "$cur"))
                 fi
         fi
 }
@@ -257,7 +258,7 @@ BASH_ACTIONS = {
     "dir": "compopt -o filenames\n                COMPREPLY=($(compgen -d -- \"$cur\"))",
     "profile": "compopt -o filenames\n                COMPREPLY=($(compgen -W \"$(_usbox_profiles)\" -- \"$cur\") "
                "$([[ $cur == */* ]] && compgen -f -- \"$cur\"))",
-    "signal": "COMPREPLY=($(compgen -A signal -- \"$cur\"))",
+    "signal": "COMPREPLY=($(compgen -A signal -X '*JUNK*' -- \"$cur\"))",
     "box": "COMPREPLY=($(compgen -W \"$(_usbox_boxes)\" -- \"$cur\"))",
     "pod": "COMPREPLY=($(compgen -W \"$(_usbox_pods)\" -- \"$cur\"))",
 }
@@ -357,8 +358,11 @@ _usbox_verb() {
                         _usbox_pods
                 fi
         elif [[ -n $3 && " $2 " != *" $words[CURRENT-1] "* ]]; then
-                _usbox_boxes
-                [[ $3 == paths ]] && _files
+                if [[ $3 == paths && " ${words[3,CURRENT-1]}" == *\ [^\ -]* ]]; then
+                        _files
+                else
+                        _usbox_boxes
+                fi
         fi
 }
 

@@ -178,7 +178,8 @@ class Surfaces(unittest.TestCase):
         self.assertIn("agent", self.bash("usbox", "pod", "create", "--profile", "ag"))
         self.assertIn("basename", self.bash("usbox", "exec", "-e", "A=1", "-t", "box", "basenam"))
         self.assertIn("basename", self.bash("usbox", "exec", "box", "--", "basenam"))
-        self.assertTrue({"TERM", "SIGTERM"} & self.bash("usbox", "kill", "-s", "SIGTER") or self.bash("usbox", "kill", "-s", ""))
+        self.assertEqual(self.bash("usbox", "kill", "-s", "SIGTER"), {"SIGTERM"})
+        self.assertFalse([name for name in self.bash("usbox", "kill", "-s", "") if "JUNK" in name])
 
     def fish(self, *lines):
         """For each line what fish offers at its end."""
@@ -212,6 +213,9 @@ class Surfaces(unittest.TestCase):
                     self.assertEqual(shell("usbox", verb, "w") - {"FILES"}, {"web"}, verb)
             for shell in (self.bash, self.zsh):
                 self.assertEqual(shell("usbox", "rm", "web", "d"), {"db"})
+                for verb in "diff", "commit":
+                    self.assertEqual(shell("usbox", verb, "--json", ""), {"web", "db"}, verb)
+                    self.assertFalse(shell("usbox", verb, "--json", "web", "") & {"web", "db"}, verb)
                 self.assertEqual(shell("usbox", "port", "--json", "d"), {"db"})
                 self.assertEqual(shell("usbox", "net", "web", ""), {"allow", "deny", "publish", "unpublish"})
                 self.assertEqual(shell("usbox", "net", "web", "allow", ""), set())
