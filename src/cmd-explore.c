@@ -22,6 +22,9 @@ static const VerbOption no_options[] = { { 0 } };
 static void only_the_view(Spec *draft, const Review *review) {
         g_clear_pointer(&draft->box.name, g_free);
         g_clear_pointer(&draft->box.pidfile, g_free);
+        g_clear_pointer(&draft->net.pcap_file, g_free); /* a capture begins with an empty file */
+        g_clear_pointer(&draft->net.log_file, g_free);
+        g_clear_pointer(&draft->root.trace_file, g_free);
         draft->box.detach = draft->box.rm = draft->box.dry_run = draft->box.die_with_parent = false;
         draft->box.status_fd = -1;
         draft->box.timeout_ns = 0;

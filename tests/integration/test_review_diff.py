@@ -293,3 +293,13 @@ def test_a_look_leaves_what_is_known_of_the_run(box):
     assert after == before and after["status"] == 3
     assert box.usbox("logs", "job").ok().out == "out\n"
     box.usbox("rm", "job").ok()
+
+
+def test_a_look_is_not_written_down(box):
+    """What the run wrote on the host of what it did stays what it is; a capture would begin anew."""
+    records = {option: box.top / option for option in ("pcap", "net-log", "trace-files")}
+    box.run(*[f"--{option}={path}" for option, path in records.items()], "--", "sh", "-c", "echo 1 >a").ok()
+    before = {path: path.read_bytes() for path in records.values()}
+    assert before[records["pcap"]] and before[records["trace-files"]]
+    assert box.usbox("explore", "last", input=b"cat a; getent hosts example.invalid\n").out == "1\n"
+    assert {path: path.read_bytes() for path in records.values()} == before
