@@ -50,7 +50,8 @@ def pytest_configure(config):
 
 
 # Not skipped but left to ./check's part vm, which has the machine for them.
-ITS_OWN = ["test_limits.py", "test_pod_limits.py", "test_clock.py", "test_core_pattern.py", "test_helper_memory.py"]
+ITS_OWN = ["test_limits.py", "test_pod_limits.py", "test_clock.py", "test_core_pattern.py", "test_helper_memory.py",
+           "test_scope_signals.py"]
 collect_ignore = [] if "USBOX_TEST_LIMITS" in os.environ else ITS_OWN
 
 
