@@ -215,15 +215,16 @@ static off_t wanted(const struct stat *st, int64_t keep) {
 
 /*
  * The file itself, and what it is: its name may lead to another one by now. *st: what that says. As large as the kernel thinks, who is about to
- * write as if it were. *ret_fd is NULL where there is nothing to read.
+ * write as if it were. *ret_fd is NULL where there is nothing to read; else *ret_stamp is what it is now.
  */
-static int open_regular(Fs *fs, Node *node, struct stat *st, int64_t keep, Fd **ret_fd) {
+static int open_regular(Fs *fs, Node *node, struct stat *st, int64_t keep, Fd **ret_fd, uint64_t *ret_stamp) {
         int r = -ESTALE;
         Fd *f = *ret_fd = node_is(node, NODE_NAMELESS) ? fd_pinned(fs, node) : fd_file(fs, node, false, &r);
 
         if (!f)
                 return r == -EACCES && nothing_to_read(fs, node, wanted(st, keep)) ? 0 : r;
         r = f->path ? -EACCES : fstat(f->fd, st) < 0 ? -errno : 0;
+        *ret_stamp = told_stamp_of(st);
         if (r == 0 && fs->writeback && keep != 0) {
                 off_t told = told_size(node);
                 r = st->st_size < told ? -ESTALE : 0;
@@ -319,6 +320,8 @@ typedef struct {
         char temp[32];
         int fd;
         struct stat st;     /* of what it is a copy of */
+        Fd *from;           /* borrowed: its data, where there is some to copy */
+        uint64_t stamp;     /* that had when the copy was begun (told.c) */
         const char *which;  /* links_which() of that, where it has several names */
 } Copy;
 
@@ -348,7 +351,10 @@ static int become(Fs *fs, Node *node, Copy *copy) {
                 node_rekey(fs, node, &now);
                 Fd *f = copy->fd >= 0 ? fd_add(fs, node, fd_steal(&copy->fd), LAYER_UPPER, false, true, nameless) : NULL;
                 fd_put(fs, f);
-                node_set(node, NODE_UPPER | NODE_FRESH);
+                if (copy->from)
+                        told_copied(fs, node, copy->from->fd, copy->stamp);
+                else
+                        node_set(node, NODE_UPPER | NODE_FRESH);
                 if (old != LAYER_UPPER)
                         fd_drop_layer(fs, node, old);
         }
@@ -373,16 +379,17 @@ static int copy_up_file(Fs *fs, Node *node, int64_t keep) {
         /* Its inode number goes with the copy. */
         r = fs_dev_keep(fs, node->key_dev);
         if (r == 0 && S_ISREG(node_type(node)))
-                r = open_regular(fs, node, &copy.st, keep, &from);
+                r = open_regular(fs, node, &copy.st, keep, &from, &copy.stamp);
         bool linked = r == 0 && copy.st.st_nlink > 1;
         g_autofree char *which = linked && from ? links_which(from->fd, "") : linked && p.dir >= 0 ? links_which(p.dir, p.name) : NULL;
         copy.which = which;
         if (r == 0)
                 r = S_ISREG(node_type(node)) ? copy_regular(fs, node, from, &copy.st, copy.temp, keep, &copy.fd) : copy_special(fs, &p, &copy.st, copy.temp);
-        fd_put(fs, from);
         place_put(fs, &p);
+        copy.from = keep != 0 ? from : NULL; /* of none at all the kernel has no pages either */
         if (r == 0)
                 r = become(fs, node, &copy);
+        fd_put(fs, from);
         /* Who looked the name up when it led to another file, or to what this one became, is to find the copy. */
         if (r == 0 && (replaced || node_is(node, NODE_CHANGED)))
                 notify_replaced(fs, node);

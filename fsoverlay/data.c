@@ -55,12 +55,15 @@ static Fd *data_fd(Fs *fs, Node *node, bool write, int *ret_err) {
 
 /*
  * Somebody changed a lower file in place: what the kernel has of it is no longer to be mixed with what it reads now. Nor is it to fill with zeros up to
- * the size that it knows. end: up to where there is data for the kernel, or 0.
+ * the size that it knows. end: up to where there is data for the kernel, or 0. Once the node is in the upper, what was read here is no more than what was
+ * copied if the file is what it was.
  */
 static int check_changed(Request *r, Fd *f, off_t end) {
         struct stat st;
 
-        if (f->layer == LAYER_UPPER || (atomic_load_explicit(&f->fresh, memory_order_relaxed) && end == told_size(r->node)))
+        if (f->layer == LAYER_UPPER)
+                return 0;
+        if (atomic_load_explicit(&f->fresh, memory_order_relaxed) && end == told_size(r->node) && !node_is(r->node, NODE_UPPER))
                 return 0;
         return fstat(f->fd, &st) < 0 || told_look(r->fs, r->node, &st) ? 0 : -ESTALE;
 }
@@ -76,6 +79,8 @@ int op_read(Request *r) {
         ssize_t n = 0;
         if (in->size >= SPLICE_MIN && (err = check_changed(r, f, 0)) == 0)
                 r->no_reply = splice_answer(r, f->fd, (off_t) in->offset, in->size);
+        if (r->no_reply && node_is(r->node, NODE_UPPER))
+                (void) check_changed(r, f, 0);
         if (err == 0 && !r->no_reply) {
                 do
                         n = pread(f->fd, r->out, MIN((size_t) in->size, r->out_size), (off_t) in->offset);
@@ -139,6 +144,19 @@ static void writing_end(Request *r, Writing *w) {
         fd_put(fs, w->f);
 }
 
+/*
+ * Of a page that the kernel had of a lower file as it was before the host changed it, and that the box wrote into, nothing may get into the copy, which is of
+ * the file as it is: unless that is the same. Behind the end that was known all is the box's.
+ */
+static int check_stale(Request *r, const struct fuse_write_in *in, const char *data, const Writing *w) {
+        off_t end = w->known ? MIN(told_size(r->node), w->before.st_size) : told_size(r->node), at = (off_t) in->offset;
+
+        if (!(in->write_flags & FUSE_WRITE_CACHE) || !notify_pending(r->fs, r->node) || at >= end)
+                return 0;
+        size_t size = MIN(in->size, (size_t) (end - at));
+        return size <= r->out_size && pread(w->f->fd, r->out, size, at) == (ssize_t) size && memcmp(r->out, data, size) == 0 ? 0 : -ESTALE;
+}
+
 int op_write(Request *r) {
         const struct fuse_write_in *in = r->in;
         const char *data = (const char *) r->in + sizeof *in;
@@ -152,7 +170,9 @@ int op_write(Request *r) {
         if (err < 0)
                 return err;
         int fd = w.f->fd;
-        err = writing_reserve(fs, &w, (off_t) in->offset, in->size);
+        err = check_stale(r, in, data, &w);
+        if (err == 0)
+                err = writing_reserve(fs, &w, (off_t) in->offset, in->size);
         while (err == 0 && done < in->size) {
                 ssize_t n = pwrite(fd, data + done, in->size - done, (off_t) (in->offset + done));
                 if (n > 0)

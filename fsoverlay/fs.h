@@ -9,6 +9,7 @@
  * Locks, in the order in which they may be taken: a node's copy-up lock, Fs.tree, a node's stripe (node_lock()), a shard of the
  * node table, the clock of descriptors. Fs.tree is held for reading over whatever goes from a name to a file and for
  * writing where names change (unlink, rename, the last step of a copy-up). A request that has its descriptor already takes none.
+ * The notifiers' locks come last.
  * "Tree" behind a declaration: the caller holds Fs.tree.
  */
 
@@ -126,7 +127,7 @@ struct Node {
         };
         Fd *fds; /* open descriptors, under its stripe */
         _Atomic int64_t told_size;   /* lower files: what the kernel was told, */
-        _Atomic uint32_t told_stamp; /* and what it was last seen to be (told.c) */
+        _Atomic uint64_t told_stamp; /* and what it was when the oldest of its pages was read (told.c) */
         uint32_t birth;          /* identity, too, of a lower file: when it was made; 0: nobody knows */
         uint16_t key_dev;        /* place in Fs.devs */
         uint16_t layer;          /* files that are not in the upper: where they are */
@@ -203,7 +204,7 @@ typedef struct Fs {
         _Atomic bool trim;        /* memory is to be given back after this request */
         uint64_t hash_key[2];
 
-        struct Notifier *notifier;
+        struct Notifier *notifiers; /* notify.c */
         _Atomic uint64_t *counts; /* requests by opcode */
         int dev;                  /* /dev/fuse */
 } Fs;
@@ -306,6 +307,12 @@ static inline off_t told_size(const Node *node) {
 bool told_holds(const Node *node, const struct stat *st, uint32_t birth);
 /* A lower file's data is asked for. If it changed, the kernel is to forget what it has of it. False: it is shorter than the kernel thinks. */
 bool told_look(Fs *fs, Node *node, const struct stat *st);
+/* What tells a file from what it was before; never 0. */
+uint64_t told_stamp_of(const struct stat *st);
+/* The same of a lower file as it is; 0: nobody can say. Takes Fs.tree. */
+uint64_t told_stamp_now(Fs *fs, Node *node);
+/* A copy of the file from, which was begun when that had this stamp, is in its place: from here on the node is in the upper. Under Fs.tree, for writing. */
+void told_copied(Fs *fs, Node *node, int from, uint64_t stamp);
 /* The kernel is about to be told anew, and without writeback cache takes it. */
 void told_again(Fs *fs, Node *node, const struct stat *st);
 
@@ -459,9 +466,16 @@ void journal_node(Fs *fs, Node *node, unsigned once, const char *what);
 void journal_name(Fs *fs, Node *dir, const char *name, const char *what);
 
 /* notify: what the kernel shall forget of a file, from a thread of its own (asking from a request's thread can deadlock on a page) */
-void notify_changed(Fs *fs, Node *node);  /* its pages, and what it knows its names to be */
+void notify_changed(Fs *fs, Node *node);  /* its pages, and what it knows its names to be; told_stamp follows */
 void notify_replaced(Fs *fs, Node *node); /* its names only */
 /* The same, and then the answer to the LSEEK request unique. False: there is no thread for it. */
 bool notify_seek(Fs *fs, Node *node, uint64_t unique, int64_t offset, int whence);
+/* The same of a GETXATTR request for the size of an attribute, or a negative errno. */
+bool notify_xattr_size(Fs *fs, Node *node, uint64_t unique, int size);
+/* The kernel may have pages of what a file was before: it was not told yet, or is being told. */
+bool notify_pending(Fs *fs, const Node *node);
+/* It gets these flags, and is pending. Nothing is told, nor does told_stamp change, until notify_decide(), with what this returns, says whether it changed. */
+unsigned notify_suspect(Fs *fs, Node *node, unsigned flags);
+void notify_decide(Fs *fs, Node *node, unsigned before, bool changed);
 /* data.c: lseek(2) with SEEK_DATA or SEEK_HOLE; a negative errno. */
 int64_t data_seek(Fs *fs, Node *node, int64_t offset, int whence);

@@ -10,6 +10,12 @@
  * The kernel takes a file's size from the first answer that it gets for a node, and keeps to it (writeback cache: fuse_change_attributes(),
  * fs/fuse/inode.c). Under another size new bytes would be cut off, or followed by zeros. So a file that is not any more what the kernel was told of
  * it gets another node when its name is looked up again, and who has it open goes on with the old one, as far as that can be right.
+ *
+ * Nor is a page of what the file was to get into a copy of what it is, with a write of the box's in it. All pages that the kernel has were read when the
+ * file was what Node.told_stamp says, or later; that follows once it dropped the older ones (notify.c), and until then the node is pending. Before a
+ * write(2) changes the first page the kernel asks for the file's capabilities: that is answered when stale pages are gone (op_getxattr()), and so the write
+ * goes into a page of the file as it is. For a page that was changed before the host's write, or through a mapping, which asks nobody, it is too late then:
+ * it is refused where it differs from the copy (op_write()), and what the box wrote is lost, which fsync(2), msync(2) and close(2) say.
  */
 #include <fcntl.h>
 #include <string.h>
@@ -60,10 +66,19 @@ int stat_born(int dir, const char *name, struct stat *ret, uint32_t *ret_birth) 
         return 0;
 }
 
-/* What changes with the content. Times may be put back, but for ctime; of a file with several names that changes with their number, too. */
-static uint32_t stamp_of(const struct stat *st) {
+/*
+ * What changes with the content: mtime and size, and below them ctime, since the others may be put back. That is another one, too, when a name comes or goes;
+ * so in its place is 0 for a file with several names, and for one without any the other number that is no fold().
+ */
+uint64_t told_stamp_of(const struct stat *st) {
         uint64_t hash = mix(mix(0, nanoseconds(&st->st_mtim)), (uint64_t) st->st_size);
-        return fold(st->st_nlink == 1 ? mix(hash, nanoseconds(&st->st_ctim)) : hash);
+        uint32_t low = st->st_nlink == 1 ? fold(mix(hash, nanoseconds(&st->st_ctim))) : st->st_nlink > 1 ? 0 : 2;
+        return (uint64_t) fold(hash) << 32 | low;
+}
+
+static bool same_content(uint64_t a, uint64_t b) {
+        bool know_ctimes = a & 1 && b & 1;
+        return know_ctimes ? a == b : a >> 32 == b >> 32;
 }
 
 FileId node_file(const Node *node) {
@@ -76,26 +91,59 @@ bool file_is(Fs *fs, const FileId *id, const struct stat *st, uint32_t birth) {
 
 void told_set(Node *node, const struct stat *st) {
         atomic_store_explicit(&node->told_size, st->st_size, memory_order_relaxed);
-        atomic_store_explicit(&node->told_stamp, stamp_of(st), memory_order_relaxed);
+        atomic_store_explicit(&node->told_stamp, told_stamp_of(st), memory_order_relaxed);
 }
 
 bool told_holds(const Node *node, const struct stat *st, uint32_t birth) {
         return (!node->birth || !birth || node->birth == birth) && !node_is(node, NODE_CHANGED) &&
-               atomic_load_explicit(&node->told_stamp, memory_order_relaxed) == stamp_of(st);
+               atomic_load_explicit(&node->told_stamp, memory_order_relaxed) == told_stamp_of(st);
 }
 
 bool told_look(Fs *fs, Node *node, const struct stat *st) {
-        uint32_t now = stamp_of(st);
+        uint64_t now = told_stamp_of(st), told = atomic_load_explicit(&node->told_stamp, memory_order_relaxed);
 
-        if (atomic_load_explicit(&node->told_stamp, memory_order_relaxed) != now) {
+        if (!same_content(told, now)) {
+                node_set(node, NODE_CHANGED);
+                notify_changed(fs, node);
+        } else if (told != now) {
                 node_set(node, NODE_CHANGED); /* first: whoever finds the new stamp is to find this as well */
-                if (atomic_exchange(&node->told_stamp, now) != now)
-                        notify_changed(fs, node);
+                if (atomic_compare_exchange_strong(&node->told_stamp, &told, now))
+                        notify_replaced(fs, node);
         }
         return !fs->writeback || st->st_size >= told_size(node);
+}
+
+uint64_t told_stamp_now(Fs *fs, Node *node) {
+        struct stat st;
+        Place p;
+        Fd *f = node_is(node, NODE_UPPER) ? NULL : fd_opened(fs, node, false);
+        bool known = f && fstat(f->fd, &st) == 0;
+
+        fd_put(fs, f);
+        if (!f) {
+                pthread_rwlock_rdlock(&fs->tree);
+                if (!node_is(node, NODE_UPPER) && place_get(fs, node, &p) == 0) {
+                        known = lower_stat(fs, node, &p, &st) >= 0;
+                        place_put(fs, &p);
+                }
+                pthread_rwlock_unlock(&fs->tree);
+        }
+        return known ? told_stamp_of(&st) : 0;
 }
 
 void told_again(Fs *fs, Node *node, const struct stat *st) {
         (void) told_look(fs, node, st);
         atomic_store_explicit(&node->told_size, st->st_size, memory_order_relaxed);
+}
+
+/*
+ * Whoever reads the file by its old descriptor looks at it afterwards, and finds the node in the upper if it was so before (check_changed()): what it read
+ * else, it read before we look here.
+ */
+void told_copied(Fs *fs, Node *node, int from, uint64_t stamp) {
+        struct stat now;
+
+        unsigned before = notify_suspect(fs, node, NODE_UPPER | NODE_FRESH);
+        bool same = fstat(from, &now) == 0 && same_content(stamp, told_stamp_of(&now)) && same_content(atomic_load(&node->told_stamp), stamp);
+        notify_decide(fs, node, before, !same);
 }

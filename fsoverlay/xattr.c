@@ -245,6 +245,7 @@ int acl_inherit(Fs *fs, const Place *parent, const Place *file, mode_t mode, boo
 int op_getxattr(Request *r) {
         const struct fuse_getxattr_in *in = r->in;
         const char *name = request_string(r, sizeof *in);
+        struct stat st;
         Place p;
 
         if (!name)
@@ -256,13 +257,21 @@ int op_getxattr(Request *r) {
         if (node_is(r->node, NODE_PLAIN) && g_str_equal(name, XATTR_CAPABILITY))
                 return -ENODATA;
         size_t room = MIN((size_t) in->size, (size_t) XATTR_SIZE_MAX);
+        /* Before a write(2), too (file_remove_privs()), which is to find no page of what the file was. */
+        bool may_write = room == 0 && S_ISREG(node_type(r->node)) && g_str_equal(name, XATTR_CAPABILITY);
         pthread_rwlock_rdlock(&r->fs->tree);
         int n = place_get(r->fs, r->node, &p);
         if (n == 0) {
+                if (may_write && !node_is(r->node, NODE_UPPER) && lower_stat(r->fs, r->node, &p, &st) >= 0)
+                        (void) told_look(r->fs, r->node, &st);
                 n = xattr_get_place(r->fs, &p, name, room ? r->out : NULL, room);
                 place_put(r->fs, &p);
         }
         pthread_rwlock_unlock(&r->fs->tree);
+        if (may_write && notify_pending(r->fs, r->node))
+                r->no_reply = notify_xattr_size(r->fs, r->node, r->head->unique, n);
+        if (r->no_reply)
+                return 0;
         /* A layer that has no ACLs has none: the kernel, which asks before it lets somebody in, would give up (fuse_get_acl()). */
         if (n == -EOPNOTSUPP && is_acl(name))
                 n = -ENODATA;

@@ -2,6 +2,7 @@
 """Lower files that somebody changes under the mount, one step at a time: the box sees the one file or the other, never the bytes of one under the size of the
 other, and nothing for ever. fast: what is known is trusted until data is asked for. strict: what is there shows at once."""
 import errno
+import mmap
 import os
 import stat
 
@@ -196,6 +197,108 @@ def test_fast_appends_to_the_file_that_it_knows(fs, needs_ours):
     read_at_last(fs.mnt / "g", b"")
     append()
     assert (fs.mnt / "g").read_bytes() == b"box\n"
+
+
+def write_by_call(fd, change):
+    change()
+    os.pwrite(fd, b"!", AT)
+    os.fsync(fd)
+
+
+def write_before(fd, change):
+    """The page is dirty already, and not known to the server, when the host writes."""
+    os.pwrite(fd, b"!", AT)
+    change()
+    os.fsync(fd)
+
+
+def write_by_mapping(fd, change):
+    with mmap.mmap(fd, len(OLD)) as m:
+        assert m[AT:AT + 1] == b"a"
+        change()
+        m[AT:AT + 1] = b"!"
+        m.flush()
+
+
+def write_and_chmod(fd, change):
+    """What has it copied up is no write, and leaves the pages where they are."""
+    with mmap.mmap(fd, len(OLD)) as m:
+        m[AT:AT + 1] = b"!"
+        change()
+        os.fchmod(fd, 0o600)
+        m.flush()
+
+
+def chmod_and_write(fd, change):
+    change()
+    os.fchmod(fd, 0o600)
+    os.pwrite(fd, b"!", AT)
+    os.fsync(fd)
+
+
+AT = 5000
+WAYS = {f.__name__: f for f in (write_by_call, write_before, write_by_mapping, write_and_chmod, chmod_and_write)}
+
+
+@pytest.mark.parametrize("cache, size", [("fast", len(OLD)), ("fast", len(OLD) + 50_000), ("strict", len(OLD) + 50_000)])
+@pytest.mark.parametrize("way", WAYS)
+def test_no_page_of_what_was_gets_into_the_copy(fs, needs_ours, cache, way, size):
+    """All of the file is in the kernel's cache when the host writes it anew, in place, and the box writes one byte."""
+    f = fs.write("f", OLD)
+    fs.mount(f"cache={cache}")
+    m = fs.mnt / "f"
+    assert m.read_bytes() == OLD
+
+    def change():
+        with open(f, "r+b", buffering=0) as out:
+            out.write(b"b" * size)
+    with open(m, "r+b", buffering=0) as both:
+        fd = both.fileno()
+        try:
+            WAYS[way](fd, change)
+            lost = False
+        except OSError as e:
+            assert e.errno in (errno.ESTALE, errno.EIO), e
+            lost = True
+            assert wait_until(lambda: set(os.pread(fd, 2 * size, 0)) == {ord("b")}, 20)  # once the kernel dropped its pages
+        found = os.pread(fd, 2 * size, 0)
+    files = [found, m.read_bytes()]
+    fs.remount()
+    files.append(m.read_bytes())
+    # In the order of what is to be said: of one content, with the byte where the write went well, and no other changes.
+    for data in files:
+        assert len(set(data.replace(b"!", b""))) == 1 and len(data) in (len(OLD), size), (lost, len(data), set(data))
+        assert (data.count(b"!") == 1 and data[AT:AT + 1] == b"!") if not lost else b"!" not in data, lost
+    assert files == [files[0]] * 3
+    # Where the kernel asks before it writes nothing is lost.
+    assert not lost or way not in ("write_by_call", "chmod_and_write")
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_the_copy_of_a_replaced_file_takes_what_was_written(fs, needs_ours, cache):
+    """It is what it was, though without a name on the host."""
+    fs.write("f", OLD)
+    fs.mount(f"cache={cache}")
+    with open(fs.mnt / "f", "r+b", buffering=0) as both, mmap.mmap(both.fileno(), len(OLD)) as m:
+        assert m[:] == OLD
+        m[AT:AT + 1] = b"!"
+        replace(fs, "f", b"new")
+        m.flush()
+        assert os.pread(both.fileno(), AT + 1, 0) == OLD[:AT] + b"!"
+
+
+def test_a_log_that_host_and_box_append_to(fs, needs_ours):
+    """The line of the box was in the kernel when the host wrote its own behind the same end: the one before them is what it was, and no other is lost."""
+    f = fs.write("f", b"one\n")
+    fs.mount("cache=fast")
+    with open(fs.mnt / "f", "ab", buffering=0) as out:
+        out.write(b"box\n")
+        with open(f, "ab") as log:
+            log.write(b"two\n")
+        os.fsync(out.fileno())
+        out.write(b"end\n")
+        os.fsync(out.fileno())
+    assert (fs.mnt / "f").read_bytes() == b"one\nbox\nend\n"
 
 
 @pytest.mark.parametrize("change", ["read", "append"])

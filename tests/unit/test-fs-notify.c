@@ -15,6 +15,7 @@
 #define N_FILES 5000u
 #define WAITING_MAX 1100u /* NOTICES_MAX, and what the thread is at */
 #define SEEK_ID 77
+#define LAST_NAME "last"
 
 typedef struct {
         struct fuse_out_header head;
@@ -33,13 +34,19 @@ static void fill(void) {
         g_assert_cmpint(write(fs.dev, bytes, sizeof bytes), ==, 1);
 }
 
+static Node *make_file(const char *name, ino_t ino) {
+        Found found = { .st = { .st_mode = S_IFREG | 0644, .st_ino = ino, .st_nlink = 1 }, .layer = 1, .ino = ino };
+        bool new_name;
+        Node *node = node_get(&fs, fs.root, name, &found, &new_name);
+
+        g_assert_nonnull(node);
+        return node;
+}
+
 static void look_up(void) {
         for (guint i = 0; i < N_FILES; i++) {
                 g_autofree char *name = g_strdup_printf("f%u", i);
-                Found found = { .st = { .st_mode = S_IFREG | 0644, .st_ino = i + 2, .st_nlink = 1 }, .layer = 1, .ino = i + 2 };
-                bool new_name;
-                files[i] = node_get(&fs, fs.root, name, &found, &new_name);
-                g_assert_nonnull(files[i]);
+                files[i] = make_file(name, i + 2);
         }
         g_assert_cmpuint(nodes_count(&fs), ==, N_FILES + 1);
 }
@@ -72,26 +79,37 @@ static bool is_waiting(void) {
         return true;
 }
 
-/* Of which nodes how often pages were to be forgotten, and how many names, until nothing waits and a question that is asked then has its answer. */
+/* Of which nodes how often pages were to be forgotten, and how many names, until nothing waits, a question that is asked then has its answer, and a last name
+ * was told. */
 static GHashTable *take_all(guint *ret_names) {
         GHashTable *pages = g_hash_table_new(NULL, NULL);
-        bool asked = false;
+        Node *last = NULL;
+        bool answered = false, told = false;
 
         *ret_names = 0;
-        for (;;) {
-                if (!asked && !is_waiting())
-                        asked = notify_seek(&fs, fs.root, SEEK_ID, 0, SEEK_DATA);
+        while (!answered || !told) {
+                if (!last && !is_waiting()) {
+                        last = make_file(LAST_NAME, N_FILES + 2);
+                        g_assert_true(notify_seek(&fs, fs.root, SEEK_ID, 0, SEEK_DATA));
+                        notify_replaced(&fs, last);
+                }
                 Message m = take();
+                if (m.head.error == FUSE_NOTIFY_INVAL_ENTRY && strcmp(m.body + sizeof(struct fuse_notify_inval_entry_out), LAST_NAME) == 0) {
+                        told = true;
+                        continue;
+                }
                 struct fuse_notify_inval_inode_out inode;
                 memcpy(&inode, m.body, sizeof inode);
                 gpointer id = (gpointer) (uintptr_t) inode.ino;
                 if (m.head.unique == SEEK_ID)
-                        return pages;
+                        answered = true;
                 else if (m.head.error == FUSE_NOTIFY_INVAL_INODE)
                         g_hash_table_insert(pages, id, GUINT_TO_POINTER(GPOINTER_TO_UINT(g_hash_table_lookup(pages, id)) + 1));
                 else if (m.head.error == FUSE_NOTIFY_INVAL_ENTRY)
                         ++*ret_names;
         }
+        node_unref(&fs, last, 1);
+        return pages;
 }
 
 /* Each of those that changed is told of, though most were never in the queue, and though they changed three times not more than once but for the one at
