@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * How long commands take, side by side: `spawnbench ROUNDS :: [@ready] LABEL CMD... [:: LABEL CMD...]...`.
+ * How long commands take, side by side: `spawnbench ROUNDS :: [@ready|@leaves] LABEL CMD... [:: LABEL CMD...]...`.
  *
  * Role: benchmark only. Privileges: none needed. Threads: one. Each round runs every command once, the order turned by one from
  * round to round, so that a machine's moods meet all of them alike. Measured from before posix_spawn(3) until the command was
  * reaped, or, with @ready, until it wrote to descriptor 3; it is then ended. What it leaves behind (bubblewrap does not await its own child) comes to us and
- * is awaited, so that it neither is in the next one's way nor gets its processor time for nothing. Prints "LABEL median p10 p90 least cpu" in
- * microseconds; cpu is the median of the time that all processes of a command took of processors.
+ * is awaited, so that it neither is in the next one's way nor gets its processor time for nothing; with @leaves it is what the command was to start, and is
+ * ended. Prints "LABEL median p10 p90 least cpu" in microseconds; cpu is the median of the time that all processes of a command took of processors.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +30,7 @@ extern char **environ;
 typedef struct {
         const char *label;
         char **argv;
-        bool ready;
+        bool ready, leaves;
         double *samples, *cpu;
 } Command;
 
@@ -50,6 +50,19 @@ static double cpu_us(void) {
         struct rusage u;
         getrusage(RUSAGE_CHILDREN, &u);
         return (double) (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1e6 + (double) (u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+}
+
+/* Processes that have come to us. */
+static void end_children(void) {
+        FILE *f = fopen("/proc/thread-self/children", "re");
+        char pids[4096];
+
+        if (!f)
+                die("/proc/thread-self/children", errno);
+        char *at = fgets(pids, sizeof pids, f);
+        for (long pid; at && (pid = strtol(at, &at, 10)) > 0;)
+                kill((pid_t) pid, SIGKILL);
+        fclose(f);
 }
 
 static double measure(const Command *c) {
@@ -90,6 +103,8 @@ static double measure(const Command *c) {
                 fprintf(stderr, "spawnbench: %s did not succeed (status %#x)\n", c->label, (unsigned) status);
                 exit(1);
         }
+        if (c->leaves)
+                end_children();
         while (waitpid(-1, NULL, 0) > 0)
                 ;
         posix_spawn_file_actions_destroy(&actions);
@@ -107,7 +122,7 @@ int main(int argc, char **argv) {
         int rounds = argc > 1 ? atoi(argv[1]) : 0;
 
         if (rounds < 1 || argc < 5) {
-                fputs("usage: spawnbench ROUNDS :: [@ready] LABEL CMD... [:: LABEL CMD...]...\n", stderr);
+                fputs("usage: spawnbench ROUNDS :: [@ready|@leaves] LABEL CMD... [:: LABEL CMD...]...\n", stderr);
                 return 2;
         }
         for (int i = 2; i < argc; i++) {
@@ -118,7 +133,8 @@ int main(int argc, char **argv) {
                         die("commands", EINVAL);
                 Command *c = &commands[n++];
                 c->ready = strcmp(argv[i + 1], "@ready") == 0;
-                i += c->ready;
+                c->leaves = strcmp(argv[i + 1], "@leaves") == 0;
+                i += c->ready || c->leaves;
                 c->label = argv[i + 1];
                 c->argv = &argv[i + 2];
                 c->samples = calloc((size_t) rounds, sizeof *c->samples);
