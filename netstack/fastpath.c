@@ -42,6 +42,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "netstack/fastpath.h"
+#include "netstack/near.h"
 #include "netstack/reply.h"
 #include "netstack/tls.h"
 
@@ -337,6 +338,7 @@ static void on_host(EventSource *source, uint32_t events) {
                 flow_end(flow, errnum == ETIMEDOUT ? "timeout" : "refused");
                 return;
         }
+        near_bound(side->fd);
         flow_set_state(flow, FLOW_ACCEPTING);
         release_syn(flow);
         accept_all(&f->listeners[flow->key.family == AF_INET6]);

@@ -22,6 +22,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "netstack/near.h"
 #include "netstack/stack.h"
 #include "netstack/subnet.h"
 
@@ -47,6 +48,7 @@ typedef struct {
         Stack *stack;
         uint32_t mask, revents; /* EPOLLIN, ...: waited for, and come since the last turn */
         bool wanted;            /* libslirp named it in this turn */
+        bool read;              /* libslirp has waited for its bytes: it is connected */
         int index;              /* in stack->turn_fds */
 } StackFd;
 
@@ -297,6 +299,10 @@ static int add_poll(int number, int events, void *opaque) {
                 g_hash_table_insert(stack->fds, GINT_TO_POINTER(number), fd);
         } else if (fd->mask != mask && events_change(stack->events, &fd->source, mask)) {
                 fd->mask = mask;
+        }
+        if ((mask & EPOLLIN) && !fd->read) {
+                near_bound(number);
+                fd->read = true;
         }
         fd->wanted = true;
         fd->index = (int) stack->turn_fds->len;
