@@ -90,11 +90,12 @@ static void serve(Fs *fs, Server *server, int wire, int signals, const char *sta
         }
 }
 
-static int block_signals(GError **error) {
+/* alone: nobody but those who send them ends it. Else the launcher does, and has them blocked. */
+static int block_signals(bool alone, GError **error) {
         sigset_t set;
 
         sigemptyset(&set);
-        for (const int *sig = (const int[]){ SIGUSR1, SIGTERM, SIGINT, SIGHUP, 0 }; *sig; sig++)
+        for (const int *sig = (const int[]){ SIGUSR1, SIGTERM, SIGINT, SIGHUP, 0 }; *sig && (alone || *sig == SIGUSR1); sig++)
                 sigaddset(&set, *sig);
         signal(SIGPIPE, SIG_IGN);
         signal(SIGXFSZ, SIG_IGN);
@@ -153,7 +154,7 @@ static bool run_helper(int wire, int box, int trace, bool verbose, GError **erro
                           .last_is_host = true,
                           .config = config,
                           .trace = trace };
-        int signals = block_signals(error);
+        int signals = block_signals(false, error);
         /* While the box is on its way to its mount. */
         Fs *fs = signals >= 0 ? fs_open(&parts, error) : NULL;
         if (!fs || !wire_expect(wire, "launcher", WIRE_FS_MOUNT, &mount, error))
@@ -215,7 +216,7 @@ static bool run_standalone(const StandaloneOptions *o, GError **error) {
         fs->ids.squash_to_gid = (uint32_t) o->squash_gid;
         int signals = -1;
         Server *server = server_new(fs, error);
-        bool ok = server && (o->foreground || standalone_background(&ready, error)) && (signals = block_signals(error)) >= 0;
+        bool ok = server && (o->foreground || standalone_background(&ready, error)) && (signals = block_signals(true, error)) >= 0;
         ok = ok && fs_start_agent(fs, &parts, -1, -1, NULL, error) && run(fs, server, config->threads, -1, signals, &ready, o->stats, error);
         standalone_unmount(o, fs->dev);
         return ok;

@@ -35,7 +35,7 @@ bool helper_start(Helper *ret, const HelperKind *kind, char *const argv[], const
         for (size_t i = 0; i < n_fds; i++)
                 map[3 + i] = (ProcFd){ fds[i], 4 + (int) i };
         if (null >= 0)
-                ret->pid = proc_spawn(path, argv, envp, map, 3 + n_fds, &ret->pidfd, error);
+                ret->pid = proc_spawn_for_job(path, argv, envp, map, 3 + n_fds, &ret->pidfd, error);
         else
                 ret->pid = err_set(error, errno, "/dev/null") ? 0 : -1;
         close(ends[1]);

@@ -23,8 +23,8 @@
 #error "USBOX_LIBEXEC_FROM_BIN is the way from bindir to libexecdir/usbox; the build defines it"
 #endif
 
-pid_t proc_spawn(const char *path, char *const argv[], char *const envp[], const ProcFd *map, size_t n_map, int *ret_pidfd,
-                 GError **error) {
+static pid_t spawn(const char *path, char *const argv[], char *const envp[], const ProcFd *map, size_t n_map, const sigset_t *blocked, int *ret_pidfd,
+                   GError **error) {
         posix_spawn_file_actions_t actions;
         posix_spawnattr_t attr;
         posix_spawn_file_actions_init(&actions);
@@ -49,10 +49,9 @@ pid_t proc_spawn(const char *path, char *const argv[], char *const envp[], const
         }
         posix_spawn_file_actions_addclosefrom_np(&actions, last + 1);
 
-        sigset_t none, all;
-        sigemptyset(&none);
+        sigset_t all;
         sigfillset(&all);
-        posix_spawnattr_setsigmask(&attr, &none);
+        posix_spawnattr_setsigmask(&attr, blocked);
         posix_spawnattr_setsigdefault(&attr, &all);
         posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 
@@ -79,6 +78,24 @@ pid_t proc_spawn(const char *path, char *const argv[], char *const envp[], const
         posix_spawn_file_actions_destroy(&actions);
         posix_spawnattr_destroy(&attr);
         return pid;
+}
+
+pid_t proc_spawn(const char *path, char *const argv[], char *const envp[], const ProcFd *map, size_t n_map, int *ret_pidfd,
+                 GError **error) {
+        sigset_t none;
+
+        sigemptyset(&none);
+        return spawn(path, argv, envp, map, n_map, &none, ret_pidfd, error);
+}
+
+pid_t proc_spawn_for_job(const char *path, char *const argv[], char *const envp[], const ProcFd *map, size_t n_map, int *ret_pidfd,
+                         GError **error) {
+        sigset_t job;
+
+        sigemptyset(&job);
+        for (const int *sig = (const int[]){ SIGINT, SIGQUIT, SIGHUP, SIGTERM, 0 }; *sig; sig++)
+                sigaddset(&job, *sig);
+        return spawn(path, argv, envp, map, n_map, &job, ret_pidfd, error);
 }
 
 bool proc_wait(pid_t pid, int *ret_status) {

@@ -4,6 +4,7 @@ import fcntl
 import os
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -262,3 +263,19 @@ def test_long_argv_and_environment(box):
     out = box.run("--rm", "-e", "BIG=" + "e" * 100000, "--", "sh", "-c", 'echo ${#1} ${#BIG}', "sh", "a" * 100000).ok().out
     assert out == "100000 100000\n"
     assert box.run("--rm", "--", "sh", "-c", "echo $#", "sh", *["x"] * 5000).ok().out == "5000\n"
+
+
+HEARS = """
+hear() { i=0; while [ $i -lt 20 ]; do echo $i >f$i || exit 9; sleep 0.02; i=$((i+1)); done; cat f19; exit 5; }
+trap hear INT TERM HUP QUIT; echo ready; while :; do sleep 0.02; done
+"""
+
+
+@pytest.mark.parametrize("sig", (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT))
+def test_what_is_told_to_the_whole_job_is_the_commands(box, sig):
+    """^C, kill %1, a hangup of the terminal: the command's own end of it needs its files."""
+    proc = box.popen("run", "--rm", "--", "sh", "-c", HEARS, start_new_session=True)
+    assert proc.stdout.readline() == b"ready\n"
+    os.killpg(proc.pid, sig)
+    out, err = proc.communicate(timeout=60)
+    assert (proc.returncode, out) == (5, b"19\n"), err
