@@ -21,6 +21,8 @@
 
 #define COMMAND_MAX 40
 #define LAST_COLUMN "COMMAND"
+#define NAME_WIDTH 16 /* at least */
+#define POD_WIDTH 12
 
 const VerbOption ps_options[] = {
         { .name = "all", .short_name = 'a', .help = "those that have ended, too, with the space that each takes on disk" },
@@ -68,31 +70,48 @@ static char *state_text(const BoxInfo *box) {
         return g_strdup(box_is_paused(box) ? "paused" : box_state_name(box->state));
 }
 
-/* As a box's launcher wrote it down: of what is no name, nothing. */
-static void print_pod(const char *pod) {
-        printf("  %-12s", pod && registry_name_ok(pod) ? pod : "-");
+static const char *name_of(const BoxInfo *box) {
+        return box->name ? box->name : "-";
 }
 
+/* As a box's launcher wrote it down: of what is no name, nothing. NULL: it is in none. */
 static const char *pod_of(const BoxInfo *box) {
-        return json_string_value(json_object_get(box->facts, "pod"));
+        const char *pod = json_string_value(json_object_get(box->facts, "pod"));
+        return !pod || registry_name_ok(pod) ? pod : "-";
 }
 
-/* The column of pods is there only where a box is in one. */
-static void print_table(const GPtrArray *boxes, bool all) {
-        bool pods = false;
+/* How wide the columns of names and pods are; that of pods is there only where a box is in one: 0. */
+static void measure(const GPtrArray *boxes, int *ret_names, int *ret_pods) {
+        *ret_names = NAME_WIDTH;
+        *ret_pods = 0;
+        for (guint i = 0; i < boxes->len; i++) {
+                const BoxInfo *box = g_ptr_array_index(boxes, i);
+                *ret_names = MAX(*ret_names, (int) strlen(name_of(box)));
+                if (pod_of(box))
+                        *ret_pods = MAX(MAX(*ret_pods, POD_WIDTH), (int) strlen(pod_of(box)));
+        }
+}
 
-        for (guint i = 0; i < boxes->len; i++)
-                pods = pods || pod_of(g_ptr_array_index(boxes, i));
-        printf("%-12s  %-16s  %-12s  %5s%s%s  %s\n", "ID", "NAME", "STATE", "AGE", all ? "        DISK" : "", pods ? "  POD         " : "", LAST_COLUMN);
+static void print_pod(int width, const char *pod) {
+        if (width > 0)
+                printf("  %-*s", width, pod ? pod : "-");
+}
+
+static void print_table(const GPtrArray *boxes, bool all) {
+        int names, pods;
+
+        measure(boxes, &names, &pods);
+        printf("%-12s  %-*s  %-12s  %5s%s", "ID", names, "NAME", "STATE", "AGE", all ? "        DISK" : "");
+        print_pod(pods, "POD");
+        puts("  " LAST_COLUMN);
         for (guint i = 0; i < boxes->len; i++) {
                 const BoxInfo *box = g_ptr_array_index(boxes, i);
                 g_autofree char *command = command_text(box), *age = age_text(box), *state = state_text(box);
                 g_autofree char *disk = all ? g_format_size_full(box_usage(box->dir), G_FORMAT_SIZE_IEC_UNITS) : NULL;
-                printf("%-12s  %-16s  %-12s  %5s", box->id, box->name ? box->name : "-", state, age);
+                printf("%-12s  %-*s  %-12s  %5s", box->id, names, name_of(box), state, age);
                 if (all)
                         printf("  %10s", disk);
-                if (pods)
-                        print_pod(pod_of(box));
+                print_pod(pods, pod_of(box));
                 printf("  %s\n", command);
         }
 }

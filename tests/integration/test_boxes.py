@@ -79,6 +79,12 @@ def test_ps_shows_what_runs_and_what_ended(boxes):
     assert "exited (143)" in line and "DISK" in head and "KiB" in line
 
 
+def test_columns_are_as_wide_as_names(boxes):
+    ones = [boxes.start("--name", name, "--network=none") for name in ("a", "n" * 64)]
+    head, *rows = boxes.usbox("ps").lines()
+    assert len(rows) == len(ones) and {row.index("running") for row in rows} == {head.index("STATE")}, rows
+
+
 def test_box_by_name_id_prefix_and_last(boxes):
     first, second = boxes.start("--name", "first"), boxes.start("--rm")
     for name in ("first", first.id, first.id[:6]):
