@@ -12,7 +12,8 @@ import pytest
 import faults
 
 SEED = int(os.environ.get("USBOX_FAULT_SEED", "1"))
-STEPS = int(os.environ.get("USBOX_FAULT_STEPS", "2"))  # of each process
+FEW = 2
+STEPS = int(os.environ.get("USBOX_FAULT_STEPS", FEW))  # of each process
 SOON_MS = 2000
 
 

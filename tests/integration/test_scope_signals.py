@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """SIGKILL, SIGTERM and SIGSTOP to usbox-scope at steps of a limited box's start, run and end, as tests/faults does to all others: nothing stays, the status
-is the command's or 125 with its name. Where test_limits.py runs. USBOX_FAULT_STEPS=all: each of them at the first and the last call of each name."""
+is the command's or 125 with its name. Where test_limits.py runs. With USBOX_FAULT_STEPS=50 each at the first and last call of each name."""
 import itertools
 import os
 import sys
@@ -26,7 +26,7 @@ def faults_of(judge):
     """Calls, and what is sent then."""
     calls = [c for c in judge.calls() if c.role == "usbox-scope"]
     by_name = {name: [c for c in calls if c.name == name] for name in {c.name for c in calls}}
-    if os.environ.get("USBOX_FAULT_STEPS") == "all":
+    if test_signals.STEPS > test_signals.FEW:
         return itertools.product(sorted({of[which] for of in by_name.values() for which in (0, -1)}, key=calls.index), SIGNALS)
     return zip([by_name[name][which] for name, which in STEPS], SIGNALS)
 
