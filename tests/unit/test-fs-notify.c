@@ -63,6 +63,12 @@ static void forget_all(void) {
                 node_unref(&fs, files[i], 1);
 }
 
+/* Who has told of a node lets go of it then. */
+static void await_last(void) {
+        while (nodes_count(&fs) > 1)
+                g_usleep(1000);
+}
+
 static Message take(void) {
         Message m = { 0 };
 
@@ -131,7 +137,7 @@ static void test_all_are_told(void) {
         g_assert_cmpuint(names, >=, N_FILES);
         g_assert_cmpuint(names, <=, N_FILES + 1);
         forget_all();
-        g_assert_cmpuint(nodes_count(&fs), ==, 1);
+        await_last();
 }
 
 /* Those that the kernel has forgotten are kept for the queue alone, which has an end. */
@@ -148,7 +154,7 @@ static void test_bounded(void) {
         g_autoptr(GHashTable) pages = take_all(&names);
         g_assert_cmpuint(g_hash_table_size(pages), >, 0);
         g_assert_cmpuint(names, <=, WAITING_MAX);
-        g_assert_cmpuint(nodes_count(&fs), ==, 1);
+        await_last();
 }
 
 int main(int argc, char **argv) {
