@@ -46,6 +46,7 @@ def test_without_a_box_it_is_found_by_every_case(caseless):
     assert out == [*lines("USBOX-SECRET"), "True ['.ssh', 'Makefile']"]
 
 
+@pytest.mark.slice
 @pytest.mark.parametrize("what", ["**/.ssh", "caseless/.ssh"])
 def test_a_hidden_name_is_hidden_in_every_case(no_kept, caseless, what):
     out = no_kept.python("import os; os.chdir('caseless')" + READ, "--rm", "--hide", what).lines()

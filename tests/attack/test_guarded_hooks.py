@@ -21,6 +21,7 @@ touch .git/hooks/post-index-change
 """
 
 
+@pytest.mark.slice
 def test_the_config_that_the_host_has_replaced(no_kept):
     subprocess.run(["git", "init", "-q", "--template=", no_kept.dir], check=True)
     no_kept.write(".git/hooks/pre-commit", "true\n")

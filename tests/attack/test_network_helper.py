@@ -96,6 +96,7 @@ print("answers")
 """
 
 
+@pytest.mark.slice
 @pytest.mark.parametrize("script", [DNS, FRAMES], ids=["dns", "frames"])
 def test_it_goes_on(no_kept, script):
     assert no_kept.python(script, "--add-host=known.test:192.0.2.77", timeout=120).lines() == ["answers"]

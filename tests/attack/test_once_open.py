@@ -14,6 +14,7 @@ from conftest import HOME, own_processes, wait_until
 pytestmark = pytest.mark.usefixtures("both_overlays")
 
 
+@pytest.mark.slice
 def test_no_setid_file_in_a_written_host_directory(no_kept, subids):
     """The box's root is the caller there: a set-id file would let every other user who can come to it be the caller."""
     make = "cp /bin/true gate; chmod 4755 gate; chmod u+s gate; stat -c %a gate"

@@ -120,6 +120,7 @@ except OSError as e:
     assert (no_kept.dir / "victim").stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.slice
 @pytest.mark.usefixtures("subids")
 def test_acl_of_files_of_other_ids_of_the_box(no_kept):
     """Such a file's ACL is set by the agent, who is in the box's user namespace and so takes the box's numbers."""
@@ -131,6 +132,7 @@ def test_acl_of_files_of_other_ids_of_the_box(no_kept):
     assert [line for line in lines if line.startswith("user:") and "::" not in line] == ["user:7:r--", "user:8:r-x"], lines
 
 
+@pytest.mark.slice
 @pytest.mark.usefixtures("subids")
 def test_no_code_of_the_box_on_the_way_in(no_kept):
     """What enters a box tells what failed there, with all rights still and no filter: glibc's words for it came by a module of the box's."""

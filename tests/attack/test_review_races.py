@@ -92,6 +92,7 @@ def test_who_goes_by_names_comes_out(raced):
                 pass
 
 
+@pytest.mark.slice
 def test_diff(raced):
     for directory, link in (raced.upper / "d", raced.upper / "elsewhere"), (raced.dir / "d", raced.dir / "link"):
         with swapped(directory, link):

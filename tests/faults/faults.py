@@ -198,6 +198,7 @@ class Bench:
         self.portrait.parent.mkdir()
         shutil.copy(portrait, self.portrait)
         world.dir = self.portrait.parent
+        world.env = world.traced()
 
     def clean(self):
         """Forget what the run before has left, which judge() has looked at."""

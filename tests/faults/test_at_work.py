@@ -107,6 +107,7 @@ class AtWork:
         self.bench.world.usbox("rm", "-f", "x").ok()
 
 
+@pytest.mark.slice
 def test_stopped_at_work(bench):
     """All processes of a box stop, amid a request, and go on after a while: no byte of it is lost, nor is the link."""
     box = AtWork(bench)

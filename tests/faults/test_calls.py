@@ -83,7 +83,7 @@ FOUND = {
 ALL_OF_THEM = {"changes that cannot be counted are none"}
 
 
-@pytest.mark.parametrize("name", FOUND)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slice] if n == 0 else []) for n, name in enumerate(FOUND)])
 def test_found(bench, name):
     kind, who, call_name, errno = FOUND[name]
     judge = faults.Judge(bench, kind)

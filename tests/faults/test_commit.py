@@ -97,6 +97,7 @@ def test_commit(bench, what):
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slice
 def test_second_names(bench):
     """One that cannot be linked is linked by the next commit, or is a file of its own where its file cannot have one more."""
     calls = [c for c in calls_of_commit(bench) if c.name == "linkat"]

@@ -135,6 +135,7 @@ def recorded(bench, overlay):
     return record, os.fspath(edit.parent.relative_to(box))
 
 
+@pytest.mark.slice
 @pytest.mark.parametrize("overlay", ("fuse", "kernel"))
 def test_power_cut(bench, overlay):
     if not shutil.which("strace"):

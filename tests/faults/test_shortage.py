@@ -87,6 +87,7 @@ print(os.path.getsize("lower/own"))
 """
 
 
+@pytest.mark.slice
 def test_lower_changes(bench):
     """The host replaces, cuts and removes what a box reads: each read is of one file, and what the box writes is whole."""
     import subprocess

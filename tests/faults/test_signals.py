@@ -58,7 +58,7 @@ def look(judge, run, call, statuses):
 WHO = ("usbox", "usbox-init", "usbox-net", "usbox-net-agent", "usbox-fs", "usbox-fs-agent", "usbox-janitor")
 
 
-@pytest.mark.parametrize("who", WHO)
+@pytest.mark.parametrize("who", [pytest.param(who, marks=[pytest.mark.slice] if who in ("usbox", "usbox-fs") else []) for who in WHO])
 def test_killed(bench, who):
     judge, wrong, rests = faults.Judge(bench, "fuse"), [], []
     for call in steps_of(judge, who):

@@ -19,6 +19,9 @@ import time
 
 import pytest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+import sanitized  # noqa: E402 (tests/lib)
+
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("USBOX_BUILD", TOP / "build"))
 SERVER = os.environ.get("USBOX_FS", str(BUILD / "fsoverlay" / "usbox-fs"))
@@ -26,7 +29,7 @@ OURS = os.path.basename(SERVER) == "usbox-fs"
 IN_NAMESPACE = not pathlib.Path("/proc/self/uid_map").read_text(encoding="ascii").split()[2] == "4294967295"
 HOME = pathlib.Path(os.environ["HOME"] if IN_NAMESPACE else pwd.getpwuid(os.getuid()).pw_dir)
 WORK = pathlib.Path(os.environ.get("USBOX_TEST_WORK", HOME / ".cache" / "usbox-check"))
-SANITIZED = os.path.exists(SERVER) and b"__asan_init" in pathlib.Path(SERVER).read_bytes()
+SANITIZED = sanitized.sanitizer(SERVER) != ""
 SLOW = 6 if SANITIZED else 1
 PR_SET_CHILD_SUBREAPER = 36
 libc = ctypes.CDLL(None, use_errno=True)
@@ -42,7 +45,7 @@ def cannot(what):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slice: also run on the sanitized build")
+    config.pluginmanager.register(sanitized)
     config.addinivalue_line("markers", "limit(seconds): after which a test hangs (60)")
     if os.getuid() == 0 and not IN_NAMESPACE and "USBOX_TEST_AS_ROOT" not in os.environ:
         pytest.exit("run these tests as an ordinary user (./check does)", 2)

@@ -51,6 +51,7 @@ def tree(fs):
     return fs
 
 
+@pytest.mark.slice
 def test_what_is_cached_costs_nothing(tree):
     f = tree.mnt / "d/f1"
     read(f)
@@ -133,6 +134,7 @@ def test_a_long_listing_asks_for_no_labels_and_for_acls_once(tree):
     assert requests(tree, lambda: subprocess.run(["ls", "-l", str(tree.mnt / "d")], check=True, capture_output=True)).get("GETXATTR", 0) <= 1
 
 
+@pytest.mark.slice
 def test_small_writes_are_gathered(tree):
     def write():
         fd = os.open(tree.mnt / "d/big", os.O_WRONLY | os.O_CREAT, 0o644)

@@ -108,6 +108,7 @@ def test_a_renamed_directory_is_a_redirect_in_overlayfs_s_form(fs):
     assert found == {b"c": ["EPERM"]}
 
 
+@pytest.mark.slice
 def test_the_forms_on_disk(fs):
     """What overlayfs's documentation says, byte for byte (Documentation/filesystems/overlayfs.rst)."""
     for n in ("d/f", "d/g", "gone", "e/f"):

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from conftest import RENAME_EXCHANGE, SANITIZED, SERVER, SLOW, assert_same, libc, raises, renameat2, snapshot, whiteout
+from conftest import RENAME_EXCHANGE, SERVER, SLOW, assert_same, libc, raises, renameat2, snapshot, whiteout
 
 
 def run_threads(seconds, *functions, bad=(errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.EBADF)):
@@ -522,7 +522,6 @@ def looked_at(top):
     return found, errors
 
 
-@pytest.mark.skipif(SANITIZED, reason="this machine cannot run out of memory under a sanitizer, which has a malloc of its own")
 def test_out_of_memory_a_request_fails_and_no_more(fs, needs_ours):
     for d in range(20):
         (fs.lower / f"d{d}").mkdir()

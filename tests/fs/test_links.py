@@ -117,6 +117,7 @@ def test_a_copy_stands_for_its_own_file_alone(fs, replaced):
         fs.remount()
 
 
+@pytest.mark.slice
 def test_a_new_file_has_all_its_names(fs, replaced):
     old = write_linked(fs, "old", "old")
     fs.mount()

@@ -70,6 +70,7 @@ def test_another_file_with_the_same_inode_number(fs, needs_ours, cache, size):
         read_at_last(fs.mnt / "f", new)
 
 
+@pytest.mark.slice
 def test_a_symlink_with_the_same_inode_number(fs, needs_ours):
     link = fs.lower / "l"
     link.symlink_to("one")

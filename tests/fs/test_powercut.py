@@ -44,6 +44,7 @@ def test_whole_after_a_power_cut(seed):
     assert changes > 100 and marks > 40 and disks == DISKS
 
 
+@pytest.mark.slice
 def test_not_whole_without_fsync():
     """fsync=0 is what it says, and the model sees it."""
     result = power_cuts(1, DISKS, "fsync=0")

@@ -14,7 +14,8 @@ import time
 
 import pytest
 
-sys.path.insert(0, os.path.dirname(__file__))
+sys.path[:0] = [os.path.dirname(__file__), os.path.join(os.path.dirname(os.path.dirname(__file__)), "lib")]
+import sanitized  # noqa: E402 (tests/lib)
 from pty_driver import Pty  # noqa: E402 (beside this file)
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
@@ -24,13 +25,17 @@ HOME = pathlib.Path(pwd.getpwuid(os.getuid()).pw_dir)
 # Below the home, so that a box whose working directory it is sees it; /tmp is the box's own.
 WORK = pathlib.Path(os.environ.get("USBOX_TEST_WORK", HOME / ".cache" / "usbox-check"))
 PR_SET_CHILD_SUBREAPER = 36
-SANITIZED = b"__asan_init" in pathlib.Path(USBOX).read_bytes() if os.path.exists(USBOX) else False
+SANITIZED = sanitized.sanitizer(BUILD / "fsoverlay" / "usbox-fs") != ""
+# Of the launcher; helpers and what is in the box have no such variable (src/base/sanitized.c).
+LEAKS = {"ASAN_OPTIONS": "detect_leaks=1"} if sanitized.sanitizer(USBOX) == "address" else {}
 IN_VM = "USBOX_TEST_LIMITS" in os.environ
 SLOW = 6 if SANITIZED or IN_VM else 1
 VM_SLICE = 1
 # How soon it has gone is measured elsewhere; somebody's hundreds of boxes that end at this moment hold the kernel's locks of mounts and namespaces.
 LEFT_S = 30
-NOT_IN_VM = ("test_fuse_packages.py", "test_usbox_net_alone.py")  # which want more than usbox from where it was built
+# Which want more than usbox from where it was built, or ask nothing of a machine that others of the slice do not.
+NOT_IN_VM = ("test_fuse_packages.py", "test_usbox_net_alone.py", "test_boxes.py", "test_detach.py", "test_doctor.py", "test_exec.py", "test_full_disk.py",
+             "test_review_commit.py", "test_review_diff.py", "test_term.py", "test_usbox_fs_diff.py")
 
 
 def cannot(what):
@@ -39,7 +44,7 @@ def cannot(what):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slice: also run on the sanitized build")
+    config.pluginmanager.register(sanitized)
     config.addinivalue_line("markers", "limits: wants cgroup v2 and a systemd for the user: run in the machine of tests/vm")
     config.addinivalue_line("markers", "vm_slice: also run in that machine (of slice's, one in some)")
     if os.getuid() == 0 and "USBOX_TEST_AS_ROOT" not in os.environ:
@@ -200,13 +205,14 @@ class Env:
             "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(HOME), "USER": pwd.getpwuid(os.getuid()).pw_name,
             "LOGNAME": pwd.getpwuid(os.getuid()).pw_name, "SHELL": "/bin/bash", "LANG": "C.UTF-8", "TERM": "xterm",
             "XDG_DATA_HOME": str(self.data), "XDG_RUNTIME_DIR": str(self.runtime), "XDG_CONFIG_HOME": str(self.config),
-            "USBOX_LIBEXECDIR": str(self.libexec)}
-        for key in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
-            if key in os.environ:
-                self.env[key] = os.environ[key]
+            "USBOX_LIBEXECDIR": str(self.libexec), **LEAKS}
         self.boxes = self.data / "usbox" / "boxes"
         self.probe_path = self.dir / "probe"
         self.options = []  # of every run of this test, before its own
+
+    def traced(self):
+        """The environment for a run that is traced already: leaks are looked for by ptrace(2)."""
+        return {key: value for key, value in self.env.items() if key not in LEAKS}
 
     def with_options(self, argv):
         return [*argv[:1], *self.options, *argv[1:]] if argv and argv[0] == "run" else argv

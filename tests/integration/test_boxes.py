@@ -166,6 +166,7 @@ def test_overlay_none_with_a_name(boxes):
     assert [(b["name"], b["state"], b["status"]) for b in boxes.ps("-a")] == [("plain", "exited", 0)]
 
 
+@pytest.mark.slice
 def test_inspect(boxes):
     one = boxes.start("--name", "web", "--hostname", "h")
     (shown,) = boxes.usbox("inspect", "web").json()

@@ -26,6 +26,7 @@ def boxes(box):
         box.usbox("rm", "-f", *names).ok()
 
 
+@pytest.mark.slice
 def test_prints_the_id_when_the_command_runs(boxes):
     (boxes.dir / "w").mkdir()
     result = boxes.usbox("run", "-d", "--rw", "w", "--", "sh", "-c", "while ! test -e w/go; do sleep 0.05; done; exit 5").ok()
@@ -72,6 +73,7 @@ def test_survives_its_terminal(boxes):
     assert boxes.ps()[0]["state"] == "running"
 
 
+@pytest.mark.slice
 def test_streams_are_kept_apart_with_times(boxes):
     before = time.time()
     boxes.detach("echo out; echo err >&2; printf 'a\\0b\\377\\n'; printf unfinished")

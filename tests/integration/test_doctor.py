@@ -16,6 +16,7 @@ def states(text):
     return {check["id"]: check["state"] for check in json.loads(text)}
 
 
+@pytest.mark.slice
 def test_report_and_verdict(box):
     before = left_in(box.data)
     result = box.usbox("doctor")

@@ -34,6 +34,7 @@ def web(box):
         box.usbox("rm", "-f", name).ok()
 
 
+@pytest.mark.slice
 def test_what_it_runs_in_is_what_the_command_runs_in(web):
     web.start(f"{STATUS} >/tmp/status; {{ {NAMESPACES}; }} >/tmp/ns; env | sort >/tmp/env; pwd >/tmp/pwd; ulimit -a >/tmp/limits; umask >/tmp/umask; "
               "touch /tmp/done; exec sleep 1000", "-e", "A=1", "--ulimit", "nofile=77", "--time-offset", "monotonic=5")
@@ -90,6 +91,7 @@ def test_stdin_stdout_and_files(web):
     assert (result.out, result.err) == ("out\n", "err\n")
 
 
+@pytest.mark.slice
 def test_a_terminal(web):
     web.start()
     pty = web.pty("exec", "web", "--", "sh", "-c", "tty; stty size; read x; echo got $x; while :; do :; done")

@@ -109,6 +109,7 @@ exit 7
 """
 
 
+@pytest.mark.slice
 def test_full_net_log(box):
     """--net-log on the disk that is full: the run goes on, and says so once; what is written is whole, but for the line at which it happened."""
     result = on_small_disk(box, "blocks", '"$u" run --net-log="$disk/net.log" -- bash -c "$refused"; echo "status $?"; cat "$disk/net.log"', refused=REFUSED)

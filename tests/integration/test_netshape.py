@@ -81,6 +81,7 @@ with socket.create_connection((sys.argv[1], 7)) as s:
     assert ends and all(line["path"] == "splice" for line in ends), ends
 
 
+@pytest.mark.slice
 @BOTH_PATHS
 def test_capture(box, peer, path):
     """TCP and UDP of both directions, whole, and a new file each time."""

@@ -33,6 +33,7 @@ def random_file(box, name, size):
     return digest.hexdigest()
 
 
+@pytest.mark.slice
 @pytest.mark.parametrize("more", [[], ["--no-fast-path"]], ids=["fast", "frames"])
 def test_curl_both_ways(box, peer, more):
     """PUT and GET of a GB (by frames, which is slower: 32 MB), over one connection that is kept."""

@@ -139,6 +139,7 @@ def test_a_name_of_a_file_whose_other_name_is_not_asked_for(tree):
     no_rest(tree)
 
 
+@pytest.mark.slice
 @pytest.mark.parametrize("script,left", [("echo x >>a; rm b", {"a": "one\nx\n", "c": "one\n"}), ("rm a b", {"c": "one\n"}), ("rm a b c", {}),
                                          ("rm a; rm b; echo new >b; chmod 600 c", {"b": "new\n", "c": "one\n"})])
 def test_names_of_one_file(tree, script, left):
@@ -167,6 +168,7 @@ def test_a_file_of_the_project_is_no_name_of_one_outside_of_it(tree, home_file):
     no_rest(tree)
 
 
+@pytest.mark.slice
 def test_everything(tree):
     fill(tree)
     want = changed_by(tree)
@@ -208,8 +210,8 @@ def injected(box, *arguments):
     if not INJECT.exists():
         cannot("run tests/faults/inject, which writes registers of x86-64")
     with tempfile.NamedTemporaryFile("r", dir=box.top) as log:
-        proc = subprocess.run([INJECT, "--log", log.name, *arguments, "--", USBOX, "commit", "last"], env=box.env, cwd=box.dir, capture_output=True, timeout=120,
-                              check=False)
+        proc = subprocess.run([INJECT, "--log", log.name, *arguments, "--", USBOX, "commit", "last"], env=box.traced(), cwd=box.dir, capture_output=True,
+                              timeout=120, check=False)
         calls = [line.split()[2:] for line in log if line.startswith("call usbox ")]
     return proc.returncode, [f"{name}:{n}" for name, n in calls if name in CHANGING]
 

@@ -65,6 +65,7 @@ def by_path(box, *argv):
     return {line["path"].removeprefix(top): line for line in map(json.loads, diff(box, "--json", *argv).lines())}
 
 
+@pytest.mark.slice
 def test_list(tree):
     changed(tree)
     top = tree.dir
@@ -126,6 +127,7 @@ def apply(box, patch):
     return found
 
 
+@pytest.mark.slice
 def test_patch_applies(tree):
     """git apply on the host's tree makes of it what the box has, but for what the patch says to be without."""
     changed(tree, tree.script + "tar -cf seen.tar --exclude=seen.tar . && echo y >>.git/config")

@@ -79,6 +79,7 @@ def test_stopped_from_outside_and_continued_in_background(shell):
     shell.expect("status 0\r\n")
 
 
+@pytest.mark.slice
 def test_reader_of_a_forced_terminal_goes_away(box):
     proc = box.popen("run", "--rm", "--network=none", "-t", "--", "yes")
     assert proc.stdout.read(3) == b"y\r\n"

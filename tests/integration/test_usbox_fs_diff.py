@@ -146,6 +146,7 @@ def test_kernel(trees, seed):
     check(trees, lower, churned(result))
 
 
+@pytest.mark.slice
 def test_nothing_changed(trees):
     start_trees(trees, 1)
     assert not diff(trees)

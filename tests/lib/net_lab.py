@@ -19,11 +19,12 @@ import tempfile
 import threading
 import time
 
+from sanitized import sanitizer
+
 BUILD = os.environ["USBOX_BUILD"]
 DRIVER = os.path.join(BUILD, "tests", "lib", "net-driver")
 USBOX_NET = os.path.join(BUILD, "netstack", "usbox-net")
-with open(USBOX_NET, "rb") as program:
-    SANITIZED = b"__asan_init" in program.read()  # then memory that was freed is kept for a while
+SANITIZED = sanitizer(USBOX_NET) != ""  # then memory that was freed is kept for a while
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 # fd00::2 is the gateway's address towards the box as well: the host has it, as hosts may.
