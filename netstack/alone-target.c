@@ -116,7 +116,8 @@ bool alone_target_is_gone(const AloneTarget *t) {
 
         if (t->process >= 0)
                 return poll(&process, 1, 0) > 0;
-        return stat(t->path, &st) < 0 || st.st_dev != t->dev || st.st_ino != t->ino;
+        /* Without a path it was never opened. */
+        return !t->path || stat(t->path, &st) < 0 || st.st_dev != t->dev || st.st_ino != t->ino;
 }
 
 static bool has_wanted_ipv6(const NetConfig *config, int proc_sys, GError **error) {
