@@ -92,6 +92,17 @@ static bool changed_meanwhile(void) {
         return false;
 }
 
+bool commit_rename(CommitWork *w, int from_dir, const char *from, const char *to, unsigned flags) {
+        if (renameat2(from_dir, from, w->dir, to, flags) == 0)
+                return true;
+        if (errno == EINVAL) {
+                g_autofree char *dir = err_quote(w->dir_path);
+                err_set(&w->error, EINVAL, "rename in %s without overwriting", dir);
+                err_hint(&w->error, "its file system (NFS, sshfs) cannot do that: usbox diff --patch is for git apply, and usbox explore to copy from");
+        }
+        return false;
+}
+
 typedef struct {
         const CommitWork *work;
         dev_t dev;
@@ -137,8 +148,8 @@ static bool aside_is(CommitWork *w, const char *name, const struct stat *then, u
 /* What was made under the temporary name becomes name, in the place of then (NULL: of nothing). */
 static bool put_in_place(CommitWork *w, const char *name, const struct stat *then) {
         if (!then)
-                return renameat2(w->dir, w->temp, w->dir, name, RENAME_NOREPLACE) == 0;
-        if (renameat2(w->dir, w->temp, w->dir, name, RENAME_EXCHANGE) < 0)
+                return commit_rename(w, w->dir, w->temp, name, RENAME_NOREPLACE);
+        if (!commit_rename(w, w->dir, w->temp, name, RENAME_EXCHANGE))
                 return errno == ENOENT ? changed_meanwhile() : false;
         if (!aside_is(w, name, then, RENAME_EXCHANGE))
                 return false;
@@ -214,7 +225,7 @@ bool commit_remove(CommitWork *w, const char *name, const struct stat *then) {
                 return errno == ENOENT;
         if (!commit_unchanged(w, &now, then))
                 return changed_meanwhile();
-        if (renameat2(w->dir, name, w->dir, w->temp, RENAME_NOREPLACE) < 0 || !aside_is(w, name, then, RENAME_NOREPLACE))
+        if (!commit_rename(w, w->dir, name, w->temp, RENAME_NOREPLACE) || !aside_is(w, name, then, RENAME_NOREPLACE))
                 return false;
         errno = commit_remove_temp(w);
         return errno == 0;

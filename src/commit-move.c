@@ -38,9 +38,9 @@ static bool rename_dir(CommitWork *w, const char *from, const char *to) {
         }
         if (!commit_journal_add_move(w->review->journal, from, to, &st, &w->error))
                 return false;
-        bool ok = renameat2(source, from_name, w->dir, to_name, RENAME_NOREPLACE) == 0;
+        bool ok = commit_rename(w, source, from_name, to_name, RENAME_NOREPLACE);
         int errnum = errno;
-        if (!ok && !commit_journal_no_move(w->review->journal, &w->error))
+        if (!ok && !commit_journal_no_move(w->review->journal, w->error ? NULL : &w->error))
                 return false;
         /* Paths lead elsewhere now. */
         g_clear_pointer(&w->dir_path, g_free);

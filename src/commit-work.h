@@ -36,6 +36,9 @@ bool commit_unchanged(const CommitWork *w, const struct stat *now, const struct 
 /* A descriptor of the upper's at path, which must still be the file that the plan looked at. -1 with errno. */
 int commit_open_upper(CommitWork *w, const ReviewChange *change, int flags);
 
+/* renameat2(2) to a name of the directory at hand. False with errno; where the file system has no such flags (EINVAL), with work->error. */
+bool commit_rename(CommitWork *w, int from_dir, const char *from, const char *to, unsigned flags);
+
 /* What stands at name in the directory at hand goes, if it, and all that is in it, is what the plan saw (then). False with errno, or work->error. */
 bool commit_remove(CommitWork *w, const char *name, const struct stat *then);
 

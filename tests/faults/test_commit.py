@@ -109,6 +109,18 @@ def test_second_names(bench):
     assert look(tree) == AFTER and (tree / "made/2").stat().st_ino != (tree / "made/deep/1").stat().st_ino
 
 
+@pytest.mark.parametrize("changes", ("echo 1 >tree/made", "echo new >tree/edit", "rm tree/gone", "mv tree/ren tree/renamed"))
+def test_a_host_that_cannot_rename_so(bench, changes):
+    """As NFS answers to any flag of renameat2(2)."""
+    tree = changed_box(bench, changes=changes)
+    before = look(tree)
+    run = bench.run([bench.usbox, "commit", "last"], "--fault", "usbox:renameat2:1:EINVAL")
+    assert run.lines["fault"] and run.rc == 125 and "rename in " in run.err and "NFS" in run.err, run.err
+    assert look(tree) == before
+    bench.world.usbox("commit", "last").ok()
+    assert look(tree) != before
+
+
 def test_what_cannot_be_looked_at(bench):
     """A renamed directory whose new name is not seen: what is in it is on the host alone, and stays."""
     def renamed():
