@@ -22,6 +22,7 @@
 
 #include "base/fd.h"
 #include "fsoverlay/mountfs.h"
+#include "fsoverlay/notify.h"
 #include "fsoverlay/ops.h"
 #include "fsoverlay/server.h"
 #include "fuzz.h"
@@ -130,6 +131,7 @@ static void unmount(void) {
         free((void *) fs->counts);
         g_free(fs->groups);
         g_free(fs->layers);
+        g_free(fs->notifiers);
         g_free(fs);
         fs = NULL;
         /* Its descriptors, and the lock of the work directory, are the process's to its end. */
@@ -149,6 +151,7 @@ static void mount(void) {
         g_assert_no_error(error);
         g_assert_true(fs_add_lowers(fs, &parts, memfd_create("answers", MFD_CLOEXEC), &error));
         fs->counts = calloc(OPCODES, sizeof *fs->counts);
+        notifier_init(fs); /* no thread of it is ever needed: nobody changes the lower */
         g_assert_cmpint(request(FUSE_INIT, 0, &init, sizeof init, NULL, 0), ==, 0);
         g_assert_true(fs->no_open);
 }
