@@ -348,6 +348,7 @@ static void on_end(ExecTable *t, Session *x) {
                 end_orphan(t, x);
         if (t->box_failure && !x->failed) {
                 err_set(&failure, 0, "the box has failed: %s", t->box_failure);
+                err_set_errno(failure, ECANCELED); /* so that who is told does not put it down to its having ended */
                 err_step(&failure, "exec");
                 fail(x, failure);
         }
