@@ -57,13 +57,13 @@ def await_report(world):
 
 
 def by_itself(world, process):
-    """usbox-net --netns PID"""
+    """usbox-net --netns PID; with a port, for which it has its agent"""
     target = Target()
     ready, theirs = os.pipe()
     try:
         with open(ready, "rb") as said:
-            net = subprocess.Popen([BUILD / "netstack" / "usbox-net", "--netns", str(target.pid), "--ready-fd", str(theirs)], pass_fds=[theirs],
-                                   env={**os.environ, **environment(world, process)}, cwd=world.dir)
+            net = subprocess.Popen([BUILD / "netstack" / "usbox-net", "--netns", str(target.pid), "--publish=0:80", "--ready-fd", str(theirs)],
+                                   pass_fds=[theirs], env={**os.environ, **environment(world, process)}, cwd=world.dir)
             os.close(theirs)
             assert said.read() == b"1"
             await_report(world)
