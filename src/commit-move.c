@@ -27,6 +27,11 @@ static bool rename_dir(CommitWork *w, const char *from, const char *to) {
         const char *to_name;
         struct stat st;
 
+        /* Into itself, as a box's own notes may say: what rename(2) answers then is said of a file system without its flags as well. */
+        if (review_at_or_below(to, from)) {
+                errno = EINVAL;
+                return false;
+        }
         if (!commit_enter(w, to, &to_name))
                 return false;
         _cleanup_close_ int source = review_open_lower(w->review, from_dir, O_PATH | O_DIRECTORY);
