@@ -67,8 +67,9 @@ def test_killed(bench, who):
             run = bench.run(judge.command, "--fault", f"{call}:{sig}")
             if not run.lines["fault"]:
                 continue
-            # The launcher's own; a helper's end is the box's; of init's and the janitor's either the run knows nothing, or says so.
-            statuses = {128 + number, 125, 0} if who == "usbox" else {125, 0, 137, *faults.PAYLOAD_FAILED}
+            # The launcher's own, or the command's, whose process has init's name until its exec; a helper's end is the box's; of init's and the
+            # janitor's either the run knows nothing, or says so.
+            statuses = {128 + number, 125, 0} if who == "usbox" else {125, 0, 137, 128 + number, *faults.PAYLOAD_FAILED}
             wrong += look(judge, run, f"{call} {sig}", statuses)
             rests.append(rest_ms(run))
     assert not wrong, "\n".join(wrong)
