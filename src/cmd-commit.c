@@ -212,7 +212,7 @@ int cmd_commit(int argc, char **argv, GError **error) {
         }
         g_auto(GStrv) paths = review_paths(draft->caller.cwd, &args);
         if (!t.dry_run)
-                commit_rest_clean(review->journal, g_array_index(review->lowers.roots, int, 0), review->id);
+                commit_rest_clean(review->journal, review_lower(review), review->id);
         int status = commit(review, &t, (const char *const *) paths, verb_args_has(&args, "force"), error);
         if (status < 0)
                 err_step(error, "commit");

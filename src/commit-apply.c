@@ -346,7 +346,6 @@ static void sync_devices(CommitWork *w) {
 
 static void init_work(CommitWork *w, Review *review) {
         *w = (CommitWork){ .review = review, .dir = -1 };
-        w->lower = g_array_index(review->lowers.roots, int, 0);
         w->first_move = commit_journal_n_moves(review->journal);
         g_snprintf(w->temp, sizeof w->temp, "%s%s", COMMIT_TEMP, review->id);
         w->names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify) g_ptr_array_unref);

@@ -11,7 +11,6 @@ typedef struct {
         Review *review;
         const CommitPlan *plan;
         const CommitReport *report;
-        int lower;
         char temp[COMMIT_NAME_MAX]; /* the name of what is not finished */
         char *dir_path; /* the directory at hand, as the box and the host know it */
         int dir;        /* O_PATH */

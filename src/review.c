@@ -49,9 +49,13 @@ static bool caller_groups(Review *r, GError **error) {
         return true;
 }
 
+int review_lower(const Review *review) {
+        return g_array_index(review->lowers.roots, int, 0);
+}
+
 static bool read_journal(Review *r, GError **error) {
         g_clear_pointer(&r->journal, commit_journal_free);
-        r->options.data = r->journal = commit_journal_read(r->dir_fd, g_array_index(r->lowers.roots, int, 0), error);
+        r->options.data = r->journal = commit_journal_read(r->dir_fd, review_lower(r), error);
         return r->journal != NULL;
 }
 
@@ -343,7 +347,7 @@ int review_open_below(int root, const char *path, int flags) {
 }
 
 int review_open_lower(const Review *review, const char *path, int flags) {
-        return review_open_below(g_array_index(review->lowers.roots, int, 0), path, flags);
+        return review_open_below(review_lower(review), path, flags);
 }
 
 typedef struct {

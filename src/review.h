@@ -69,6 +69,9 @@ GPtrArray *review_changes(Review *review, const char *const *paths, bool unchang
 /* Nobody else changes what the box has, or runs it, until review_free(); what others did meanwhile is known then. False with error. */
 bool review_lock(Review *review, GError **error);
 
+/* The host's directory that was the box's "/". The review's. */
+int review_lower(const Review *review);
+
 /* Open path (absolute, of the box) in either tree, or below another root. -1 with errno. */
 int review_open_upper(const Review *review, const char *path, int flags);
 int review_open_lower(const Review *review, const char *path, int flags);
