@@ -35,6 +35,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/proc.h"
 #include "base/wire.h"
 #include "fsoverlay/confinement.h"
 #include "fsoverlay/diff.h"
@@ -90,23 +91,13 @@ static void serve(Fs *fs, Server *server, int wire, int signals, const char *sta
         }
 }
 
-/* alone: nobody but those who send them ends it. Else the launcher does, and has them blocked. */
-static int block_signals(bool alone, GError **error) {
-        sigset_t set;
+/* By itself: nobody but those who send them ends it. As a helper the launcher does, and has them blocked. */
+static const int signals_alone[] = { SIGUSR1, SIGTERM, SIGINT, SIGHUP, 0 }, signals_of_helper[] = { SIGUSR1, 0 };
 
-        sigemptyset(&set);
-        for (const int *sig = (const int[]){ SIGUSR1, SIGTERM, SIGINT, SIGHUP, 0 }; *sig && (alone || *sig == SIGUSR1); sig++)
-                sigaddset(&set, *sig);
+static int take_signals(const int *which, GError **error) {
         signal(SIGPIPE, SIG_IGN);
         signal(SIGXFSZ, SIG_IGN);
-        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0) {
-                err_set(error, errno, "sigprocmask");
-                return -1;
-        }
-        int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-        if (fd < 0)
-                err_set(error, errno, "signalfd");
-        return fd;
+        return proc_take_signals(which, error);
 }
 
 /* Threads, then *ready or FS_READY; and at the end what is still to be said. */
@@ -154,7 +145,7 @@ static bool run_helper(int wire, int box, int trace, bool verbose, GError **erro
                           .last_is_host = true,
                           .config = config,
                           .trace = trace };
-        int signals = block_signals(false, error);
+        int signals = take_signals(signals_of_helper, error);
         /* While the box is on its way to its mount. */
         Fs *fs = signals >= 0 ? fs_open(&parts, error) : NULL;
         if (!fs || !wire_expect(wire, "launcher", WIRE_FS_MOUNT, &mount, error))
@@ -216,7 +207,7 @@ static bool run_standalone(const StandaloneOptions *o, GError **error) {
         fs->ids.squash_to_gid = (uint32_t) o->squash_gid;
         int signals = -1;
         Server *server = server_new(fs, error);
-        bool ok = server && (o->foreground || standalone_background(&ready, error)) && (signals = block_signals(true, error)) >= 0;
+        bool ok = server && (o->foreground || standalone_background(&ready, error)) && (signals = take_signals(signals_alone, error)) >= 0;
         ok = ok && fs_start_agent(fs, &parts, -1, -1, NULL, error) && run(fs, server, config->threads, -1, signals, &ready, o->stats, error);
         standalone_unmount(o, fs->dev);
         return ok;

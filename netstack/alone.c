@@ -47,14 +47,8 @@ typedef struct {
 /* --- the start ----------------------------------------------------------------------------------------------------- */
 
 static bool open_signals(Front *f, GError **error) {
-        sigset_t set;
-
-        sigemptyset(&set);
-        sigaddset(&set, SIGTERM);
-        sigaddset(&set, SIGINT);
-        sigaddset(&set, SIGHUP);
-        f->signals = sigprocmask(SIG_BLOCK, &set, NULL) < 0 ? -1 : signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-        return f->signals >= 0 || err_set(error, errno, "signalfd");
+        f->signals = proc_take_signals((const int[]){ SIGTERM, SIGINT, SIGHUP, 0 }, error);
+        return f->signals >= 0;
 }
 
 static void wipe(char *text) {

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/proc.h"
 #include "base/wire.h"
 #include "pod-host.h"
 #include "pod-kill.h"
@@ -29,27 +30,15 @@
 
 /* Everything that a person or a service manager sends. SIGKILL and SIGSTOP cannot be had; faults are ours. */
 static const int handled[] = { SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGUSR1,  SIGUSR2, SIGALRM,
-                               SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT, SIGWINCH, SIGCHLD };
+                               SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT, SIGWINCH, SIGCHLD, 0 };
 
 int supervise_signals(GError **error) {
-        sigset_t set;
-
-        sigemptyset(&set);
-        for (size_t i = 0; i < G_N_ELEMENTS(handled); i++)
-                sigaddset(&set, handled[i]);
         (void) signal(SIGPIPE, SIG_IGN);
         /* A relay that meets the caller's limit on file sizes is to get EFBIG. */
         (void) signal(SIGXFSZ, SIG_IGN);
         /* A parent that ignores SIGCHLD (some CI runners do) would have our children reaped by the kernel. */
         (void) signal(SIGCHLD, SIG_DFL);
-        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0) {
-                err_set(error, errno, "sigprocmask");
-                return -1;
-        }
-        int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-        if (fd < 0)
-                err_set(error, errno, "signalfd");
-        return fd;
+        return proc_take_signals(handled, error);
 }
 
 bool supervise_is_limited(const Sandbox *s) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Starting and awaiting programs.
+ * Starting and awaiting programs; signals.
  *
  * Role: launcher and build tools. Privileges: none needed. Threads: proc_spawn() only while there is one.
  */
@@ -13,6 +13,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 
 #include "base/error.h"
@@ -23,7 +24,17 @@
 #error "USBOX_LIBEXEC_FROM_BIN is the way from bindir to libexecdir/usbox; the build defines it"
 #endif
 
-static pid_t spawn(const char *path, char *const argv[], char *const envp[], const ProcFd *map, size_t n_map, const sigset_t *blocked, int *ret_pidfd,
+/* signals: they end with 0. */
+static sigset_t signal_set(const int *signals) {
+        sigset_t set;
+
+        sigemptyset(&set);
+        for (; *signals; signals++)
+                sigaddset(&set, *signals);
+        return set;
+}
+
+static pid_t spawn(const char *path, char *const argv[], char *const envp[], const ProcFd *map, size_t n_map, const int *blocked, int *ret_pidfd,
                    GError **error) {
         posix_spawn_file_actions_t actions;
         posix_spawnattr_t attr;
@@ -49,9 +60,10 @@ static pid_t spawn(const char *path, char *const argv[], char *const envp[], con
         }
         posix_spawn_file_actions_addclosefrom_np(&actions, last + 1);
 
+        const sigset_t mask = signal_set(blocked);
         sigset_t all;
         sigfillset(&all);
-        posix_spawnattr_setsigmask(&attr, blocked);
+        posix_spawnattr_setsigmask(&attr, &mask);
         posix_spawnattr_setsigdefault(&attr, &all);
         posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 
@@ -82,20 +94,25 @@ static pid_t spawn(const char *path, char *const argv[], char *const envp[], con
 
 pid_t proc_spawn(const char *path, char *const argv[], char *const envp[], const ProcFd *map, size_t n_map, int *ret_pidfd,
                  GError **error) {
-        sigset_t none;
-
-        sigemptyset(&none);
-        return spawn(path, argv, envp, map, n_map, &none, ret_pidfd, error);
+        return spawn(path, argv, envp, map, n_map, (const int[]){ 0 }, ret_pidfd, error);
 }
 
 pid_t proc_spawn_for_job(const char *path, char *const argv[], char *const envp[], const ProcFd *map, size_t n_map, int *ret_pidfd,
                          GError **error) {
-        sigset_t job;
+        return spawn(path, argv, envp, map, n_map, (const int[]){ SIGINT, SIGQUIT, SIGHUP, SIGTERM, 0 }, ret_pidfd, error);
+}
 
-        sigemptyset(&job);
-        for (const int *sig = (const int[]){ SIGINT, SIGQUIT, SIGHUP, SIGTERM, 0 }; *sig; sig++)
-                sigaddset(&job, *sig);
-        return spawn(path, argv, envp, map, n_map, &job, ret_pidfd, error);
+int proc_take_signals(const int *signals, GError **error) {
+        const sigset_t set = signal_set(signals);
+
+        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0) {
+                err_set(error, errno, "sigprocmask");
+                return -1;
+        }
+        int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+        if (fd < 0)
+                err_set(error, errno, "signalfd");
+        return fd;
 }
 
 bool proc_wait(pid_t pid, int *ret_status) {

@@ -23,6 +23,9 @@ pid_t proc_spawn(const char *path, char *const argv[], char *const envp[], const
 pid_t proc_spawn_for_job(const char *path, char *const argv[], char *const envp[], const ProcFd *map, size_t n_map, int *ret_pidfd,
                          GError **error);
 
+/* Block signals, which end with 0, and have them by a descriptor instead: a signalfd(2), non-blocking; the caller's. -1 with error. */
+int proc_take_signals(const int *signals, GError **error);
+
 /* Wait for a child's end; *ret_status as waitpid(2) gives it. False with errno set. */
 bool proc_wait(pid_t pid, int *ret_status);
 
