@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Fixtures of the integration tests. They run as an ordinary user, against the binary in $USBOX (./check sets it; the
 default is build/src/usbox of the source tree)."""
-import ctypes
 import json
 import os
 import pathlib
@@ -15,6 +14,7 @@ import time
 import pytest
 
 sys.path[:0] = [os.path.dirname(__file__), os.path.join(os.path.dirname(os.path.dirname(__file__)), "lib")]
+import reaper  # noqa: E402 (tests/lib)
 import sanitized  # noqa: E402 (tests/lib)
 from pty_driver import Pty  # noqa: E402 (beside this file)
 
@@ -24,7 +24,6 @@ USBOX = os.environ.get("USBOX", str(BUILD / "src" / "usbox"))
 HOME = pathlib.Path(pwd.getpwuid(os.getuid()).pw_dir)
 # Below the home, so that a box whose working directory it is sees it; /tmp is the box's own.
 WORK = pathlib.Path(os.environ.get("USBOX_TEST_WORK", HOME / ".cache" / "usbox-check"))
-PR_SET_CHILD_SUBREAPER = 36
 SANITIZED = sanitized.sanitizer(BUILD / "fsoverlay" / "usbox-fs") != ""
 # Of the launcher; helpers and what is in the box have no such variable (src/base/sanitized.c).
 LEAKS = {"ASAN_OPTIONS": "detect_leaks=1"} if sanitized.sanitizer(USBOX) == "address" else {}
@@ -44,12 +43,12 @@ def cannot(what):
 
 
 def pytest_configure(config):
+    config.pluginmanager.register(reaper)
     config.pluginmanager.register(sanitized)
     config.addinivalue_line("markers", "limits: wants cgroup v2 and a systemd for the user: run in the machine of tests/vm")
     config.addinivalue_line("markers", "vm_slice: also run in that machine (of slice's, one in some)")
     if os.getuid() == 0 and "USBOX_TEST_AS_ROOT" not in os.environ:
         pytest.exit("run the integration tests as an ordinary user (./check does)", 2)
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if not os.access(USBOX, os.X_OK):
         pytest.exit(f"no {USBOX}: build first, or set USBOX", 2)
 
@@ -124,7 +123,7 @@ def mount_table():
 
 def own_processes():
     """pid → name and command line of all that descends from this pytest and lives: of its tests, and of them alone, since
-    it adopts what its children leave behind (pytest_configure). A zombie holds nothing any more, and does not count."""
+    it adopts what its children leave behind (tests/lib/reaper.py). A zombie holds nothing any more, and does not count."""
     parents, found = {}, {}
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
