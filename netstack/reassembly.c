@@ -36,7 +36,7 @@ typedef struct {
         Key key;
         bool used;
         int64_t since;     /* ms */
-        size_t have, total; /* bytes; total 0: the last fragment has not come */
+        size_t have, reach, total; /* bytes; up to where there are some; total 0: the last fragment has not come */
         uint8_t *frame;    /* room for the headers, and the data */
         uint64_t seen[UNITS / 64];
 } Datagram;
@@ -158,14 +158,15 @@ static bool add(Datagram *d, const Fragment *f, const uint8_t *frame) {
 
         if (!mark(d, f) || (d->total > 0 && (!f->more || end > d->total)))
                 return false;
+        d->reach = MAX(d->reach, end);
         if (!f->more)
                 d->total = end;
         d->have += f->len;
         if (f->at == 0)
                 memcpy(d->frame, frame, f->headers);
         memcpy(d->frame + f->headers + f->at, f->data, f->len);
-        /* What came before the last one may have been further behind. */
-        return d->total == 0 || d->have <= d->total;
+        /* What came before the last one may have been further behind: it would be counted for bytes that never come. */
+        return d->total == 0 || d->reach <= d->total;
 }
 
 static void finish_headers(uint8_t *frame, const Fragment *f, size_t total) {

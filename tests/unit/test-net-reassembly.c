@@ -113,6 +113,17 @@ static void test_bad(void) {
                 g_assert_null(give(r, part, 0, &len));
                 cut(whole, family, 4, 0, 800, true, part);
                 g_assert_null(give(r, part, 0, &len));
+                /* Data behind the last one, of which there is as much as is missing before it: in the middle, and the headers with it. */
+                cut(whole, family, 9, 1600, 104, true, part);
+                g_assert_null(give(r, part, 0, &len));
+                cut(whole, family, 9, 200, 104, false, part);
+                g_assert_null(give(r, part, 0, &len));
+                cut(whole, family, 9, 0, 96, true, part);
+                g_assert_null(give(r, part, 0, &len));
+                cut(whole, family, 10, 1600, 200, true, part);
+                g_assert_null(give(r, part, 0, &len));
+                cut(whole, family, 10, 200, 200, false, part);
+                g_assert_null(give(r, part, 0, &len));
                 /* One in the middle whose length is no multiple of 8; one that ends behind 64 KiB. */
                 cut(whole, family, 5, 0, 1401, true, part);
                 g_assert_null(give(r, part, 0, &len));
