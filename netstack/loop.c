@@ -63,6 +63,14 @@ static void say_denied(Net *net, const Packet *packet, const PolicyDecision *dec
         account_denied(net->account, &key, decision);
 }
 
+/* UDP and echo requests are judged by the frame. What went by a name goes on when that is too old for a new flow, as a connection does; a rule that
+ * denies it has cut it. */
+static bool goes_on(const Net *net, const Packet *packet, const PolicyDecision *decision) {
+        if (decision->reason != POLICY_BY_UNMATCHED || packet->protocol == IPPROTO_TCP)
+                return false;
+        return packet->protocol == IPPROTO_UDP ? udp_has(net->udp, packet) : ping_has(net->ping, packet);
+}
+
 static void take_frame(Net *net, uint8_t *frame, size_t len) {
         uint8_t reply[REPLY_MAX];
         PolicyDecision decision;
@@ -75,9 +83,12 @@ static void take_frame(Net *net, uint8_t *frame, size_t len) {
                         return;
                 whole = true;
         }
+        names_expire(net->names, events_now(net->events));
         PolicyVerdict verdict = policy_frame(&net->policy, frame, len, &packet, &decision, &judged);
         if (verdict == POLICY_DROP || (whole && !judged)) /* not to libslirp */
                 return;
+        if (verdict == POLICY_REFUSE && judged && goes_on(net, &packet, &decision))
+                verdict = POLICY_PASS;
         /* A program can bind its socket to the TAP; by frames nobody would look at the name. */
         if (verdict == POLICY_PASS && judged && packet.protocol == IPPROTO_TCP && !fastpath_wants(net->fast_path, &packet) &&
             policy_wants_tls_name(&net->policy, packet.dport, &decision))

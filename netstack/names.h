@@ -33,5 +33,5 @@ void names_add(Names *names, const struct in6_addr *addr, const char *name, Name
 /* The names of an address, the latest first; NULL: none. Borrowed until the next names_add() or names_expire(). */
 const NameEntry *names_of(const Names *names, const struct in6_addr *addr);
 
-/* Forget what is too old. To be called now and then; what is expired and not yet forgotten is still given by names_of(). */
+/* Forget what is too old. To be called before names_of(), if some seconds may be between; costs nothing most times. */
 void names_expire(Names *names, gint64 now_ms);

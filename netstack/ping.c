@@ -208,10 +208,19 @@ static void set_hops(Flow *flow, uint8_t hops) {
         flow->hops = hops;
 }
 
+static AccountKey key_of(const Packet *packet) {
+        return (AccountKey){ .protocol = packet->protocol, .family = packet->family, .src = packet->src, .dst = packet->dst,
+                             .sport = packet_get16(packet->frame + packet->l4 + 4) };
+}
+
+bool ping_has(const Ping *ping, const Packet *packet) {
+        const AccountKey key = key_of(packet);
+        return g_hash_table_contains(ping->flows, &key);
+}
+
 void ping_input(Ping *ping, const Packet *packet, const PolicyDecision *decision) {
         const uint8_t *icmp = packet->frame + packet->l4;
-        const AccountKey key = { .protocol = packet->protocol, .family = packet->family, .src = packet->src, .dst = packet->dst,
-                                 .sport = packet_get16(icmp + 4) };
+        const AccountKey key = key_of(packet);
 
         Flow *flow = g_hash_table_lookup(ping->flows, &key);
         if (!flow && !(flow = new_flow(ping, &key, packet, decision)))

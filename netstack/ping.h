@@ -17,5 +17,8 @@ Ping *ping_new(Events *events, Account *account, StackSend send, void *data);
 void ping_free(Ping *ping);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Ping, ping_free)
 
+/* Is an echo request of the box's one of a flow that lives? */
+bool ping_has(const Ping *ping, const Packet *packet);
+
 /* An echo request of the box's that the policy has passed. */
 void ping_input(Ping *ping, const Packet *packet, const PolicyDecision *decision);

@@ -17,6 +17,9 @@ Udp *udp_new(Events *events, Account *account, StackSend send, void *data);
 void udp_free(Udp *udp);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Udp, udp_free)
 
+/* Is a datagram of the box's (UDP) one of a flow that lives? */
+bool udp_has(const Udp *udp, const Packet *packet);
+
 /* A datagram of the box's that the policy has passed. It may wait for udp_flush(). */
 void udp_input(Udp *udp, const Packet *packet, const PolicyDecision *decision);
 

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the loop does with a frame when time has passed: a name that the box was told too long ago opens nothing any more, and what went by it goes on.
+ */
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "netstack/loop.h"
+
+static const struct in6_addr box = { .s6_addr = { [10] = 0xff, 0xff, 10, 0, 2, 100 } };
+static const uint8_t mac[6] = { 2 };
+
+static unsigned denials;
+
+static void tell(const char *what, const char *option, void *data) {
+        denials++;
+}
+
+static struct in6_addr address(const char *text) {
+        AddressPrefix prefix;
+        g_assert_true(address_prefix_parse(text, &prefix));
+        return prefix.addr;
+}
+
+/* A datagram of the box's. */
+static void send_from(Net *net, uint16_t sport, const struct in6_addr *to) {
+        uint8_t frame[128] = { 0 };
+        size_t len = packet_write_udp(frame, mac, AF_INET, &box, sport, to, 9, 4);
+        loop_shaped_up(frame, len, net);
+}
+
+static bool has(const Net *net, uint16_t sport, const struct in6_addr *to) {
+        return udp_has(net->udp, &(Packet){ .family = AF_INET, .protocol = IPPROTO_UDP, .src = box, .dst = *to, .sport = sport, .dport = 9 });
+}
+
+static void make(Net *net, NetRules *rules) {
+        net->tap = -1;
+        net->events = events_new(NULL);
+        net->account = account_new(-1, tell, NULL);
+        net->names = names_new();
+        net->policy = (Policy){ .ping = true, .rules = rules, .names = net->names };
+        net->reassembly = reassembly_new();
+        net->forward = forward_new(net->events, net->account, loop_send, net);
+        net->udp = udp_new(net->events, net->account, loop_send, net);
+        net->ping = ping_new(net->events, net->account, loop_send, net);
+        denials = 0;
+}
+
+static void clear(Net *net) {
+        udp_free(net->udp);
+        ping_free(net->ping);
+        forward_free(net->forward);
+        reassembly_free(net->reassembly);
+        names_free(net->names);
+        account_free(net->account);
+        events_free(net->events);
+}
+
+static bool has_route(const struct in6_addr *to) {
+        struct sockaddr_storage addr;
+        socklen_t len = address_to_socket(AF_INET, to, 9, &addr);
+        int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        bool ok = connect(fd, (struct sockaddr *) &addr, len) == 0;
+
+        close(fd);
+        return ok;
+}
+
+static void test_old_names(void) {
+        g_autoptr(NetRules) rules = net_rules_new();
+        const struct in6_addr old = address("192.0.2.1"), young = address("192.0.2.2");
+        Net net = { 0 };
+
+        net_rules_append(rules, net_rule_parse(true, "*.example", NULL));
+        make(&net, rules);
+        int64_t now = events_now(net.events);
+        names_add(net.names, &old, "old.example", NAME_ASKED, 10, now - 5 * 60 * 1000 - 10001);
+        names_add(net.names, &young, "young.example", NAME_ASKED, 10, now - 5 * 60 * 1000);
+        send_from(&net, 1000, &young);
+        g_assert_cmpuint(denials, ==, 0);
+        send_from(&net, 1000, &old);
+        g_assert_cmpuint(denials, ==, 1);
+        g_assert_false(has(&net, 1000, &old));
+        clear(&net);
+}
+
+static void test_what_goes_on(void) {
+        g_autoptr(NetRules) rules = net_rules_new();
+        g_autoptr(NetRule) deny = net_rule_parse(false, "a.example", NULL);
+        const struct in6_addr to = address("192.0.2.3");
+        Net net = { 0 };
+
+        if (!has_route(&to)) {
+                g_test_skip("no route to anywhere");
+                return;
+        }
+        net_rules_append(rules, net_rule_parse(true, "a.example", NULL));
+        make(&net, rules);
+        int64_t now = events_now(net.events);
+        names_add(net.names, &to, "a.example", NAME_ASKED, 10, now);
+        send_from(&net, 1000, &to);
+        g_assert_true(has(&net, 1000, &to));
+        names_expire(net.names, now + 6 * 60 * 1000);
+        g_assert_null(names_of(net.names, &to));
+        send_from(&net, 1000, &to);
+        g_assert_cmpuint(denials, ==, 0);
+        /* Another flow is a new one; and that which went on ends by a rule. */
+        send_from(&net, 1001, &to);
+        g_assert_cmpuint(denials, ==, 1);
+        g_assert_false(has(&net, 1001, &to));
+        g_assert_cmpuint(account_cut(net.account, &net.policy, deny), ==, 1);
+        g_assert_false(has(&net, 1000, &to));
+        clear(&net);
+}
+
+int main(int argc, char **argv) {
+        g_test_init(&argc, &argv, NULL);
+        g_test_add_func("/net-loop/old-names", test_old_names);
+        g_test_add_func("/net-loop/what-goes-on", test_what_goes_on);
+        return g_test_run();
+}
