@@ -91,7 +91,7 @@ static void serve(Fs *fs, Server *server, int wire, int signals, const char *sta
         }
 }
 
-/* By itself: nobody but those who send them ends it. As a helper the launcher does, and has them blocked. */
+/* By itself: nobody but those who send them ends it. As a helper the launcher does, and has them blocked; SIGUSR1 says nothing there. */
 static const int signals_alone[] = { SIGUSR1, SIGTERM, SIGINT, SIGHUP, 0 }, signals_of_helper[] = { SIGUSR1, 0 };
 
 static int take_signals(const int *which, GError **error) {

@@ -29,7 +29,7 @@
 #define KILL_MS 2000
 
 /* Everything that a person or a service manager sends. SIGKILL and SIGSTOP cannot be had; faults are ours. */
-static const int handled[] = { SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGUSR1,  SIGUSR2, SIGALRM,
+static const int handled[] = { SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGUSR1,  SIGUSR2, SIGALRM, SIGXCPU,
                                SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT, SIGWINCH, SIGCHLD, 0 };
 
 int supervise_signals(GError **error) {

@@ -99,7 +99,9 @@ pid_t proc_spawn(const char *path, char *const argv[], char *const envp[], const
 
 pid_t proc_spawn_for_job(const char *path, char *const argv[], char *const envp[], const ProcFd *map, size_t n_map, int *ret_pidfd,
                          GError **error) {
-        return spawn(path, argv, envp, map, n_map, (const int[]){ SIGINT, SIGQUIT, SIGHUP, SIGTERM, 0 }, ret_pidfd, error);
+        static const int told[] = { SIGINT, SIGQUIT, SIGHUP, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGXCPU, 0 };
+
+        return spawn(path, argv, envp, map, n_map, told, ret_pidfd, error);
 }
 
 int proc_take_signals(const int *signals, GError **error) {

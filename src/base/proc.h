@@ -16,7 +16,8 @@ typedef struct {
  * Start path (no search) with argv and envp, and only the fds of the map besides 0, 1 and 2 (which are ours unless
  * mapped). Its signal mask is empty and its dispositions are the default. Returns the pid and, with ret_pidfd, a pidfd;
  * -1 with error. The caller reaps. proc_spawn_for_job(): the same of a program that ends with its starter, who alone is to hear what a
- * terminal or a shell tells the whole job (^C, kill %1, a hangup): SIGINT, SIGQUIT, SIGHUP and SIGTERM stay blocked in it.
+ * terminal, a shell or a batch system tells the whole job (^C, kill %1, a hangup; the notice before a job's time is up): these signals stay
+ * blocked in it.
  */
 pid_t proc_spawn(const char *path, char *const argv[], char *const envp[], const ProcFd *map, size_t n_map, int *ret_pidfd,
                  GError **error);

@@ -56,7 +56,8 @@ def test_a_pipe_held_by_the_rest_is_let_go(box):
     assert result.ok().out == "started\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
+                                    signal.SIGALRM, signal.SIGXCPU])
 def test_signals_are_forwarded(box, number):
     name = signal.Signals(number).name[3:]
     proc = box.popen("run", "--rm", "--", "bash", "-c",

@@ -267,13 +267,14 @@ def test_long_argv_and_environment(box):
 
 HEARS = """
 hear() { i=0; while [ $i -lt 20 ]; do echo $i >f$i || exit 9; sleep 0.02; i=$((i+1)); done; cat f19; exit 5; }
-trap hear INT TERM HUP QUIT; echo ready; while :; do sleep 0.02; done
+trap hear INT TERM HUP QUIT USR1 USR2 ALRM XCPU; echo ready; while :; do sleep 0.02; done
 """
 
 
-@pytest.mark.parametrize("sig", (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT))
+@pytest.mark.parametrize("sig", (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM,
+                                 signal.SIGXCPU))
 def test_what_is_told_to_the_whole_job_is_the_commands(box, sig):
-    """^C, kill %1, a hangup of the terminal: the command's own end of it needs its files."""
+    """^C, kill %1, a hangup of the terminal, a batch system's notice that the time is up: the command's own end of it needs its files."""
     proc = box.popen("run", "--rm", "--", "sh", "-c", HEARS, start_new_session=True)
     assert proc.stdout.readline() == b"ready\n"
     os.killpg(proc.pid, sig)
