@@ -383,7 +383,7 @@ bool exec_await(ExecTable *t, int init, int timeout_ms) {
                 struct pollfd fds[EXEC_N_FDS + 1];
                 exec_poll(t, fds);
                 fds[EXEC_N_FDS] = (struct pollfd){ .fd = init, .events = POLLIN };
-                int r = poll(fds, EXEC_N_FDS + 1, fd_patience_slice(&patience));
+                int r = fd_poll(fds, EXEC_N_FDS + 1, fd_patience_slice(&patience));
                 fd_patience_used(&patience);
                 if (r <= 0)
                         continue;

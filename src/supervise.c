@@ -344,7 +344,7 @@ static bool watch(Sandbox *s, GError **error) {
         while ((!s->child_ended && !s->exited) || output_pending(s)) {
                 struct pollfd fds[POLL_N];
                 fill_poll(s, fds);
-                if (poll(fds, POLL_N, poll_timeout(s)) < 0 && errno != EINTR)
+                if (fd_poll(fds, POLL_N, poll_timeout(s)) < 0 && errno != EINTR)
                         return err_set(error, errno, "poll");
                 if (!dispatch(s, fds, error))
                         return false;

@@ -115,6 +115,24 @@ int fd_await(int fd, int ms) {
         return r;
 }
 
+int fd_poll(struct pollfd *fds, size_t n, int timeout_ms) {
+        struct pollfd used[FD_POLL_MAX];
+        size_t from[FD_POLL_MAX], n_used = 0;
+
+        g_assert(n <= FD_POLL_MAX);
+        for (size_t i = 0; i < n; i++) {
+                fds[i].revents = 0;
+                if (fds[i].fd < 0)
+                        continue;
+                used[n_used] = fds[i];
+                from[n_used++] = i;
+        }
+        int r = poll(used, n_used, timeout_ms);
+        for (size_t i = 0; r > 0 && i < n_used; i++)
+                fds[from[i]].revents = used[i].revents;
+        return r;
+}
+
 bool fd_write_file(int dirfd, const char *path, const char *text) {
         _cleanup_close_ int fd = openat(dirfd, path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
         if (fd < 0)

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <glib.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/resource.h>
@@ -60,6 +61,11 @@ void fd_patience_used(FdPatience *p);
 
 /* poll(2) of one descriptor for POLLIN or its end, with that patience. */
 int fd_await(int fd, int ms);
+
+/* poll(2), n at most FD_POLL_MAX, that does not count the entries without a descriptor (-1): of more entries than a process may have files
+ * (RLIMIT_NOFILE), used or not, the kernel wants nothing to know. */
+#define FD_POLL_MAX 192
+int fd_poll(struct pollfd *fds, size_t n, int timeout_ms);
 
 /* Write text to an existing file (of /proc, say) with one write(2). False with errno set. */
 bool fd_write_file(int dirfd, const char *path, const char *text);

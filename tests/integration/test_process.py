@@ -265,6 +265,17 @@ def test_long_argv_and_environment(box):
     assert box.run("--rm", "--", "sh", "-c", "echo $#", "sh", *["x"] * 5000).ok().out == "5000\n"
 
 
+@pytest.mark.parametrize("options", ([], ["--network", "none"], ["--overlay", "none"]))
+def test_few_open_files(box, options):
+    """A low limit on open files (ulimit -n) is the command's, and enough for the launcher, an exec and a stop."""
+    low = dict(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)))
+    assert box.run("--rm", *options, "--", "sh", "-c", "ulimit -n; cat /etc/hostname", **low).ok().out == "64\nusbox\n"
+    assert box.run("--rm", "--timeout", "200ms", *options, "--", "sleep", "60", **low).rc == 124
+    box.run("-d", "--rm", "--name", "few", *options, "--", "sleep", "1000", **low).ok()
+    assert box.usbox("exec", "few", "sh", "-c", "ulimit -n; exit 3", **low).rc == 3
+    assert box.usbox("stop", "few", **low).ok()
+
+
 HEARS = """
 hear() { i=0; while [ $i -lt 20 ]; do echo $i >f$i || exit 9; sleep 0.02; i=$((i+1)); done; cat f19; exit 5; }
 trap hear INT TERM HUP QUIT USR1 USR2 ALRM XCPU; echo ready; while :; do sleep 0.02; done

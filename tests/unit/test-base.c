@@ -362,6 +362,34 @@ static void test_patience(void) {
         close(ends[1]);
 }
 
+/* An entry that is not used must not count against the limit on files. */
+static void test_poll(void) {
+        int ends[2];
+        struct rlimit limit;
+        struct pollfd fds[FD_POLL_MAX];
+
+        g_assert_true(pipe2(ends, O_CLOEXEC) == 0);
+        g_assert_true(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+        const struct rlimit low = { (rlim_t) ends[1] + 1, limit.rlim_max };
+        g_assert_true(setrlimit(RLIMIT_NOFILE, &low) == 0);
+        for (size_t i = 0; i < G_N_ELEMENTS(fds); i++)
+                fds[i] = (struct pollfd){ .fd = -1, .events = POLLIN, .revents = POLLERR };
+        fds[70] = (struct pollfd){ .fd = ends[1], .events = POLLOUT };
+        fds[G_N_ELEMENTS(fds) - 1].fd = ends[0];
+        g_assert_cmpint(fd_poll(fds, G_N_ELEMENTS(fds) - 1, 1000), ==, 1);
+        g_assert_cmpint(fds[70].revents, ==, POLLOUT);
+        g_assert_cmpint(fds[0].revents, ==, 0);
+        fds[70].fd = -1;
+        g_assert_cmpint(fd_poll(fds, G_N_ELEMENTS(fds), 0), ==, 0);
+        g_assert_cmpint(fds[70].revents, ==, 0);
+        g_assert_cmpint(write(ends[1], "x", 1), ==, 1);
+        g_assert_cmpint(fd_poll(fds, G_N_ELEMENTS(fds), 1000), ==, 1);
+        g_assert_cmpint(fds[G_N_ELEMENTS(fds) - 1].revents, ==, POLLIN);
+        g_assert_true(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+        close(ends[0]);
+        close(ends[1]);
+}
+
 int main(int argc, char **argv) {
         (void) signal(SIGPIPE, SIG_IGN);
         g_test_init(&argc, &argv, NULL);
@@ -377,5 +405,6 @@ int main(int argc, char **argv) {
         g_test_add_func("/error/set", test_error);
         g_test_add_func("/log/lines", test_log);
         g_test_add_func("/fd/patience", test_patience);
+        g_test_add_func("/fd/poll", test_poll);
         return g_test_run();
 }
