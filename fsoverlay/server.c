@@ -29,6 +29,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/proc.h"
 #include "fsoverlay/memory.h"
 #include "fsoverlay/ops.h"
 #include "fsoverlay/server.h"
@@ -330,7 +331,7 @@ static bool start_thread(Server *s, GError **error) {
         pthread_attr_destroy(&attr);
         if (r != 0) {
                 worker_free(w);
-                return err_set(error, r, "start a thread");
+                return err_set(error, r, "start a thread") || proc_hint_full(error);
         }
         s->n_threads++;
         return true;

@@ -22,6 +22,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/proc.h"
 #include "base/sys.h"
 #include "base/wire.h"
 #include "child.h"
@@ -127,7 +128,7 @@ static bool fork_payload(ChildState *s, GError **error) {
                                    .exit_signal = SIGCHLD };
         s->payload = sys_clone3(&args);
         if (s->payload < 0)
-                return err_set(error, errno, "fork the payload");
+                return err_set(error, errno, "fork the payload") || proc_hint_full(error);
         if (s->payload == 0) {
                 close(gates[0]);
                 payload_main(&(PayloadContext){ .child = c, .gate = gates[1], .pty_slave = s->slave });

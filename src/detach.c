@@ -62,6 +62,7 @@ int detach_fork(int *ret_wire, GError **error) {
         close(ends[1]);
         if (pid < 0) {
                 err_set(error, errno, "fork");
+                (void) proc_hint_full(error);
                 return -1;
         }
         return await_supervisor(wire, pid, error);

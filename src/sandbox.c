@@ -19,6 +19,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/proc.h"
 #include "base/sys.h"
 #include "base/wire.h"
 #include "child.h"
@@ -243,6 +244,7 @@ static bool clone_child(Sandbox *s, GError **error) {
         if (s->pod.wire >= 0)
                 return false;
         err_set(error, saved, "clone into new namespaces");
+        (void) proc_hint_full(error);
         if (saved == EPERM || saved == EACCES)
                 err_hint(error,
                          "this machine keeps users from making user namespaces: usbox doctor says how to allow it");

@@ -34,6 +34,12 @@ static sigset_t signal_set(const int *signals) {
         return set;
 }
 
+bool proc_hint_full(GError **error) {
+        if (error && *error && err_get_errno(*error) == EAGAIN)
+                err_hint(error, "this user or session has as many processes as it may (ulimit -u, pids.max), and a box has about ten of its own");
+        return false;
+}
+
 static pid_t spawn(const char *path, char *const argv[], char *const envp[], const ProcFd *map, size_t n_map, const int *blocked, int *ret_pidfd,
                    GError **error) {
         posix_spawn_file_actions_t actions;
@@ -73,6 +79,7 @@ static pid_t spawn(const char *path, char *const argv[], char *const envp[], con
                 if (r != 0) {
                         pid = -1;
                         err_set(error, r, "start %s", path);
+                        (void) proc_hint_full(error);
                 }
         }
         if (pid > 0 && ret_pidfd) {

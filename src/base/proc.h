@@ -24,6 +24,9 @@ pid_t proc_spawn(const char *path, char *const argv[], char *const envp[], const
 pid_t proc_spawn_for_job(const char *path, char *const argv[], char *const envp[], const ProcFd *map, size_t n_map, int *ret_pidfd,
                          GError **error);
 
+/* Give the error of a start, a fork or a new thread a hint where it is that there are too many. Returns false. */
+bool proc_hint_full(GError **error);
+
 /* Block signals, which end with 0, and have them by a descriptor instead: a signalfd(2), non-blocking; the caller's. -1 with error. */
 int proc_take_signals(const int *signals, GError **error);
 

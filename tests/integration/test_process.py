@@ -276,6 +276,14 @@ def test_few_open_files(box, options):
     assert box.usbox("stop", "few", **low).ok()
 
 
+def test_no_process_left(box):
+    low = dict(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (1, 1)))
+    for options in ([], ["--network", "none"]):
+        result = box.run("--rm", *options, "--", "true", **low)
+        assert_refused(result, "Resource temporarily unavailable")
+        assert "ulimit -u" in result.err
+
+
 HEARS = """
 hear() { i=0; while [ $i -lt 20 ]; do echo $i >f$i || exit 9; sleep 0.02; i=$((i+1)); done; cat f19; exit 5; }
 trap hear INT TERM HUP QUIT USR1 USR2 ALRM XCPU; echo ready; while :; do sleep 0.02; done
