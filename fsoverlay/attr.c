@@ -274,7 +274,7 @@ int op_setattr(Request *r) {
         if (n == 0)
                 n = node_stat(fs, r->node, &st);
         pthread_rwlock_unlock(&fs->tree);
-        if (n == 0 && fs->journal && !(in->valid & FATTR_SIZE && in->size == 0))
+        if (n == 0 && fs->journal)
                 journal_node(fs, r->node, NODE_WRITTEN, "write");
         return n < 0 ? n : reply_attr(r, &st);
 }

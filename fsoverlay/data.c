@@ -213,6 +213,8 @@ int op_fallocate(Request *r) {
         if (err == 0 && fallocate(w.f->fd, (int) in->mode, (off_t) in->offset, (off_t) in->length) < 0)
                 err = -errno;
         writing_end(r, &w);
+        if (err == 0 && fs->journal)
+                journal_node(fs, r->node, NODE_WRITTEN, "write");
         return err;
 }
 

@@ -59,8 +59,8 @@ static void write_stats(Fs *fs, const char *path) {
                 log_note("%s: %s", path, err_text(errno));
 }
 
-/* Until it is unmounted, or the launcher is gone (wire, -1: there is none). */
-static void serve(Fs *fs, Server *server, int wire, int signals, const char *stats) {
+/* Until it is unmounted: true, and no thread is left. Or until the launcher is gone (wire, -1: there is none), or a signal says so. */
+static bool serve(Fs *fs, Server *server, int wire, int signals, const char *stats) {
         struct pollfd fds[] = { { .fd = server_end_fd(server), .events = POLLIN },
                                 { .fd = wire, .events = POLLIN },
                                 { .fd = signals, .events = POLLIN } };
@@ -75,16 +75,16 @@ static void serve(Fs *fs, Server *server, int wire, int signals, const char *sta
                         continue;
                 if (fds[0].revents) {
                         server_join(server);
-                        return;
+                        return true;
                 }
                 if (fds[1].revents)
-                        return;
+                        return false;
                 if (fds[2].revents) {
                         struct signalfd_siginfo info;
                         if (read(signals, &info, sizeof info) != sizeof info)
                                 continue;
                         if (info.ssi_signo != SIGUSR1)
-                                return;
+                                return false;
                         if (stats)
                                 write_stats(fs, stats);
                 }
@@ -113,10 +113,13 @@ static bool run(Fs *fs, Server *server, unsigned threads, int wire, int signals,
         if (ready)
                 standalone_serving(ready);
         log_step("ready");
-        serve(fs, server, wire, signals, stats);
+        bool unmounted = serve(fs, server, wire, signals, stats);
         if (stats)
                 write_stats(fs, stats);
-        journal_free(fs->journal);
+        if (unmounted)
+                g_clear_pointer(&fs->journal, journal_free);
+        else
+                journal_flush(fs->journal); /* and no more: threads answer, and write to it, until the process ends */
         return true;
 }
 
@@ -210,6 +213,7 @@ static bool run_standalone(const StandaloneOptions *o, GError **error) {
         bool ok = server && (o->foreground || standalone_background(&ready, error)) && (signals = take_signals(signals_alone, error)) >= 0;
         ok = ok && fs_start_agent(fs, &parts, -1, -1, NULL, error) && run(fs, server, config->threads, -1, signals, &ready, o->stats, error);
         standalone_unmount(o, fs->dev);
+        journal_flush(fs->journal); /* what was asked until then */
         return ok;
 }
 
