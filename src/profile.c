@@ -354,7 +354,10 @@ static bool apply_within(Spec *draft, const char *name, GPtrArray *open_sources,
 
 bool profile_apply(Spec *draft, const char *name, GError **error) {
         g_autoptr(GPtrArray) open_sources = g_ptr_array_new();
-        return apply_within(draft, name, open_sources, error);
+
+        bool ok = apply_within(draft, name, open_sources, error);
+        draft->net.rules_place = 0; /* what comes behind it is another source, whose rules come before these */
+        return ok;
 }
 
 static int compare_names(gconstpointer a, gconstpointer b) {

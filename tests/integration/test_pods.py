@@ -573,6 +573,9 @@ def test_a_profile_gives_a_pod_what_is_a_pods(box):
     spec = box.usbox("pod", "create", "--dry-run", "--mtu", "1300", "--profile", profile, "p").ok().out
     assert "example.org:443" in spec and "1300" in spec and "shared" in spec and "/srv" not in spec and "read-only" not in spec, spec
     assert_refused(box.usbox("pod", "create", "--profile", "nonesuch", "p"), "nonesuch")
+    for argv in (["--profile", profile, "--deny", "example.org"], ["--deny", "example.org", "--profile", profile]):
+        rules = box.usbox("pod", "create", "--dry-run", *argv, "p").ok().out
+        assert 0 < rules.index("deny example.org") < rules.index("allow example.org:443"), rules  # the command line's come first, as in run
 
 
 def test_dry_run(box):
