@@ -16,6 +16,7 @@
 static bool apply_time_offset(Spec *draft, const char *const *values, GError **error) {
         g_auto(GStrv) parts = g_strsplit(values[0], ",", -1);
 
+        draft->time = (TimeSpec){ .given = true }; /* of an earlier one nothing stays, a profile's neither */
         for (char **part = parts; *part; part++) {
                 gint64 *offset;
                 const char *seconds;
@@ -33,7 +34,6 @@ static bool apply_time_offset(Spec *draft, const char *const *values, GError **e
                 if (!option_i64("--time-offset", seconds, -OFFSET_MAX, OFFSET_MAX, offset, error))
                         return false;
         }
-        draft->time.given = true;
         return true;
 }
 

@@ -210,6 +210,8 @@ def test_time_offset(box):
     assert abs(up - boot) < 5
     up, mono, _boot = map(float, box.python(script).ok().out.split())
     assert 0 <= mono - now[0] < 60
+    spec = box.run("--time-offset=monotonic=86400", "--time-offset=boottime=5", "--dry-run=json", "--", "true").json()
+    assert (spec["namespaces"]["monotonic_offset"], spec["namespaces"]["boottime_offset"]) == (0, 5)  # the last one counts, as a whole
 
 
 def test_time_offset_is_checked(box):
