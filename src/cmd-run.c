@@ -19,6 +19,7 @@
 #include "mountinfo.h"
 #include "sandbox.h"
 #include "spec.h"
+#include "status.h"
 #include "stdfds.h"
 
 /* --die-with-parent: the box goes with us, and we go with whoever started us. */
@@ -60,6 +61,16 @@ static void tell_of_home(const Spec *spec) {
                 log_note("of your home directory the box has toolchains alone; to work on files of yours start it in their directory, or with --home=all");
 }
 
+/* --status-fd says also why there is no box at all, where the command line was read as far as that option. */
+static int not_begun(const Spec *draft, const GError *failure) {
+        g_autoptr(Status) status = NULL;
+
+        (void) signal(SIGPIPE, SIG_IGN);
+        if (status_open(draft->box.status_fd, NULL, &status, NULL))
+                status_failed(status, failure);
+        return -1;
+}
+
 int cmd_run(int argc, char **argv, GError **error) {
         pid_t parent = getppid();
         int rest;
@@ -67,8 +78,10 @@ int cmd_run(int argc, char **argv, GError **error) {
         if (!fd_fill_standard(error))
                 return -1;
         g_autoptr(Spec) draft = spec_new(error);
-        if (!draft || !option_parse(draft, argc, argv, &rest, error))
+        if (!draft)
                 return -1;
+        if (!option_parse(draft, argc, argv, &rest, error))
+                return not_begun(draft, *error);
         draft->box.typed = strv_of(argv, rest);
         if (draft->box.help)
                 return cmd_help(1, (char *[]){ (char *) "run", NULL }, error);
@@ -76,14 +89,14 @@ int cmd_run(int argc, char **argv, GError **error) {
 
         const Spec *spec = spec_build(draft, argv + rest, error);
         if (!spec)
-                return -1;
+                return not_begun(draft, *error);
         if (spec->box.dry_run) {
                 g_autofree char *text =
                         spec->box.dry_run_json ? jsontext_line(spec_to_json(spec)) : spec_describe(spec);
                 return fd_write_all(STDOUT_FILENO, text, strlen(text)) ? 0 : (err_set(error, errno, "write"), -1);
         }
         if (spec->box.die_with_parent && !die_with(parent, error))
-                return -1;
+                return not_begun(spec, *error);
         tell_of_home(spec);
         return spec->box.detach ? cmd_run_detached(spec, error) : sandbox_run(spec, NULL, error);
 }

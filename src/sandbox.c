@@ -148,13 +148,13 @@ static bool open_box_dir(Sandbox *s, GError **error) {
 static bool prepare(Sandbox *s, GError **error) {
         const Spec *spec = s->spec;
 
+        if (!status_open(spec->box.status_fd, spec->box.pidfile, &s->status, error)) /* first, so that the rest can be told by it */
+                return err_step(error, "status");
         const SeccompFeatures features = { .nested = spec->caps.nested,
                                            .root_payload = own_root(spec),
                                            .core_dumps = process_has_ulimit(&spec->process, RLIMIT_CORE) };
         if (!seccomp_prepare(&spec->seccomp, features, &s->filter, error))
                 return false;
-        if (!status_open(spec->box.status_fd, spec->box.pidfile, &s->status, error))
-                return err_step(error, "status");
         if (!stdfds_prepare(spec, &s->stdio, error))
                 return err_step(error, "stdio");
         if (!state_random_hex(s->id, BOX_ID_LEN, error))

@@ -101,6 +101,12 @@ def test_status_fd_of_a_failure(box):
     assert [e["event"] for e in seen] == ["failed"] and seen[0]["errno"] == 2 and seen[0]["step"], seen
     result, seen = events(box, "--", "/no/such/command")
     assert result.rc == 127 and seen[-1]["event"] in ("failed", "exited")
+    # Before there is a box: an option's value, options that exclude each other, no command, what is read first of all.
+    for argv in (["--ulimit", "x", "--", "true"], ["--network", "none", "--mtu", "1400", "--", "true"], ["--network", "none"],
+                 ["--seccomp", "/no/such/profile", "--", "true"]):
+        result, seen = events(box, *argv)
+        assert result.rc == 125
+        assert [e["event"] for e in seen] == ["failed"] and seen[0]["step"] and seen[0]["message"] in result.err, (argv, seen)
 
 
 def test_status_fd_does_not_reach_the_box(box):
