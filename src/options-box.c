@@ -5,6 +5,7 @@
  * Role: launcher. Privileges: the caller's. Threads: one. Order: option_parse(), then spec_build().
  */
 #include <signal.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "logs.h"
@@ -141,7 +142,7 @@ const Option box_options[] = {
         { .name = "log-size",
           .arg = "SIZE",
           .group = OPTION_BOX,
-          .help = "with --detach: how much of the output is kept at least, and at most twice that (default 16M)",
+          .help = "with --detach: how much of the output is kept at least, each line with its time, and at most twice that (default 16M)",
           .apply = apply_log_size },
         { .name = "rm",
           .group = OPTION_BOX,
@@ -150,7 +151,7 @@ const Option box_options[] = {
         { .name = "keep-max",
           .arg = "SIZE",
           .group = OPTION_BOX,
-          .help = "of a box without a name, drop changes that take more space than this on the disk (default: keep all)",
+          .help = "of a box without a name that is not detached, drop changes that take more space than this on the disk (default: keep all)",
           .apply = apply_keep_max },
         { .name = "interactive",
           .short_name = 'i',
@@ -234,6 +235,10 @@ bool box_check(const Spec *draft, GError **error) {
         if (draft->box.detach && draft->box.die_with_parent) {
                 err_usage(error, "--detach and --die-with-parent exclude each other");
                 return err_hint(error, "a detached box goes on when who started it has ended");
+        }
+        if (draft->box.detach && draft->box.status_fd >= 0 && draft->box.status_fd <= STDERR_FILENO) {
+                err_usage(error, "--detach and --status-fd %d: a detached box lets go of the caller's standard output and error", draft->box.status_fd);
+                return err_hint(error, "give it a descriptor of its own: --status-fd 3 3>FILE");
         }
         return true;
 }

@@ -52,6 +52,9 @@ def test_what_cannot_be_started_is_told(boxes, command, status, text):
 def test_errors_before_the_start_are_told(boxes):
     assert_refused(boxes.usbox("run", "-d", "--ro", "/no/such/path", "--", "true"), "/no/such/path", hint=False)
     assert_refused(boxes.usbox("run", "-d", "--die-with-parent", "--", "true"), "--die-with-parent")
+    for fd in "12":  # nobody would see what is written there
+        refused = boxes.usbox("run", "-d", "--status-fd", fd, "--", "true")
+        assert refused.rc == 125 and "usbox: options: --detach and --status-fd" in refused.err and boxes.ps("-a") == []
     assert_refused(boxes.usbox("run", "--log-size", "1K", "--", "true"), "--log-size", hint=False)
     boxes.detach("exec sleep 1000")
     assert_refused(boxes.usbox("run", "-d", "--name", "web", "--", "true"), "is running")
