@@ -31,7 +31,6 @@ static bool apply_user(Spec *draft, const char *const *values, GError **error) {
         const char *text = values[0], *colon = strchr(text, ':');
         g_autofree char *uid = colon ? g_strndup(text, (gsize) (colon - text)) : g_strdup(text);
 
-        s->user_given = true;
         s->user_is_self = g_str_equal(text, "self");
         s->gid_given = false;
         s->uid = s->gid = 0;

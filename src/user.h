@@ -18,7 +18,6 @@ typedef struct {
 typedef struct {
         /* as asked */
         UsernsMode mode;
-        bool user_given;    /* --user */
         bool user_is_self;  /* default, or --user self */
         uid_t uid;          /* box ids of the payload; after user_check() always valid */
         gid_t gid;
