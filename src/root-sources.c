@@ -155,8 +155,11 @@ static bool open_source(MountSource *source, GError **error) {
                                ? err_hint(error, "the source of a mount must exist; usbox creates nothing on the host")
                                : false;
         }
-        if (op->kind == MOUNT_DEVICE && !S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode))
-                return err_set(error, 0, "%s: not a device node", op->option);
+        if (op->kind == MOUNT_DEVICE && !S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode)) {
+                g_autofree char *shown = err_quote(op->src);
+                err_set(error, 0, "%s: not a device node", op->option);
+                return S_ISDIR(st.st_mode) ? err_hint(error, "all devices of a directory: --dev-bind %s %s", shown, shown) : false;
+        }
 
         g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
         g_autofree char *real = g_file_read_link(link, NULL);

@@ -186,6 +186,7 @@ def test_plain_bind_of_a_device_directory_is_nodev(box):
 @pytest.mark.parametrize("options,words", [
     (["-v", "/no/such/thing:/mnt"], ["/no/such/thing"]), (["--ro", "/no/such/thing"], ["/no/such/thing"]),
     (["--rootfs", "/no/such/root"], ["/no/such/root"]), (["--device", "/dev/no-such"], ["/dev/no-such"]),
+    (["--device", "/dev/pts"], ["not a device node", "hint:", "--dev-bind /dev/pts /dev/pts"]),
 ])
 def test_missing_sources_stop_the_run(no_kept, options, words):
     assert_refused(no_kept.run(*options, "--", "true"), *words, hint=False)
