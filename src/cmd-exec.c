@@ -16,13 +16,17 @@
 #include "base/fd.h"
 #include "cmd-verbs.h"
 #include "control-client.h"
+#include "process.h"
 #include "stdfds.h"
 #include "supervise.h"
 #include "term.h"
 
 const VerbOption exec_options[] = {
         { .name = "user", .short_name = 'u', .arg = "self|root|UID[:GID]", .help = "who the command is: box ids (default: as the box's command)" },
-        { .name = "env", .short_name = 'e', .arg = "NAME[=VALUE]", .help = "set a variable, or take over the caller's; may be given more than once" },
+        { .name = "env",
+          .short_name = 'e',
+          .arg = "NAME[=VALUE]",
+          .help = "set a variable, or take over the caller's, NAME*: all that begin so; may be given more than once" },
         { .name = "workdir", .short_name = 'w', .arg = "DIR", .complete = COMPLETE_DIR, .help = "start in this directory of the box" },
         { .name = "detach", .short_name = 'd', .help = "return as soon as the command runs; its output is thrown away" },
         { .name = "interactive", .short_name = 'i', .help = "accepted for the habit of -it: stdin is always passed on" },
@@ -39,17 +43,12 @@ typedef struct {
 
 enum { POLL_WIRE, POLL_SIGNALS, POLL_TERM, POLL_RELAY = POLL_TERM + TERM_N_FDS, POLL_N = POLL_RELAY + 3 * RELAY_N_FDS };
 
-/* NAME=VALUE, or NAME of the caller's. */
 static bool add_variable(GPtrArray *env, const char *typed, GError **error) {
-        g_autofree char *quoted = err_quote(typed);
+        if (process_add_variable(env, typed))
+                return true;
 
-        if (*typed == '\0' || *typed == '=')
-                return err_usage(error, "--env: '%s' is not NAME[=VALUE]", quoted);
-        if (strchr(typed, '='))
-                g_ptr_array_add(env, g_strdup(typed));
-        else if (g_getenv(typed))
-                g_ptr_array_add(env, g_strconcat(typed, "=", g_getenv(typed), NULL));
-        return true;
+        g_autofree char *quoted = err_quote(typed);
+        return err_usage(error, "--env: '%s' is not NAME[=VALUE]", quoted);
 }
 
 static bool add_user(GVariantDict *dict, const char *typed, GError **error) {

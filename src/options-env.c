@@ -15,26 +15,37 @@
 #define ENV_FILE_MAX (1024 * 1024)
 #define PATH_DEFAULT "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-/* One assignment: "K=V", or "K" for what the caller has under that name (nothing, if it has none). */
-static bool add_assignment(Spec *draft, const char *option, const char *text, GError **error) {
-        const char *eq = strchr(text, '='), *value;
+bool process_add_variable(GPtrArray *assignments, const char *text) {
+        const char *eq = strchr(text, '='), *value = eq ? NULL : g_getenv(text);
 
-        if (eq == text || *text == '\0') {
-                g_autofree char *quoted = err_quote(text);
-                return err_usage(error, "%s: '%s' is not NAME=VALUE or NAME", option, quoted);
+        if (eq == text || *text == '\0')
+                return false;
+        if (eq) {
+                g_ptr_array_add(assignments, g_strdup(text));
+        } else if (g_str_has_suffix(text, "*")) {
+                g_auto(GStrv) names = g_listenv();
+                for (guint i = 0; names[i]; i++)
+                        if (strncmp(names[i], text, strlen(text) - 1) == 0)
+                                g_ptr_array_add(assignments, g_strconcat(names[i], "=", g_getenv(names[i]), NULL));
+        } else if (value) {
+                g_ptr_array_add(assignments, g_strconcat(text, "=", value, NULL));
         }
-        if (eq)
-                g_ptr_array_add(draft->process.env_ops, g_strdup(text));
-        else if ((value = g_getenv(text)))
-                g_ptr_array_add(draft->process.env_ops, g_strconcat(text, "=", value, NULL));
         return true;
+}
+
+static bool add_assignment(Spec *draft, const char *option, const char *text, GError **error) {
+        if (process_add_variable(draft->process.env_ops, text))
+                return true;
+
+        g_autofree char *quoted = err_quote(text);
+        return err_usage(error, "%s: '%s' is not NAME=VALUE or NAME", option, quoted);
 }
 
 static bool apply_env(Spec *draft, const char *const *values, GError **error) {
         return add_assignment(draft, "--env", values[0], error);
 }
 
-/* podman's format: a line is NAME=VALUE or NAME; blank lines and those that begin with '#' say nothing. No quotes. */
+/* podman's format: a line is NAME=VALUE, NAME or NAME*; blank lines and those that begin with '#' say nothing. No quotes. */
 static bool apply_env_file(Spec *draft, const char *const *values, GError **error) {
         g_autofree char *path = option_host_path(draft, values[0]), *quoted = err_quote(values[0]), *text = NULL;
         size_t len;
@@ -92,7 +103,7 @@ const Option env_options[] = {
           .arg = "NAME[=VALUE]",
           .group = OPTION_ENVIRONMENT,
           .flags = OPTION_LIST,
-          .help = "set a variable; NAME alone: to the value that it has outside, if any",
+          .help = "set a variable; NAME alone: to the value that it has outside, if any; 'NAME*': so all whose names begin with NAME",
           .apply = apply_env },
         { .name = "env-file",
           .arg = "FILE",

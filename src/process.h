@@ -45,6 +45,10 @@ bool process_check(Spec *draft, GError **error);
 /* envp from the environment outside (NULL-terminated), for process_check() and tests. */
 void process_fill_environment(Spec *draft, const char *const *outside);
 
+/* What -e says, as "K=V" (char *): "K=V" itself, "K" for what the caller has under that name, "K*" for all of its whose names begin so; nothing,
+ * if it has none. False: text is none of these. */
+bool process_add_variable(GPtrArray *assignments, const char *text);
+
 /* "nofile" for RLIMIT_NOFILE. Static. */
 const char *process_ulimit_name(int resource);
 

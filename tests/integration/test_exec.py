@@ -63,9 +63,10 @@ def test_no_descriptor_and_no_variable_of_the_caller(web):
 
 def test_options(web):
     web.start("exec sleep 1000", "-e", "A=1", "-e", "B=2")
-    script = "pwd; echo $A $B $C $D"
-    out = web.exec("-e", "A=9", "-e", "C=3", "--env=D", "-w", "/usr", "web", "--", "sh", "-c", script, env={"D": "mine"}).lines()
-    assert out == ["/usr", "9 2 3 mine"]
+    script = "pwd; echo $A $B $C $D $SOME_E$SOME_F"
+    out = web.exec("-e", "A=9", "-e", "C=3", "--env=D", "-e", "SOME_*", "-w", "/usr", "web", "--", "sh", "-c", script,
+                   env={"D": "mine", "SOME_E": "e", "SOME_F": "f"}).lines()
+    assert out == ["/usr", "9 2 3 mine ef"]
     assert web.exec("web", "sh", "-c", "exit 7").rc == 7
     assert web.exec("web", "sh", "-c", "kill -9 $$").rc == 128 + 9
     assert web.exec("web", "/no/such").rc == 127 and web.exec("web", "/etc").rc == 126

@@ -81,6 +81,15 @@ def test_environment_options(box):
     assert "EDITOR" not in env and "OTHER" not in env
 
 
+def test_environment_by_prefix(box):
+    """As podman has it: a batch system's variables, and a shell function that is exported."""
+    outside = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM": "no", "OMP_NUM_THREADS": "4", "BASH_FUNC_module%%": "() { echo module $1; }"}
+    lines = box.run("--rm", "-e", "SLURM_*", "-e", "SLURM_NTASKS=3", "-e", "BASH_FUNC_*", "-e", "NOTHING_*", "--", "bash", "-c",
+                    "env | grep -c '*'; env; module load", env=outside).lines()
+    assert {"SLURM_JOB_ID=7", "SLURM_NTASKS=3", "module load"} <= set(lines) and lines[0] == "0", lines
+    assert not [x for x in lines if x.startswith(("SLURM=", "OMP_", "NOTHING"))], lines
+
+
 def test_clearenv_and_inherit(box):
     env = box.run("--rm", "--clearenv", "-e", "ONLY=this", "--", "/usr/bin/env").lines()
     assert "ONLY=this" in env and not [e for e in env if e.split("=")[0] not in ("ONLY", "USBOX", "USBOX_BOX", "PATH")], env

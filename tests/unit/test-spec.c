@@ -554,6 +554,12 @@ static void test_environment(void) {
         g_autofree char *unset = env_value(WORDS("-e", "USBOX_TEST_UNSET", "cmd"), empty, "USBOX_TEST_UNSET");
         g_assert_cmpstr(set, ==, "from outside");
         g_assert_null(unset);
+        g_autofree char *all = env_value(WORDS("-e", "USBOX_TEST_S*", "cmd"), empty, "USBOX_TEST_SET");
+        g_autofree char *none = env_value(WORDS("-e", "USBOX_TEST_SETS*", "cmd"), empty, "USBOX_TEST_SET");
+        g_autofree char *plain = env_value(WORDS("-e", "USBOX_TEST_S*=x", "cmd"), empty, "USBOX_TEST_SET");
+        g_assert_cmpstr(all, ==, "from outside");
+        g_assert_null(none);
+        g_assert_null(plain);
         assert_refused(WORDS("-e", "=x", "cmd"), "--env: '=x'", NULL);
         assert_refused(WORDS("--unsetenv", "A=1", "cmd"), "not a name", NULL);
 }
