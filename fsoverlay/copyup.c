@@ -235,14 +235,32 @@ static int open_regular(Fs *fs, Node *node, struct stat *st, int64_t keep, Fd **
         return r;
 }
 
+/* What a copy of the first size bytes may take: holes stay holes. NULL: there is nothing to read. */
+static guint64 data_size(const Fd *from, off_t size) {
+        guint64 sum = 0;
+
+        for (off_t at = 0; from && at < size;) {
+                off_t data = lseek(from->fd, at, SEEK_DATA);
+                if (data < 0 && errno != ENXIO)
+                        return (guint64) size; /* a file system that knows of no holes */
+                off_t hole = data < 0 || data >= size ? -1 : lseek(from->fd, data, SEEK_HOLE);
+                if (hole < 0)
+                        break;
+                at = MIN(hole, size);
+                sum += ((guint64) at + USAGE_BLOCK - 1) / USAGE_BLOCK * USAGE_BLOCK - (guint64) data / USAGE_BLOCK * USAGE_BLOCK;
+        }
+        return sum;
+}
+
 /* *st becomes what it was when it was copied. */
 static int copy_regular(Fs *fs, Node *node, Fd *from, struct stat *st, const char *temp, int64_t keep, int *ret_fd) {
         const off_t size = wanted(st, keep);
+        const guint64 reserved = fs->quota ? data_size(from, size) : 0;
         char text[32];
         int r = 0;
 
         *ret_fd = -1;
-        if (fs->quota && !quota_reserve(fs->quota, (guint64) size))
+        if (!usage_reserve(fs, reserved))
                 return -ENOSPC;
         int fd = openat(fs->work, temp, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
@@ -262,9 +280,9 @@ static int copy_regular(Fs *fs, Node *node, Fd *from, struct stat *st, const cha
         struct stat now;
         if (fs->quota) {
                 if (r == 0 && fstat(fd, &now) == 0)
-                        quota_adjust(fs->quota, (gint64) now.st_blocks * 512 - size);
+                        quota_adjust(fs->quota, (gint64) now.st_blocks * 512 - (gint64) reserved);
                 else
-                        quota_release(fs->quota, (guint64) size);
+                        quota_release(fs->quota, reserved);
         }
         if (r < 0 && fd >= 0)
                 close(fd);

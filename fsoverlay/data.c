@@ -9,7 +9,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -116,15 +119,43 @@ static int writing_begin(Fs *fs, Node *node, Writing *ret) {
         return 0;
 }
 
+/* How much of a range of a file has its place on the disk. */
+static guint64 allocated(int fd, guint64 offset, guint64 end) {
+        union {
+                struct fiemap head;
+                char room[sizeof(struct fiemap) + 32 * sizeof(struct fiemap_extent)];
+        } map;
+        guint64 sum = 0;
+
+        for (bool more = true; more && offset < end;) {
+                map.head = (struct fiemap){ .fm_start = offset, .fm_length = end - offset, .fm_extent_count = 32 };
+                if (ioctl(fd, FS_IOC_FIEMAP, &map) < 0 || map.head.fm_mapped_extents == 0)
+                        break;
+                for (unsigned i = 0; i < map.head.fm_mapped_extents && offset < end; i++) {
+                        const struct fiemap_extent *e = &map.head.fm_extents[i];
+                        guint64 from = MAX(e->fe_logical, offset), to = MIN(e->fe_logical + e->fe_length, end);
+                        sum += to > from ? to - from : 0;
+                        offset = MAX(to, offset);
+                        more = !(e->fe_flags & FIEMAP_EXTENT_LAST);
+                }
+        }
+        return sum;
+}
+
 /* Room for what writing may add to the upper: all of it where the range has holes or is beyond the end. */
 static int writing_reserve(Fs *fs, Writing *w, off_t offset, size_t size) {
         off_t end = offset + (off_t) size;
 
         if (!fs->quota || !w->known || (end <= w->before.st_size && lseek(w->f->fd, offset, SEEK_HOLE) >= end))
                 return 0;
-        guint64 wanted = ((guint64) end + USAGE_BLOCK - 1) / USAGE_BLOCK * USAGE_BLOCK - (guint64) offset / USAGE_BLOCK * USAGE_BLOCK;
-        if (!usage_reserve(fs, wanted))
-                return -ENOSPC;
+        guint64 first = (guint64) offset / USAGE_BLOCK * USAGE_BLOCK, last = ((guint64) end + USAGE_BLOCK - 1) / USAGE_BLOCK * USAGE_BLOCK;
+        guint64 wanted = last - first;
+        /* What fallocate(2) has taken is counted already, and looks like a hole until it is written. */
+        if (!quota_reserve(fs->quota, wanted)) {
+                wanted -= allocated(w->f->fd, first, last);
+                if (!usage_reserve(fs, wanted))
+                        return -ENOSPC;
+        }
         w->reserved = wanted;
         return 0;
 }

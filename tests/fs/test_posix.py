@@ -737,6 +737,45 @@ def test_no_kind_of_file_passes_under_the_limit(fs, needs_ours, kind):
     assert wait_until(lambda: used(fs) <= empty + root, 5), used(fs)  # the root has grown, and stays so
 
 
+def test_holes_do_not_count(fs, needs_ours):
+    """A sparse file that is far larger than the limit is copied up all the same; what is data of it counts."""
+    with open(fs.lower / "f", "wb") as f:
+        f.truncate(256 << 20)
+        os.pwrite(f.fileno(), b"x" * PAGE, 64 << 20)
+    with open(fs.lower / "large", "wb") as f:
+        f.write(b"x" * (2 << 20))
+    fs.mount("disk=1M")
+    append(fs.mnt / "f", b"y")
+    assert (fs.mnt / "f").stat().st_size == (256 << 20) + 1 and used(fs) < 100_000
+    raises(errno.ENOSPC, append, fs.mnt / "large", b"y")
+    before = used(fs)
+    fs.remount()
+    assert used(fs) == before
+
+
+def test_what_was_allocated_can_be_written(fs, needs_ours):
+    """posix_fallocate(3) promises it. The room counted twice, and only where the limit was far did that not show."""
+    try:
+        with open(fs.write("f"), "rb") as f:
+            fcntl.ioctl(f, 0xC020660B, struct.pack("QQIIII", 0, PAGE, 0, 0, 0, 0))  # FS_IOC_FIEMAP
+    except OSError:
+        cannot("say where the blocks of a file are")
+    fs.mount("disk=2M")
+    fd = os.open(fs.mnt / "f", os.O_RDWR)
+    fallocate(fd, 1, 0, 3 * PAGE)  # beyond its end, too
+    room = os.statvfs(fs.mnt).f_bavail - 6
+    os.posix_fallocate(fd, 16 * PAGE, room * PAGE)
+    os.pwrite(fd, b"y" * (3 * PAGE), 0)
+    os.pwrite(fd, b"x", 20 * PAGE)
+    for at in range(0, room - 64, 64):
+        assert os.pwrite(fd, b"z" * (64 * PAGE), (16 + at) * PAGE) == 64 * PAGE
+    raises(errno.ENOSPC, os.pwrite, fd, b"x" * (20 * PAGE), (12 + room) * PAGE)  # four of them are there
+    os.close(fd)
+    before = used(fs)
+    fs.remount()
+    assert used(fs) == before <= 2 << 20
+
+
 def test_a_removed_directory_takes_attributes(fs):
     """Of the lower alone, never changed, and open: it once said ENOENT."""
     (fs.lower / "d").mkdir()

@@ -300,6 +300,12 @@ def test_disk(no_kept):
     assert total == 1 << 20 and free <= total - 500000, lines
 
 
+def test_disk_limit_leaves_what_was_allocated(no_kept):
+    """Its server asks for a file's blocks, which its filter of system calls has to let it."""
+    script = "fallocate -l 900K f && dd if=/dev/zero of=f bs=900K count=1 conv=notrunc status=none && stat -c %s f"
+    assert no_kept.sh(script, "--disk=1M").lines() == [str(900 << 10)]
+
+
 def journal(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
