@@ -16,12 +16,14 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <termios.h>
 
 #include "base/confine.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/proc.h"
 #include "base/proc.h"
 #include "base/sys.h"
 #include "base/wire.h"
@@ -71,15 +73,37 @@ static bool set_time(const Spec *spec, GError **error) {
         return true;
 }
 
+/*
+ * Those of IPC are for the uid 0 of the user namespace that owns them, and no capability stands in for it (ipc_permissions() in ipc/ipc_sysctl.c,
+ * mq_permissions() in ipc/mq_sysctl.c). A process of its own takes that id: who changes his own loses the parent-death signal, and coming back the
+ * capabilities. False with errno.
+ */
+static bool write_as_root(int proc_sys, const char *key, const char *value) {
+        int status;
+
+        pid_t pid = fork();
+        if (pid == 0) {
+                if (setresuid(0, 0, 0) < 0)
+                        _exit(EACCES); /* there is none */
+                _exit(fd_write_file(proc_sys, key, value) ? 0 : errno);
+        }
+        if (pid < 0 || !proc_wait(pid, &status))
+                return false;
+        errno = WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+        return errno == 0;
+}
+
 static bool set_sysctls(const Spec *spec, int proc_sys, GError **error) {
         for (guint i = 0; i < spec->process.sysctls->len; i++) {
                 const char *item = g_ptr_array_index(spec->process.sysctls, i);
                 const char *equals = strchr(item, '=');
                 g_autofree char *key = g_strndup(item, (size_t) (equals - item));
-                if (!fd_write_file(proc_sys, key, equals + 1)) {
-                        g_autofree char *shown = err_quote(item);
-                        return err_set(error, errno, "--sysctl %s", shown);
-                }
+                if (fd_write_file(proc_sys, key, equals + 1) || (errno == EACCES && write_as_root(proc_sys, key, equals + 1)))
+                        continue;
+                bool no_root = errno == EACCES && process_has_ipc_sysctl(&spec->process);
+                g_autofree char *shown = err_quote(item);
+                err_set(error, errno, "--sysctl %s", shown);
+                return no_root && err_hint(error, "settings of IPC are the box's root's, and this box has no such id: --userns=subids gives it one");
         }
         return true;
 }

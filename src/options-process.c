@@ -131,9 +131,17 @@ static char *sysctl_path(const char *key) {
         return g_steal_pointer(&path);
 }
 
+/* path: with or without its value. */
 static bool sysctl_is_ipc(const char *path) {
         return g_str_has_prefix(path, "kernel/msg") || g_str_has_prefix(path, "kernel/shm") ||
-               g_str_equal(path, "kernel/sem") || g_str_has_prefix(path, "fs/mqueue/");
+               g_str_equal(path, "kernel/sem") || g_str_has_prefix(path, "kernel/sem=") || g_str_has_prefix(path, "fs/mqueue/");
+}
+
+bool process_has_ipc_sysctl(const ProcessSpec *s) {
+        for (guint i = 0; i < s->sysctls->len; i++)
+                if (sysctl_is_ipc(g_ptr_array_index(s->sysctls, i)))
+                        return true;
+        return false;
 }
 
 static bool sysctl_is_net(const char *path) {

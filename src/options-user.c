@@ -231,9 +231,9 @@ bool user_wants_subids(const Spec *draft) {
 }
 
 /* Whether auto takes subordinate ids where they can be had: usbox-fs shows files of the system's ids as theirs, for which the box
- * must have such ids, and keeps what the box gives away to one of them. */
+ * must have such ids, and keeps what the box gives away to one of them; and it is the box's 0 that may write its settings of IPC. */
 static bool gains_by_subids(const Spec *draft) {
-        return draft->user.mode == USERNS_AUTO && draft->root.overlay == OVERLAY_FUSE;
+        return draft->user.mode == USERNS_AUTO && (draft->root.overlay == OVERLAY_FUSE || process_has_ipc_sysctl(&draft->process));
 }
 
 /* What newuidmap and newgidmap would refuse: each line must be the caller's own id or lie in its ranges. */

@@ -52,5 +52,8 @@ bool process_add_variable(GPtrArray *assignments, const char *text);
 /* "nofile" for RLIMIT_NOFILE. Static. */
 const char *process_ulimit_name(int resource);
 
+/* --sysctl was given for something of IPC, which only the box's uid 0 may write. */
+bool process_has_ipc_sysctl(const ProcessSpec *s);
+
 /* --ulimit was given for it. */
 bool process_has_ulimit(const ProcessSpec *s, int resource);

@@ -228,6 +228,12 @@ def test_oom_score(box):
 
 def test_sysctl(box):
     assert box.sh("cat /proc/sys/net/ipv4/ip_unprivileged_port_start", "--sysctl=net.ipv4.ip_unprivileged_port_start=0").ok().out == "0\n"
+    ipc = ("--sysctl=kernel.shmmni=17", "--sysctl=fs.mqueue.msg_max=7", "--sysctl=kernel.sem=250 32000 32 99")
+    for options in ((), ("--user=root",), ("--user=33", "--workdir=/"), ("--overlay=kernel",), ("--overlay=none", "--network=none"), ("--userns=self", "--user=root")):
+        out = box.sh("cd /proc/sys; cat kernel/shmmni fs/mqueue/msg_max; tr '\\t' ' ' <kernel/sem; grep CapEff /proc/1/status", *ipc, *options).ok().lines()
+        assert out[:3] == ["17", "7", "250 32000 32 99"] and int(out[3].split()[1], 16) == 0, (options, out)
+    assert_refused(box.run("--userns=self", *ipc, "--", "true"), "--sysctl kernel/shmmni=17", "--userns=subids")
+    assert_refused(box.run("--sysctl=kernel.shmmni=x", "--", "true"), "--sysctl kernel/shmmni=x: Invalid argument", hint=False)
     assert_refused(box.run("--sysctl=kernel.core_pattern=|/x", "--", "true"), "core_pattern", hint=False)
     assert_refused(box.run("--sysctl=net.ipv4/../../kernel/x=1", "--", "true"), "--sysctl", hint=False)
 
