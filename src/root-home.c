@@ -142,8 +142,10 @@ void plan_hide_shown(Planner *p, const char *const *names) {
 bool plan_cwd_is_shown(const Planner *p) {
         static const char *const never[] = { "/proc", "/sys", "/dev", "/run", NULL };
         const char *cwd = p->spec->caller.cwd;
+        const RootSpec *root = &p->spec->root;
 
-        if (p->spec->root.workdir_given || path_is_at_or_below(p->spec->caller.home, cwd))
+        /* -w elsewhere: whoever works there has not said that he wants to show where he happens to be. */
+        if ((root->workdir_given && !path_is_at_or_below(root->workdir, cwd)) || path_is_at_or_below(p->spec->caller.home, cwd))
                 return false;
         for (const char *const *dir = never; *dir; dir++)
                 if (path_is_at_or_below(cwd, *dir) && !path_is_below(cwd, "/dev/shm"))

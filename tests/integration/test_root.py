@@ -139,6 +139,15 @@ def test_working_directory_is_kept(box):
     assert box.run("--rm", "-w", "/usr/bin", "--", "pwd").ok().out == "/usr/bin\n"
 
 
+def test_workdir_below_the_working_directory(box):
+    """-w leaves the working directory's tree where it is, if it names a place in it; else the tree is not shown."""
+    box.write("dir/a", "a\n")
+    for place in (".", "dir", box.dir, box.dir / "dir"):
+        out = box.sh("pwd; cat dir/a a 2>/dev/null; true", f"--workdir={place}").ok().lines()
+        assert out == [str((box.dir / place).resolve()), "a"], out
+    assert box.sh(f"test -e {box.dir} || echo not there", "-w", "/").lines() == ["not there"]
+
+
 def test_home_shows_the_working_directory_only(box):
     box.write("seen", "yes\n")
     out = box.sh(f"cat seen; ls -A {HOME}").lines()
