@@ -102,7 +102,7 @@ static bool watch(const HookGuard *g, int dir, int *ret_watch, GError **error) {
 
 /* .git, which the host may have replaced as a whole. It may also be gone. */
 static bool watch_git(const HookGuard *g, Tree *tree, GError **error) {
-        _cleanup_close_ int dir = root_hooks_open(tree->host, ".git", O_PATH | O_DIRECTORY);
+        _cleanup_close_ int dir = root_open_beneath(tree->host, ".git", O_PATH | O_DIRECTORY);
         int before = tree->git_watch;
 
         tree->git_watch = -1;

@@ -44,8 +44,8 @@ static int overlay_node(RootBuild *b, const RootNode *node, GError **error) {
         if (has_upper) {
                 g_autofree char *up = g_strconcat("upper/", node->path, NULL);
                 g_autofree char *wk = g_strdup_printf("work/%u", node->index);
-                upper = openat(b->box, up, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-                work = openat(b->box, wk, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                upper = root_open_beneath(b->box, up, O_PATH | O_DIRECTORY);
+                work = root_open_beneath(b->box, wk, O_PATH | O_DIRECTORY);
                 if (upper < 0 || work < 0) {
                         err_set(error, errno, "upper layer");
                         return -1;

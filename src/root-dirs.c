@@ -3,6 +3,9 @@
  * The directories that the overlays need in the box's directory on the host, before and after the run.
  *
  * Role: launcher. Privileges: the caller's. Threads: one. Order: steps 3 and 11.
+ *
+ * upper/ is what the box wrote: in the end, and from the beginning where a box goes on. A directory of it on the way may be a symlink by then, which on the
+ * host would lead anywhere: so no path is followed there, and what is made, moved or removed is so in a directory that was opened without.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,22 +15,37 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/sys.h"
 #include "commit-journal.h"
 #include "root-hooks.h"
 #include "root.h"
 
+int root_open_beneath(int dir, const char *name, uint64_t flags) {
+        return sys_openat2(dir, name, flags | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+}
+
+int root_dirs_parent(int box_fd, const char *path, const char **ret_name) {
+        const char *slash = strrchr(path, '/');
+        g_autofree char *parent = slash ? g_strndup(path, (size_t) (slash - path)) : g_strdup(".");
+
+        *ret_name = slash ? slash + 1 : path;
+        return root_open_beneath(box_fd, parent, O_PATH | O_DIRECTORY);
+}
+
 bool root_dirs_make(int box_fd, const char *path, mode_t mode, GError **error) {
+        const char *name;
+        _cleanup_close_ int dir = root_dirs_parent(box_fd, path, &name);
+
         /* The directories above first; most exist already, as nodes are sorted parents first. */
-        if (mkdirat(box_fd, path, 0700) < 0) {
-                if (errno == ENOENT) {
-                        g_autofree char *parent = g_path_get_dirname(path);
-                        return root_dirs_make(box_fd, parent, 0755, error) && root_dirs_make(box_fd, path, mode, error);
-                }
-                if (errno != EEXIST)
-                        return err_set(error, errno, "make %s", path);
-                return true;
+        if (dir < 0 && errno == ENOENT) {
+                g_autofree char *parent = g_path_get_dirname(path);
+                return root_dirs_make(box_fd, parent, 0755, error) && root_dirs_make(box_fd, path, mode, error);
         }
-        if (fchmodat(box_fd, path, mode, 0) < 0)
+        if (dir < 0)
+                return err_set(error, errno, "make %s", path);
+        if (mkdirat(dir, name, 0700) < 0)
+                return errno == EEXIST || err_set(error, errno, "make %s", path);
+        if (fchmodat(dir, name, mode, 0) < 0)
                 return err_set(error, errno, "chmod %s", path);
         return true;
 }
@@ -60,8 +78,13 @@ bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error) {
 /* A directory that we made and the box left empty; what it changed of mode or owner goes with it. */
 void root_dirs_trim(int box_fd, const char *path, FdLater *later) {
         g_autofree char *at = g_strdup(path);
-        for (char *slash; (slash = strrchr(at, '/')) && fd_later_unlink(later, box_fd, at, AT_REMOVEDIR) == 0;)
-                *slash = '\0';
+
+        for (char *slash; (slash = strrchr(at, '/')); *slash = '\0') {
+                const char *name;
+                _cleanup_close_ int dir = root_dirs_parent(box_fd, at, &name);
+                if (dir < 0 || fd_later_unlink(later, dir, name, AT_REMOVEDIR) < 0)
+                        return;
+        }
 }
 
 void root_plan_trim_dirs(const RootPlan *plan, int box_fd, FdLater *later) {

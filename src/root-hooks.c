@@ -34,11 +34,6 @@ void hook_free(gpointer p) {
         g_free(hook);
 }
 
-int root_hooks_open(int dir, const char *name, uint64_t flags) {
-        return sys_openat2(dir, name, flags | O_CLOEXEC, 0,
-                           RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
-}
-
 /* A repository is no hook, but has some. */
 static bool is_repository(const Hook *hook, const struct stat *st) {
         return g_str_equal(hook->name, ".git") && S_ISDIR(st->st_mode);
@@ -56,13 +51,13 @@ static int hook_problem(int fd, struct stat *ret_st) {
 
 static bool plan_one(Planner *p, const MountSource *source, int dir, Hook *hook, GError **error) {
         struct stat st;
-        _cleanup_close_ int fd = root_hooks_open(dir, hook->name, O_PATH | O_NOFOLLOW);
+        _cleanup_close_ int fd = root_open_beneath(dir, hook->name, O_PATH | O_NOFOLLOW);
 
         hook->path = g_strconcat(source->op->dst + 1, "/", hook->name, NULL);
         if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) { /* ENOTDIR: .git is a file, in a worktree of git's */
                 const char *slash = strchr(hook->name, '/');
                 g_autofree char *parent = slash ? g_strndup(hook->name, (size_t) (slash - hook->name)) : g_strdup(".");
-                _cleanup_close_ int above = root_hooks_open(dir, parent, O_PATH | O_DIRECTORY);
+                _cleanup_close_ int above = root_open_beneath(dir, parent, O_PATH | O_DIRECTORY);
                 hook->parent_there = above >= 0;
                 return true;
         }
@@ -84,7 +79,7 @@ static bool plan_one(Planner *p, const MountSource *source, int dir, Hook *hook,
         hook->index = ++p->n_overlays;
         if (hook->is_dir || p->spec->root.overlay == OVERLAY_NONE)
                 return true;
-        _cleanup_close_ int file = root_hooks_open(dir, hook->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+        _cleanup_close_ int file = root_open_beneath(dir, hook->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
         if (file < 0 || !fd_read_all(file, HOOK_FILE_MAX, &hook->data, &hook->len))
                 return err_set(error, errno, "read %s", host);
         return true;
@@ -144,7 +139,9 @@ static void make_one(const RootPlan *plan, const Hook *hook, int box_fd, void *d
         }
         if (!root_dirs_make(box_fd, parent, 0755, error))
                 return;
-        _cleanup_close_ int fd = openat(box_fd, upper, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        const char *name;
+        _cleanup_close_ int dir = root_dirs_parent(box_fd, upper, &name);
+        _cleanup_close_ int fd = dir < 0 ? -1 : openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (fd < 0 || !fd_write_all(fd, hook->data, hook->len) || fchmod(fd, hook->mode) < 0)
                 err_set(error, errno, "copy %s", hook->host.path);
 }
@@ -165,25 +162,42 @@ static void trim_one(const RootPlan *plan, const Hook *hook, int box_fd, void *d
         size_t len;
 
         if (!hook->is_dir) {
-                _cleanup_close_ int fd = openat(box_fd, upper, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+                const char *name;
+                _cleanup_close_ int dir = root_dirs_parent(box_fd, upper, &name);
+                _cleanup_close_ int fd = dir < 0 ? -1 : openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
                 if (fd < 0 || !fd_read_all(fd, HOOK_FILE_MAX, &now, &len) || len != hook->len ||
                     memcmp(now, hook->data, len) != 0)
                         return;
-                (void) unlinkat(box_fd, upper, 0);
+                (void) unlinkat(dir, name, 0);
                 *strrchr(upper, '/') = '\0';
         }
         root_dirs_trim(box_fd, upper, data);
 }
 
+/* Where hook->path is in upper/: the directory, made if need be. -1 with errno: one on the way is none, or the box has made a symlink of it. */
+static int upper_parent(const Hook *hook, int box_fd, const char **ret_name) {
+        g_autofree char *upper = g_strconcat("upper/", hook->path, NULL), *parent = g_path_get_dirname(upper);
+        g_autoptr(GError) failure = NULL;
+
+        *ret_name = strrchr(hook->path, '/') + 1;
+        if (root_dirs_make(box_fd, parent, 0755, &failure))
+                return root_open_beneath(box_fd, parent, O_PATH | O_DIRECTORY);
+        errno = err_get_errno(failure);
+        return -1;
+}
+
 /* What changed goes where all other changes are. */
 static void settle_one(const RootPlan *plan, const Hook *hook, int box_fd, void *data) {
-        g_autofree char *copy = copy_path(plan, hook), *upper = g_strconcat("upper/", hook->path, NULL),
-                        *parent = g_path_get_dirname(upper);
+        g_autofree char *copy = copy_path(plan, hook);
+        const char *copy_name, *name;
         struct stat st;
 
         (void) data;
-        if (fstatat(box_fd, copy, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-            (!root_dirs_make(box_fd, parent, 0755, NULL) || renameat2(box_fd, copy, box_fd, upper, RENAME_NOREPLACE) < 0))
+        _cleanup_close_ int from = root_dirs_parent(box_fd, copy, &copy_name);
+        if (from < 0 || fstatat(from, copy_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return;
+        _cleanup_close_ int to = upper_parent(hook, box_fd, &name);
+        if (to < 0 || renameat2(from, copy_name, to, name, RENAME_NOREPLACE) < 0)
                 log_note("what the box made of %s could not be kept: %s", hook->name, err_text(errno));
 }
 
@@ -196,23 +210,22 @@ void root_hooks_trim(const RootPlan *plan, int box_fd, FdLater *later) {
 /* By descriptors and without following anything: the box wrote this tree. */
 static void take_back(const MountSource *source, const Hook *hook, int box_fd) {
         g_autofree char *parent = g_path_get_dirname(hook->name), *name = g_path_get_basename(hook->name);
-        g_autofree char *upper = g_strconcat("upper/", hook->path, NULL), *upper_parent = g_path_get_dirname(upper);
+        g_autofree char *made = g_strconcat("upper/", hook->path, NULL);
         FdLater later = { .n = 0 };
+        const char *to_name;
         struct stat st;
 
         _cleanup_close_ int dir = open(source->host.path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (dir < 0 || fstat(dir, &st) < 0 || st.st_dev != source->host.dev || st.st_ino != source->host.ino)
                 return;
-        _cleanup_close_ int from = root_hooks_open(dir, parent, O_PATH | O_DIRECTORY);
+        _cleanup_close_ int from = root_open_beneath(dir, parent, O_PATH | O_DIRECTORY);
         if (from < 0 || fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || is_repository(hook, &st))
                 return;
-        if (!root_dirs_make(box_fd, upper_parent, 0755, NULL))
-                return;
-        _cleanup_close_ int to = openat(box_fd, upper_parent, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        _cleanup_close_ int to = upper_parent(hook, box_fd, &to_name);
         if (to >= 0)
-                (void) renameat2(from, name, to, name,
-                                 RENAME_NOREPLACE); /* root_hooks_appeared() tells of what stays */
-        root_dirs_trim(box_fd, upper_parent, &later);
+                (void) renameat2(from, name, to, to_name, RENAME_NOREPLACE); /* root_hooks_appeared() tells of what stays */
+        *strrchr(made, '/') = '\0';
+        root_dirs_trim(box_fd, made, &later);
         fd_later_release(&later);
 }
 
@@ -281,7 +294,7 @@ static bool pin_parent(int mnt, const char *name, GError **error) {
         if (!slash)
                 return true;
         g_autofree char *parent = g_strndup(name, (size_t) (slash - name));
-        _cleanup_close_ int dir = root_hooks_open(mnt, parent, O_PATH | O_DIRECTORY);
+        _cleanup_close_ int dir = root_open_beneath(mnt, parent, O_PATH | O_DIRECTORY);
         if (dir < 0)
                 return err_set(error, errno, "%s", parent);
         _cleanup_close_ int clone = root_clone(dir, true, 0, error);
@@ -294,9 +307,8 @@ static int cover(RootBuild *b, const Hook *hook, int host, GError **error) {
         if (b->box < 0)
                 return root_clone(host, false, attrs | MOUNT_ATTR_RDONLY, error);
         g_autofree char *up = copy_path(b->plan, hook), *wk = work_path(b->plan, hook);
-        _cleanup_close_ int upper = openat(b->box, up, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-        _cleanup_close_ int work =
-                hook->is_dir ? openat(b->box, wk, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+        _cleanup_close_ int upper = root_open_beneath(b->box, up, O_PATH | O_NOFOLLOW);
+        _cleanup_close_ int work = hook->is_dir ? root_open_beneath(b->box, wk, O_PATH | O_DIRECTORY) : -1;
         if (upper < 0 || (hook->is_dir && work < 0)) {
                 err_set(error, errno, "upper layer");
                 return -1;
@@ -322,7 +334,7 @@ bool root_hooks_mount(RootBuild *b, guint number, int mnt, GError **error) {
                         pinned = hook->name;
                 }
                 struct stat st;
-                _cleanup_close_ int target = root_hooks_open(mnt, hook->name, O_PATH | O_NOFOLLOW);
+                _cleanup_close_ int target = root_open_beneath(mnt, hook->name, O_PATH | O_NOFOLLOW);
                 if (target < 0 || fstat(target, &st) < 0)
                         return err_set(error, errno, "%s", hook->name);
                 if (st.st_dev != hook->host.dev || st.st_ino != hook->host.ino)
@@ -349,13 +361,13 @@ static HookOutcome outcome_of(int errnum) {
 
 HookOutcome root_hooks_put_back(int box, const Hook *hook, struct stat *ret_st) {
         g_autofree char *parent = g_path_get_dirname(hook->name);
-        _cleanup_close_ int dir = root_hooks_open(box, parent, O_PATH | O_DIRECTORY);
+        _cleanup_close_ int dir = root_open_beneath(box, parent, O_PATH | O_DIRECTORY);
 
         if (dir < 0)
                 return outcome_of(errno);
         if (!is_mount(dir) && !pin_parent(box, hook->name, NULL))
                 return HOOK_FAILED;
-        _cleanup_close_ int target = root_hooks_open(box, hook->name, O_PATH | O_NOFOLLOW);
+        _cleanup_close_ int target = root_open_beneath(box, hook->name, O_PATH | O_NOFOLLOW);
         if (target < 0)
                 return outcome_of(errno);
         if (is_mount(target))
@@ -366,6 +378,6 @@ HookOutcome root_hooks_put_back(int box, const Hook *hook, struct stat *ret_st) 
         if (guard < 0 || !root_attach(guard, target, hook->name, NULL))
                 return HOOK_FAILED;
         /* The host may have gone on meanwhile: then there is a change more to come for. */
-        _cleanup_close_ int now = root_hooks_open(box, hook->name, O_PATH | O_NOFOLLOW);
+        _cleanup_close_ int now = root_open_beneath(box, hook->name, O_PATH | O_NOFOLLOW);
         return now < 0 ? outcome_of(errno) : is_mount(now) ? HOOK_PUT_BACK : HOOK_FAILED;
 }

@@ -66,6 +66,3 @@ typedef enum {
  * The hook is read-only then, as the host has it: what the box wrote to its own one before is in upper/. *ret_st is HOOK_PUT_BACK's.
  */
 HookOutcome root_hooks_put_back(int box, const Hook *hook, struct stat *ret_st);
-
-/* name below dir, without symlinks on the way: the tree is the box's to write. -1 with errno. */
-int root_hooks_open(int dir, const char *name, uint64_t flags);

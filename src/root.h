@@ -97,9 +97,13 @@ LayerEntry *root_plan_add_file(RootPlan *plan, const char *path, const char *dat
  * (hooks/, hooks-work/) until the run is over.
  */
 bool root_dirs_make(int box_fd, const char *path, mode_t mode, GError **error); /* mkdir -p */
+int root_dirs_parent(int box_fd, const char *path, const char **ret_name); /* the directory that path is in, and its name there; -1 with errno */
 void root_dirs_trim(int box_fd, const char *path, FdLater *later); /* rmdir upwards while empty, but for the first name of path */
 bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error);
 void root_plan_trim_dirs(const RootPlan *plan, int box_fd, FdLater *later);
+
+/* name below dir, without symlinks on the way: a tree that the box writes, or wrote, as it did upper/. -1 with errno. */
+int root_open_beneath(int dir, const char *name, uint64_t flags);
 
 /* In a pod: what was mounted of the pod's namespaces by who could (pod-join.c). Mounts, attached nowhere. */
 typedef struct {

@@ -29,6 +29,58 @@ def test_no_setid_file_in_a_written_host_directory(no_kept, subids):
             assert bool(os.stat(open_dir / "gate").st_mode & 0o6000) == (expected == "4755")
 
 
+# The directory above the tree becomes another one, in which the tree's name is a symlink to what is not the box's.
+ANOTHER_WAY = """
+import os, sys
+above, victim = os.path.dirname(os.getcwd()), sys.argv[1]
+try:
+    os.rename(above, above + "-away"); os.mkdir(above); os.symlink(victim, above + "/tree")
+except OSError as e:
+    print(e)
+for name in ".git/commondir", ".git/config.worktree", ".envrc", ".git/config":
+    open(name, "a").write("evil")
+os.mkdir(".vscode")
+open(".vscode/tasks.json", "w").write("evil")
+"""
+
+
+def listed(directory):
+    return {p.relative_to(directory): p.read_bytes() if p.is_file() else None for p in directory.rglob("*")}
+
+
+@pytest.mark.slice
+def test_no_hook_is_taken_back_by_a_symlink(box):
+    """What the box made of project hooks is moved into upper/ in the end; the way there is what the box made of it."""
+    tree, victim = box.dir / "above" / "tree", box.dir / "victim"
+    for directory in (tree, victim):
+        (directory / ".git").mkdir(parents=True)
+    (tree / ".git/config").write_text("[core]\n")
+    (victim / "file").write_text("mine\n")
+    before = listed(victim)
+    result = box.usbox("run", "--rw", ".", "--", "/usr/bin/python3", "-c", ANOTHER_WAY, victim, cwd=tree).ok()
+    assert listed(victim) == before, result
+    assert (tree / ".git/config").read_text() == "[core]\n"
+    for name in (".git/commondir", ".git/config.worktree", ".envrc", ".vscode"):
+        assert not (tree / name).exists() or f"{tree / name} on the host" in result.err, result
+
+
+def test_a_box_that_goes_on_has_no_layer_by_a_symlink(box):
+    """Its upper/ is that of the run before, with a symlink in it where a directory of the host's is by now."""
+    victim, tree = box.dir / "victim", box.dir / "project" / "tree"
+    (victim / "tree").mkdir(parents=True)
+    options = ("run", "--name=goes-on")
+    box.usbox(*options, "--", "ln", "-s", victim, "project").ok()
+    (tree / ".git").mkdir(parents=True)
+    (tree / ".git/config").write_text("[core]\n")
+    before = listed(victim)
+    for more in ([], ["--rw", "."]):
+        result = box.usbox(*options, *more, "--", "sh", "-c", "echo evil >new; echo evil >.git/config", cwd=tree)
+        assert result.rc == 125 or (result.rc == 0 and more), result
+        assert listed(victim) == before, result
+    assert (tree / ".git/config").read_text() == "[core]\n"
+    box.usbox("rm", "goes-on").ok()
+
+
 def test_a_deep_tree_is_removed(no_kept):
     script = "import os\nos.chdir('/var/tmp')\nfor i in range(3000):\n    os.mkdir('d'); os.chdir('d')\n"
     no_kept.python(script, "--ulimit=nofile=256").ok()
