@@ -15,12 +15,10 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "netstack/account.h"
+#include "netstack/config.h"
 
 /* Destinations that have a sum of their own; what comes later is summed up as "other". The box decides how many there are. */
 #define SUMS_MAX 4096
-
-/* Different denials that are remembered, and so told once each. So many fit into the wire's buffer, also if nobody reads it. */
-#define DENIALS_MAX 64
 
 typedef struct {
         char *what; /* name, or address where there is none */
@@ -227,7 +225,7 @@ void account_end(Account *account, AccountFlow *flow, const char *how) {
 
 /* What was denied, once: the key is what the user would read. False: it was told already, or there are too many. */
 static bool remember_denial(Account *a, const char *what) {
-        if (g_hash_table_contains(a->denials, what) || g_hash_table_size(a->denials) >= DENIALS_MAX)
+        if (g_hash_table_contains(a->denials, what) || g_hash_table_size(a->denials) >= NET_DENIALS_MAX)
                 return false;
         g_hash_table_add(a->denials, g_strdup(what));
         return true;

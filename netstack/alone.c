@@ -42,6 +42,7 @@ typedef struct {
         int theirs;     /* the other end of the wire, until usbox-net has it */
         int resolv;     /* inotify; -1: the host's resolv.conf does not count */
         int mounts;     /* /proc/self/mountinfo, which says that mounts have changed; -1: the target is a process */
+        guint denials;  /* that were told */
 } Front;
 
 /* --- the start ----------------------------------------------------------------------------------------------------- */
@@ -242,6 +243,8 @@ static bool take_message(Front *f, GError **error) {
         g_variant_get(m.body, "(&s&s)", &what, &option);
         g_autofree char *what_quoted = err_quote(what), *option_quoted = err_quote(option);
         log_note("denied by policy: %s (%s%s)", what_quoted, g_str_has_prefix(option, "--deny ") ? "" : "to allow: ", option_quoted);
+        if (++f->denials == NET_DENIALS_MAX)
+                log_note("that were %u denials: of more, --net-log alone tells", NET_DENIALS_MAX);
         return true;
 }
 

@@ -43,6 +43,9 @@
 /* And those that it may have then, with both halves of "*": to open more is refused. */
 #define NET_PORTS_MAX 960u
 
+/* Different denials that are remembered, and so told (WIRE_NET_DENIED) once each. So many fit into the wire's buffer, also if nobody reads it. */
+#define NET_DENIALS_MAX 64u
+
 /* The type of WIRE_NET_CONFIG's body and of the list of ports in it and in WIRE_NET_READY. */
 #define NET_CONFIG_SIGNATURE "a{sv}"
 #define NET_PUBLISH_SIGNATURE "a(ssqsq)"

@@ -263,7 +263,7 @@ void net_helper_tell_denied(const NetHelper *h) {
                         g_string_append_printf(text, " (%s)", option);
         }
         if (h->denied->len > TOLD_MAX)
-                g_string_append_printf(text, " and %u more", h->denied->len - TOLD_MAX);
+                g_string_append_printf(text, " and %s%u more", h->denied->len >= NET_DENIALS_MAX ? "at least " : "", h->denied->len - TOLD_MAX);
         g_autofree char *options = options_text(h);
         log_note("denied by policy: %s%s%s", text->str, options ? "; to allow: " : "", options ? options : "");
 }

@@ -281,6 +281,14 @@ def test_the_word_after_the_run(box, peer, dnsmasq):
     assert open_box.err == f"usbox: denied by policy: {peer}:7/tcp (--deny {peer}:7), 10.0.2.2:7/tcp; to allow: --expose-host 7\n"
 
 
+@pytest.mark.parametrize("count, more", [(5, ""), (63, " and 58 more"), (200, " and at least 59 more")])
+def test_many_denials(box, count, more):
+    """Five are named, and the others counted as far as they are told."""
+    script = "import socket, sys\nfor port in range(int(sys.argv[1])): assert socket.socket().connect_ex(('192.0.2.1', 1 + port)) == 111"
+    result = box.usbox("run", "--rm", "--deny=192.0.2.1", "--", "/usr/bin/python3", "-c", script, str(count)).ok()
+    assert result.err.count("192.0.2.1:") == 5 and result.err.endswith(f":5/tcp (--deny 192.0.2.1){more}\n"), result.err
+
+
 def test_net_log(box, peer, dnsmasq):
     log = box.top / "net.log"
     script = f"""
