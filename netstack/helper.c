@@ -197,8 +197,13 @@ static bool is_readable(int fd) {
 static bool make_ready(Net *net, const NetConfig *config, pid_t launcher, GError **error) {
         g_auto(WireMessage) tap = { 0 };
 
-        return prepare(net, config, error) && (!is_readable(net->wire) || receive_tap(net, config, &tap, error)) && confine(config, launcher, error) &&
-               (net->tap >= 0 || receive_tap(net, config, &tap, error)) && (!config->fast_path || start_fast_path(net, &tap, error));
+        if (!prepare(net, config, error) || (is_readable(net->wire) && !receive_tap(net, config, &tap, error)) || !confine(config, launcher, error) ||
+            (net->tap < 0 && !receive_tap(net, config, &tap, error)))
+                return false;
+        if (config->fast_path)
+                return start_fast_path(net, &tap, error);
+        log_step("all TCP goes by libslirp: --no-fast-path");
+        return true;
 }
 
 /* Not at once: a box that has just started needs the processors, and many have ended by then. */

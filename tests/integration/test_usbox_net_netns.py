@@ -141,6 +141,7 @@ def test_it_works(box, target, peer, more):
         carried = tap_bytes(target) - before
         assert (carried > 10_000_000) if more else (carried < 100_000)
         assert ("TCP fast path made" in net.text()) == (not more)
+        assert ("all TCP goes by libslirp: --no-fast-path" in net.text()) == bool(more)
         assert net.end() == 0
 
 
