@@ -383,10 +383,19 @@ void fastpath_segment(const FastPath *f, const Packet *packet) {
         send_raw(f, packet->family, &packet->dst, packet->frame, packet->len);
 }
 
-/* Is there room for one more? Says so in the frame's stead. */
-static bool has_room(FastPath *f, const Packet *packet) {
+static void refuse_for_want_of_fds(FastPath *f, const Packet *packet) {
         uint8_t reply[REPLY_MAX];
 
+        size_t n = reply_with(REPLY_RESET, packet, reply);
+        if (n > 0)
+                f->send(reply, n, f->send_data);
+        if (!f->told_full)
+                log_note("no descriptors left: connections are refused; more are for a higher `ulimit -n`");
+        f->told_full = true;
+}
+
+/* Is there room for one more? Says so in the frame's stead. */
+static bool has_room(FastPath *f, const Packet *packet) {
         const GQueue *connecting = &f->waiting[FLOW_CONNECTING];
         Flow *oldest = connecting->head ? connecting->head->data : NULL;
         if (oldest && oldest->deadline < events_now(f->events) && (connecting->length >= CONNECTING_MAX || !splice_has_room(f->pipes)))
@@ -395,12 +404,7 @@ static bool has_room(FastPath *f, const Packet *packet) {
                 return false;
         if (splice_has_room(f->pipes))
                 return true;
-        size_t n = reply_with(REPLY_RESET, packet, reply);
-        if (n > 0)
-                f->send(reply, n, f->send_data);
-        if (!f->told_full)
-                log_note("no descriptors left: connections are refused; more are for a higher `ulimit -n`");
-        f->told_full = true;
+        refuse_for_want_of_fds(f, packet);
         return false;
 }
 
@@ -433,10 +437,14 @@ void fastpath_syn(FastPath *f, const Packet *packet, const PolicyDecision *decis
         flow_set_state(flow, FLOW_CONNECTING);
         events_expect(f->events);
         int errnum = connect_host(flow, &decision->to);
-        if (errnum != 0) {
+        if (errnum == 0)
+                return;
+        /* Others than connections have descriptors, too: not each of them is reckoned with. */
+        if (errnum == EMFILE || errnum == ENFILE)
+                refuse_for_want_of_fds(f, packet);
+        else
                 answer_syn(flow, errnum);
-                flow_end(flow, "refused");
-        }
+        flow_end(flow, "refused");
 }
 
 FastPath *fastpath_new_take(int fds[DIVERT_FDS_MAX], const FastPathParts *parts, GError **error) {

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <netinet/udp.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -27,7 +28,9 @@
 #include "netstack/udp.h"
 
 #define UDP_LEN 8
-#define FLOWS_MAX 4096
+
+/* And no more than half of the descriptors that there may be: the rest is for TCP. */
+#define FLOWS_MAX 4096u
 
 /* As conntrack has it for what was not answered and what was, in ms. */
 #define IDLE_NEW 30000
@@ -62,6 +65,7 @@ struct Udp {
         StackSend send;
         void *send_data;
         GHashTable *flows;   /* Flow.key → Flow */
+        guint flows_max;
         GQueue fresh, known; /* not answered, answered; the one that was silent for longest first */
         EventTimer sweep;
         uint8_t *buf;        /* a frame's headers, and what was received */
@@ -117,8 +121,10 @@ static void on_sweep(EventTimer *timer) {
 
 Udp *udp_new(Events *events, Account *account, StackSend send, void *data) {
         Udp *udp = g_new0(Udp, 1);
+        struct rlimit limit;
 
         *udp = (Udp){ .events = events, .account = account, .send = send, .send_data = data, .sweep = { .fire = on_sweep, .at = -1 } };
+        udp->flows_max = getrlimit(RLIMIT_NOFILE, &limit) == 0 ? (guint) MIN(limit.rlim_cur / 2, FLOWS_MAX) : FLOWS_MAX;
         udp->flows = g_hash_table_new_full(account_key_hash, account_key_equal, NULL, g_free);
         g_queue_init(&udp->fresh);
         g_queue_init(&udp->known);
@@ -231,7 +237,7 @@ static int open_socket(Udp *udp, const AccountKey *key, const struct in6_addr *t
 }
 
 static Flow *new_flow(Udp *udp, const AccountKey *key, const Packet *packet, const PolicyDecision *decision) {
-        if (g_hash_table_size(udp->flows) >= FLOWS_MAX)
+        if (g_hash_table_size(udp->flows) >= udp->flows_max)
                 (void) evict(udp);
         int fd = open_socket(udp, key, &decision->to);
         if (fd < 0) {

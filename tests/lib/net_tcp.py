@@ -200,10 +200,15 @@ def no_fds():
         _, most = resource.prlimit(box.net_pid, resource.RLIMIT_NOFILE)
         assert box.call("many_connections", PEER4, ECHO, 20) == 20
         resource.prlimit(box.net_pid, resource.RLIMIT_NOFILE, (open_fds(box.net_pid), most))
-        assert box.call("connect", PEER4, ECHO)[0] != "ok"
+        assert box.call("connect", PEER4, ECHO)[0] == "Connection refused"
+        assert "no descriptors left: connections are refused" in box.errors()
         resource.prlimit(box.net_pid, resource.RLIMIT_NOFILE, (most, most))
         assert box.call("let_go") == "closed"
         assert box.call("connect", PEER4, ECHO)[0] == "ok"
+    # Datagrams to everybody leave some for connections.
+    with Box(wrap=["prlimit", "--nofile=300:300"]) as box:
+        assert box.call("udp_to_many", PEER4, 1000) == 1000
+        assert box.call("many_connections", PEER4, ECHO, 20) == 20
 
 
 def pending():
