@@ -9,6 +9,7 @@
  * NetworkManager): so its directory and that of what it leads to are watched, and not the file alone.
  */
 #include <fcntl.h>
+#include <limits.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -25,6 +26,9 @@
 
 /* glibc takes 3 (MAXNS); who has more in the file means something by it. */
 #define RESOLVERS_MAX 8
+
+/* As many symlinks on the way to a file as the kernel follows. */
+#define LINKS_MAX 40
 
 /* What a change of a directory is that may change a file in it. */
 #define WATCHED (IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_MOVED_FROM)
@@ -71,17 +75,40 @@ static void watch_directory(int fd, char *path) {
         if (!slash)
                 return;
         *slash = '\0';
-        /* One that is not there cannot change; whoever makes it changes the symlink's directory or is seen at the next change. */
         (void) inotify_add_watch(fd, *path ? path : "/", WATCHED | IN_ONLYDIR);
+}
+
+/* The symlink leads nowhere, as before whoever writes the file is started: the last directory on the way to it sees the next one, or the file, come.
+ * False: it has come meanwhile. */
+static bool watch_way(int fd) {
+        char path[PATH_MAX] = RESOLVCONF_PATH, to[PATH_MAX];
+
+        for (int i = 0; i < LINKS_MAX; i++) {
+                ssize_t n = readlink(path, to, sizeof to - 1);
+                if (n < 0)
+                        break;
+                to[n] = '\0';
+                g_autofree char *directory = g_path_get_dirname(path), *next = g_build_filename(*to == '/' ? "" : directory, to, NULL);
+                if (g_strlcpy(path, next, sizeof path) >= sizeof path)
+                        return true;
+        }
+        for (;;) {
+                g_autofree char *next = g_strdup(path);
+                watch_directory(fd, path);
+                if (!*path || access(path, F_OK) == 0)
+                        return access(next, F_OK) < 0;
+        }
 }
 
 /* Both directories, again where it was done already: what the symlink leads to may be another. */
 static void watch_both(int fd) {
-        char link[] = RESOLVCONF_PATH, *real = realpath(RESOLVCONF_PATH, NULL);
+        char link[] = RESOLVCONF_PATH, *real;
 
         /* The file too: where it is a mount of its own (a container's), its directory does not see who writes it. */
         (void) inotify_add_watch(fd, link, IN_CLOSE_WRITE);
         watch_directory(fd, link);
+        while (!(real = realpath(RESOLVCONF_PATH, NULL)) && !watch_way(fd))
+                ;
         if (real)
                 watch_directory(fd, real);
         free(real);

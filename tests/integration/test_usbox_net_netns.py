@@ -413,6 +413,38 @@ umount ns; wait $net; echo "ended $?"
     assert result.stdout == "nginx\nended 0\n", result
 
 
+# $1: usbox-net, $2: what resolv.conf leads to, $3: how long to wait at most.
+RESOLV_LINK = r"""
+limit=$(($3 * 10))
+mount -t tmpfs none /etc; mount -t tmpfs none /run
+ln -s "$2" /etc/resolv.conf
+mkfifo /run/ready
+unshare --net sleep 1000 & target=$!
+until [ "$(readlink /proc/$target/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.01; done
+"$1" --verbose --netns $target --ready-fd 3 3>/run/ready 2>/run/log & net=$!
+read -r _ </run/ready || true
+become() { i=0; until [ "$(grep -o "[0-9] name servers" /run/log | tail -n1)" = "$1 name servers" ]; do i=$((i + 1)); [ $i -lt $limit ] || { cat /run/log; exit 1; }; sleep 0.1; done; }
+become 1
+mkdir -p /run/some/where; sleep 0.2
+printf 'nameserver 192.0.2.1\nnameserver 192.0.2.2\n' >/run/some/where/resolv.conf
+become 2
+rm -r /run/some; become 1
+mkdir /run/some; sleep 0.2; mkdir /run/some/where; sleep 0.2
+printf 'nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n' >/run/some/new; mv /run/some/new /run/some/where/resolv.conf
+become 3
+kill $net; wait $net; kill $target
+"""
+
+
+@pytest.mark.parametrize("leads_to", ["/run/some/where/resolv.conf", "../run/some/where/resolv.conf"])
+def test_resolv_conf_that_is_not_there_yet(box, leads_to):
+    """Whoever writes it is started later, and stopped and started again, with its directory."""
+    argv = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", RESOLV_LINK, "sh", str(USBOX_NET),
+            leads_to, str(WAIT)]
+    result = subprocess.run(argv, cwd=box.dir, env=box.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=3 * WAIT, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 def test_no_inotify(box):
     """It goes on with the name servers that it has read, and says so."""
     script = f"""
