@@ -18,7 +18,7 @@ def postgresql():
     """Where its programs are, and the sources of its regression tests, with the library that these call."""
     found = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
-        cannot("run PostgreSQL: not installed")
+        cannot("run PostgreSQL: not installed (apt-get install postgresql)")
     programs = found[-1].parent
     package = f"postgresql-{programs.parent.name}"
     unpacked = fetch_sources(package)

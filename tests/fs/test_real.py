@@ -12,6 +12,7 @@ import time
 import pytest
 
 import layers
+import unpacked  # tests/lib
 from conftest import BUILD, SLOW, WORK, assert_same, cannot, snapshot
 
 CACHE = WORK / "cache"
@@ -131,16 +132,16 @@ def test_sqlite_with_writers_that_die(fs):
 @pytest.mark.limit(150)
 def test_postgresql_under_load_and_through_a_crash(fs):
     """Its own load (pgbench) and its own check of every page and index (pg_amcheck). Its regression suite takes longer: test_long.py."""
-    found = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found or not shutil.which("pgbench", path=found[-1].parent):
-        cannot("run PostgreSQL: not installed")
+    pgbench = unpacked.find("usr/lib/postgresql/*/bin/pgbench")
+    if not pgbench:
+        cannot("run PostgreSQL: ./check unpacks it")
     if os.getuid() == 0:
         cannot("run PostgreSQL as root: it refuses")
-    where = found[-1].parent
+    where = pathlib.Path(pgbench).parent
     fs.mount()
     data, sockets = fs.mnt / "data", fs.top / "s"
     sockets.mkdir(0o700)
-    env = {**os.environ, "PGHOST": str(sockets), "PGUSER": "postgres", "PGDATABASE": "postgres", "LC_ALL": "C.UTF-8"}
+    env = {**os.environ, **unpacked.libraries(pgbench), "PGHOST": str(sockets), "PGUSER": "postgres", "PGDATABASE": "postgres", "LC_ALL": "C.UTF-8"}
     run(where / "initdb", "-D", data, "-U", "postgres", "--no-locale", "-E", "UTF8", env=env)
     with open(data / "postgresql.conf", "a", encoding="ascii") as f:
         f.write(f"listen_addresses = ''\nunix_socket_directories = '{sockets}'\nshared_buffers = 16MB\nmax_wal_size = 64MB\n")
