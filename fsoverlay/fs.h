@@ -31,7 +31,6 @@
 
 #define NAME_LEN_MAX 255
 #define LAYER_UPPER 0u /* the upper's number; lowers follow, topmost first */
-#define LAYERS_MAX 500u
 #define NODE_SHARDS 64u
 #define NODE_STRIPES 256u
 #define FS_DEVS_MAX 65535u

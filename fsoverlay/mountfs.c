@@ -90,6 +90,24 @@ static bool begin_upper(Fs *fs, const FsParts *parts, GError **error) {
         return r == 0 || fs_mark_failed(-r, error);
 }
 
+/* Is this the directory outer, or somewhere below it? */
+static bool is_within(int dir, const struct stat *outer) {
+        struct stat st, below = { 0 };
+        int at = fcntl(dir, F_DUPFD_CLOEXEC, 3);
+        bool within = false;
+
+        while (at >= 0 && fstat(at, &st) == 0 && (st.st_dev != below.st_dev || st.st_ino != below.st_ino)) {
+                within = st.st_dev == outer->st_dev && st.st_ino == outer->st_ino;
+                int up = within ? -1 : openat(at, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+                close(at);
+                at = up;
+                below = st;
+        }
+        if (at >= 0)
+                close(at);
+        return within;
+}
+
 static bool open_work(Fs *fs, const FsParts *parts, GError **error) {
         struct stat upper, work;
 
@@ -100,6 +118,9 @@ static bool open_work(Fs *fs, const FsParts *parts, GError **error) {
                 return err_set(error, errno, "upper and work directories");
         if (upper.st_dev != work.st_dev)
                 return err_set(error, EXDEV, "the work directory has to be on the file system of the upper");
+        /* What is in work/ is removed, and what is in the upper shows. */
+        if (is_within(parts->work, &upper) || is_within(parts->upper, &work))
+                return err_set(error, EINVAL, "neither of the upper and the work directory may be within the other");
         fs->work = open_made(parts->work, "work", error);
         fs->links = fs->work >= 0 ? open_made(parts->work, "links", error) : -1;
         if (fs->links < 0 || !lock_work(fs, error))

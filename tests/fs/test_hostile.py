@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from conftest import RENAME_EXCHANGE, SERVER, SLOW, assert_same, libc, raises, renameat2, snapshot, whiteout
+from conftest import RENAME_EXCHANGE, SERVER, SLOW, assert_same, libc, mounted, raises, renameat2, snapshot, whiteout
 
 
 def run_threads(seconds, *functions, bad=(errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.EBADF)):
@@ -502,6 +502,18 @@ def test_arguments_that_are_wrong_are_refused(fs, needs_ours):
         assert result.returncode not in (0, -6, -11) and word in result.stderr, (options, result)
     result = subprocess.run([SERVER], capture_output=True, text=True, timeout=10, check=False)
     assert result.returncode not in (0, -6, -11) and result.stderr
+
+
+@pytest.mark.parametrize("upper, work", [("upper", "upper"), ("upper", "upper/a/b"), ("work/work", "work")])
+def test_upper_and_work_directory_are_apart(fs, needs_ours, upper, work):
+    """What was in the upper's work/ was removed, and the box had the index of links in its root."""
+    kept = fs.top / "upper" / "work" / "kept" if upper == "upper" else fs.top / upper / "kept"
+    for d in (fs.top / work, kept.parent):
+        d.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(b"x")
+    options = f"lowerdir={fs.lower},upperdir={fs.top / upper},workdir={fs.top / work}"
+    result = subprocess.run([SERVER, "-o", options, str(fs.mnt)], capture_output=True, text=True, timeout=10 * SLOW, check=False)
+    assert result.returncode == 1 and "within the other" in result.stderr and kept.read_bytes() == b"x" and not mounted(fs.mnt), result
 
 
 def vm_size(pid):
