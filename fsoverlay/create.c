@@ -326,6 +326,10 @@ int op_tmpfile(Request *r) {
         pthread_rwlock_rdlock(&fs->tree);
         n = place_get_stat(fs, r->node, &parent, &dir_st);
         pthread_rwlock_unlock(&fs->tree);
+        if (n == 0 && parent.dir < 0) { /* a directory that was removed */
+                place_put(fs, &parent);
+                n = -ENOENT;
+        }
         if (n < 0)
                 return n;
         bool own = owner_of(r, dir_st.st_mode & S_ISGID, &uid, &gid);

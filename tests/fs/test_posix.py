@@ -357,6 +357,7 @@ def test_an_open_directory_outlives_its_removal_and_follows_its_rename(fs):
     os.setxattr(gone, "user.t", b"1")
     assert os.fstat(gone).st_mtime_ns == OLD and stat.S_IMODE(os.fstat(gone).st_mode) == 0o700 and os.getxattr(gone, "user.t") == b"1"
     raises(errno.ENOENT, os.open, "x", os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=gone)
+    raises(errno.ENOENT, os.open, ".", os.O_TMPFILE | os.O_WRONLY, 0o644, dir_fd=gone)  # it was EBADF
     os.close(d)
     os.close(gone)
 
