@@ -27,10 +27,6 @@
 #define FILE_MAX (64 * 1024)
 #define REMOVE_WAIT_MS 5000
 
-/* What io.weight is called where the disk's scheduler has it (Documentation/block/bfq-iosched.rst), and what it is at most there. */
-#define BFQ_WEIGHT "io.bfq.weight"
-#define BFQ_WEIGHT_MAX 1000
-
 bool cgroup_check_version(GError **error) {
         struct statfs fs;
 
@@ -114,22 +110,14 @@ static char *missing_controller(const ScopeConfig *config, char **have) {
         return NULL;
 }
 
-/* Either of the two that the kernel has: by cost (CONFIG_BLK_CGROUP_IOCOST), or by a disk's scheduler, as a module. */
-static bool check_weight(const ScopeCgroup *c, const char *what, GError **error) {
-        if (faccessat(c->fd, "io.weight", F_OK, 0) == 0 || faccessat(c->fd, BFQ_WEIGHT, F_OK, 0) == 0)
-                return true;
-        err_set(error, EOPNOTSUPP, "%s: nothing in this machine's kernel shares disks by weight", what);
-        return err_hint(error, "sudo modprobe bfq && echo bfq | sudo tee /sys/block/DISK/queue/scheduler; or go on without by --best-effort=limits");
-}
-
 /* What of a controller's files not every kernel has: systemd says nothing of those that it does not find. */
 static bool check_files(const ScopeCgroup *c, const ScopeConfig *config, GError **error) {
-        if (scope_setting_get(config->settings, "io.weight") && !check_weight(c, "--io-weight", error))
+        if (scope_setting_get(config->settings, "io.weight") && !weight_check(c, "--io-weight", error))
                 return false;
         for (guint i = 0; i < config->properties->len; i++) {
                 const char *name = ((const ScopeSetting *) config->properties->pdata[i])->file;
                 g_autofree char *what = g_strconcat("--property ", name, NULL);
-                if (g_str_has_prefix(name, "IO") && g_str_has_suffix(name, "Weight") && !check_weight(c, what, error))
+                if (g_str_has_prefix(name, "IO") && g_str_has_suffix(name, "Weight") && !weight_check(c, what, error))
                         return false;
                 if (g_str_equal(name, "IODeviceLatencyTargetSec") && faccessat(c->fd, "io.latency", F_OK, 0) < 0) {
                         err_set(error, EOPNOTSUPP, "%s: this machine's kernel has no io.latency", what);
@@ -219,19 +207,11 @@ static bool no_such(const char *file, GError **error) {
         return false;
 }
 
-/* To all that weigh, as systemd does. */
-static bool apply_io_weight(const ScopeCgroup *c, const char *value, GError **error) {
-        g_autofree char *bfq = g_strdup_printf("%d", MIN((int) g_ascii_strtoll(value, NULL, 10), BFQ_WEIGHT_MAX));
-
-        return (faccessat(c->fd, "io.weight", F_OK, 0) < 0 || write_leaf(c, NULL, "io.weight", value, error)) &&
-               (faccessat(c->fd, BFQ_WEIGHT, F_OK, 0) < 0 || write_leaf(c, NULL, BFQ_WEIGHT, bfq, error));
-}
-
 static bool apply_one(const ScopeCgroup *c, const ScopeSetting *s, GError **error) {
         const char *leaf = !g_str_has_prefix(s->file, "pids.") ? NULL : c->pod ? SCOPE_LEAF_BOXES : SCOPE_LEAF_PAYLOAD;
 
         if (g_str_equal(s->file, "io.weight"))
-                return apply_io_weight(c, s->value, error);
+                return weight_apply(c, s->value, error);
         if (write_leaf(c, leaf, s->file, s->value, error))
                 return true;
         /* A machine without swap accounting has nothing to forbid. */

@@ -68,5 +68,14 @@ bool pod_make_place(const ScopeCgroup *c, GError **error);
 bool pod_make_box(const ScopeConfig *config, ScopeCgroup *ret, GError **error);
 void pod_remove_boxes(const ScopeCgroup *c);
 
+/* weight.c: whether the kernel shares disks by weight at all (what: who asks for it); write value (io.weight) to all that do. */
+bool weight_check(const ScopeCgroup *c, const char *what, GError **error);
+bool weight_apply(const ScopeCgroup *c, const char *value, GError **error);
+
+/* A descriptor, the caller's, that can be read from when somebody has written a weight: then value is to be restored. -1: there is none that systemd
+ * would write differently. */
+int weight_watch(const ScopeCgroup *c);
+void weight_restore(const ScopeCgroup *c, int watch, const char *value);
+
 /* direct.c: where no systemd is there for this user. Finds a cgroup that we may write below and makes the box's in it. */
 bool direct_make(const ScopeConfig *config, ScopeCgroup *ret, GError **error);

@@ -22,6 +22,7 @@
  * It reads nothing that comes from the box.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +49,8 @@ typedef struct {
         ScopeCgroup cgroup;
         bool asking;      /* the machine's systemd has to move those of the box's processes that are in a login's session yet */
         Systemd *machine; /* for that; NULL: not now */
+        char *weight;     /* io.weight as it was asked for; NULL: it was not */
+        int weights;      /* weight_watch() */
         WireMessage join; /* SCOPE_JOIN, where it came before the scope was made; else its body is NULL */
 } Scope;
 
@@ -70,6 +73,23 @@ static bool apply(const Scope *s, const GPtrArray *settings, GError **error) {
                         g_ptr_array_add(mine, setting);
         }
         return cgroup_apply(&s->cgroup, mine, error);
+}
+
+/* What was asked for by the option, after systemd; its own property means what it takes it for. */
+static bool apply_weight(Scope *s, const ScopeConfig *config, GError **error) {
+        const char *weight = scope_setting_get(config->settings, "io.weight");
+
+        if (weight || scope_setting_get(config->properties, "IOWeight")) {
+                g_free(s->weight);
+                s->weight = g_strdup(weight);
+        }
+        if (!s->weight)
+                fd_closep(&s->weights);
+        if (s->cgroup.own || !s->weight)
+                return true;
+        if (s->weights < 0)
+                s->weights = weight_watch(&s->cgroup);
+        return weight_apply(&s->cgroup, s->weight, error);
 }
 
 /* By systemd, which takes all of them or none. */
@@ -185,7 +205,7 @@ static bool make(Scope *s, GError **error) {
         g_autofree char *cpu_max = NULL;
         if (!cgroup_check_controllers(&s->cgroup, s->config, error) || !cgroup_make_leaves(&s->cgroup, error) ||
             !enter(s, error) || !cgroup_prepare_leaves(&s->cgroup, error) ||
-            !apply(s, s->config->settings, error) || !(cpu_max = cgroup_hold_cpu(&s->cgroup, error)))
+            !apply(s, s->config->settings, error) || !apply_weight(s, s->config, error) || !(cpu_max = cgroup_hold_cpu(&s->cgroup, error)))
                 return false;
         g_autofree char *path = g_strconcat(CGROUP_MOUNT, s->cgroup.path, NULL);
         return wire_send(s->wire, WIRE_SCOPE_MADE, g_variant_new("(ss)", path, cpu_max), &s->cgroup.fd, 1, error);
@@ -286,7 +306,7 @@ static bool change(Scope *s, const ScopeConfig *update, GError **error) {
         } else if (update->properties->len > 0) {
                 return err_set(error, EOPNOTSUPP, "--property is for systemd, and this cgroup is not systemd's");
         }
-        return cgroup_check_controllers(&s->cgroup, update, error) && apply(s, update->settings, error);
+        return cgroup_check_controllers(&s->cgroup, update, error) && apply(s, update->settings, error) && apply_weight(s, update, error);
 }
 
 /* Whether something failed is the asker's to know, and no reason for us to end the box. */
@@ -322,11 +342,26 @@ static bool on_update(Scope *s, const WireMessage *m, GError **error) {
         return answer(s, WIRE_SCOPE_UPDATED, failure, error);
 }
 
+/* Of the launcher's; what else there is to do meanwhile is done. */
+static bool await_message(Scope *s, GError **error) {
+        for (;;) {
+                struct pollfd fds[] = { { .fd = s->wire, .events = POLLIN }, { .fd = s->weights, .events = POLLIN } };
+                if (poll(fds, G_N_ELEMENTS(fds), -1) < 0 && errno != EINTR)
+                        return err_set(error, errno, "poll");
+                if (fds[0].revents)
+                        return true;
+                if (fds[1].revents)
+                        weight_restore(&s->cgroup, s->weights, s->weight);
+        }
+}
+
 static bool serve(Scope *s, GError **error) {
         if (s->join.body && !on_join(s, &s->join, error))
                 return false;
         for (;;) {
                 g_auto(WireMessage) m = { 0 };
+                if (!await_message(s, error))
+                        return false;
                 int r = wire_receive(s->wire, &m, error);
                 if (r <= 0)
                         return r == 0;
@@ -346,13 +381,15 @@ static void end(Scope *s) {
         fd_closep(&s->cgroup.fd);
         g_clear_pointer(&s->cgroup.path, g_free);
         g_clear_pointer(&s->cgroup.home, g_free);
+        g_clear_pointer(&s->weight, g_free);
+        fd_closep(&s->weights);
         g_clear_pointer(&s->machine, systemd_free);
         g_clear_pointer(&s->config, scope_config_free);
         wire_message_clear(&s->join);
 }
 
 int main(int argc, char **argv) {
-        Scope s = { .wire = -1, .cgroup.fd = -1 };
+        Scope s = { .wire = -1, .cgroup.fd = -1, .weights = -1 };
         g_autoptr(GError) error = NULL;
         guint64 fd;
 

@@ -230,6 +230,67 @@ def test_io_reads_and_operations(box):
     assert all(2 * 0.8 < s < 2 * 2 for s in (reads, writes, operations)), (reads, writes, operations)
 
 
+# Its arguments: a disk, and where to say how much it got of it so far. Four at once, so that it always wants something.
+READS = """
+import mmap, os, sys, threading
+disk, said, got = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECT), os.open(sys.argv[2], os.O_WRONLY), [0] * 4
+def read(i):
+    buffer, at = mmap.mmap(-1, 64 << 10), 0
+    while True:
+        got[i] += os.preadv(disk, [buffer], (i << 24) + at)
+        at = (at + len(buffer)) % (1 << 24)
+        os.pwrite(said, b'%020d' % sum(got), 0)
+for i in range(4): threading.Thread(target=read, args=(i,)).start()
+"""
+
+
+# See tests/vm/guest/run: the one shares by the scheduler, the other by what each request costs.
+@pytest.mark.parametrize("disk", ["/dev/vdc", "/dev/vdd"], ids=["bfq", "iocost"])
+def test_io_weight(box, disk):
+    """Two that read from one slow disk, three to one: both looked at over the same time."""
+    weights, boxes = ("100", "300"), []
+
+    def got():
+        return [int((box.dir / w).read_bytes() or 0) for w in weights]
+    try:
+        for w in weights:
+            (box.dir / w).touch()
+            boxes.append(box.popen("run", "--rm", *BARE, "--io-weight", w, "--device", disk, "--rw", box.dir, "--", "/usr/bin/python3", "-c", READS, disk, w))
+        assert wait_until(lambda: min(got()) > 0, 30)
+        for _ in range(4):  # a machine whose processors are taken away from it for a while measures that
+            before = got()
+            time.sleep(3)
+            few, many = (now - then for now, then in zip(got(), before))
+            if fair := 3 * 0.75 * few < many < 3 * 1.25 * few:
+                break
+    finally:
+        for b in boxes:
+            b.send_signal(signal.SIGTERM)
+            b.communicate(timeout=60)
+    assert fair, (few, many)
+
+
+def test_io_weight_stays(box):
+    """To each that shares by weight it is what was asked for, whatever systemd would make of it and whenever it does; its own property is its own."""
+    box.usbox("run", "-d", "--name", "held", *BARE, "--io-weight", "300", "--", "sleep", "1000").ok()
+    scope, = SLICE.glob("usbox-*.scope")
+
+    def weights():
+        return [(scope / f).read_text(encoding="ascii") for f in ("io.weight", "io.bfq.weight")]
+    assert weights() == ["default 300\n"] * 2
+    for change in (lambda: systemctl("daemon-reload"), lambda: systemctl("set-property", "--runtime", scope.name, "IOWeight=200"),
+                   lambda: box.usbox("update", "held", "--cpus", "1").ok()):
+        (scope / "io.bfq.weight").write_text("299", encoding="ascii")
+        change()
+        assert wait_until(lambda: weights()[1] == "default 300\n", 20), weights()
+    box.usbox("update", "held", "--io-weight", "2000").ok()
+    assert weights() == ["default 2000\n", "default 1000\n"]
+    box.usbox("update", "held", "--property", "IOWeight=300").ok()
+    time.sleep(0.5)
+    assert weights() == ["default 300\n", "default 118\n"]
+    box.usbox("rm", "-f", "held").ok()
+
+
 def test_helpers_are_counted(box):
     """What usbox-fs and usbox-net do for the command is in the box's numbers: files, and a flood."""
     script = r"""
