@@ -226,7 +226,7 @@ bool cgroup_apply(const ScopeCgroup *c, const GPtrArray *settings, GError **erro
         for (guint i = 0; i < settings->len; i++)
                 if (!apply_one(c, settings->pdata[i], error))
                         return false;
-        return true;
+        return !c->in_pod || !pod_is_protection(settings) || pod_protect_boxes(c, error);
 }
 
 char *cgroup_hold_cpu(const ScopeCgroup *c, GError **error) {
@@ -264,10 +264,10 @@ void cgroup_kill_payload(const ScopeCgroup *c) {
                 kill_one_by_one(c);
 }
 
-static bool populated(const ScopeCgroup *c) {
+bool cgroup_populated(int dir) {
         g_autofree char *text = NULL;
 
-        return fd_read_file(c->fd, "cgroup.events", FILE_MAX, &text, NULL) && strstr(text, "populated 1");
+        return fd_read_file(dir, "cgroup.events", FILE_MAX, &text, NULL) && strstr(text, "populated 1");
 }
 
 void cgroup_remove(ScopeCgroup *c) {
@@ -277,13 +277,15 @@ void cgroup_remove(ScopeCgroup *c) {
         (void) fd_write_file(AT_FDCWD, home, "0");
         _cleanup_close_ int events = openat(c->fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
         gint64 end = g_get_monotonic_time() + REMOVE_WAIT_MS * 1000;
-        while (events >= 0 && populated(c) && g_get_monotonic_time() < end) {
+        while (events >= 0 && cgroup_populated(c->fd) && g_get_monotonic_time() < end) {
                 /* The kernel says POLLPRI when it changes (cgroups(7)); a second look each 20 ms costs less than a missed one. */
                 struct pollfd fd = { .fd = events, .events = POLLPRI };
                 (void) poll(&fd, 1, 20);
         }
         if (c->pod)
                 pod_remove_boxes(c);
+        if (c->in_pod)
+                pod_leave(c);
         g_autofree char *path = g_strconcat(CGROUP_MOUNT, c->path, NULL);
         for (const char *const *leaf = (const char *const[]){ SCOPE_LEAF_PAYLOAD, SCOPE_LEAF_HELPERS, NULL }; *leaf; leaf++)
                 (void) unlinkat(c->fd, *leaf, AT_REMOVEDIR);

@@ -63,10 +63,18 @@ void cgroup_kill_payload(const ScopeCgroup *c);
 /* Remove an own one: first out of it, then wait for what is left in it. */
 void cgroup_remove(ScopeCgroup *c);
 
+/* Whether a process is in the directory's cgroup or below. */
+bool cgroup_populated(int dir);
+
 /* pod.c: make a pod's place for its boxes ready; the cgroup of a box in it; remove what is left of them. */
 bool pod_make_place(const ScopeCgroup *c, GError **error);
 bool pod_make_box(const ScopeConfig *config, ScopeCgroup *ret, GError **error);
 void pod_remove_boxes(const ScopeCgroup *c);
+
+/* Whether settings protect memory; then, of a box in a pod, what is to be done when they are written; and what when nobody is in its cgroup any more. */
+bool pod_is_protection(const GPtrArray *settings);
+bool pod_protect_boxes(const ScopeCgroup *c, GError **error);
+void pod_leave(const ScopeCgroup *c);
 
 /* weight.c: whether the kernel shares disks by weight at all (what: who asks for it); write value (io.weight) to all that do. */
 bool weight_check(const ScopeCgroup *c, const char *what, GError **error);

@@ -60,6 +60,47 @@ def test_boxes_share_the_pods_memory(pods):
     assert wait_until(lambda: boxes_of(cgroup) == [], 20)
 
 
+FILE = "dd if=/dev/zero of=%s bs=1M count=20 conv=fsync status=none; echo there; exec sleep 1000"
+
+
+def of_files(cgroup):
+    """Of a box's memory in MiB what is of files."""
+    return int(re.search(r"^file (\d+)$", (cgroup / "memory.stat").read_text(encoding="ascii"), re.M)[1]) >> 20
+
+
+@pytest.mark.parametrize("within", ["pod", "slice"])
+def test_memory_that_is_protected(pods, within):
+    """Three boxes have as much of files in memory, and a fourth wants so much that most of what one has must go, because of the limit that all of them are under:
+    it is not that of those who are protected."""
+    if within == "pod":
+        cgroup, options = pods.pod("p", "--memory", "96M") / "boxes", ("--pod", "p")
+    else:
+        cgroup, options = SLICE, ("--network", "none", "--pids-limit", "unlimited")
+    boxes, held = [], {}
+
+    def start(name, script, *more):
+        boxes.append(pods.popen("run", "--rm", *BARE, *options, *more, "--rw", pods.dir, "--", "sh", "-c", script))
+        assert boxes[-1].stdout.readline(), boxes[-1].communicate()
+        held[name], = [d for d in cgroup.iterdir() if d.is_dir() and d not in held.values()]
+    try:
+        start("bare", FILE % "bare")
+        start("low", FILE % "low", "--memory-low", "24M")
+        start("min", FILE % "min", "--memory-min", "24M")
+        before = {name: of_files(of) for name, of in held.items()}
+        if within == "slice":
+            (cgroup / "memory.swap.max").write_text("0", encoding="ascii")
+            (cgroup / "memory.max").write_text(str(96 << 20), encoding="ascii")
+        start("fourth", f"exec {HOG % (42, 1000)}")
+        left = {name: of_files(of) for name, of in held.items()}
+    finally:
+        for b in boxes:
+            b.send_signal(signal.SIGTERM)
+            b.communicate(timeout=60)
+    assert min(before.values()) >= 20 and min(left["low"], left["min"]) >= 19 and left["bare"] <= 12, (before, left)
+    if within == "pod":  # and it is not what others have afterwards
+        assert wait_until(lambda: (number(cgroup / "memory.low"), number(cgroup / "memory.min")) == (0, 0), 20)
+
+
 def test_processes_processors_and_update(pods):
     cgroup = pods.pod("p", "--pids-limit", "60", "--cpus", "1.5")
     assert number(cgroup / "boxes/pids.max") == 60 and (cgroup / "cpu.max").read_text(encoding="ascii").split() == ["150000", "100000"]
