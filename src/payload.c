@@ -195,7 +195,8 @@ static bool set_limits(const Spec *spec, GError **error) {
         if (getrlimit(RLIMIT_CORE, &core) < 0)
                 return err_set(error, errno, "core limit");
         core.rlim_cur = core.rlim_max = MIN(core.rlim_max, 1); /* a caller's own 0 cannot be raised */
-        if (setrlimit(RLIMIT_CORE, &core) < 0)
+        /* Who asks for another gets it below: nobody could raise the hard limit again. */
+        if (!process_has_ulimit(&spec->process, RLIMIT_CORE) && setrlimit(RLIMIT_CORE, &core) < 0)
                 return err_set(error, errno, "core limit");
         for (guint i = 0; i < spec->process.ulimits->len; i++) {
                 const UlimitSpec *u = &g_array_index(spec->process.ulimits, UlimitSpec, i);

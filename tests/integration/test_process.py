@@ -197,6 +197,9 @@ def test_core_dumps_are_off(box):
     assert box.python(script).lines() == ["1 1 1 1"]
     assert box.python(script, "--ulimit=core=0").lines() == ["0 0 0 0"]
     assert "PermissionError" in box.python("import resource as r\nr.prlimit(0, r.RLIMIT_CORE, (0, 0))").err
+    show = "import resource as r\nprint(*r.getrlimit(r.RLIMIT_CORE))"
+    for options in ([], ["--user=root"]):
+        assert box.python(show, "--ulimit=core=4:4096", *options).lines() == ["4 4096"]  # who asks for dumps has them
 
 
 def test_a_caller_without_core_dumps(box):
