@@ -31,6 +31,29 @@ static bool die_with(pid_t parent, GError **error) {
         return true;
 }
 
+static int compare_fds(gconstpointer a, gconstpointer b) {
+        return *(const int *) a - *(const int *) b;
+}
+
+/* Whoever waits for the end of a pipe, or for a lock, that the caller has open beside its stdio does not wait for the box. What options name stays. */
+static bool let_go(const Spec *spec, int wire, GError **error) {
+        g_autoptr(GArray) keep = g_array_new(FALSE, FALSE, sizeof(int));
+        int from = STDERR_FILENO + 1;
+
+        g_array_append_val(keep, wire);
+        g_array_append_val(keep, spec->box.status_fd);
+        for (guint i = 0; i < spec->mount.ops->len; i++)
+                g_array_append_val(keep, ((MountOp *) g_ptr_array_index(spec->mount.ops, i))->fd);
+        g_array_sort(keep, compare_fds);
+        for (guint i = 0; i < keep->len; i++) {
+                int fd = g_array_index(keep, int, i);
+                if (fd > from && close_range((unsigned) from, (unsigned) fd - 1, 0) < 0)
+                        return err_set(error, errno, "--detach: close descriptors");
+                from = MAX(from, fd + 1);
+        }
+        return close_range((unsigned) from, ~0U, 0) == 0 || err_set(error, errno, "--detach: close descriptors");
+}
+
 /* In the caller: that the command runs, or why not. In the supervisor: its end, which is told to nobody but state.json. */
 int cmd_run_detached(const Spec *spec, GError **error) {
         int wire = -1;
@@ -38,7 +61,7 @@ int cmd_run_detached(const Spec *spec, GError **error) {
         int r = detach_fork(&wire, error);
         if (r <= 0)
                 return r;
-        r = sandbox_run(spec, &wire, error);
+        r = let_go(spec, wire, error) ? sandbox_run(spec, &wire, error) : -1;
         if (r < 0 && wire >= 0)
                 detach_fail(wire, *error);
         return r;

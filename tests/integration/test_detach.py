@@ -2,6 +2,7 @@
 """run --detach, logs, events: boxes that outlive who started them."""
 import json
 import os
+import select
 import signal
 import subprocess
 import time
@@ -58,6 +59,25 @@ def test_errors_before_the_start_are_told(boxes):
     assert_refused(boxes.usbox("run", "--log-size", "1K", "--", "true"), "--log-size", hint=False)
     boxes.detach("exec sleep 1000")
     assert_refused(boxes.usbox("run", "-d", "--name", "web", "--", "true"), "is running")
+
+
+def test_nobody_waits_for_another_descriptor(boxes):
+    """Neither for a pipe nor for a lock that the caller has open; but what options name is read and written."""
+    r, w = os.pipe()
+    events, told = os.pipe()
+    data = os.memfd_create("data", 0)
+    os.pwrite(data, b"given", 0)
+    boxes.usbox("run", "-d", "--name", "web", "--status-fd", str(told), "--file", str(data), "/tmp/f", "--", "sh", "-c", "cat /tmp/f; exec sleep 1000",
+                pass_fds=[w, told, data]).ok()
+    os.close(w)
+    os.close(told)
+    os.close(data)
+    assert select.select([r], [], [], 10)[0] == [r] and os.read(r, 1) == b""
+    assert wait_until(lambda: boxes.usbox("logs", "web").ok().out == "given")
+    boxes.usbox("stop", "-t", "0", "web").ok()
+    with os.fdopen(events) as f:
+        assert [json.loads(line)["event"] for line in f] == ["started", "exited"]
+    os.close(r)
 
 
 def test_nobody_waits_for_a_pipe(boxes):
