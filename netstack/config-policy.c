@@ -74,12 +74,22 @@ GPtrArray *net_resolvers_parse(GVariant *array, GError **error) {
         return g_steal_pointer(&resolvers);
 }
 
+GVariant *net_hosts_pack(const GPtrArray *hosts) {
+        GVariantBuilder builder;
+
+        g_variant_builder_init(&builder, G_VARIANT_TYPE("a(ss)"));
+        for (guint i = 0; i < hosts->len; i++) {
+                const NetHost *host = hosts->pdata[i];
+                g_variant_builder_add(&builder, "(ss)", host->name, host->address);
+        }
+        return g_variant_builder_end(&builder);
+}
+
 void net_config_pack_policy(const NetConfig *config, GVariantBuilder *builder) {
-        GVariantBuilder expose, rules, hosts;
+        GVariantBuilder expose, rules;
 
         g_variant_builder_init(&expose, G_VARIANT_TYPE("aq"));
         g_variant_builder_init(&rules, G_VARIANT_TYPE("a(bs)"));
-        g_variant_builder_init(&hosts, G_VARIANT_TYPE("a(ss)"));
         for (guint i = 0; i < config->rules->list->len; i++) {
                 const NetRule *rule = config->rules->list->pdata[i];
                 if (rule->exposes)
@@ -87,13 +97,9 @@ void net_config_pack_policy(const NetConfig *config, GVariantBuilder *builder) {
                 else
                         g_variant_builder_add(&rules, "(bs)", rule->allow, rule->text);
         }
-        for (guint i = 0; i < config->hosts->len; i++) {
-                const NetHost *host = config->hosts->pdata[i];
-                g_variant_builder_add(&hosts, "(ss)", host->name, host->address);
-        }
         g_variant_builder_add(builder, "{sv}", "expose", g_variant_builder_end(&expose));
         g_variant_builder_add(builder, "{sv}", "rules", g_variant_builder_end(&rules));
-        g_variant_builder_add(builder, "{sv}", "hosts", g_variant_builder_end(&hosts));
+        g_variant_builder_add(builder, "{sv}", "hosts", net_hosts_pack(config->hosts));
         g_variant_builder_add(builder, "{sv}", "resolvers", net_resolvers_pack(config->resolvers));
 }
 
@@ -126,7 +132,7 @@ bool net_config_parse_rules(NetConfig *config, GVariant *array, GError **error) 
         return true;
 }
 
-bool net_config_parse_hosts(NetConfig *config, GVariant *array, GError **error) {
+bool net_config_parse_hosts(GPtrArray *hosts, GVariant *array, GError **error) {
         const char *name, *address;
         AddressPrefix prefix;
         GVariantIter iter;
@@ -138,7 +144,7 @@ bool net_config_parse_hosts(NetConfig *config, GVariant *array, GError **error) 
                         g_autofree char *name_quoted = err_quote(name), *address_quoted = err_quote(address);
                         return err_usage(error, "name: \"%s\" of \"%s\" is no name with an address", name_quoted, address_quoted);
                 }
-                g_ptr_array_add(config->hosts, net_host_new(normal, address));
+                g_ptr_array_add(hosts, net_host_new(normal, address));
         }
         return true;
 }

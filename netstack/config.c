@@ -315,7 +315,7 @@ static bool apply_key(void *data, unsigned key, GVariant *value, GError **error)
         case KEY_RULES:
                 return net_config_parse_rules(config, value, error);
         case KEY_HOSTS:
-                return net_config_parse_hosts(config, value, error);
+                return net_config_parse_hosts(config->hosts, value, error);
         case KEY_RESOLVERS: {
                 GPtrArray *resolvers = net_resolvers_parse(value, error);
                 if (!resolvers)

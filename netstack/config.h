@@ -141,8 +141,11 @@ bool net_resolver_address(const char *text, struct sockaddr_storage *ret, sockle
 GVariant *net_resolvers_pack(const GPtrArray *resolvers);
 GPtrArray *net_resolvers_parse(GVariant *array, GError **error);
 
+/* Names with addresses as "a(ss)" (floating), and back: appended to hosts. */
+GVariant *net_hosts_pack(const GPtrArray *hosts);
+bool net_config_parse_hosts(GPtrArray *hosts, GVariant *array, GError **error);
+
 /* Of config.c alone: the keys about rules and names. */
 void net_config_pack_policy(const NetConfig *config, GVariantBuilder *builder);
 bool net_config_parse_expose(NetConfig *config, GVariant *array, GError **error);
 bool net_config_parse_rules(NetConfig *config, GVariant *array, GError **error);
-bool net_config_parse_hosts(NetConfig *config, GVariant *array, GError **error);

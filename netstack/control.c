@@ -22,6 +22,38 @@ static bool answer(const Net *net, guint32 serial, const GError *failure, GError
         return wire_send(net->wire, WIRE_NET_DONE, g_variant_new("(uss)", serial, failure ? failure->message : "", hint ? hint : ""), NULL, 0, error);
 }
 
+/* Among the first n. */
+static bool has_host(const GPtrArray *hosts, guint n, const NetHost *wanted) {
+        for (guint i = 0; i < n; i++) {
+                const NetHost *host = hosts->pdata[i];
+                if (g_str_equal(host->name, wanted->name) && g_str_equal(host->address, wanted->address))
+                        return true;
+        }
+        return false;
+}
+
+/* What the host's /etc/hosts has of names that no rule was of before: from now on as if it had been so from the start. */
+static bool add_hosts(Net *net, GVariant *array, GError **error) {
+        GPtrArray *hosts = net->config->hosts;
+        guint known = hosts->len;
+
+        if (!net_config_parse_hosts(hosts, array, error)) {
+                g_ptr_array_set_size(hosts, (int) known);
+                return false;
+        }
+        for (guint i = known; i < hosts->len;) {
+                const NetHost *host = hosts->pdata[i];
+                AddressPrefix prefix;
+                if (address_prefix_parse(host->address, &prefix))
+                        names_add(net->names, &prefix.addr, host->name, NAME_GIVEN, 0, 0);
+                if (has_host(hosts, known, host))
+                        g_ptr_array_remove_index_fast(hosts, i);
+                else
+                        i++;
+        }
+        return true;
+}
+
 /* The new rule is asked before all that were there: the latest word counts. */
 static bool change_rule(Net *net, GVariant *body, GError **error) {
         g_autoptr(GError) failure = NULL;
@@ -29,8 +61,9 @@ static bool change_rule(Net *net, GVariant *body, GError **error) {
         gboolean allow;
         guint32 serial;
 
-        g_variant_get(body, "(ub&s)", &serial, &allow, &text);
-        NetRule *rule = net_rule_parse(allow, text, &failure);
+        g_autoptr(GVariant) hosts = g_variant_get_child_value(body, 3);
+        g_variant_get(body, "(ub&s@a(ss))", &serial, &allow, &text, NULL);
+        NetRule *rule = add_hosts(net, hosts, &failure) ? net_rule_parse(allow, text, &failure) : NULL;
         if (rule) {
                 net_rules_insert(net->config->rules, 0, rule);
                 guint n = allow ? 0 : account_cut(net->account, &net->policy, rule);

@@ -75,7 +75,8 @@ bool control_net_rule(Sandbox *s, ControlClient *client, const WireMessage *m, G
         if (!has_network(s, error))
                 return false;
         g_variant_get(m->body, "(b&s)", &allow, &text);
-        return net_helper_rule(&s->net, allow, text, on_done, question_new(client, -1), error);
+        g_autoptr(GVariant) hosts = net_helper_rule_hosts(&s->net, allow, text, error);
+        return hosts && net_helper_rule(&s->net, allow, text, hosts, on_done, question_new(client, -1), error);
 }
 
 bool control_net_publish(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {

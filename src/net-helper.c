@@ -125,9 +125,26 @@ static guint32 new_question(NetHelper *h, NetHelperDone done, void *data) {
         return question.serial;
 }
 
-bool net_helper_rule(NetHelper *h, bool allow, const char *text, NetHelperDone done, void *data, GError **error) {
+GVariant *net_helper_rule_hosts(const NetHelper *h, bool allow, const char *text, GError **error) {
+        g_autoptr(GPtrArray) hosts = g_ptr_array_new_with_free_func((GDestroyNotify) net_host_free);
+        g_autoptr(NetRules) rules = net_rules_new();
+
+        NetRule *rule = net_rule_parse(allow, text, error);
+        if (!rule)
+                return NULL;
+        net_rules_append(rules, rule);
+        net_file_hosts(h->spec, rules, hosts);
+        g_autoptr(GVariant) packed = g_variant_ref_sink(net_hosts_pack(hosts));
+        if (g_variant_get_size(packed) > WIRE_MAX_SIZE / 2) {
+                err_set(error, 0, "/etc/hosts has %u names of that rule, which is too many for a box that runs", hosts->len);
+                return NULL;
+        }
+        return g_steal_pointer(&packed);
+}
+
+bool net_helper_rule(NetHelper *h, bool allow, const char *text, GVariant *hosts, NetHelperDone done, void *data, GError **error) {
         guint32 serial = new_question(h, done, data);
-        return helper_send(&h->helper, WIRE_NET_RULE, g_variant_new("(ubs)", serial, allow, text), NULL, 0, error);
+        return helper_send(&h->helper, WIRE_NET_RULE, g_variant_new("(ubs@a(ss))", serial, allow, text, hosts), NULL, 0, error);
 }
 
 bool net_helper_flows(NetHelper *h, int memfd, NetHelperDone done, void *data, GError **error) {

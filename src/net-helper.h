@@ -40,9 +40,12 @@ bool net_helper_watch(NetHelper *h, GError **error);
 /* h->watch is readable: the host's name servers may be others. */
 bool net_helper_resolvers(NetHelper *h, GError **error);
 
+/* The names that such a rule is of and the host's /etc/hosts has, for the next; the caller's. NULL with error. */
+GVariant *net_helper_rule_hosts(const NetHelper *h, bool allow, const char *text, GError **error);
+
 /* A rule for the running box, asked before all others; flows that it denies are cut. And the flows, as JSON, into a memfd (borrowed). done
  * is called, from net_helper_dispatch(), when usbox-net has answered. */
-bool net_helper_rule(NetHelper *h, bool allow, const char *text, NetHelperDone done, void *data, GError **error);
+bool net_helper_rule(NetHelper *h, bool allow, const char *text, GVariant *hosts, NetHelperDone done, void *data, GError **error);
 bool net_helper_flows(NetHelper *h, int memfd, NetHelperDone done, void *data, GError **error);
 
 /* Let it end: at once, or when its log is written. Waits for nothing; may be called again. */

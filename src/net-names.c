@@ -75,7 +75,7 @@ static bool a_rule_has(const NetRules *rules, const char *name) {
 }
 
 /* Of /etc/hosts, which may be long, only what a rule is of: the box finds the rest in its own /etc/hosts. */
-static void add_file_hosts(const Spec *spec, GPtrArray *ret) {
+void net_file_hosts(const Spec *spec, const NetRules *rules, GPtrArray *ret) {
         g_auto(GStrv) lines = host_lines(spec);
 
         for (char **line = lines; *line; line++) {
@@ -90,7 +90,7 @@ static void add_file_hosts(const Spec *spec, GPtrArray *ret) {
                         continue;
                 for (char *word; (word = strsep(&rest, " \t\r"));) {
                         g_autofree char *name = net_name_normal(word);
-                        if (name && a_rule_has(spec->net.rules, name))
+                        if (name && a_rule_has(rules, name))
                                 g_ptr_array_add(ret, net_host_new(name, address));
                 }
         }
@@ -98,7 +98,7 @@ static void add_file_hosts(const Spec *spec, GPtrArray *ret) {
 
 void net_given_hosts(const Spec *spec, GPtrArray *ret) {
         if (spec->net.rules->list->len > 0)
-                add_file_hosts(spec, ret);
+                net_file_hosts(spec, spec->net.rules, ret);
         for (guint i = 0; i < spec->net.hosts->len; i++) {
                 const NetHost *host = g_ptr_array_index(spec->net.hosts, i);
                 g_autofree char *name = net_name_normal(host->name);

@@ -9,6 +9,9 @@ char *net_resolv_conf(const Spec *spec);
 /* The box's /etc/hosts: the host's lines, the box's own name, --add-host. The caller's. */
 char *net_etc_hosts(const Spec *spec);
 
+/* Append to ret (of NetHost *) the names that have an address by the host's /etc/hosts and of which one of the rules is. */
+void net_file_hosts(const Spec *spec, const NetRules *rules, GPtrArray *ret);
+
 /* Append to ret (of NetHost *) the names that have an address by --add-host, or by the host's /etc/hosts and a rule. */
 void net_given_hosts(const Spec *spec, GPtrArray *ret);
 

@@ -44,7 +44,7 @@ typedef enum {
         WIRE_NET_CONFIG, /* see NET_CONFIG_SIGNATURE in netstack/config.h */
         WIRE_NET_TAP,    /* + what WIRE_NET_FDS had */
         WIRE_NET_RESOLVERS, /* (as) the host's name servers are others now */
-        WIRE_NET_RULE,   /* (ubs) a serial number; allow or deny; the rule, which is asked before all others from now on */
+        WIRE_NET_RULE,   /* (ubsa(ss)) a serial number; allow or deny; the rule, asked before all others from now on; names of /etc/hosts that it is of */
         WIRE_NET_FLOWS,  /* (u) a serial number; + a memfd, for the present flows as JSON */
         WIRE_NET_PUBLISH, /* (ub(ssqsq)) a serial number; open or close; a port */
         /* usbox-net → launcher */

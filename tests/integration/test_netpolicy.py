@@ -368,6 +368,48 @@ def test_live_rules(box, peer, options):
     assert out == b"open\n" and f"denied by policy: {peer}:7/tcp (--deny {peer}:7)".encode() in err, (out, err)
 
 
+OWN_HOSTS = """
+import socket, sys
+def talk(c):
+    try:
+        c.sendall(b"x")
+        return c.recv(1).decode()
+    except OSError as e:
+        return type(e).__name__
+def connect():
+    try:
+        return socket.create_connection(("intra.corp", 7), 10)
+    except OSError as e:
+        return type(e).__name__
+first = connect()
+print("up" if isinstance(first, str) else talk(first), flush=True)
+sys.stdin.readline()
+second = connect()
+print(*[c if isinstance(c, str) else talk(c) for c in (first, second)])
+"""
+
+
+@pytest.mark.parametrize("started, word, before, after", [("--deny=192.0.2.9", "deny", "x", "ConnectionResetError ConnectionRefusedError"),
+                                                          ("--allow=example.org", "allow", "up", "ConnectionRefusedError x")])
+def test_live_rules_of_names_in_etc_hosts(box, peer, started, word, before, after):
+    """Those that no rule was of at the start, too: the box finds them without asking us."""
+    hosts = box.write("hosts", f"{peer} intra.corp # ours\n")
+    try:
+        subprocess.run(["unshare", "-Urm", "mount", "--bind", hosts, "/etc/hosts"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        cannot("mount a file in a user namespace")
+    script = f"""
+mount --bind "$1" /etc/hosts
+mkfifo more
+"$2" run --rm --name=x --overlay=none {started} -- /usr/bin/python3 -c "$3" <more >said & exec 3>more
+until [ -s said ] && "$2" net x {word} intra.corp 2>/dev/null; do sleep 0.1; [ -d /proc/$! ]; done
+echo >&3; wait $!; cat said
+"""
+    result = subprocess.run(["unshare", "-Urm", "sh", "-ec", script, "sh", str(hosts), str(USBOX), OWN_HOSTS], env=box.env, cwd=box.dir, stdin=subprocess.DEVNULL,
+                            capture_output=True, text=True, timeout=60, check=False)
+    assert result.stdout.splitlines() == [before, after], result
+
+
 def test_live_rules_are_not_for_boxes_without_a_network(box):
     proc = box.popen("run", "--rm", "--network=none", "--", "sh", "-c", "echo up; exec sleep 1000")
     assert proc.stdout.readline() == b"up\n"

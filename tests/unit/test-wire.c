@@ -109,8 +109,8 @@ static GVariant *sample_body(WireType type) {
                 return g_variant_new_parsed("(true, '192.0.2.0/24')");
         if (g_str_equal(signature, "(as)"))
                 return g_variant_new_parsed("(['192.0.2.53', 'fe80::1%2'],)");
-        if (g_str_equal(signature, "(ubs)"))
-                return g_variant_new_parsed("(uint32 7, false, 'ads.example.org:443/tcp')");
+        if (g_str_equal(signature, "(ubsa(ss))"))
+                return g_variant_new_parsed("(uint32 7, false, 'ads.example.org:443/tcp', [('intra.example', '10.1.2.3')])");
         if (g_str_equal(signature, "(u)"))
                 return g_variant_new_parsed("(uint32 7,)");
         if (g_str_equal(signature, "(uss)"))
