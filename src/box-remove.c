@@ -35,6 +35,15 @@ typedef struct {
         FdLater *later;
 } Removal;
 
+/* Where a commit removes what was the host's, a box with the tree by --rw may change what the name is: no symlink's target gets that mode. False with errno. */
+static bool open_up(int dirfd, const char *name) {
+        _cleanup_close_ int dir = openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        char path[32];
+
+        g_snprintf(path, sizeof path, "/proc/self/fd/%d", dir);
+        return dir >= 0 && chmod(path, 0700) == 0;
+}
+
 /* rm -rf of name below dirfd. 0, or the errno of the first thing that could not be removed (the rest is tried). */
 static int remove_below(Removal *r, int dirfd, const char *name, unsigned char type, int depth) {
         if (type != DT_DIR) {
@@ -51,15 +60,14 @@ static int remove_below(Removal *r, int dirfd, const char *name, unsigned char t
                 char place[32];
                 g_snprintf(place, sizeof place, ".deep-%u", r->moved++);
                 /* Moving a directory changes its "..", which needs the right to write it. If this fails, so does that. */
-                int mode_set = fchmodat(dirfd, name, 0700, 0);
-                (void) mode_set;
+                (void) open_up(dirfd, name);
                 return renameat2(dirfd, name, r->top, place, RENAME_NOREPLACE) == 0 ? 0 : errno;
         }
 
         /* The box may have taken the rights on its directories away, and overlayfs does on its workdir. */
         int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         struct stat st;
-        if (fd < 0 && errno == EACCES && fchmodat(dirfd, name, 0700, 0) == 0)
+        if (fd < 0 && errno == EACCES && open_up(dirfd, name))
                 fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         else if (fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 0700) != 0700 && fchmod(fd, 0700) < 0)
                 log_step("chmod: %s", err_text(errno));

@@ -7,13 +7,16 @@
 #include <fcntl.h>
 #include <locale.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "box-remove.h"
 #include "logs.h"
 #include "registry.h"
 #include "runtime.h"
@@ -331,6 +334,38 @@ static void test_clock_set_back(void) {
         }
 }
 
+/* Somebody else writes the tree that is removed, as a box by --rw does where a commit works: the two names change places all the time. */
+static _Noreturn void swap_for_ever(int dir) {
+        (void) prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+        for (;;)
+                (void) renameat2(dir, "tree/closed", dir, "tree/other", RENAME_EXCHANGE);
+}
+
+/* A directory that shuts out its owner is opened up to be removed, but what a symlink leads to that comes in its place is not. It takes a thousand rounds or so
+ * to be met in between; tests run often. */
+static void test_remove_race(void) {
+        g_autofree char *top = g_dir_make_tmp("usbox-remove-XXXXXX", NULL), *victim = g_build_filename(top, "victim", NULL);
+        _cleanup_close_ int dir = open(top, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        struct stat st;
+
+        g_assert_cmpint(mkdir(victim, 0755), ==, 0);
+        pid_t pid = fork();
+        if (pid == 0)
+                swap_for_ever(dir);
+        for (int i = 0; i < 300; i++) {
+                FdLater later = { .n = FD_LATER_MAX };
+                g_assert_cmpint(mkdirat(dir, "new", 0700) | mkdirat(dir, "new/closed", 0700) | symlinkat(victim, dir, "new/other"), ==, 0);
+                make_file(dir, "new/closed/file");
+                g_assert_cmpint(fchmodat(dir, "new/closed", 0, 0) | renameat(dir, "new", dir, "tree"), ==, 0);
+                (void) box_remove_part(&later, dir, "tree", NULL);
+                g_assert_true(stat(victim, &st) == 0 && (st.st_mode & 07777) == 0755);
+                while (is_there(dir, "tree")) /* what was missed meanwhile */
+                        (void) box_remove_part(&later, dir, "tree", NULL);
+        }
+        g_assert_true(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid);
+        g_assert_true(rmdir(victim) == 0 && rmdir(top) == 0);
+}
+
 int main(int argc, char **argv) {
         setlocale(LC_ALL, "C.UTF-8");
         g_test_init(&argc, &argv, NULL);
@@ -345,6 +380,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/boxes/runtime-end", test_runtime_end);
         g_test_add_func("/boxes/runtime-being-made", test_runtime_being_made);
         g_test_add_func("/boxes/runtime-race", test_runtime_race);
+        g_test_add_func("/boxes/remove-race", test_remove_race);
         g_test_add_func("/boxes/clock-set-back", test_clock_set_back);
         return g_test_run();
 }
