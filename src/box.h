@@ -13,9 +13,10 @@ typedef enum {
         BEST_EFFORT_IPV6 = 1 << 2,     /* IPv6 towards the box */
         BEST_EFFORT_CONFINE = 1 << 3,  /* a helper's own namespaces and empty root */
         BEST_EFFORT_LIMITS = 1 << 4,   /* limits by cgroup */
+        BEST_EFFORT_HIDE = 1 << 5,     /* --hide in a tree that is given as it is */
 } BestEffort;
 
-#define BEST_EFFORT_CHOICES "keyring|sysfs|ipv6|confine|limits"
+#define BEST_EFFORT_CHOICES "keyring|sysfs|ipv6|confine|limits|hide"
 
 /* The run as a whole. */
 typedef struct {

@@ -186,7 +186,7 @@ const Option box_options[] = {
           .complete = COMPLETE_CHOICES,
           .choices = BEST_EFFORT_CHOICES,
           .help = "go on without THING where it cannot be had: keyring, sysfs, ipv6, confine (helpers' own "
-                  "cages), limits",
+                  "cages), limits, hide (in trees of --rw and the like)",
           .apply = apply_best_effort },
         { .name = "dry-run",
           .group = OPTION_BOX,
@@ -227,6 +227,8 @@ const char *box_best_effort_name(BestEffort bit) {
                 return "confine";
         case BEST_EFFORT_LIMITS:
                 return "limits";
+        case BEST_EFFORT_HIDE:
+                return "hide";
         }
         return NULL;
 }

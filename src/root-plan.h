@@ -65,3 +65,6 @@ void plan_fuse_finish(Planner *p);
 /* root-sources.c */
 bool plan_overlay_has(const RootNode *node, const char *box_path); /* the host's side of it has this path of the box */
 bool plan_sources(Planner *p, GError **error);
+
+/* root-hide.c: false where --hide names what a tree shows that is given as it is. All sources are open. */
+bool plan_hide_reaches(const Planner *p, GError **error);

@@ -184,5 +184,5 @@ bool plan_sources(Planner *p, GError **error) {
                 if (!source->skip && source->is_dir && source->op->hooks_cow && !root_hooks_plan(p, source, error))
                         return false;
         }
-        return true;
+        return plan_hide_reaches(p, error);
 }

@@ -84,7 +84,7 @@ KINDS = {
     "pod": Kind((), POD % ""),
     "pod-pids": Kind(("--overlay=kernel",), POD % "--share=pid --network=none"),
     "again": Kind(("--network=none",), AGAIN, tried=".*#", keeps=True),
-    "much": Kind(("--disk=100M", "--hide=**/.env", "--rw=rw", "--publish=127.0.0.1:0:80", "--allow=192.0.2.1:443", "--net-log=net.log", "--trace-files=trace.log",
+    "much": Kind(("--disk=100M", "--hide=./secret/**/.env", "--rw=rw", "--publish=127.0.0.1:0:80", "--allow=192.0.2.1:443", "--net-log=net.log", "--trace-files=trace.log",
                   "--tmpfs=/scratch", f"--seccomp={SECCOMP}", "--hostname=elsewhere", "--time-offset=monotonic=100", "--pidfile=pid", "--timeout=100"), MUCH),
 }
 if "USBOX_TEST_LIMITS" in os.environ:  # in the machine of tests/vm, which has cgroups to give

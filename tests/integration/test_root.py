@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from conftest import HOME, cannot, snapshot
+from conftest import HOME, assert_refused, cannot, snapshot
 
 pytestmark = pytest.mark.usefixtures("both_overlays")
 
@@ -197,6 +197,34 @@ def test_hide(box):
                  f"--hide={box.dir}/secret.txt", f"--hide={box.dir}/deep/secret dir").lines()
     assert out == ["end"]
     assert (box.dir / "secret.txt").read_text(encoding="utf-8") == "s"
+
+
+def test_hide_does_not_reach_into_a_given_tree(no_kept, both_overlays):
+    """What --rw, --ro and -v give is bound, and no rule speaks of the names in it: to hide one is refused, and not forgotten."""
+    box = no_kept
+    box.write("tree/deep/.env", "secret\n")
+    box.write("other/.env", "other\n")
+    (box.dir / "link").symlink_to("tree/deep")
+    tree = box.dir / "tree"
+    names = [f"{tree}/deep/.env", "tree/deep/.env", "link/.env", "tree/not/yet"]
+    if both_overlays == "fuse":
+        names += ["**/.env", ".e*", f"{box.dir}/*/deep", f"{tree}/deep/.e*"]
+    for tree_option in (["--rw", "tree"], ["--ro", "tree"], ["-v", f"{tree}:/given"], ["--rw", "."]):
+        for name in names:
+            result = box.run(*tree_option, "--hide", name, "--", "cat", "tree/deep/.env")
+            assert_refused(result, name.removeprefix("link"), tree_option[0].removeprefix("-"), "--best-effort=hide")
+            assert "secret" not in result.out, result
+        given = "/given" if tree_option[0] == "-v" else "tree"
+        assert box.run(*tree_option, "--hide=tree/deep/.env", "--best-effort=hide", "--", "cat", f"{given}/deep/.env").ok().out == "secret\n"
+    # What lies elsewhere, and the tree itself, are hidden as ever.
+    assert box.sh("ls other", "--rw=tree", "--hide=other/.env").lines() == []
+    assert box.sh("ls -A other", "--rw=tree", "--hide=other", "--tmpfs", f"{box.dir}/other").lines() == []
+    # A later mount on it, or on what it lies in, is an answer; an earlier one lies below the tree.
+    cover = ["--ro-bind", "/dev/null", f"{tree}/deep/.env"]
+    out = box.run("--rw=tree", *cover, "--hide=tree/deep/.env", "--", "sh", "-c", "cat tree/deep/.env; echo $?").out
+    assert out == "1\n"
+    assert box.sh("ls -A tree/deep", "--rw=tree", "--tmpfs", f"{tree}/deep", "--hide=tree/deep/.env").lines() == []
+    assert_refused(box.run("--tmpfs", f"{tree}/deep", "--rw=tree", "--hide=tree/deep/.env", "--", "true"), "--rw")
 
 
 def test_eyes_of_any_other_user(box):
