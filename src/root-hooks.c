@@ -25,6 +25,8 @@
 
 /* .git/commondir has git look for its configuration elsewhere, and so has .git where it is a file, as in a worktree (gitrepository-layout(5)). */
 static const char *const hook_names[] = { ".git/hooks", ".git/config", ".git/config.worktree", ".git/commondir", ".git", ".envrc", ".vscode", ".idea", NULL };
+/* The same of a tree that is a repository itself: a project's .git, as a worktree elsewhere needs it, or a bare one. */
+static const char *const repository_hook_names[] = { "hooks", "config", "config.worktree", "commondir", NULL };
 
 void hook_free(gpointer p) {
         Hook *hook = p;
@@ -85,13 +87,20 @@ static bool plan_one(Planner *p, const MountSource *source, int dir, Hook *hook,
         return true;
 }
 
-bool root_hooks_plan(Planner *p, MountSource *source, GError **error) {
-        _cleanup_close_ int dir = open(source->host.path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+static bool has_type(int dir, const char *name, mode_t type) {
+        struct stat st;
+        return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && (st.st_mode & S_IFMT) == type;
+}
 
-        if (dir < 0)
-                return err_set(error, errno, "%s", source->host.path);
-        source->hooks = g_ptr_array_new_with_free_func(hook_free);
-        for (const char *const *name = hook_names; *name; name++) {
+/* By its name, too: a box could take away what git knows it by, and bring it back in its next run. */
+static bool is_git_directory(int dir, const char *path) {
+        struct stat st;
+        return g_str_has_suffix(path, ".git") || (fstatat(dir, "HEAD", &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+               ((has_type(dir, "objects", S_IFDIR) && has_type(dir, "refs", S_IFDIR)) || has_type(dir, "commondir", S_IFREG)));
+}
+
+static bool plan_names(Planner *p, MountSource *source, int dir, const char *const *names, GError **error) {
+        for (const char *const *name = names; *name; name++) {
                 Hook *hook = g_new0(Hook, 1);
                 hook->name = *name;
                 g_ptr_array_add(source->hooks, hook);
@@ -99,6 +108,16 @@ bool root_hooks_plan(Planner *p, MountSource *source, GError **error) {
                         return false;
         }
         return true;
+}
+
+bool root_hooks_plan(Planner *p, MountSource *source, GError **error) {
+        _cleanup_close_ int dir = open(source->host.path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+        if (dir < 0)
+                return err_set(error, errno, "%s", source->host.path);
+        source->hooks = g_ptr_array_new_with_free_func(hook_free);
+        return plan_names(p, source, dir, hook_names, error) &&
+               (!is_git_directory(dir, source->host.path) || plan_names(p, source, dir, repository_hook_names, error));
 }
 
 /* Where the copies of hooks are while the box runs. In a root that usbox-fs serves upper/ and work/ are its own: the directories on

@@ -96,6 +96,29 @@ def test_where_git_takes_its_configuration_from(box):
     assert box.usbox("diff", "last", "--json").json()["hook"]
 
 
+@pytest.mark.parametrize("name", ["repo/.git", "bare.git", "bare", "repo/.git/worktrees/tree"])
+def test_a_tree_that_is_a_repository_itself(box, name):
+    """A worktree needs the repository that it is of, so that is given by its own name: nothing in it may be made to run outside either."""
+    for command in (["init", "-q", "-b", "main", "repo"], ["init", "-q", "--bare", name] if name.startswith("bare") else ["--version"],
+                    ["-C", "repo", "-c", "user.name=x", "-c", "user.email=x@x", "commit", "-q", "--allow-empty", "-m", "x"],
+                    ["-C", "repo", "worktree", "add", "-q", "../tree"]):
+        subprocess.run(["git", *command], cwd=box.dir, check=True, capture_output=True)
+    place = box.dir / name
+    linked = name.endswith("tree")
+    if not linked:
+        (place / "hooks/pre-commit").write_text("old hook\n")
+    before = {x: (place / x).read_text() for x in ("config", "hooks/pre-commit", "commondir") if (place / x).exists()}
+    script = f"cd {name} && echo evil >>config; echo evil >>hooks/pre-commit; echo evil >>commondir; mv hooks away; rm -f config HEAD2; echo through >new"
+    box.run("--rw", name, "--", "sh", "-c", script).ok()
+    assert (place / "new").read_text() == "through\n"
+    assert {x: (place / x).read_text() for x in before} == before
+    assert linked or not (place / "commondir").exists()
+    assert not (place / "away").exists() and (linked or not (place / "config.worktree").exists())
+    if name == "repo/.git":  # and a commit in the worktree goes through
+        box.run("--rw=repo/.git", "--rw=tree", "--", "git", "-C", "tree", "-c", "user.name=x", "-c", "user.email=x@x", "commit", "-q", "--allow-empty", "-m", "y").ok()
+        assert subprocess.run(["git", "log", "--format=%s", "tree"], cwd=box.dir / "repo", check=True, capture_output=True).stdout == b"y\nx\n"
+
+
 def test_a_new_hook_without_overlay_is_reported(no_kept):
     result = no_kept.run("--overlay=none", "--rw", ".", "--", "sh", "-c", "echo evil >.envrc").ok()
     assert ".envrc" in result.err and "look at it" in result.err, result
