@@ -58,6 +58,7 @@ static void find_user(DoctorHost *host) {
         if (n > 0 && getgroups(n, (gid_t *) (void *) host->groups->data) < 0)
                 g_array_set_size(host->groups, 0);
         g_array_append_val(host->groups, host->gid);
+        host->no_new_privs = proc_gains_nothing();
         host->in_box = g_strcmp0(g_getenv("USBOX"), "1") == 0;
 }
 

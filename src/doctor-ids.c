@@ -73,6 +73,12 @@ static void check_program(const DoctorHost *host, GPtrArray *checks, const char 
                 return;
         }
         g_autofree char *shown = err_quote(program->path);
+        if (program->privileged && !program->nosuid && host->no_new_privs) {
+                DoctorCheck *check = doctor_add(checks, id, id, DOCTOR_DEGRADED, "%s gains no rights here: no_new_privs is set", shown);
+                doctor_means(check, "%s", lost);
+                doctor_mend(check, "unset what set it (systemd: NoNewPrivileges=no; docker: no-new-privileges; Kubernetes: allowPrivilegeEscalation)");
+                return;
+        }
         if (program->privileged && !program->nosuid) {
                 doctor_add(checks, id, id, DOCTOR_OK, "%s", shown);
                 return;

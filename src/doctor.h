@@ -84,6 +84,7 @@ typedef struct {
         int trial[TRIAL_MAX];
         int landlock_abi; /* 0: none */
         DoctorProgram newuidmap, newgidmap;
+        bool no_new_privs;    /* neither gains any rights by being executed */
         char *data_dir;       /* where boxes are kept, existing or not */
         guint64 data_free;    /* bytes; G_MAXUINT64: not known */
         bool data_foreign;    /* it is another user's or others may write to it */

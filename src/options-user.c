@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/proc.h"
 #include "base/fd.h"
 #include "spec.h"
 #include "subid.h"
@@ -364,11 +365,11 @@ static GArray *read_mappable(const Caller *caller, const char *file, const char 
         return own ? g_steal_pointer(&ranges) : NULL;
 }
 
-/* Ranges that can be mapped, if there are the programs that do it; where one of them is missing auto goes without. */
+/* Ranges that can be mapped, if there are the programs that do it, and they gain the rights to; else auto goes without. */
 static bool read_useful(const Caller *caller, GArray **ret_subuids, GArray **ret_subgids, GError **error) {
         g_autofree char *newuidmap = g_find_program_in_path("newuidmap"), *newgidmap = g_find_program_in_path("newgidmap");
 
-        if (caller->uid != 0 && (!newuidmap || !newgidmap))
+        if (caller->uid != 0 && (!newuidmap || !newgidmap || proc_gains_nothing()))
                 return true;
         return (*ret_subuids = read_mappable(caller, SUBUID, "/proc/self/uid_map", error)) &&
                (*ret_subgids = read_mappable(caller, SUBGID, "/proc/self/gid_map", error));

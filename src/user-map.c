@@ -116,10 +116,15 @@ static bool start_map_helper(MapHelper *h, const GArray *map, pid_t child_pid, G
         return h->pid > 0;
 }
 
-/* Why newuidmap could not: it has neither its setuid bit nor its file capability, or the range is not the caller's. */
+/* Why newuidmap could not: it gains nothing by being executed here, it has neither its setuid bit nor its file capability, or the range is not the caller's. */
 static void explain_map_failure(const MapHelper *h, GError **error) {
         struct stat st;
 
+        if (proc_gains_nothing()) {
+                err_hint(error, "no_new_privs is set here, so %s gains no rights: unset what set it (systemd: NoNewPrivileges=no; docker: no-new-privileges; "
+                                "Kubernetes: allowPrivilegeEscalation), or --userns=self", h->path);
+                return;
+        }
         if (stat(h->path, &st) == 0 && !(st.st_mode & S_ISUID) &&
             getxattr(h->path, "security.capability", NULL, 0) < 0) {
                 err_hint(error, "%s has lost its privilege: sudo setcap %s+ep %s", h->path, h->capability, h->path);

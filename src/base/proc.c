@@ -13,6 +13,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 
@@ -130,6 +131,10 @@ bool proc_wait(pid_t pid, int *ret_status) {
                 r = waitpid(pid, ret_status, 0);
         while (r < 0 && errno == EINTR);
         return r == pid;
+}
+
+bool proc_gains_nothing(void) {
+        return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;
 }
 
 /* Its fdinfo names it in the reader's pid namespace (pidfd_open(2)). */

@@ -42,6 +42,9 @@ int proc_pidfd_open(int pidfd);
 /* Memory that we share with what we fork from now on, zeroed; for munmap(2). NULL with error. */
 void *proc_share(size_t size, GError **error);
 
+/* Nothing that this process executes gains rights: setuid bits and file capabilities count for nothing (PR_SET_NO_NEW_PRIVS(2const)). */
+bool proc_gains_nothing(void);
+
 /* A time as getrusage(2) and wait4(2) give it. */
 gint64 proc_microseconds(struct timeval t);
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is wrong is said in one line, with what mends it; exit 125; nothing runs, nothing is left behind."""
+import functools
+import json
 import os
 import subprocess
 
@@ -149,6 +151,20 @@ def test_newuidmap_missing(box):
     result = in_machine(f"mount --bind {box.dir}/not-a-program {real}", box, "run", "--user=root", "--", "true")
     assert_refused(result, "newuidmap")
     assert "uidmap" in result.err
+
+
+def test_newuidmap_gains_no_rights(box, subids):
+    """A CI runner that systemd starts with NoNewPrivileges=yes: a box goes without the ranges that nobody can map, and one that needs them says why it cannot be."""
+    bound = ["setpriv", "--no-new-privs", USBOX]
+    run = functools.partial(subprocess.run, env=box.env, cwd=box.dir, capture_output=True, text=True, timeout=60, check=False)
+    for overlay in ("fuse", "kernel"):
+        proc = run([*bound, "run", "--rm", f"--overlay={overlay}", "--network=none", "--", "id", "-u"])
+        assert (proc.returncode, proc.stdout, proc.stderr) == (0, f"{os.getuid()}\n", ""), proc
+    for option in ("--user=root", "--userns=subids"):
+        proc = run([*bound, "run", "--rm", "--network=none", option, "--", "true"])
+        assert proc.returncode == 125 and "newuidmap" in proc.stderr and "hint: no_new_privs is set" in proc.stderr, proc
+    checks = {x["id"]: x for x in json.loads(run([*bound, "doctor", "--json"]).stdout)}
+    assert checks["newuidmap"]["state"] == "degraded" and "no_new_privs" in checks["newuidmap"]["found"], checks["newuidmap"]
 
 
 def test_newuidmap_without_its_privilege(box):

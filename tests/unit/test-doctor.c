@@ -302,6 +302,13 @@ static void test_newuidmap_nosuid(Fixture *f, gconstpointer unused) {
         assert_mend(f, "newuidmap", "remount,suid");
 }
 
+static void test_newuidmap_no_new_privs(Fixture *f, gconstpointer unused) {
+        f->host->no_new_privs = true;
+        assert_state(f, "newuidmap", DOCTOR_DEGRADED);
+        assert_state(f, "newgidmap", DOCTOR_DEGRADED);
+        assert_mend(f, "newuidmap", "NoNewPrivileges=no");
+}
+
 static void test_fedora(Fixture *f, gconstpointer unused) {
         put(f, "/etc/os-release", "NAME=\"AlmaLinux\"\nID=\"almalinux\"\nID_LIKE=\"rhel centos fedora\"\n");
         put(f, "/sys/fs/selinux/enforce", "1");
@@ -527,6 +534,7 @@ int main(int argc, char **argv) {
         ADD("no-gid-range", test_no_gid_range);
         ADD("newuidmap", test_newuidmap);
         ADD("newuidmap-nosuid", test_newuidmap_nosuid);
+        ADD("newuidmap-no-new-privs", test_newuidmap_no_new_privs);
         ADD("fedora", test_fedora);
         ADD("root", test_root);
         ADD("cgroups", test_cgroups);
