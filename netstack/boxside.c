@@ -59,7 +59,9 @@ static int open_tap(const BoxSide *side, int *ret_index, GError **error) {
         if (fd < 0) {
                 int saved = errno;
                 err_set(error, saved, "/dev/net/tun");
-                err_hint(error, "%s%s", saved == ENOENT || saved == ENODEV ? "sudo modprobe tun" : "sudo chmod 0666 /dev/net/tun",
+                err_hint(error, "%s%s",
+                         saved == ENOENT || saved == ENODEV ? "sudo modprobe tun (in a container, or a box: give it --device /dev/net/tun when it is started)"
+                                                            : "sudo chmod 0666 /dev/net/tun",
                          side->or_else ? side->or_else : "");
                 return -1;
         }

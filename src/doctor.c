@@ -138,10 +138,10 @@ char *doctor_container(const DoctorHost *host) {
 const char *doctor_container_mend(const char *container) {
         if (g_strcmp0(container, "docker") == 0)
                 return "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
-                       "--security-opt systempaths=unconfined --device /dev/net/tun --device /dev/fuse ...";
+                       "--security-opt systempaths=unconfined --device /dev/net/tun --device /dev/fuse --tmpfs /boxes -e XDG_DATA_HOME=/boxes ...";
         if (g_strcmp0(container, "podman") == 0)
                 return "podman run --security-opt seccomp=unconfined --security-opt label=disable --security-opt unmask=ALL "
-                       "--device /dev/net/tun --device /dev/fuse ...";
+                       "--device /dev/net/tun --device /dev/fuse --tmpfs /boxes -e XDG_DATA_HOME=/boxes ...";
         if (g_strcmp0(container, "usbox") == 0)
                 return "usbox run --nested --device /dev/fuse --device /dev/net/tun -e XDG_DATA_HOME=/tmp/usbox ...";
         return NULL;

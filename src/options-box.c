@@ -236,7 +236,7 @@ const char *box_best_effort_name(BestEffort bit) {
 bool box_check(const Spec *draft, GError **error) {
         if (draft->box.detach && draft->box.die_with_parent) {
                 err_usage(error, "--detach and --die-with-parent exclude each other");
-                return err_hint(error, "a detached box goes on when who started it has ended");
+                return err_hint(error, "a detached box goes on when who started it has ended; where a profile has the latter: --die-with-parent=false");
         }
         if (draft->box.detach && draft->box.status_fd >= 0 && draft->box.status_fd <= STDERR_FILENO) {
                 err_usage(error, "--detach and --status-fd %d: a detached box lets go of the caller's standard output and error", draft->box.status_fd);

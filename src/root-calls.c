@@ -96,9 +96,14 @@ static bool set_layer(int fs, const char *key, int *fds, size_t n, GError **erro
         g_autoptr(GString) value = g_string_new(NULL);
         for (size_t i = 0; i < n; i++)
                 g_string_append_printf(value, "%s%d", i ? ":" : "", fds[i]);
-        if (fsconfig(fs, FSCONFIG_SET_STRING, key, value->str, 0) < 0)
-                return err_set(error, errno, "overlay %s", key);
-        return true;
+        if (fsconfig(fs, FSCONFIG_SET_STRING, key, value->str, 0) == 0)
+                return true;
+        err_set(error, errno, "overlay %s", key);
+        /* ovl_mount_dir_check(): what has names of its own, as another overlay, is no upper. */
+        return errno == EINVAL && g_str_equal(key, "upperdir")
+                       ? err_hint(error, "the place for boxes is on a file system that overlayfs cannot write to, as a container's root is: "
+                                         "export XDG_DATA_HOME=DIR on ext4, xfs, btrfs or tmpfs (a volume)")
+                       : false;
 }
 
 /*

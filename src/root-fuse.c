@@ -17,12 +17,14 @@
 #include "base/wire.h"
 #include "root-build.h"
 
+#define NO_FUSE "as root: modprobe fuse; in a container, or a box: give it --device /dev/fuse when it is started; without it: --overlay=kernel"
+
 bool root_fuse_open(RootBuild *b, GError **error) {
         b->fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
         if (b->fuse < 0) {
                 err_set(error, errno, "/dev/fuse");
                 return err_hint(error, errno == ENOENT || errno == ENODEV || errno == ENXIO
-                                               ? "as root: modprobe fuse; without it: --overlay=kernel"
+                                               ? NO_FUSE
                                                : "as root: chmod 0666 /dev/fuse; without it: --overlay=kernel");
         }
         b->old_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -39,7 +41,7 @@ static int make_mount(const RootBuild *b, GError **error) {
         _cleanup_close_ int fs = fsopen("fuse", FSOPEN_CLOEXEC);
         if (fs < 0) {
                 err_set(error, errno, "fuse");
-                err_hint(error, "as root: modprobe fuse; without it: --overlay=kernel");
+                err_hint(error, NO_FUSE);
                 return -1;
         }
         for (size_t i = 0; values[i][0]; i++)

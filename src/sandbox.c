@@ -250,7 +250,10 @@ static bool clone_child(Sandbox *s, GError **error) {
                          "this machine keeps users from making user namespaces: usbox doctor says how to allow it");
         else if (saved == ENOSPC || saved == EUSERS)
                 err_hint(error, "the limit on user namespaces is reached: sudo sysctl user.max_user_namespaces=15000");
-        else if (saved == EINVAL || saved == ENOSYS)
+        else if (saved == ENOSYS)
+                err_hint(error, "a container's filter around this says so, or a kernel before Linux 5.12: usbox doctor says what is missing, and "
+                                "how to start the container");
+        else if (saved == EINVAL)
                 err_hint(error, "usbox needs Linux 5.12 with all namespaces built in: usbox doctor");
         return false;
 }

@@ -137,6 +137,19 @@ def test_machine_with_shadowed_files_still_runs(box):
     assert in_machine(":", box, "run", "--rm", "--network=none", "--userns=self", "--", "echo", "ran").ok().out == "ran\n"
 
 
+def test_place_for_boxes_on_an_overlay(box):
+    """As the root of a container is: the kernel lets no overlay write to another, which the root by FUSE does without, but not project hooks."""
+    box.write("tree/.git/hooks/pre-commit", "x")
+    for name in ("low", "up", "work"):
+        (box.dir / name).mkdir()
+    box.boxes.parent.mkdir(parents=True, exist_ok=True)
+    mount = f"mount -t overlay none -o userxattr,lowerdir={box.dir}/low,upperdir={box.dir}/up,workdir={box.dir}/work {box.boxes.parent}"
+    run = ["run", "--rm", "--network=none", "--userns=self"]
+    assert in_machine(mount, box, *run, "--", "sh", "-c", "echo x >file; cat file").ok().out == "x\n"
+    for option in (["--rw=tree"], ["--overlay=kernel"]):
+        assert_refused(in_machine(mount, box, *run, *option, "--", "true"), "upperdir", "export XDG_DATA_HOME")
+
+
 def test_no_subuid_range(box):
     box.write("empty", "")
     result = in_machine(f"mount --bind {box.dir}/empty /etc/subuid", box, "run", "--user=root", "--", "true")
