@@ -149,7 +149,10 @@ except OSError as e:
 
 def test_a_box_in_a_box(box):
     """By --nested, the two devices, and a place for boxes that is no overlay. The filter around closes keyctl: that is said."""
-    outer = ["--rm", "--nested", "--device=/dev/fuse", "--device=/dev/net/tun", "--ro", BUILD, "--ro", box.libexec, "-e", f"USBOX_LIBEXECDIR={box.libexec}"]
+    # Where one program is another build's, its directory here is a link to it.
+    built = {BUILD, *(path.resolve() for path in BUILD.iterdir() if path.is_symlink() and path.is_dir())}
+    outer = ["--rm", "--nested", "--device=/dev/fuse", "--device=/dev/net/tun", *(f"--ro={path}" for path in sorted(built)), "--ro", box.libexec,
+             "-e", f"USBOX_LIBEXECDIR={box.libexec}"]
     moved = [*outer, "-e", "XDG_DATA_HOME=/tmp/usbox"]
     run = f"{USBOX} run --best-effort=keyring"
     script = f"""
