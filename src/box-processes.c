@@ -231,26 +231,3 @@ void box_processes_sum(const BoxInfo *box, const ProcessTree *tree, CgroupNumber
                 ret->pids += p->threads;
         }
 }
-
-bool box_network_bytes(pid_t pid, guint64 *ret_received, guint64 *ret_sent) {
-        g_autofree char *text = proc_file(pid, "net/dev", NULL);
-        char *rest = text;
-
-        *ret_received = *ret_sent = 0;
-        /* "tap0: 1 2 3 4 5 6 7 8 9 ...": bytes received are the first number, bytes sent the ninth. */
-        for (char *line; rest && (line = strsep(&rest, "\n"));) {
-                char *colon = strchr(line, ':');
-                if (!colon)
-                        continue;
-                *colon = '\0';
-                if (g_str_equal(g_strstrip(line), "lo"))
-                        continue;
-                char *at = colon + 1;
-                for (int i = 0; i < 9; i++) {
-                        guint64 n = g_ascii_strtoull(at, &at, 10);
-                        *ret_received += i == 0 ? n : 0;
-                        *ret_sent += i == 8 ? n : 0;
-                }
-        }
-        return text != NULL;
-}

@@ -34,6 +34,3 @@ guint64 box_processes_memory(const BoxInfo *box, const Cgroup *c);
 
 /* Of a box without a cgroup: what its processes use together. What they do not say is unknown; so is all of it where there are none any more. */
 void box_processes_sum(const BoxInfo *box, const ProcessTree *tree, CgroupNumbers *ret);
-
-/* What went through a process's network interfaces but lo, in bytes; false where it cannot be told. */
-bool box_network_bytes(pid_t pid, guint64 *ret_received, guint64 *ret_sent);

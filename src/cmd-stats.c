@@ -3,7 +3,8 @@
  * usbox stats: what boxes use.
  *
  * Role: verb. Privileges: the caller's. Threads: one. It is read from the boxes' cgroups; of a box without one, from its processes. The launchers are
- * asked for the number of flows alone. What goes by the second is the difference of two readings.
+ * asked for what went through the network: TCP of the fast path passes no interface whose counters could be read. What goes by the second is the difference of
+ * two readings.
  */
 #include <stdio.h>
 #include <string.h>
@@ -32,7 +33,7 @@ typedef struct {
         Cgroup *cgroup; /* NULL: it has none of its own, and what can be had comes from its processes */
         CgroupNumbers was, now;
         gint64 was_at, now_at;
-        bool network;
+        BoxInfo *pod; /* whose network it has; NULL: it is in none */
         guint64 received, sent, flows;
 } Row;
 
@@ -40,18 +41,30 @@ static void row_free(gpointer data) {
         Row *row = data;
 
         cgroup_free(row->cgroup);
+        g_clear_pointer(&row->pod, box_info_free);
         box_info_free(row->box);
         g_free(row);
 }
 
-/* Those of this moment, from its launcher; G_MAXUINT64 where the box has no network stack of its own. */
-static guint64 count_flows(const BoxInfo *box) {
-        g_autofree char *text = control_is_awake(box, NULL) ? control_text(box, WIRE_CTL_NET_FLOWS, NULL) : NULL;
-        json_t *all = text ? json_loads(text, 0, NULL) : NULL, *flows = json_object_get(all, "flows");
-        guint64 n = json_is_array(flows) ? json_array_size(flows) : G_MAXUINT64;
+static guint64 sum_of(const json_t *list, const char *key) {
+        guint64 sum = 0;
 
+        for (size_t i = 0; i < json_array_size(list); i++)
+                sum += (guint64) json_integer_value(json_object_get(json_array_get(list, i), key));
+        return sum;
+}
+
+/* From the launcher that has usbox-net: the flows of this moment, and the bytes of these and of all before. Unknown where there is no stack of its own. */
+static void row_read_network(Row *row) {
+        const BoxInfo *of = row->pod ? row->pod : row->box;
+        g_autofree char *text = control_is_awake(of, NULL) ? control_text(of, WIRE_CTL_NET_FLOWS, NULL) : NULL;
+        json_t *all = text ? json_loads(text, 0, NULL) : NULL, *flows = json_object_get(all, "flows"), *ended = json_object_get(all, "ended");
+        bool known = json_is_array(flows) && json_is_array(ended);
+
+        row->flows = known ? json_array_size(flows) : G_MAXUINT64;
+        row->received = known ? sum_of(flows, "bytes_in") + sum_of(ended, "bytes_in") : G_MAXUINT64;
+        row->sent = known ? sum_of(flows, "bytes_out") + sum_of(ended, "bytes_out") : G_MAXUINT64;
         json_decref(all);
-        return n;
 }
 
 static char *name_of(const Row *row) {
@@ -61,8 +74,6 @@ static char *name_of(const Row *row) {
 
 /* tree: of this moment; NULL where the row has a cgroup. */
 static void row_read(Row *row, const ProcessTree *tree) {
-        json_int_t pid = json_integer_value(json_object_get(row->box->facts, "pid"));
-
         row->was = row->now;
         row->was_at = row->now_at;
         row->now_at = g_get_monotonic_time();
@@ -74,10 +85,7 @@ static void row_read(Row *row, const ProcessTree *tree) {
                 row->now.memory = box_processes_memory(row->box, row->cgroup);
                 row->now.memory_peak = G_MAXUINT64;
         }
-        row->flows = count_flows(row->box);
-        /* The host's numbers, where the network is the host's, say nothing of the box. */
-        row->network = pid > 0 && g_strcmp0(json_string_value(json_object_get(row->box->facts, "network")), "host") != 0 &&
-                       box_network_bytes((pid_t) pid, &row->received, &row->sent);
+        row_read_network(row);
 }
 
 /* Of one processor, in percent. */
@@ -127,8 +135,8 @@ static json_t *row_to_json(const Row *row) {
         set_known(out, "write_bytes", n->write_bytes);
         set_known(out, "reads", n->reads);
         set_known(out, "writes", n->writes);
-        set_known(out, "net_received", row->network ? row->received : G_MAXUINT64);
-        set_known(out, "net_sent", row->network ? row->sent : G_MAXUINT64);
+        set_known(out, "net_received", row->received);
+        set_known(out, "net_sent", row->sent);
         set_known(out, "net_flows", row->flows);
         set_pressure(pressure, "cpu", n->pressure_cpu);
         set_pressure(pressure, "memory", n->pressure_memory);
@@ -176,8 +184,8 @@ static void row_to_cells(const Row *row, char *cells[static N_COLUMNS]) {
                 size_or_dash(n->read_bytes),
                 size_or_dash(n->write_bytes),
                 ops_text(n),
-                size_or_dash(row->network ? row->received : G_MAXUINT64),
-                size_or_dash(row->network ? row->sent : G_MAXUINT64),
+                size_or_dash(row->received),
+                size_or_dash(row->sent),
                 number_or_dash(row->flows),
                 pids_text(n),
                 pressure_text(n->pressure_cpu),
@@ -224,10 +232,12 @@ static void print_rows(const GPtrArray *rows, bool json) {
         fputs(line, stdout);
 }
 
-static bool add_row(GPtrArray *rows, BoxInfo *box_take, GError **error) {
+static bool add_row(GPtrArray *rows, const Caller *caller, BoxInfo *box_take, GError **error) {
+        const char *pod = json_string_value(json_object_get(box_take->facts, "pod_id"));
         Row *row = g_new0(Row, 1);
 
         row->box = box_take;
+        row->pod = pod ? registry_find_running_pod(caller, pod, NULL) : NULL;
         /* A pod's own processes are none that anybody has started. */
         if ((box_has_cgroup(row->box) || box_info_is_pod(row->box)) && !(row->cgroup = box_cgroup_open(row->box, error))) {
                 row_free(row);
@@ -238,11 +248,11 @@ static bool add_row(GPtrArray *rows, BoxInfo *box_take, GError **error) {
 }
 
 /* Those that run and can be read. */
-static void add_rows(GPtrArray *rows, GPtrArray *boxes) {
+static void add_rows(GPtrArray *rows, const Caller *caller, GPtrArray *boxes) {
         while (boxes->len > 0) {
                 g_autoptr(BoxInfo) box = g_ptr_array_steal_index(boxes, 0);
                 if (box->state == BOX_RUNNING)
-                        (void) add_row(rows, g_steal_pointer(&box), NULL);
+                        (void) add_row(rows, caller, g_steal_pointer(&box), NULL);
         }
 }
 
@@ -251,7 +261,7 @@ static bool find_rows(const Spec *spec, const VerbArgs *args, GPtrArray *rows, G
         if (verb_args_n_words(args) > 0) {
                 for (guint i = 0; i < verb_args_n_words(args); i++) {
                         BoxInfo *box = registry_find_running_any(&spec->caller, verb_args_word(args, i), error);
-                        if (!box || !add_row(rows, box, error))
+                        if (!box || !add_row(rows, &spec->caller, box, error))
                                 return false;
                 }
                 return true;
@@ -259,8 +269,8 @@ static bool find_rows(const Spec *spec, const VerbArgs *args, GPtrArray *rows, G
         g_autoptr(GPtrArray) boxes = registry_list(&spec->caller, error), pods = boxes ? registry_list_pods(&spec->caller, error) : NULL;
         if (!pods)
                 return false;
-        add_rows(rows, boxes);
-        add_rows(rows, pods);
+        add_rows(rows, &spec->caller, boxes);
+        add_rows(rows, &spec->caller, pods);
         return true;
 }
 

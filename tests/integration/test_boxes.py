@@ -253,6 +253,33 @@ def test_port(boxes):
     assert boxes.usbox("port", "--json", "web").json()[0]["host_port"] == port
 
 
+SERVER = "import socket; s = socket.create_server(('', 80)); open('ready', 'w'); c = s.accept()[0]\nwhile c.recv(65536): pass\nc.sendall(bytes(70000)); s.accept()"
+
+
+@pytest.mark.parametrize("path", ["--fast-path", "--no-fast-path"])
+def test_bytes_of_flows_are_in_stats(boxes, path):
+    """Those that go by sockets on both sides, which no interface counts, as those of frames; while they flow and afterwards."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    options = ["--name", "web", "-p", f"127.0.0.1:{port}:80", *(["--no-fast-path"] if path == "--no-fast-path" else [])]
+    proc = boxes.popen("run", *options, "--sysctl", "net.ipv4.ip_unprivileged_port_start=0", "--", "python3", "-c", SERVER)
+    stats = lambda: boxes.usbox("stats", "--json", "web").json()[0]
+    try:
+        assert wait_until(lambda: boxes.ps() and boxes.usbox("exec", "web", "ls", "ready").rc == 0, 20)
+        with socket.create_connection(("127.0.0.1", port)) as s:
+            s.sendall(bytes(3 << 20))
+            assert wait_until(lambda: stats()["net_received"] >= 3 << 20), stats()
+            assert stats()["net_flows"] == 1
+            s.shutdown(socket.SHUT_WR)
+            assert len(s.makefile("rb").read(70000)) == 70000
+        seen = stats()
+        assert 3 << 20 <= seen["net_received"] < 4 << 20 and 70000 <= seen["net_sent"] < 1 << 20, seen
+    finally:
+        boxes.usbox("kill", "web")
+        proc.communicate(timeout=60)
+
+
 def test_bytes_of_the_hosts_network_are_not_a_boxs(boxes):
     boxes.start("--name", "own")
     boxes.start("--name", "hosts", "--network", "host")

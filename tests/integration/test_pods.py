@@ -205,6 +205,15 @@ def test_policy_is_the_pods(pods):
         assert pods.python(knock, "--pod", "closed").lines() == ["closed"]
 
 
+def test_stats_of_a_box_have_the_pods_network(pods):
+    pods.pod("web", "-p", "127.0.0.1:0:8000")
+    pods.server("web", "srv")
+    (port,) = pods.usbox("port", "--json", "web").json()
+    assert urllib.request.urlopen(f"http://127.0.0.1:{port['host_port']}/", timeout=20).read() == b"hello from the server\n"
+    (stats,) = pods.usbox("stats", "--json", "srv").json()
+    assert stats["net_received"] > 50 and stats["net_sent"] > 50 and stats["net_flows"] is not None, stats
+
+
 def test_a_pod_without_network(pods):
     pods.pod("quiet", "--network", "none")
     pods.server("quiet", "srv")
