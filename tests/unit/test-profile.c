@@ -200,6 +200,7 @@ static void test_trust(Place *p, gconstpointer data) {
         if (getuid() == 0)
                 g_assert_cmpint(chown(path, 4321, (gid_t) -1), ==, 0);
         g_autoptr(Spec) other = draft_new();
+        other->caller.uid = getuid() + 1;
         g_assert_cmpint(draft_parse(other, WORDS("--profile", "x", "cmd"), &error), ==, -1);
         assert_usage(error, "neither to you nor to root", "read it");
 
