@@ -138,6 +138,8 @@ class Recorder:
     def opened(self, fd, path, flags, mode, result):
         number = int(NUMBER.match(result)[0])
         at, name = self.place(fd, path)
+        if name == "..":  # the look whether the upper and the work directory lie within one another
+            at = None
         inode = at if name == "." else self.now.get((at, name)) if at is not None else None
         if at is not None and "O_TMPFILE" in flags:
             inode = Inode("f", mode)
