@@ -24,7 +24,6 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/proc.h"
-#include "base/proc.h"
 #include "base/sys.h"
 #include "base/wire.h"
 #include "child.h"
