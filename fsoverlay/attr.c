@@ -274,8 +274,8 @@ int op_setattr(Request *r) {
         if (n == 0)
                 n = node_stat(fs, r->node, &st);
         pthread_rwlock_unlock(&fs->tree);
-        if (n == 0 && fs->journal)
-                journal_node(fs, r->node, NODE_WRITTEN, "write");
+        if (n == 0)
+                journal_node(fs, r->node, NODE_WRITTEN);
         return n < 0 ? n : reply_attr(r, &st);
 }
 
@@ -296,8 +296,7 @@ int op_readlink(Request *r) {
         if (n < 0)
                 return (int) n;
         r->out_len = (size_t) n;
-        if (r->fs->journal)
-                journal_node(r->fs, r->node, NODE_READ, "read");
+        journal_node(r->fs, r->node, NODE_READ);
         return 0;
 }
 

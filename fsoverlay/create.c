@@ -246,8 +246,8 @@ static int make_new(Request *r, const char *name, const New *new, Node **ret, st
         n = make_named(r, name, new, ret, st);
         pthread_rwlock_unlock(&fs->tree);
         quota_release(fs->quota, USAGE_BLOCK);
-        if (n == 0 && fs->journal)
-                journal_node(fs, *ret, NODE_WRITTEN, "write");
+        if (n == 0)
+                journal_node(fs, *ret, NODE_WRITTEN);
         return n;
 }
 

@@ -18,15 +18,15 @@
 
 #include "fsoverlay/ops.h"
 
-void journal_node(Fs *fs, Node *node, unsigned once, const char *what) {
-        if (node_is(node, once))
+void journal_node(Fs *fs, Node *node, unsigned once) {
+        if (!fs->journal || node_is(node, once))
                 return;
         node_set(node, once);
         pthread_rwlock_rdlock(&fs->tree);
         g_autofree char *path = node_path(fs, node, NULL);
         pthread_rwlock_unlock(&fs->tree);
         if (path)
-                journal_event(fs->journal, what, path);
+                journal_event(fs->journal, once == NODE_READ ? "read" : "write", path);
 }
 
 void journal_name(Fs *fs, Node *dir, const char *name, const char *what) {
@@ -91,8 +91,8 @@ int op_read(Request *r) {
                 err = n < 0 ? -errno : check_changed(r, f, (off_t) in->offset + (off_t) n);
         }
         fd_put(r->fs, f);
-        if (r->fs->journal && err == 0)
-                journal_node(r->fs, r->node, NODE_READ, "read");
+        if (err == 0)
+                journal_node(r->fs, r->node, NODE_READ);
         r->out_len = err < 0 ? 0 : (size_t) n;
         return err;
 }
@@ -223,8 +223,7 @@ int op_write(Request *r) {
         writing_end(r, &w);
         if (done == 0 && err < 0)
                 return err;
-        if (fs->journal)
-                journal_node(fs, r->node, NODE_WRITTEN, "write");
+        journal_node(fs, r->node, NODE_WRITTEN);
         struct fuse_write_out *out = r->out;
         *out = (struct fuse_write_out){ .size = (uint32_t) done };
         r->out_len = sizeof *out;
@@ -244,8 +243,8 @@ int op_fallocate(Request *r) {
         if (err == 0 && fallocate(w.f->fd, (int) in->mode, (off_t) in->offset, (off_t) in->length) < 0)
                 err = -errno;
         writing_end(r, &w);
-        if (err == 0 && fs->journal)
-                journal_node(fs, r->node, NODE_WRITTEN, "write");
+        if (err == 0)
+                journal_node(fs, r->node, NODE_WRITTEN);
         return err;
 }
 
@@ -302,10 +301,8 @@ int op_copy_file_range(Request *r) {
         fd_put(fs, from);
         if (err < 0)
                 return err;
-        if (fs->journal) {
-                journal_node(fs, r->node, NODE_READ, "read");
-                journal_node(fs, target, NODE_WRITTEN, "write");
-        }
+        journal_node(fs, r->node, NODE_READ);
+        journal_node(fs, target, NODE_WRITTEN);
         struct fuse_write_out *out = r->out;
         *out = (struct fuse_write_out){ .size = (uint32_t) n };
         r->out_len = sizeof *out;
@@ -404,7 +401,7 @@ int op_open(Request *r) {
         if (r->fs->no_open)
                 return -ENOSYS;
         if ((in->flags & O_ACCMODE) != O_WRONLY)
-                journal_node(r->fs, r->node, NODE_READ, "read");
+                journal_node(r->fs, r->node, NODE_READ);
         struct fuse_open_out *out = r->out;
         *out = (struct fuse_open_out){ .open_flags = FOPEN_KEEP_CACHE };
         r->out_len = sizeof *out;

@@ -459,8 +459,9 @@ void count_links(Fs *fs, const Node *node, struct stat *st); /* only that */
 /* Of a lower file, no directory: 0, 1 where its place is another file's by now and this one was open, or a negative errno. Under Fs.tree. */
 int lower_stat(Fs *fs, Node *node, const Place *p, struct stat *ret);
 
-/* data.c: an event of --trace-files, once for each node and kind (NODE_READ, NODE_WRITTEN). Takes Fs.tree. */
-void journal_node(Fs *fs, Node *node, unsigned once, const char *what);
+/* data.c: an event of --trace-files, once for each node and kind (NODE_READ, NODE_WRITTEN); nothing where nobody asked for one. Takes
+ * Fs.tree. */
+void journal_node(Fs *fs, Node *node, unsigned once);
 /* The same of a name in a directory, or with NULL of the directory; journal_event() sees to it that each is there once. */
 void journal_name(Fs *fs, Node *dir, const char *name, const char *what);
 

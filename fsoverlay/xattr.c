@@ -371,8 +371,8 @@ static int change(Request *r, const char *name, void *value, size_t size, int fl
         }
         pthread_rwlock_unlock(&r->fs->tree);
         quota_release(r->fs->quota, room);
-        if (n == 0 && r->fs->journal)
-                journal_node(r->fs, r->node, NODE_WRITTEN, "write");
+        if (n == 0)
+                journal_node(r->fs, r->node, NODE_WRITTEN);
         return n;
 }
 
