@@ -247,7 +247,7 @@ static guint64 data_size(const Fd *from, off_t size) {
                 if (hole < 0)
                         break;
                 at = MIN(hole, size);
-                sum += ((guint64) at + USAGE_BLOCK - 1) / USAGE_BLOCK * USAGE_BLOCK - (guint64) data / USAGE_BLOCK * USAGE_BLOCK;
+                sum += usage_ceil((guint64) at) - usage_floor((guint64) data);
         }
         return sum;
 }

@@ -148,7 +148,7 @@ static int writing_reserve(Fs *fs, Writing *w, off_t offset, size_t size) {
 
         if (!fs->quota || !w->known || (end <= w->before.st_size && lseek(w->f->fd, offset, SEEK_HOLE) >= end))
                 return 0;
-        guint64 first = (guint64) offset / USAGE_BLOCK * USAGE_BLOCK, last = ((guint64) end + USAGE_BLOCK - 1) / USAGE_BLOCK * USAGE_BLOCK;
+        guint64 first = usage_floor((guint64) offset), last = usage_ceil((guint64) end);
         guint64 wanted = last - first;
         /* What fallocate(2) has taken is counted already, and looks like a hole until it is written. */
         if (!quota_reserve(fs->quota, wanted)) {

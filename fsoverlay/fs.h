@@ -397,6 +397,16 @@ int place_get_stat(Fs *fs, Node *node, Place *ret, struct stat *ret_st); /* both
 unsigned dir_attr_layer(const Fs *fs, const Node *node);
 
 #define USAGE_BLOCK 4096u
+
+/* Where the block that byte at lies in begins; where the one before byte end ends. */
+static inline guint64 usage_floor(guint64 at) {
+        return at / USAGE_BLOCK * USAGE_BLOCK;
+}
+
+static inline guint64 usage_ceil(guint64 end) {
+        return usage_floor(end + USAGE_BLOCK - 1);
+}
+
 /* usage.c: what changes take of the limit (quota.h); nothing without one. */
 /* Room for so much, or false: then there is none, or none yet again of files that were removed. */
 bool usage_reserve(Fs *fs, guint64 bytes);
