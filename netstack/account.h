@@ -27,6 +27,12 @@ typedef struct {
         uint16_t sport, dport;
 } AccountKey;
 
+/* Of a packet of the box's, UDP's or TCP's (of another protocol: without what stands for ports there). */
+static inline AccountKey account_key_of(const Packet *packet) {
+        return (AccountKey){ .protocol = packet->protocol, .family = packet->family, .src = packet->src, .dst = packet->dst, .sport = packet->sport,
+                             .dport = packet->dport };
+}
+
 /* For tables of flows by their key. */
 guint account_key_hash(gconstpointer key);
 gboolean account_key_equal(gconstpointer a, gconstpointer b);

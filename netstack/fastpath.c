@@ -409,8 +409,7 @@ static bool has_room(FastPath *f, const Packet *packet) {
 }
 
 void fastpath_syn(FastPath *f, const Packet *packet, const PolicyDecision *decision) {
-        const AccountKey key = { .protocol = IPPROTO_TCP, .family = packet->family, .src = packet->src, .dst = packet->dst,
-                                 .sport = packet->sport, .dport = packet->dport };
+        const AccountKey key = account_key_of(packet);
         uint32_t isn = packet_get32(packet->frame + packet->l4 + 4);
 
         Flow *flow = g_hash_table_lookup(f->flows, &key);

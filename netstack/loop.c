@@ -58,8 +58,7 @@ void loop_send_counted(const void *frame, size_t len, void *data) {
 }
 
 static void say_denied(Net *net, const Packet *packet, const PolicyDecision *decision) {
-        AccountKey key = { .protocol = packet->protocol, .family = packet->family, .src = packet->src, .dst = packet->dst, .sport = packet->sport,
-                           .dport = packet->dport };
+        const AccountKey key = account_key_of(packet);
         account_denied(net->account, &key, decision);
 }
 

@@ -319,20 +319,15 @@ static bool fits(const Udp *udp, const Flow *flow, size_t len) {
                udp->batch_len + len <= BATCH_BYTES;
 }
 
-static AccountKey key_of(const Packet *packet) {
-        return (AccountKey){ .protocol = IPPROTO_UDP, .family = packet->family, .src = packet->src, .dst = packet->dst, .sport = packet->sport,
-                             .dport = packet->dport };
-}
-
 bool udp_has(const Udp *udp, const Packet *packet) {
-        const AccountKey key = key_of(packet);
+        const AccountKey key = account_key_of(packet);
         return g_hash_table_contains(udp->flows, &key);
 }
 
 void udp_input(Udp *udp, const Packet *packet, const PolicyDecision *decision) {
         const uint8_t *data = packet->frame + packet->l4 + UDP_LEN;
         size_t len = (size_t) packet_get16(packet->frame + packet->l4 + 4) - UDP_LEN;
-        const AccountKey key = key_of(packet);
+        const AccountKey key = account_key_of(packet);
 
         Flow *flow = g_hash_table_lookup(udp->flows, &key);
         if (!flow && !(flow = new_flow(udp, &key, packet, decision)))
