@@ -76,14 +76,11 @@ static guint64 protection(int dir, const char *file) {
 
 /* Of all boxes that run, whose usbox-scope is in their cgroup. One that was left behind protects nothing. */
 static bool boxes_protection(int place, const char *file, guint64 *ret) {
-        int copy = openat(place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
+        DIR *dir = fd_open_dir(place, ".");
 
         *ret = 0;
-        if (!dir) {
-                fd_closep(&copy);
+        if (!dir)
                 return false;
-        }
         for (struct dirent *e; (e = readdir(dir));) {
                 _cleanup_close_ int box = *e->d_name != '.' ? openat(place, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW) : -1;
                 guint64 n = box >= 0 && cgroup_populated(box) ? protection(box, file) : 0;
@@ -125,13 +122,11 @@ void pod_leave(const ScopeCgroup *c) {
 
 /* What boxes left that could not see to it themselves. */
 void pod_remove_boxes(const ScopeCgroup *c) {
-        int place = openat(c->fd, SCOPE_LEAF_BOXES, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *dir = place >= 0 ? fdopendir(place) : NULL;
+        DIR *dir = fd_open_dir(c->fd, SCOPE_LEAF_BOXES);
 
-        if (!dir) {
-                fd_closep(&place);
+        if (!dir)
                 return;
-        }
+        const int place = dirfd(dir);
         for (struct dirent *e; (e = readdir(dir));) {
                 _cleanup_close_ int box = *e->d_name != '.' ? openat(place, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW) : -1;
                 if (box < 0)
