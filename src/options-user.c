@@ -15,8 +15,8 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/proc.h"
 #include "base/fd.h"
+#include "base/proc.h"
 #include "spec.h"
 #include "subid.h"
 
