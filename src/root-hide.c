@@ -43,16 +43,26 @@ static bool shows(const Planner *p, guint number, const char *path) {
         return false;
 }
 
-/* By the name as given, by what it leads to, and by its own name where the symlinks before it lead. */
-static bool shows_hidden(const Planner *p, guint number, const char *path) {
+/* A hidden path by each of its names: as given, what it leads to, and its own where the symlinks before it lead. */
+static GPtrArray *names_of(const char *path) {
+        GPtrArray *names = g_ptr_array_new_with_free_func(free);
         g_autofree char *dir = g_path_get_dirname(path), *name = g_path_get_basename(path);
         char *real = realpath(path, NULL), *real_dir = realpath(dir, NULL);
-        g_autofree char *own = real_dir ? plan_join(real_dir, name) : NULL;
 
-        bool shown = shows(p, number, path) || (real && shows(p, number, real)) || (own && shows(p, number, own));
-        free(real);
+        g_ptr_array_add(names, g_strdup(path));
+        if (real)
+                g_ptr_array_add(names, real);
+        if (real_dir)
+                g_ptr_array_add(names, plan_join(real_dir, name));
         free(real_dir);
-        return shown;
+        return names;
+}
+
+static bool shows_any(const Planner *p, guint number, const GPtrArray *names) {
+        for (guint i = 0; i < names->len; i++)
+                if (shows(p, number, names->pdata[i]))
+                        return true;
+        return false;
 }
 
 /* Whether the pattern may match below dir: one that begins at the root does so where that part of it which has no wildcards and dir lie in one another. */
@@ -78,12 +88,15 @@ bool plan_hide_reaches(const Planner *p, GError **error) {
 
         if (p->spec->box.best_effort & BEST_EFFORT_HIDE)
                 return true;
+        g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func((GDestroyNotify) g_ptr_array_unref);
+        for (guint i = 0; i < root->hide->len; i++)
+                g_ptr_array_add(names, names_of(g_ptr_array_index(root->hide, i)));
         for (guint i = 0; i < p->plan->sources->len; i++) {
                 const MountSource *source = g_ptr_array_index(p->plan->sources, i);
                 if (!is_given_tree(source))
                         continue;
                 for (guint j = 0; j < root->hide->len; j++)
-                        if (shows_hidden(p, i, g_ptr_array_index(root->hide, j)))
+                        if (shows_any(p, i, g_ptr_array_index(names, j)))
                                 return refuse(g_ptr_array_index(root->hide, j), source, error);
                 for (guint j = 0; j < root->hide_globs->len; j++) {
                         const char *pattern = g_ptr_array_index(root->hide_globs, j);
