@@ -32,6 +32,9 @@
  * acknowledged, and says late that its own window is open again; shorter ones cost more for each byte. */
 #define SEGMENT_MTU (65535u / 2 + 20)
 
+/* libslirp knows no longer ones (IF_MTU_MAX). */
+#define FRAME_MTU 65521u
+
 /* How long listeners are left alone when there is no descriptor for a connection, in ms. */
 #define LISTEN_PAUSE 200
 
@@ -147,9 +150,15 @@ static void on_wake(EventTimer *timer) {
         stack_turn(EVENTS_OWNER(timer, Stack, wake));
 }
 
-/* As libslirp sees it, which may make segments that are longer than the link's own, and takes longer ones anyway. Never more than SEGMENT_MTU. */
+/* How long frames of the box's may be, which are longer than the link's own where the kernel makes segments of them later: of IPv6 libslirp takes none that is
+ * longer than its MTU (ip6_input()). */
 static size_t slirp_mtu(const NetConfig *config) {
-        return net_config_offloads(config) ? SEGMENT_MTU : MIN(config->mtu, SEGMENT_MTU);
+        return net_config_offloads(config) ? FRAME_MTU : config->mtu;
+}
+
+/* Its own segments are what both of its numbers allow (tcp_mss()). */
+static size_t slirp_mru(const NetConfig *config) {
+        return MIN(slirp_mtu(config), SEGMENT_MTU);
 }
 
 Stack *stack_new(const NetConfig *config, Events *events, StackSend send, void *data, GError **error) {
@@ -160,7 +169,7 @@ Stack *stack_new(const NetConfig *config, Events *events, StackSend send, void *
                 .in6_enabled = config->ipv6,
                 .vprefix_len = NET_PREFIX_IPV6,
                 .if_mtu = slirp_mtu(config),
-                .if_mru = slirp_mtu(config),
+                .if_mru = slirp_mru(config),
                 .disable_dns = true,
         };
 

@@ -58,9 +58,12 @@ print(hashlib.sha256(data).hexdigest())
 print(urllib.request.urlopen(sys.argv[1] + "/big.sha256").read().decode().strip())
 up = bytes(range(256)) * (16 << 12)
 print(urllib.request.urlopen(urllib.request.Request(sys.argv[1] + "/sum", data=up), timeout=60).read().decode().strip())
+names, numbers = [line.split() for line in open("/proc/net/snmp") if line.startswith("Tcp:")]
+print(dict(zip(names, numbers))["RetransSegs"])
 """
     out = box.run("--rm", *options, "--", "/usr/bin/python3", "-c", script, f"http://{address}", timeout=120).lines()
     assert out[0] == out[1] and out[2] == hashlib.sha256(bytes(range(256)) * (16 << 12)).hexdigest()
+    assert int(out[3]) < 500, "the box has sent again what somebody on the way did not take"
 
 
 @pytest.mark.parametrize("size", [0, 1, 1400, 8000, 60000])
