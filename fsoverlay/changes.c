@@ -44,7 +44,8 @@ typedef struct {
         int fd;
         const LowerDir *lower;
         const char *lower_path; /* where that lies, "" for the root */
-        RuleState rule;         /* of that */
+        gsize moved_len;        /* so much of it is the path of a directory that was renamed to this one, or to one above it; 0: none was */
+        RuleState rule;         /* of lower */
         bool opaque;            /* lower is not to be seen through it: what the upper has not is gone */
 } Place;
 
@@ -334,24 +335,27 @@ static bool report(Walk *w, const Place *place, const Entry *e, const Below *bel
         change->below = below->exists ? &below->st : NULL;
         change->below_dirfd = below->exists ? below->dirfd : -1;
         change->below_path = below_path;
+        change->moved_len = place->moved_len;
         change->rule = below->rule;
         change->hidden = below->hidden;
         return w->visitor->change(w->visitor->data, change);
 }
 
-/* Where in the lower a directory of the upper continues, if not at its own place: what its mark says, or where that lies by now. The caller's. */
-static char *continued_at(Walk *w, const Place *place, const char *name, int fd, bool *ret_bad) {
+/*
+ * Where in the lower a directory of the upper continues by its mark, or where that lies by now. The caller's. NULL: it has none, or *ret_here: that is its own
+ * place, to which it came back, or was moved by somebody.
+ */
+static char *continued_at(Walk *w, const Place *place, const char *name, int fd, bool *ret_here, bool *ret_bad) {
         g_autofree char *mark = layer_redirect(w->form, fd, ret_bad);
         if (!mark)
                 return NULL;
         g_autofree char *redirect = mark[0] != '/' ? g_strconcat(place->lower_path, "/", mark, NULL) : g_strdup(mark);
-        char *now = w->options->place ? w->options->place(w->options->data, redirect) : NULL;
-        if (!now)
-                return g_steal_pointer(&redirect);
-        g_autofree char *own = g_strconcat(w->path->str, "/", name, NULL);
-        if (g_str_equal(now, own))
-                g_clear_pointer(&now, g_free);
-        return now;
+        g_autofree char *now = w->options->place ? w->options->place(w->options->data, redirect) : NULL;
+        g_autofree char *own = g_strconcat(now ? w->path->str : place->lower_path, "/", name, NULL);
+        *ret_here = now ? g_str_equal(now, own) : !place->opaque && g_str_equal(redirect, own);
+        if (*ret_here)
+                return NULL;
+        return now ? g_steal_pointer(&now) : g_steal_pointer(&redirect);
 }
 
 static void walk(Walk *w, const Place *place);
@@ -373,7 +377,7 @@ RuleState changes_rule_of(const ChangesOptions *options, const char *path) {
 /* A directory of the upper that was entered. */
 typedef struct {
         int fd;
-        bool opaque;
+        bool opaque; /* itself, or what it is in */
         const char *redirect;
 } Entered;
 
@@ -388,8 +392,12 @@ static void walk_into(Walk *w, const Place *place, const Entry *e, const Below *
         if (redirect)
                 lowers_lookup_path(w->lowers, redirect, &moved);
         g_autofree char *lower_path = redirect ? g_strdup(redirect) : g_strconcat(place->lower_path, "/", e->name, NULL);
-        const Place child = { entered->fd, redirect ? &moved : &below->dir, lower_path, redirect ? changes_rule_of(w->options, redirect) : below->rule,
-                              !redirect && (entered->opaque || place->opaque) };
+        const Place child = { .fd = entered->fd,
+                              .lower = redirect ? &moved : &below->dir,
+                              .lower_path = lower_path,
+                              .moved_len = redirect ? strlen(redirect) : place->moved_len,
+                              .rule = redirect ? changes_rule_of(w->options, redirect) : below->rule,
+                              .opaque = entered->opaque };
         gsize len = w->path->len;
         g_string_append_printf(w->path, "/%s", e->name);
         walk(w, &child);
@@ -424,11 +432,12 @@ static void visit_directory(Walk *w, const Place *place, const Entry *e, const B
         bool closed;
         _cleanup_close_ int fd = enter_dir(w, place, e, &closed);
         int errnum = errno;
-        bool own_opaque = fd >= 0 && layer_is_opaque(w->form, fd), bad = false, is_dir = below->exists && S_ISDIR(below->st.st_mode);
-        g_autofree char *redirect = fd >= 0 && !own_opaque ? continued_at(w, place, e->name, fd, &bad) : NULL;
+        bool own_opaque = fd >= 0 && layer_is_opaque(w->form, fd), here = false, bad = false, is_dir = below->exists && S_ISDIR(below->st.st_mode);
+        g_autofree char *redirect = fd >= 0 && !own_opaque ? continued_at(w, place, e->name, fd, &here, &bad) : NULL;
         own_opaque = own_opaque || (is_dir && !redirect && below->rule == rules_nothing());
+        bool opaque = own_opaque || (place->opaque && !redirect && !here);
         Change change = { .kind = !below->exists ? CHANGE_ADDED : is_dir ? CHANGE_NONE : CHANGE_TYPE, .redirect = redirect, .opaque = is_dir && own_opaque };
-        change.merged = !own_opaque && !place->opaque && !redirect && place->lower->parts;
+        change.merged = !opaque && !redirect && place->lower->parts;
 
         if (is_dir && (change.what = differences(w, place, e, below) | (own_opaque || redirect ? CHANGE_PLACE : 0)))
                 change.kind = CHANGE_MODIFIED;
@@ -436,7 +445,7 @@ static void visit_directory(Walk *w, const Place *place, const Entry *e, const B
         if (fd < 0 || bad)
                 complain(w, e->name, bad ? EINVAL : errnum);
         if (fd >= 0 && enter)
-                walk_into(w, place, e, below, &(Entered){ fd, own_opaque, redirect });
+                walk_into(w, place, e, below, &(Entered){ fd, opaque, redirect });
         if (closed)
                 (void) set_mode(fd, e->st.st_mode & 07777);
 }
@@ -484,5 +493,9 @@ void changes_walk(int upper, Lowers *lowers, const ChangesOptions *options, cons
         g_auto(LowerDir) root = { 0 };
 
         lowers_root(lowers, &root);
-        walk(&w, &(Place){ upper, &root, "", options->rules ? rules_root(options->rules) : 0, layer_is_opaque(w.form, upper) });
+        walk(&w, &(Place){ .fd = upper,
+                           .lower = &root,
+                           .lower_path = "",
+                           .rule = options->rules ? rules_root(options->rules) : 0,
+                           .opaque = layer_is_opaque(w.form, upper) });
 }

@@ -41,6 +41,7 @@ typedef struct {
         int dirfd;                /* the upper's directory that name is in; of a CHANGE_DELETED it may hold a whiteout */
         int below_dirfd;          /* the lower's directory that has it by the same name; only with below */
         const char *below_path;   /* where that is in the lower: path, but below a renamed directory; set for all */
+        gsize moved_len;          /* so much of below_path is where the nearest directory above that was renamed has been; 0: none above was */
         RuleState rule;           /* with below: what the rules say of it */
         bool hidden;              /* the lower has that name, and the box must not know: below is NULL */
         bool merged;              /* a directory through which the lower one of that name shows, or would if there were one */

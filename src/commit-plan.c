@@ -129,9 +129,10 @@ static bool stands(const Judge *j, const char *path, struct stat *ret) {
         return fd >= 0 && fstat(fd, ret) == 0;
 }
 
-static bool is_below_any(const GPtrArray *tops, const char *path) {
+/* What the host has below c went by itself with one of these directories, and not with the renamed one that c is in. */
+static bool went_with_any(const GPtrArray *tops, const ReviewChange *c) {
         for (guint i = 0; i < tops->len; i++)
-                if (review_at_or_below(path, tops->pdata[i]))
+                if (strlen(tops->pdata[i]) > c->moved_len && review_at_or_below(c->below_path, tops->pdata[i]))
                         return true;
         return false;
 }
@@ -324,13 +325,14 @@ static void judge(Judge *j, CommitItem *item, const CommitItem *next) {
                 j->blocked = c->path;
                 return;
         }
-        if (is_below_any(j->moved_from, c->path) && c->kind != CHANGE_DELETED && !judge_never(j, item))
+        bool went = went_with_any(j->moved_from, c);
+        if (went && c->kind != CHANGE_DELETED && !judge_never(j, item))
                 item->replaced = true;
-        else if (c->kind == CHANGE_NONE || (c->kind == CHANGE_DELETED && is_below_any(j->moved_from, c->path)))
+        else if (c->kind == CHANGE_NONE || (c->kind == CHANGE_DELETED && went))
                 judge_unchanged(j, item, next);
         else if (item->verdict != COMMIT_DO || judge_never(j, item))
                 return;
-        else if (is_below_any(j->stuck_from, c->path))
+        else if (went_with_any(j->stuck_from, c))
                 skip(j, item, "what the host has here was to be renamed, and cannot be");
         else if (c->kind == CHANGE_ADDED)
                 judge_added(j, item);
@@ -346,7 +348,7 @@ static void find_others(Judge *j) {
 
         for (guint i = all->len; i-- > 0;) {
                 const ReviewChange *c = all->pdata[i];
-                if (c->kind != CHANGE_NONE || !S_ISREG(c->st.st_mode) || c->st.st_nlink < 2 || is_below_any(j->moved_from, c->path))
+                if (c->kind != CHANGE_NONE || !S_ISREG(c->st.st_mode) || c->st.st_nlink < 2 || went_with_any(j->moved_from, c))
                         g_ptr_array_remove_index(all, i);
         }
         j->plan->others = all;

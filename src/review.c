@@ -241,6 +241,7 @@ static bool collect(void *data, const Change *change) {
                                 .what = what,
                                 .path = g_strdup(change->path),
                                 .below_path = g_strdup(change->below_path),
+                                .moved_len = change->moved_len,
                                 .redirect = g_strdup(change->redirect),
                                 .opaque = change->opaque,
                                 .merged = change->merged,

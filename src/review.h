@@ -40,6 +40,7 @@ typedef struct {
         unsigned what;        /* CHANGE_CONTENT, ... */
         char *path;           /* absolute in the box, and below the lower */
         char *below_path;     /* where the lower has what it is compared with; path, but below a renamed directory */
+        gsize moved_len;      /* as Change has it */
         char *redirect;       /* a directory that was renamed: from there */
         bool opaque, merged, hidden; /* as Change has them */
         bool hook;            /* at or below a project hook: other programs run or obey it without being asked */

@@ -59,7 +59,7 @@ def write(path, rng):
 
 
 def all_below(top):
-    return [os.path.join(directory, name) for directory, folders, files in os.walk(top) for name in folders + files]
+    return sorted(os.path.join(directory, name) for directory, folders, files in os.walk(top) for name in folders + files)
 
 
 def change(top, rng):
