@@ -386,12 +386,13 @@ void fastpath_segment(const FastPath *f, const Packet *packet) {
 static void refuse_for_want_of_fds(FastPath *f, const Packet *packet) {
         uint8_t reply[REPLY_MAX];
 
-        size_t n = reply_with(REPLY_RESET, packet, reply);
-        if (n > 0)
-                f->send(reply, n, f->send_data);
+        /* First: who sees the connection fail finds the reason there. */
         if (!f->told_full)
                 log_note("no descriptors left: connections are refused; more are for a higher `ulimit -n`");
         f->told_full = true;
+        size_t n = reply_with(REPLY_RESET, packet, reply);
+        if (n > 0)
+                f->send(reply, n, f->send_data);
 }
 
 /* Is there room for one more? Says so in the frame's stead. */

@@ -184,8 +184,8 @@ class Box:
         return json.loads(line)
 
     def errors(self):
-        self.stderr.seek(0)
-        return self.stderr.read()
+        # Not by seek() and read(): the place in the file is the writers' as well, and what they write meanwhile would be passed over.
+        return os.pread(self.stderr.fileno(), 1 << 20, 0).decode()
 
     def end(self):
         """The driver's status: 0 only if usbox-net ended by itself, with 0, when the wire was closed."""
