@@ -19,6 +19,7 @@ typedef struct {
         AddressClass classes;
 } ClassPrefix;
 
+/* Not 198.18.0.0/15 (benchmarks): proxies that take all of a machine's traffic give every name an address there, and no LAN has it. */
 static const ClassPrefix classes_ipv4[] = {
         { { V4(0, 0, 0, 0), 96 + 8 }, ADDRESS_HOST },    /* "this host": connect(2) to 0.0.0.0 is to the loopback */
         { { V4(127, 0, 0, 0), 96 + 8 }, ADDRESS_HOST },  /* loopback */
@@ -45,6 +46,7 @@ static const ClassPrefix classes_ipv6[] = {
         { { V6(0xff), 8 }, ADDRESS_INVALID },                                             /* multicast */
         { { V6(0xfc), 7 }, ADDRESS_PRIVATE },                                             /* unique local (RFC 4193) */
         { { V6(0xfe, 0xc0), 10 }, ADDRESS_PRIVATE },                                      /* site-local, long deprecated */
+        { { V6(0, 0x64, 0xff, 0x9b, 0, 1), 48 }, ADDRESS_PRIVATE }, /* NAT64 of a network's own, to private addresses too (RFC 8215) */
         { { V6(0xfd, 0, 0x0e, 0xc2, [14] = 0x02, 0x54), 128 }, ADDRESS_METADATA },        /* AWS, fd00:ec2::254 */
         { { V6(0xfd, 0, 0x0e, 0xc2, [15] = 0x23), 128 }, ADDRESS_METADATA },              /* EKS pods, fd00:ec2::23 */
         { { V6(0xfd, 0x20, 0, 0xce, [14] = 0x02, 0x54), 128 }, ADDRESS_METADATA },        /* GCP, fd20:ce::254 */
@@ -57,6 +59,7 @@ static const struct {
 } embedding[] = {
         { { V6(0x20, 0x02), 16 }, 2 },           /* 6to4 (RFC 3056) */
         { { V6(0, 0x64, 0xff, 0x9b), 96 }, 12 }, /* NAT64 (RFC 6052) */
+        { { V6(0, 0x64, 0xff, 0x9b, 0, 1), 96 }, 12 }, /* the same of a network's own, whose other forms cannot be told apart */
 };
 
 struct in6_addr address_mapped(const uint8_t ipv4[4]) {

@@ -20,7 +20,7 @@ typedef struct {
 /* What an address is, whatever else it is. */
 typedef enum {
         ADDRESS_HOST = 1 << 0,       /* the host itself: loopback, what its kernel calls local, the gateway of the box */
-        ADDRESS_PRIVATE = 1 << 1,    /* RFC 1918, carrier grade NAT, fc00::/7, fec0::/10 */
+        ADDRESS_PRIVATE = 1 << 1,    /* RFC 1918, carrier grade NAT, fc00::/7, fec0::/10, 64:ff9b:1::/48 */
         ADDRESS_LINK_LOCAL = 1 << 2, /* 169.254.0.0/16, fe80::/10 */
         ADDRESS_METADATA = 1 << 3,   /* where clouds give out credentials */
         ADDRESS_INVALID = 1 << 4,    /* nothing that a flow could go to: reserved, an IPv4 address in a mapped form */

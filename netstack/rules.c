@@ -191,6 +191,7 @@ bool net_rule_has_port(const NetRule *rule, const RuleTarget *target) {
 
 bool net_rule_has_address(const NetRule *rule, const RuleTarget *target) {
         unsigned guarded = rule->allow ? target->classes & (ADDRESS_HOST | ADDRESS_METADATA) : 0;
+        struct in6_addr inner;
 
         switch (rule->kind) {
         case RULE_ANY:
@@ -198,7 +199,10 @@ bool net_rule_has_address(const NetRule *rule, const RuleTarget *target) {
         case RULE_CLASS:
                 return (target->classes & rule->classes) && (guarded & ~rule->classes) == 0;
         case RULE_PREFIX:
-                return address_prefix_has(&rule->prefix, &target->addr) && (guarded == 0 || rule->prefix.len == 128);
+                if (address_prefix_has(&rule->prefix, &target->addr))
+                        return guarded == 0 || rule->prefix.len == 128;
+                /* What is denied is so as well in the spellings that a translator on the way makes the same of. */
+                return !rule->allow && address_embedded(&target->addr, &inner) && address_prefix_has(&rule->prefix, &inner);
         case RULE_GATEWAY:
                 return target->gateway;
         case RULE_NAME:

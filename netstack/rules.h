@@ -76,6 +76,7 @@ bool net_rule_has_port(const NetRule *rule, const RuleTarget *target);
 /*
  * Does a rule that is not by name speak of this address? A rule that allows does not speak of the host's and the clouds' metadata
  * addresses unless it is of every such class that the address has, or of that one address.
+ * One that denies an IPv4 address speaks of the IPv6 addresses that have it inside, too (address_embedded()).
  */
 bool net_rule_has_address(const NetRule *rule, const RuleTarget *target);
 

@@ -136,7 +136,10 @@ static void test_destinations(void) {
                                               "2002:c000:202::",
                                               "64:ff9b::127.0.0.1",
                                               "64:ff9b::192.0.2.2",
-                                              "64:ff9b::169.254.169.254" };
+                                              "64:ff9b::169.254.169.254",
+                                              "64:ff9b:1::127.0.0.1",
+                                              "64:ff9b:1::192.0.2.2",
+                                              "64:ff9b:1::169.254.169.254" };
 
         for (size_t i = 0; i < G_N_ELEMENTS(open); i++) {
                 const char *box = strchr(open[i], ':') ? NET_BOX_IPV6 : NET_BOX_IPV4;

@@ -172,6 +172,39 @@ static void test_order(void) {
         g_assert_cmpstr(decide(&w, IPPROTO_TCP, "192.0.2.1", 80).rule->text, ==, "192.0.2.1:80");
 }
 
+/* An IPv4 address as a translator on the way takes it, NAT64 and 6to4, is that address to a rule that denies; one that allows says what it means. */
+static void test_spellings(void) {
+        g_auto(World) deny = { 0 }, classes = { 0 }, allow = { 0 }, six = { 0 };
+        world_init(&deny, RULES("deny 203.0.113.0/24:80", "deny 198.51.100.7"));
+        world_init(&classes, RULES("deny private"));
+        world_init(&allow, RULES("allow 203.0.113.1"));
+        world_init(&six, RULES("deny 64:ff9b::203.0.113.1"));
+
+        static const char *const spelled[] = { "203.0.113.1", "64:ff9b::203.0.113.1", "64:ff9b:1::203.0.113.1", "2002:cb00:7101::1" };
+        for (size_t i = 0; i < G_N_ELEMENTS(spelled); i++) {
+                g_test_message("%s", spelled[i]);
+                assert_closed(&deny, spelled[i], 80, RULE);
+                assert_open(&deny, spelled[i], 81);
+                if (i > 0)
+                        assert_closed(&allow, spelled[i], 80, UNMATCHED);
+        }
+        assert_closed(&deny, "64:ff9b::198.51.100.7", 81, RULE);
+        assert_open(&deny, "64:ff9b::198.51.100.8", 81);
+        assert_open(&deny, "2001:db8::203.0.113.1", 80); /* no translator's */
+        assert_open(&allow, "203.0.113.1", 80);
+        assert_open(&six, "203.0.113.1", 80);
+
+        /* 64:ff9b:1::/48 is for what is private behind a translator, whatever it has there (RFC 8215). */
+        static const char *const private[] = { "10.0.3.1", "100.64.0.1", "fd01::1", "64:ff9b::10.0.3.1", "64:ff9b:1::1", "64:ff9b:1:a00:3:100::" };
+        for (size_t i = 0; i < G_N_ELEMENTS(private); i++) {
+                g_test_message("%s", private[i]);
+                assert_closed(&classes, private[i], 80, RULE);
+        }
+        assert_open(&classes, "64:ff9b:2::1", 80);
+        assert_open(&classes, "64:ff9b::203.0.113.1", 80);
+        assert_open(&classes, "198.18.0.1", 80);
+}
+
 static void test_guarded(void) {
         g_auto(World) wide = { 0 }, host = { 0 }, named = { 0 }, metadata = { 0 }, expose = { 0 };
         world_init(&wide, RULES("allow any", "allow private", "allow link-local", "allow 0.0.0.0/0", "allow ::/0", "allow 192.168.0.0/16"));
@@ -352,6 +385,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/net-rules/text", test_text);
         g_test_add_func("/net-rules/defaults", test_defaults);
         g_test_add_func("/net-rules/order", test_order);
+        g_test_add_func("/net-rules/spellings", test_spellings);
         g_test_add_func("/net-rules/guarded", test_guarded);
         g_test_add_func("/net-rules/names", test_names);
         g_test_add_func("/net-rules/questions", test_questions);
