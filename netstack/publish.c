@@ -168,6 +168,14 @@ static void start(Connection *c) {
         splice_start(&c->splice);
 }
 
+/* A spare socket that was not needed. Where many clients have waited at once there are as many, and for connections there would be that much less room. */
+static void put_back(Publish *p, int fd_take) {
+        if (p->sockets[V4]->len < AGENT_SOCKETS)
+                g_array_append_val(p->sockets[V4], fd_take);
+        else
+                close(fd_take);
+}
+
 /* The server in the box has answered. */
 static void on_box(EventSource *source, uint32_t events) {
         SpliceSide *side = EVENTS_OWNER(source, SpliceSide, source);
@@ -178,10 +186,8 @@ static void on_box(EventSource *source, uint32_t events) {
                 return;
         Connection *c = EVENTS_OWNER(side->splice, Connection, splice);
         if (getsockopt(side->fd, SOL_SOCKET, SO_ERROR, &errnum, &len) == 0 && errnum == 0) {
-                if (c->spare >= 0) {
-                        int unused = fd_steal(&c->spare);
-                        g_array_append_val(c->publish->sockets[V4], unused);
-                }
+                if (c->spare >= 0)
+                        put_back(c->publish, fd_steal(&c->spare));
                 start(c);
         } else if (!try_ipv4(c)) {
                 connection_end(c, "reset");

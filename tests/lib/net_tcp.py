@@ -269,6 +269,23 @@ def check_published(lab, box, count):
     assert all(s.makefile("rb").read() == b"10.0.2.2 0" for s in socks)
 
 
+def spares():
+    """For who comes by IPv6 to a port of both families there is a socket of IPv4 as well: those that were not needed do not pile up."""
+    TcpLab()
+    with Box("--delay", "100", "--mtu", "1500", publish=["tcp,*,0,,80"]) as box:
+        box.call("serve_whom", 80)
+        port, used = box.ports[0][2], 0
+        for count in (20, 300):  # of which each waits for the server at the same time
+            socks = [socket.create_connection(("::1", port), 10) for _ in range(count)]
+            for s in socks:
+                s.shutdown(socket.SHUT_WR)
+            assert all(s.makefile("rb").read() == b"fd00::2 0" for s in socks)
+            for s in socks:
+                s.close()
+            used = used or open_fds(box.net_pid)
+        assert wait_for(lambda: open_fds(box.net_pid) < used + 100), (used, open_fds(box.net_pid))
+
+
 def fallback():
     """Where the box's network cannot be made ready for it, TCP and published ports go by frames, and --verbose says so."""
     TcpLab()
