@@ -64,6 +64,10 @@ static void name_gone(Fs *fs, Node *node, Node *parent, const char *name, bool w
         else if (was_lower && !node_is(node, NODE_UPPER) && node_is(node, NODE_LINKS))
                 links_count_removed(fs, node);
         node_drop_name(fs, node, parent, name);
+        /* One that goes on by another name is found by that. Else each would keep its descriptor for as long as the kernel knows it (git links an
+         * object to its name, and removes the one that it was written by), until there are no more to be had. */
+        if (!node_is(node, NODE_NAMELESS | NODE_INDEXED))
+                fd_unpin(fs, node);
 }
 
 /* What goes with a name of the upper, where the kernel does not know the file: of those that it knows it says when they are gone (node.c). */

@@ -180,3 +180,20 @@ def test_the_name_that_a_file_was_opened_by_goes(fs, known):
         b, c = fs.mnt / d / "b", fs.mnt / d / "c"
         assert sorted(os.listdir(b.parent)) == ["b", "c"] and os.path.samefile(b, c)
         assert b.read_bytes() == b"LOW" and b.stat().st_nlink == 2 and b.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("how", ["unlink", "rename"])
+def test_a_file_that_lost_a_name_costs_no_descriptor(fs, how):
+    """Each kept one for as long as the kernel knew it: git links every object to its name and removes the one that it was written by."""
+    fs.mount(wrap=("prlimit", "--nofile=256:256"))
+    for i in range(400):
+        a, b = fs.mnt / f"a{i}", fs.mnt / f"b{i}"
+        a.write_bytes(b"x")
+        os.link(a, b)
+        if how == "rename":
+            (fs.mnt / "other").write_bytes(b"")
+            os.rename(fs.mnt / "other", a)
+        else:
+            a.unlink()
+        assert b.stat().st_nlink == 1
+    assert all((fs.mnt / f"b{i}").read_bytes() == b"x" for i in range(400))
