@@ -338,37 +338,34 @@ static int sync_dir(Fs *fs, Node *dir, bool data_only) {
         return r;
 }
 
-/* The names that lead to a file that is new in the upper have to be there as well, where ext4 and others do not see to it. */
-static int sync_names(Fs *fs, Node *node) {
+/*
+ * The names that lead to a file that is new in the upper have to be there as well, where ext4 and others do not see to it. Where one of them could not be
+ * synced, all are to be, the next time.
+ */
+static int sync_fresh(Fs *fs, Node *node) {
         int r = 0;
 
-        pthread_rwlock_rdlock(&fs->tree);
-        Node *dir = node->parent;
-        if (dir)
-                node_ref(dir);
-        pthread_rwlock_unlock(&fs->tree);
-        while (dir && r == 0) {
-                r = sync_dir(fs, dir, false);
-                bool go_on = node_is(dir, NODE_FRESH);
-                node_unset(dir, NODE_FRESH);
-                pthread_rwlock_rdlock(&fs->tree);
-                Node *up = go_on ? dir->parent : NULL;
-                if (up)
-                        node_ref(up);
-                pthread_rwlock_unlock(&fs->tree);
-                node_unref(fs, dir, 1);
-                dir = up;
-        }
-        if (dir)
-                node_unref(fs, dir, 1);
-        return r;
-}
-
-static int sync_fresh(Fs *fs, Node *node) {
         if (!node_is(node, NODE_FRESH))
                 return 0;
-        node_unset(node, NODE_FRESH);
-        return sync_names(fs, node);
+        g_autoptr(GPtrArray) fresh = g_ptr_array_new();
+        node_ref(node);
+        for (Node *dir; node && r == 0 && node_swap_unset(node, NODE_FRESH) & NODE_FRESH; node = dir) {
+                g_ptr_array_add(fresh, node);
+                pthread_rwlock_rdlock(&fs->tree);
+                dir = node->parent;
+                if (dir)
+                        node_ref(dir);
+                pthread_rwlock_unlock(&fs->tree);
+                r = dir ? sync_dir(fs, dir, false) : 0;
+        }
+        if (node)
+                node_unref(fs, node, 1);
+        for (guint i = 0; i < fresh->len; i++) {
+                if (r < 0)
+                        node_set(fresh->pdata[i], NODE_FRESH);
+                node_unref(fs, fresh->pdata[i], 1);
+        }
+        return r;
 }
 
 int op_fsync(Request *r) {

@@ -55,7 +55,7 @@ static void make_room(Fs *fs) {
                 pthread_mutex_t *lock = node_lock(fs, f->node);
                 if (pthread_mutex_trylock(lock) != 0)
                         continue;
-                bool idle = atomic_load(&f->users) == 0;
+                bool idle = atomic_load(&f->users) == 0 && !f->pinned; /* it may have become so meanwhile */
                 if (idle) {
                         unlink_node(f);
                         unlink_clock(fs, f);

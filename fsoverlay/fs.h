@@ -144,7 +144,7 @@ struct Fd {
         uint16_t layer;
         bool path;      /* O_PATH */
         bool writable;
-        bool pinned;    /* the node has no name: there is no other way to it */
+        _Atomic bool pinned; /* the node has no name: there is no other way to it */
         _Atomic bool used; /* since the clock's hand passed */
         _Atomic bool fresh; /* opened by the request that is at work */
 };

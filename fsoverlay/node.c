@@ -347,18 +347,13 @@ bool node_add_name(Fs *fs, Node *node, Node *parent, const char *name) {
 void node_drop_name(Fs *fs, Node *node, Node *parent, const char *name) {
         if (node->parent == parent && strcmp(node_name(node), name) == 0) {
                 Alias *a = S_ISDIR(node_type(node)) ? NULL : node->aliases;
-                node->parent = NULL;
-                if (a) { /* another name comes first now */
-                        char *copy = strdup(a->name);
-                        if (copy) {
-                                set_name(node, copy);
-                                node->parent = a->parent;
-                                node->aliases = a->next;
-                                free(a);
-                        }
-                }
-                if (!node->parent)
+                node->parent = a ? a->parent : NULL;
+                if (a) { /* another name comes first now, in the memory that it has: for a copy there may be none */
+                        node->aliases = a->next;
+                        set_name(node, memmove(a, a->name, strlen(a->name) + 1));
+                } else {
                         set_nameless(fs, node, true);
+                }
                 node_unref(fs, parent, 1);
                 return;
         }
