@@ -154,14 +154,19 @@ static int copy_up_dir(Fs *fs, Node *node) {
 
 /* The mode, set-id bits aside, and an ACL. */
 static int copy_special_rights(Fs *fs, const Place *p, const struct stat *st, const char *temp) {
-        char acl[4096];
+        char small[4096], *acl = small;
+        g_autofree char *large = NULL;
         Place made = { .dir = fs->work };
 
         g_strlcpy(made.name, temp, sizeof made.name);
         int r = up_chmod(fs, fs->work, temp, -1, st->st_mode & 01777);
         if (r < 0)
                 return r;
-        int n = xattr_get_place(fs, p, "system.posix_acl_access", acl, sizeof acl);
+        int n = xattr_get_place(fs, p, "system.posix_acl_access", small, sizeof small);
+        if (n == -ERANGE) {
+                acl = large = g_malloc(XATTR_SIZE_MAX);
+                n = xattr_get_place(fs, p, "system.posix_acl_access", large, XATTR_SIZE_MAX);
+        }
         r = n > 0 ? xattr_set_place(fs, &made, "system.posix_acl_access", acl, (size_t) n, 0) : 0;
         return r == -EOPNOTSUPP ? 0 : r;
 }

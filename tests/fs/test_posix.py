@@ -5,6 +5,7 @@ import errno
 import fcntl
 import mmap
 import os
+import pathlib
 import random
 import shutil
 import signal
@@ -13,13 +14,14 @@ import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
 import pytest
 
 from conftest import (FALLOC_COLLAPSE, FALLOC_INSERT, FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO, OURS, RENAME_EXCHANGE, RENAME_NOREPLACE,
-                      RENAME_WHITEOUT, SLOW, assert_same, cannot, fallocate, libc, link_fd, raises, renameat2, snapshot, tmpfile, used, wait_until)
+                      RENAME_WHITEOUT, SLOW, assert_same, cannot, fallocate, libc, link_fd, raises, remove_tree, renameat2, snapshot, tmpfile, used, wait_until)
 
 PAGE = 4096
 OLD = 981173106_987654321  # 2001-02-03, in nanoseconds
@@ -1018,6 +1020,26 @@ def test_acls(fs):
     assert not any("mask" in x for x in acl("f"))
     subprocess.run(["setfacl", "-m", "u::r", str(fs.mnt / "f")], check=True)
     assert stat.S_IMODE(os.stat(fs.mnt / "f").st_mode) == 0o400
+
+
+def test_a_long_acl_goes_along_with_a_fifo(fs, needs_ours):
+    """One of more than 4096 bytes, which tmpfs keeps, and the kernel's FUSE says of none: without it the mask would be what the group may."""
+    entries = [(1, 6, 0xffffffff), *[(2, 4, 3000 + i) for i in range(600)], (4, 0, 0xffffffff), (0x10, 6, 0xffffffff), (0x20, 0, 0xffffffff)]
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in entries)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as top:
+        fs.lowers, fs.upper, fs.work = [pathlib.Path(top, "l")], pathlib.Path(top, "u"), pathlib.Path(top, "w")
+        for d in (fs.lower, fs.upper, fs.work):
+            d.mkdir()
+        os.mkfifo(fs.lower / "fifo")
+        try:
+            os.setxattr(fs.lower / "fifo", "system.posix_acl_access", acl)
+        except OSError:
+            cannot("keep a long ACL in /dev/shm")
+        fs.mount()
+        os.utime(fs.mnt / "fifo", ns=(1, 1))
+        fs.umount()
+        assert os.getxattr(fs.upper / "fifo", "system.posix_acl_access") == acl and (fs.upper / "fifo").stat().st_mtime_ns == 1
+        remove_tree(fs.work)
 
 
 def test_default_acls_where_something_was_before(fs):
