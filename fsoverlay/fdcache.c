@@ -16,6 +16,8 @@
 
 #include "fsoverlay/fs.h"
 
+#define NAMES_AT_ONCE 15u /* in a path, which so is shorter than PATH_MAX */
+
 static void fd_free(Fs *fs, Fd *f) {
         close(f->fd);
         free(f);
@@ -117,6 +119,13 @@ static Fd *find(const Node *node, unsigned layer, bool path, bool write) {
         return NULL;
 }
 
+static Fd *find_locked(Fs *fs, Node *node, unsigned layer, bool path, bool write) {
+        pthread_mutex_lock(node_lock(fs, node));
+        Fd *f = find(node, layer, path, write);
+        pthread_mutex_unlock(node_lock(fs, node));
+        return f;
+}
+
 Fd *fd_add(Fs *fs, Node *node, int fd_take, unsigned layer, bool path, bool writable, bool pinned) {
         Fd *f = calloc(1, sizeof *f);
         if (!f) {
@@ -151,10 +160,7 @@ Fd *fd_add(Fs *fs, Node *node, int fd_take, unsigned layer, bool path, bool writ
 }
 
 Fd *fd_opened(Fs *fs, Node *node, bool write) {
-        pthread_mutex_lock(node_lock(fs, node));
-        Fd *f = find(node, node_layer(node), false, write);
-        pthread_mutex_unlock(node_lock(fs, node));
-        return f;
+        return find_locked(fs, node, node_layer(node), false, write);
 }
 
 Fd *fd_pinned(Fs *fs, Node *node) {
@@ -170,28 +176,81 @@ Fd *fd_pinned(Fs *fs, Node *node) {
         return found;
 }
 
-/* The directory of a layer: the parent's there and a name, or a path where it was renamed, or where the parent is not open. */
-static int open_dir(Fs *fs, Node *node, unsigned layer) {
-        if (node == fs->root)
-                return fcntl(fs->layers[layer].root, F_DUPFD_CLOEXEC, 3);
-        g_autofree char *path = dir_path(fs, node, layer);
-        if (!path) {
-                errno = ESTALE;
-                return -1;
-        }
-        int fd = open_beneath(fs->layers[layer].root, path, O_PATH | O_DIRECTORY);
+/* A directory below dir in a layer, by its path there. */
+static int open_dir_at(Fs *fs, int dir, const char *path, unsigned layer) {
+        int fd = open_beneath(dir, path, O_PATH | O_DIRECTORY);
+
         if (fd < 0 && errno == EACCES && layer == LAYER_UPPER && fs->agent) {
-                fd = agent_open(fs->agent, fs->layers[layer].root, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+                fd = agent_open(fs->agent, dir, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
                 if (fd < 0)
                         errno = -fd;
         }
         return fd < 0 ? -1 : fd;
 }
 
+/* The nearest of those above that is open in the upper; NULL: none. *ret_way: node and those above it, up to there or to below the root. */
+static Fd *nearest_open(Fs *fs, Node *node, GPtrArray *ret_way) {
+        for (Node *at = node; at && at != fs->root; at = at->parent) {
+                Fd *f = at == node ? NULL : find_locked(fs, at, LAYER_UPPER, true, false);
+                if (f)
+                        return f;
+                g_ptr_array_add(ret_way, at);
+        }
+        return NULL;
+}
+
+/*
+ * The same in the upper, where nobody but us moves directories: from the nearest that is open. A tree may be as deep as the box likes; so that not each
+ * directory of it costs as many steps as it is deep, some on the way stay open.
+ */
+static int open_upper_dir(Fs *fs, Node *node) {
+        g_autoptr(GPtrArray) way = g_ptr_array_new();
+        g_autoptr(GString) path = g_string_new(NULL);
+        Fd *from = nearest_open(fs, node, way);
+        int fd = -1;
+
+        if (!from && ((const Node *) way->pdata[way->len - 1])->parent != fs->root) {
+                errno = ESTALE; /* nameless, or below it */
+                return -1;
+        }
+        while (way->len > 0) {
+                g_string_truncate(path, 0);
+                Node *at = NULL;
+                for (guint i = 0; i < NAMES_AT_ONCE && way->len > 0; i++) {
+                        at = g_ptr_array_steal_index(way, way->len - 1);
+                        g_string_append_printf(path, "%s%s", i > 0 ? "/" : "", node_name(at));
+                }
+                fd = open_dir_at(fs, from ? from->fd : fs->layers[LAYER_UPPER].root, path->str, LAYER_UPPER);
+                int saved = errno;
+                fd_put(fs, g_steal_pointer(&from));
+                errno = saved;
+                if (fd < 0 || at == node)
+                        break;
+                from = fd_add(fs, at, fd, LAYER_UPPER, true, false, false);
+                if (!from) {
+                        errno = ENOMEM;
+                        return -1;
+                }
+        }
+        return fd;
+}
+
+/* The directory of a layer, by its path. */
+static int open_dir(Fs *fs, Node *node, unsigned layer) {
+        if (node == fs->root)
+                return fcntl(fs->layers[layer].root, F_DUPFD_CLOEXEC, 3);
+        if (layer == LAYER_UPPER)
+                return open_upper_dir(fs, node);
+        g_autofree char *path = dir_path(fs, node, layer);
+        if (!path) {
+                errno = ESTALE;
+                return -1;
+        }
+        return open_dir_at(fs, fs->layers[layer].root, path, layer);
+}
+
 Fd *fd_dir(Fs *fs, Node *node, unsigned layer, int *ret_err) {
-        pthread_mutex_lock(node_lock(fs, node));
-        Fd *f = find(node, layer, true, false);
-        pthread_mutex_unlock(node_lock(fs, node));
+        Fd *f = find_locked(fs, node, layer, true, false);
         if (f)
                 return f;
         if (node_is(node, NODE_NAMELESS)) {

@@ -284,12 +284,11 @@ static int walk_layer(Fs *fs, const Layer *layer, const char *path, Walked *ret)
                         return r;
                 }
                 ret->ends |= is_opaque(fs, layer, at, *part);
-                char *elsewhere = read_redirect(fs, layer, at, *part, above->str);
+                g_autofree char *redirect = read_redirect(fs, layer, at, *part), *elsewhere = redirect ? redirect_path(redirect, above->str) : NULL;
                 if (elsewhere) {
                         g_autofree char *rest = g_strjoinv("/", part + 1);
                         g_free(ret->next);
                         ret->next = g_strconcat(elsewhere, *rest ? "/" : "", rest, NULL);
-                        g_free(elsewhere);
                 }
                 g_string_append_printf(above, "%s%s", above->len ? "/" : "", *part);
                 close(at);
@@ -410,14 +409,15 @@ int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *re
                         break;
                 }
                 bool last = is_bottom(fs, number) || is_opaque(fs, layer, dir->fd, name);
-                g_autofree char *above = last ? NULL : dir_path(fs, parent, number);
-                g_autofree char *redirect = last ? NULL : read_redirect(fs, layer, dir->fd, name, above);
+                g_autofree char *redirect = last ? NULL : read_redirect(fs, layer, dir->fd, name);
+                g_autofree char *above = redirect && *redirect != '/' ? dir_path(fs, parent, number) : NULL;
+                g_autofree char *elsewhere = redirect ? redirect_path(redirect, above) : NULL;
                 fd_put(fs, dir);
                 r = 0;
                 if (last)
                         break;
-                if (redirect) {
-                        r = follow_redirect(fs, number + 1, redirect, ret);
+                if (elsewhere) {
+                        r = follow_redirect(fs, number + 1, elsewhere, ret);
                         break;
                 }
         }

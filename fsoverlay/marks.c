@@ -63,10 +63,10 @@ bool is_opaque(Fs *fs, const Layer *layer, int dir, const char *name) {
 }
 
 /*
- * The path where a renamed directory's lower part is: relative to the root, no slash in front; g_malloc'ed or NULL. above: the path of the
- * directory that dir is, for the form of a name alone (renamed in its directory: overlayfs writes it so).
+ * Where a renamed directory's lower part is: a path from the root ("/..."), or a name alone where it was renamed in its directory (overlayfs writes it
+ * so). g_malloc'ed or NULL.
  */
-char *read_redirect(Fs *fs, const Layer *layer, int dir, const char *name, const char *above) {
+char *read_redirect(Fs *fs, const Layer *layer, int dir, const char *name) {
         char value[REDIRECT_MAX];
 
         if (layer->host)
@@ -80,9 +80,11 @@ char *read_redirect(Fs *fs, const Layer *layer, int dir, const char *name, const
         g_auto(GStrv) parts = g_strsplit(value, "/", -1);
         if (g_strv_contains((const char *const *) parts, "..") || g_strv_contains((const char *const *) parts, "."))
                 return NULL;
-        if (value[0] == '/')
-                return g_strdup(value + 1);
-        if (strchr(value, '/') || !above)
-                return NULL;
-        return g_strconcat(above, *above ? "/" : "", value, NULL);
+        return value[0] == '/' || !parts[1] ? g_strdup(value) : NULL;
+}
+
+char *redirect_path(const char *redirect, const char *above) {
+        if (redirect[0] == '/')
+                return g_strdup(redirect + 1);
+        return above ? g_strconcat(above, *above ? "/" : "", redirect, NULL) : NULL;
 }

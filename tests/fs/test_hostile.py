@@ -147,6 +147,35 @@ def test_paths_of_four_kilobytes(fs):
     assert os.listdir(fs.mnt) == []
 
 
+def cpu_time(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+        return sum(map(int, f.read().rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def make_nested(top, depth):
+    fd = os.open(top, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+
+
+@pytest.mark.limit(300)
+def test_a_tree_twice_as_deep_costs_twice_as_much(fs, needs_ours):
+    """Its directories are more than descriptors are kept: each was found again from the root."""
+    fs.mount()
+    times = []
+    for depth in (5000, 10000):
+        before = cpu_time(fs.server.pid)
+        make_nested(fs.mnt, depth)
+        subprocess.run(["find", str(fs.mnt), "-name", "none"], check=True)
+        subprocess.run(["rm", "-r", str(fs.mnt / "d")], check=True)
+        times.append(cpu_time(fs.server.pid) - before)
+    assert times[1] < 4 * times[0], times
+
+
 def test_deep_lower_directories_are_copied_up(fs):
     path = "/".join(["n" * 100] * 35)
     fs.write(f"{path}/f", b"deep")
