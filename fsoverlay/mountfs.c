@@ -121,6 +121,10 @@ static bool open_work(Fs *fs, const FsParts *parts, GError **error) {
         /* What is in work/ is removed, and what is in the upper shows. */
         if (is_within(parts->work, &upper) || is_within(parts->upper, &work))
                 return err_set(error, EINVAL, "neither of the upper and the work directory may be within the other");
+        /* The other way round there are uses: the lower may be "/". The host's tree is open later, and is no layer to be spoilt. */
+        for (unsigned i = 0; i < parts->n_lowers && !parts->last_is_host; i++)
+                if (is_within(parts->lowers[i], &upper) || is_within(parts->lowers[i], &work))
+                        return err_set(error, EINVAL, "a lower directory may not be the upper or the work directory, nor be within one of them");
         fs->work = open_made(parts->work, "work", error);
         fs->links = fs->work >= 0 ? open_made(parts->work, "links", error) : -1;
         if (fs->links < 0 || !lock_work(fs, error))

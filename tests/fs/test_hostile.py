@@ -545,6 +545,19 @@ def test_upper_and_work_directory_are_apart(fs, needs_ours, upper, work):
     assert result.returncode == 1 and "within the other" in result.stderr and kept.read_bytes() == b"x" and not mounted(fs.mnt), result
 
 
+@pytest.mark.parametrize("lower", ["upper", "upper/a/b", "work", "work/work/a"])
+def test_lower_directories_are_outside_of_what_is_written(fs, needs_ours, lower):
+    """What lay in the work directory was removed at the start; in the upper both layers changed at once."""
+    kept = fs.top / lower / "kept"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(b"x")
+    options = f"lowerdir={fs.lower}:{fs.top / lower},upperdir={fs.upper},workdir={fs.work}"
+    result = subprocess.run([SERVER, "-o", options, str(fs.mnt)], capture_output=True, text=True, timeout=10 * SLOW, check=False)
+    if mounted(fs.mnt):
+        subprocess.run(["fusermount3", "-u", str(fs.mnt)], check=True)
+    assert result.returncode == 1 and "lower directory" in result.stderr and kept.read_bytes() == b"x" and not mounted(fs.mnt), result
+
+
 def vm_size(pid):
     with open(f"/proc/{pid}/statm", encoding="ascii") as f:
         return int(f.read().split()[0]) * 4096
