@@ -22,6 +22,8 @@
 #include "commit-rest.h"
 #include "commit-work.h"
 
+#define KEPT_MAX 100u
+
 static bool note_device(CommitWork *w) {
         struct stat st;
 
@@ -125,8 +127,25 @@ static bool content_is_planned(const CommitWork *w, const struct stat *st) {
 }
 
 /*
+ * What the host had at name stands under the temporary name, which the next commit clears, and its own is taken: another one is found for it, and all stops.
+ */
+static void keep_aside(CommitWork *w, const char *name, int errnum) {
+        g_autofree char *kept = NULL, *path = g_build_filename(w->dir_path, name, NULL), *shown = review_quote("", path);
+        bool moved = false;
+
+        for (guint i = 0; !moved && i < KEPT_MAX; i++) {
+                g_free(kept);
+                kept = g_strdup_printf("%s%s-%u", COMMIT_KEPT, w->review->id, i);
+                moved = renameat2(w->dir, w->temp, w->dir, kept, RENAME_NOREPLACE) == 0;
+        }
+        w->aside_stays = true;
+        if (!w->error)
+                err_set(&w->error, errnum, "%s cannot be put back; what the host had there is %s beside it", shown, moved ? kept : w->temp);
+}
+
+/*
  * What was put aside is what the plan found (then). What is not, or cannot be looked at, goes back to its name. Its ctime is a new one by that: where it is
- * what it was after all, the journal has it that this was us. False with errno: EBUSY, or why it cannot be looked at.
+ * what it was after all, the journal has it that this was us. False with errno: EBUSY, or why it cannot be looked at; or with w->error.
  */
 static bool aside_is(CommitWork *w, const char *name, const struct stat *then, unsigned flags) {
         struct stat st;
@@ -139,7 +158,9 @@ static bool aside_is(CommitWork *w, const char *name, const struct stat *then, u
         } else if (same) /* its other names are found changed in a moment: that was us */
                 return !S_ISREG(st.st_mode) || st.st_nlink < 2 || commit_journal_add_made(w->review->journal, &st, &w->error);
         int errnum = looked ? EBUSY : errno;
-        if (renameat2(w->dir, w->temp, w->dir, name, flags) == 0 && fstatat(w->dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && commit_same(&st, then, false))
+        if (renameat2(w->dir, w->temp, w->dir, name, flags) < 0)
+                keep_aside(w, name, errno);
+        else if (fstatat(w->dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && commit_same(&st, then, false))
                 (void) commit_journal_add_made(w->review->journal, &st, &w->error);
         errno = errnum;
         return false;
@@ -175,7 +196,7 @@ static bool replace(CommitWork *w, const ReviewChange *c, const struct stat *the
         if (!commit_enter(w, c->path, &name) || !stands_as(w, name, then))
                 return false;
         bool ok = commit_make(w, c, then) && put_in_place(w, name, then);
-        if (!ok) {
+        if (!ok && !w->aside_stays) {
                 int errnum = errno;
                 (void) commit_remove_temp(w);
                 errno = errnum;

@@ -43,3 +43,5 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CommitPlan, commit_plan_free)
 /* Names that commit uses for what is not finished, in the directory where it is to come to; with the box's id behind. */
 #define COMMIT_TEMP ".usbox-commit-"
 #define COMMIT_PARKED ".usbox-moved-"
+/* And for what the host had, and could not be put back. */
+#define COMMIT_KEPT ".usbox-kept-"

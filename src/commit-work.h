@@ -19,6 +19,7 @@ typedef struct {
         GHashTable *moved;   /* set of sources of renamed directories (ReviewChange.redirect) that were moved */
         guint first_move;    /* how many moves earlier commits made */
         guint parked;
+        bool aside_stays; /* the host's is under a temporary name, or one like it, and is not to be removed */
         const char *blocked; /* a directory that could not be made: what is in it is not tried */
         GError *error;       /* why all has to stop */
 } CommitWork;

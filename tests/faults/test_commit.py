@@ -136,3 +136,19 @@ def test_what_cannot_be_looked_at(bench):
         assert [name for name, text in look(tree).items() if text == "f\n"] in (["ren/f"], ["renamed/f"]), call
         bench.world.usbox("commit", "last")
         assert [name for name, text in look(tree).items() if text == "f\n"] in (["ren/f"], ["renamed/f"]), call
+
+
+@pytest.mark.parametrize("changes, name", (("echo new >tree/edit", "edit"), ("rm tree/gone", "gone")))
+def test_what_came_out_and_cannot_go_back(bench, changes, name):
+    """What the host had at the name was exchanged, cannot be looked at, and cannot be put back: it is not removed for that."""
+    changed_box(bench, changes=changes)
+    calls = faults.begun(bench.run([bench.usbox, "commit", "last"]).calls)
+    moved = next(i for i, c in enumerate(calls) if c.name == "renameat2")
+    seen = next(c for c in calls[moved:] if c.name == "newfstatat")
+    tree = changed_box(bench, changes=changes)
+    run = bench.run([bench.usbox, "commit", "last"], "--fault", f"{seen}:EIO", "--fault", "usbox:renameat2:2:EIO")
+    assert len(run.lines["fault"]) == 2 and run.rc == 125, run.err
+    kept = [path for path in tree.iterdir() if path.is_file() and path.read_text() == BEFORE[name]]
+    assert len(kept) == 1 and kept[0].name in run.err, run.err
+    bench.world.usbox("commit", "last")
+    assert kept[0].read_text() == BEFORE[name]
