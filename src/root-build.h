@@ -38,6 +38,7 @@ struct RootBuild {
         int host_sys;    /* with --network=host: a mount likewise */
         int hidden_sys;  /* with --nested: where a sysfs for namespaces inside goes */
         GArray *own_devs; /* of dev_t: file systems that are the box's own: places for mounts may be made in them */
+        uint64_t var_tmp; /* the mount of /var/tmp, of a directory of the box's on a file system of the host's: likewise; 0: it is none */
 };
 
 /* root-calls.c */
@@ -82,6 +83,7 @@ int root_mount_bare_proc(const RootBuild *b, GError **error); /* attached nowher
 
 /* root-places.c */
 bool root_add_own(RootBuild *b, int fd, GError **error); /* the file system of fd is the box's own */
+bool root_add_var_tmp(RootBuild *b, int mnt, GError **error); /* and this mount is that of /var/tmp */
 bool root_make_place(RootBuild *b, const char *path, bool is_dir, GError **error);
 
 /* root-user-mounts.c */

@@ -336,7 +336,7 @@ static bool mount_var_tmp(RootBuild *b, GError **error) {
         if (dir < 0)
                 return err_set(error, errno, "/var/tmp of the box");
         _cleanup_close_ int mnt = root_clone(dir, false, PLAIN_ATTRS, error);
-        return mnt >= 0 && root_attach_at(b, mnt, "var/tmp", error);
+        return mnt >= 0 && root_attach_at(b, mnt, "var/tmp", error) && root_add_var_tmp(b, mnt, error);
 }
 
 bool root_mounts_own(RootBuild *b, GError **error) {

@@ -28,12 +28,21 @@ bool root_add_own(RootBuild *b, int fd, GError **error) {
         return true;
 }
 
+/* The mount that fd lies in; 0: nobody can say. */
+static uint64_t mount_of(int fd) {
+        struct statx stx;
+        return statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &stx) == 0 && stx.stx_mask & STATX_MNT_ID ? stx.stx_mnt_id : 0;
+}
+
+bool root_add_var_tmp(RootBuild *b, int mnt, GError **error) {
+        b->var_tmp = mount_of(mnt);
+        return b->var_tmp != 0 || err_set(error, ENOTSUP, "which mount /var/tmp is");
+}
+
 /* mkdir -p of path in the box, where the last mount on the way is one of the box's own: never on the host. */
 bool root_make_place(RootBuild *b, const char *path, bool is_dir, GError **error) {
-        struct stat box = { 0 }, at;
+        struct stat at;
 
-        if (b->box >= 0 && fstatat(b->box, "tmp", &box, AT_SYMLINK_NOFOLLOW) < 0)
-                return err_set(error, errno, "stat");
         for (const char *p = path;;) {
                 const char *slash = strchr(p, '/');
                 g_autofree char *head = slash ? g_strndup(path, (size_t) (slash - path)) : g_strdup(path);
@@ -44,8 +53,7 @@ bool root_make_place(RootBuild *b, const char *path, bool is_dir, GError **error
                         _cleanup_close_ int dir = root_open_in(b->root, parent, O_PATH | O_DIRECTORY);
                         if (dir < 0 || fstat(dir, &at) < 0)
                                 return err_set(error, errno, "/%s in the box", parent);
-                        bool ours = is_own_dev(b, at.st_dev) ||
-                                    (b->box >= 0 && at.st_dev == box.st_dev && strncmp(path, "var/tmp/", 8) == 0);
+                        bool ours = is_own_dev(b, at.st_dev) || (b->var_tmp != 0 && mount_of(dir) == b->var_tmp);
                         if (!ours) {
                                 err_set(error, ENOENT, "target /%s", path);
                                 return err_hint(error, "the target lies in another mount of this box, where usbox "

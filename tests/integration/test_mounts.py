@@ -48,7 +48,7 @@ def test_rw_and_ro_at_their_own_names(box, src):
 
 
 @pytest.mark.slice
-@pytest.mark.parametrize("target", ["/brand/new/place", "/etc/new/place", "/usr/lib/new place", "{cwd}/made/up"])
+@pytest.mark.parametrize("target", ["/brand/new/place", "/etc/new/place", "/usr/lib/new place", "{cwd}/made/up", "/var/tmp/new/place"])
 def test_missing_target_is_made_in_the_box_only(box, src, target):
     target = target.format(cwd=box.dir)
     before = snapshot(box.dir)
@@ -57,13 +57,15 @@ def test_missing_target_is_made_in_the_box_only(box, src, target):
     assert snapshot(box.dir) == before
 
 
-def test_missing_target_below_another_volume_is_not_made_on_the_host(box, src):
+@pytest.mark.parametrize("place", ["/mnt", "/var/tmp/place", "/var/tmp"])
+def test_missing_target_below_another_volume_is_not_made_on_the_host(box, src, place):
+    """Nor where the volume lies in /var/tmp, which is of the file system that it is of."""
     other = box.top / "other"
     other.mkdir()
-    result = box.sh("cat /mnt/sub/file", "-v", f"{other}:/mnt", "-v", f"{src}:/mnt/sub")
+    result = box.sh(f"cat {place}/sub/file", "-v", f"{other}:{place}", "-v", f"{src}:{place}/sub")
     assert list(other.iterdir()) == []
     if result.rc != 0:
-        assert_refused(result, "/mnt/sub")
+        assert_refused(result, f"{place}/sub")
 
 
 def test_a_file_on_a_file(box, src):
