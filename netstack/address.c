@@ -31,6 +31,8 @@ static const ClassPrefix classes_ipv4[] = {
         { { V4(169, 254, 169, 254), 128 }, ADDRESS_METADATA }, /* AWS, GCP, Azure, OpenStack and more */
         { { V4(169, 254, 170, 2), 128 }, ADDRESS_METADATA },   /* credentials of ECS tasks */
         { { V4(169, 254, 170, 23), 128 }, ADDRESS_METADATA },  /* credentials of EKS pods */
+        { { V4(169, 254, 0, 23), 128 }, ADDRESS_METADATA },    /* Tencent */
+        { { V4(169, 254, 42, 42), 128 }, ADDRESS_METADATA },   /* Scaleway */
         { { V4(100, 100, 100, 200), 128 }, ADDRESS_METADATA }, /* Alibaba */
         { { V4(168, 63, 129, 16), 128 }, ADDRESS_METADATA },   /* Azure's wire server */
         { { V4(192, 0, 0, 192), 128 }, ADDRESS_METADATA },     /* Oracle */
@@ -50,6 +52,10 @@ static const ClassPrefix classes_ipv6[] = {
         { { V6(0xfd, 0, 0x0e, 0xc2, [14] = 0x02, 0x54), 128 }, ADDRESS_METADATA },        /* AWS, fd00:ec2::254 */
         { { V6(0xfd, 0, 0x0e, 0xc2, [15] = 0x23), 128 }, ADDRESS_METADATA },              /* EKS pods, fd00:ec2::23 */
         { { V6(0xfd, 0x20, 0, 0xce, [14] = 0x02, 0x54), 128 }, ADDRESS_METADATA },        /* GCP, fd20:ce::254 */
+        { { V6(0xfd, 0, 0, 0xc1, [12] = 0xa9, 0xfe, 0xa9, 0xfe), 128 }, ADDRESS_METADATA }, /* Oracle, fd00:c1::a9fe:a9fe */
+        { { V6(0xfd, 0, 0xa9, 0xfe, 0xa9, 0xfe, [15] = 0x01), 128 }, ADDRESS_METADATA },  /* Akamai, fd00:a9fe:a9fe::1 */
+        { { V6(0xfd, 0, 0x01, 0, [12] = 0x01, 0, 0x02, 0), 128 }, ADDRESS_METADATA },     /* Alibaba, fd00:100::100:200 */
+        { { V6(0xfd, 0, 0, 0x42, [15] = 0x42), 128 }, ADDRESS_METADATA },                 /* Scaleway, fd00:42::42 */
 };
 
 /* IPv6 addresses with an IPv4 address inside, and the byte where that begins. */
