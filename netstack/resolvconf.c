@@ -78,26 +78,46 @@ static void watch_directory(int fd, char *path) {
         (void) inotify_add_watch(fd, *path ? path : "/", WATCHED | IN_ONLYDIR);
 }
 
+/* One symlink further. False: path is none, and as it was. */
+static bool follow(char path[PATH_MAX]) {
+        char to[PATH_MAX];
+
+        ssize_t n = readlink(path, to, sizeof to - 1);
+        if (n < 0)
+                return false;
+        to[n] = '\0';
+        g_autofree char *directory = g_path_get_dirname(path), *next = g_build_filename(*to == '/' ? "" : directory, to, NULL);
+        return strlen(next) < PATH_MAX && g_strlcpy(path, next, PATH_MAX) > 0;
+}
+
 /* The symlink leads nowhere, as before whoever writes the file is started: the last directory on the way to it sees the next one, or the file, come.
  * False: it has come meanwhile. */
 static bool watch_way(int fd) {
-        char path[PATH_MAX] = RESOLVCONF_PATH, to[PATH_MAX];
+        char path[PATH_MAX] = RESOLVCONF_PATH;
 
-        for (int i = 0; i < LINKS_MAX; i++) {
-                ssize_t n = readlink(path, to, sizeof to - 1);
-                if (n < 0)
-                        break;
-                to[n] = '\0';
-                g_autofree char *directory = g_path_get_dirname(path), *next = g_build_filename(*to == '/' ? "" : directory, to, NULL);
-                if (g_strlcpy(path, next, sizeof path) >= sizeof path)
-                        return true;
-        }
+        for (int i = 0; i < LINKS_MAX && follow(path); i++)
+                ;
         for (;;) {
                 g_autofree char *next = g_strdup(path);
                 watch_directory(fd, path);
                 if (!*path || access(path, F_OK) == 0)
                         return access(next, F_OK) < 0;
         }
+}
+
+/* All names on the way to the file, each between slashes. */
+static char *names_on_way(void) {
+        char path[PATH_MAX] = RESOLVCONF_PATH, *real = realpath(RESOLVCONF_PATH, NULL);
+        GString *names = g_string_new(real);
+
+        free(real);
+        for (int i = 0; i < LINKS_MAX; i++) {
+                g_string_append(names, path);
+                if (!follow(path))
+                        break;
+        }
+        g_string_append_c(names, '/');
+        return g_string_free(names, false);
 }
 
 /* Both directories, again where it was done already: what the symlink leads to may be another. */
@@ -125,16 +145,27 @@ int resolvconf_watch(GError **error) {
         return fd_steal(&fd);
 }
 
-/* Something happened in one of the directories: which of the many files in them it was does not matter enough to look. */
+/* Is it about the file itself, or a watch that has ended, or about something on the way to it? In /etc most is not. */
+static bool matters(const struct inotify_event *event, const char *names) {
+        g_autofree char *name = event->len > 0 ? g_strdup_printf("/%s/", event->name) : NULL;
+        return !name || strstr(names, name);
+}
+
 bool resolvconf_drain(int fd) {
         union {
                 struct inotify_event align;
                 char bytes[4096];
         } buf;
+        g_autofree char *names = names_on_way();
         bool any = false;
+        ssize_t n;
 
-        while (read(fd, buf.bytes, sizeof buf.bytes) > 0)
-                any = true;
+        while ((n = read(fd, buf.bytes, sizeof buf.bytes)) > 0)
+                for (const char *at = buf.bytes; at < buf.bytes + n;) {
+                        const struct inotify_event *event = (const void *) at;
+                        any |= matters(event, names);
+                        at += sizeof *event + event->len;
+                }
         if (any)
                 watch_both(fd);
         return any;

@@ -10,6 +10,6 @@
 GPtrArray *resolvconf_servers(void);
 
 /* An inotify descriptor that is readable when the host's resolv.conf may have changed; -1 with error. And take what has come; false:
- * nothing. The watches' removal keeps the kernel busy, so it is to be let go of with fd_later_release(). */
+ * nothing of that kind. The watches' removal keeps the kernel busy, so it is to be let go of with fd_later_release(). */
 int resolvconf_watch(GError **error);
 bool resolvconf_drain(int fd);

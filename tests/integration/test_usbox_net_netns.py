@@ -432,6 +432,13 @@ rm -r /run/some; become 1
 mkdir /run/some; sleep 0.2; mkdir /run/some/where; sleep 0.2
 printf 'nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n' >/run/some/new; mv /run/some/new /run/some/where/resolv.conf
 become 3
+told=$(grep -c "name servers" /run/log)
+echo x >/etc/hosts; mkdir /etc/other; echo y >/etc/other.conf; mv /etc/other.conf /etc/conf; rm -r /etc/hosts /etc/other /etc/conf; echo z >/run/some/where/resolv.conf.new
+sleep 0.3; [ $(grep -c "name servers" /run/log) = $told ] || { cat /run/log; exit 1; }  # which would have its DNS forget all that it knows
+mv /run/some/where/resolv.conf /etc/here; ln -sf here /etc/resolv.conf; echo 'nameserver 192.0.2.4' >>/etc/here
+become 4
+printf 'nameserver 192.0.2.1\nnameserver 192.0.2.2\n' >/etc/there; mv /etc/there /etc/here
+become 2
 kill $net; wait $net; kill $target
 """
 
