@@ -293,6 +293,7 @@ static void on_agent(EventSource *source, uint32_t events) {
                 events_remove(p->events, &p->on_agent);
                 p->agent = -1;
                 p->agent_ended = true;
+                g_ptr_array_set_size(p->ports, 0); /* who comes is refused, rather than waits for nothing */
                 return;
         }
         if (family == AF_UNSPEC)

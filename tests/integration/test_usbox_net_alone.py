@@ -16,7 +16,7 @@ SCENARIOS = ["tcp", "udp", "dns", "dns_on_loopback", "dns_without_ipv4", "dns_bo
 
 # By the TCP fast path, as a program in the box sees it (tests/lib/net_tcp.py).
 TCP = ["errors", "late", "fast_open", "keepalive", "ends", "shaped", "sockets", "slow_reader", "short", "no_fds", "pending", "attacks", "published", "spares", "fallback", "agentless",
-       "stopped"]
+       "agent_lost", "stopped"]
 
 
 def play(module, scenario):

@@ -310,6 +310,41 @@ def agentless():
     assert box.proc.wait(10) == 70 and "published ports: enter the user namespace: Operation not permitted" in box.errors(), box.errors()
 
 
+def agent_lost():
+    """Without its agent a published port has no connections more: who comes is refused, and does not wait for nothing. Those that stand go on."""
+    TcpLab()
+    with Box(publish=["tcp,*,0,,80"]) as box:
+        box.call("serve_whom", 80)
+        port = box.ports[0][2]
+
+        def ended(s):
+            s.sendall(b"x")
+            s.shutdown(socket.SHUT_WR)
+            return s.makefile("rb").read()
+
+        def talk(address):
+            with socket.create_connection((address, port), 5) as s:
+                return ended(s)
+
+        def refused(address):
+            try:
+                with socket.create_connection((address, port), 5):
+                    return False
+            except ConnectionResetError:  # the listener went just then
+                return False
+            except ConnectionRefusedError:
+                return True
+        with socket.create_connection(("127.0.0.1", port), 5) as s:
+            assert talk("127.0.0.1") == b"10.0.2.2 1"  # that one stands, too, by now
+            with open(f"/proc/{box.net_pid}/task/{box.net_pid}/children", encoding="ascii") as f:
+                agent, = f.read().split()
+            os.kill(int(agent), signal.SIGKILL)
+            assert wait_for(lambda: refused("127.0.0.1") and refused("::1"))
+            assert "the agent has ended: no more connections to published ports" in box.errors()
+            assert ended(s) == b"10.0.2.2 1"
+        assert box.call("tcp_echo", PEER4, ECHO, 1000) == 1000
+
+
 def stopped():
     """kill -STOP: connections wait, and go on with -CONT. kill -KILL: they end."""
     TcpLab()
