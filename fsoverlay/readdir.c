@@ -332,37 +332,54 @@ static void put_dirent(struct fuse_dirent *d, uint64_t ino, uint64_t place, cons
         memset((char *) d + FUSE_NAME_OFFSET + len, 0, FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + len) - (FUSE_NAME_OFFSET + len));
 }
 
-/* One entry at the answer's end. 1: there was room, 0: there was none, -ENOENT: no such name after all. */
-static int put_entry(Request *r, const DirList *list, const Entry *e, bool plus) {
+/* What the kernel is told where a name cannot be looked at: as libfuse does. */
+#define UNKNOWN_INO 0xffffffffu
+
+/*
+ * One entry at the answer's end. False: there was no room for it. What is no name after all is passed over; one that cannot be looked at is listed by
+ * its name alone, and whoever asks for it hears why: who copies a directory must not take it for less than it is.
+ */
+static bool put_entry(Request *r, const DirList *list, const Entry *e, bool plus) {
         const char *name = list->names->str + e->name;
         size_t len = strlen(name), size = (plus ? FUSE_NAME_OFFSET_DIRENTPLUS : FUSE_NAME_OFFSET) + len;
         Hint hint = { .layer = r->fs->strict ? 0 : e->layer, .version = list->version };
         char *at = (char *) r->out + r->out_len;
-        struct stat st = { 0 };
+        struct fuse_dirent *dirent = (struct fuse_dirent *) at;
+        uint64_t ino = UNKNOWN_INO;
+        uint8_t type = e->type;
+        int n;
 
         size = FUSE_DIRENT_ALIGN(size);
         if (r->out_len + size > r->out_size)
-                return 0;
+                return false;
         if (plus) {
                 struct fuse_direntplus *d = (struct fuse_direntplus *) at;
+                struct stat st = { 0 };
                 Node *node;
-                int n = entry_lookup(r->fs, r->node, name, &hint, &node, &st);
-                if (n < 0)
-                        return -ENOENT;
-                reply_entry(r, node, &st, &d->entry_out);
-                put_dirent(&d->dirent, node->ino, e->place, name, len, (uint8_t) IFTODT(st.st_mode));
+                n = entry_lookup(r->fs, r->node, name, &hint, &node, &st);
+                if (n == 0) {
+                        reply_entry(r, node, &st, &d->entry_out);
+                        ino = node->ino;
+                        type = (uint8_t) IFTODT(st.st_mode);
+                } else
+                        d->entry_out = (struct fuse_entry_out){ 0 }; /* node 0: not looked up */
+                dirent = &d->dirent;
         } else {
                 Found found;
                 pthread_rwlock_rdlock(&r->fs->tree);
-                int n = lookup_name(r->fs, r->node, name, hint_layer(&hint, r->node), &found);
+                n = lookup_name(r->fs, r->node, name, hint_layer(&hint, r->node), &found);
                 pthread_rwlock_unlock(&r->fs->tree);
-                if (n < 0)
-                        return -ENOENT;
-                put_dirent((struct fuse_dirent *) at, found.ino, e->place, name, len, (uint8_t) IFTODT(found.st.st_mode));
-                found_clear(&found);
+                if (n == 0) {
+                        ino = found.ino;
+                        type = (uint8_t) IFTODT(found.st.st_mode);
+                        found_clear(&found);
+                }
         }
+        if (n == -ENOENT)
+                return true;
+        put_dirent(dirent, ino, e->place, name, len, type);
         r->out_len += size;
-        return 1;
+        return true;
 }
 
 static bool put_dot(Request *r, uint64_t ino, uint64_t place, const char *name, bool plus) {
@@ -415,7 +432,7 @@ static int list_dir(Request *r, bool plus) {
                 room = put_dot(r, up, PLACE_DOTDOT, "..", plus);
         guint i = place > PLACE_DOTDOT ? entry_after(list, place) : 0;
         for (; room && i < list->entries->len; i++)
-                room = put_entry(r, list, &g_array_index(list->entries, Entry, i), plus) != 0;
+                room = put_entry(r, list, &g_array_index(list->entries, Entry, i), plus);
         if (r->out_len == 0)
                 forget_list(fs, r->node, list);
         dir_list_free(list);

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import SLOW, USBOX, assert_refused, cannot, own_processes, snapshot, wait_until
+from conftest import BUILD, SLOW, USBOX, assert_refused, cannot, own_processes, snapshot, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -445,3 +445,29 @@ def test_what_was_written_last_is_kept(box):
     (made,) = list(box.boxes.rglob("f"))
     assert made.stat().st_size == 30_000_000 and made.read_bytes() == b"x" * 30_000_000
     assert "changed 1" in result.err and "28.6" in result.err, result
+
+
+INJECT = BUILD / "tests" / "faults" / "inject"
+
+
+def test_a_name_that_cannot_be_looked_at_is_listed(box):
+    """What copies a directory must not take it for less than it is: once with a fault at each of the last looks that usbox-fs has at a file of the lower."""
+    if not INJECT.exists():
+        cannot("run tests/faults/inject, which writes registers of x86-64")
+    names = {"one", "two", "three", "four"}
+    for name in names:
+        box.write(f"d/{name}", "")
+
+    def listed(*arguments):
+        argv = [INJECT, "--log", box.top / "log", *arguments, "--", USBOX, "run", *box.options, "--network=none", "--rm", "--", "ls", "-f", "d"]
+        proc = subprocess.run(argv, env=box.traced(), cwd=box.dir, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60 * SLOW, check=False)
+        return proc, (box.top / "log").read_text(encoding="utf-8").splitlines()
+    proc, log = listed()
+    n = sum(line.startswith("call usbox-fs~ statx ") for line in log)
+    assert proc.returncode == 0 and n > 8, (proc, log)
+    met = 0
+    for at in range(n - 7, n + 1):
+        proc, log = listed("--fault", f"usbox-fs~:statx:{at}:EIO")
+        met += any(line.startswith("fault ") for line in log)
+        assert names <= set(proc.stdout.split()) or (proc.returncode != 0 and "Input/output error" in proc.stderr), (at, proc)
+    assert met > 4
