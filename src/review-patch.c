@@ -347,10 +347,12 @@ static bool one(Patch *p, const GPtrArray *changes, const ReviewChange *c) {
                 p->unsaid++; /* the host has that name: as a new file it would not apply */
                 return true;
         }
-        if (c->redirect && !moved_rest(p, changes, c))
+        /* In a renamed directory nothing of what is new to it is at this path of the host, and all is new there; but where another was, that goes. */
+        if (c->redirect && c->has_below && c->moved_len == 0 && !removed(p, c->path, &c->below, c->rule))
                 return false;
-        /* What a renamed directory had before is not at this path of the host: all in it is new. */
-        if (c->moved && !c->redirect)
+        if (c->redirect)
+                return moved_rest(p, changes, c) && (c->kind != CHANGE_MODIFIED || modified(p, c));
+        if (c->moved)
                 return c->has_st ? added(p, c) : true;
         if (c->kind == CHANGE_DELETED)
                 return removed(p, c->path, &c->below, c->rule);

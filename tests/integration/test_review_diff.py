@@ -146,6 +146,31 @@ def test_patch_applies(tree):
     assert f"+++ b{tree.dir}/d/1\n" in diff(tree, "--patch").out
 
 
+RENAMES = {
+    "in another's place": "mv a t; mv b a; rm a/2; echo more >>a/3; echo new >a/1",
+    "two changed places": "mv a t; mv b a; mv t b; rm a/1; echo new >b/5",
+    "in a file's place": "rm f; mv a f; rm f/1; mkdir f/2d; mv b f/2d/b",
+    "a part in another": "mv a t; mv b a; mv t/s a/s; rm a/s/1; mv c a/s/2d",
+    "and back": "mv a t; echo more >>t/1; rm t/2; mv t a",
+}
+
+
+@pytest.mark.parametrize("overlay", ["fuse", "kernel"])
+@pytest.mark.parametrize("script", RENAMES.values(), ids=RENAMES)
+def test_patch_of_renamed_directories(box, script, overlay):
+    """What a directory stands in the place of goes."""
+    box.write("f", "f\n")
+    for directory in ("a", "b", "c", "a/s"):
+        for name in "123":
+            box.write(f"{directory}/{name}", f"{directory}/{name}\n")
+    box.run("--network=none", f"--overlay={overlay}", "--", "sh", "-c", f"set -e; {script}; tar -cf seen.tar --exclude=seen.tar .").ok()
+    seen, = box.boxes.glob("*/upper" + str(box.dir / "seen.tar"))
+    box_tree = box.top / "box"
+    box_tree.mkdir()
+    subprocess.run(["tar", "-xf", seen, "-C", box_tree], check=True, timeout=60)
+    assert apply(box, diff(box, "--patch", ".").ok().stdout) == files_of(box_tree)
+
+
 def test_patch_of_many_edits(box):
     """Long files, edits at both ends, files without a newline at the end, empty ones."""
     box.options = ["--network=none"]
