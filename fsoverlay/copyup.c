@@ -316,23 +316,29 @@ static void put_aliases(Fs *fs, Node *node) {
                 fd_put(fs, dir);
         }
         uint64_t left = links_number(fs, LINKS_LEFT, node->ino);
-        links_set_number(fs, LINKS_LEFT, node->ino, left > placed ? left - placed : 0);
+        (void) links_set_number(fs, LINKS_LEFT, node->ino, left > placed ? left - placed : 0);
 }
 
-/* A file of several names: its copy stands for all, by an entry of the index. Where the one that led to it was removed, by that alone. Fs.tree for writing. */
+/*
+ * A file of several names: its copy stands for all, by an entry of the index. Where the one that led to it was removed, by that alone. Fs.tree for writing.
+ * How many names are the lower's comes first: with too small a number, as of one that was killed, the entry would go while some are still there.
+ */
 static int put_in_index(Fs *fs, Node *node, const char *temp, nlink_t names, const char *which) {
-        int r = links_add(fs, node->ino, which, temp);
-        if (r < 0)
-                return r;
+        const nlink_t removed = links_removed(fs, node->ino);
+        const uint64_t left = names > removed ? names - removed : 0;
         bool placed = node->parent != NULL;
-        r = placed ? put_in_place(fs, node, temp) : up_unlink(fs, fs->work, temp, 0);
-        if (r < 0) {
+        int r = links_set_number(fs, LINKS_LEFT, node->ino, left);
+
+        if (r == 0)
+                r = links_add(fs, node->ino, which, temp);
+        if (r == 0 && (r = placed ? put_in_place(fs, node, temp) : up_unlink(fs, fs->work, temp, 0)) < 0)
                 links_drop(fs, node->ino);
+        if (r < 0) {
+                (void) links_set_number(fs, LINKS_LEFT, node->ino, 0);
                 return r;
         }
-        /* This one is in the upper now, those that were removed are nowhere. */
-        nlink_t others = links_removed(fs, node->ino) + (placed ? 1 : 0);
-        links_set_number(fs, LINKS_LEFT, node->ino, names > others ? names - others : 0);
+        if (placed && left > 0) /* this one is in the upper now; those that were removed are nowhere */
+                (void) links_set_number(fs, LINKS_LEFT, node->ino, left - 1);
         node_set(node, NODE_INDEXED | NODE_LINKS);
         put_aliases(fs, node);
         return 0;
@@ -367,7 +373,7 @@ static int become(Fs *fs, Node *node, Copy *copy) {
                 r = put_in_place(fs, node, copy->temp);
         if (r == 0 && !S_ISREG(node_type(node))) {
                 usage_add(fs, &now);
-                links_set_number(fs, LINKS_ORIGIN, now.st_ino, node->ino);
+                (void) links_set_number(fs, LINKS_ORIGIN, now.st_ino, node->ino);
         }
         if (r == 0) {
                 unsigned old = node->layer;

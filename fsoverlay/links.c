@@ -69,15 +69,14 @@ uint64_t links_number(Fs *fs, const char *kind, uint64_t ino) {
         return text ? g_ascii_strtoull(text, NULL, 10) : 0;
 }
 
-void links_set_number(Fs *fs, const char *kind, uint64_t ino, uint64_t number) {
+int links_set_number(Fs *fs, const char *kind, uint64_t ino, uint64_t number) {
         char name[LINKS_NAME_MAX], text[24];
 
         links_name(name, kind, ino);
         (void) g_snprintf(text, sizeof text, "%" PRIu64, number);
         if (number == 0)
-                (void) unlinkat(fs->links, name, 0);
-        else
-                (void) write_text(fs, name, text);
+                return unlinkat(fs->links, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+        return write_text(fs, name, text);
 }
 
 char *links_which(int dir, const char *name) {
@@ -157,7 +156,7 @@ static void forget_removed(Fs *fs, int dir, const char *name, uint64_t ino, char
         pthread_mutex_lock(&fs->removed_lock);
         g_hash_table_remove(fs->removed, &ino);
         pthread_mutex_unlock(&fs->removed_lock);
-        links_set_number(fs, LINKS_GONE, ino, 0);
+        (void) links_set_number(fs, LINKS_GONE, ino, 0);
 }
 
 void links_find(Fs *fs, int dir, const char *name, Found *f) {
@@ -212,7 +211,7 @@ void links_drop(Fs *fs, uint64_t ino) {
 
         links_name(key, "", ino);
         (void) up_unlink(fs, fs->links, key, 0);
-        links_set_number(fs, LINKS_WHICH, ino, 0);
+        (void) links_set_number(fs, LINKS_WHICH, ino, 0);
 }
 
 void links_read(Fs *fs) {

@@ -105,7 +105,7 @@ static void nameless_ends(Fs *fs, Node *node) {
         if (f && f->layer == LAYER_UPPER && fstat(f->fd, &st) == 0 && st.st_nlink == 0) {
                 usage_drop(fs, &st);
                 if (special)
-                        links_set_number(fs, LINKS_ORIGIN, st.st_ino, 0);
+                        (void) links_set_number(fs, LINKS_ORIGIN, st.st_ino, 0);
         }
         fd_put(fs, f);
         atomic_fetch_sub(&fs->n_nameless, 1);

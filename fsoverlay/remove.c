@@ -28,7 +28,7 @@ static void index_name_gone(Fs *fs, Node *node, bool was_lower) {
                 return;
         uint64_t left = links_number(fs, LINKS_LEFT, node->ino);
         if (was_lower && left > 0)
-                links_set_number(fs, LINKS_LEFT, node->ino, --left);
+                (void) links_set_number(fs, LINKS_LEFT, node->ino, --left);
         bool last = left == 0 && place_stat(fs, &p, &st) == 0 && st.st_nlink <= 1;
         place_put(fs, &p);
         if (last && fd_pin(fs, node) == 0) {

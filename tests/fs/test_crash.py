@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """SIGKILL of the server at random moments, under load: the same upper mounts again, nothing half made shows, what was fsync'ed is there."""
+import contextlib
 import errno
 import os
+import pathlib
 import random
 import shutil
 import signal
@@ -240,6 +242,42 @@ def test_a_copy_up_that_is_cut_short_does_not_show(fs):
             os.unlink(fs.upper / "d/big")
             fs.mount()
     assert cut > 0 or attempt == 11
+
+
+def killed_at(fs, call, number, change):
+    """The server is killed before its system call of that name and number, counted from here. False: it made no such call."""
+    if not shutil.which("strace"):
+        cannot("run strace: not installed")
+    with subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={number}", "-p", str(fs.server.pid)]) as tracer:
+        assert wait_until(lambda: "TracerPid:\t0" not in pathlib.Path(f"/proc/{fs.server.pid}/status").read_text(encoding="ascii"))
+        time.sleep(0.1 * SLOW)  # its other threads
+        with contextlib.suppress(OSError):
+            change()
+        time.sleep(0.1 * SLOW)
+        dead = fs.server.poll() is not None
+        tracer.send_signal(signal.SIGINT)
+    fs.crash()
+    return dead
+
+
+@pytest.mark.parametrize("call", ["linkat", "renameat2", "symlinkat"])
+def test_a_copy_up_of_several_names_that_is_cut_short(fs, needs_ours, call):
+    """One of the names goes at the next mount: what is written by another stays."""
+    number, dead = 0, True
+    while dead:
+        number += 1
+        d = f"d{number}"
+        fs.write(f"{d}/a", b"lower")
+        for name in "bc":
+            os.link(fs.lower / d / "a", fs.lower / d / name)
+        fs.mount()
+        (fs.mnt / d).chmod(0o700)  # its directory is in the upper
+        dead = killed_at(fs, call, number, (fs.mnt / d / "a").touch)
+        (fs.mnt / d / "b").write_bytes(b"box")
+        (fs.mnt / d / "a").unlink()
+        assert [(fs.mnt / d / n).read_bytes() for n in "bc"] == [b"box"] * 2, number
+        fs.umount()
+    assert number > 1
 
 
 def test_leftovers_in_the_work_directory_go(fs, needs_ours):
