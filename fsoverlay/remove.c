@@ -357,11 +357,14 @@ static int rename_sides(Fs *fs, Side *from, Side *to, unsigned flags) {
                 r = fd_pin(fs, to->node);
         if (r == 0)
                 r = mark_moved_dir(fs, from->node);
-        /* An empty directory of the upper may have whiteouts in it, and then nothing can be renamed over it. */
-        if (r == 0 && replaces && S_ISDIR(node_type(to->node)) && to->in_upper)
-                r = remove_upper_dir(fs, to->parent, to->name, true, to->below);
         if (r == 0)
                 r = move(fs, from, to);
+        /* An empty directory of the upper may have whiteouts in it, and then nothing can be renamed over it. */
+        if ((r == -ENOTEMPTY || r == -EEXIST) && replaces && S_ISDIR(node_type(to->node)) && to->in_upper) {
+                r = remove_upper_dir(fs, to->parent, to->name, true, to->below);
+                if (r == 0)
+                        r = move(fs, from, to);
+        }
         if (r < 0) {
                 if (replaces)
                         fd_unpin(fs, to->node);

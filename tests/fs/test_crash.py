@@ -280,6 +280,22 @@ def test_a_copy_up_of_several_names_that_is_cut_short(fs, needs_ours, call):
     assert number > 1
 
 
+@pytest.mark.parametrize("call", ["renameat2", "unlinkat"])
+def test_a_directory_replaces_an_empty_one_in_one_moment(fs, needs_ours, call):
+    number, dead = 0, True
+    while dead:
+        number += 1
+        s, t = (fs.mnt / f"{name}{number}" for name in "st")
+        fs.write(f"{s.name}/f", b"lower")
+        fs.mount()
+        t.mkdir()
+        (s / "g").write_bytes(b"box")
+        dead = killed_at(fs, call, number, lambda: os.rename(s, t))  # pylint: disable=cell-var-from-loop
+        names = [sorted(os.listdir(d)) if d.exists() else None for d in (s, t)]
+        assert names in ([["f", "g"], []], [None, ["f", "g"]]), number
+        fs.umount()
+
+
 def test_leftovers_in_the_work_directory_go(fs, needs_ours):
     fs.mount()
     fs.umount()
