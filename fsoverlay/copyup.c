@@ -315,8 +315,9 @@ static void put_aliases(Fs *fs, Node *node) {
                 }
                 fd_put(fs, dir);
         }
-        uint64_t left = links_number(fs, LINKS_LEFT, node->ino);
-        (void) links_set_number(fs, LINKS_LEFT, node->ino, left > placed ? left - placed : 0);
+        uint64_t left;
+        if (links_left(fs, node->ino, &left))
+                (void) links_set_number(fs, LINKS_LEFT, node->ino, left > placed ? left - placed : 0);
 }
 
 /*

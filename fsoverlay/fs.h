@@ -370,6 +370,8 @@ void links_read(Fs *fs); /* what the mount before knew */
 void links_name(char ret[LINKS_NAME_MAX], const char *kind, uint64_t ino);
 /* Numbers of links/: 0 where there is none, or where it is 0. */
 uint64_t links_number(Fs *fs, const char *kind, uint64_t ino);
+/* LINKS_LEFT of ino. False: it cannot be read, and an entry that nothing is known of is kept. */
+bool links_left(Fs *fs, uint64_t ino, uint64_t *ret);
 int links_set_number(Fs *fs, const char *kind, uint64_t ino, uint64_t number);
 /* What tells the file dir/name, or dir itself where name is empty, from one that gets its inode number when it is gone. g_malloc'ed. */
 char *links_which(int dir, const char *name);

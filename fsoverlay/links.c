@@ -69,6 +69,16 @@ uint64_t links_number(Fs *fs, const char *kind, uint64_t ino) {
         return text ? g_ascii_strtoull(text, NULL, 10) : 0;
 }
 
+bool links_left(Fs *fs, uint64_t ino, uint64_t *ret) {
+        char name[LINKS_NAME_MAX];
+
+        links_name(name, LINKS_LEFT, ino);
+        g_autofree char *text = read_text(fs, name);
+        bool known = text || errno == ENOENT;
+        *ret = text ? g_ascii_strtoull(text, NULL, 10) : 0;
+        return known;
+}
+
 int links_set_number(Fs *fs, const char *kind, uint64_t ino, uint64_t number) {
         char name[LINKS_NAME_MAX], text[24];
 

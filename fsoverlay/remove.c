@@ -22,11 +22,11 @@
 /* An indexed file has a lower name less (it was removed, or is in the upper now); the last name takes the index entry along. */
 static void index_name_gone(Fs *fs, Node *node, bool was_lower) {
         struct stat st;
+        uint64_t left;
         Place p;
 
-        if (place_get(fs, node, &p) < 0)
+        if (!links_left(fs, node->ino, &left) || place_get(fs, node, &p) < 0)
                 return;
-        uint64_t left = links_number(fs, LINKS_LEFT, node->ino);
         if (was_lower && left > 0)
                 (void) links_set_number(fs, LINKS_LEFT, node->ino, --left);
         bool last = left == 0 && place_stat(fs, &p, &st) == 0 && st.st_nlink <= 1;

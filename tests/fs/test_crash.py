@@ -244,18 +244,27 @@ def test_a_copy_up_that_is_cut_short_does_not_show(fs):
     assert cut > 0 or attempt == 11
 
 
-def killed_at(fs, call, number, change):
-    """The server is killed before its system call of that name and number, counted from here. False: it made no such call."""
+@contextlib.contextmanager
+def injected(fs, what):
+    """Meanwhile the server's system calls get that (strace -e inject=...)."""
     if not shutil.which("strace"):
         cannot("run strace: not installed")
-    with subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={number}", "-p", str(fs.server.pid)]) as tracer:
+    with subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject={what}", "-p", str(fs.server.pid)]) as tracer:
         assert wait_until(lambda: "TracerPid:\t0" not in pathlib.Path(f"/proc/{fs.server.pid}/status").read_text(encoding="ascii"))
         time.sleep(0.1 * SLOW)  # its other threads
+        try:
+            yield
+        finally:
+            tracer.send_signal(signal.SIGINT)
+
+
+def killed_at(fs, call, number, change):
+    """The server is killed before its system call of that name and number, counted from here. False: it made no such call."""
+    with injected(fs, f"{call}:signal=KILL:when={number}"):
         with contextlib.suppress(OSError):
             change()
         time.sleep(0.1 * SLOW)
         dead = fs.server.poll() is not None
-        tracer.send_signal(signal.SIGINT)
     fs.crash()
     return dead
 
@@ -278,6 +287,21 @@ def test_a_copy_up_of_several_names_that_is_cut_short(fs, needs_ours, call):
         assert [(fs.mnt / d / n).read_bytes() for n in "bc"] == [b"box"] * 2, number
         fs.umount()
     assert number > 1
+
+
+def test_names_of_which_nobody_can_say_how_many_there_are(fs, needs_ours):
+    """One goes while the note of it cannot be read: what was written is there by the others."""
+    fs.write("a", b"lower")
+    for name in "bc":
+        os.link(fs.lower / "a", fs.lower / name)
+    fs.mount()
+    (fs.mnt / "a").write_bytes(b"box")
+    os.unlink(fs.mnt / "a")
+    with injected(fs, "readlinkat:error=EIO"):
+        os.unlink(fs.mnt / "b")
+    assert (fs.mnt / "c").read_bytes() == b"box"
+    fs.remount()
+    assert os.listdir(fs.mnt) == ["c"] and (fs.mnt / "c").read_bytes() == b"box"
 
 
 @pytest.mark.parametrize("call", ["renameat2", "unlinkat"])
