@@ -359,8 +359,9 @@ bool name_is_mark(const Fs *fs, const char *name);
 /* Another driver's whiteout, .wh.NAME. */
 bool has_dot_wh(int dir, const char *name);
 int get_mark(Fs *fs, const Layer *layer, int dir, const char *name, const char *xattr, char *value, size_t size);
-bool is_opaque(Fs *fs, const Layer *layer, int dir, const char *name);
-char *read_redirect(Fs *fs, const Layer *layer, int dir, const char *name);
+/* *ret_err: a negative errno where the mark could not be read; else it stays as it is. */
+bool is_opaque(Fs *fs, const Layer *layer, int dir, const char *name, int *ret_err);
+char *read_redirect(Fs *fs, const Layer *layer, int dir, const char *name, int *ret_err);
 /* The path that this stands for, without "/" in front. above: that of the directory with the mark. g_malloc'ed or NULL. */
 char *redirect_path(const char *redirect, const char *above);
 

@@ -283,8 +283,9 @@ static int walk_layer(Fs *fs, const Layer *layer, const char *path, Walked *ret)
                         close(at);
                         return r;
                 }
-                ret->ends |= is_opaque(fs, layer, at, *part);
-                g_autofree char *redirect = read_redirect(fs, layer, at, *part), *elsewhere = redirect ? redirect_path(redirect, above->str) : NULL;
+                int failed = 0;
+                ret->ends |= is_opaque(fs, layer, at, *part, &failed);
+                g_autofree char *redirect = read_redirect(fs, layer, at, *part, &failed), *elsewhere = redirect ? redirect_path(redirect, above->str) : NULL;
                 if (elsewhere) {
                         g_autofree char *rest = g_strjoinv("/", part + 1);
                         g_free(ret->next);
@@ -293,6 +294,10 @@ static int walk_layer(Fs *fs, const Layer *layer, const char *path, Walked *ret)
                 g_string_append_printf(above, "%s%s", above->len ? "/" : "", *part);
                 close(at);
                 at = fd;
+                if (failed < 0) {
+                        close(at);
+                        return failed;
+                }
         }
         ret->fd = at;
         return at < 0 ? -errno : 0;
@@ -408,13 +413,14 @@ int lookup_name(Fs *fs, Node *parent, const char *name, unsigned from, Found *re
                         r = -ENOMEM;
                         break;
                 }
-                bool last = is_bottom(fs, number) || is_opaque(fs, layer, dir->fd, name);
-                g_autofree char *redirect = last ? NULL : read_redirect(fs, layer, dir->fd, name);
+                int failed = 0;
+                bool last = is_bottom(fs, number) || is_opaque(fs, layer, dir->fd, name, &failed);
+                g_autofree char *redirect = last ? NULL : read_redirect(fs, layer, dir->fd, name, &failed);
                 g_autofree char *above = redirect && *redirect != '/' ? dir_path(fs, parent, number) : NULL;
                 g_autofree char *elsewhere = redirect ? redirect_path(redirect, above) : NULL;
                 fd_put(fs, dir);
-                r = 0;
-                if (last)
+                r = last ? 0 : failed;
+                if (last || r < 0)
                         break;
                 if (elsewhere) {
                         r = follow_redirect(fs, number + 1, elsewhere, ret);

@@ -39,21 +39,33 @@ int get_mark(Fs *fs, const Layer *layer, int dir, const char *name, const char *
         return n;
 }
 
-static bool says_yes(Fs *fs, const Layer *layer, int dir, const char *name, const char *xattr) {
+/* What a disk or a server that fails says, or a lack of memory: there may be a mark all the same. */
+static void note_failure(ssize_t n, int *ret_err) {
+        static const int failures[] = { EIO, ENOMEM, ESTALE, ETIMEDOUT, EMFILE, ENFILE };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(failures); i++)
+                if (n == -failures[i])
+                        *ret_err = (int) n;
+}
+
+static bool says_yes(Fs *fs, const Layer *layer, int dir, const char *name, const char *xattr, int *ret_err) {
         char value[2];
-        return get_mark(fs, layer, dir, name, xattr, value, sizeof value) == 1 && value[0] == 'y';
+        int n = get_mark(fs, layer, dir, name, xattr, value, sizeof value);
+
+        note_failure(n, ret_err);
+        return n == 1 && value[0] == 'y';
 }
 
 /* A directory of an overlay layer that hides what is below it. */
-bool is_opaque(Fs *fs, const Layer *layer, int dir, const char *name) {
+bool is_opaque(Fs *fs, const Layer *layer, int dir, const char *name, int *ret_err) {
         if (layer->host)
                 return false;
-        if (says_yes(fs, layer, dir, name, XATTR_OPAQUE))
+        if (says_yes(fs, layer, dir, name, XATTR_OPAQUE, ret_err))
                 return true;
         if (!layer->foreign)
                 return false;
         /* Others' ways of saying it. */
-        if (says_yes(fs, layer, dir, name, "user.fuseoverlayfs.opaque") || says_yes(fs, layer, dir, name, "trusted.overlay.opaque"))
+        if (says_yes(fs, layer, dir, name, "user.fuseoverlayfs.opaque", ret_err) || says_yes(fs, layer, dir, name, "trusted.overlay.opaque", ret_err))
                 return true;
         int fd = openat(dir, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         bool opaque = fd >= 0 && faccessat(fd, ".wh..wh..opq", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
@@ -66,12 +78,13 @@ bool is_opaque(Fs *fs, const Layer *layer, int dir, const char *name) {
  * Where a renamed directory's lower part is: a path from the root ("/..."), or a name alone where it was renamed in its directory (overlayfs writes it
  * so). g_malloc'ed or NULL.
  */
-char *read_redirect(Fs *fs, const Layer *layer, int dir, const char *name) {
+char *read_redirect(Fs *fs, const Layer *layer, int dir, const char *name, int *ret_err) {
         char value[REDIRECT_MAX];
 
         if (layer->host)
                 return NULL;
         ssize_t n = get_mark(fs, layer, dir, name, XATTR_REDIRECT, value, sizeof value - 1);
+        note_failure(n, ret_err);
         if (n <= 0)
                 return NULL;
         value[n] = '\0';

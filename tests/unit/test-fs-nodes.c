@@ -6,18 +6,22 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "fsoverlay/ops.h"
 
+#define GETXATTRAT 464
+
 static Layer layers[] = { { .root = -1 }, { .root = -1 } };
 static Fs fs = { .layers = layers, .n_layers = G_N_ELEMENTS(layers), .max_fds = 3 };
 
 static guint syncs, failing_sync; /* 0: none */
-static bool no_memory;
+static bool no_memory, no_attributes;
 static Node *pinned_meanwhile; /* NULL: nothing comes between */
 
 int __real_fsync(int fd);
@@ -26,6 +30,32 @@ char *__real_strdup(const char *text);
 char *__wrap_strdup(const char *text);
 int __real_pthread_mutex_trylock(pthread_mutex_t *mutex);
 int __wrap_pthread_mutex_trylock(pthread_mutex_t *mutex);
+
+long __real_syscall(long number, ...);
+long __wrap_syscall(long number, ...);
+ssize_t __real_lgetxattr(const char *path, const char *name, void *value, size_t size);
+ssize_t __wrap_lgetxattr(const char *path, const char *name, void *value, size_t size);
+
+long __wrap_syscall(long number, ...) {
+        long a[6];
+        va_list args;
+
+        va_start(args, number);
+        for (guint i = 0; i < G_N_ELEMENTS(a); i++)
+                a[i] = va_arg(args, long);
+        va_end(args);
+        if (number != GETXATTRAT || !no_attributes)
+                return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+        errno = EIO;
+        return -1;
+}
+
+ssize_t __wrap_lgetxattr(const char *path, const char *name, void *value, size_t size) {
+        if (!no_attributes)
+                return __real_lgetxattr(path, name, value, size);
+        errno = EIO;
+        return -1;
+}
 
 int __wrap_fsync(int fd) {
         if (++syncs != failing_sync)
@@ -144,6 +174,30 @@ static void test_pinned_while_room_is_made(void) {
         node_unref(&fs, p, 1);
 }
 
+/* Where a directory was renamed from cannot be read: then it is not taken for one that has nothing below, which the next rename would make of it. */
+static void test_marks_that_cannot_be_read(void) {
+        const int root = layers[LAYER_UPPER].root;
+        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d/renamed", root);
+        Found found;
+
+        g_assert_cmpint(mkdirat(root, "below", 0700), ==, 0);
+        g_assert_cmpint(mkdirat(root, "below/old", 0700), ==, 0);
+        g_assert_cmpint(mkdirat(root, "renamed", 0700), ==, 0);
+        if (setxattr(path, XATTR_REDIRECT, "/old", strlen("/old"), 0) < 0) {
+                g_test_skip("no attributes here");
+                return;
+        }
+        layers[1].root = openat(root, "below", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        g_assert_cmpint(lookup_name(&fs, fs.root, "renamed", 0, &found), ==, 0);
+        g_assert_cmpuint(found.n_lower, ==, 1);
+        found_clear(&found);
+        no_attributes = true;
+        int r = lookup_name(&fs, fs.root, "renamed", 0, &found);
+        no_attributes = false;
+        g_assert_cmpint(r, ==, -EIO);
+        fd_closep(&layers[1].root);
+}
+
 int main(int argc, char **argv) {
         g_autofree char *top = NULL, *command = NULL;
         bool new_name;
@@ -161,6 +215,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/fs-nodes/names-are-synced", test_names_are_synced);
         g_test_add_func("/fs-nodes/first-name-goes", test_first_name_goes);
         g_test_add_func("/fs-nodes/pinned-while-room-is-made", test_pinned_while_room_is_made);
+        g_test_add_func("/fs-nodes/marks-that-cannot-be-read", test_marks_that_cannot_be_read);
         int rc = g_test_run();
         command = g_strdup_printf("rm -r '%s'", top);
         return g_spawn_command_line_sync(command, NULL, NULL, NULL, NULL) ? rc : 1;
