@@ -37,6 +37,7 @@ struct CommitJournal {
         off_t end;         /* of the last whole record that was read */
         GHashTable *planned; /* path → Identity *, ino 0 for nothing */
         GHashTable *planned_in; /* directory → names in it that planned has; NULL: not asked for since the last record */
+        GHashTable *planned_inos; /* inode number (guint64) → path, which planned has; NULL: not asked for since the last record */
         GHashTable *made;    /* Identity * (by dev and ino) → itself */
         GHashTable *temps;   /* set of paths */
         GPtrArray *moves;    /* of Move * */
@@ -60,12 +61,17 @@ static void move_free(gpointer p) {
         g_free(move);
 }
 
+static void forget_indexes(CommitJournal *j) {
+        g_clear_pointer(&j->planned_in, g_hash_table_unref);
+        g_clear_pointer(&j->planned_inos, g_hash_table_unref);
+}
+
 void commit_journal_free(CommitJournal *j) {
         if (!j)
                 return;
         fd_closep(&j->fd);
         g_hash_table_unref(j->planned);
-        g_clear_pointer(&j->planned_in, g_hash_table_unref);
+        forget_indexes(j);
         g_hash_table_unref(j->made);
         g_hash_table_unref(j->temps);
         g_ptr_array_unref(j->moves);
@@ -98,7 +104,7 @@ static bool take(CommitJournal *j, const char *head, const char *path, const cha
                 return false;
         switch (*head) {
         case 'P':
-                g_clear_pointer(&j->planned_in, g_hash_table_unref);
+                forget_indexes(j);
                 g_hash_table_replace(j->planned, g_strdup(path), g_memdup2(&id, sizeof id));
                 return true;
         case 'W':
@@ -226,6 +232,20 @@ const GPtrArray *commit_journal_planned_in(CommitJournal *j, const char *directo
         if (!j->planned_in)
                 j->planned_in = names_by_directory(j->planned);
         return g_hash_table_lookup(j->planned_in, directory);
+}
+
+bool commit_journal_took(CommitJournal *j, guint64 ino, const char *path) {
+        GHashTableIter iter;
+        gpointer planned, id;
+
+        if (!j->planned_inos) {
+                j->planned_inos = g_hash_table_new(g_int64_hash, g_int64_equal);
+                g_hash_table_iter_init(&iter, j->planned);
+                while (g_hash_table_iter_next(&iter, &planned, &id))
+                        g_hash_table_insert(j->planned_inos, &((Identity *) id)->ino, planned);
+        }
+        const char *at = g_hash_table_lookup(j->planned_inos, &ino);
+        return ino != 0 && at && !g_str_equal(at, path);
 }
 
 static bool at_or_below(const char *path, const char *top) {

@@ -32,6 +32,9 @@ const GPtrArray *commit_journal_planned_in(CommitJournal *journal, const char *d
 /* path was to be changed, and what stands there (NULL: nothing) is what stood there then. */
 bool commit_journal_planned(const CommitJournal *journal, const char *path, const struct stat *st);
 
+/* A file of that inode number was to be changed or removed, at another name than path: it may be what the box has at path. */
+bool commit_journal_took(CommitJournal *journal, guint64 ino, const char *path);
+
 /* Where what was at path is now, if a commit moved it, or a directory above it, away. NULL: nobody did. The caller's. */
 char *commit_journal_place(const CommitJournal *journal, const char *path);
 

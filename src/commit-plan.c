@@ -255,7 +255,8 @@ static CopyOrigins *collect_origins(Judge *j) {
 /* A copy of a file of the host's that is not there any more, although the box did not rename it to this. Where the box's root was the kernel's, it is not
  * told which file it was: then nothing may have gone from the directory. */
 static bool lost_its_origin(Judge *j, const ReviewChange *c, int fd) {
-        if (!copy_origin_of_upper(fd))
+        /* An earlier commit of other paths took it from the name that it had. */
+        if (!copy_origin_of_upper(fd) || commit_journal_took(j->review->journal, copy_origin_ino(fd), c->path))
                 return false;
         if (!j->origins)
                 j->origins = collect_origins(j);

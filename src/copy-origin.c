@@ -35,8 +35,12 @@ void copy_origins_free(CopyOrigins *origins) {
         g_free(origins);
 }
 
+static guint64 without_file_system(guint64 ino) {
+        return ino & ((G_GUINT64_CONSTANT(1) << INO_BITS) - 1);
+}
+
 static char *ino_key(guint64 ino) {
-        return g_strdup_printf("i%" G_GINT64_MODIFIER "x", ino & ((G_GUINT64_CONSTANT(1) << INO_BITS) - 1));
+        return g_strdup_printf("i%" G_GINT64_MODIFIER "x", without_file_system(ino));
 }
 
 static char *handle_key(unsigned type, const unsigned char *bytes, size_t len) {
@@ -75,6 +79,11 @@ static char *key_of_upper(int upper_fd, bool *ret_unknown) {
                 return handle_key((unsigned char) origin[ORIGIN_TYPE], (const unsigned char *) origin + ORIGIN_HEAD, len - ORIGIN_HEAD);
         *ret_unknown = origin != NULL;
         return NULL;
+}
+
+guint64 copy_origin_ino(int upper_fd) {
+        g_autofree char *ino = layer_xattr(upper_fd, NULL, INO_ATTRIBUTE, NULL);
+        return ino ? without_file_system(g_ascii_strtoull(ino, NULL, 10)) : 0;
 }
 
 bool copy_origin_of_upper(int upper_fd) {

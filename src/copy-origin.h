@@ -19,6 +19,9 @@ void copy_origins_add(CopyOrigins *origins, int lower_fd);
 /* The file of the upper (O_PATH) was copied from some file of the lower. */
 bool copy_origin_of_upper(int upper_fd);
 
+/* Its inode number; 0: it was not, or that is not told. */
+guint64 copy_origin_ino(int upper_fd);
+
 /* And that is one of these. */
 typedef enum { COPY_ORIGIN_NO, COPY_ORIGIN_YES, COPY_ORIGIN_UNKNOWN } CopyOriginKnown;
 CopyOriginKnown copy_origins_have(const CopyOrigins *origins, int upper_fd);

@@ -206,6 +206,24 @@ def test_renamed_directories(tree, script):
     no_rest(tree)
 
 
+def test_where_a_file_was_is_committed_before_where_it_is(box):
+    """It was that commit which took it, and not somebody on the host; what somebody took is a conflict."""
+    box.options, box.tree = ["--network=none", "--overlay=fuse"], box.dir / "tree"
+    for name in ("from/1", "from/2", "to/x"):
+        box.write(name, f"{name}\n", where=box.tree)
+    run_in_tree(box, "mv from/1 to/1; mv from/2 to/2")
+    assert " 2 changes carried" in commit(box, "tree/from").ok().err and os.listdir(box.tree / "from") == []
+    assert " 2 changes carried" in commit(box).ok().err
+    assert {name: (box.tree / "to" / name).read_text(encoding="utf-8") for name in "12"} == {"1": "from/1\n", "2": "from/2\n"}
+    no_rest(box)
+    run_in_tree(box, "chmod 600 to/1; echo more >>to/2")
+    assert " 1 change carried" in commit(box, "tree/to/2").ok().err
+    for name in "12":
+        (box.tree / "to" / name).unlink()
+    result = commit(box)
+    assert result.rc == 1 and result.err.count("the host has this file no more") == 2, result
+
+
 def without_fifos(tree, fifos):
     return {p: v for p, v in tree.items() if not any(p == f or p.startswith(f + "/") for f in fifos)}
 
