@@ -4,7 +4,7 @@
  *
  * Role: launcher. Privileges: the caller's. Threads: one. Order: step 10, in the loop of supervise.c.
  *
- * Who may ask: the caller's own processes, by SO_PEERCRED, in the launcher's own user namespace. So a box that was given the runtime
+ * Who may ask: the caller's own processes, by SO_PEERCRED and SO_PEERPIDFD, in the launcher's own user namespace. So a box that was given the runtime
  * directory by a mount does not get at other boxes, though its processes have the caller's uid. A new verb is a type of message
  * (base/wire.h), a function and a row of control_verbs.
  */
@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -27,6 +28,10 @@
 #include "pod-members.h"
 #include "record.h"
 #include "scope-late.h"
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
 
 /* Between a connection and its first word. */
 #define LAST_WORD_MS 100
@@ -255,7 +260,16 @@ static const struct {
         { WIRE_CTL_POD_JOIN, pod_host_join },
 };
 
-/* The client is a process of the caller's that is not in a box. */
+/* A handle of the process that connected. -1 with errno: it is gone; ENOPROTOOPT: the kernel has no such thing (before Linux 6.5). */
+static int peer_open(int fd) {
+        int pidfd;
+        socklen_t len = sizeof pidfd;
+
+        return getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &len) < 0 ? -1 : pidfd;
+}
+
+/* The client is a process of the caller's that is not in a box. Who connected and is gone may have left the connection to another process, and its
+ * number to a third: the number says something as long as the process itself is there, which is asked last. */
 static bool is_trusted(int fd) {
         struct ucred peer;
         socklen_t len = sizeof peer;
@@ -264,8 +278,12 @@ static bool is_trusted(int fd) {
 
         if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || peer.uid != geteuid())
                 return false;
+        _cleanup_close_ int process = peer_open(fd);
+        if (process < 0 && errno != ENOPROTOOPT)
+                return false;
         g_snprintf(path, sizeof path, "/proc/%d/ns/user", (int) peer.pid);
-        return stat("/proc/self/ns/user", &mine) == 0 && stat(path, &theirs) == 0 && mine.st_dev == theirs.st_dev && mine.st_ino == theirs.st_ino;
+        return stat("/proc/self/ns/user", &mine) == 0 && stat(path, &theirs) == 0 && mine.st_dev == theirs.st_dev && mine.st_ino == theirs.st_ino &&
+               (process < 0 || pidfd_send_signal(process, 0, NULL, 0) == 0);
 }
 
 /* A free place, or that of the client that has not asked for anything yet for the longest time. NULL: all are being served. */

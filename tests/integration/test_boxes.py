@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from conftest import Env, assert_refused, wait_until
+from conftest import USBOX, Env, assert_refused, cannot, wait_until
 
 # Says that it runs, and sleeps until it is ended.
 READY = "echo ready; exec sleep 1000"
@@ -414,6 +414,62 @@ def test_a_box_cannot_speak_to_launchers(boxes):
     result = boxes.python(script, "-v", f"{boxes.runtime}/usbox/{one.id}:/mnt:rw", "-w", "/mnt", "--userns=self")
     assert result.rc == 1 and ("ConnectionResetError" in result.err or "BrokenPipeError" in result.err), result
     assert one.proc.poll() is None
+
+
+# argv: where the launcher's files are, and its command. By what process the connection comes that is spoken on at the end:
+CONNECTS = {
+    "mine": "s.connect(b'control')",
+    # One of a user namespace of its own, that ends and leaves the connection and its number to others.
+    "gone": """
+if (pid := os.fork()) == 0:
+    if libc.unshare(0x10000000) == 0:
+        s.connect(b"control")
+        os._exit(0)
+    os._exit(1)
+assert os.waitpid(pid, 0)[1] == 0
+while os.path.exists(f"/proc/{pid}"): # its number may be in use for a moment longer
+    pass
+with open("/proc/sys/kernel/ns_last_pid", "w") as f:
+    f.write(str(pid - 1))
+if (successor := os.fork()) == 0:
+    signal.pause()
+assert successor == pid
+"""}
+AS_ANOTHER = r"""
+import ctypes, glob, os, signal, socket, subprocess, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+launcher = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
+launcher.stdout.readline()
+while not (found := glob.glob(sys.argv[1] + "/*/control")):
+    time.sleep(0.01)
+os.chdir(os.path.dirname(found[0]))
+launcher.send_signal(signal.SIGSTOP)
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+CONNECT
+launcher.send_signal(signal.SIGCONT)
+try:
+    s.send(b"garbage")
+    print("answered" if s.recv(1000) else "turned away")
+except (ConnectionResetError, BrokenPipeError):
+    print("turned away")
+launcher.terminate()
+launcher.wait()
+"""
+
+
+@pytest.mark.parametrize("who", CONNECTS)
+def test_a_number_that_is_used_again_makes_nobody_trusted(boxes, who):
+    """The box's launcher stands still while somebody connects and goes, so it looks at the number of who did when that is another process's."""
+    try:
+        os.close(socket.socketpair(socket.AF_UNIX)[0].getsockopt(socket.SOL_SOCKET, 77))
+    except OSError:
+        cannot("have SO_PEERPIDFD: its Linux is older than 6.5")
+    inner = ["unshare", "--user", "--map-current-user", "--keep-caps", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    script = AS_ANOTHER.replace("CONNECT", CONNECTS[who])
+    box = [USBOX, "run", "--rm", "--overlay=none", "--network=none", "--userns=self", "--", "sh", "-c", "echo up; exec sleep 1000"]
+    result = subprocess.run([*inner, "/usr/bin/python3", "-c", script, boxes.runtime / "usbox", *box], env=boxes.env, cwd=boxes.dir, capture_output=True,
+                            text=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout) == (0, {"mine": "answered\n", "gone": "turned away\n"}[who]), result
 
 
 def test_two_runtime_directories_never_meet(boxes, tmp_path_factory):
