@@ -40,5 +40,5 @@ int cmd_kill(int argc, char **argv, GError **error) {
                 return -1;
         }
         g_autoptr(Spec) spec = spec_new(error);
-        return spec && verb_args_each(&args, kill_one, &(Kill){ spec, sig }, error) ? 0 : -1;
+        return spec && verb_args_each(&args, 0, kill_one, &(Kill){ spec, sig }, error) ? 0 : -1;
 }

@@ -178,6 +178,22 @@ static int ps(const VerbArgs *args, const Spec *spec, GError **error) {
         return 0;
 }
 
+typedef struct {
+        const Spec *spec;
+        guint32 grace_ms;
+} Stop;
+
+static bool stop_one(void *data, const char *name, GError **error) {
+        const Stop *s = data;
+        g_autoptr(BoxInfo) pod = registry_find_running_pod(&s->spec->caller, name, error);
+
+        if (!pod || !control_is_awake(pod, error))
+                return false;
+        int fd = control_begin_wait(pod, WIRE_CTL_STOP, g_variant_new("(u)", s->grace_ms));
+        (void) control_end_wait(&s->spec->caller, pod, fd, NULL);
+        return true;
+}
+
 static int stop(const VerbArgs *args, const Spec *spec, GError **error) {
         const char *typed = verb_args_get(args, "time");
         guint64 grace_ms = GRACE_MS, seconds;
@@ -189,35 +205,31 @@ static int stop(const VerbArgs *args, const Spec *spec, GError **error) {
                 }
                 grace_ms = seconds * 1000;
         }
-        for (guint i = 1; i < verb_args_n_words(args); i++) {
-                g_autoptr(BoxInfo) pod = registry_find_running_pod(&spec->caller, verb_args_word(args, i), error);
-                if (!pod || !control_is_awake(pod, error))
-                        return -1;
-                int fd = control_begin_wait(pod, WIRE_CTL_STOP, g_variant_new("(u)", (guint32) grace_ms));
-                (void) control_end_wait(&spec->caller, pod, fd, NULL);
-        }
-        return 0;
+        return verb_args_each(args, 1, stop_one, &(Stop){ spec, (guint32) grace_ms }, error) ? 0 : -1;
 }
 
-static bool rm_one(const Spec *spec, const char *name, bool force, GError **error) {
-        g_autoptr(BoxInfo) pod = registry_find_pod(&spec->caller, name, error);
-        g_autoptr(GPtrArray) boxes = pod ? registry_list(&spec->caller, error) : NULL;
+typedef struct {
+        const Spec *spec;
+        bool force;
+} Rm;
+
+static bool rm_one(void *data, const char *name, GError **error) {
+        const Rm *r = data;
+        g_autoptr(BoxInfo) pod = registry_find_pod(&r->spec->caller, name, error);
+        g_autoptr(GPtrArray) boxes = pod ? registry_list(&r->spec->caller, error) : NULL;
 
         if (!boxes)
                 return false;
-        guint n = force ? 0 : count_boxes(boxes, pod);
+        guint n = r->force ? 0 : count_boxes(boxes, pod);
         if (n == 0)
-                return box_forget_found(spec, pod, true, error);
+                return box_forget_found(r->spec, pod, true, error);
         err_set(error, EBUSY, "pod %s has %u box%s that run%s", name, n, n > 1 ? "es" : "", n > 1 ? "" : "s");
         err_hint(error, "usbox pod stop %s, or usbox pod rm -f %s", name, name);
         return err_step(error, "pod");
 }
 
 static int rm(const VerbArgs *args, const Spec *spec, GError **error) {
-        for (guint i = 1; i < verb_args_n_words(args); i++)
-                if (!rm_one(spec, verb_args_word(args, i), verb_args_has(args, "force"), error))
-                        return -1;
-        return 0;
+        return verb_args_each(args, 1, rm_one, &(Rm){ spec, verb_args_has(args, "force") }, error) ? 0 : -1;
 }
 
 static int inspect(const VerbArgs *args, const Spec *spec, GError **error) {

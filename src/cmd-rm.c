@@ -68,7 +68,7 @@ static bool forget(void *data, const char *name, GError **error) {
 }
 
 bool box_forget_all(const Spec *spec, const VerbArgs *args, bool force, GError **error) {
-        return verb_args_each(args, forget, &(Forget){ spec, force }, error);
+        return verb_args_each(args, 0, forget, &(Forget){ spec, force }, error);
 }
 
 int cmd_rm(int argc, char **argv, GError **error) {

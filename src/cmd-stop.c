@@ -67,7 +67,7 @@ int cmd_stop(int argc, char **argv, GError **error) {
         g_autoptr(Spec) spec = spec_new(error);
         g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(Stopped));
         g_array_set_clear_func(all, stopped_clear);
-        bool ok = spec && verb_args_each(&args, stop_one, &(Stop){ spec, (guint32) grace_ms, all }, error);
+        bool ok = spec && verb_args_each(&args, 0, stop_one, &(Stop){ spec, (guint32) grace_ms, all }, error);
         for (guint i = 0; i < all->len; i++) {
                 Stopped *one = &g_array_index(all, Stopped, i);
                 /* How it ended is not asked for here. */

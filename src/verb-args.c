@@ -134,10 +134,10 @@ guint verb_args_n_words(const VerbArgs *args) {
         return args->rest->len - 1;
 }
 
-bool verb_args_each(const VerbArgs *args, VerbEach each, void *data, GError **error) {
+bool verb_args_each(const VerbArgs *args, guint first, VerbEach each, void *data, GError **error) {
         g_autoptr(GError) failure = NULL;
 
-        for (guint i = 0; i < verb_args_n_words(args); i++) {
+        for (guint i = first; i < verb_args_n_words(args); i++) {
                 GError *one = NULL;
                 if (each(data, verb_args_word(args, i), &one))
                         continue;

@@ -41,6 +41,7 @@ bool verb_args_has(const VerbArgs *args, const char *name);
 const char *verb_args_word(const VerbArgs *args, guint n);
 guint verb_args_n_words(const VerbArgs *args);
 
-/* Do it for each word. One that fails keeps none of the others: of several that do, all but the last are told of at once. False with the last one's error. */
+/* Do it for each word from number first on. One that fails keeps none of the others: of several that do, all but the last are told of at once. False with
+ * the last one's error. */
 typedef bool (*VerbEach)(void *data, const char *word, GError **error);
-bool verb_args_each(const VerbArgs *args, VerbEach each, void *data, GError **error);
+bool verb_args_each(const VerbArgs *args, guint first, VerbEach each, void *data, GError **error);

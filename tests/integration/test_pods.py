@@ -248,6 +248,15 @@ def test_stop_kills_what_does_not_end(pods):
     assert end_of(pods, "deaf")["status"] == 137
 
 
+@pytest.mark.parametrize("verb", [["stop", "-t", "0"], ["rm"], ["rm", "-f"]], ids=" ".join)
+def test_verbs_go_on_behind_a_pod_that_is_not_there(pods, verb):
+    for name in ("one", "two"):
+        pods.pod(name, "--network=none")
+    result = pods.usbox("pod", *verb, "one", "nobody", "two", "nothing")
+    assert result.rc == 125 and "no pod 'nobody'" in result.err and "no pod 'nothing'" in result.err, result
+    assert pods.pods() == {}
+
+
 def test_rm_by_force_and_of_an_empty_one(pods):
     pods.pod("p")
     pods.usbox("pod", "rm", "p").ok()
