@@ -33,6 +33,16 @@ static void check_version(const DoctorHost *host, GPtrArray *checks) {
                                                           "22.04; then sudo reboot");
 }
 
+/* Who may have set one, and what to do about it. */
+static void blame_filter(const DoctorHost *host, DoctorCheck *check, const char *what, const char *effect) {
+        g_autofree char *container = doctor_container(host);
+        const char *mend = doctor_container_mend(container);
+
+        doctor_means(check, "%s seccomp filter%s%s %s", what, container ? " of " : " around this shell", container ? container : "", effect);
+        doctor_mend(check, "%s", mend ? mend : "start usbox from where no filter is (grep Seccomp: /proc/self/status says 2 under one); that of a systemd "
+                                               "service is SystemCallFilter= in its unit: systemctl cat NAME");
+}
+
 static void check_calls(const DoctorHost *host, GPtrArray *checks) {
         static const struct {
                 DoctorTrial trial;
@@ -42,6 +52,8 @@ static void check_calls(const DoctorHost *host, GPtrArray *checks) {
                 { TRIAL_OPEN_TREE, "open_tree" },   { TRIAL_MOVE_MOUNT, "move_mount" },
                 { TRIAL_FSOPEN, "fsopen" },         { TRIAL_MOUNT_SETATTR, "mount_setattr" },
                 { TRIAL_CLOSE_RANGE, "close_range" }, { TRIAL_PIDFD, "pidfd_open" },
+                { TRIAL_UMOUNT, "umount2" },        { TRIAL_PIVOT_ROOT, "pivot_root" },
+                { TRIAL_SETNS, "setns" },
         };
         g_autoptr(GString) good = g_string_new(NULL), bad = g_string_new(NULL);
 
@@ -56,12 +68,8 @@ static void check_calls(const DoctorHost *host, GPtrArray *checks) {
                 doctor_add(checks, "syscalls", "system calls", DOCTOR_OK, "%s", good->str);
                 return;
         }
-        g_autofree char *container = doctor_container(host);
-        const char *mend = doctor_container_mend(container);
         DoctorCheck *check = doctor_add(checks, "syscalls", "system calls", DOCTOR_MISSING, "refused: %s", bad->str);
-        doctor_means(check, "the kernel is too old or a seccomp filter%s%s forbids them", container ? " of " : "", container ? container : "");
-        if (mend)
-                doctor_mend(check, "%s", mend);
+        blame_filter(host, check, "the kernel is too old or a", "forbids them");
 }
 
 static void check_seccomp(const DoctorHost *host, GPtrArray *checks) {
@@ -71,11 +79,21 @@ static void check_seccomp(const DoctorHost *host, GPtrArray *checks) {
                 return;
         }
         DoctorCheck *check = doctor_add(checks, "seccomp", "seccomp filters", DOCTOR_MISSING, "refused: %s", err_text(MAX(result, 0)));
+        if (result != EINVAL) { /* what a kernel without them says */
+                blame_filter(host, check, "a", "forbids more of them: what runs in the box could make every system call");
+                return;
+        }
         doctor_means(check, "what runs in the box could make every system call");
         doctor_mend(check, "boot a kernel with CONFIG_SECCOMP_FILTER=y, as those of Debian, Ubuntu and Fedora are");
 }
 
 static void check_landlock(const DoctorHost *host, GPtrArray *checks) {
+        int refused = host->trial[TRIAL_LANDLOCK];
+        if (refused > 0) {
+                DoctorCheck *check = doctor_add(checks, "landlock", "Landlock", DOCTOR_MISSING, "refused: %s", err_text(refused));
+                blame_filter(host, check, "a", "forbids some of its calls: usbox-net and usbox-fs do not confine themselves by half of it");
+                return;
+        }
         if (host->landlock_abi >= LANDLOCK_ABI_USED) {
                 doctor_add(checks, "landlock", "Landlock", DOCTOR_OK, "ABI %d", host->landlock_abi);
                 return;
@@ -84,7 +102,7 @@ static void check_landlock(const DoctorHost *host, GPtrArray *checks) {
         g_autofree char *shown = lsm ? err_quote(lsm) : NULL, *container = doctor_container(host);
         DoctorCheck *check = doctor_add(checks, "landlock", "Landlock", DOCTOR_DEGRADED, host->landlock_abi > 0 ? "ABI %d" : "not active",
                                         host->landlock_abi);
-        doctor_means(check, "files given as stdin, stdout or stderr are copied through pipes, which costs time");
+        doctor_means(check, "usbox-net and usbox-fs have one wall less");
         if (host->landlock_abi > 0)
                 doctor_mend(check, "boot Linux 5.19 or newer");
         else if (container)

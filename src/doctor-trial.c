@@ -74,20 +74,30 @@ static void try_calls(const Trials *t) {
         TRY(t, TRIAL_CLONE3, refused(syscall(SYS_clone3, NULL, 0)));
         TRY(t, TRIAL_OPENAT2, refused(syscall(SYS_openat2, -1, NULL, NULL, 0)));
         TRY(t, TRIAL_OPEN_TREE, refused(syscall(SYS_open_tree, -1, "", ~0U)));
-        /* These two ask for a capability first: EPERM is the kernel's own answer, and the box's mounts will tell. */
+        /* These ask for a capability first: EPERM is the kernel's own answer. They are tried again with that. */
         TRY(t, TRIAL_MOVE_MOUNT, syscall(SYS_move_mount, -1, "", -1, "", ~0U) >= 0 || errno != ENOSYS);
         TRY(t, TRIAL_FSOPEN, syscall(SYS_fsopen, NULL, ~0U) >= 0 || errno != ENOSYS);
+        TRY(t, TRIAL_PIVOT_ROOT, sys_pivot_root(NULL, NULL) >= 0 || errno != ENOSYS);
         TRY(t, TRIAL_MOUNT_SETATTR, refused(syscall(SYS_mount_setattr, -1, "", ~0U, NULL, 0)));
         TRY(t, TRIAL_CLOSE_RANGE, refused(syscall(SYS_close_range, 1U, 0U, 0U)));
         TRY(t, TRIAL_PIDFD, refused(syscall(SYS_pidfd_open, -1, 0)));
+        TRY(t, TRIAL_UMOUNT, refused(umount2(NULL, ~0)));
+        TRY(t, TRIAL_SETNS, refused(setns(-1, 0)));
         int abi = sys_landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
         t->results->landlock_abi = MAX(abi, 0);
+}
+
+/* Likewise. A kernel without it says so at the first one. */
+static bool try_landlock(void) {
+        if (sys_landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) < 0)
+                return errno == ENOSYS || errno == EOPNOTSUPP;
+        return refused(sys_landlock_add_rule(-1, LANDLOCK_RULE_PATH_BENEATH, NULL)) && refused(sys_landlock_restrict_self(-1));
 }
 
 static bool install_filter(void) {
         struct sock_filter allow[] = { BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW) };
         struct sock_fprog program = { .len = 1, .filter = allow };
-        return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0;
+        return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0;
 }
 
 static bool connect_to(const char *dir, const char *name) {
@@ -109,6 +119,7 @@ static void try_outside(const Trials *t) {
                 TRY(t, TRIAL_XATTR, setxattr(t->dir, XATTR_FORM, "y", 1, 0) == 0);
         TRY(t, TRIAL_KEYRING, syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) >= 0);
         TRY(t, TRIAL_SECCOMP, install_filter());
+        TRY(t, TRIAL_LANDLOCK, try_landlock()); /* after it: it wants no_new_privs */
 }
 
 static bool write_maps(uid_t uid, gid_t gid) {
@@ -171,6 +182,13 @@ static bool mount_fuse(void) {
         return made >= 0;
 }
 
+/* The calls that ask for a capability first, where there is one. */
+static void try_calls_again(const Trials *t) {
+        TRY(t, TRIAL_MOVE_MOUNT, refused(syscall(SYS_move_mount, -1, "", -1, "", ~0U)));
+        TRY(t, TRIAL_FSOPEN, refused(syscall(SYS_fsopen, NULL, ~0U)));
+        TRY(t, TRIAL_PIVOT_ROOT, refused(sys_pivot_root(NULL, NULL)));
+}
+
 /* Pid 1 of a pid namespace, with every namespace that a box has. */
 static void try_inside(const Trials *t) {
         const char *base = t->dir ? t->dir : "/tmp";
@@ -180,6 +198,7 @@ static void try_inside(const Trials *t) {
 
         if (!TRY(t, TRIAL_USERNS_CAPS, mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0))
                 return;
+        try_calls_again(t);
         int tun = -1;
         if (TRY(t, TRIAL_TUN_OPEN, (tun = open("/dev/net/tun", O_RDWR | O_CLOEXEC)) >= 0))
                 TRY(t, TRIAL_TUN_TAP, make_tap(tun));

@@ -32,7 +32,11 @@ typedef enum {
         TRIAL_MOUNT_SETATTR,
         TRIAL_CLOSE_RANGE,
         TRIAL_PIDFD,
+        TRIAL_UMOUNT,
+        TRIAL_PIVOT_ROOT,
+        TRIAL_SETNS,
         TRIAL_SECCOMP,      /* a filter is accepted */
+        TRIAL_LANDLOCK,     /* its calls, or the kernel says that it has none */
         TRIAL_KEYRING,      /* a fresh session keyring */
         TRIAL_FUSE,         /* /dev/fuse opens */
         TRIAL_BUS,          /* the user's systemd bus accepts a connection */

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """`usbox doctor` against what `usbox run` then does, on this machine and with something taken away from it."""
+import errno
 import json
 import os
+import platform
 import subprocess
+import sys
 
 import pytest
 from conftest import USBOX, cannot
@@ -72,3 +75,37 @@ def test_tells_what_is_missing(box, what):
     assert states(doctor.stdout)[what] == "missing", doctor.stdout
     assert run.returncode == 125, run
     assert left_in(box.data / "usbox" / "boxes") == []
+
+
+# One call each, by its number on x86-64 and where the kernel's generic table is in use; the check that must tell.
+REFUSED = {"move_mount": (429, 429, "syscalls"), "umount2": (166, 39, "syscalls"), "pivot_root": (155, 41, "syscalls"), "setns": (308, 268, "syscalls"),
+           "seccomp": (317, 277, "seccomp"), "landlock_create_ruleset": (444, 444, "landlock"), "landlock_restrict_self": (446, 446, "landlock")}
+
+# As a container's filter: argv is a call's number, 0 for none, an errno, and a command.
+FILTER = r"""
+import ctypes, os, struct, sys
+number, refusal = int(sys.argv[1]), int(sys.argv[2])
+code = b"".join(struct.pack("HBBI", *line) for line in ((0x20, 0, 0, 0), (0x15, 0, 1, number), (6, 0, 0, 0x50000 | refusal), (6, 0, 0, 0x7fff0000)))
+buffer = ctypes.create_string_buffer(code)
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 4, ctypes.addressof(buffer)))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and (number == 0 or libc.prctl(22, 2, program) == 0)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+@pytest.mark.parametrize("call", [None, *REFUSED])
+def test_tells_what_a_filter_refuses(box, call):
+    """The kernel says EPERM itself to some of these, where there is no capability."""
+    def filtered(*argv):
+        number = REFUSED[call][platform.machine() != "x86_64"] if call else 0
+        return subprocess.run([sys.executable, "-c", FILTER, str(number), str(errno.EPERM), USBOX, *argv], env=box.env, cwd=box.dir, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=60, check=False)
+
+    doctor, run = filtered("doctor", "--json"), filtered("run", "--rm", "--", "true")
+    if not call:
+        assert (doctor.returncode, run.returncode) == (0, 0), (doctor, run)
+        return
+    (row,) = [check for check in json.loads(doctor.stdout) if check["state"] == "missing"]
+    assert row["id"] == REFUSED[call][2] and "filter" in row["means"] and row["mend"], row
+    assert (doctor.returncode, run.returncode) == (1, 125), run

@@ -425,6 +425,24 @@ static void test_fast_path(Fixture *f, gconstpointer unused) {
         assert_mend(f, "fast-path", "modprobe -a nf_tables nft_tproxy");
 }
 
+static void test_filters(Fixture *f, gconstpointer unused) {
+        fail(f, TRIAL_PIVOT_ROOT, EPERM);
+        fail(f, TRIAL_SECCOMP, EPERM);
+        fail(f, TRIAL_LANDLOCK, EPERM);
+        f->host->landlock_abi = 0;
+        assert_missing(f, "syscalls seccomp landlock");
+        for (const char *const *id = (const char *const[]){ "syscalls", "seccomp", "landlock", NULL }; *id; id++) {
+                g_assert_nonnull(strstr(check(f, *id)->means, "filter around this shell"));
+                assert_mend(f, *id, "SystemCallFilter=");
+        }
+        g_clear_pointer(&f->checks, g_ptr_array_unref);
+        put(f, "/.dockerenv", "");
+        assert_mend(f, "landlock", "seccomp=unconfined");
+        g_clear_pointer(&f->checks, g_ptr_array_unref);
+        fail(f, TRIAL_SECCOMP, EINVAL);
+        assert_mend(f, "seccomp", "CONFIG_SECCOMP_FILTER=y");
+}
+
 static void test_soft_losses(Fixture *f, gconstpointer unused) {
         f->host->landlock_abi = 0;
         f->host->runtime_dir_ok = false;
@@ -545,6 +563,7 @@ int main(int argc, char **argv) {
         ADD("fuse", test_fuse);
         ADD("network", test_network);
         ADD("fast-path", test_fast_path);
+        ADD("filters", test_filters);
         ADD("soft-losses", test_soft_losses);
         ADD("hostile-names", test_hostile_names);
         ADD("reports", test_reports);
