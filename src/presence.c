@@ -54,7 +54,7 @@ static bool show(Sandbox *s, GError **error) {
                 presence_reserve(s);
         }
         if (!s->spec->pod.make)
-                registry_set_last(s->runtime, s->id);
+                (void) registry_set_last(s->runtime, s->id);
         return runtime_box_publish(s->runtime, error) || err_step(error, "state");
 }
 

@@ -223,12 +223,14 @@ GPtrArray *registry_list_pods(const Caller *caller, GError **error) {
         return list(caller, true, error);
 }
 
-void registry_set_last(const RuntimeBox *box, const char *id) {
+bool registry_set_last(const RuntimeBox *box, const char *id) {
         /* Made in the box's own directory, with which it goes if we are killed before it has its place. */
         if (symlinkat(id, box->fd, "last") == 0 && renameat(box->fd, "last", box->top_fd, "last") == 0)
-                return;
+                return true;
         log_step("last: %s", err_text(errno));
         (void) unlinkat(box->fd, "last", 0);
+        (void) unlinkat(box->top_fd, "last", 0); /* better none than another box */
+        return false;
 }
 
 /* The id that "last" means: after a boot, when that is forgotten, the newest. False: there was none. */

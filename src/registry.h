@@ -68,5 +68,6 @@ json_t *box_info_to_json(const BoxInfo *box);
 /* Whether it may be the name of a box: safe as a part of a path and on a terminal, no id, not "last". */
 bool registry_name_ok(const char *name);
 
-/* "last" is this one: a box that is being started (before it is shown), or one without a name that ended and left changes. box: its runtime directory. */
-void registry_set_last(const RuntimeBox *box, const char *id);
+/* "last" is this one: a box that is being started (before it is shown), or one without a name that ended and left changes. box: its runtime directory.
+ * False: that could not be noted, and "last" may be another one. */
+bool registry_set_last(const RuntimeBox *box, const char *id);

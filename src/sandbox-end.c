@@ -148,9 +148,9 @@ static void tell_changes(const Sandbox *s, const UpperCount *count) {
         g_autofree char *size = size_text(count->bytes);
         bool held = faccessat(s->dir->fd, "held", F_OK, 0) == 0;
         g_autofree char *name = held ? state_box_name(s->dir->boxes_fd, s->dir->id) : NULL; /* of one that was explored, too */
-        const char *box = !held ? "last" : name ? name : s->id;
-        if (!held && s->runtime) /* another may have begun meanwhile, and be gone */
-                registry_set_last(s->runtime, s->id);
+        /* Another may have begun meanwhile, and be gone; or nothing can be written where that is noted, and "last" may be any other box. */
+        bool last = !held && s->runtime && registry_set_last(s->runtime, s->id);
+        const char *box = last ? "last" : name ? name : s->id;
         g_autofree char *until = held ? g_strdup_printf("usbox rm %s", box) : g_strdup("the next run ends");
 
         /* Of a box that goes on after a commit the layer has what was carried, too. */

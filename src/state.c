@@ -44,7 +44,11 @@ bool state_hint_full(GError **error) {
         int errnum = error && *error ? err_get_errno(*error) : 0;
 
         if (errnum == ENOSPC || errnum == EDQUOT)
-                err_hint(error, "usbox ps -a shows what boxes keep on the disk, and usbox rm BOX gives it back; XDG_DATA_HOME names another place");
+                err_hint(error, "usbox ps -a shows what boxes keep on the disk, and usbox rm BOX gives it back; df -i tells whether it is "
+                                "files that there is no room for; XDG_DATA_HOME names another place");
+        else if (errnum == EFBIG)
+                err_hint(error, "the shell's limit on the size of files is too small for usbox (ulimit -f); for the command alone: "
+                                "usbox run --ulimit fsize=BYTES");
         return false;
 }
 

@@ -61,7 +61,7 @@ BoxDir *box_dir_again(const char *wanted, char id[static BOX_ID_LEN + 1], const 
 /* The directory is one whose launcher is between mkdir and lock, or was killed there: empty, and of the last minute. fd: it, opened to read. */
 bool box_dir_is_new(int fd);
 
-/* The hint for an error of a disk that is full: what of it is usbox's to give back. False. */
+/* The hint for an error of a disk that is full, what of it is usbox's to give back, or of a limit on the size of files. False. */
 bool state_hint_full(GError **error);
 
 /* flock(2) of a box's directory: LOCK_EX for who runs, begins or removes the box, LOCK_SH for who looks at it or commits it; waited for a moment. False

@@ -79,8 +79,9 @@ bool confine_drop_caps(GError **error) {
 bool confine_seccomp(const struct sock_filter *filter, size_t n, GError **error) {
         struct sock_fprog prog = { .len = (unsigned short) n, .filter = (struct sock_filter *) filter };
         if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0) {
+                bool lacks = errno == EINVAL; /* else somebody's filter refuses it */
                 err_set(error, errno, "install the seccomp filter");
-                return err_hint(error, "the kernel needs CONFIG_SECCOMP_FILTER");
+                return lacks ? err_hint(error, "the kernel needs CONFIG_SECCOMP_FILTER") : false;
         }
         return true;
 }

@@ -218,6 +218,38 @@ def test_the_last_box_is_the_one_whose_changes_are_kept(boxes):
     assert [b["id"] for b in boxes.ps("-a")] == [long.id]
 
 
+@pytest.mark.parametrize("how", ["closed", "full"])
+def test_where_last_cannot_be_noted_it_is_no_other_box(boxes, how):
+    """The message must not send anyone to the changes of another one."""
+    boxes.run("--name", "other", "--network=none", "--", "sh", "-c", "echo 1 >other").ok()
+    top = boxes.runtime / "usbox"
+    assert os.readlink(top / "last") in [b["id"] for b in boxes.ps("-a")]
+    script = "echo 2 >mine"
+    if how == "closed":
+        top.chmod(0o500)
+    else:  # nothing can take the place of a directory
+        (top / "last").unlink()
+        (top / "last").mkdir()
+        (top / "last" / "x").mkdir()
+    try:
+        result = boxes.run("--network=none", "--", "sh", "-c", script).ok()
+        (mine,) = [b["id"] for b in boxes.ps("-a") if not b["name"]]
+    finally:
+        top.chmod(0o700)
+        if how == "full":
+            (top / "last" / "x").rmdir()
+            (top / "last").rmdir()
+    assert f"usbox diff {mine} shows it, usbox commit {mine} takes it" in result.err, result
+    assert boxes.usbox("diff", mine).lines() == [f"A  {boxes.dir}/mine"]
+    boxes.usbox("drop", mine).ok()
+
+
+def test_a_limit_on_the_size_of_files_is_named(no_kept):
+    """usbox's own files are more than a few bytes, too."""
+    result = no_kept.run("--network=none", "--", "true", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
+    assert_refused(result, "note what the box sees of the host: File too large", "ulimit -f", "--ulimit fsize=BYTES")
+
+
 def test_rm_wants_force_for_what_runs(boxes):
     one = boxes.start("--name", "web")
     assert_refused(boxes.usbox("rm", "web"), "is running", "usbox rm -f web")
