@@ -30,6 +30,7 @@ typedef struct {
         const char *blocked;    /* the directory in which nothing is carried; NULL: none. In the order of the walk one is enough */
         GPtrArray *moved_from;  /* of char *: where renamed directories are now, which will be moved */
         GPtrArray *stuck_from;  /* those that will not be */
+        GPtrArray *left;        /* of ReviewChange *: renamed directories that the commit was not asked for */
         GPtrArray *all;         /* of ReviewChange *, at names that the commit was not asked for, too; NULL: not asked for yet */
         CopyOrigins *origins;   /* files of the lower that may have other names in the box; NULL: not asked for yet */
 } Judge;
@@ -129,11 +130,42 @@ static bool stands(const Judge *j, const char *path, struct stat *ret) {
         return fd >= 0 && fstat(fd, ret) == 0;
 }
 
-/* What the host has below c went by itself with one of these directories, and not with the renamed one that c is in. */
+/* What the host has below c went by itself with the directory that was top, and not with the renamed one that c is in. */
+static bool went_with(const char *top, const ReviewChange *c) {
+        return strlen(top) > c->moved_len && review_at_or_below(c->below_path, top);
+}
+
 static bool went_with_any(const GPtrArray *tops, const ReviewChange *c) {
         for (guint i = 0; i < tops->len; i++)
-                if (strlen(tops->pdata[i]) > c->moved_len && review_at_or_below(c->below_path, tops->pdata[i]))
+                if (went_with(tops->pdata[i], c))
                         return true;
+        return false;
+}
+
+/* What the box has of the directory that was top stands in the host's tree alone, and would go, or become something else, with what is done for c. */
+static bool would_lose(const char *top, const ReviewChange *c) {
+        bool goes = c->has_below && (c->kind == CHANGE_DELETED || c->kind == CHANGE_TYPE || c->redirect);
+        return went_with(top, c) || (goes && strlen(top) > c->moved_len && review_at_or_below(top, c->below_path));
+}
+
+/* True: so it is not done. */
+static bool judge_loss(Judge *j, CommitItem *item) {
+        const ReviewChange *c = item->change;
+
+        for (guint i = 0; i < j->stuck_from->len; i++)
+                if (would_lose(j->stuck_from->pdata[i], c)) {
+                        skip(j, item, "what the host has here was to be renamed, and cannot be");
+                        return true;
+                }
+        for (guint i = 0; i < j->left->len; i++) {
+                const ReviewChange *left = j->left->pdata[i];
+                if (!would_lose(left->redirect, c))
+                        continue;
+                g_autofree char *quoted = err_quote(left->path);
+                g_autofree char *reason = g_strdup_printf("the box has what the host has here as %s, which is to be named, too", quoted);
+                skip(j, item, reason);
+                return true;
+        }
         return false;
 }
 
@@ -333,14 +365,27 @@ static void judge(Judge *j, CommitItem *item, const CommitItem *next) {
                 judge_unchanged(j, item, next);
         else if (item->verdict != COMMIT_DO || judge_never(j, item))
                 return;
-        else if (went_with_any(j->stuck_from, c))
-                skip(j, item, "what the host has here was to be renamed, and cannot be");
+        else if (judge_loss(j, item))
+                return;
         else if (c->kind == CHANGE_ADDED)
                 judge_added(j, item);
         else if (c->kind == CHANGE_MODIFIED)
                 judge_modified(j, item);
         else
                 judge_gone(j, item);
+}
+
+static void find_left(Judge *j) {
+        g_autoptr(GHashTable) asked = g_hash_table_new(g_str_hash, g_str_equal);
+        const GPtrArray *all = all_changes(j);
+
+        for (guint i = 0; i < j->plan->changes->len; i++)
+                g_hash_table_add(asked, ((const ReviewChange *) j->plan->changes->pdata[i])->path);
+        for (guint i = 0; i < all->len; i++) {
+                const ReviewChange *c = all->pdata[i];
+                if (c->redirect && !c->hidden && !g_hash_table_contains(asked, c->path))
+                        g_ptr_array_add(j->left, all->pdata[i]);
+        }
 }
 
 /* Files that stand on the host as they are in the box, at names that the commit was not asked for: what is to be made may be another name of one. */
@@ -370,15 +415,24 @@ static void count(CommitPlan *plan, const CommitItem *item) {
 
 CommitPlan *commit_plan_new(Review *review, const char *const *paths, bool force) {
         CommitPlan *plan = g_new0(CommitPlan, 1);
-        g_autoptr(GPtrArray) moved = g_ptr_array_new(), stuck = g_ptr_array_new();
-        Judge j = { .review = review, .plan = plan, .force = force, .uid = geteuid(), .home = review->home, .moved_from = moved, .stuck_from = stuck };
+        g_autoptr(GPtrArray) moved = g_ptr_array_new(), stuck = g_ptr_array_new(), left = g_ptr_array_new();
+        Judge j = { .review = review,
+                    .plan = plan,
+                    .force = force,
+                    .uid = geteuid(),
+                    .home = review->home,
+                    .moved_from = moved,
+                    .stuck_from = stuck,
+                    .left = left };
 
         plan->looked = review->seen->since;
         if (force)
                 (void) clock_gettime(CLOCK_REALTIME_COARSE, &plan->looked);
         plan->changes = review_changes(review, paths, true, &plan->complete);
         bool some = paths && *paths, links = false;
-        if (!some)
+        if (some)
+                find_left(&j);
+        else
                 j.all = g_ptr_array_ref(plan->changes);
         plan->items = g_array_sized_new(FALSE, TRUE, sizeof(CommitItem), plan->changes->len);
         g_array_set_clear_func(plan->items, item_clear);

@@ -206,6 +206,24 @@ def test_renamed_directories(tree, script):
     no_rest(tree)
 
 
+@pytest.mark.parametrize("script", ["mv a b", "mv a b; echo new >a", "mv a b; mkdir a; touch a/new a/1", "mv a/s b", "mv a/s b; rm -r a", "mv a b; mv c a",
+                                    "mv a b; mv b/s c/s; mkdir b/s"])
+@pytest.mark.parametrize("named", ["tree/a", "tree/b"])
+def test_where_a_directory_was_is_committed_before_where_it_is(box, script, named):
+    """Of what a renamed directory has there is nothing but what stands on the host."""
+    box.options, box.tree = ["--network=none", "--overlay=fuse"], box.dir / "tree"
+    box.write("look.py", LOOK)
+    for name in ("a/1", "a/s/2", "c/3"):
+        box.write(name, f"{name}\n", where=box.tree)
+    want = changed_by(box, f"set -e; {script}; python3 ../look.py .")
+    first = commit(box, named)
+    if named == "tree/a":
+        assert re.search(r"skipped: \S+/tree/a\S*: the box has what the host has here as \S+/tree/\S+, which is to be named, too", first.err), first
+    assert " 0 failed, 0 passed over" in commit(box).ok().err
+    same(box, want)
+    no_rest(box)
+
+
 def test_where_a_file_was_is_committed_before_where_it_is(box):
     """It was that commit which took it, and not somebody on the host; what somebody took is a conflict."""
     box.options, box.tree = ["--network=none", "--overlay=fuse"], box.dir / "tree"
