@@ -94,6 +94,12 @@ static bool changed_meanwhile(void) {
         return false;
 }
 
+bool commit_note_worked(CommitWork *w, int dir) {
+        struct stat st;
+
+        return fstat(dir, &st) == 0 && (commit_journal_made(w->review->journal, &st) || commit_journal_add_made(w->review->journal, &st, &w->error));
+}
+
 bool commit_rename(CommitWork *w, int from_dir, const char *from, const char *to, unsigned flags) {
         if (renameat2(from_dir, from, w->dir, to, flags) == 0)
                 return true;
@@ -169,10 +175,10 @@ static bool aside_is(CommitWork *w, const char *name, const struct stat *then, u
 /* What was made under the temporary name becomes name, in the place of then (NULL: of nothing). */
 static bool put_in_place(CommitWork *w, const char *name, const struct stat *then) {
         if (!then)
-                return commit_rename(w, w->dir, w->temp, name, RENAME_NOREPLACE);
+                return commit_rename(w, w->dir, w->temp, name, RENAME_NOREPLACE) && commit_note_worked(w, w->dir);
         if (!commit_rename(w, w->dir, w->temp, name, RENAME_EXCHANGE))
                 return errno == ENOENT ? changed_meanwhile() : false;
-        if (!aside_is(w, name, then, RENAME_EXCHANGE))
+        if (!aside_is(w, name, then, RENAME_EXCHANGE) || !commit_note_worked(w, w->dir))
                 return false;
         errno = commit_remove_temp(w);
         return errno == 0;
@@ -246,7 +252,8 @@ bool commit_remove(CommitWork *w, const char *name, const struct stat *then) {
                 return errno == ENOENT;
         if (!commit_unchanged(w, &now, then))
                 return changed_meanwhile();
-        if (!commit_rename(w, w->dir, name, w->temp, RENAME_NOREPLACE) || !aside_is(w, name, then, RENAME_NOREPLACE))
+        if (!commit_rename(w, w->dir, name, w->temp, RENAME_NOREPLACE) || !aside_is(w, name, then, RENAME_NOREPLACE) ||
+            !commit_note_worked(w, w->dir))
                 return false;
         errno = commit_remove_temp(w);
         return errno == 0;

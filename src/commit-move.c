@@ -47,8 +47,7 @@ static bool rename_dir(CommitWork *w, const char *from, const char *to) {
         int errnum = errno;
         if (!ok && !commit_journal_no_move(w->review->journal, w->error ? NULL : &w->error))
                 return false;
-        /* That a name went from there was us: it may be the next that goes. What else changed in it is looked at then. */
-        if (ok && fstat(source, &st) == 0 && !commit_journal_add_made(w->review->journal, &st, &w->error))
+        if (ok && !(commit_note_worked(w, source) && commit_note_worked(w, w->dir)))
                 return false;
         /* Paths lead elsewhere now. */
         g_clear_pointer(&w->dir_path, g_free);

@@ -36,6 +36,10 @@ bool commit_unchanged(const CommitWork *w, const struct stat *now, const struct 
 /* A descriptor of the upper's at path, which must still be the file that the plan looked at. -1 with errno. */
 int commit_open_upper(CommitWork *w, const ReviewChange *change, int flags);
 
+/* Names of the host's directory dir came or went, and its ctime with them: that this was us is for the next commit, where this one is of some paths alone. What
+ * else changed in it is looked at by name. False with w->error, or errno. */
+bool commit_note_worked(CommitWork *w, int dir);
+
 /* renameat2(2) to a name of the directory at hand. False with errno; where the file system has no such flags (EINVAL), with work->error. */
 bool commit_rename(CommitWork *w, int from_dir, const char *from, const char *to, unsigned flags);
 

@@ -224,6 +224,20 @@ def test_where_a_directory_was_is_committed_before_where_it_is(box, script, name
     no_rest(box)
 
 
+def test_a_directory_in_which_a_commit_worked(tree):
+    """Its ctime is the commit's doing, and what the box did with it is no conflict in the next one; what the host did is one still."""
+    for name in ("mode/1", "anew/1", "gone/1", "closed/1"):
+        tree.write(name, f"{name}\n", where=tree.tree)
+    run_in_tree(tree, "echo x >mode/1; chmod 700 mode; rm -r anew; mkdir anew; touch anew/1 anew/2; rm -r gone; echo x >closed/1; chmod 700 closed")
+    assert " 2 changes carried" in commit(tree, "tree/mode/1", "tree/anew/2").ok().err
+    (tree.tree / "closed").chmod(0o750)
+    result = commit(tree)
+    assert result.rc == 1 and re.findall(r"conflict: \S+/tree/(\S+):", result.err) == ["closed"], result
+    assert " 0 failed" in commit(tree, "--force").ok().err
+    assert [oct((tree.tree / name).stat().st_mode)[-3:] for name in ("mode", "closed")] == ["700", "700"] and not (tree.tree / "gone").exists()
+    no_rest(tree)
+
+
 def test_where_a_file_was_is_committed_before_where_it_is(box):
     """It was that commit which took it, and not somebody on the host; what somebody took is a conflict."""
     box.options, box.tree = ["--network=none", "--overlay=fuse"], box.dir / "tree"
