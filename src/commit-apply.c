@@ -197,7 +197,7 @@ static bool stands_as(CommitWork *w, const char *name, const struct stat *then) 
 static bool replace(CommitWork *w, const ReviewChange *c, const struct stat *then) {
         const char *name;
 
-        if (then && S_ISDIR(then->st_mode) && !commit_park_below(w, c->path))
+        if (then && S_ISDIR(then->st_mode) && !(commit_park_below(w, c->path) && commit_may_go(w, c->path)))
                 return false;
         if (!commit_enter(w, c->path, &name) || !stands_as(w, name, then))
                 return false;
@@ -262,6 +262,8 @@ bool commit_remove(CommitWork *w, const char *name, const struct stat *then) {
 static bool remove_one(CommitWork *w, const ReviewChange *c) {
         const char *name;
 
+        if (S_ISDIR(c->below.st_mode) && !commit_may_go(w, c->path))
+                return false;
         if (!commit_enter(w, c->path, &name))
                 return errno == ENOENT && !w->error;
         return commit_remove(w, name, &c->below);
@@ -282,10 +284,11 @@ static void tell(CommitWork *w, const CommitItem *item, bool ok) {
         }
         if (w->error)
                 return;
-        const char *why = errno == EBUSY      ? "the host changed it while commit was at work"
-                          : errno == EEXIST   ? "the host has something by this name by now"
-                          : errno == ESTALE   ? "the box's layer changed while commit was at work"
-                                              : err_text(errno);
+        const char *why = errno == EBUSY         ? "the host changed it while commit was at work"
+                          : errno == EEXIST      ? "the host has something by this name by now"
+                          : errno == EINPROGRESS ? "the box has a directory of it elsewhere, to where that could not be moved"
+                          : errno == ESTALE      ? "the box's layer changed while commit was at work"
+                                                 : err_text(errno);
         w->report->failed(w->report->data, item, why);
         if (item->change->has_st && S_ISDIR(item->change->st.st_mode))
                 w->blocked = item->change->path;

@@ -72,6 +72,21 @@ bool commit_park_below(CommitWork *w, const char *path) {
         return true;
 }
 
+bool commit_may_go(const CommitWork *w, const char *path) {
+        for (guint i = 0; i < w->plan->items->len; i++) {
+                const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
+                const char *source = item->change->redirect;
+                if (!source || g_hash_table_contains(w->moved, source))
+                        continue;
+                g_autofree char *now = whereabouts(w, source);
+                if (review_at_or_below(now, path)) {
+                        errno = EINPROGRESS;
+                        return false;
+                }
+        }
+        return true;
+}
+
 /* Make the new name free. */
 static bool clear_name(CommitWork *w, const CommitItem *item) {
         const ReviewChange *c = item->change;
@@ -79,7 +94,7 @@ static bool clear_name(CommitWork *w, const CommitItem *item) {
 
         if (!c->has_below)
                 return true;
-        return commit_park_below(w, c->path) && commit_enter(w, c->path, &name) && commit_remove(w, name, &c->below);
+        return commit_park_below(w, c->path) && commit_may_go(w, c->path) && commit_enter(w, c->path, &name) && commit_remove(w, name, &c->below);
 }
 
 bool commit_move(CommitWork *w, const CommitItem *item) {

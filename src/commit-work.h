@@ -60,3 +60,5 @@ int commit_remove_temp(CommitWork *w);
 bool commit_move(CommitWork *w, const CommitItem *item);
 /* The directory at path is about to go: what lies in it and will be moved is taken out first. */
 bool commit_park_below(CommitWork *w, const char *path);
+/* Nothing is in it that the box has elsewhere and that was not moved there: the box has nothing of that but a name. False with errno EINPROGRESS. */
+bool commit_may_go(const CommitWork *w, const char *path);

@@ -224,6 +224,24 @@ def test_where_a_directory_was_is_committed_before_where_it_is(box, script, name
     no_rest(box)
 
 
+@pytest.mark.parametrize("script", ["mv a/s shut/s; rm -r a", "mv a/s shut/s; rm -r a; echo new >a", "mv a/s shut/s; rm -r a; mv c a", "mv a shut/s", "mv a shut/s; mv c a"])
+def test_a_directory_that_cannot_be_moved_is_not_removed_with_another(box, script):
+    """Where it is to go cannot be written. Once it can, the commit goes on."""
+    box.options, box.tree = ["--network=none", "--overlay=fuse"], box.dir / "tree"
+    box.write("look.py", LOOK)
+    for name in ("a/1", "a/s/2", "c/3", "shut/4"):
+        box.write(name, f"{name}\n", where=box.tree)
+    want = changed_by(box, f"set -e; {script}; python3 ../look.py .")
+    (box.tree / "shut").chmod(0o555)
+    result = commit(box, "--force")
+    assert result.rc == 1 and f"failed: {box.tree}/shut/s: Permission denied" in result.err, result
+    assert list(box.tree.rglob("2")) and list(box.tree.rglob("3")), result
+    (box.tree / "shut").chmod(0o755)
+    assert " 0 failed, 0 passed over" in commit(box).ok().err
+    same(box, want)
+    no_rest(box)
+
+
 def test_a_directory_in_which_a_commit_worked(tree):
     """Its ctime is the commit's doing, and what the box did with it is no conflict in the next one; what the host did is one still."""
     for name in ("mode/1", "anew/1", "gone/1", "closed/1"):
