@@ -28,12 +28,20 @@
 /* Deeper than this a directory is moved up to be removed from there: descriptors and stack are bounded, its depth is not. */
 #define REMOVE_DEPTH 48
 
-/* One removal: where what lies too deep is moved to, and how many were. */
+/* One removal: where what lies too deep is moved to, and how many were. The names there are its own: one that was cut short, or that
+ * lacked the rights, has left others, and in a directory of the host's (commit_rest_remove()) a person may have such. */
 typedef struct {
         int top;
+        guint32 mark;
         unsigned moved;
         FdLater *later;
 } Removal;
+
+#define PLACE_LEN 32
+
+static void name_place(const Removal *r, unsigned i, char place[static PLACE_LEN]) {
+        g_snprintf(place, PLACE_LEN, ".deep-%08x-%u", r->mark, i);
+}
 
 /* Where a commit removes what was the host's, a box with the tree by --rw may change what the name is: no symlink's target gets that mode. False with errno. */
 static bool open_up(int dirfd, const char *name) {
@@ -57,8 +65,10 @@ static int remove_below(Removal *r, int dirfd, const char *name, unsigned char t
         if (errno != ENOTEMPTY && errno != EEXIST)
                 return errno;
         if (depth >= REMOVE_DEPTH) {
-                char place[32];
-                g_snprintf(place, sizeof place, ".deep-%u", r->moved++);
+                char place[PLACE_LEN];
+                if (r->moved == 0)
+                        r->mark = g_random_int();
+                name_place(r, r->moved++, place);
                 /* Moving a directory changes its "..", which needs the right to write it. If this fails, so does that. */
                 (void) open_up(dirfd, name);
                 return renameat2(dirfd, name, r->top, place, RENAME_NOREPLACE) == 0 ? 0 : errno;
@@ -97,8 +107,8 @@ static int remove_tree(FdLater *later, int dirfd, const char *name) {
         int error = remove_below(&r, dirfd, name, DT_DIR, 0);
 
         for (unsigned i = 0; i < r.moved && error == 0; i++) {
-                char place[32];
-                g_snprintf(place, sizeof place, ".deep-%u", i);
+                char place[PLACE_LEN];
+                name_place(&r, i, place);
                 error = remove_below(&r, dirfd, place, DT_DIR, 0);
         }
         return error;
@@ -163,5 +173,5 @@ int box_remove(FdLater *later, int boxes_fd, const char *id, const Spec *spec) {
                 if (r != 0)
                         return r;
         }
-        return remove_tree(later, boxes_fd, id);
+        return box_remove_part(later, boxes_fd, id, spec);
 }

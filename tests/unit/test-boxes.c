@@ -366,6 +366,28 @@ static void test_remove_race(void) {
         g_assert_true(rmdir(victim) == 0 && rmdir(top) == 0);
 }
 
+/* What is too deep is moved up to be removed from there. A removal that ended in the middle has left such names: the next one does
+ * not fail at them, and removes them with the box; in a directory that is no box's they are somebody's. */
+static void test_remove_deep(void) {
+        g_autofree char *top = g_dir_make_tmp("usbox-remove-XXXXXX", NULL), *box = g_build_filename(top, "0123456789ab", NULL);
+        _cleanup_close_ int boxes = open(top, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        g_autoptr(GString) deep = g_string_new(box);
+        FdLater later = { .n = FD_LATER_MAX };
+
+        g_string_append(deep, "/upper");
+        for (int i = 0; i < 200; i++)
+                g_string_append(deep, "/d");
+        g_assert_cmpint(g_mkdir_with_parents(deep->str, 0700), ==, 0);
+        _cleanup_close_ int fd = open(box, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        g_assert_cmpint(mkdirat(fd, ".deep-0", 0700) | mkdirat(boxes, ".deep-0", 0700), ==, 0);
+        make_file(fd, ".deep-0/file");
+        g_assert_cmpint(box_remove(&later, boxes, "0123456789ab", NULL), ==, 0);
+        g_assert_false(is_there(boxes, "0123456789ab"));
+        g_assert_cmpint(g_mkdir_with_parents(deep->str, 0700), ==, 0);
+        g_assert_cmpint(box_remove_part(&later, boxes, "0123456789ab", NULL), ==, 0);
+        g_assert_cmpint(unlinkat(boxes, ".deep-0", AT_REMOVEDIR) | rmdir(top), ==, 0);
+}
+
 int main(int argc, char **argv) {
         setlocale(LC_ALL, "C.UTF-8");
         g_test_init(&argc, &argv, NULL);
@@ -381,6 +403,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/boxes/runtime-being-made", test_runtime_being_made);
         g_test_add_func("/boxes/runtime-race", test_runtime_race);
         g_test_add_func("/boxes/remove-race", test_remove_race);
+        g_test_add_func("/boxes/remove-deep", test_remove_deep);
         g_test_add_func("/boxes/clock-set-back", test_clock_set_back);
         return g_test_run();
 }
