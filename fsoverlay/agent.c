@@ -228,10 +228,15 @@ Agent *agent_start(int userns_fd, int life, const Confinement *files, AgentCount
                         count->bytes = a->call->counted;
                 return a;
         }
-        if (pid < 0)
+        if (pid < 0) {
                 err_set(error, errno, "fork the agent");
-        else
-                err_set(error, -a->call->result, "%s", *a->call->data ? a->call->data : "the agent ended");
+        } else if (!*a->call->data) {
+                err_set(error, -a->call->result, "the agent ended");
+        } else {
+                err_set(error, 0, "%s", a->call->data); /* has the errno's text in it */
+                if (error)
+                        err_set_errno(*error, -a->call->result);
+        }
         g_free(a);
         return NULL;
 }

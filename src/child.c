@@ -345,10 +345,12 @@ static bool become_init(int keep[], size_t n, GError **error) {
 /* The caller's terminal takes no input from who is in another session; what the payload leaves behind comes to init. */
 static bool leave_caller(const ChildContext *context, GError **error) {
         if (setsid() < 0)
-                return err_set(error, errno, "setsid");
-        if (context->foreign_pids && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
-                return err_set(error, errno, "PR_SET_CHILD_SUBREAPER");
-        return true;
+                err_set(error, errno, "make a session");
+        else if (!context->foreign_pids || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+                return true;
+        else
+                err_set(error, errno, "PR_SET_CHILD_SUBREAPER");
+        return err_step(error, "namespaces");
 }
 
 _Noreturn void child_main(const ChildContext *context) {

@@ -348,7 +348,8 @@ static int exit_status(const Sandbox *s) {
 
 /* With --pid=host what init leaves becomes ours, if it is killed. */
 static bool adopt_orphans(const Spec *spec, GError **error) {
-        return !spec->namespaces.pid_host || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 || err_set(error, errno, "PR_SET_CHILD_SUBREAPER");
+        return !spec->namespaces.pid_host || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 ||
+               err_set(error, errno, "PR_SET_CHILD_SUBREAPER") || err_step(error, "namespaces");
 }
 
 int sandbox_run(const Spec *spec, int *detached, GError **error) {

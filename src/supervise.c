@@ -38,7 +38,10 @@ int supervise_signals(GError **error) {
         (void) signal(SIGXFSZ, SIG_IGN);
         /* A parent that ignores SIGCHLD (some CI runners do) would have our children reaped by the kernel. */
         (void) signal(SIGCHLD, SIG_DFL);
-        return proc_take_signals(handled, error);
+        int fd = proc_take_signals(handled, error);
+        if (fd < 0)
+                err_step(error, "signals");
+        return fd;
 }
 
 bool supervise_is_limited(const Sandbox *s) {

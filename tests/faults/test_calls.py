@@ -5,6 +5,7 @@ Here all calls that confine, what was wrong once, and of each kind of box a few 
 more of them. All of them by tests/faults/long."""
 import hashlib
 import os
+import re
 
 import pytest
 
@@ -95,3 +96,24 @@ def test_found(bench, name):
     else:
         pytest.fail(f"no such call: {sorted({f'{c.role} {judge.name(c.role)} {c.name}' for c in judge.calls()})}")
     try_all(judge, calls if name in ALL_OF_THEM else (calls[:3] + calls[-2:])[:5], errno)
+
+
+# What is said, each with its step and with the errno once: the kind of box, whose call, its name, what it says; and the line.
+SAID = (
+    ("fuse", "usbox-fs-agent", "setns", "EPERM", "enter the box's user namespace: Operation not permitted"),
+    ("bare", "usbox", "signalfd4", "EMFILE", "signals: signalfd: Too many open files"),
+    ("bare", "usbox.1", "setsid", "EPERM", "namespaces: make a session: Operation not permitted"),
+)
+
+
+@pytest.mark.parametrize("kind, who, call_name, errno, line", SAID, ids=[row[2] for row in SAID])
+def test_said(bench, kind, who, call_name, errno, line):
+    judge = faults.Judge(bench, kind)
+    calls = [c for c in judge.calls() if c.name == call_name and (judge.name(c.role).startswith(who) or c.role.startswith(who))]
+    assert calls
+    said = []
+    for call in calls:
+        run, found = judge.try_fault(call, errno)
+        assert not found, (call, found)
+        said += faults.error_lines(run.err)
+    assert any(re.fullmatch(f"usbox: ([a-z]+: )?{re.escape(line)}", x) for x in said), said
