@@ -19,10 +19,8 @@ typedef enum { FORM_LIST, FORM_JSON, FORM_STAT, FORM_PATCH } Form;
 
 #define STAT_BAR 40 /* the longest bar of + and - */
 
-/* Patches of hooks come first: what is printed meanwhile is kept for after them. */
 typedef struct {
         bool terminal, colour;
-        GString *later; /* of files that are no hooks */
         GPtrArray *files; /* of StatFile *, for --stat */
         guint64 added, removed;
 } Printer;
@@ -71,15 +69,12 @@ static void append_for_terminal(GString *out, const char *text, bool colour) {
 }
 
 static void print_patch(void *data, const PatchFile *file) {
-        Printer *p = data;
-        g_autoptr(GString) shown = g_string_new(p->terminal ? NULL : file->text);
+        const Printer *p = data;
+        g_autoptr(GString) shown = g_string_new(NULL);
 
         if (p->terminal)
                 append_for_terminal(shown, file->text, p->colour);
-        if (review_is_hook(file->path))
-                fwrite(shown->str, 1, shown->len, stdout);
-        else
-                g_string_append_len(p->later, shown->str, (gssize) shown->len);
+        fputs(p->terminal ? shown->str : file->text, stdout);
 }
 
 static void collect_stat(void *data, const PatchFile *file) {
@@ -127,23 +122,30 @@ static void print_stat(const Printer *p) {
                p->added, number_plural(p->added), p->removed, number_plural(p->removed));
 }
 
-static bool patch_or_stat(const Review *review, const GPtrArray *changes, const char *strip, Form form, GError **error) {
-        g_autoptr(GString) later = g_string_new(NULL);
-        g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(stat_file_free);
-        Printer p = { .terminal = isatty(STDOUT_FILENO), .colour = review_wants_colour(), .later = later, .files = files };
-        guint unsaid;
+static bool print_patches(const Review *review, const GPtrArray *changes, const char *strip, GError **error) {
+        Printer p = { .terminal = isatty(STDOUT_FILENO), .colour = review_wants_colour() };
+        guint unsaid = 0;
 
-        if (!review_patch(review, changes, strip, form == FORM_PATCH ? print_patch : collect_stat, &p, &unsaid, error))
+        /* Hooks come first, wherever they are. */
+        if (!review_patch(review, changes, strip, PATCH_HOOKS, print_patch, &p, &unsaid, error) ||
+            !review_patch(review, changes, strip, PATCH_OTHERS, print_patch, &p, &unsaid, error))
                 return false;
-        if (form == FORM_STAT)
-                print_stat(&p);
-        else
-                fwrite(later->str, 1, later->len, stdout);
-        if (form == FORM_PATCH && unsaid > 0) {
+        if (unsaid > 0) {
                 fflush(stdout);
                 log_note("%u change%s cannot be said in a patch (binary files, attributes, modes, hidden names, .git): usbox diff lists %s", unsaid,
                          number_plural(unsaid), unsaid == 1 ? "it" : "them");
         }
+        return true;
+}
+
+static bool count_lines(const Review *review, const GPtrArray *changes, const char *strip, GError **error) {
+        g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(stat_file_free);
+        Printer p = { .colour = review_wants_colour(), .files = files };
+        guint unsaid = 0;
+
+        if (!review_patch(review, changes, strip, PATCH_ALL, collect_stat, &p, &unsaid, error))
+                return false;
+        print_stat(&p);
         return true;
 }
 
@@ -197,7 +199,7 @@ int cmd_diff(int argc, char **argv, GError **error) {
                 review_print_list(review, changes, review_wants_colour());
         else if (form == FORM_JSON)
                 review_print_json(changes);
-        else if (!patch_or_stat(review, changes, strip_for(draft->caller.cwd, paths), form, error)) {
+        else if (!(form == FORM_PATCH ? print_patches : count_lines)(review, changes, strip_for(draft->caller.cwd, paths), error)) {
                 err_step(error, "diff");
                 return -1;
         }

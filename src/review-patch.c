@@ -40,6 +40,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Side, side_clear)
 typedef struct {
         const Review *review;
         const char *strip;
+        PatchFiles files;
         PatchVisit visit;
         void *data;
         char *diff; /* the program */
@@ -48,6 +49,11 @@ typedef struct {
         guint unsaid;
         GError *error;
 } Patch;
+
+/* path is of the files that this is about. Asked before anything is read, and counted. */
+static bool is_wanted(const Patch *p, const char *path) {
+        return p->files == PATCH_ALL || review_is_hook(path) == (p->files == PATCH_HOOKS);
+}
 
 typedef int (*OpenIn)(const Review *review, const char *path, int flags);
 
@@ -260,7 +266,7 @@ static bool removed_entry(void *data, const ReviewEntry *e) {
         Patch *p = data;
         g_auto(Side) before = { 0 }, after = { 0 };
 
-        if (!e->shown)
+        if (!e->shown || !is_wanted(p, e->path))
                 return true;
         if (!load(p->review, review_open_lower, e->path, e->st, &before))
                 return unreadable(p, e->path);
@@ -277,6 +283,8 @@ static bool removed(Patch *p, const char *path, const struct stat *st, RuleState
 
         if (S_ISDIR(st->st_mode))
                 return review_walk_lower(p->review, path, rule, removed_entry, p) || walk_failed(p, path);
+        if (!is_wanted(p, path))
+                return true;
         if (!load(p->review, review_open_lower, path, st, &before))
                 return unreadable(p, path);
         return emit(p, path, &before, &after);
@@ -285,6 +293,8 @@ static bool removed(Patch *p, const char *path, const struct stat *st, RuleState
 static bool added(Patch *p, const ReviewChange *c) {
         g_auto(Side) before = { 0 }, after = { 0 };
 
+        if (!is_wanted(p, c->path))
+                return true;
         if (!load(p->review, review_open_upper, c->path, &c->st, &after))
                 return unreadable(p, c->path);
         if (!after.exists) {
@@ -297,6 +307,8 @@ static bool added(Patch *p, const ReviewChange *c) {
 static bool modified(Patch *p, const ReviewChange *c) {
         g_auto(Side) before = { 0 }, after = { 0 };
 
+        if (!is_wanted(p, c->path))
+                return true;
         if (c->what & (CHANGE_OWNER | CHANGE_XATTR) || (c->what & CHANGE_MODE && ((c->st.st_mode ^ c->below.st_mode) & 07777 & ~S_IXUSR)))
                 p->unsaid++;
         if (!(c->what & (CHANGE_CONTENT | CHANGE_MODE)) || S_ISDIR(c->st.st_mode))
@@ -323,7 +335,7 @@ static bool moved_entry(void *data, const ReviewEntry *e) {
                 if (slash != path + strlen(m->dir->path) && g_hash_table_contains(m->spoken, above))
                         return true;
         }
-        if (!e->shown || g_hash_table_contains(m->spoken, path))
+        if (!e->shown || g_hash_table_contains(m->spoken, path) || !is_wanted(m->patch, path))
                 return true;
         if (!load(m->patch->review, review_open_lower, e->path, e->st, &after))
                 return unreadable(m->patch, e->path);
@@ -344,7 +356,7 @@ static bool moved_rest(Patch *p, const GPtrArray *changes, const ReviewChange *d
 
 static bool one(Patch *p, const GPtrArray *changes, const ReviewChange *c) {
         if (c->hidden && c->has_st && !S_ISDIR(c->st.st_mode)) {
-                p->unsaid++; /* the host has that name: as a new file it would not apply */
+                p->unsaid += is_wanted(p, c->path); /* the host has that name: as a new file it would not apply */
                 return true;
         }
         /* In a renamed directory nothing of what is new to it is at this path of the host, and all is new there; but where another was, that goes. */
@@ -361,10 +373,11 @@ static bool one(Patch *p, const GPtrArray *changes, const ReviewChange *c) {
         return c->kind == CHANGE_ADDED ? added(p, c) : modified(p, c);
 }
 
-bool review_patch(const Review *review, const GPtrArray *changes, const char *strip, PatchVisit visit, void *data, guint *ret_unsaid, GError **error) {
+bool review_patch(const Review *review, const GPtrArray *changes, const char *strip, PatchFiles files, PatchVisit visit, void *data, guint *unsaid,
+                  GError **error) {
         g_autoptr(GString) text = g_string_new(NULL);
         g_autofree char *diff = g_find_program_in_path("diff");
-        Patch p = { .review = review, .strip = strip, .visit = visit, .data = data, .diff = diff, .text = text };
+        Patch p = { .review = review, .strip = strip, .files = files, .visit = visit, .data = data, .diff = diff, .text = text };
         bool ok = true;
 
         if (!diff) {
@@ -373,7 +386,7 @@ bool review_patch(const Review *review, const GPtrArray *changes, const char *st
         }
         for (guint i = 0; ok && i < changes->len; i++)
                 ok = one(&p, changes, changes->pdata[i]);
-        *ret_unsaid = p.unsaid;
+        *unsaid += p.unsaid;
         if (p.error)
                 g_propagate_error(error, p.error);
         return ok;

@@ -18,10 +18,19 @@ typedef struct {
         const char *text;  /* the patch, "" where there is nothing that it could say */
 } PatchFile;
 
+/* Of which files. */
+typedef enum {
+        PATCH_ALL,
+        PATCH_HOOKS, /* project hooks */
+        PATCH_OTHERS,
+} PatchFiles;
+
 typedef void (*PatchVisit)(void *data, const PatchFile *file);
 
 /*
  * Of each file in changes (of review_changes(), NULL: everything of them). strip: a directory that the names in the patch are relative to, "/" for
- * all. *ret_unsaid: how many changes a patch cannot say. False with error.
+ * all. *unsaid grows by how many changes a patch cannot say. What visit has is gone after it: not all that a box changed has room in memory.
+ * False with error.
  */
-bool review_patch(const Review *review, const GPtrArray *changes, const char *strip, PatchVisit visit, void *data, guint *ret_unsaid, GError **error);
+bool review_patch(const Review *review, const GPtrArray *changes, const char *strip, PatchFiles files, PatchVisit visit, void *data, guint *unsaid,
+                  GError **error);

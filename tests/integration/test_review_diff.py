@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import assert_refused
+from conftest import SANITIZED, USBOX, assert_refused
 
 OVERLAYS = ("fuse", "kernel")
 
@@ -190,6 +190,20 @@ def test_patch_of_many_edits(box):
     stat = diff(box, "--stat").lines()
     assert f" {box.dir}/long            | 15 ++++-----------" in stat and f" {box.dir}/emptied         | 1 -" in stat, stat
     assert stat[-1] == " 6 files changed, 8 insertions(+), 13 deletions(-)"
+
+
+def test_a_patch_is_not_kept_in_memory(box):
+    """Each file's is written out as it is made, hooks' before all others'; a box says with little that it has much: by hard links."""
+    (box.dir / "old" / ".vscode").mkdir(parents=True)
+    (box.dir / "old" / ".vscode" / "settings.json").write_text("{}\n")
+    box.run("--", "sh", "-c", "rm -r old; head -c 4000000 /dev/zero | tr '\\0' x | fold -w 99 >1; for i in $(seq 2 40); do ln 1 $i; done").ok()
+    argv = [*([] if SANITIZED else ["prlimit", f"--as={96 << 20}", "--"]), USBOX, "diff", "last", "--patch"]
+    with open(box.dir / "patch", "w", encoding="utf-8") as out:
+        proc = subprocess.run(argv, env=box.env, cwd=box.dir, stdout=out, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (proc.returncode, proc.stderr) == (0, "")
+    files = subprocess.run(["grep", "-a", "^diff --git", "patch"], cwd=box.dir, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(files) == 41 and files[0].endswith("/old/.vscode/settings.json"), files
+    (box.dir / "patch").unlink()
 
 
 def test_hidden_names_are_not_told(box):
