@@ -278,18 +278,29 @@ def without_fifos(tree, fifos):
     return {p: v for p, v in tree.items() if not any(p == f or p.startswith(f + "/") for f in fifos)}
 
 
+@pytest.mark.parametrize("before", ["nothing", "parts", "killed"])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_changes(tree, seed):
-    """What the box had is what the host then has; FIFOs are passed over."""
+def test_random_changes(tree, seed, before):
+    """What the box had is what the host then has, whatever was carried before the whole; FIFOs are passed over."""
+    rng = random.Random(f"{seed} {before}")
     shutil.copy(TOP / "tests" / "lib" / "fs_churn.py", tree.dir)
     fs_churn.populate(str(tree.tree), random.Random(seed))
     result = tree.run("--", "/usr/bin/python3", "fs_churn.py", str(seed), "120", "tree").ok()
     want = {path: tuple(entry) for path, entry in json.loads(result.out).items()}
     fifos = [path for path, entry in want.items() if entry[0] == "fifo"]
-    result = commit(tree)
+    names = sorted({*want, *fs_churn.snapshot(str(tree.tree))})
+    for _ in range(3):
+        if before == "parts":
+            assert commit(tree, "--", "tree" + rng.choice(names)).rc in (0, 1)
+        elif before == "killed":
+            assert injected(tree, "--fault", f"usbox:{rng.choice(CHANGING)}:{rng.randrange(1, 30)}:SIGKILL")[0] in (0, 1, 128 + signal.SIGKILL)
+    # Of what an earlier one did not everything is known: a file of a directory that it removed, where the box has it elsewhere.
+    result = commit(tree, *["--force"] * (before == "parts"))
     assert result.rc == (1 if fifos else 0), result
     assert " 0 failed" in result.err and "conflict:" not in result.err, result
     assert without_fifos(fs_churn.snapshot(str(tree.tree)), fifos) == without_fifos(want, fifos)
+    if not fifos:
+        no_rest(tree)
 
 
 INJECT = BUILD / "tests" / "faults" / "inject"
