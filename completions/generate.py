@@ -101,7 +101,7 @@ _usbox_verb() {
         elif [[ $3 && " $2 " != *" $previous "* ]]; then
                 if [[ $3 == paths && " ${COMP_WORDS[*]:2:COMP_CWORD-2}" == *\ [!\ -]* ]]; then
                         compopt -o filenames
-                        COMPREPLY=($(compgen -f -- "$cur"))
+                        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
                 else
                         COMPREPLY=($(compgen -W "$(_usbox_boxes)" -- "$cur"))
                 fi
@@ -190,7 +190,7 @@ _usbox_command() {
                 COMPREPLY=($(compgen -c -- "$cur"))
         else
                 compopt -o filenames
-                COMPREPLY=($(compgen -f -- "$cur"))
+                mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         fi
 }
 
@@ -253,11 +253,12 @@ def first_words(verb):
     return " ".join(usage[1].replace("|", " ") for usage in usages if words_of(verb) == "any" and len(usage) > 2 and usage[1][0] != "[")
 
 
+# Names of files may have blanks and patterns in them: each line is one, as it is.
 BASH_ACTIONS = {
-    "file": "compopt -o filenames\n                COMPREPLY=($(compgen -f -- \"$cur\"))",
-    "dir": "compopt -o filenames\n                COMPREPLY=($(compgen -d -- \"$cur\"))",
-    "profile": "compopt -o filenames\n                COMPREPLY=($(compgen -W \"$(_usbox_profiles)\" -- \"$cur\") "
-               "$([[ $cur == */* ]] && compgen -f -- \"$cur\"))",
+    "file": "compopt -o filenames\n                mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")",
+    "dir": "compopt -o filenames\n                mapfile -t COMPREPLY < <(compgen -d -- \"$cur\")",
+    "profile": "compopt -o filenames\n                mapfile -t COMPREPLY < <(compgen -W \"$(_usbox_profiles)\" -- \"$cur\"; "
+               "[[ $cur == */* ]] && compgen -f -- \"$cur\")",
     "signal": "COMPREPLY=($(compgen -A signal -X '*JUNK*' -- \"$cur\"))",
     "box": "COMPREPLY=($(compgen -W \"$(_usbox_boxes)\" -- \"$cur\"))",
     "pod": "COMPREPLY=($(compgen -W \"$(_usbox_pods)\" -- \"$cur\"))",

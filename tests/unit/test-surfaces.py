@@ -142,10 +142,10 @@ class Surfaces(unittest.TestCase):
                 self.assertNotIn("unknown key", error)
                 self.assertEqual("is not for profiles" not in error, row["profile"], name + ": " + error)
 
-    def bash(self, *words):
+    def bash(self, *words, **more):
         script = 'PATH=$1:$PATH; source "$2"; shift 2; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _usbox 2>/dev/null; printf "%s\\n" "${COMPREPLY[@]}"'
-        result = run("bash", "--norc", "-c", script, "bash", os.path.dirname(USBOX), BASH, *words)
-        return set(result.stdout.split())
+        result = run("bash", "--norc", "-c", script, "bash", os.path.dirname(USBOX), BASH, *words, **more)
+        return set(result.stdout.splitlines()) - {""}
 
     def test_bash(self):
         self.assertEqual(self.bash("usbox", "run", "-"), LONG | SHORT | ALIAS)
@@ -162,6 +162,17 @@ class Surfaces(unittest.TestCase):
         for name, row in ROWS.items():
             takes = 2 if row["two"] else 1 if "arg" in next(o for o in TABLE["options"] if o["name"] == name) else 0
             self.assertIn("basename", self.bash("usbox", "run", "--" + name, *["x"] * takes, "basenam"), name)
+
+    def test_bash_names_of_files(self):
+        """A name is one word, whatever is in it, and nothing of it is run or taken for a pattern."""
+        names = {"a b", "z*", "zz", "$(touch run)", "`touch run`", "'"}
+        with tempfile.TemporaryDirectory() as top:
+            for name in names:
+                os.mkdir(os.path.join(top, name))
+            for words in (("diff", "last"), ("run", "--env-file"), ("run", "--workdir"), ("run", "--", "cat")):
+                self.assertEqual(self.bash("usbox", *words, "", cwd=top), names, words)
+            self.assertEqual(self.bash("usbox", "run", "--profile", "./", cwd=top), {"./" + name for name in names})
+            self.assertEqual(set(os.listdir(top)), names)
 
     def test_verbs_of_boxes(self):
         """Their options and the boxes are offered, by every shell's file; of exec what follows the box is a command."""
