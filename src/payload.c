@@ -32,6 +32,7 @@
 #include "net-setup.h"
 #include "payload.h"
 #include "scope/config.h"
+#include "state.h"
 #include "stub-program.h"
 #include "stub/stub.h"
 #include "user-map.h"
@@ -401,8 +402,12 @@ int payload_make_stub(GError **error) {
         /* What its own process may not read makes it not dumpable: nobody in the box looks into it, or holds it up. */
         if (fd < 0 || !fd_write_all(fd, stub_program, sizeof stub_program) || fchmod(fd, 0111) < 0 ||
             fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
-                err_set(error, errno, "the program that executes the command");
-                err_hint(error, "sudo sysctl vm.memfd_noexec=0, or let root own usbox's file");
+                int errnum = errno;
+                err_set(error, errnum, "the program that executes the command");
+                if (errnum == EFBIG)
+                        (void) state_hint_full(error);
+                else
+                        err_hint(error, "sudo sysctl vm.memfd_noexec=0, or let root own usbox's file");
                 return -1;
         }
         return fd_steal(&fd);

@@ -247,7 +247,7 @@ def test_where_last_cannot_be_noted_it_is_no_other_box(boxes, how):
 def test_a_limit_on_the_size_of_files_is_named(no_kept):
     """usbox's own files are more than a few bytes, too."""
     result = no_kept.run("--network=none", "--", "true", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
-    assert_refused(result, "note what the box sees of the host: File too large", "ulimit -f", "--ulimit fsize=BYTES")
+    assert_refused(result, "File too large", "ulimit -f", "--ulimit fsize=BYTES")
 
 
 def test_rm_wants_force_for_what_runs(boxes):
