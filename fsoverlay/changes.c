@@ -108,7 +108,7 @@ GPtrArray *changes_attributes(int dirfd, const char *name) {
         return found;
 }
 
-static bool same_attributes(int a_dir, int b_dir, const char *a_name, const char *b_name) {
+bool changes_same_attributes(int a_dir, const char *a_name, int b_dir, const char *b_name) {
         g_autoptr(GPtrArray) a = changes_attributes(a_dir, a_name), b = changes_attributes(b_dir, b_name);
 
         if (a->len != b->len)
@@ -170,7 +170,7 @@ static unsigned differences(Walk *w, const Place *place, const Entry *e, const B
                 what |= CHANGE_CONTENT;
         if (file && time_compare(&a->st_mtim, &b->st_mtim) != 0)
                 what |= CHANGE_TIME;
-        if (!same_attributes(place->fd, below->dirfd, e->name, e->name))
+        if (!changes_same_attributes(place->fd, e->name, below->dirfd, e->name))
                 what |= CHANGE_XATTR;
         if (file && !(same_size && same_bytes(w, place->fd, e->name, below->dirfd, e->name)))
                 what |= CHANGE_CONTENT;

@@ -92,6 +92,7 @@ RuleState changes_rule_of(const ChangesOptions *options, const char *path);
 
 /* The extended attributes that are a program's own, of name in dirfd, sorted; the caller's. */
 GPtrArray *changes_attributes(int dirfd, const char *name);
+bool changes_same_attributes(int a_dir, const char *a_name, int b_dir, const char *b_name);
 
 /* "file", "dir", ... as JSON has it; static. */
 const char *changes_type_name(mode_t mode);

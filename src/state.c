@@ -22,7 +22,9 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "box-remove.h"
+#include "fsoverlay/changes.h"
 #include "runtime.h"
+#include "seen.h"
 #include "state.h"
 
 bool state_random_hex(char *ret, size_t n_digits, GError **error) {
@@ -390,7 +392,24 @@ typedef struct {
         int lower; /* the host's root, or --rootfs */
         GString *path;
         UpperCount *count;
+        bool dirs;        /* the host has some of the directories, too */
+        const Seen *seen; /* look at those; NULL: not at them */
+        LayerForm form;   /* of upper/ */
 } Counter;
+
+/* The box has another directory by this name than the host, or changed its mode or attributes. */
+static bool is_changed_dir(const Counter *c, int parent, const char *name, const struct stat *st, const struct stat *lower) {
+        g_autofree char *path = g_strconcat("/", c->path->str, NULL);
+        _cleanup_close_ int fd = openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        bool bad = false;
+        g_autofree char *moved = fd >= 0 ? layer_redirect(c->form, fd, &bad) : NULL;
+
+        if (fd < 0 || moved || bad || layer_is_opaque(c->form, fd))
+                return true;
+        if (g_hash_table_contains(c->seen->ways, path) || g_hash_table_contains(c->seen->own, path))
+                return false;
+        return st->st_mode != lower->st_mode || !changes_same_attributes(parent, name, c->lower, c->path->str);
+}
 
 /* What cannot be looked at is a change: what nobody changed is removed. */
 static void count_dir(Counter *c, int parent, const char *name) {
@@ -414,10 +433,11 @@ static void count_dir(Counter *c, int parent, const char *name) {
                         continue;
                 }
                 g_string_append_printf(c->path, "%s%s", len ? "/" : "", e->d_name);
-                /* A directory that the host has too is only the way to what changed below it. */
-                if (!S_ISDIR(st.st_mode) || fstatat(c->lower, c->path->str, &lower, AT_SYMLINK_NOFOLLOW) < 0 ||
-                    !S_ISDIR(lower.st_mode))
+                bool both = S_ISDIR(st.st_mode) && fstatat(c->lower, c->path->str, &lower, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(lower.st_mode);
+                /* A directory that the host has too is mostly the way to what changed below it. */
+                if (!both || (c->seen && is_changed_dir(c, dirfd(d), e->d_name, &st, &lower)))
                         c->count->changed++;
+                c->dirs = c->dirs || both;
                 if (S_ISDIR(st.st_mode))
                         count_dir(c, dirfd(d), e->d_name);
                 else if (S_ISREG(st.st_mode))
@@ -433,6 +453,18 @@ void box_dir_count(const BoxDir *dir, const Spec *spec, UpperCount *ret) {
         g_autoptr(GString) path = g_string_new(NULL);
         _cleanup_close_ int lower = open(spec->root.rootfs ? spec->root.rootfs : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
+        Counter c = { .lower = lower, .path = path, .count = ret };
+
         *ret = (UpperCount){ 0 };
-        count_dir(&(Counter){ .lower = lower, .path = path, .count = ret }, dir->fd, "upper");
+        count_dir(&c, dir->fd, "upper");
+        if (!c.dirs || ret->changed + ret->removed > 0)
+                return;
+        /* Nothing but directories of the host's: two may have changed places, or one is empty now. */
+        g_autoptr(Seen) seen = seen_read(dir->fd, NULL);
+        _cleanup_close_ int upper = openat(dir->fd, "upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (!seen || upper < 0)
+                return;
+        c.seen = seen;
+        c.form = layer_form(upper);
+        count_dir(&c, dir->fd, "upper");
 }

@@ -90,7 +90,7 @@ bool box_dir_remove(BoxDir *dir, const Spec *spec, GError **error);
 
 /* What a run changed: names in upper/ after root_plan_trim_dirs(). */
 typedef struct {
-        guint64 changed; /* files, links, directories that the host has not */
+        guint64 changed; /* files, links, directories that the host has not; where there are none, directories of its that are not as they were */
         guint64 removed; /* whiteouts */
         guint64 bytes;   /* of regular files, as allocated */
 } UpperCount;

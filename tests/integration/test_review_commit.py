@@ -242,6 +242,24 @@ def test_a_directory_that_cannot_be_moved_is_not_removed_with_another(box, scrip
     no_rest(box)
 
 
+@pytest.mark.parametrize("script", ["mv a t; mv b a; mv t b", "rm -r a; mkdir a", "chmod 700 a", "python3 -c 'import os; os.setxattr(\"a\", \"user.k\", b\"v\")'"])
+def test_a_box_that_changed_only_directories_of_the_hosts_is_kept(tree, script):
+    """Its layer has no file, and no directory that the host has not."""
+    tree.write("a/1", "1\n", where=tree.tree)
+    tree.write("b/2", "2\n", where=tree.tree)
+    want = changed_by(tree, f"set -e; {script}; python3 ../look.py .")
+    assert " 0 failed, 0 passed over" in commit(tree).ok().err
+    same(tree, want)
+    assert tree.usbox("diff", "last").ok().out == ""
+
+
+def test_a_box_that_made_and_removed_a_file_leaves_nothing(tree):
+    tree.write("a/1", "1\n", where=tree.tree)
+    (tree.tree / "a").chmod(0o700)
+    changed_by(tree, "touch a/t; rm a/t; python3 ../look.py .")
+    assert_refused(commit(tree), "box", "left nothing", "")
+
+
 def test_a_directory_in_which_a_commit_worked(tree):
     """Its ctime is the commit's doing, and what the box did with it is no conflict in the next one; what the host did is one still."""
     for name in ("mode/1", "anew/1", "gone/1", "closed/1"):
