@@ -385,7 +385,7 @@ bool box_dir_remove(BoxDir *dir, const Spec *spec, GError **error) {
         return err_hint(error, "what is left there can be removed by hand, as root if need be");
 }
 
-/* No deeper: the count is for a person, and what lies below a name this long is a handful or an attack. */
+/* No deeper: the count is for a person, and what lies below a name this long is a handful or an attack. It counts as one change, so that it is kept. */
 #define COUNT_PATH_MAX 1024
 
 typedef struct {
@@ -420,6 +420,7 @@ static void count_dir(Counter *c, int parent, const char *name) {
         }
         size_t len = c->path->len;
         bool deep = len > COUNT_PATH_MAX;
+        c->count->changed += deep;
         for (struct dirent *e; errno = 0, !deep && (e = readdir(d));) {
                 struct stat st, lower;
                 if (g_str_equal(e->d_name, ".") || g_str_equal(e->d_name, ".."))

@@ -253,6 +253,15 @@ def test_a_box_that_changed_only_directories_of_the_hosts_is_kept(tree, script):
     assert tree.usbox("diff", "last").ok().out == ""
 
 
+def test_a_change_far_down_is_kept(tree):
+    """Farther than what is counted for the line at the end of the run."""
+    far = "/".join(["d" * 200] * 6)
+    tree.write(f"{far}/1", "1\n", where=tree.tree)
+    run_in_tree(tree, f"echo 2 >{far}/1")
+    assert "1 change carried to the host, 0 failed" in commit(tree).ok().err
+    assert (tree.tree / far / "1").read_text(encoding="utf-8") == "2\n"
+
+
 def test_a_box_that_made_and_removed_a_file_leaves_nothing(tree):
     tree.write("a/1", "1\n", where=tree.tree)
     (tree.tree / "a").chmod(0o700)
