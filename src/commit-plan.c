@@ -363,9 +363,7 @@ static void judge(Judge *j, CommitItem *item, const CommitItem *next) {
                 item->replaced = true;
         else if (c->kind == CHANGE_NONE || (c->kind == CHANGE_DELETED && went))
                 judge_unchanged(j, item, next);
-        else if (item->verdict != COMMIT_DO || judge_never(j, item))
-                return;
-        else if (judge_loss(j, item))
+        else if (item->verdict != COMMIT_DO || judge_never(j, item) || judge_loss(j, item))
                 return;
         else if (c->kind == CHANGE_ADDED)
                 judge_added(j, item);
