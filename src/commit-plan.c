@@ -31,7 +31,6 @@ typedef struct {
         GPtrArray *moved_from;  /* of char *: where renamed directories are now, which will be moved */
         GPtrArray *stuck_from;  /* those that will not be */
         GPtrArray *left;        /* of ReviewChange *: renamed directories that the commit was not asked for */
-        GPtrArray *all;         /* of ReviewChange *, at names that the commit was not asked for, too; NULL: not asked for yet */
         CopyOrigins *origins;   /* files of the lower that may have other names in the box; NULL: not asked for yet */
 } Judge;
 
@@ -258,18 +257,10 @@ static bool add_origin(void *data, const ReviewEntry *e) {
         return true;
 }
 
-static GPtrArray *all_changes(Judge *j) {
-        bool complete; /* what is not seen is not there: a conflict at worst, and a copy instead of a second name */
-
-        if (!j->all)
-                j->all = review_changes(j->review, NULL, true, &complete);
-        return j->all;
-}
-
 /* Files that the box took away from their names, or gave others: they may be there by those, of which not all need be named to the commit. */
 static CopyOrigins *collect_origins(Judge *j) {
         CopyOrigins *origins = copy_origins_new();
-        const GPtrArray *changes = all_changes(j);
+        const GPtrArray *changes = j->plan->changes;
 
         for (guint i = 0; i < changes->len; i++) {
                 const ReviewChange *c = changes->pdata[i];
@@ -287,13 +278,14 @@ static CopyOrigins *collect_origins(Judge *j) {
 /* A copy of a file of the host's that is not there any more, although the box did not rename it to this. Where the box's root was the kernel's, it is not
  * told which file it was: then nothing may have gone from the directory. */
 static bool lost_its_origin(Judge *j, const ReviewChange *c, int fd) {
-        /* An earlier commit of other paths took it from the name that it had. */
-        if (!copy_origin_of_upper(fd) || commit_journal_took(j->review->journal, copy_origin_ino(fd), c->path))
+        if (!copy_origin_of_upper(fd))
                 return false;
         if (!j->origins)
                 j->origins = collect_origins(j);
         CopyOriginKnown known = copy_origins_have(j->origins, fd);
-        return known == COPY_ORIGIN_NO || (known == COPY_ORIGIN_UNKNOWN && directory_changed(j, c->path));
+        /* An earlier commit of other paths may have taken it from the name that it had. */
+        return (known == COPY_ORIGIN_NO && !commit_journal_took(j->review->journal, copy_origin_ino(fd), c->path)) ||
+               (known == COPY_ORIGIN_UNKNOWN && directory_changed(j, c->path));
 }
 
 /* What the box had of the host, and the host has no more, is nothing new. */
@@ -373,29 +365,31 @@ static void judge(Judge *j, CommitItem *item, const CommitItem *next) {
                 judge_gone(j, item);
 }
 
-static void find_left(Judge *j) {
-        g_autoptr(GHashTable) asked = g_hash_table_new(g_str_hash, g_str_equal);
-        const GPtrArray *all = all_changes(j);
+/* Files that stand on the host as they are in the box, at names that the commit was not asked for, too: what is to be made may be another name of one. */
+static GPtrArray *find_others(const Judge *j) {
+        GPtrArray *others = g_ptr_array_new();
 
-        for (guint i = 0; i < j->plan->changes->len; i++)
-                g_hash_table_add(asked, ((const ReviewChange *) j->plan->changes->pdata[i])->path);
-        for (guint i = 0; i < all->len; i++) {
-                const ReviewChange *c = all->pdata[i];
-                if (c->redirect && !c->hidden && !g_hash_table_contains(asked, c->path))
-                        g_ptr_array_add(j->left, all->pdata[i]);
+        for (guint i = 0; i < j->plan->changes->len; i++) {
+                const ReviewChange *c = j->plan->changes->pdata[i];
+                if (c->kind == CHANGE_NONE && S_ISREG(c->st.st_mode) && c->st.st_nlink > 1 && !went_with_any(j->moved_from, c))
+                        g_ptr_array_add(others, j->plan->changes->pdata[i]);
         }
+        return others;
 }
 
-/* Files that stand on the host as they are in the box, at names that the commit was not asked for: what is to be made may be another name of one. */
-static void find_others(Judge *j) {
-        GPtrArray *all = g_ptr_array_ref(all_changes(j));
+/* What of the changes the commit was asked for. */
+static void add_items(Judge *j, const char *const *paths) {
+        CommitPlan *plan = j->plan;
 
-        for (guint i = all->len; i-- > 0;) {
-                const ReviewChange *c = all->pdata[i];
-                if (c->kind != CHANGE_NONE || !S_ISREG(c->st.st_mode) || c->st.st_nlink < 2 || went_with_any(j->moved_from, c))
-                        g_ptr_array_remove_index(all, i);
+        for (guint i = 0; i < plan->changes->len; i++) {
+                CommitItem item = { .change = plan->changes->pdata[i], .verdict = COMMIT_DO };
+                if (review_carries(item.change, paths)) {
+                        if (item.change->redirect)
+                                judge_move(j, &item);
+                        g_array_append_val(plan->items, item);
+                } else if (item.change->redirect && !item.change->hidden)
+                        g_ptr_array_add(j->left, plan->changes->pdata[i]);
         }
-        j->plan->others = all;
 }
 
 static bool may_be_linked(const CommitItem *item) {
@@ -426,29 +420,20 @@ CommitPlan *commit_plan_new(Review *review, const char *const *paths, bool force
         plan->looked = review->seen->since;
         if (force)
                 (void) clock_gettime(CLOCK_REALTIME_COARSE, &plan->looked);
-        plan->changes = review_changes(review, paths, true, &plan->complete);
-        bool some = paths && *paths, links = false;
-        if (some)
-                find_left(&j);
-        else
-                j.all = g_ptr_array_ref(plan->changes);
+        /* All of them: what was asked for may be the only copy of something else. */
+        plan->changes = review_changes(review, NULL, true, &plan->complete);
+        bool links = false;
         plan->items = g_array_sized_new(FALSE, TRUE, sizeof(CommitItem), plan->changes->len);
         g_array_set_clear_func(plan->items, item_clear);
-        for (guint i = 0; i < plan->changes->len; i++) {
-                CommitItem item = { .change = plan->changes->pdata[i], .verdict = COMMIT_DO };
-                if (item.change->redirect)
-                        judge_move(&j, &item);
-                g_array_append_val(plan->items, item);
-        }
+        add_items(&j, paths);
         for (guint i = 0; i < plan->items->len; i++) {
                 CommitItem *item = &g_array_index(plan->items, CommitItem, i);
                 judge(&j, item, i + 1 < plan->items->len ? item + 1 : NULL);
                 count(plan, item);
                 links = links || may_be_linked(item);
         }
-        if (some && links)
-                find_others(&j);
-        g_clear_pointer(&j.all, g_ptr_array_unref);
+        if (links && plan->items->len < plan->changes->len)
+                plan->others = find_others(&j);
         g_clear_pointer(&j.origins, copy_origins_free);
         return plan;
 }

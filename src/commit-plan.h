@@ -26,8 +26,8 @@ typedef struct {
 } CommitItem;
 
 typedef struct {
-        GPtrArray *changes; /* of ReviewChange * */
-        GArray *items;      /* of CommitItem, one for each change, in their order */
+        GPtrArray *changes; /* of ReviewChange *: all, also those that the commit was not asked for */
+        GArray *items;      /* of CommitItem, one for each that it was asked for, in their order */
         GPtrArray *others;  /* of ReviewChange *: files that are not to be changed, whose names what is to be made may share; NULL: none but those of items */
         struct timespec looked; /* what has a later ctime the host changed after the plan had its look at it; to within a tick of the kernel's clock by force */
         guint n_do, n_conflicts, n_skipped;
@@ -35,7 +35,7 @@ typedef struct {
         bool complete; /* all of the upper could be read */
 } CommitPlan;
 
-/* paths: as for review_changes(). Where force is set there are no conflicts. */
+/* paths: what the commit was asked for, as for review_carries(). Where force is set there are no conflicts. */
 CommitPlan *commit_plan_new(Review *review, const char *const *paths, bool force);
 void commit_plan_free(CommitPlan *plan);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CommitPlan, commit_plan_free)

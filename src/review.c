@@ -195,6 +195,23 @@ bool review_at_or_below(const char *path, const char *top) {
         return n == 1 || (strncmp(path, top, n) == 0 && (path[n] == '\0' || path[n] == '/'));
 }
 
+/* path is at or below one of paths, of which none is all. *ret_leads: it is so, or one of them is below it. */
+static bool is_wanted(const char *path, const char *const *paths, bool *ret_leads) {
+        bool wanted = !paths || !*paths, leads = wanted;
+
+        for (; paths && *paths && !wanted; paths++) {
+                wanted = review_at_or_below(path, *paths);
+                leads = leads || wanted || review_at_or_below(*paths, path);
+        }
+        *ret_leads = leads;
+        return wanted;
+}
+
+bool review_carries(const ReviewChange *c, const char *const *paths) {
+        bool leads;
+        return is_wanted(c->path, paths, &leads) || (leads && (c->kind == CHANGE_ADDED || c->kind == CHANGE_TYPE || c->redirect));
+}
+
 typedef struct {
         const Review *review;
         const char *const *paths;
@@ -213,12 +230,8 @@ static void review_change_free(gpointer p) {
 
 static bool collect(void *data, const Change *change) {
         Collector *c = data;
-        bool wanted = !c->paths || !*c->paths, leads = wanted;
+        bool leads, wanted = is_wanted(change->path, c->paths, &leads);
 
-        for (const char *const *path = c->paths; path && *path && !wanted; path++) {
-                wanted = review_at_or_below(change->path, *path);
-                leads = leads || wanted || review_at_or_below(*path, change->path);
-        }
         if (change->redirect && !(c->moved && review_at_or_below(change->path, c->moved))) {
                 g_free(c->moved);
                 c->moved = g_strdup(change->path);
@@ -231,9 +244,6 @@ static bool collect(void *data, const Change *change) {
         /* What stands on the disk of these directories is usbox's own doing. */
         if (kind == CHANGE_MODIFIED && g_hash_table_contains(c->review->seen->ways, change->path) && !(what & CHANGE_PLACE))
                 kind = CHANGE_NONE;
-        /* What is to be carried needs its directory; what is only shown does not. */
-        if (c->unchanged && leads && (kind == CHANGE_ADDED || kind == CHANGE_TYPE || change->redirect))
-                wanted = true;
         if (!wanted || (kind == CHANGE_NONE && !c->unchanged))
                 return leads;
         ReviewChange *kept = g_new0(ReviewChange, 1);

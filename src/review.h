@@ -63,9 +63,12 @@ void review_tell_unmatched(const Review *review);
 
 /*
  * All changes at or below one of paths (NULL, or none in it: everywhere), in the order of Change's walk: an array of ReviewChange *, the caller's.
- * unchanged: CHANGE_NONE, too, and new directories on the way to paths. What could not be read is named on stderr, and *ret_complete is false then.
+ * unchanged: CHANGE_NONE, too. What could not be read is named on stderr, and *ret_complete is false then.
  */
 GPtrArray *review_changes(Review *review, const char *const *paths, bool unchanged, bool *ret_complete);
+
+/* It is to be carried with what is at or below one of paths (NULL, or none in it: everywhere): that itself, and new directories on the way to it. */
+bool review_carries(const ReviewChange *change, const char *const *paths);
 
 /* Nobody else changes what the box has, or runs it, until review_free(); what others did meanwhile is known then. False with error. */
 bool review_lock(Review *review, GError **error);
