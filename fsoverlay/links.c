@@ -61,22 +61,25 @@ static int write_text(Fs *fs, const char *name, const char *text) {
         return r;
 }
 
-uint64_t links_number(Fs *fs, const char *kind, uint64_t ino) {
+/* False: it cannot be read. */
+static bool read_number(Fs *fs, const char *kind, uint64_t ino, uint64_t *ret) {
         char name[LINKS_NAME_MAX];
 
         links_name(name, kind, ino);
         g_autofree char *text = read_text(fs, name);
-        return text ? g_ascii_strtoull(text, NULL, 10) : 0;
-}
-
-bool links_left(Fs *fs, uint64_t ino, uint64_t *ret) {
-        char name[LINKS_NAME_MAX];
-
-        links_name(name, LINKS_LEFT, ino);
-        g_autofree char *text = read_text(fs, name);
         bool known = text || errno == ENOENT;
         *ret = text ? g_ascii_strtoull(text, NULL, 10) : 0;
         return known;
+}
+
+uint64_t links_number(Fs *fs, const char *kind, uint64_t ino) {
+        uint64_t number;
+        (void) read_number(fs, kind, ino, &number);
+        return number;
+}
+
+bool links_left(Fs *fs, uint64_t ino, uint64_t *ret) {
+        return read_number(fs, LINKS_LEFT, ino, ret);
 }
 
 int links_set_number(Fs *fs, const char *kind, uint64_t ino, uint64_t number) {
