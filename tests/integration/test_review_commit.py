@@ -209,37 +209,35 @@ def test_renamed_directories(tree, script):
 @pytest.mark.parametrize("script", ["mv a b", "mv a b; echo new >a", "mv a b; mkdir a; touch a/new a/1", "mv a/s b", "mv a/s b; rm -r a", "mv a b; mv c a",
                                     "mv a b; mv b/s c/s; mkdir b/s"])
 @pytest.mark.parametrize("named", ["tree/a", "tree/b"])
-def test_where_a_directory_was_is_committed_before_where_it_is(box, script, named):
+@pytest.mark.parametrize("tree", ["fuse"], indirect=True)
+def test_where_a_directory_was_is_committed_before_where_it_is(tree, script, named):
     """Of what a renamed directory has there is nothing but what stands on the host."""
-    box.options, box.tree = ["--network=none", "--overlay=fuse"], box.dir / "tree"
-    box.write("look.py", LOOK)
     for name in ("a/1", "a/s/2", "c/3"):
-        box.write(name, f"{name}\n", where=box.tree)
-    want = changed_by(box, f"set -e; {script}; python3 ../look.py .")
-    first = commit(box, named)
+        tree.write(name, f"{name}\n", where=tree.tree)
+    want = changed_by(tree, f"set -e; {script}; python3 ../look.py .")
+    first = commit(tree, named)
     if named == "tree/a":
         assert re.search(r"skipped: \S+/tree/a\S*: the box has what the host has here as \S+/tree/\S+, which is to be named, too", first.err), first
-    assert " 0 failed, 0 passed over" in commit(box).ok().err
-    same(box, want)
-    no_rest(box)
+    assert " 0 failed, 0 passed over" in commit(tree).ok().err
+    same(tree, want)
+    no_rest(tree)
 
 
 @pytest.mark.parametrize("script", ["mv a/s shut/s; rm -r a", "mv a/s shut/s; rm -r a; echo new >a", "mv a/s shut/s; rm -r a; mv c a", "mv a shut/s", "mv a shut/s; mv c a"])
-def test_a_directory_that_cannot_be_moved_is_not_removed_with_another(box, script):
+@pytest.mark.parametrize("tree", ["fuse"], indirect=True)
+def test_a_directory_that_cannot_be_moved_is_not_removed_with_another(tree, script):
     """Where it is to go cannot be written. Once it can, the commit goes on."""
-    box.options, box.tree = ["--network=none", "--overlay=fuse"], box.dir / "tree"
-    box.write("look.py", LOOK)
     for name in ("a/1", "a/s/2", "c/3", "shut/4"):
-        box.write(name, f"{name}\n", where=box.tree)
-    want = changed_by(box, f"set -e; {script}; python3 ../look.py .")
-    (box.tree / "shut").chmod(0o555)
-    result = commit(box, "--force")
-    assert result.rc == 1 and f"failed: {box.tree}/shut/s: Permission denied" in result.err, result
-    assert list(box.tree.rglob("2")) and list(box.tree.rglob("3")), result
-    (box.tree / "shut").chmod(0o755)
-    assert " 0 failed, 0 passed over" in commit(box).ok().err
-    same(box, want)
-    no_rest(box)
+        tree.write(name, f"{name}\n", where=tree.tree)
+    want = changed_by(tree, f"set -e; {script}; python3 ../look.py .")
+    (tree.tree / "shut").chmod(0o555)
+    result = commit(tree, "--force")
+    assert result.rc == 1 and f"failed: {tree.tree}/shut/s: Permission denied" in result.err, result
+    assert list(tree.tree.rglob("2")) and list(tree.tree.rglob("3")), result
+    (tree.tree / "shut").chmod(0o755)
+    assert " 0 failed, 0 passed over" in commit(tree).ok().err
+    same(tree, want)
+    no_rest(tree)
 
 
 @pytest.mark.parametrize("script", ["mv a t; mv b a; mv t b", "rm -r a; mkdir a", "chmod 700 a", "python3 -c 'import os; os.setxattr(\"a\", \"user.k\", b\"v\")'"])
@@ -283,21 +281,21 @@ def test_a_directory_in_which_a_commit_worked(tree):
     no_rest(tree)
 
 
-def test_where_a_file_was_is_committed_before_where_it_is(box):
+@pytest.mark.parametrize("tree", ["fuse"], indirect=True)
+def test_where_a_file_was_is_committed_before_where_it_is(tree):
     """It was that commit which took it, and not somebody on the host; what somebody took is a conflict."""
-    box.options, box.tree = ["--network=none", "--overlay=fuse"], box.dir / "tree"
     for name in ("from/1", "from/2", "to/x"):
-        box.write(name, f"{name}\n", where=box.tree)
-    run_in_tree(box, "mv from/1 to/1; mv from/2 to/2")
-    assert " 2 changes carried" in commit(box, "tree/from").ok().err and os.listdir(box.tree / "from") == []
-    assert " 2 changes carried" in commit(box).ok().err
-    assert {name: (box.tree / "to" / name).read_text(encoding="utf-8") for name in "12"} == {"1": "from/1\n", "2": "from/2\n"}
-    no_rest(box)
-    run_in_tree(box, "chmod 600 to/1; echo more >>to/2")
-    assert " 1 change carried" in commit(box, "tree/to/2").ok().err
+        tree.write(name, f"{name}\n", where=tree.tree)
+    run_in_tree(tree, "mv from/1 to/1; mv from/2 to/2")
+    assert " 2 changes carried" in commit(tree, "tree/from").ok().err and os.listdir(tree.tree / "from") == []
+    assert " 2 changes carried" in commit(tree).ok().err
+    assert {name: (tree.tree / "to" / name).read_text(encoding="utf-8") for name in "12"} == {"1": "from/1\n", "2": "from/2\n"}
+    no_rest(tree)
+    run_in_tree(tree, "chmod 600 to/1; echo more >>to/2")
+    assert " 1 change carried" in commit(tree, "tree/to/2").ok().err
     for name in "12":
-        (box.tree / "to" / name).unlink()
-    result = commit(box)
+        (tree.tree / "to" / name).unlink()
+    result = commit(tree)
     assert result.rc == 1 and result.err.count("the host has this file no more") == 2, result
 
 
