@@ -11,6 +11,9 @@
  *
  * The box sees the peer's own address, but for those that it could not answer to: the host's loopback, link-local
  * addresses, and addresses that are the box's own network's on the host appear as the gateway.
+ *
+ * Anybody can write in anybody's name, so the table of peers is soon full if somebody wants that. Then one goes who has not written again after an
+ * answer, the one that was silent for longest. Of those who have, one goes only where the others have no more than their share.
  */
 #include <arpa/inet.h>
 #include <string.h>
@@ -29,6 +32,9 @@
 /* Peers that are remembered, and for how long after the last datagram (as conntrack's default for streams), in s. */
 #define PEERS_MAX 4096
 #define PEER_SECONDS 120
+
+/* Who is new finds room for an exchange, however many peers are known. */
+#define FRESH_SHARE (PEERS_MAX / 4)
 
 #define SWEEP_MS 10000
 
@@ -58,6 +64,8 @@ typedef struct {
         struct sockaddr_storage real;
         socklen_t real_len;
         int64_t used; /* s of the monotonic clock */
+        bool answered, known; /* the box has answered; it has written since */
+        GList link;           /* in Forward.fresh or Forward.known */
         AccountFlow *account; /* from the peer to the box */
 } Peer;
 
@@ -69,6 +77,7 @@ struct Forward {
         EventTimer sweep;  /* set while there are peers */
         GPtrArray *ports;  /* of Port * */
         GHashTable *peers; /* PeerKey * → Peer *, which it is part of */
+        GQueue fresh, known; /* all of them; the one that was silent for longest first */
         uint8_t box_mac[6]; /* broadcast until the box has sent something */
         uint8_t *buf;      /* a frame */
 };
@@ -97,24 +106,40 @@ static int64_t now_s(void) {
         return now.tv_sec;
 }
 
+static GQueue *queue_of(Forward *forward, const Peer *peer) {
+        return peer->known ? &forward->known : &forward->fresh;
+}
+
+static void touch(Forward *forward, Peer *peer, bool known) {
+        g_queue_unlink(queue_of(forward, peer), &peer->link);
+        peer->known |= known;
+        peer->used = now_s();
+        g_queue_push_tail_link(queue_of(forward, peer), &peer->link);
+}
+
 static void forget_peer(Forward *forward, Peer *peer, const char *how) {
         account_end(forward->account, peer->account, how);
+        g_queue_unlink(queue_of(forward, peer), &peer->link);
         g_hash_table_remove(forward->peers, &peer->key); /* frees it */
 }
 
 /* Those of a port (NULL: of any) that were not heard of since then, in s. */
 static void forget_peers(Forward *forward, const Port *port, int64_t since, const char *how) {
-        GHashTableIter iter;
-        gpointer value;
+        GQueue *const queues[] = { &forward->fresh, &forward->known };
 
-        g_hash_table_iter_init(&iter, forward->peers);
-        while (g_hash_table_iter_next(&iter, NULL, &value)) {
-                const Peer *peer = value;
-                if ((port && peer->key.port_index != port->index) || peer->used >= since)
-                        continue;
-                account_end(forward->account, peer->account, how);
-                g_hash_table_iter_remove(&iter);
-        }
+        for (size_t i = 0; i < G_N_ELEMENTS(queues); i++)
+                for (GList *link = queues[i]->head, *next; link && ((Peer *) link->data)->used < since; link = next) {
+                        next = link->next;
+                        if (!port || ((Peer *) link->data)->key.port_index == port->index)
+                                forget_peer(forward, link->data, how);
+                }
+}
+
+static void make_room(Forward *forward) {
+        if (g_hash_table_size(forward->peers) < PEERS_MAX)
+                return;
+        const GQueue *queue = forward->fresh.length > FRESH_SHARE ? &forward->fresh : &forward->known;
+        forget_peer(forward, queue->head->data, "forgotten");
 }
 
 static void on_sweep(EventTimer *timer) {
@@ -134,6 +159,8 @@ Forward *forward_new(Events *events, Account *account, StackSend send, void *dat
         events_add_timer(events, &forward->sweep);
         forward->ports = g_ptr_array_new_with_free_func((GDestroyNotify) port_free);
         forward->peers = g_hash_table_new_full(peer_hash, peer_equal, NULL, g_free);
+        g_queue_init(&forward->fresh);
+        g_queue_init(&forward->known);
         memset(forward->box_mac, 0xff, sizeof forward->box_mac);
         return forward;
 }
@@ -169,6 +196,8 @@ static Peer *new_peer(Forward *forward, const Port *port, const PeerKey *key, co
 
         (void) address_of_socket((const struct sockaddr *) real, &flow.src, &flow.sport);
         peer->key = *key;
+        peer->link.data = peer;
+        g_queue_push_tail_link(&forward->fresh, &peer->link);
         peer->account = account_start(forward->account, &flow, NULL, ACCOUNT_PORT, NULL, NULL);
         g_hash_table_insert(forward->peers, &peer->key, peer);
         if (forward->sweep.at < 0)
@@ -176,9 +205,9 @@ static Peer *new_peer(Forward *forward, const Port *port, const PeerKey *key, co
         return peer;
 }
 
-/* The peer behind real, remembered; NULL if there is no room for another. */
+/* The peer behind real, remembered. */
 static const Peer *take_peer(Forward *forward, const Port *port, const struct sockaddr_storage *real, socklen_t real_len) {
-        int64_t now = now_s(), stale = now - PEER_SECONDS;
+        int64_t stale = now_s() - PEER_SECONDS;
         PeerKey key = { .port_index = (guint16) port->index };
         Peer *peer = NULL;
 
@@ -191,15 +220,12 @@ static const Peer *take_peer(Forward *forward, const Port *port, const struct so
         if (peer && !is_same(peer, real, real_len))
                 forget_peer(forward, g_steal_pointer(&peer), "timeout");
         if (!peer) {
-                if (g_hash_table_size(forward->peers) >= PEERS_MAX)
-                        forget_peers(forward, NULL, stale, "timeout");
-                if (g_hash_table_size(forward->peers) >= PEERS_MAX)
-                        return NULL;
+                make_room(forward);
                 peer = new_peer(forward, port, &key, real);
         }
         memcpy(&peer->real, real, real_len);
         peer->real_len = real_len;
-        peer->used = now;
+        touch(forward, peer, peer->answered);
         return peer;
 }
 
@@ -220,7 +246,8 @@ bool forward_input(Forward *forward, const Packet *packet) {
                 Peer *peer = g_hash_table_lookup(forward->peers, &key);
                 if (!peer || peer->used < now_s() - PEER_SECONDS)
                         continue;
-                peer->used = now_s();
+                peer->answered = true;
+                touch(forward, peer, false);
                 const uint8_t *udp = packet->frame + packet->l4;
                 size_t len = (size_t) packet_get16(udp + 4) - UDP_LEN;
                 /* As on any network, what the socket does not take is lost. */
@@ -245,9 +272,6 @@ static bool take_datagram(Forward *forward, const Port *port) {
         if ((size_t) n == room)
                 return true;
         const Peer *peer = take_peer(forward, port, &real, real_len);
-        if (!peer)
-                return true;
-
         account_moved(peer->account, 0, 0, (guint64) n, 1);
         size_t udp_len = UDP_LEN + (size_t) n;
         uint8_t *udp = forward->buf + packet_write_headers(forward->buf, forward->box_mac, port->family,

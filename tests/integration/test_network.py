@@ -543,6 +543,65 @@ def test_published_udp_port(box):
         proc.communicate(timeout=20)
 
 
+# Answers what begins with "e", takes the rest.
+SOME_ECHO = """
+import socket
+s = socket.socket(type=socket.SOCK_DGRAM); s.bind(("", 9000)); print("ready", flush=True)
+while True:
+    data, peer = s.recvfrom(2000)
+    if data.startswith(b"e"):
+        s.sendto(data, peer)
+"""
+
+
+def datagram_peer(port, timeout):
+    s = socket.socket(type=socket.SOCK_DGRAM)
+    s.settimeout(timeout)
+    s.connect(("127.0.0.1", port))
+    return s
+
+
+def echo(s, times):
+    """Whether it is answered; what is sent may be lost, as the queue before usbox-net may be full."""
+    for i in range(times):
+        s.send(b"e%d" % i)
+        try:
+            while s.recv(100) != b"e%d" % i:
+                pass
+            return True
+        except TimeoutError:
+            pass
+    return False
+
+
+@pytest.mark.slice
+@pytest.mark.parametrize("word", [b"x", b"echo"], ids=["unanswered", "answered"])
+def test_published_udp_port_and_many_peers(box, word):
+    """Who writes in thousands of names closes the port neither to who comes then nor to who was there."""
+    port = free_port(socket.SOCK_DGRAM)
+    proc = box.popen("run", "--rm", "-p", f"127.0.0.1:{port}:9000/udp", "--", "/usr/bin/python3", "-c", SOME_ECHO)
+    try:
+        assert proc.stdout.readline() == b"ready\n", proc.stderr.read()
+        assert wait_until(lambda: box.usbox("net", "last").rc == 0, 20)
+        with datagram_peer(port, 0.5) as old, datagram_peer(port, 0.5) as idle:
+            for s in (old, idle, idle):
+                assert echo(s, 40)
+            for n in range(6000):
+                with datagram_peer(port, None) as s:
+                    s.send(word)
+                if n % 50 == 0: # what came before it was read
+                    assert echo(old, 40)
+            assert len(box.usbox("net", "--json", "last").json()["flows"]) == 4096
+            with datagram_peer(port, 0.5) as new:
+                assert echo(new, 40)
+                assert echo(old, 40)
+                flows = {flow["from"] for flow in box.usbox("net", "--json", "last").json()["flows"]}
+                assert {f"127.0.0.1:{s.getsockname()[1]}" for s in (old, idle, new)} <= flows
+    finally:
+        proc.terminate()
+        proc.communicate(timeout=20)
+
+
 def test_published_port_that_is_taken(no_kept):
     with socket.create_server(("127.0.0.1", 0)) as s:
         port = s.getsockname()[1]
