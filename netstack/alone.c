@@ -289,8 +289,11 @@ static bool serve(Front *f, GError **error) {
 /* That its wire closes is the word for usbox-net to write its log's last lines and to go. */
 static void end(Front *f) {
         struct pollfd ended = { .fd = f->pidfd, .events = POLLIN };
+        ProcOrphans orphans = { .n = 0 }; /* its agent */
         int status;
 
+        if (f->pid > 0)
+                proc_adopt(f->pid, &orphans);
         fd_closep(&f->wire);
         fd_closep(&f->theirs);
         if (f->pid > 0 && f->pidfd >= 0) {
@@ -298,6 +301,7 @@ static void end(Front *f) {
                         (void) pidfd_send_signal(f->pidfd, SIGKILL, NULL, 0);
                 (void) proc_wait(f->pid, &status); /* how, nobody asks any more */
         }
+        proc_reap(&orphans);
         fd_closep(&f->pidfd);
         fd_closep(&f->signals);
         fd_closep(&f->resolv);

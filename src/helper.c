@@ -110,6 +110,11 @@ bool helper_died(Helper *h, GError **error) {
         return err_step(error, h->kind->step);
 }
 
+void helper_adopt(Helper *h) {
+        if (h->pid > 0)
+                proc_adopt(h->pid, &h->orphans);
+}
+
 void helper_kill(Helper *h) {
         if (h->pid > 0)
                 kill(h->pid, SIGKILL);
@@ -122,4 +127,8 @@ void helper_clear(Helper *h) {
         h->pid = 0;
         fd_closep(&h->pidfd);
         fd_closep(&h->wire);
+}
+
+void helper_reap_orphans(Helper *h) {
+        proc_reap(&h->orphans);
 }

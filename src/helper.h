@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "base/proc.h"
 #include "base/wire.h"
 
 /* A helper program, as messages speak of it. */
@@ -20,6 +21,7 @@ typedef struct {
         pid_t pid; /* 0: none was started, or it is reaped */
         int pidfd;
         int wire;
+        ProcOrphans orphans; /* what it has forked: its agent */
 } Helper;
 
 #define HELPER_NONE ((Helper){ .pidfd = -1, .wire = -1 })
@@ -45,6 +47,12 @@ char *helper_end_text(int status);
 /* The helper has ended, which it never does by itself: the error says how. Returns false. */
 bool helper_died(Helper *h, GError **error);
 
+/* Before it is made to end, or may end by itself: what it has forked will be ours to reap. */
+void helper_adopt(Helper *h);
+
 /* Kill; and reap too, and close all. */
 void helper_kill(Helper *h);
 void helper_clear(Helper *h);
+
+/* After that: reap what it had forked. */
+void helper_reap_orphans(Helper *h);

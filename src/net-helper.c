@@ -227,6 +227,7 @@ bool net_helper_dispatch(NetHelper *h, GError **error) {
 }
 
 void net_helper_stop(NetHelper *h) {
+        helper_adopt(&h->helper);
         if (h->keeps && h->helper.wire >= 0)
                 (void) shutdown(h->helper.wire, SHUT_WR); /* as if we had gone: it writes the log's last lines, and ends */
         else

@@ -68,6 +68,7 @@ static void forget_earlier(const Sandbox *s, bool ran) {
 /* Kill what is left, wait until the kernel has taken it all down. Where nothing of the box is kept, usbox-fs has nothing to write. */
 void sandbox_end_processes(Sandbox *s, bool ran, bool keep) {
         net_helper_stop(&s->net);
+        helper_adopt(&s->fs.helper); /* it ends with the box's mounts, which we still hold */
         (void) map_helpers_finish(&s->maps, NULL);
         if (!keep)
                 helper_clear(&s->fs.helper);

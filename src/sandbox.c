@@ -409,6 +409,8 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
         /* Killed long ago, but its mounts take the kernel a while: long enough to wait for them last. */
         net_helper_clear(&s.net);
         sandbox_release_kernel_object(&s.tap);
+        helper_reap_orphans(&s.net.helper);
+        helper_reap_orphans(&s.fs.helper);
         /* Told after the payload has had its say, and no reason to throw away what it changed. */
         if (!failure && s.stdio.lost_output)
                 failure = g_steal_pointer(&s.stdio.lost_output);

@@ -181,14 +181,20 @@ char *proc_status_text(int status) {
         return g_strdup_printf("exit status %d", WEXITSTATUS(status));
 }
 
+/* What a process's first thread has forked: a list of numbers, the caller's; NULL: it is gone, or /proc does not tell. */
+static char *list_children(pid_t pid) {
+        char path[64], *list = NULL;
+
+        g_snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int) pid, (int) pid);
+        return fd_read_file(AT_FDCWD, path, 16 * 1024 * 1024, &list, NULL) ? list : NULL;
+}
+
 /* One round of kills; false where there was nobody. */
 static bool kill_round(const pid_t *except, size_t n_except) {
-        g_autofree char *list = NULL;
-        char path[64];
+        g_autofree char *list = list_children(getpid());
         bool any = false;
 
-        g_snprintf(path, sizeof path, "/proc/self/task/%d/children", (int) getpid());
-        if (!fd_read_file(AT_FDCWD, path, 16 * 1024 * 1024, &list, NULL))
+        if (!list)
                 return false;
         char *rest = list;
         for (char *word; (word = strsep(&rest, " "));) {
@@ -208,6 +214,35 @@ static bool kill_round(const pid_t *except, size_t n_except) {
 void proc_kill_children(const pid_t *except, size_t n_except) {
         while (kill_round(except, n_except))
                 (void) poll(NULL, 0, 1);
+}
+
+/* ms: what is killed or sees the end of its socket is gone long before. */
+#define REAP_MS 5000
+
+void proc_adopt(pid_t child, ProcOrphans *orphans) {
+        if (orphans->looked || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+                return;
+        orphans->looked = true;
+        g_autofree char *list = list_children(child);
+        char *rest = list;
+        for (char *word; orphans->n < PROC_ORPHANS_MAX && (word = strsep(&rest, " "));) {
+                pid_t pid = (pid_t) g_ascii_strtoll(word, NULL, 10);
+                if (pid > 0)
+                        orphans->pids[orphans->n++] = pid;
+        }
+}
+
+void proc_reap(ProcOrphans *orphans) {
+        while (orphans->n > 0) {
+                pid_t pid = orphans->pids[--orphans->n];
+                siginfo_t info = { 0 };
+                /* Reaped by the child already, and the number another's by now? Then it is none of ours. */
+                if (waitid(P_PID, (id_t) pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
+                        continue;
+                _cleanup_close_ int pidfd = pidfd_open(pid, 0);
+                if (pidfd >= 0 && fd_await(pidfd, REAP_MS) > 0)
+                        (void) proc_wait(pid, NULL);
+        }
 }
 
 char *proc_helper_path(const char *program, GError **error) {

@@ -55,6 +55,23 @@ char *proc_status_text(int status);
  * namespace does it. Returns when none is left. */
 void proc_kill_children(const pid_t *except, size_t n_except);
 
+/* Children of a child of ours. */
+#define PROC_ORPHANS_MAX 4
+typedef struct {
+        pid_t pids[PROC_ORPHANS_MAX];
+        size_t n;
+        bool looked;
+} ProcOrphans;
+
+/*
+ * Before a child is made to end: from now on this process is a PR_SET_CHILD_SUBREAPER, so what the child has forked will be ours, and not that of whoever
+ * adopts orphans, in many a container a pid 1 that reaps nobody. They are noted; the first time counts. Where /proc does not tell, they are lost to that one.
+ */
+void proc_adopt(pid_t child, ProcOrphans *orphans);
+
+/* The child has been reaped, and they end with it: reap them. Not for ever: one may hang in the kernel. */
+void proc_reap(ProcOrphans *orphans);
+
 /* The path of an installed helper program: $USBOX_LIBEXECDIR (in-tree tests; ignored when this process runs with more
  * rights than its caller), else LIBEXECDIR found relative to this binary. The caller's; NULL with error (with its hint)
  * where it is not executable. */

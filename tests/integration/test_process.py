@@ -11,7 +11,7 @@ import tempfile
 
 import pytest
 
-from conftest import USBOX, assert_refused, cannot
+from conftest import SLOW, USBOX, assert_refused, cannot
 
 ZERO = "0" * 16
 
@@ -317,3 +317,35 @@ def test_what_is_told_to_the_whole_job_is_the_commands(box, sig):
     os.killpg(proc.pid, sig)
     out, err = proc.communicate(timeout=60)
     assert (proc.returncode, out) == (5, b"19\n"), err
+
+
+# A pid 1 of many a container: what is left to it stays.
+LEFT = """
+import ctypes, os, signal, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+proc = subprocess.Popen(sys.argv[2:], stdout=subprocess.PIPE)
+if sys.argv[1] != "-":
+    proc.stdout.readline()
+    proc.send_signal(int(sys.argv[1]))
+proc.communicate()
+print(proc.returncode, [open(f"/proc/{pid}/comm").read().strip() for pid in open(f"/proc/self/task/{os.getpid()}/children").read().split()])
+"""
+
+
+def left(box, *argv, sig="-"):
+    """How it ended, and what an ended box has left to who adopts."""
+    return subprocess.run(["/usr/bin/python3", "-c", LEFT, str(sig), USBOX, *map(str, argv)], cwd=box.dir, env=box.env, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, text=True, timeout=60 * SLOW, check=True).stdout.strip()
+
+
+@pytest.mark.slice
+@pytest.mark.parametrize("options", [[], ["--overlay=kernel"], ["--overlay=none"], ["-p", "127.0.0.1:0:80", "--net-log=log"], ["--network=none"], ["--pid=host"]],
+                         ids=["default", "kernel", "none", "log", "bare", "host"])
+def test_nobody_is_left_to_be_reaped(box, options):
+    assert left(box, "run", "--rm", *options, "--", "true") == "0 []"
+    assert left(box, "run", *options, "--", "sh", "-c", "echo x | tee new; sleep 1000", sig=signal.SIGTERM) == "143 []"
+
+
+def test_nobody_is_left_of_a_start_that_failed(box):
+    assert left(box, "run", "--rm", "--rw", "/nonexistent", "--", "true") == "125 []"
+    assert left(box, "run", "--rm", "--", "/nonexistent") == "127 []"

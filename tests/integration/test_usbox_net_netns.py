@@ -113,6 +113,28 @@ def test_nothing_of_the_caller_is_where_frames_are_read(box):
     assert result.stdout.splitlines() == ["/ns/net word-of-environment word-of-log word-of-tunables True", "False", "False"], result
 
 
+# A pid 1 of many a container: what is left to it stays.
+LEFT = """
+import ctypes, os, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+target = subprocess.Popen(["unshare", "--user", "--map-root-user", "--net", "sh", "-c", "echo; exec sleep 1000"], stdout=subprocess.PIPE)
+target.stdout.readline()
+ready, theirs = os.pipe()
+net = subprocess.Popen([sys.argv[1], "--netns", str(target.pid), "--ready-fd", str(theirs), "-p", "127.0.0.1:0:80"], pass_fds=[theirs])
+assert os.read(ready, 1) == b"1"
+net.terminate()
+net.wait()
+target.kill()
+target.wait()
+print(net.returncode, [open(f"/proc/{pid}/comm").read().strip() for pid in open(f"/proc/self/task/{os.getpid()}/children").read().split()])
+"""
+
+
+def test_nobody_is_left_to_be_reaped(box):
+    result = subprocess.run(["/usr/bin/python3", "-c", LEFT, USBOX_NET], cwd=box.dir, env=box.env, capture_output=True, text=True, timeout=WAIT, check=False)
+    assert result.stdout == "0 []\n", result
+
+
 def refused(*argv, wrap=(), cwd=None):
     """Its one line of error, and the hint, "" where it has none."""
     result = subprocess.run([*wrap, *map(str, [USBOX_NET, *argv])], capture_output=True, text=True, timeout=WAIT, check=False, cwd=cwd,

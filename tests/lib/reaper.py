@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A suite as the subreaper of what its tests leave behind, so that this can be told from other people's; and it reaps. A plugin of pytest.
 
-A box of a killed launcher, and each helper's agent, end as an orphan. Where nobody reaps these they are thousands after a while, and whoever looks over /proc, a
+A box of a killed launcher ends as an orphan. Where nobody reaps these they are thousands after a while, and whoever looks over /proc, a
 test or a launcher, looks at all of them.
 """
 import ctypes

@@ -11,7 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -178,6 +180,58 @@ static void test_pidfd(void) {
         g_assert_cmpint(faccessat(proc, "stat", F_OK, 0), ==, -1);
 }
 
+/* A child that forks twice, closes ready, and waits for its end; *ret_ready says that they are there. */
+static pid_t fork_parent(int *ret_ready) {
+        int ends[2];
+
+        g_assert_cmpint(pipe2(ends, O_CLOEXEC), ==, 0);
+        pid_t pid = fork();
+        if (pid == 0) {
+                pid_t self_pid = getpid();
+                for (int i = 0; i < 2; i++)
+                        if (fork() == 0) {
+                                (void) prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+                                if (getppid() != self_pid)
+                                        _exit(1);
+                                (void) !write(ends[1], "x", 1);
+                                for (;;)
+                                        (void) pause();
+                        }
+                for (;;)
+                        (void) pause();
+        }
+        g_assert_cmpint(pid, >, 0);
+        close(ends[1]);
+        *ret_ready = ends[0];
+        for (char byte, n = 0; n < 2; n++)
+                g_assert_cmpint(read(ends[0], &byte, 1), ==, 1);
+        return pid;
+}
+
+/* What a child leaves is ours and reaped; and where we were not asked to, that is waited for by nobody. */
+static void test_adopt(void) {
+        ProcOrphans orphans = { .n = 0 }, none = { .n = 0 };
+        _cleanup_close_ int ready = -1;
+
+        proc_reap(&none);
+        pid_t pid = fork_parent(&ready);
+        proc_adopt(pid, &orphans);
+        proc_adopt(getppid(), &orphans); /* the first time counts */
+        g_assert_cmpuint(orphans.n, ==, 2);
+        kill(pid, SIGKILL);
+        g_assert_true(proc_wait(pid, NULL));
+        proc_reap(&orphans);
+        g_assert_cmpuint(orphans.n, ==, 0);
+        g_assert_cmpint(waitpid(-1, NULL, 0), ==, -1);
+        g_assert_cmpint(errno, ==, ECHILD);
+
+        proc_adopt(pid, &none); /* it is gone */
+        none = (ProcOrphans){ .pids = { getpid() }, .n = 1 }; /* none of ours any more */
+        proc_reap(&none);
+        g_assert_cmpuint(none.n, ==, 0);
+        (void) prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
+}
+
 static void test_status_text(void) {
         static const struct {
                 int status;
@@ -232,6 +286,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/proc/spawn-signals", test_spawn_signals);
         g_test_add_func("/proc/spawn-fails", test_spawn_fails);
         g_test_add_func("/proc/pidfd", test_pidfd);
+        g_test_add_func("/proc/adopt", test_adopt);
         g_test_add_func("/proc/status-text", test_status_text);
         g_test_add_func("/proc/helper-path", test_helper_path);
         return g_test_run();
