@@ -240,6 +240,8 @@ static bool take_message(Front *f, GError **error) {
                 return wire_error_to_gerror(&m, error);
         if (m.type != WIRE_NET_DENIED)
                 return err_set(error, EPROTO, "usbox-net said %s", wire_type_name(m.type));
+        if (f->denials >= NET_DENIALS_MAX)
+                return err_set(error, EPROTO, "usbox-net said NET_DENIED more than %u times", NET_DENIALS_MAX);
         g_variant_get(m.body, "(&s&s)", &what, &option);
         g_autofree char *what_quoted = err_quote(what), *option_quoted = err_quote(option);
         log_note("denied by policy: %s (%s%s)", what_quoted, g_str_has_prefix(option, "--deny ") ? "" : "to allow: ", option_quoted);

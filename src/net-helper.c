@@ -194,12 +194,18 @@ static void take_done(NetHelper *h, GVariant *body) {
         }
 }
 
-static void take_denied(NetHelper *h, GVariant *body) {
+/* Its word that there are no more is that of who parses what the box sends. */
+static bool take_denied(NetHelper *h, GVariant *body, GError **error) {
         const char *what, *option;
 
+        if (h->denied->len >= NET_DENIALS_MAX) {
+                err_set(error, EPROTO, "usbox-net said NET_DENIED more than %u times", NET_DENIALS_MAX);
+                return err_step(error, "network");
+        }
         g_variant_get(body, "(&s&s)", &what, &option);
         g_ptr_array_add(h->denied, err_quote(what));
         g_ptr_array_add(h->options, err_quote(option));
+        return true;
 }
 
 static bool take_message(NetHelper *h, const WireMessage *m, GError **error) {
@@ -212,8 +218,7 @@ static bool take_message(NetHelper *h, const WireMessage *m, GError **error) {
                 take_done(h, m->body);
                 return true;
         case WIRE_NET_DENIED:
-                take_denied(h, m->body);
-                return true;
+                return take_denied(h, m->body, error);
         default:
                 err_set(error, EPROTO, "usbox-net said %s", wire_type_name(m->type));
                 return err_step(error, "network");
@@ -240,6 +245,7 @@ void net_helper_finish(NetHelper *h) {
         net_helper_stop(h);
         if (h->keeps && h->helper.pid > 0)
                 (void) poll(&end, 1, LAST_LINES_MS);
+        helper_kill(&h->helper); /* else this might not be its last */
         /* What it said last: of a flow that was denied it speaks before the box hears of it. */
         while (h->helper.wire >= 0 && poll(&wire, 1, 0) > 0) {
                 g_auto(WireMessage) m = { 0 };

@@ -3,11 +3,12 @@
 import functools
 import json
 import os
+import re
 import subprocess
 
 import pytest
 
-from conftest import HOME, USBOX, Result, assert_refused, cannot, has_subids
+from conftest import HOME, TOP, USBOX, Result, assert_refused, cannot, has_subids
 
 
 @pytest.fixture(autouse=True)
@@ -236,6 +237,34 @@ def with_helper(box, name, body):
 def test_helper_that_fails_at_once(box, body):
     result = box.run("--", "true", env=with_helper(box, "usbox-net", body), timeout=45)
     assert_refused(result, "usbox-net", hint=False)
+
+
+# usbox-net as somebody has it who has taken it over: it says that it is ready, and then that of which it says a little else, for ever.
+TAKEN_OVER = """
+import socket, struct, sys
+wire = socket.socket(fileno=3)
+for _ in ("NET_CONFIG", "NET_TAP"):
+    wire.recv(1 << 16)
+wire.send(struct.pack("=I", int(sys.argv[1])))
+denied = struct.pack("=I", int(sys.argv[2])) + b"x\\0y\\0\\2"  # (ss), and where the first ends
+try:
+    while True:
+        wire.send(denied)
+except OSError:
+    pass
+"""
+
+
+def test_usbox_net_that_was_taken_over(box):
+    """What it says was denied is kept until the end: no more than is said."""
+    text = (TOP / "src" / "base" / "wire.h").read_text(encoding="utf-8")
+    numbers = {name: number for number, name in enumerate(re.findall(r"^ +(WIRE_\w+)[ ,]", text, re.MULTILINE), 1)}
+    script = box.write("taken-over.py", TAKEN_OVER, where=box.top)
+    env = with_helper(box, "usbox-net", f"exec /usr/bin/python3 {script} {numbers['WIRE_NET_READY']} {numbers['WIRE_NET_DENIED']}")
+    result = box.run("--rm", "--", "sleep", "1000", env=env)
+    assert result.rc == 125, result
+    assert result.err.splitlines() == ["usbox: denied by policy: x, x, x, x, x and at least 59 more; to allow: y",
+                                       "usbox: network: usbox-net said NET_DENIED more than 64 times: Protocol error"], result
 
 
 @pytest.mark.parametrize("body", ["exit 3", "head -c 1 <&3 >/dev/null; exit 3", "sleep 0.01", "sleep 0.2"])
