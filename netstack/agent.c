@@ -176,14 +176,24 @@ bool agent_ask_join(int agent, int netns) {
         return send_fds(agent, &request, sizeof request, &netns, 1);
 }
 
-bool agent_take_join(int agent, GError **error) {
-        int fds[AGENT_SOCKETS];
+int agent_take_sockets(int agent, int *ret_family, int ret_fds[AGENT_SOCKETS], GError **error) {
         Answer answer;
 
-        if (receive_fds(agent, &answer, sizeof answer, fds) < 0)
-                return err_set(error, 0, "the agent has ended");
-        answer.text[TEXT_MAX - 1] = '\0';
-        return answer.errnum == 0 || err_set(error, 0, "%s", answer.text);
+        int n = receive_fds(agent, &answer, sizeof answer, ret_fds);
+        if (n < 0) {
+                err_set(error, 0, "the agent has ended");
+        } else if (answer.errnum != 0) {
+                answer.text[TEXT_MAX - 1] = '\0';
+                err_set(error, 0, "the agent has ended: %s", answer.text); /* has the errno's text in it */
+                n = -1;
+        }
+        *ret_family = n >= 0 ? answer.family : AF_UNSPEC;
+        return n;
+}
+
+bool agent_take_join(int agent, GError **error) {
+        int fds[AGENT_SOCKETS], family;
+        return agent_take_sockets(agent, &family, fds, error) >= 0;
 }
 
 bool agent_ask_sockets(int agent, int family) {
@@ -194,11 +204,4 @@ bool agent_ask_sockets(int agent, int family) {
 bool agent_ask_unmap(int agent) {
         const Request request = { .op = AGENT_UNMAP };
         return send_fds(agent, &request, sizeof request, NULL, 0);
-}
-
-int agent_take_sockets(int agent, int *ret_family, int ret_fds[AGENT_SOCKETS]) {
-        Answer answer;
-        int n = receive_fds(agent, &answer, sizeof answer, ret_fds);
-        *ret_family = n >= 0 ? answer.family : AF_UNSPEC;
-        return n >= 0 && answer.errnum != 0 ? -1 : n;
 }

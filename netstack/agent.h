@@ -29,5 +29,5 @@ bool agent_ask_sockets(int agent, int family);
 bool agent_ask_unmap(int agent);
 
 /* What it has to say, once the socket is readable. The answer to that: which family was asked for, and up to AGENT_SOCKETS descriptors, the caller's. AF_UNSPEC
- * and none: it is in the namespace, for which nobody had waited. -1: it is gone. */
-int agent_take_sockets(int agent, int *ret_family, int ret_fds[AGENT_SOCKETS]);
+ * and none: it is in the namespace, for which nobody had waited. -1 with error: it is gone, and why. */
+int agent_take_sockets(int agent, int *ret_family, int ret_fds[AGENT_SOCKETS], GError **error);

@@ -285,11 +285,12 @@ static void on_timer(EventTimer *timer) {
 
 static void on_agent(EventSource *source, uint32_t events) {
         Publish *p = EVENTS_OWNER(source, Publish, on_agent);
+        g_autoptr(GError) error = NULL;
         int fds[AGENT_SOCKETS], family;
 
-        int n = agent_take_sockets(p->agent, &family, fds);
+        int n = agent_take_sockets(p->agent, &family, fds, &error);
         if (n < 0) {
-                log_note("the agent has ended: no more connections to published ports");
+                log_note("no more connections to published ports: %s", error->message);
                 events_remove(p->events, &p->on_agent);
                 p->agent = -1;
                 p->agent_ended = true;
