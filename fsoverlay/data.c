@@ -71,6 +71,26 @@ static int check_changed(Request *r, Fd *f, off_t end) {
         return fstat(f->fd, &st) < 0 || told_look(r->fs, r->node, &st) ? 0 : -ESTALE;
 }
 
+/*
+ * Up to the end of the file. Where an answer falls short the kernel thinks of a hole whose end it has not written yet (fuse_short_read(), fs/fuse/file.c): so
+ * a disk that fails in the middle would read as zeros. A negative errno.
+ */
+static ssize_t read_all(const Request *r, const Fd *f, size_t size, off_t offset) {
+        const off_t end = f->layer == LAYER_UPPER ? -1 : told_size(r->node);
+        size_t done = 0;
+
+        while (done < size && (done == 0 || offset + (off_t) done != end)) {
+                ssize_t n = pread(f->fd, (char *) r->out + done, size - done, offset + (off_t) done);
+                if (n == 0)
+                        break;
+                if (n > 0)
+                        done += (size_t) n;
+                else if (errno != EINTR)
+                        return -errno;
+        }
+        return (ssize_t) done;
+}
+
 int op_read(Request *r) {
         const struct fuse_read_in *in = r->in;
         Fs *fs = r->fs;
@@ -85,10 +105,8 @@ int op_read(Request *r) {
         if (r->no_reply && node_is(r->node, NODE_UPPER))
                 (void) check_changed(r, f, 0);
         if (err == 0 && !r->no_reply) {
-                do
-                        n = pread(f->fd, r->out, MIN((size_t) in->size, r->out_size), (off_t) in->offset);
-                while (n < 0 && errno == EINTR);
-                err = n < 0 ? -errno : check_changed(r, f, (off_t) in->offset + (off_t) n);
+                n = read_all(r, f, MIN((size_t) in->size, r->out_size), (off_t) in->offset);
+                err = n < 0 ? (int) n : check_changed(r, f, (off_t) in->offset + (off_t) n);
         }
         fd_put(r->fs, f);
         if (err == 0)
@@ -221,7 +239,8 @@ int op_write(Request *r) {
         /* A write(2) takes set-id bits away; a page that mmap(2) made dirty does not, and the kernel says which it was. */
         w.kill_setid = in->write_flags & FUSE_WRITE_KILL_SUIDGID;
         writing_end(r, &w);
-        if (done == 0 && err < 0)
+        /* Of pages that it kept the kernel hears "written" or an error, and does not look at how much (fuse_writepage_end(), fs/fuse/file.c). */
+        if (err < 0 && (done == 0 || in->write_flags & FUSE_WRITE_CACHE))
                 return err;
         journal_node(fs, r->node, NODE_WRITTEN);
         struct fuse_write_out *out = r->out;

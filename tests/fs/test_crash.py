@@ -5,6 +5,7 @@ import errno
 import os
 import pathlib
 import random
+import resource
 import shutil
 import signal
 import struct
@@ -302,6 +303,32 @@ def test_names_of_which_nobody_can_say_how_many_there_are(fs, needs_ours):
     assert (fs.mnt / "c").read_bytes() == b"box"
     fs.remount()
     assert os.listdir(fs.mnt) == ["c"] and (fs.mnt / "c").read_bytes() == b"box"
+
+
+@pytest.mark.parametrize("way", ["fsync", "close"])
+def test_what_was_written_in_part_is_not_written(fs, needs_ours, way):
+    """No more room in the middle of one request. The kernel, which keeps the pages, takes each answer but an error for all of it."""
+    fs.mount()
+    resource.prlimit(fs.server.pid, resource.RLIMIT_FSIZE, (40960, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    fd = os.open(fs.mnt / "f", os.O_WRONLY | os.O_CREAT)
+    os.write(fd, b"x" * 81920)
+    with pytest.raises(OSError):
+        os.fsync(fd) if way == "fsync" else os.close(fd)
+    assert (fs.upper / "f").stat().st_size == 40960
+    if way == "fsync":
+        os.close(fd)
+
+
+@pytest.mark.parametrize("layer", ["lower", "upper"])
+def test_what_was_read_in_part_goes_on(fs, needs_ours, layer):
+    """As of a disk that fails in the middle: what is missing read as zeros."""
+    data = os.urandom(20000)
+    fs.write("f", data, where=getattr(fs, layer))
+    fs.mount()
+    os.stat(fs.mnt / "f")
+    with injected(fs, "pread64:retval=4096:when=1"):
+        found = (fs.mnt / "f").read_bytes()
+    assert len(found) == len(data) and found[4096:] == data[4096:]
 
 
 @pytest.mark.parametrize("call", ["renameat2", "unlinkat"])
