@@ -13,7 +13,8 @@
  * addresses, and addresses that are the box's own network's on the host appear as the gateway.
  *
  * Anybody can write in anybody's name, so the table of peers is soon full if somebody wants that. Then one goes who has not written again after an
- * answer, the one that was silent for longest. Of those who have, one goes only where the others have no more than their share.
+ * answer, the one that was silent for longest. Of those who have, one goes only where the others have no more than their share. And the log is as long as what
+ * the box answers: who came in a full table is a flow from then on.
  */
 #include <arpa/inet.h>
 #include <string.h>
@@ -66,7 +67,8 @@ typedef struct {
         int64_t used; /* s of the monotonic clock */
         bool answered, known; /* the box has answered; it has written since */
         GList link;           /* in Forward.fresh or Forward.known */
-        AccountFlow *account; /* from the peer to the box */
+        guint64 in_bytes, in_packets; /* before it has an account */
+        AccountFlow *account; /* from the peer to the box; NULL: the table was full, and the box has not answered */
 } Peer;
 
 struct Forward {
@@ -118,7 +120,8 @@ static void touch(Forward *forward, Peer *peer, bool known) {
 }
 
 static void forget_peer(Forward *forward, Peer *peer, const char *how) {
-        account_end(forward->account, peer->account, how);
+        if (peer->account)
+                account_end(forward->account, peer->account, how);
         g_queue_unlink(queue_of(forward, peer), &peer->link);
         g_hash_table_remove(forward->peers, &peer->key); /* frees it */
 }
@@ -135,11 +138,13 @@ static void forget_peers(Forward *forward, const Port *port, int64_t since, cons
                 }
 }
 
-static void make_room(Forward *forward) {
+/* For one more. False: at the cost of another. */
+static bool make_room(Forward *forward) {
         if (g_hash_table_size(forward->peers) < PEERS_MAX)
-                return;
+                return true;
         const GQueue *queue = forward->fresh.length > FRESH_SHARE ? &forward->fresh : &forward->known;
         forget_peer(forward, queue->head->data, "forgotten");
+        return false;
 }
 
 static void on_sweep(EventTimer *timer) {
@@ -190,15 +195,31 @@ static bool is_same(const Peer *peer, const struct sockaddr_storage *real, sockl
         return peer->real_len == real_len && memcmp(&peer->real, real, real_len) == 0;
 }
 
-static Peer *new_peer(Forward *forward, const Port *port, const PeerKey *key, const struct sockaddr_storage *real) {
+static void account_peer(Forward *forward, const Port *port, Peer *peer) {
         AccountKey flow = { .protocol = IPPROTO_UDP, .family = port->family, .dst = port->box_addr, .dport = port->box_port };
+
+        if (peer->account)
+                return;
+        (void) address_of_socket((const struct sockaddr *) &peer->real, &flow.src, &flow.sport);
+        peer->account = account_start(forward->account, &flow, NULL, ACCOUNT_PORT, NULL, NULL);
+        account_moved(peer->account, 0, 0, peer->in_bytes, peer->in_packets);
+}
+
+static void peer_received(Peer *peer, guint64 bytes) {
+        if (peer->account) {
+                account_moved(peer->account, 0, 0, bytes, 1);
+                return;
+        }
+        peer->in_bytes += bytes;
+        peer->in_packets++;
+}
+
+static Peer *new_peer(Forward *forward, const PeerKey *key) {
         Peer *peer = g_new0(Peer, 1);
 
-        (void) address_of_socket((const struct sockaddr *) real, &flow.src, &flow.sport);
         peer->key = *key;
         peer->link.data = peer;
         g_queue_push_tail_link(&forward->fresh, &peer->link);
-        peer->account = account_start(forward->account, &flow, NULL, ACCOUNT_PORT, NULL, NULL);
         g_hash_table_insert(forward->peers, &peer->key, peer);
         if (forward->sweep.at < 0)
                 forward->sweep.at = events_now(forward->events) + SWEEP_MS;
@@ -206,8 +227,9 @@ static Peer *new_peer(Forward *forward, const Port *port, const PeerKey *key, co
 }
 
 /* The peer behind real, remembered. */
-static const Peer *take_peer(Forward *forward, const Port *port, const struct sockaddr_storage *real, socklen_t real_len) {
+static Peer *take_peer(Forward *forward, const Port *port, const struct sockaddr_storage *real, socklen_t real_len) {
         int64_t stale = now_s() - PEER_SECONDS;
+        bool roomy = false;
         PeerKey key = { .port_index = (guint16) port->index };
         Peer *peer = NULL;
 
@@ -220,11 +242,13 @@ static const Peer *take_peer(Forward *forward, const Port *port, const struct so
         if (peer && !is_same(peer, real, real_len))
                 forget_peer(forward, g_steal_pointer(&peer), "timeout");
         if (!peer) {
-                make_room(forward);
-                peer = new_peer(forward, port, &key, real);
+                roomy = make_room(forward);
+                peer = new_peer(forward, &key);
         }
         memcpy(&peer->real, real, real_len);
         peer->real_len = real_len;
+        if (roomy)
+                account_peer(forward, port, peer);
         touch(forward, peer, peer->answered);
         return peer;
 }
@@ -248,6 +272,7 @@ bool forward_input(Forward *forward, const Packet *packet) {
                         continue;
                 peer->answered = true;
                 touch(forward, peer, false);
+                account_peer(forward, port, peer);
                 const uint8_t *udp = packet->frame + packet->l4;
                 size_t len = (size_t) packet_get16(udp + 4) - UDP_LEN;
                 /* As on any network, what the socket does not take is lost. */
@@ -271,8 +296,8 @@ static bool take_datagram(Forward *forward, const Port *port) {
                 return errno == EINTR;
         if ((size_t) n == room)
                 return true;
-        const Peer *peer = take_peer(forward, port, &real, real_len);
-        account_moved(peer->account, 0, 0, (guint64) n, 1);
+        Peer *peer = take_peer(forward, port, &real, real_len);
+        peer_received(peer, (guint64) n);
         size_t udp_len = UDP_LEN + (size_t) n;
         uint8_t *udp = forward->buf + packet_write_headers(forward->buf, forward->box_mac, port->family,
                                                            &peer->key.addr, &port->box_addr, IPPROTO_UDP, udp_len);
