@@ -72,6 +72,41 @@ class Pty:
             pass
         return self.proc.returncode
 
+    def children_in_front(self):
+        """Command lines of what has come of the program and is in the foreground of its terminal, this one or a box's, and not stopped."""
+        parents, found = {}, {}
+        for entry in os.scandir("/proc"):
+            try:
+                with open(f"/proc/{int(entry.name)}/stat", encoding="utf-8", errors="replace") as f:
+                    state, parent, group, _session, _tty, in_front = f.read().rpartition(")")[2].split()[:6]
+                with open(f"/proc/{entry.name}/cmdline", encoding="utf-8", errors="replace") as f:
+                    line = " ".join(f.read().split("\0")).rstrip()
+            except (ValueError, OSError):  # no process, or none any more
+                continue
+            parents[int(entry.name)] = int(parent)
+            if group == in_front and state != "T":
+                found[int(entry.name)] = line
+
+        def ours(pid):
+            while pid and pid != self.proc.pid:
+                pid = parents.get(pid, 0)
+            return pid
+        return [line for pid, line in found.items() if ours(pid)]
+
+    def await_front(self, line, timeout=60):
+        """What is typed from now on is for the program of this command line, and not for who started it."""
+        end = time.monotonic() + timeout
+        while line not in self.children_in_front():
+            assert time.monotonic() < end, f"no {line!r} in front within {timeout} s; there are {self.children_in_front()}; seen: {self.seen!r}"
+            self.read_some(0.02)
+
+    def await_raw(self, timeout=60):
+        """The launcher has the terminal: it looks at each letter itself, which a shell's line editor leaves to the terminal for ^C and ^Z."""
+        end = time.monotonic() + timeout
+        while self.settings()[3] & termios.ISIG:
+            assert time.monotonic() < end, f"not raw within {timeout} s; seen: {self.seen!r}"
+            self.read_some(0.02)
+
     def settings(self):
         return termios.tcgetattr(self.slave)
 

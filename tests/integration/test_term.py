@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """usbox as a job of the caller's own shell: background, foreground, stop and continue."""
-import time
-
 import pytest
 from conftest import USBOX
 from pty_driver import Pty
@@ -19,11 +17,12 @@ def shell(box):
         t.wait()
 
 
-def typed(t, line):
-    """Type a line at the prompt and wait until the program that it starts is there to read what follows."""
+def typed(t, line, program):
+    """Type a line at the prompt and wait until the box's program that it starts, or makes the foreground, is there to read what follows."""
     t.send(line + "\n")
     t.expect("\r\n")
-    time.sleep(0.5)
+    t.await_front(program)
+    t.await_raw()
 
 
 def test_background_job_leaves_the_terminal_alone(shell):
@@ -40,8 +39,8 @@ def test_background_job_leaves_the_terminal_alone(shell):
 def test_background_job_made_foreground_takes_over(shell):
     shell.send(f"{RUN} cat &\n")
     shell.expect("%% $")
-    time.sleep(0.5)
-    typed(shell, "fg")
+    shell.await_front("cat")  # of the box's terminal
+    typed(shell, "fg", "cat")
     shell.send("into the box\n")
     shell.expect("into the box\r\ninto the box\r\n")
     shell.send(b"\x04")
@@ -49,14 +48,14 @@ def test_background_job_made_foreground_takes_over(shell):
 
 
 def test_stop_and_continue(shell):
-    typed(shell, f"{RUN} cat")
+    typed(shell, f"{RUN} cat", "cat")
     shell.send("one\n")
     shell.expect("one\r\none\r\n")
     shell.send(b"\x1a")
     shell.expect("Stopped.*%% $")
     shell.send("echo al''ive\n")
     shell.expect("alive\r\n.*%% $")
-    typed(shell, "fg")
+    typed(shell, "fg", "cat")
     shell.send("two\n")
     shell.expect("two\r\ntwo\r\n")
     shell.send(b"\x04")
@@ -67,7 +66,7 @@ def test_stop_and_continue(shell):
 
 
 def test_stopped_from_outside_and_continued_in_background(shell):
-    typed(shell, f"{RUN} sh -c 'sleep 2; echo from-the-box'")
+    typed(shell, f"{RUN} sh -c 'sleep 2; echo from-the-box'", "sleep 2")
     shell.send(b"\x1a")
     shell.expect("Stopped.*%% $")
     shell.send("bg\n")

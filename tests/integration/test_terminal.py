@@ -6,7 +6,6 @@ import signal
 import subprocess
 import termios
 import threading
-import time
 
 import pytest
 
@@ -33,7 +32,7 @@ def test_job_control(box):
         t.send("PS1='%% '; bind 'set enable-bracketed-paste off' 2>/dev/null\n")
         t.expect("%% $")
         t.send("sleep 300\n")
-        time.sleep(0.3)
+        t.await_front("sleep 300")
         t.send(b"\x1a")
         t.expect(r"\[1\]\+ +Stopped +sleep 300")
         t.send("bg\n")
@@ -42,14 +41,14 @@ def test_job_control(box):
         t.expect(r"\[1\]\+ +Running +sleep 300")
         t.send("fg\n")
         t.expect("sleep 300\r\n")
-        time.sleep(0.3)
+        t.await_front("sleep 300")
         t.send(b"\x03")
         t.expect("%% $")
         t.send("echo status $?\n")
         t.expect("status 130")
         t.send("cat\n")
         t.expect("cat\r\n")
-        time.sleep(0.3)  # until then the line is the shell's, with ^D a letter like others
+        t.await_front("cat")  # until then the line is the shell's, with ^D a letter like others
         t.send("first line\n")
         t.expect("first line\r\nfirst line\r\n")
         t.send(b"\x04")
@@ -138,8 +137,8 @@ def test_large_output_on_a_terminal(box):
 
 
 def test_input_after_eof_of_the_terminal(box):
-    with box.pty("run", "--rm", "--", "sh", "-c", "cat >/dev/null; echo after") as t:
-        time.sleep(0.5)
+    with box.pty("run", "--rm", "--", "sh", "-c", "echo ready; cat >/dev/null; echo after") as t:
+        t.expect("ready")
         t.send(b"\x04")
         t.expect("after")
         assert t.wait() == 0
