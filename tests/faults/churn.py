@@ -71,7 +71,15 @@ def one_box(usbox, world, number, seed):
 
 
 def kept_bytes(top):
-    return sum(os.lstat(os.path.join(root, name)).st_size for root, _dirs, files in os.walk(top) for name in files)
+    """Beside a janitor that may be removing it."""
+    total = 0
+    for root, _dirs, files in os.walk(top):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(root, name)).st_size
+            except FileNotFoundError:
+                pass
+    return total
 
 
 def keys():

@@ -73,7 +73,8 @@ def test_killed(bench, who):
             wrong += look(judge, run, f"{call} {sig}", statuses)
             rests.append(rest_ms(run))
     assert not wrong, "\n".join(wrong)
-    assert statistics.median(rests) < SOON_MS, rests
+    # Where none of the calls came again, as those of a janitor that is dismissed at another moment, there is nothing to be said.
+    assert not rests or statistics.median(rests) < SOON_MS, rests
 
 
 @pytest.mark.parametrize("kind", ("bare", "kernel"))
