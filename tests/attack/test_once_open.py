@@ -100,9 +100,9 @@ def test_pid_host_leaves_no_process(no_kept, victim):
         init = next(int(p) for p in children if open(f"/proc/{p}/comm", encoding="ascii").read().strip() == "usbox-init")
         os.kill(init, signal.SIGKILL)
     proc.wait(20)
-    assert wait_until(lambda: not set(own_processes()) - set(before), 2.0)
+    assert wait_until(lambda: not set(own_processes()) - set(before))
     sleeps = ["pgrep", "-u", str(os.getuid()), "-x", "-f", "sleep 77[78]"]
-    assert wait_until(lambda: subprocess.run(sleeps, capture_output=True, check=False).stdout == b"", 2.0)
+    assert wait_until(lambda: subprocess.run(sleeps, capture_output=True, check=False).stdout == b"")
 
 
 def test_hidden_names_made_while_the_box_runs(no_kept, home_file):

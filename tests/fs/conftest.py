@@ -331,7 +331,7 @@ def make_overlay(request):
                 subprocess.run(["umount", "-l", str(overlay.mnt)], check=False)
         overlay.kill()
     reap()
-    wait_until(lambda: set(descendants()) <= set(before), 2)
+    wait_until(lambda: set(descendants()) <= set(before), 20)
     for pid, line in descendants().items():
         if pid not in before:
             faults.append(f"process {pid}: {line}")

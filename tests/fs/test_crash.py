@@ -429,11 +429,11 @@ def test_fsync_reaches_the_disk(fs):
     os.write(fd, b"new")
     os.fdatasync(fd)
     os.close(fd)
-    assert wait_until(lambda: "new" in log.read_text(encoding="utf-8", errors="replace"), 1), log.read_text()
+    assert wait_until(lambda: "new" in log.read_text(encoding="utf-8", errors="replace"), 20), log.read_text()
     directory = os.open(fs.mnt / "d", os.O_RDONLY)
     os.fsync(directory)
     os.close(directory)
-    assert wait_until(lambda: "upper/d>" in log.read_text(encoding="utf-8", errors="replace"), 1), log.read_text()
+    assert wait_until(lambda: "upper/d>" in log.read_text(encoding="utf-8", errors="replace"), 20), log.read_text()
     stop()
 
 

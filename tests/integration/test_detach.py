@@ -119,10 +119,16 @@ def test_an_entry_cannot_be_forged(boxes):
 
 
 def test_streams_that_meet_again_are_in_order(boxes):
-    """Where both go to one file, as behind 2>&1; each written a while after the other, since two pipes say nothing of an order."""
-    boxes.detach("for i in 1 2 3; do echo out $i; sleep 0.3; echo err $i >&2; sleep 0.3; done")
+    """Where both go to one file, as behind 2>&1; each is written when the one before is in the log, since two pipes say nothing of an order."""
+    (boxes.dir / "w").mkdir()
+    boxes.detach("go() { until test -e w/$1; do sleep 0.02; done; }; for i in 1 2 3; do echo out $i; go out$i; echo err $i >&2; go err$i; done", "--rw", "w")
+    logs = lambda: boxes.usbox("logs", "web", stderr=subprocess.STDOUT).lines()
+    expected = [(stream, i) for i in (1, 2, 3) for stream in ("out", "err")]
+    for n, (stream, i) in enumerate(expected):
+        assert wait_until(lambda n=n: len(logs()) > n, 20), logs()
+        (boxes.dir / "w" / f"{stream}{i}").touch()
     boxes.usbox("wait", "web").ok()
-    assert boxes.usbox("logs", "web", stderr=subprocess.STDOUT).lines() == [f"{stream} {i}" for i in (1, 2, 3) for stream in ("out", "err")]
+    assert logs() == [f"{stream} {i}" for stream, i in expected]
 
 
 def test_tail_and_since(boxes):

@@ -126,8 +126,10 @@ def test_what_a_box_without_limits_uses(web):
     web.start()
     web.start("exec sleep 1001", name="other")
     web.exec("-d", "web", "sleep", "999").ok()
-    listed = web.usbox("top", "--json", "web").json()
-    assert sorted(p["command"] for p in listed) == ["sleep 1000", "sleep 999"] and all(p["memory"] > 0 and p["pid"] != p["box_pid"] for p in listed)
+    top = lambda: web.usbox("top", "--json", "web").json()
+    # The shell executes the one a moment after it has been executed itself.
+    assert wait_until(lambda: sorted(p["command"] for p in top()) == ["sleep 1000", "sleep 999"], 20), top()
+    assert all(p["memory"] > 0 and p["pid"] != p["box_pid"] for p in top())
     assert [line for line in web.usbox("top", "web").lines() if "sleep 999" in line]
     (stats,) = web.usbox("stats", "--json", "web").json()
     assert stats["source"] == "processes" and stats["pids"] == 2 and stats["memory"] > 0 and stats["cpu_us"] >= 0

@@ -135,7 +135,7 @@ def host_address_added():
         assert box.call("connect", "203.0.113.9", port)[0] != "ok"
         for address in ("203.0.113.9/24", "2001:db8:1::9/64"):
             ip("addr", "add", address, "dev", "up0", *(["nodad"] if ":" in address else []))
-        time.sleep(0.1)
+        time.sleep(1)  # until the kernel's word of it is read, also on a machine with other work; nothing shows that
         for address in ("203.0.113.9", "2001:db8:1::9"):
             assert box.call("connect", address, port)[0] == "Connection refused"
         assert lab.hits == []
@@ -205,9 +205,23 @@ def talk(address, port, size=MEGABYTE):
     return tcp_echo(address, port, size)
 
 
+def first_connection():
+    """It waits for the box's answer to ARP, and for nothing else: for how many seconds."""
+    with Box(publish=["tcp,,0,,80"]) as box:
+        box.call("serve", "0.0.0.0", 80)
+        time.sleep(0.6)
+        start = time.monotonic()
+        assert talk("127.0.0.1", box.ports[0][2], 1) == 1
+        return time.monotonic() - start
+
+
 def publish():
     """TCP and UDP, IPv4 and IPv6, from the host's loopback, its own address and another machine; port 0 is told."""
     lab = Lab()
+    for _ in range(4):  # a machine whose processors are taken away from it for a while measures that
+        if (took := first_connection()) < 0.25:
+            break
+    assert took < 0.25, took
     with Box(publish=["tcp,,0,,80", "tcp,::,0,,80", "udp,,0,,80", "udp,::,0,,80", "tcp,127.0.0.1,8080,10.0.2.100,80"]) as box:
         box.call("serve", "0.0.0.0", 80)
         box.call("serve", "::", 80)
@@ -216,12 +230,6 @@ def publish():
             ("udp", "::", "fd00::100", 80), ("tcp", "127.0.0.1", "10.0.2.100", 80)]
         tcp4, tcp6, udp4, udp6, fixed = (p[2] for p in box.ports)
         assert fixed == 8080 and 0 not in (tcp4, tcp6, udp4, udp6)
-
-        # The first connection waits for the box's answer to ARP, and for nothing else.
-        time.sleep(0.6)
-        start = time.monotonic()
-        assert talk("127.0.0.1", tcp4, 1) == 1
-        assert time.monotonic() - start < 0.25
 
         for address, port in (("127.0.0.1", tcp4), ("127.0.0.1", 8080), (HOST4, tcp4), ("::1", tcp6), (HOST6, tcp6)):
             assert talk(address, port) == MEGABYTE, (address, port)
@@ -341,7 +349,7 @@ def killed_launcher():
     box = Box()
     assert alive(box.net_pid)
     box.proc.send_signal(signal.SIGKILL)
-    assert wait_for(lambda: not alive(box.net_pid), 1), "usbox-net outlived its launcher"
+    assert wait_for(lambda: not alive(box.net_pid)), "usbox-net outlived its launcher"
 
 
 def killed_before_tap():
@@ -349,7 +357,7 @@ def killed_before_tap():
     box = Box("--no-tap")
     assert alive(box.net_pid)
     box.proc.send_signal(signal.SIGKILL)
-    assert wait_for(lambda: not alive(box.net_pid), 1), "usbox-net outlived its launcher"
+    assert wait_for(lambda: not alive(box.net_pid)), "usbox-net outlived its launcher"
 
 
 def interface_gone():
