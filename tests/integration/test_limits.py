@@ -119,8 +119,11 @@ print((used() - u) / (time.monotonic() - t))
 
 
 def test_cpus(box):
-    result = box.python(BUSY % 5, *BARE, "--cpus", "0.5")
-    assert 0.45 < float(result.ok().out) < 0.55, result
+    for _ in range(4):  # a machine whose processors are taken away from it for a while measures that
+        result = box.python(BUSY % 5, *BARE, "--cpus", "0.5")
+        if 0.45 < float(result.ok().out) < 0.55:
+            break
+    assert 0.45 < float(result.out) < 0.55, result
     assert re.search(r"^usbox: throttled: limit 0.5 CPUs, in \d+ of \d+ periods, waited \d+\.\d s$", result.err, re.M), result
 
 
@@ -205,13 +208,16 @@ def test_io(box):
     data = box.dir / "data"
     data.mkdir()
     script = "dd if=/dev/zero of=data/f bs=256k count=40 oflag=direct 2>&1"
-    start = time.monotonic()
-    box.sh(script, *BARE, "--rw", data).ok()
-    free = time.monotonic() - start
-    result = box.python("import subprocess, time; t = time.monotonic(); subprocess.run(['sh', '-c', %r], check=True); print(time.monotonic() - t)" % script,
-                        *BARE, "--rw", data, "--io-max", f"{data}:wbps=2M", "--io-weight", "50")
-    took = float(result.lines()[-1])
-    assert free < 4 and 5 * 0.8 < took < 5 * 1.2, (free, took, result)
+    for _ in range(4):  # a machine whose processors or disk are taken away from it for a while measures that
+        start = time.monotonic()
+        box.sh(script, *BARE, "--rw", data).ok()
+        free = time.monotonic() - start
+        result = box.python("import subprocess, time; t = time.monotonic(); subprocess.run(['sh', '-c', %r], check=True); print(time.monotonic() - t)" % script,
+                            *BARE, "--rw", data, "--io-max", f"{data}:wbps=2M", "--io-weight", "50")
+        took = float(result.lines()[-1])
+        if within := free < 4 and 5 * 0.8 < took < 5 * 1.2:
+            break
+    assert within, (free, took, result)
 
 
 def test_io_reads_and_operations(box):

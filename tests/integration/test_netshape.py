@@ -100,4 +100,6 @@ def test_capture(box, peer, path):
     box_address, peer_address = bytes([10, 0, 2, 100]), bytes(map(int, peer.split(".")))
     for payload in (b"datagram-payload", b"stream-payload"):
         ways = [f[26:34] for f in frames if payload in f]
+        if payload == b"stream-payload":  # TCP sends again what is not acknowledged soon, which is a busy machine's to do
+            ways = list(dict.fromkeys(ways))
         assert ways == [box_address + peer_address, peer_address + box_address], payload
