@@ -251,8 +251,9 @@ def injected(fs, what):
     if not shutil.which("strace"):
         cannot("run strace: not installed")
     with subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject={what}", "-p", str(fs.server.pid)]) as tracer:
-        assert wait_until(lambda: "TracerPid:\t0" not in pathlib.Path(f"/proc/{fs.server.pid}/status").read_text(encoding="ascii"))
-        time.sleep(0.1 * SLOW)  # its other threads
+        threads = lambda: pathlib.Path(f"/proc/{fs.server.pid}/task").glob("*/status")
+        assert wait_until(lambda: all("TracerPid:\t0" not in path.read_text(encoding="ascii") for path in threads()), 20)
+        time.sleep(0.1 * SLOW)  # until they stop by it
         try:
             yield
         finally:
@@ -262,10 +263,12 @@ def injected(fs, what):
 def killed_at(fs, call, number, change):
     """The server is killed before its system call of that name and number, counted from here. False: it made no such call."""
     with injected(fs, f"{call}:signal=KILL:when={number}"):
-        with contextlib.suppress(OSError):
+        try:
             change()
-        time.sleep(0.1 * SLOW)
-        dead = fs.server.poll() is not None
+            patience = 0.1
+        except OSError:
+            patience = 20  # who traces it has to hear of its end first
+        dead = wait_until(lambda: fs.server.poll() is not None, patience)
     fs.crash()
     return dead
 

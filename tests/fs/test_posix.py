@@ -7,6 +7,7 @@ import mmap
 import os
 import pathlib
 import random
+import select
 import shutil
 import signal
 import socket
@@ -903,12 +904,14 @@ def test_a_blocking_lock_is_granted_when_the_holder_goes(fs):
         lock(fd, fcntl.F_SETLK, fcntl.F_WRLCK)
         os.write(ready_w, b"x")
         time.sleep(.3)
+        os.write(ready_w, b"y")
         os._exit(0)
-    os.read(ready_r, 1)
+    assert os.read(ready_r, 1) == b"x"
     fd = os.open(fs.mnt / "f", os.O_RDWR)
     start = time.monotonic()
     lock(fd, fcntl.F_SETLKW, fcntl.F_WRLCK)
-    assert .1 < time.monotonic() - start < 5 * SLOW
+    assert select.select([ready_r], [], [], 0)[0] and os.read(ready_r, 1) == b"y", "it was had while another held it"
+    assert time.monotonic() - start < 5 * SLOW
     os.waitpid(pid, 0)
     for x in (fd, ready_r, ready_w):
         os.close(x)
@@ -1218,12 +1221,12 @@ def test_times_to_the_nanosecond(fs):
     fd = os.open(f, os.O_WRONLY)
     os.close(fd)
     assert os.stat(f).st_mtime_ns == -12_345_678_901  # opened for writing is not written
-    before = time.time_ns()
+    before = time.time_ns() - 1_000_000_000  # the kernel's time of files is that of its last tick, which a processor that is taken away has late
     append(f, b"y")
     after = os.stat(f)
-    assert before - 20_000_000 <= after.st_mtime_ns <= time.time_ns() and after.st_ctime_ns >= before - 20_000_000
+    assert before <= after.st_mtime_ns <= time.time_ns() and after.st_ctime_ns >= before
     (d / "new").write_bytes(b"")
-    assert os.stat(d).st_mtime_ns >= before - 20_000_000
+    assert os.stat(d).st_mtime_ns >= before
     old(d)
     os.unlink(d / "s")  # lower: a whiteout is made
     assert os.stat(d).st_mtime_ns > OLD
