@@ -14,6 +14,7 @@ import stat
 import subprocess
 import tempfile
 import threading
+import time
 
 import probes
 
@@ -53,6 +54,16 @@ def checked(value, what):
 
 def syscall(name, *args):
     return checked(libc.syscall(ctypes.c_long(SYS[name]), *args), name)
+
+
+def io_priority_back():
+    """The default to all that the user runs; it is refused while one of these is a program with rights of its own, as newuidmap(1) is for a moment."""
+    for _ in range(500):
+        try:
+            return syscall("ioprio_set", 3, os.getuid(), 0)
+        except PermissionError:
+            time.sleep(0.01)
+    return syscall("ioprio_set", 3, os.getuid(), 0)
 
 
 def state_of(top):
@@ -293,7 +304,7 @@ class World:
         os.close(unlinked)
         os.close(log)
         # One probe sets that of all that the user runs.
-        self.cleanup.append(lambda: syscall("ioprio_set", 3, os.getuid(), 0))
+        self.cleanup.append(io_priority_back)
         self.start_victim([self.program, "--victim", "spaces " + self.secret()])
 
     def start_victim(self, argv, **kw):

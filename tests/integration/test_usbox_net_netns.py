@@ -83,7 +83,7 @@ class Net:
 
 # As a root who may look into all that runs there: which of the words are in the memory of the front, and in that of what it has forked.
 MEMORY = r"""
-import os, re, subprocess, sys
+import os, re, subprocess, sys, time
 def words(pid):
     found = set()
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
@@ -100,8 +100,12 @@ env = {**os.environ, "TOKEN": "word-of-environment", "GLIBC_TUNABLES": "word-of-
 net = subprocess.Popen([sys.argv[1], "--netns", f"/proc/{target.pid}/ns/net", "--netns-type", "path", "--net-log", "word-of-log", "--ready-fd", str(theirs),
                         "-p", "127.0.0.1:0:80"], pass_fds=[theirs], env=env)
 assert os.read(ready, 1) == b"1"
-(helper,) = open(f"/proc/{net.pid}/task/{net.pid}/children").read().split()
-(agent,) = open(f"/proc/{helper}/task/{helper}/children").read().split()
+def children(pid):
+    return open(f"/proc/{pid}/task/{pid}/children").read().split()
+while len(children(net.pid)) > 1:  # what has made the TAP is waited for behind that word
+    time.sleep(0.01)
+(helper,) = children(net.pid)
+(agent,) = children(helper)
 for pid in (net.pid, helper, agent):
     print(*words(pid), open(f"/proc/{pid}/environ").read().strip("\0") != "")
 """
