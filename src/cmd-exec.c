@@ -39,6 +39,7 @@ typedef struct {
         Stdio stdio;
         Term *term;
         int status; /* -1: not known yet */
+        bool box_failed; /* that is the error, and not that the box had ended */
 } Session;
 
 enum { POLL_WIRE, POLL_SIGNALS, POLL_TERM, POLL_RELAY = POLL_TERM + TERM_N_FDS, POLL_N = POLL_RELAY + 3 * RELAY_N_FDS };
@@ -123,6 +124,18 @@ static bool start_term(Session *x, int master_take, GError **error) {
         return true;
 }
 
+/* What the launcher said of the box's end, as the end of this command. */
+static bool take_box_failure(Session *x, const WireMessage *m, GError **error) {
+        g_autoptr(GError) failure = NULL;
+
+        x->box_failed = true;
+        wire_error_to_gerror(m, &failure);
+        err_set(error, 0, "the box has failed: %s", failure->message);
+        if (err_get_hint(failure))
+                err_hint(error, "%s", err_get_hint(failure));
+        return err_step(error, "exec");
+}
+
 static bool on_message(Session *x, GError **error) {
         g_auto(WireMessage) m = { 0 };
 
@@ -145,6 +158,8 @@ static bool on_message(Session *x, GError **error) {
         case WIRE_ERROR:
                 wire_error_to_gerror(&m, error);
                 return err_step(error, "exec");
+        case WIRE_CTL_FAILED:
+                return take_box_failure(x, &m, error);
         default:
                 return err_set(error, EPROTO, "the box's launcher said %s", wire_type_name(m.type));
         }
@@ -247,7 +262,9 @@ int cmd_exec(int argc, char **argv, GError **error) {
         /* Of a command that could not be started, too: the script that comes on standard input goes on behind it. */
         if (x.stdio.relays[STDIN_FILENO])
                 relay_give_back(x.stdio.relays[STDIN_FILENO]);
-        if (failure)
+        if (failure && x.box_failed)
+                g_propagate_error(error, g_steal_pointer(&failure));
+        else if (failure)
                 explain(spec, box, g_steal_pointer(&failure), error);
         g_clear_pointer(&x.term, term_free);
         stdfds_clear(&x.stdio);

@@ -168,6 +168,10 @@ void control_answer_error(ControlClient *client, const GError *error) {
         wire_send_error(client->fd, error);
 }
 
+void control_answer_failed(ControlClient *client, const GError *failure) {
+        wire_send_error_as(client->fd, WIRE_CTL_FAILED, failure);
+}
+
 static bool on_signal(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {
         int sig;
 

@@ -50,6 +50,8 @@ void control_answer(ControlClient *client, WireType type, GVariant *body);
 void control_answer_text(ControlClient *client, const char *text);
 void control_answer_fd(ControlClient *client, WireType type, int fd);
 void control_answer_error(ControlClient *client, const GError *error);
+/* The box ends by failure, and so does what the client waits for. */
+void control_answer_failed(ControlClient *client, const GError *failure);
 
 /* For an answer that somebody else has to give: the client may be gone by then. Taking it frees it, and gives the client or NULL. */
 typedef struct ControlLater ControlLater;

@@ -38,7 +38,7 @@ typedef struct {
 
 struct ExecTable {
         Session sessions[EXEC_MAX];
-        char *box_failure; /* why the box ends, where that was not its command's doing */
+        GError *box_failure; /* why the box ends, where that was not its command's doing */
         pid_t *forked; /* of each session the command's process, as soon as there is one, whatever becomes of its joiner: memory shared with that */
 };
 
@@ -83,7 +83,7 @@ void exec_table_free(ExecTable *t) {
                 session_clear(&t->sessions[i]);
         if (t->forked)
                 (void) munmap(t->forked, FORKED_SIZE);
-        g_free(t->box_failure);
+        g_clear_error(&t->box_failure);
         g_free(t);
 }
 
@@ -256,7 +256,7 @@ void exec_signal(ExecTable *t, const ControlClient *client, int sig) {
 }
 
 void exec_box_failed(ExecTable *t, const GError *failure) {
-        t->box_failure = g_strdup(failure->message);
+        t->box_failure = g_error_copy(failure);
 }
 
 void exec_client_gone(ExecTable *t, const ControlClient *client) {
@@ -341,18 +341,13 @@ static void on_wire(ExecTable *t, Session *x, const Cgroup *cgroup) {
 }
 
 static void on_end(ExecTable *t, Session *x) {
-        g_autoptr(GError) failure = NULL;
         int status;
 
         if (!reap_joiner(x, &status))
                 end_orphan(t, x);
-        if (t->box_failure && !x->failed) {
-                err_set(&failure, 0, "the box has failed: %s", t->box_failure);
-                err_set_errno(failure, ECANCELED); /* so that who is told does not put it down to its having ended */
-                err_step(&failure, "exec");
-                fail(x, failure);
-        }
-        if (x->client && !x->failed)
+        if (x->client && !x->failed && t->box_failure)
+                control_answer_failed(x->client, t->box_failure);
+        else if (x->client && !x->failed)
                 control_answer(x->client, WIRE_CTL_EXITED, g_variant_new("(i)", status));
         session_clear(x);
 }

@@ -76,6 +76,7 @@ static const WireRow wire_table[WIRE_TYPE_MAX] = {
         [WIRE_CTL_TEXT] = { "CTL_TEXT", "()", 1, "launcher", "verb" },
         [WIRE_CTL_PTY] = { "CTL_PTY", "()", 1, "launcher", "verb" },
         [WIRE_CTL_EXITED] = { "CTL_EXITED", "(i)", 0, "launcher", "verb" },
+        [WIRE_CTL_FAILED] = { "CTL_FAILED", "(iisss)", 0, "launcher", "verb" },
         [WIRE_NOT_EXECUTED] = { "NOT_EXECUTED", "(i)", 0, "payload", "launcher" },
         [WIRE_SCOPE_CONFIG] = { "SCOPE_CONFIG", "(sa(ss)a(ss)ssbbb)", 0, "launcher", "usbox-scope" },
         [WIRE_SCOPE_JOIN] = { "SCOPE_JOIN", "(auau)", 0, "launcher", "usbox-scope" },
@@ -276,11 +277,15 @@ static char *sendable(const char *text) {
         return g_utf8_make_valid(clipped ? clipped : "", -1);
 }
 
-void wire_send_error(int fd, const GError *error) {
+void wire_send_error_as(int fd, WireType type, const GError *error) {
         g_autofree char *step = sendable(err_get_step(error)), *text = sendable(error->message), *hint = sendable(err_get_hint(error));
         int code = error->domain == USBOX_ERROR ? error->code : USBOX_ERROR_FAILED;
 
-        (void) wire_send(fd, WIRE_ERROR, g_variant_new("(iisss)", code, err_get_errno(error), step, text, hint), NULL, 0, NULL);
+        (void) wire_send(fd, type, g_variant_new("(iisss)", code, err_get_errno(error), step, text, hint), NULL, 0, NULL);
+}
+
+void wire_send_error(int fd, const GError *error) {
+        wire_send_error_as(fd, WIRE_ERROR, error);
 }
 
 bool wire_error_to_gerror(const WireMessage *m, GError **error) {

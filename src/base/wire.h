@@ -82,6 +82,7 @@ typedef enum {
         WIRE_CTL_TEXT,   /* + a sealed memfd */
         WIRE_CTL_PTY,    /* + the master side of that command's terminal */
         WIRE_CTL_EXITED, /* (i) usbox's exit status for it */
+        WIRE_CTL_FAILED, /* (iisss) as ERROR: by this the box ends, and the command with it */
         /* a pod's launcher → that of one of its boxes */
         WIRE_POD_JOINED, /* host name, contents of /etc/hosts and resolv.conf, id maps: see src/pod-host.c; + what POD_FDS had */
         WIRE_POD_END,    /* (u) the pod ends: the box is to end within so many milliseconds */
@@ -141,5 +142,8 @@ bool wire_expect(int fd, const char *peer, WireType type, WireMessage *ret, GErr
 /* Send error as WIRE_ERROR, texts of more than 4 KiB without their middle; nothing can be done if that fails too. */
 void wire_send_error(int fd, const GError *error);
 
-/* The error that a WIRE_ERROR message carries, as *error. Returns false. */
+/* The same as another type of that signature. */
+void wire_send_error_as(int fd, WireType type, const GError *error);
+
+/* The error that such a message carries, as *error. Returns false. */
 bool wire_error_to_gerror(const WireMessage *m, GError **error);

@@ -163,7 +163,9 @@ def test_ends_with_a_box_that_fails(web):
         (helper,) = [pid for pid, what in own_processes().items() if what.startswith("usbox-net ")]
         os.kill(helper, signal.SIGKILL)
         err = proc.communicate(timeout=60)[1].decode()
-    assert proc.returncode == 125 and err == "usbox: exec: the box has failed: the helper usbox-net ended: killed by signal 9 (SIGKILL)\n", err
+    said, hint = err.splitlines()
+    assert proc.returncode == 125 and said == "usbox: exec: the box has failed: the helper usbox-net ended: killed by signal 9 (SIGKILL)", err
+    assert hint.startswith("hint: the box was stopped"), err
     assert web.usbox("wait", "web").lines() == ["125"]
 
 
