@@ -179,8 +179,20 @@ static int ps(const VerbArgs *args, const Spec *spec, GError **error) {
 }
 
 typedef struct {
+        BoxInfo *pod;
+        int fd;
+} Stopped;
+
+static void stopped_clear(gpointer data) {
+        Stopped *s = data;
+        g_clear_pointer(&s->pod, box_info_free);
+        fd_closep(&s->fd);
+}
+
+typedef struct {
         const Spec *spec;
         guint32 grace_ms;
+        GArray *told; /* of Stopped */
 } Stop;
 
 static bool stop_one(void *data, const char *name, GError **error) {
@@ -189,8 +201,9 @@ static bool stop_one(void *data, const char *name, GError **error) {
 
         if (!pod || !control_is_awake(pod, error))
                 return false;
-        int fd = control_begin_wait(pod, WIRE_CTL_STOP, g_variant_new("(u)", s->grace_ms));
-        (void) control_end_wait(&s->spec->caller, pod, fd, NULL);
+        Stopped one = { .fd = control_begin_wait(pod, WIRE_CTL_STOP, g_variant_new("(u)", s->grace_ms)) };
+        one.pod = g_steal_pointer(&pod);
+        g_array_append_val(s->told, one);
         return true;
 }
 
@@ -205,7 +218,15 @@ static int stop(const VerbArgs *args, const Spec *spec, GError **error) {
                 }
                 grace_ms = seconds * 1000;
         }
-        return verb_args_each(args, 1, stop_one, &(Stop){ spec, (guint32) grace_ms }, error) ? 0 : -1;
+        /* All are told first, as `usbox stop` does. */
+        g_autoptr(GArray) told = g_array_new(FALSE, FALSE, sizeof(Stopped));
+        g_array_set_clear_func(told, stopped_clear);
+        bool ok = verb_args_each(args, 1, stop_one, &(Stop){ spec, (guint32) grace_ms, told }, error);
+        for (guint i = 0; i < told->len; i++) {
+                Stopped *one = &g_array_index(told, Stopped, i);
+                (void) control_end_wait(&spec->caller, one->pod, fd_steal(&one->fd), NULL);
+        }
+        return ok ? 0 : -1;
 }
 
 typedef struct {

@@ -248,6 +248,20 @@ def test_stop_kills_what_does_not_end(pods):
     assert end_of(pods, "deaf")["status"] == 137
 
 
+def test_stop_tells_all_of_them_first(pods):
+    """The first one's box ends when the second's has heard of it, and would be killed if that came after it."""
+    shared = pods.dir / "shared"
+    shared.mkdir()
+    for name, script in (("one", "trap 'while [ ! -e told ]; do sleep 0.05; done; exit 3' TERM"), ("two", "trap '>told; exit 4' TERM")):
+        pods.pod(name, "--network=none")
+        pods.usbox("run", "-d", "--name", f"in-{name}", "--pod", name, "--rw", shared, "-w", shared, "--", "sh", "-c",
+                   f"{script}; >up-{name}; while :; do sleep 0.05; done").ok()
+        assert wait_until((shared / f"up-{name}").exists, 60)
+    pods.usbox("pod", "stop", "-t", "60", "one", "two", timeout=300).ok()
+    assert pods.pods() == {}
+    assert [end_of(pods, f"in-{name}")["status"] for name in ("one", "two")] == [3, 4]
+
+
 @pytest.mark.parametrize("verb", [["stop", "-t", "0"], ["rm"], ["rm", "-f"]], ids=" ".join)
 def test_verbs_go_on_behind_a_pod_that_is_not_there(pods, verb):
     for name in ("one", "two"):
