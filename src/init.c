@@ -18,6 +18,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/error.h"
 #include "base/proc.h"
 #include "base/wire.h"
 #include "init.h"
@@ -27,6 +28,16 @@ static _Noreturn void finish(const InitContext *c) {
         if (c->foreign_pids)
                 proc_kill_children(NULL, 0);
         _exit(0);
+}
+
+/* By the errno that what has left. */
+static _Noreturn void fail(const InitContext *c, const char *what) {
+        g_autoptr(GError) failure = NULL;
+
+        err_set(&failure, errno, "%s", what);
+        err_step(&failure, "init");
+        wire_send_error(c->wire, failure);
+        finish(c);
 }
 
 /* Signals that a terminal sends to all of its foreground go to the payload's whole group, others to it alone. */
@@ -93,14 +104,14 @@ _Noreturn void init_main(const InitContext *c) {
         sigprocmask(SIG_SETMASK, &all, NULL);
         int signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
         if (signals < 0)
-                finish(c);
+                fail(c, "signalfd");
 
         struct pollfd fds[] = { { .fd = c->wire, .events = POLLIN }, { .fd = signals, .events = POLLIN } };
         for (;;) {
                 /* SIGCHLD may have come before the signalfd: look first. */
                 reap(c);
                 if (poll(fds, G_N_ELEMENTS(fds), -1) < 0 && errno != EINTR)
-                        finish(c);
+                        fail(c, "poll");
                 if (fds[1].revents) {
                         struct signalfd_siginfo info;
                         while (read(signals, &info, sizeof info) == sizeof info)

@@ -103,10 +103,11 @@ SAID = (
     ("fuse", "usbox-fs-agent", "setns", "EPERM", "enter the box's user namespace: Operation not permitted"),
     ("bare", "usbox", "signalfd4", "EMFILE", "signals: signalfd: Too many open files"),
     ("bare", "usbox.1", "setsid", "EPERM", "namespaces: make a session: Operation not permitted"),
+    ("bare", "usbox-init", "signalfd4", "EMFILE", "init: signalfd: Too many open files"),
 )
 
 
-@pytest.mark.parametrize("kind, who, call_name, errno, line", SAID, ids=[row[2] for row in SAID])
+@pytest.mark.parametrize("kind, who, call_name, errno, line", SAID, ids=[f"{row[1]}-{row[2]}" for row in SAID])
 def test_said(bench, kind, who, call_name, errno, line):
     judge = faults.Judge(bench, kind)
     calls = [c for c in judge.calls() if c.name == call_name and (judge.name(c.role).startswith(who) or c.role.startswith(who))]
