@@ -7,6 +7,7 @@
  */
 #include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "base/error.h"
@@ -17,6 +18,15 @@
 
 /* The size at which the file becomes the old one. */
 #define EVENTS_MAX (512 * 1024)
+
+/* Once for each file. By its name alone a launcher that was told of the size a moment ago would put the new file, with next to nothing in it, in the old one's
+ * place. Never waited for: who has it locked may be stopped, and whoever writes next rotates. */
+static void rotate(int runtime_fd, int fd, const struct stat *written) {
+        struct stat now;
+
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstatat(runtime_fd, EVENTS_FILE, &now, AT_SYMLINK_NOFOLLOW) == 0 && now.st_ino == written->st_ino)
+                (void) renameat(runtime_fd, EVENTS_FILE, runtime_fd, EVENTS_OLD);
+}
 
 void events_append(int runtime_fd, const char *event, const char *id, const char *name, json_t *fields_take) {
         g_autoptr(GDateTime) now = g_date_time_new_now_utc();
@@ -38,5 +48,5 @@ void events_append(int runtime_fd, const char *event, const char *id, const char
         if (fd < 0 || write(fd, line, len) != (ssize_t) len || fstat(fd, &st) < 0)
                 log_step("events: %s", err_text(errno));
         else if (st.st_size > EVENTS_MAX)
-                (void) renameat(runtime_fd, EVENTS_FILE, runtime_fd, EVENTS_OLD);
+                rotate(runtime_fd, fd, &st);
 }

@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "box-remove.h"
+#include "events.h"
 #include "logs.h"
 #include "registry.h"
 #include "runtime.h"
@@ -388,6 +389,37 @@ static void test_remove_deep(void) {
         g_assert_cmpint(unlinkat(boxes, ".deep-0", AT_REMOVEDIR) | rmdir(top), ==, 0);
 }
 
+static off_t size_of(int dir, const char *name) {
+        struct stat st;
+        return fstatat(dir, name, &st, 0) == 0 ? st.st_size : -1;
+}
+
+/* Two launchers find at the same moment that it is large enough. */
+static void test_events_rotate_once(void) {
+        g_autofree char *path = g_dir_make_tmp("usbox-test-XXXXXX", NULL);
+        _cleanup_close_ int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), file = openat(dir, EVENTS_FILE, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        const off_t large = 1024 * 1024;
+
+        g_assert_cmpint(ftruncate(file, large), ==, 0);
+        g_assert_cmpint(flock(file, LOCK_EX), ==, 0); /* the other is at it */
+        events_append(dir, "start", "0123456789ab", NULL, NULL);
+        off_t written = size_of(dir, EVENTS_FILE);
+        g_assert_cmpint(written, >, large);
+        g_assert_cmpint(size_of(dir, EVENTS_OLD), ==, -1);
+        g_assert_cmpint(flock(file, LOCK_UN), ==, 0);
+
+        events_append(dir, "exit", "0123456789ab", NULL, NULL);
+        g_assert_cmpint(size_of(dir, EVENTS_FILE), ==, -1);
+        g_assert_cmpint(size_of(dir, EVENTS_OLD), >, written);
+        events_append(dir, "start", "0123456789ab", "web", NULL);
+        g_assert_cmpint(size_of(dir, EVENTS_FILE), <, 1024);
+        g_assert_cmpint(size_of(dir, EVENTS_OLD), >, written);
+
+        g_assert_cmpint(unlinkat(dir, EVENTS_FILE, 0), ==, 0);
+        g_assert_cmpint(unlinkat(dir, EVENTS_OLD, 0), ==, 0);
+        g_assert_cmpint(rmdir(path), ==, 0);
+}
+
 int main(int argc, char **argv) {
         setlocale(LC_ALL, "C.UTF-8");
         g_test_init(&argc, &argv, NULL);
@@ -405,5 +437,6 @@ int main(int argc, char **argv) {
         g_test_add_func("/boxes/remove-race", test_remove_race);
         g_test_add_func("/boxes/remove-deep", test_remove_deep);
         g_test_add_func("/boxes/clock-set-back", test_clock_set_back);
+        g_test_add_func("/boxes/events-rotate-once", test_events_rotate_once);
         return g_test_run();
 }
