@@ -8,6 +8,12 @@
 /* What a row says when its trial did not take place. */
 #define NOT_TRIED "not tried: what it builds on is missing"
 
+/* Not 0: AppArmor gives capabilities in user namespaces to those with a profile alone. */
+#define DOCTOR_APPARMOR_RESTRICTS "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
+
+/* This process is in a box of usbox's. */
+bool doctor_in_box(void);
+
 /* Add a check; returns it, for doctor_means() and doctor_mend(). found is a format. */
 DoctorCheck *doctor_add(GPtrArray *checks, const char *id, const char *title, DoctorState state, const char *found, ...)
         G_GNUC_PRINTF(5, 6);

@@ -18,7 +18,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/proc.h"
-#include "doctor.h"
+#include "doctor-check.h"
 #include "runtime.h"
 
 /* What is read of what a helper says. */
@@ -47,6 +47,10 @@ static DoctorProgram find_program(const char *name, unsigned capability) {
         return program;
 }
 
+bool doctor_in_box(void) {
+        return g_strcmp0(g_getenv("USBOX"), "1") == 0;
+}
+
 static void find_user(DoctorHost *host) {
         int n = getgroups(0, NULL);
         g_auto(Account) account = { 0 };
@@ -59,7 +63,7 @@ static void find_user(DoctorHost *host) {
                 g_array_set_size(host->groups, 0);
         g_array_append_val(host->groups, host->gid);
         host->no_new_privs = proc_gains_nothing();
-        host->in_box = g_strcmp0(g_getenv("USBOX"), "1") == 0;
+        host->in_box = doctor_in_box();
 }
 
 static void find_directories(DoctorHost *host) {

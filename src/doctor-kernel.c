@@ -44,23 +44,12 @@ static void blame_filter(const DoctorHost *host, DoctorCheck *check, const char 
 }
 
 static void check_calls(const DoctorHost *host, GPtrArray *checks) {
-        static const struct {
-                DoctorTrial trial;
-                const char *name;
-        } calls[] = {
-                { TRIAL_CLONE3, "clone3" },         { TRIAL_OPENAT2, "openat2" },
-                { TRIAL_OPEN_TREE, "open_tree" },   { TRIAL_MOVE_MOUNT, "move_mount" },
-                { TRIAL_FSOPEN, "fsopen" },         { TRIAL_MOUNT_SETATTR, "mount_setattr" },
-                { TRIAL_CLOSE_RANGE, "close_range" }, { TRIAL_PIDFD, "pidfd_open" },
-                { TRIAL_UMOUNT, "umount2" },        { TRIAL_PIVOT_ROOT, "pivot_root" },
-                { TRIAL_SETNS, "setns" },
-        };
         g_autoptr(GString) good = g_string_new(NULL), bad = g_string_new(NULL);
 
-        for (size_t i = 0; i < G_N_ELEMENTS(calls); i++) {
-                int result = host->trial[calls[i].trial];
+        for (const DoctorCall *call = doctor_calls; call->name; call++) {
+                int result = host->trial[call->trial];
                 GString *list = result == 0 ? good : bad;
-                g_string_append_printf(list, "%s%s", list->len > 0 ? ", " : "", calls[i].name);
+                g_string_append_printf(list, "%s%s", list->len > 0 ? ", " : "", call->name);
                 if (result > 0)
                         g_string_append_printf(list, " (%s)", err_text(result));
         }

@@ -65,24 +65,47 @@ static void begin(const Trials *t, DoctorTrial trial) {
 
 #define TRY(t, trial, expression) (begin(t, trial), note(t, trial, (expression)))
 
-/* With arguments that make no sense each of these calls is refused for that reason, if it is there at all. */
+/* With arguments that make no sense each call is refused for that reason, if it is there at all. */
 static bool refused(long r) {
         return r >= 0 || (errno != ENOSYS && errno != EPERM);
 }
 
+const DoctorCall doctor_calls[] = {
+        { TRIAL_CLONE3, "clone3", SYS_clone3, { 0 }, false },
+        { TRIAL_OPENAT2, "openat2", SYS_openat2, { -1 }, false },
+        { TRIAL_OPEN_TREE, "open_tree", SYS_open_tree, { -1, 0, -1 }, false },
+        { TRIAL_MOVE_MOUNT, "move_mount", SYS_move_mount, { -1, 0, -1, 0, -1 }, true },
+        { TRIAL_FSOPEN, "fsopen", SYS_fsopen, { 0, -1 }, true },
+        { TRIAL_FSCONFIG, "fsconfig", SYS_fsconfig, { -1, -1 }, false },
+        { TRIAL_FSMOUNT, "fsmount", SYS_fsmount, { -1, -1, -1 }, true },
+        { TRIAL_MOUNT_SETATTR, "mount_setattr", SYS_mount_setattr, { -1, 0, -1 }, false },
+        { TRIAL_PIVOT_ROOT, "pivot_root", SYS_pivot_root, { 0 }, true },
+        { TRIAL_UMOUNT, "umount2", SYS_umount2, { 0, -1 }, false },
+        { TRIAL_SETNS, "setns", SYS_setns, { -1 }, false },
+        { TRIAL_CLOSE_RANGE, "close_range", SYS_close_range, { 1, 0 }, false },
+        { TRIAL_PIDFD, "pidfd_open", SYS_pidfd_open, { -1 }, false },
+        { TRIAL_PIDFD_SIGNAL, "pidfd_send_signal", SYS_pidfd_send_signal, { -1, 0, 0, -1 }, false },
+        { TRIAL_SIGNALFD, "signalfd4", SYS_signalfd4, { -1, 0, 0, -1 }, false },
+        { TRIAL_EPOLL, "epoll_create1", SYS_epoll_create1, { -1 }, false },
+        { TRIAL_INOTIFY, "inotify_init1", SYS_inotify_init1, { -1 }, false },
+        { TRIAL_EVENTFD, "eventfd2", SYS_eventfd2, { 0, -1 }, false },
+        { TRIAL_MEMFD, "memfd_create", SYS_memfd_create, { 0, -1 }, false },
+        { TRIAL_STATX, "statx", SYS_statx, { -1, 0, -1, -1 }, false },
+        { TRIAL_RENAMEAT2, "renameat2", SYS_renameat2, { -1, 0, -1, 0, -1 }, false },
+        { TRIAL_SPLICE, "splice", SYS_splice, { -1, 0, -1 }, false },
+        { 0 },
+};
+
+static bool is_there(const DoctorCall *call, bool have_capability) {
+        const long *a = call->arguments;
+        long r = syscall(call->number, a[0], a[1], a[2], a[3], a[4], 0L);
+
+        return refused(r) || (call->wants_capability && !have_capability && errno == EPERM);
+}
+
 static void try_calls(const Trials *t) {
-        TRY(t, TRIAL_CLONE3, refused(syscall(SYS_clone3, NULL, 0)));
-        TRY(t, TRIAL_OPENAT2, refused(syscall(SYS_openat2, -1, NULL, NULL, 0)));
-        TRY(t, TRIAL_OPEN_TREE, refused(syscall(SYS_open_tree, -1, "", ~0U)));
-        /* These ask for a capability first: EPERM is the kernel's own answer. They are tried again with that. */
-        TRY(t, TRIAL_MOVE_MOUNT, syscall(SYS_move_mount, -1, "", -1, "", ~0U) >= 0 || errno != ENOSYS);
-        TRY(t, TRIAL_FSOPEN, syscall(SYS_fsopen, NULL, ~0U) >= 0 || errno != ENOSYS);
-        TRY(t, TRIAL_PIVOT_ROOT, sys_pivot_root(NULL, NULL) >= 0 || errno != ENOSYS);
-        TRY(t, TRIAL_MOUNT_SETATTR, refused(syscall(SYS_mount_setattr, -1, "", ~0U, NULL, 0)));
-        TRY(t, TRIAL_CLOSE_RANGE, refused(syscall(SYS_close_range, 1U, 0U, 0U)));
-        TRY(t, TRIAL_PIDFD, refused(syscall(SYS_pidfd_open, -1, 0)));
-        TRY(t, TRIAL_UMOUNT, refused(umount2(NULL, ~0)));
-        TRY(t, TRIAL_SETNS, refused(setns(-1, 0)));
+        for (const DoctorCall *call = doctor_calls; call->name; call++)
+                TRY(t, call->trial, is_there(call, false));
         int abi = sys_landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
         t->results->landlock_abi = MAX(abi, 0);
 }
@@ -184,9 +207,16 @@ static bool mount_fuse(void) {
 
 /* The calls that ask for a capability first, where there is one. */
 static void try_calls_again(const Trials *t) {
-        TRY(t, TRIAL_MOVE_MOUNT, refused(syscall(SYS_move_mount, -1, "", -1, "", ~0U)));
-        TRY(t, TRIAL_FSOPEN, refused(syscall(SYS_fsopen, NULL, ~0U)));
-        TRY(t, TRIAL_PIVOT_ROOT, refused(sys_pivot_root(NULL, NULL)));
+        for (const DoctorCall *call = doctor_calls; call->name; call++)
+                if (call->wants_capability)
+                        TRY(t, call->trial, is_there(call, true));
+}
+
+/* A mount says whether the namespace's capabilities are worth anything: without that, EPERM would be told of each of those calls. */
+static void try_calls_twice(const Trials *t) {
+        try_calls(t);
+        if (unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
+                try_calls_again(t);
 }
 
 /* Pid 1 of a pid namespace, with every namespace that a box has. */
@@ -319,17 +349,41 @@ static void remove_scratch(const char *dir) {
         (void) nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 
-void doctor_try(DoctorHost *host) {
+/* Nothing is tried yet; memory for what comes of it, or NULL. */
+static volatile Results *results_new(DoctorHost *host) {
         volatile Results *results = proc_share(sizeof(Results), NULL);
+
+        for (unsigned i = 0; i < TRIAL_MAX; i++) {
+                host->trial[i] = TRIAL_NOT_RUN;
+                if (results)
+                        results->result[i] = TRIAL_NOT_RUN;
+        }
+        return results;
+}
+
+static void results_take(DoctorHost *host, volatile Results *results_take) {
+        for (unsigned i = 0; i < TRIAL_MAX; i++)
+                host->trial[i] = results_take->result[i];
+        host->landlock_abi = results_take->landlock_abi;
+        munmap((void *) results_take, sizeof(Results));
+}
+
+void doctor_try_calls(DoctorHost *host) {
+        volatile Results *results = results_new(host);
+
+        if (!results)
+                return;
+        run_group(&(Trials){ .results = results, .host = host }, try_calls_twice);
+        results_take(host, results);
+}
+
+void doctor_try(DoctorHost *host) {
+        volatile Results *results = results_new(host);
         Trials t = { .results = results, .host = host };
         sigset_t ends, before;
 
-        for (unsigned i = 0; i < TRIAL_MAX; i++)
-                host->trial[i] = TRIAL_NOT_RUN;
         if (!results)
                 return;
-        for (unsigned i = 0; i < TRIAL_MAX; i++)
-                results->result[i] = TRIAL_NOT_RUN;
 
         /* ^C must wait until the scratch directory is gone. */
         sigemptyset(&ends);
@@ -345,10 +399,6 @@ void doctor_try(DoctorHost *host) {
         if (t.dir)
                 remove_scratch(t.dir);
         sigprocmask(SIG_SETMASK, &before, NULL);
-
-        for (unsigned i = 0; i < TRIAL_MAX; i++)
-                host->trial[i] = results->result[i];
-        host->landlock_abi = results->landlock_abi;
         g_free(t.dir);
-        munmap((void *) results, sizeof(Results));
+        results_take(host, results);
 }

@@ -17,8 +17,6 @@
 /* RHEL's documentation and rootless podman's use it where the distribution has 0. */
 #define NAMESPACES_WANTED "15000"
 
-static const char restrict_file[] = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
-
 static const struct {
         DoctorTrial trial;
         const char *name;
@@ -90,7 +88,7 @@ static void explain(const DoctorHost *host, DoctorCheck *check, int errnum) {
                 doctor_means(check, "the number of user namespaces is limited to %" G_GINT64_FORMAT " (user.max_user_namespaces)",
                              doctor_read_number(host, "/proc/sys/user/max_user_namespaces", 0));
                 mend_by_sysctl(check, "user.max_user_namespaces", NAMESPACES_WANTED);
-        } else if (denied && doctor_read_number(host, restrict_file, 0) != 0) {
+        } else if (denied && doctor_read_number(host, DOCTOR_APPARMOR_RESTRICTS, 0) != 0) {
                 blame_apparmor(host, check);
         } else if (denied && container) {
                 doctor_means(check, "the container around this (%s) forbids them", container);
@@ -158,7 +156,7 @@ static void check_other_namespaces(const DoctorHost *host, GPtrArray *checks) {
 
 /* Who else has a say here; rows only where there is somebody. */
 static void check_guards(const DoctorHost *host, GPtrArray *checks) {
-        gint64 restricted = doctor_read_number(host, restrict_file, -1);
+        gint64 restricted = doctor_read_number(host, DOCTOR_APPARMOR_RESTRICTS, -1);
         gint64 enforcing = doctor_read_number(host, "/sys/fs/selinux/enforce", -1);
         g_autofree char *container = doctor_container(host);
 

@@ -35,6 +35,17 @@ typedef enum {
         TRIAL_UMOUNT,
         TRIAL_PIVOT_ROOT,
         TRIAL_SETNS,
+        TRIAL_FSCONFIG,
+        TRIAL_FSMOUNT,
+        TRIAL_PIDFD_SIGNAL,
+        TRIAL_SIGNALFD,
+        TRIAL_EPOLL,
+        TRIAL_INOTIFY,
+        TRIAL_EVENTFD,
+        TRIAL_MEMFD,
+        TRIAL_STATX,
+        TRIAL_RENAMEAT2,
+        TRIAL_SPLICE,
         TRIAL_SECCOMP,      /* a filter is accepted */
         TRIAL_LANDLOCK,     /* its calls, or the kernel says that it has none */
         TRIAL_KEYRING,      /* a fresh session keyring */
@@ -110,6 +121,30 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(DoctorHost, doctor_host_free)
 
 /* Fill host->trial and landlock_abi. Children only, at most some seconds; leaves nothing behind. */
 void doctor_try(DoctorHost *host);
+
+/* The system calls alone, by one child, and without a look at anything else. */
+void doctor_try_calls(DoctorHost *host);
+
+/* One of them. */
+typedef struct {
+        DoctorTrial trial;
+        const char *name;
+        long number;
+        long arguments[5];     /* with these the kernel refuses it, if it is there at all */
+        bool wants_capability; /* which is asked for first: EPERM is then the kernel's own answer */
+} DoctorCall;
+
+/* All of them; name is NULL behind the last. */
+extern const DoctorCall doctor_calls[];
+
+/*
+ * A box has not come to be, by this error of a system call. Where a call of those above is refused here to everybody, or AppArmor has its hand in it, that is
+ * its hint from now on, with what to do.
+ */
+void doctor_explain(GError *error);
+
+/* That hint, from the calls of host->trial alone; NULL: none. filtered: this process has a seccomp filter. The caller's. */
+char *doctor_reason(const DoctorHost *host, int errnum, bool filtered);
 
 /* Every check: an array of DoctorCheck *, the caller's. Reads below host->root, changes nothing. */
 GPtrArray *doctor_examine(const DoctorHost *host);

@@ -16,5 +16,8 @@ extern const Option namespaces_options[];
 /* Free what it owns. */
 void namespaces_clear(NamespaceSpec *s);
 
+/* Where error is that of a namespace for which there is no room: which limit it is, and how to raise it. Returns false. */
+bool namespaces_hint_limit(GError **error);
+
 /* Fills hostname. */
 bool namespaces_check(Spec *draft, GError **error);

@@ -4,6 +4,7 @@
  *
  * Role: launcher. Privileges: the caller's. Threads: one. Order: option_parse(), then spec_build().
  */
+#include <errno.h>
 #include <string.h>
 #include <sys/utsname.h>
 
@@ -120,4 +121,19 @@ bool namespaces_check(Spec *draft, GError **error) {
         struct utsname uts;
         s->hostname = g_strdup(s->uts_host && uname(&uts) == 0 ? uts.nodename : HOSTNAME_DEFAULT);
         return true;
+}
+
+bool namespaces_hint_limit(GError **error) {
+        static const char *const kinds[] = { "mnt", "pid", "ipc", "uts", "cgroup", "time" };
+        int errnum = error && *error ? err_get_errno(*error) : 0;
+
+        if (errnum != ENOSPC && errnum != EUSERS)
+                return false;
+        /* What is used of them nobody tells; one that has no room for any is found by its number. */
+        for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+                g_autofree char *path = g_strdup_printf("/proc/sys/user/max_%s_namespaces", kinds[i]), *text = NULL;
+                if (g_file_get_contents(path, &text, NULL, NULL) && g_str_equal(g_strstrip(text), "0"))
+                        return err_hint(error, "no %s namespaces may be made here: sudo sysctl user.max_%s_namespaces=15000", kinds[i], kinds[i]);
+        }
+        return err_hint(error, "the limit on user namespaces is reached: sudo sysctl user.max_user_namespaces=15000; usbox doctor looks at the others");
 }

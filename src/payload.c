@@ -153,7 +153,7 @@ static bool make_namespaces(const PayloadContext *c, GError **error) {
         if (c->child->scoped && !enter_scope(c, error))
                 return err_step(error, "limits");
         if (unshare(CLONE_NEWUSER) < 0)
-                return err_set(error, errno, "make the payload's user namespace");
+                return err_set(error, errno, "make the payload's user namespace") || namespaces_hint_limit(error);
         if (user_maps_itself(spec) && !user_map_payload(spec, AT_FDCWD, "/proc/self", error))
                 return false;
         /* Before init is told: it makes the host's mounts read-only, which no file that is open for writing may come into. */

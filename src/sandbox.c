@@ -24,6 +24,7 @@
 #include "base/wire.h"
 #include "child.h"
 #include "detach.h"
+#include "doctor.h"
 #include "net-helper.h"
 #include "net-names.h"
 #include "netstack/config.h"
@@ -249,7 +250,7 @@ static bool clone_child(Sandbox *s, GError **error) {
                 err_hint(error,
                          "this machine keeps users from making user namespaces: usbox doctor says how to allow it");
         else if (saved == ENOSPC || saved == EUSERS)
-                err_hint(error, "the limit on user namespaces is reached: sudo sysctl user.max_user_namespaces=15000");
+                namespaces_hint_limit(error);
         else if (saved == ENOSYS)
                 err_hint(error, "a container's filter around this says so, or a kernel before Linux 5.12: usbox doctor says what is missing, and "
                                 "how to start the container");
@@ -373,6 +374,8 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
         s.umask = umask(022); /* for what is made here; the payload gets the caller's back */
         s.signals = supervise_signals(&failure);
         bool ok = s.signals >= 0 && adopt_orphans(spec, &failure) && prepare(&s, &failure) && start(&s, &failure) && supervise(&s, &failure);
+        if (failure && !s.started && !s.interrupted)
+                doctor_explain(failure);
         g_clear_pointer(&s.guard, hook_guard_free);
         /* The payload's output is out before anything of usbox's own is said. */
         g_clear_pointer(&s.term, term_free);

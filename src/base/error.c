@@ -90,6 +90,15 @@ bool err_hint(GError **error, const char *fmt, ...) {
         return false;
 }
 
+void err_replace_hint(GError *error, const char *hint) {
+        if (error->domain != USBOX_ERROR)
+                return;
+
+        UsboxErrorPrivate *priv = usbox_error_get_private(error);
+        g_free(priv->hint);
+        priv->hint = g_strdup(hint);
+}
+
 bool err_step(GError **error, const char *step) {
         if (!error || !*error || (*error)->domain != USBOX_ERROR)
                 return false;

@@ -40,6 +40,9 @@ bool err_usage(GError **error, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 /* Attach the one command or action that would mend it; the first hint stays. Returns false. */
 bool err_hint(GError **error, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
+/* The same in the place of a hint that it may have. */
+void err_replace_hint(GError *error, const char *hint);
+
 /* Name the step that failed ("mount", "network", ...); the first (innermost) one stays. Returns false. */
 bool err_step(GError **error, const char *step);
 

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 
@@ -78,7 +79,8 @@ def test_tells_what_is_missing(box, what):
 
 
 # One call each, by its number on x86-64 and where the kernel's generic table is in use; the check that must tell.
-REFUSED = {"move_mount": (429, 429, "syscalls"), "umount2": (166, 39, "syscalls"), "pivot_root": (155, 41, "syscalls"), "setns": (308, 268, "syscalls"),
+REFUSED = {"clone3": (435, 435, "syscalls"), "close_range": (436, 436, "syscalls"), "fsconfig": (431, 431, "syscalls"), "signalfd4": (289, 74, "syscalls"),
+           "openat2": (437, 437, "syscalls"), "move_mount": (429, 429, "syscalls"), "umount2": (166, 39, "syscalls"), "pivot_root": (155, 41, "syscalls"), "setns": (308, 268, "syscalls"),
            "seccomp": (317, 277, "seccomp"), "landlock_create_ruleset": (444, 444, "landlock"), "landlock_restrict_self": (446, 446, "landlock")}
 
 # As a container's filter: argv is a call's number, 0 for none, an errno, and a command.
@@ -106,6 +108,9 @@ def test_tells_what_a_filter_refuses(box, call):
     if not call:
         assert (doctor.returncode, run.returncode) == (0, 0), (doctor, run)
         return
-    (row,) = [check for check in json.loads(doctor.stdout) if check["state"] == "missing"]
-    assert row["id"] == REFUSED[call][2] and "filter" in row["means"] and row["mend"], row
+    (row,) = [check for check in json.loads(doctor.stdout) if check["state"] == "missing" and check["id"] == REFUSED[call][2]]
+    assert "filter" in row["means"] and row["mend"], row
     assert (doctor.returncode, run.returncode) == (1, 125), run
+    if row["id"] == "syscalls":
+        # Whoever meets it first, and however much of that is seen: what it comes from is said.
+        assert call in row["found"] and re.search(rf"^usbox: .*\nhint: .* refuses {call}, without which there is no box: .", run.stderr, re.M), (row, run.stderr)

@@ -443,6 +443,30 @@ static void test_filters(Fixture *f, gconstpointer unused) {
         assert_mend(f, "seccomp", "CONFIG_SECCOMP_FILTER=y");
 }
 
+/* Why a box did not come to be, as the hint of its error. */
+static void test_reasons(Fixture *f, gconstpointer unused) {
+        g_assert_null(doctor_reason(f->host, EPERM, true));
+        fail(f, TRIAL_CLOSE_RANGE, ENOSYS);
+        g_autofree char *kernel = doctor_reason(f->host, ENOSYS, false), *filter = doctor_reason(f->host, EPIPE, true);
+        g_assert_cmpstr(kernel, ==, "this kernel has no close_range: usbox needs Linux 5.12 or newer");
+        g_assert_true(g_str_has_prefix(filter, "a seccomp filter around this refuses close_range, "));
+        fail(f, TRIAL_CLONE3, EPERM);
+        g_autofree char *module = doctor_reason(f->host, 0, false);
+        g_assert_true(g_str_has_prefix(module, "a security module of this machine refuses clone3, close_range, "));
+        g_assert_null(doctor_reason(f->host, ENOSPC, true));
+        put(f, "/.dockerenv", "");
+        g_autofree char *docker = doctor_reason(f->host, EPERM, true);
+        g_assert_nonnull(strstr(docker, "(docker) refuses clone3, close_range, "));
+        g_assert_nonnull(strstr(docker, "docker run --security-opt seccomp=unconfined "));
+}
+
+static void test_reason_apparmor(Fixture *f, gconstpointer unused) {
+        put(f, "/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1\n");
+        g_assert_null(doctor_reason(f->host, EPIPE, false));
+        g_autofree char *hint = doctor_reason(f->host, EACCES, false);
+        g_assert_true(g_str_has_prefix(hint, "AppArmor gives capabilities"));
+}
+
 static void test_soft_losses(Fixture *f, gconstpointer unused) {
         f->host->landlock_abi = 0;
         f->host->runtime_dir_ok = false;
@@ -564,6 +588,8 @@ int main(int argc, char **argv) {
         ADD("network", test_network);
         ADD("fast-path", test_fast_path);
         ADD("filters", test_filters);
+        ADD("reasons", test_reasons);
+        ADD("reason-apparmor", test_reason_apparmor);
         ADD("soft-losses", test_soft_losses);
         ADD("hostile-names", test_hostile_names);
         ADD("reports", test_reports);
