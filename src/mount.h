@@ -41,12 +41,13 @@ typedef enum {
 /* One mount that the user asked for; they apply in the order given. */
 typedef struct {
         MountKind kind;
-        char *src;       /* host path (BIND, DEVICE: absolute, not resolved), link text (SYMLINK), or NULL */
+        char *src;       /* host path (BIND, DEVICE: absolute, not resolved), link text (SYMLINK), with own_state that directory, or NULL */
         char *dst;       /* absolute path in the box */
         bool read_only;
         bool devices;    /* --dev-bind: device nodes work */
         bool optional;   /* --*-try: a missing source is passed over */
         bool hooks_cow;  /* --rw of a tree: project hooks stay copy-on-write (off with --rw-hooks) */
+        bool own_state;  /* TMPFS over a directory of usbox's own, which the mount before it would show (own-state.h) */
         guint64 size;    /* tmpfs: bytes, 0: the default */
         mode_t mode;     /* tmpfs: default 01777 for /tmp-like, else 0755; FILE: 0644 */
         int fd;          /* FILE: the caller's descriptor number */

@@ -28,6 +28,7 @@
 #include "net-helper.h"
 #include "net-names.h"
 #include "netstack/config.h"
+#include "own-state.h"
 #include "payload.h"
 #include "pod-join.h"
 #include "presence.h"
@@ -159,6 +160,8 @@ static bool prepare(Sandbox *s, GError **error) {
         if (!stdfds_prepare(spec, &s->stdio, error))
                 return err_step(error, "stdio");
         if (!state_random_hex(s->id, BOX_ID_LEN, error))
+                return err_step(error, "state");
+        if (!own_state_make(spec, error))
                 return err_step(error, "state");
         if (presence_is_held(spec) && !open_box_dir(s, error))
                 return false;

@@ -180,7 +180,7 @@ static char *mount_text(const MountOp *op) {
         g_string_append_printf(out, " %s", op->dst);
         if (op->kind == MOUNT_FILE)
                 g_string_append_printf(out, " from descriptor %d", op->fd);
-        else if (op->src)
+        else if (op->src && !op->own_state)
                 g_string_append_printf(out, " %s %s", op->kind == MOUNT_SYMLINK ? "to" : "from", op->src);
         if (op->kind == MOUNT_BIND)
                 g_string_append(out, op->read_only ? ", read-only" : ", written through");
@@ -190,6 +190,8 @@ static char *mount_text(const MountOp *op) {
                 g_string_append(out, ", with devices");
         if (op->optional)
                 g_string_append(out, ", if it exists");
+        if (op->own_state)
+                g_string_append(out, ", over what usbox knows of boxes");
         if (op->hooks_cow)
                 g_string_append(out, ", project hooks copy-on-write");
         if (op->kind == MOUNT_TMPFS && op->size)

@@ -452,7 +452,7 @@ def test_a_box_cannot_speak_to_launchers(boxes):
     script = ("import socket, struct, os\n"
               "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.connect('control')\n"
               "s.send(struct.pack('<Ii', %d, 9)); print(s.recv(10))" % 1)
-    result = boxes.python(script, "-v", f"{boxes.runtime}/usbox/{one.id}:/mnt:rw", "-w", "/mnt", "--userns=self")
+    result = boxes.python(script, "-v", f"{boxes.runtime}/usbox/{one.id}:/mnt:ro", "-w", "/mnt", "--userns=self")
     assert result.rc == 1 and ("ConnectionResetError" in result.err or "BrokenPipeError" in result.err), result
     assert one.proc.poll() is None
 

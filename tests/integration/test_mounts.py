@@ -235,3 +235,29 @@ def test_sources_are_the_host_s_alone(box, source):
             os.rmdir(f"/tmp/{marker}")
     assert not {"root", "empty", "l1"} <= names and not {"mask", "vartmp"} & names, names
     assert source != "/tmp" or marker in names, names
+
+
+@pytest.mark.parametrize("options, below", [(["--bind", "{}", "{}"], "{}"), (["-v", "{}:/mnt"], "/mnt"), (["--rw", "{}"], "{}"), (["--dev-bind", "{}", "/mnt"], "/mnt")],
+                         ids=lambda o: o[0] if isinstance(o, list) else "")
+def test_what_usbox_knows_of_boxes_is_not_the_boxes_to_write(box, options, below):
+    """A tree that has it in it is given, and it stays as it is: of other boxes nothing is seen there, also where there is nothing yet."""
+    at = below.format(box.top)
+    script = f"cd {at} && ls -A data/usbox run/usbox; for d in data run; do mkdir -p $d/usbox/boxes/0123456789ab 2>&1; echo x 2>&1 >$d/usbox/x; done; echo y >beside"
+    for _ in range(2):
+        result = box.sh(script, "--rm", *[o.format(box.top) for o in options], cwd="/").ok()
+        assert result.out.count("Read-only file system") == 4 and result.out.startswith("data/usbox:\n\nrun/usbox:\n"), result
+        assert not (box.boxes / "0123456789ab").exists() and not (box.data / "usbox" / "x").exists() and not (box.runtime / "usbox" / "x").exists()
+        assert (box.top / "beside").read_text(encoding="ascii") == "y\n"
+        box.run("--name", "other", "--", "touch", "made").ok()
+        box.usbox("rm", "other").ok()
+
+
+def test_a_tree_of_what_usbox_knows_of_boxes(box):
+    box.run("--name", "other", "--", "touch", "made").ok()
+    (other,) = box.boxes.iterdir()
+    for tree in (box.data / "usbox", box.boxes, other / "upper", box.runtime / "usbox"):
+        assert_refused(box.run("--rw", tree, "--", "true"), "--rw", "usbox keeps what it knows of boxes there", "usbox explore")
+    assert box.run("--rm", "--ro", box.boxes, "--", "ls", box.boxes).ok().out.split()
+    (box.top / "by link").symlink_to(box.boxes)
+    assert_refused(box.run("-v", f"{box.top / 'by link'}:/mnt", "--", "true"), "--volume", "usbox keeps what it knows of boxes there")
+    box.usbox("rm", "other").ok()
