@@ -78,6 +78,14 @@ def test_tells_what_is_missing(box, what):
     assert left_in(box.data / "usbox" / "boxes") == []
 
 
+@pytest.mark.parametrize("kind", ["user", "mnt", "uts", "time"])
+def test_a_limit_is_named_as_the_one_it_is(box, kind):
+    script = f'echo 0 >/proc/sys/user/max_{kind}_namespaces && exec "$@"'
+    run = subprocess.run(["unshare", "-Ur", "sh", "-c", script, "sh", USBOX, "run", "--rm", "--", "true"], env=box.env, cwd=box.dir,
+                         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 125 and f"sudo sysctl user.max_{kind}_namespaces=15000" in run.stderr, run
+
+
 # One call each, by its number on x86-64 and where the kernel's generic table is in use; the check that must tell.
 REFUSED = {"clone3": (435, 435, "syscalls"), "close_range": (436, 436, "syscalls"), "fsconfig": (431, 431, "syscalls"), "signalfd4": (289, 74, "syscalls"),
            "openat2": (437, 437, "syscalls"), "move_mount": (429, 429, "syscalls"), "umount2": (166, 39, "syscalls"), "pivot_root": (155, 41, "syscalls"), "setns": (308, 268, "syscalls"),
