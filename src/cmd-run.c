@@ -17,6 +17,7 @@
 #include "detach.h"
 #include "jsontext.h"
 #include "mountinfo.h"
+#include "root.h"
 #include "sandbox.h"
 #include "spec.h"
 #include "status.h"
@@ -114,6 +115,10 @@ int cmd_run(int argc, char **argv, GError **error) {
         if (!spec)
                 return not_begun(draft, *error);
         if (spec->box.dry_run) {
+                if (!root_plan_hide_reaches(spec, error)) {
+                        err_step(error, "mount");
+                        return -1;
+                }
                 g_autofree char *text =
                         spec->box.dry_run_json ? jsontext_line(spec_to_json(spec)) : spec_describe(spec);
                 return fd_write_all(STDOUT_FILENO, text, strlen(text)) ? 0 : (err_set(error, errno, "write"), -1);

@@ -37,7 +37,7 @@ static void entry_free(gpointer p) {
         g_free(entry);
 }
 
-static void source_free(gpointer p) {
+void plan_source_free(gpointer p) {
         MountSource *source = p;
         g_free(source->host.path);
         g_free(source->data);
@@ -228,7 +228,7 @@ static RootPlan *plan_empty(void) {
 
         plan->nodes = g_ptr_array_new_with_free_func(node_free);
         plan->entries = g_ptr_array_new_with_free_func(entry_free);
-        plan->sources = g_ptr_array_new_with_free_func(source_free);
+        plan->sources = g_ptr_array_new_with_free_func(plan_source_free);
         return plan;
 }
 

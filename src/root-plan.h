@@ -62,6 +62,9 @@ bool plan_fuse_shows(const Planner *p, const char *box_path); /* with the caller
 bool plan_fuse_has(const Planner *p, const char *box_path); /* it is there; false where that is not certain */
 void plan_fuse_finish(Planner *p);
 
+/* Of a MountSource. */
+void plan_source_free(gpointer p);
+
 /* root-sources.c */
 bool plan_overlay_has(const RootNode *node, const char *box_path); /* the host's side of it has this path of the box */
 bool plan_sources(Planner *p, GError **error);

@@ -170,6 +170,22 @@ static bool open_source(MountSource *source, GError **error) {
         return true;
 }
 
+/* A source that cannot be opened is not this one's business. */
+bool root_plan_hide_reaches(const Spec *spec, GError **error) {
+        RootPlan plan = { .sources = g_ptr_array_new_with_free_func(plan_source_free) };
+
+        for (guint i = 0; i < spec->mount.ops->len; i++) {
+                MountSource *source = g_new0(MountSource, 1);
+                source->op = g_ptr_array_index(spec->mount.ops, i);
+                g_ptr_array_add(plan.sources, source);
+                if (source->op->kind == MOUNT_FILE || !open_source(source, NULL))
+                        source->skip = true;
+        }
+        bool ok = plan_hide_reaches(&(Planner){ .spec = spec, .plan = &plan }, error);
+        g_ptr_array_unref(plan.sources);
+        return ok;
+}
+
 bool plan_sources(Planner *p, GError **error) {
         const GPtrArray *ops = p->spec->mount.ops;
 

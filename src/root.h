@@ -84,6 +84,9 @@ typedef struct {
 /* And one with nothing in it but places for the box's own mounts: a pod's. */
 RootPlan *root_plan_new_bare(void);
 RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error);
+
+/* What root_plan_new() says of --hide, alone: false where one would have to reach into a tree that is given as it is. */
+bool root_plan_hide_reaches(const Spec *spec, GError **error);
 void root_plan_free(RootPlan *plan);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(RootPlan, root_plan_free)
 

@@ -147,6 +147,16 @@ def test_dry_run_judges(no_kept):
     assert no_kept.run("--dry-run", "--no-such-option", "--", "true").rc == 125
 
 
+def test_dry_run_judges_what_is_to_be_hidden(no_kept):
+    for options in (["--hide", "*.key"], ["--hide", no_kept.dir / "secret"]):
+        refused = no_kept.run("--dry-run", "--rw", ".", *options, "--", "true")
+        assert_refused(refused, "does not reach into what --rw . gives", "--best-effort=hide")
+        assert refused.err == no_kept.run("--rw", ".", *options, "--", "true").err
+        assert no_kept.run("--dry-run", "--rw", ".", "--best-effort=hide", *options, "--", "true").ok().out
+        assert no_kept.run("--dry-run", *options, "--", "true").ok().out
+    assert no_kept.run("--dry-run", "--ro", "/no/such/place", "--hide", "*.key", "--", "true").ok().out
+
+
 def test_verbose_shows_where_the_time_goes(box):
     result = box.run("--rm", "--verbose", "--", "true")
     assert result.rc == 0 and len(result.err.splitlines()) >= 4 and " ms" in result.err, result
