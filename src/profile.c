@@ -124,6 +124,7 @@ static bool bad_file(const char *source, GError *cause, GError **error) {
         g_autofree char *file = err_quote(source), *why = err_quote(cause ? cause->message : "");
         g_clear_error(&cause);
         err_usage(error, "%s: %s", file, why);
+        err_hint(error, "it begins with [" GROUP "], then KEY=VALUE a line; # begins a comment: usbox-profile(5)");
         return err_step(error, "profile");
 }
 
@@ -239,11 +240,14 @@ static const ProfileBuiltin *find_builtin(const char *name) {
         return NULL;
 }
 
-static bool not_found(const Spec *draft, const char *name, GError **error) {
+/* own: one of that name asks for the next. */
+static bool not_found(const Spec *draft, const char *name, bool own, GError **error) {
         g_auto(GStrv) names = profile_names(draft);
         g_autofree char *quoted = err_quote(name), *in_cwd = g_build_filename(draft->caller.cwd, name, NULL);
 
-        err_usage(error, "no profile '%s'", quoted);
+        err_usage(error, own ? "no other profile '%s'" : "no profile '%s'", quoted);
+        if (own)
+                return err_hint(error, "a profile that inherits its own name goes on from the one that it stands before, in " SYSTEM_DIR " or built in");
         if (g_str_equal(name, "default"))
                 return err_hint(error, "that is what is in force without one; leave --profile away");
         if (access(in_cwd, F_OK) == 0)
@@ -294,9 +298,14 @@ static Profile *load_for(const Spec *draft, const char *name, const char *child,
                 ok = err_usage(error, "'%s' is not the name of a profile", quoted);
         } else {
                 g_autofree char *file = g_strconcat("/", name, SUFFIX, NULL);
-                ok = search(draft, name, child && g_str_has_suffix(child, file) ? child : NULL, &profile, error);
+                bool own = child && g_str_has_suffix(child, file);
+                ok = search(draft, name, own ? child : NULL, &profile, error);
                 if (ok && !profile)
-                        ok = not_found(draft, name, error);
+                        ok = not_found(draft, name, own, error);
+        }
+        if (!ok && child) {
+                g_autofree char *heir = err_quote(child);
+                g_prefix_error(error, "%s: inherits: ", heir);
         }
         if (!ok)
                 err_step(error, "profile");

@@ -104,7 +104,7 @@ static void test_inherits(Place *p, gconstpointer data) {
                         *f = write_profile(p, "f", "[usbox]\ninherits=e\n");
         assert_profile_error(WORDS("--profile", "e", "cmd"), "leads back to it", NULL);
         g_autofree char *self = write_profile(p, "self", "[usbox]\ninherits=self\n");
-        assert_profile_error(WORDS("--profile", "self", "cmd"), "no profile 'self'", NULL);
+        assert_profile_error(WORDS("--profile", "self", "cmd"), "no other profile 'self'", NULL);
         g_autofree char *by_path = g_strdup_printf("[usbox]\ninherits=%s/g.conf\n", p->dir);
         g_autofree char *g = write_profile(p, "g", by_path);
         assert_profile_error(WORDS("--profile", "g", "cmd"), "leads back to it", NULL);
