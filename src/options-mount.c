@@ -69,7 +69,7 @@ static bool apply_volume(Spec *draft, const char *const *values, GError **error)
         if (n == 3) {
                 unsigned place;
                 if (!option_choice("--volume", parts[2], "ro|rw", &place, error))
-                        return false;
+                        return err_hint(error, "labels and owners stay as they are: leave z, Z, U and the like out");
                 op->read_only = place == 0;
         }
         if (!option_box_path("--volume", parts[1], true, &op->dst, error))
@@ -241,11 +241,11 @@ static bool apply_tmpfs(Spec *draft, const char *const *values, GError **error) 
                 } else if (g_str_has_prefix(*part, "mode=")) {
                         if (!parse_mode("--tmpfs: mode", *part + strlen("mode="), &op->mode, error))
                                 return false;
-                } else if (g_str_equal(*part, "ro"))
-                        op->read_only = true;
-                else {
+                } else if (g_str_equal(*part, "ro") || g_str_equal(*part, "rw")) {
+                        op->read_only = g_str_equal(*part, "ro");
+                } else {
                         g_autofree char *quoted = err_quote(*part);
-                        return err_usage(error, "--tmpfs: '%s' is not size=SIZE, mode=MODE or ro", quoted);
+                        return err_usage(error, "--tmpfs: '%s' is not size=SIZE, mode=MODE, ro or rw", quoted);
                 }
         }
         op_add(draft, g_steal_pointer(&op));

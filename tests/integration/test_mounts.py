@@ -261,3 +261,9 @@ def test_a_tree_of_what_usbox_knows_of_boxes(box):
     (box.top / "by link").symlink_to(box.boxes)
     assert_refused(box.run("-v", f"{box.top / 'by link'}:/mnt", "--", "true"), "--volume", "usbox keeps what it knows of boxes there")
     box.usbox("rm", "other").ok()
+
+
+def test_habits_of_others(box, src):
+    assert_refused(box.run("-v", f"{src}:/mnt:Z", "--", "true"), "'Z' is not one of ro, rw", "labels and owners stay as they are")
+    assert box.sh("echo x >/x/f && cat /x/f", "--tmpfs", "/x:rw,size=1M").ok().out == "x\n"
+    assert "Read-only" in box.sh("touch /x/f", "--tmpfs", "/x:ro").err
