@@ -14,6 +14,6 @@ int cmd_drop(int argc, char **argv, GError **error) {
 
         if (!verb_args_parse(&args, "drop", no_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "drop", 1, G_MAXUINT, error))
                 return -1;
-        g_autoptr(Spec) draft = spec_new(error);
+        g_autoptr(Spec) draft = spec_new_anywhere(error);
         return draft && box_forget_all(draft, &args, false, error) ? 0 : -1;
 }

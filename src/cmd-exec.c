@@ -247,7 +247,7 @@ int cmd_exec(int argc, char **argv, GError **error) {
         if (!fd_fill_standard(error) || !verb_args_parse(&args, "exec", exec_options, VERB_FIRST, argc, argv, error) ||
             !verb_args_count(&args, "exec", 2, G_MAXUINT, error))
                 return -1;
-        g_autoptr(Spec) spec = spec_new(error);
+        g_autoptr(Spec) spec = spec_new_anywhere(error);
         g_autoptr(BoxInfo) box = spec ? registry_find_running(&spec->caller, verb_args_word(&args, 0), error) : NULL;
         if (!box)
                 return -1;

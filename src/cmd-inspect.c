@@ -56,6 +56,6 @@ int cmd_inspect(int argc, char **argv, GError **error) {
         if (!verb_args_parse(&args, "inspect", inspect_options, VERB_MIXED, argc, argv, error) ||
             !verb_args_count(&args, "inspect", 1, G_MAXUINT, error))
                 return -1;
-        g_autoptr(Spec) spec = spec_new(error);
+        g_autoptr(Spec) spec = spec_new_anywhere(error);
         return spec && inspect_print(&spec->caller, &args, 0, registry_find_any, error) ? 0 : -1;
 }

@@ -39,6 +39,6 @@ int cmd_kill(int argc, char **argv, GError **error) {
                 err_step(error, "options");
                 return -1;
         }
-        g_autoptr(Spec) spec = spec_new(error);
+        g_autoptr(Spec) spec = spec_new_anywhere(error);
         return spec && verb_args_each(&args, 0, kill_one, &(Kill){ spec, sig }, error) ? 0 : -1;
 }

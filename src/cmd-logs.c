@@ -215,7 +215,7 @@ int cmd_logs(int argc, char **argv, GError **error) {
 
         if (!verb_args_parse(&args, "logs", logs_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "logs", 1, 1, error))
                 return -1;
-        g_autoptr(Spec) spec = spec_new(error);
+        g_autoptr(Spec) spec = spec_new_anywhere(error);
         g_autoptr(BoxInfo) box = spec ? registry_find(&spec->caller, verb_args_word(&args, 0), error) : NULL;
         if (!box)
                 return -1;

@@ -155,7 +155,7 @@ int cmd_net(int argc, char **argv, GError **error) {
         }
         if (word && !verb_args_count(&args, "net", 3, G_MAXUINT, error))
                 return -1;
-        g_autoptr(Spec) spec = spec_new(error);
+        g_autoptr(Spec) spec = spec_new_anywhere(error);
         g_autoptr(BoxInfo) box = spec ? registry_find_network(&spec->caller, verb_args_word(&args, 0), "net", error) : NULL;
         if (!box)
                 return -1;

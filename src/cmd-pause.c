@@ -47,7 +47,7 @@ static int freeze_all(const char *verb, bool on, int argc, char **argv, GError *
 
         if (!verb_args_parse(&args, verb, none, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, verb, 1, G_MAXUINT, error))
                 return -1;
-        g_autoptr(Spec) spec = spec_new(error);
+        g_autoptr(Spec) spec = spec_new_anywhere(error);
         return spec && verb_args_each(&args, 0, freeze_named, &(Freeze){ spec, on }, error) ? 0 : -1;
 }
 

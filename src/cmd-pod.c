@@ -295,7 +295,7 @@ int cmd_pod(int argc, char **argv, GError **error) {
                         continue;
                 if (!options_are_of(&args, word, subverbs[i].options, error) || !verb_args_count(&args, "pod", subverbs[i].min, G_MAXUINT, error))
                         return -1;
-                g_autoptr(Spec) spec = spec_new(error);
+                g_autoptr(Spec) spec = spec_new_anywhere(error);
                 return spec ? subverbs[i].run(&args, spec, error) : -1;
         }
         g_autofree char *quoted = err_quote(word);

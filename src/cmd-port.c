@@ -33,7 +33,7 @@ int cmd_port(int argc, char **argv, GError **error) {
 
         if (!verb_args_parse(&args, "port", port_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "port", 1, 1, error))
                 return -1;
-        g_autoptr(Spec) spec = spec_new(error);
+        g_autoptr(Spec) spec = spec_new_anywhere(error);
         g_autoptr(BoxInfo) box = spec ? registry_find_network(&spec->caller, verb_args_word(&args, 0), "port", error) : NULL;
         g_autofree char *text = box ? control_text(box, WIRE_CTL_INSPECT, error) : NULL;
         if (!text)

@@ -137,7 +137,7 @@ int cmd_ps(int argc, char **argv, GError **error) {
         if (!verb_args_parse(&args, "ps", ps_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "ps", 0, 0, error))
                 return -1;
         bool all = verb_args_has(&args, "all");
-        g_autoptr(Spec) spec = spec_new(error);
+        g_autoptr(Spec) spec = spec_new_anywhere(error);
         g_autoptr(GPtrArray) boxes = spec ? registry_list(&spec->caller, error) : NULL;
         if (!boxes)
                 return -1;

@@ -76,6 +76,6 @@ int cmd_rm(int argc, char **argv, GError **error) {
 
         if (!verb_args_parse(&args, "rm", rm_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "rm", 1, G_MAXUINT, error))
                 return -1;
-        g_autoptr(Spec) spec = spec_new(error);
+        g_autoptr(Spec) spec = spec_new_anywhere(error);
         return spec && box_forget_all(spec, &args, verb_args_has(&args, "force"), error) ? 0 : -1;
 }

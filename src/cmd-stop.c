@@ -64,7 +64,7 @@ int cmd_stop(int argc, char **argv, GError **error) {
                 }
                 grace_ms = seconds * 1000;
         }
-        g_autoptr(Spec) spec = spec_new(error);
+        g_autoptr(Spec) spec = spec_new_anywhere(error);
         g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(Stopped));
         g_array_set_clear_func(all, stopped_clear);
         bool ok = spec && verb_args_each(&args, 0, stop_one, &(Stop){ spec, (guint32) grace_ms, all }, error);

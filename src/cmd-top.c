@@ -56,7 +56,7 @@ int cmd_top(int argc, char **argv, GError **error) {
 
         if (!verb_args_parse(&args, "top", top_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "top", 1, 1, error))
                 return -1;
-        g_autoptr(Spec) spec = spec_new(error);
+        g_autoptr(Spec) spec = spec_new_anywhere(error);
         g_autoptr(BoxInfo) box = spec ? registry_find_running(&spec->caller, verb_args_word(&args, 0), error) : NULL;
         g_autoptr(Cgroup) cgroup = box && box_has_cgroup(box) ? box_cgroup_open(box, error) : NULL;
         if (!box || (box_has_cgroup(box) && !cgroup))

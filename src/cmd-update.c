@@ -50,7 +50,7 @@ int cmd_update(int argc, char **argv, GError **error) {
         if (!verb_args_parse(&args, "update", update_options, VERB_MIXED, argc, argv, error) ||
             !verb_args_count(&args, "update", 1, G_MAXUINT, error))
                 return -1;
-        g_autoptr(Spec) spec = spec_new(error);
+        g_autoptr(Spec) spec = spec_new_anywhere(error);
         if (!spec)
                 return -1;
         if (!take_options(&args, spec, error)) {

@@ -48,7 +48,7 @@ int cmd_wait(int argc, char **argv, GError **error) {
 
         if (!verb_args_parse(&args, "wait", wait_options, VERB_MIXED, argc, argv, error) || !verb_args_count(&args, "wait", 1, G_MAXUINT, error))
                 return -1;
-        g_autoptr(Spec) spec = spec_new(error);
+        g_autoptr(Spec) spec = spec_new_anywhere(error);
         g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(Waited));
         g_array_set_clear_func(all, waited_clear);
         bool ok = spec != NULL;

@@ -24,7 +24,7 @@ static char *real_path(const char *path) {
         return copy;
 }
 
-static bool caller_look_up(Caller *caller, GError **error) {
+static bool caller_look_up(Caller *caller, bool anywhere, GError **error) {
         caller->uid = getuid();
         caller->gid = getgid();
 
@@ -43,14 +43,17 @@ static bool caller_look_up(Caller *caller, GError **error) {
 
         caller->cwd = real_path(".");
         /* getcwd(3) under it may give "(unreachable)/..." where the directory lies outside of our root. */
-        if (!caller->cwd || *caller->cwd != '/') {
+        if (anywhere && (!caller->cwd || *caller->cwd != '/')) {
+                g_free(caller->cwd);
+                caller->cwd = g_strdup("/");
+        } else if (!caller->cwd || *caller->cwd != '/') {
                 err_set(error, caller->cwd ? ENOENT : errno, "the working directory");
                 return err_hint(error, "go to a directory that exists: cd /");
         }
         return true;
 }
 
-Spec *spec_new(GError **error) {
+static Spec *new_spec(bool anywhere, GError **error) {
         g_autoptr(Spec) spec = g_new0(Spec, 1);
 
         box_init(&spec->box);
@@ -60,11 +63,19 @@ Spec *spec_new(GError **error) {
         net_init(&spec->net);
         process_init(&spec->process);
         limits_init(&spec->limits);
-        if (!caller_look_up(&spec->caller, error)) {
+        if (!caller_look_up(&spec->caller, anywhere, error)) {
                 err_step(error, "caller");
                 return NULL;
         }
         return g_steal_pointer(&spec);
+}
+
+Spec *spec_new(GError **error) {
+        return new_spec(false, error);
+}
+
+Spec *spec_new_anywhere(GError **error) {
+        return new_spec(true, error);
 }
 
 void spec_free(Spec *spec) {

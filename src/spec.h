@@ -48,6 +48,9 @@ struct Spec {
 
 /* A draft with the defaults of CLI.md in it, before any option. Fails where the caller cannot be looked up. */
 Spec *spec_new(GError **error);
+
+/* The same for what takes no name from the working directory: where that was removed, or is out of reach, "/" stands for it. */
+Spec *spec_new_anywhere(GError **error);
 void spec_free(Spec *spec);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Spec, spec_free)
 

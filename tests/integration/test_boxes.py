@@ -446,6 +446,23 @@ def test_silent_clients_do_not_shut_others_out(boxes):
             s.close()
 
 
+def test_from_a_directory_that_is_gone(boxes):
+    """Who looks at boxes needs none, who starts one does."""
+    one = boxes.start("--name", "web")
+
+    def usbox(*argv):
+        gone = boxes.top / "gone"
+        gone.mkdir()
+        return subprocess.run(["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", USBOX, *argv], env=boxes.env, cwd=gone, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=60, check=False)
+
+    assert usbox("ps", "-q").stdout == "web\n" and usbox("exec", "web", "--", "pwd").stdout == f"{boxes.dir}\n"
+    refused = usbox("run", "--", "true")
+    assert refused.returncode == 125 and "the working directory" in refused.stderr, refused
+    assert usbox("stop", "web").returncode == 0 and one.proc.wait(60) is not None
+    assert usbox("rm", "web").returncode == 0 and usbox("pod", "ps", "-q").stdout == ""
+
+
 def test_a_box_cannot_speak_to_launchers(boxes):
     """Not even one that was given the runtime directory: it has the caller's uid, but is in another user namespace."""
     one = boxes.start("--name", "web")
