@@ -58,6 +58,9 @@ void doctor_explain(GError *error) {
         g_autofree char *root = g_strdup(""), *hint = NULL;
         DoctorHost host = { .root = root, .in_box = doctor_in_box() };
 
+        /* Whoever meets it first here, too: a box's helpers and the command's process have the limit of the caller. */
+        if (err_get_errno(error) == EMFILE)
+                (void) err_hint(&error, "the limit on open files is too small (ulimit -n): a box takes some forty, and a few more for each port");
         if (!g_error_matches(error, USBOX_ERROR, USBOX_ERROR_FAILED) || !may_be_refusal(err_get_errno(error)))
                 return;
         doctor_try_calls(&host);

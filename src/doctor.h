@@ -139,7 +139,7 @@ extern const DoctorCall doctor_calls[];
 
 /*
  * A box has not come to be, by this error of a system call. Where a call of those above is refused here to everybody, or AppArmor has its hand in it, that is
- * its hint from now on, with what to do.
+ * its hint from now on, with what to do; so is a limit on open files.
  */
 void doctor_explain(GError *error);
 

@@ -2,6 +2,7 @@
 """`usbox run` as a command: statuses, --timeout, --status-fd, --pidfile, --dry-run, profiles, doctor, help."""
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -190,6 +191,23 @@ def test_bad_profiles(no_kept, text):
     path.write_bytes(text.encode("latin-1"))
     result = no_kept.run("--profile=looping", "--", "true")
     assert_refused(result, "looping", hint=False)
+    assert "did you mean looping" not in result.err
+
+
+def test_who_inherits_what_is_not_there(no_kept):
+    no_kept.write("usbox/profiles/heir.conf", "[usbox]\ninherits=nobody\n", where=no_kept.config)
+    assert_refused(no_kept.run("--profile=heir", "--", "true"), "heir.conf: inherits: no profile 'nobody'")
+
+
+def test_few_open_files(no_kept):
+    """Whatever of it fails by that, the limit is named."""
+    said = []
+    for n in (8, 12, 16, 20, 24):
+        result = no_kept.run("--rm", "--", "true", preexec_fn=lambda n=n: resource.setrlimit(resource.RLIMIT_NOFILE, (n, n)))
+        if "Too many open files\n" in result.err:
+            said.append(result)
+            assert "ulimit -n" in result.err, result
+    assert said
 
 
 @pytest.mark.parametrize("name", ["build", "agent", "ci", "desktop"])
