@@ -67,8 +67,14 @@ bool commit_same(const struct stat *now, const struct stat *then, bool with_ctim
                (!with_ctime || time_compare(&now->st_ctim, &then->st_ctim) == 0);
 }
 
+/* It is that file, as a commit left it by another name: with new attributes and times, or with fewer names. */
+static bool left_by_us(const CommitWork *w, const struct stat *now, const struct stat *then) {
+        return then->st_nlink > 1 && S_ISREG(then->st_mode) && now->st_dev == then->st_dev && now->st_ino == then->st_ino &&
+               (commit_journal_made(w->review->journal, now) || commit_journal_left(w->review->journal, now));
+}
+
 bool commit_unchanged(const CommitWork *w, const struct stat *now, const struct stat *then) {
-        return commit_same(now, then, true) || (then->st_nlink > 1 && commit_same(now, then, false) && commit_journal_made(w->review->journal, now));
+        return commit_same(now, then, true) || left_by_us(w, now, then);
 }
 
 int commit_open_upper(CommitWork *w, const ReviewChange *c, int flags) {
@@ -112,22 +118,26 @@ bool commit_rename(CommitWork *w, int from_dir, const char *from, const char *to
 }
 
 typedef struct {
-        const CommitWork *work;
+        CommitWork *work;
         dev_t dev;
 } Aside;
 
-/* Not a file that came or changed since the plan was made, nor something that was mounted. Names in a directory come and go by what this commit does, too. */
+/* Not a file that came or changed since the plan was made, nor something that was mounted. Names in a directory come and go by what this commit does, too;
+ * and a file's other names, elsewhere or in the next directory that goes, are found changed when this one has gone. */
 static bool is_planned(void *data, const ReviewEntry *e) {
         const Aside *aside = data;
-        const CommitWork *w = aside->work;
+        CommitWork *w = aside->work;
 
         if (e->st->st_dev != aside->dev)
                 return false;
-        return S_ISDIR(e->st->st_mode) || time_compare(&e->st->st_ctim, &w->plan->looked) <= 0 || commit_journal_made(w->review->journal, e->st);
+        if (S_ISDIR(e->st->st_mode) || commit_journal_made(w->review->journal, e->st) || commit_journal_left(w->review->journal, e->st))
+                return true;
+        return time_compare(&e->st->st_ctim, &w->plan->looked) <= 0 &&
+               (!S_ISREG(e->st->st_mode) || e->st->st_nlink < 2 || commit_journal_add_left(w->review->journal, e->st, &w->error));
 }
 
 /* So is all that is in the directory that was put aside. False with errno, which is 0 where it is not so. */
-static bool content_is_planned(const CommitWork *w, const struct stat *st) {
+static bool content_is_planned(CommitWork *w, const struct stat *st) {
         g_autofree char *path = g_build_filename(w->dir_path, w->temp, NULL);
         return review_walk_lower(w->review, path, rules_all(), is_planned, &(Aside){ w, st->st_dev });
 }
@@ -155,19 +165,20 @@ static void keep_aside(CommitWork *w, const char *name, int errnum) {
  */
 static bool aside_is(CommitWork *w, const char *name, const struct stat *then, unsigned flags) {
         struct stat st;
-        bool looked = fstatat(w->dir, w->temp, &st, AT_SYMLINK_NOFOLLOW) == 0, same = looked && commit_same(&st, then, false);
+        bool looked = fstatat(w->dir, w->temp, &st, AT_SYMLINK_NOFOLLOW) == 0;
+        bool same = looked && (commit_same(&st, then, false) || left_by_us(w, &st, then));
 
         if (same && S_ISDIR(st.st_mode)) {
                 if (content_is_planned(w, &st))
                         return true;
                 looked = errno == 0;
         } else if (same) /* its other names are found changed in a moment: that was us */
-                return !S_ISREG(st.st_mode) || st.st_nlink < 2 || commit_journal_add_made(w->review->journal, &st, &w->error);
+                return !S_ISREG(st.st_mode) || st.st_nlink < 2 || commit_journal_add_left(w->review->journal, &st, &w->error);
         int errnum = looked ? EBUSY : errno;
         if (renameat2(w->dir, w->temp, w->dir, name, flags) < 0)
                 keep_aside(w, name, errno);
         else if (fstatat(w->dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && commit_same(&st, then, false))
-                (void) commit_journal_add_made(w->review->journal, &st, &w->error);
+                (void) commit_journal_add_left(w->review->journal, &st, &w->error);
         errno = errnum;
         return false;
 }
@@ -349,6 +360,16 @@ static bool write_plan(CommitWork *w, GError **error) {
                 /* A directory that the box replaced by one like it changes by what is done in it. */
                 bool counts = item->verdict == COMMIT_DO || (item->verdict == COMMIT_NOTHING && c->opaque && c->has_below);
                 if (counts && !commit_journal_add_plan(w->review->journal, c->path, c->has_below ? &c->below : NULL, error))
+                        return false;
+        }
+        for (guint i = 0; i < w->plan->taken->len; i++) {
+                const CommitName *file = &g_array_index(w->plan->taken, CommitName, i);
+                if (!commit_journal_add_taken(w->review->journal, file->path, file->ino, error))
+                        return false;
+        }
+        for (guint i = 0; i < w->plan->linked->len; i++) {
+                const CommitName *name = &g_array_index(w->plan->linked, CommitName, i);
+                if (!commit_journal_add_name(w->review->journal, name->path, name->ino, error))
                         return false;
         }
         return true;

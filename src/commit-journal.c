@@ -5,8 +5,9 @@
  * Role: commit; diff, which has to know what was moved. Privileges: the caller's. Threads: one, under the box's lock where it writes. Order: each
  * record before its deed.
  *
- * A record is three strings, each with a NUL behind it: a letter and numbers; a path; another path or nothing. P: planned, with what stood there. W: made. T: a
- * directory that temporary names are made in. R: moved. C: the last R was not carried out.
+ * A record is three strings, each with a NUL behind it: a letter and numbers; a path; another path or nothing. P: planned, with what stood there. W: made.
+ * V: left without one of its names. N: a name of a file of several; O: of one that was to go with its directory. T: a directory that temporary names are
+ * made in. R: moved. C: the last R was not carried out.
  */
 #include <fcntl.h>
 #include <string.h>
@@ -38,6 +39,9 @@ struct CommitJournal {
         GHashTable *planned; /* path → Identity *, ino 0 for nothing */
         GHashTable *planned_in; /* directory → names in it that planned has; NULL: not asked for since the last record */
         GHashTable *planned_inos; /* inode number (guint64) → path, which planned has; NULL: not asked for since the last record */
+        GHashTable *taken;   /* set of inode numbers (guint64) */
+        GHashTable *names;   /* path → inode number (guint64) */
+        GHashTable *left;    /* as made */
         GHashTable *made;    /* Identity * (by dev and ino) → itself */
         GHashTable *temps;   /* set of paths */
         GPtrArray *moves;    /* of Move * */
@@ -72,6 +76,9 @@ void commit_journal_free(CommitJournal *j) {
         fd_closep(&j->fd);
         g_hash_table_unref(j->planned);
         forget_indexes(j);
+        g_hash_table_unref(j->taken);
+        g_hash_table_unref(j->names);
+        g_hash_table_unref(j->left);
         g_hash_table_unref(j->made);
         g_hash_table_unref(j->temps);
         g_ptr_array_unref(j->moves);
@@ -106,6 +113,16 @@ static bool take(CommitJournal *j, const char *head, const char *path, const cha
         case 'P':
                 forget_indexes(j);
                 g_hash_table_replace(j->planned, g_strdup(path), g_memdup2(&id, sizeof id));
+                return true;
+        case 'O':
+                g_hash_table_add(j->taken, g_memdup2(&id.ino, sizeof id.ino));
+                g_hash_table_replace(j->names, g_strdup(path), g_memdup2(&id.ino, sizeof id.ino));
+                return true;
+        case 'N':
+                g_hash_table_replace(j->names, g_strdup(path), g_memdup2(&id.ino, sizeof id.ino));
+                return true;
+        case 'V':
+                g_hash_table_add(j->left, g_memdup2(&id, sizeof id));
                 return true;
         case 'W':
                 g_hash_table_add(j->made, g_memdup2(&id, sizeof id));
@@ -164,6 +181,9 @@ CommitJournal *commit_journal_read(int box_fd, int lower, GError **error) {
         j->lower = lower;
         j->fd = -1;
         j->planned = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+        j->taken = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+        j->names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+        j->left = g_hash_table_new_full(identity_hash, identity_equal, g_free, NULL);
         j->made = g_hash_table_new_full(identity_hash, identity_equal, g_free, NULL);
         j->temps = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         j->moves = g_ptr_array_new_with_free_func(move_free);
@@ -187,10 +207,24 @@ CommitJournal *commit_journal_read(int box_fd, int lower, GError **error) {
         return g_steal_pointer(&j);
 }
 
-bool commit_journal_made(const CommitJournal *j, const struct stat *st) {
+static bool is_in(GHashTable *identities, const struct stat *st) {
         Identity now = identity_of(st, &st->st_mtim);
-        const Identity *then = g_hash_table_lookup(j->made, &now);
+        const Identity *then = g_hash_table_lookup(identities, &now);
         return then && memcmp(then, &now, sizeof now) == 0;
+}
+
+bool commit_journal_made(const CommitJournal *j, const struct stat *st) {
+        return is_in(j->made, st);
+}
+
+bool commit_journal_left(const CommitJournal *j, const struct stat *st) {
+        return is_in(j->left, st);
+}
+
+bool commit_journal_left_at(const CommitJournal *j, const char *path, const struct stat *st) {
+        const Identity *then = g_hash_table_lookup(j->planned, path);
+        const guint64 *ino = g_hash_table_lookup(j->names, path);
+        return is_in(j->left, st) && ((then && then->dev == st->st_dev && then->ino == st->st_ino) || (ino && *ino == st->st_ino));
 }
 
 bool commit_journal_made_at(const CommitJournal *j, const char *path, const struct stat *st) {
@@ -245,7 +279,7 @@ bool commit_journal_took(CommitJournal *j, guint64 ino, const char *path) {
                         g_hash_table_insert(j->planned_inos, &((Identity *) id)->ino, planned);
         }
         const char *at = g_hash_table_lookup(j->planned_inos, &ino);
-        return ino != 0 && at && !g_str_equal(at, path);
+        return ino != 0 && (g_hash_table_contains(j->taken, &ino) || (at && !g_str_equal(at, path)));
 }
 
 static bool at_or_below(const char *path, const char *top) {
@@ -326,6 +360,19 @@ bool commit_journal_add_plan(CommitJournal *j, const char *path, const struct st
 bool commit_journal_add_made(CommitJournal *j, const struct stat *st, GError **error) {
         Identity id = identity_of(st, &st->st_mtim);
         return write_record(j, 'W', &id, "", "", error);
+}
+
+bool commit_journal_add_left(CommitJournal *j, const struct stat *st, GError **error) {
+        Identity id = identity_of(st, &st->st_mtim);
+        return write_record(j, 'V', &id, "", "", error);
+}
+
+bool commit_journal_add_name(CommitJournal *j, const char *path, guint64 ino, GError **error) {
+        return write_record(j, 'N', &(Identity){ .ino = ino }, path, "", error);
+}
+
+bool commit_journal_add_taken(CommitJournal *j, const char *path, guint64 ino, GError **error) {
+        return write_record(j, 'O', &(Identity){ .ino = ino }, path, "", error);
 }
 
 bool commit_journal_add_temp(CommitJournal *j, const char *directory, GError **error) {

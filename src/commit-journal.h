@@ -32,7 +32,13 @@ const GPtrArray *commit_journal_planned_in(CommitJournal *journal, const char *d
 /* path was to be changed, and what stands there (NULL: nothing) is what stood there then. */
 bool commit_journal_planned(const CommitJournal *journal, const char *path, const struct stat *st);
 
-/* A file of that inode number was to be changed or removed, at another name than path: it may be what the box has at path. */
+/* This is a file of the host's of which a commit took another name, or which it had to put back: by that its ctime is another. Nobody changed it since. */
+bool commit_journal_left(const CommitJournal *journal, const struct stat *st);
+
+/* The same, and it stood at path before: it may have been moved there since. */
+bool commit_journal_left_at(const CommitJournal *journal, const char *path, const struct stat *st);
+
+/* A file of that inode number was to be changed or removed, at another name than path or with a directory: it may be what the box has at path. */
 bool commit_journal_took(CommitJournal *journal, guint64 ino, const char *path);
 
 /* Where what was at path is now, if a commit moved it, or a directory above it, away. NULL: nobody did. The caller's. */
@@ -51,6 +57,11 @@ const char *const *commit_journal_temps(CommitJournal *journal);
 /* The same, to write; false with error. The first call opens the file. add_move: it is on the disk when this returns. */
 bool commit_journal_add_plan(CommitJournal *journal, const char *path, const struct stat *st, GError **error);
 bool commit_journal_add_made(CommitJournal *journal, const struct stat *st, GError **error);
+bool commit_journal_add_left(CommitJournal *journal, const struct stat *st, GError **error);
+/* A file of that inode number stands at path, and is not to be changed. */
+bool commit_journal_add_name(CommitJournal *journal, const char *path, guint64 ino, GError **error);
+/* It is to go with the directory that it is in. */
+bool commit_journal_add_taken(CommitJournal *journal, const char *path, guint64 ino, GError **error);
 bool commit_journal_add_temp(CommitJournal *journal, const char *directory, GError **error);
 bool commit_journal_add_move(CommitJournal *journal, const char *from, const char *to, const struct stat *st, GError **error);
 /* The last move could not be made. */

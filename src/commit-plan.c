@@ -40,11 +40,17 @@ void commit_plan_free(CommitPlan *plan) {
         g_clear_pointer(&plan->items, g_array_unref);
         g_clear_pointer(&plan->changes, g_ptr_array_unref);
         g_clear_pointer(&plan->others, g_ptr_array_unref);
+        g_clear_pointer(&plan->taken, g_array_unref);
+        g_clear_pointer(&plan->linked, g_array_unref);
         g_free(plan);
 }
 
 static void item_clear(gpointer item) {
         g_free(((CommitItem *) item)->reason);
+}
+
+static void name_clear(gpointer name) {
+        g_free(((CommitName *) name)->path);
 }
 
 static void set(CommitItem *item, CommitVerdict verdict, const char *reason) {
@@ -70,8 +76,9 @@ static void conflict(Judge *j, CommitItem *item, bool block, const char *reason)
 
 /* The host changed it after the box came to be, and no commit did. path: of the change that it is judged for. */
 static bool changed_since(const Judge *j, const char *path, const struct stat *st) {
-        return time_compare(&st->st_ctim, &j->review->seen->since) > 0 && !commit_journal_made(j->review->journal, st) &&
-               !commit_journal_planned(j->review->journal, path, st);
+        const CommitJournal *journal = j->review->journal;
+        return time_compare(&st->st_ctim, &j->review->seen->since) > 0 && !commit_journal_made(journal, st) && !commit_journal_left_at(journal, path, st) &&
+               !commit_journal_planned(journal, path, st);
 }
 
 /* Whose files are replaced and removed: one's own. Real root's are everybody's. */
@@ -84,25 +91,35 @@ typedef struct {
         dev_t dev;
         const char *reason; /* why not; NULL: it may go */
         bool forceable;
+        GArray *files; /* of CommitName: they are added; NULL: they are not asked for */
 } TreeLook;
+
+static void may_not(TreeLook *t, bool forceable, const char *reason) {
+        t->forceable = forceable;
+        t->reason = reason;
+}
 
 static bool look_at(void *data, const ReviewEntry *e) {
         TreeLook *t = data;
 
         if (!e->shown)
-                *t = (TreeLook){ t->judge, t->dev, "something in it was hidden from the box", false };
+                may_not(t, false, "something in it was hidden from the box");
         else if (e->st->st_dev != t->dev)
-                *t = (TreeLook){ t->judge, t->dev, "something is mounted in it", false };
+                may_not(t, false, "something is mounted in it");
         else if (others(t->judge, e->st))
-                *t = (TreeLook){ t->judge, t->dev, "something in it belongs to another user", false };
+                may_not(t, false, "something in it belongs to another user");
         else if (!t->reason && changed_since(t->judge, e->path, e->st))
-                *t = (TreeLook){ t->judge, t->dev, "something in it changed on the host since", true };
+                may_not(t, true, "something in it changed on the host since");
+        if (t->files && S_ISREG(e->st->st_mode))
+                g_array_append_vals(t->files, &(CommitName){ g_strdup(e->path), e->st->st_ino }, 1);
         return !t->reason || t->forceable;
 }
 
 /* May the host's tree at path, of status st, go? moves: as a whole, to another name. */
 static bool judge_tree(Judge *j, CommitItem *item, const char *path, const struct stat *st, bool moves) {
-        TreeLook t = { .judge = j, .dev = st->st_dev };
+        GArray *taken = j->plan->taken;
+        guint n_taken = taken->len;
+        TreeLook t = { .judge = j, .dev = st->st_dev, .files = moves ? NULL : taken };
         /* Of what a commit made at a hidden name the path alone does not tell. */
         RuleState rule = moves ? changes_rule_of(&j->review->options, path) : item->change->rule;
 
@@ -113,13 +130,15 @@ static bool judge_tree(Judge *j, CommitItem *item, const char *path, const struc
         if (moves && t.forceable) /* what changed goes with it */
                 t.reason = NULL;
         if (!t.reason && !moves && changed_since(j, item->change->path, st))
-                t = (TreeLook){ j, 0, "the host changed it since", true };
+                may_not(&t, true, "the host changed it since");
         if (!t.reason)
                 return true;
         if (t.forceable)
                 conflict(j, item, true, t.reason);
         else
                 skip(j, item, t.reason);
+        if (item->verdict != COMMIT_DO)
+                g_array_set_size(taken, n_taken);
         return item->verdict == COMMIT_DO;
 }
 
@@ -377,6 +396,32 @@ static GPtrArray *find_others(const Judge *j) {
         return others;
 }
 
+static void add_name(GArray *names, const char *path, const struct stat *st) {
+        g_array_append_vals(names, &(CommitName){ g_strdup(path), st->st_ino }, 1);
+}
+
+static bool add_linked(void *data, const ReviewEntry *e) {
+        const Judge *j = data;
+
+        if (S_ISREG(e->st->st_mode) && e->st->st_nlink > 1 && !changed_since(j, e->path, e->st))
+                add_name(j->plan->linked, e->path, e->st);
+        return true;
+}
+
+/* Names of the host's files of several. What is done at one of them changes the file's ctime, by which the others look changed: also those of which the next
+ * commit is asked for. all: this one is for all of them. */
+static void find_linked(Judge *j, bool all) {
+        for (guint i = 0; i < j->plan->changes->len; i++) {
+                const ReviewChange *c = j->plan->changes->pdata[i];
+                if (!c->has_below)
+                        continue;
+                if (S_ISREG(c->below.st_mode) && c->below.st_nlink > 1 && !changed_since(j, c->path, &c->below))
+                        add_name(j->plan->linked, c->path, &c->below);
+                else if (!all && S_ISDIR(c->below.st_mode) && (c->kind == CHANGE_DELETED || c->kind == CHANGE_TYPE))
+                        (void) review_walk_lower(j->review, c->below_path, c->rule, add_linked, j);
+        }
+}
+
 /* What of the changes the commit was asked for. */
 static void add_items(Judge *j, const char *const *paths) {
         CommitPlan *plan = j->plan;
@@ -417,6 +462,10 @@ CommitPlan *commit_plan_new(Review *review, const char *const *paths, bool force
                     .stuck_from = stuck,
                     .left = left };
 
+        plan->taken = g_array_new(FALSE, FALSE, sizeof(CommitName));
+        g_array_set_clear_func(plan->taken, name_clear);
+        plan->linked = g_array_new(FALSE, FALSE, sizeof(CommitName));
+        g_array_set_clear_func(plan->linked, name_clear);
         plan->looked = review->seen->since;
         if (force)
                 (void) clock_gettime(CLOCK_REALTIME_COARSE, &plan->looked);
@@ -432,6 +481,7 @@ CommitPlan *commit_plan_new(Review *review, const char *const *paths, bool force
                 count(plan, item);
                 links = links || may_be_linked(item);
         }
+        find_linked(&j, !paths || !*paths);
         if (links && plan->items->len < plan->changes->len)
                 plan->others = find_others(&j);
         g_clear_pointer(&j.origins, copy_origins_free);
