@@ -327,7 +327,7 @@ static void make_all(CommitWork *w, bool *ok) {
                 if (item->verdict != COMMIT_DO || c->kind == CHANGE_DELETED || (w->blocked && review_at_or_below(c->path, w->blocked)))
                         continue;
                 errno = 0;
-                ok[i] = make_one(w, item);
+                ok[i] = make_one(w, item) && commit_journal_add_brought(w->review->journal, c->path, &w->error);
                 if (ok[i])
                         commit_remember_name(w, c);
                 if (!ok[i] || !is_finished_later(item))
@@ -358,8 +358,11 @@ static bool write_plan(CommitWork *w, GError **error) {
                 const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
                 const ReviewChange *c = item->change;
                 /* A directory that the box replaced by one like it changes by what is done in it. */
-                bool counts = item->verdict == COMMIT_DO || (item->verdict == COMMIT_NOTHING && c->opaque && c->has_below);
-                if (counts && !commit_journal_add_plan(w->review->journal, c->path, c->has_below ? &c->below : NULL, error))
+                bool like_it = item->verdict == COMMIT_NOTHING && c->opaque && c->has_below;
+                if ((item->verdict == COMMIT_DO || like_it) &&
+                    !commit_journal_add_plan(w->review->journal, c->path, c->has_below ? &c->below : NULL, error))
+                        return false;
+                if (like_it && !commit_journal_add_brought(w->review->journal, c->path, error))
                         return false;
         }
         for (guint i = 0; i < w->plan->taken->len; i++) {

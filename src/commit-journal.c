@@ -3,11 +3,11 @@
  * What commits of a box have begun and done.
  *
  * Role: commit; diff, which has to know what was moved. Privileges: the caller's. Threads: one, under the box's lock where it writes. Order: each
- * record before its deed.
+ * record before its deed, but for one.
  *
  * A record is three strings, each with a NUL behind it: a letter and numbers; a path; another path or nothing. P: planned, with what stood there. W: made.
  * V: left without one of its names. N: a name of a file of several; O: of one that was to go with its directory. T: a directory that temporary names are
- * made in. R: moved. C: the last R was not carried out.
+ * made in. R: moved. C: the last R was not carried out. D alone comes after its deed: brought.
  */
 #include <fcntl.h>
 #include <string.h>
@@ -39,6 +39,7 @@ struct CommitJournal {
         GHashTable *planned; /* path → Identity *, ino 0 for nothing */
         GHashTable *planned_in; /* directory → names in it that planned has; NULL: not asked for since the last record */
         GHashTable *planned_inos; /* inode number (guint64) → path, which planned has; NULL: not asked for since the last record */
+        GHashTable *brought; /* set of paths */
         GHashTable *taken;   /* set of inode numbers (guint64) */
         GHashTable *names;   /* path → inode number (guint64) */
         GHashTable *left;    /* as made */
@@ -76,6 +77,7 @@ void commit_journal_free(CommitJournal *j) {
         fd_closep(&j->fd);
         g_hash_table_unref(j->planned);
         forget_indexes(j);
+        g_hash_table_unref(j->brought);
         g_hash_table_unref(j->taken);
         g_hash_table_unref(j->names);
         g_hash_table_unref(j->left);
@@ -113,6 +115,10 @@ static bool take(CommitJournal *j, const char *head, const char *path, const cha
         case 'P':
                 forget_indexes(j);
                 g_hash_table_replace(j->planned, g_strdup(path), g_memdup2(&id, sizeof id));
+                g_hash_table_remove(j->brought, path);
+                return true;
+        case 'D':
+                g_hash_table_add(j->brought, g_strdup(path));
                 return true;
         case 'O':
                 g_hash_table_add(j->taken, g_memdup2(&id.ino, sizeof id.ino));
@@ -181,6 +187,7 @@ CommitJournal *commit_journal_read(int box_fd, int lower, GError **error) {
         j->lower = lower;
         j->fd = -1;
         j->planned = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+        j->brought = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         j->taken = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
         j->names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
         j->left = g_hash_table_new_full(identity_hash, identity_equal, g_free, NULL);
@@ -235,6 +242,10 @@ bool commit_journal_planned(const CommitJournal *j, const char *path, const stru
         const Identity *then = g_hash_table_lookup(j->planned, path);
         Identity now = st ? identity_of(st, &st->st_ctim) : (Identity){ 0 };
         return then && memcmp(then, &now, sizeof now) == 0;
+}
+
+bool commit_journal_brought(const CommitJournal *j, const char *path) {
+        return g_hash_table_contains(j->brought, path);
 }
 
 static int compare_names(gconstpointer a, gconstpointer b) {
@@ -360,6 +371,10 @@ bool commit_journal_add_plan(CommitJournal *j, const char *path, const struct st
 bool commit_journal_add_made(CommitJournal *j, const struct stat *st, GError **error) {
         Identity id = identity_of(st, &st->st_mtim);
         return write_record(j, 'W', &id, "", "", error);
+}
+
+bool commit_journal_add_brought(CommitJournal *j, const char *path, GError **error) {
+        return write_record(j, 'D', &(Identity){ 0 }, path, "", error);
 }
 
 bool commit_journal_add_left(CommitJournal *j, const struct stat *st, GError **error) {

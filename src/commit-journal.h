@@ -38,6 +38,9 @@ bool commit_journal_left(const CommitJournal *journal, const struct stat *st);
 /* The same, and it stood at path before: it may have been moved there since. */
 bool commit_journal_left_at(const CommitJournal *journal, const char *path, const struct stat *st);
 
+/* What a commit brought to path, which no commit was to change since: where there is nothing now, the host removed it. */
+bool commit_journal_brought(const CommitJournal *journal, const char *path);
+
 /* A file of that inode number was to be changed or removed, at another name than path or with a directory: it may be what the box has at path. */
 bool commit_journal_took(CommitJournal *journal, guint64 ino, const char *path);
 
@@ -57,6 +60,7 @@ const char *const *commit_journal_temps(CommitJournal *journal);
 /* The same, to write; false with error. The first call opens the file. add_move: it is on the disk when this returns. */
 bool commit_journal_add_plan(CommitJournal *journal, const char *path, const struct stat *st, GError **error);
 bool commit_journal_add_made(CommitJournal *journal, const struct stat *st, GError **error);
+bool commit_journal_add_brought(CommitJournal *journal, const char *path, GError **error);
 bool commit_journal_add_left(CommitJournal *journal, const struct stat *st, GError **error);
 /* A file of that inode number stands at path, and is not to be changed. */
 bool commit_journal_add_name(CommitJournal *journal, const char *path, guint64 ino, GError **error);

@@ -307,11 +307,23 @@ static bool lost_its_origin(Judge *j, const ReviewChange *c, int fd) {
                (known == COPY_ORIGIN_UNKNOWN && directory_changed(j, c->path));
 }
 
+/* A commit brought it, and somebody removed it from the host since: that alone, and not with the directory that it was in. */
+static bool was_removed(const Judge *j, const ReviewChange *c) {
+        g_autofree char *parent = g_path_get_dirname(c->path);
+        struct stat st;
+        return commit_journal_brought(j->review->journal, c->path) && stands(j, parent, &st);
+}
+
 /* What the box had of the host, and the host has no more, is nothing new. */
 static void judge_added(Judge *j, CommitItem *item) {
         const ReviewChange *c = item->change;
         _cleanup_close_ int fd = review_open_upper(j->review, c->path, O_PATH);
 
+        if (was_removed(j, c)) {
+                bool dir = S_ISDIR(c->st.st_mode);
+                conflict(j, item, dir, dir ? "the host has this directory no more" : "the host has this file no more");
+                return;
+        }
         if (fd < 0 || commit_journal_planned(j->review->journal, c->path, NULL))
                 return;
         if (S_ISDIR(c->st.st_mode) && is_copied_dir(j, c, fd))

@@ -358,6 +358,30 @@ def test_where_a_file_was_is_removed_as_a_whole_before_where_it_is(tree):
     no_rest(tree)
 
 
+def test_what_the_host_removed_of_what_a_commit_brought_does_not_come_back(tree):
+    """Until that is asked for. What the box itself removed meanwhile, with another commit, and has again is new."""
+    tree.options += ["--name", "agent"]
+    tree.write("new/1", "host\n", where=tree.tree)
+    run_in_tree(tree, "rm -r new; mkdir new dir; echo f >f; echo 1 >new/1; echo 2 >new/2; echo 3 >dir/3; ln -s f link")
+    assert " 0 failed" in tree.usbox("commit", "agent").ok().err
+    for name in ("f", "new/1", "link"):
+        (tree.tree / name).unlink()
+    shutil.rmtree(tree.tree / "dir")
+    result = tree.usbox("commit", "agent")
+    assert result.rc == 1 and re.findall(r"conflict: \S+/tree/(\S+): (.*)", result.err) == [
+        ("dir", "the host has this directory no more"), *((name, "the host has this file no more") for name in ("f", "link", "new/1"))], result
+    assert " 0 changes carried" in tree.usbox("commit", "agent", "tree/new/2").ok().err
+    assert sorted(p.name for p in tree.tree.rglob("*")) == ["2", "new"]
+    assert " 5 changes carried" in tree.usbox("commit", "agent", "--force").ok().err
+    run_in_tree(tree, "rm -r f dir")
+    assert " 2 changes carried" in tree.usbox("commit", "agent").ok().err
+    run_in_tree(tree, "echo again >f; mkdir dir; echo again >dir/3")
+    assert " 3 changes carried" in tree.usbox("commit", "agent").ok().err and (tree.tree / "dir/3").read_text(encoding="utf-8") == "again\n"
+    shutil.rmtree(tree.tree / "new")
+    assert "conflict: " in tree.usbox("commit", "agent").err and not (tree.tree / "new").exists()
+    tree.usbox("rm", "agent").ok()
+
+
 def without_fifos(tree, fifos):
     return {p: v for p, v in tree.items() if not any(p == f or p.startswith(f + "/") for f in fifos)}
 
