@@ -187,6 +187,17 @@ static bool judge_loss(Judge *j, CommitItem *item) {
         return false;
 }
 
+/* What the host has at path was made after the box came to be, as far as its file system tells: it is not what the box had there, even if it has the same
+ * inode number. */
+static bool made_since(const Judge *j, const char *path) {
+        struct statx sx = { 0 };
+        _cleanup_close_ int fd = review_open_lower(j->review, path, O_PATH);
+
+        if (fd < 0 || statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BTIME, &sx) < 0 || !(sx.stx_mask & STATX_BTIME))
+                return false;
+        return time_compare(&(struct timespec){ sx.stx_btime.tv_sec, sx.stx_btime.tv_nsec }, &j->review->seen->since) > 0;
+}
+
 /* A renamed directory: can it be moved on the host? */
 static void judge_move(Judge *j, CommitItem *item) {
         const ReviewChange *c = item->change;
@@ -196,8 +207,8 @@ static void judge_move(Judge *j, CommitItem *item) {
                 return; /* judge() says so of everything hidden */
         if (!stands(j, c->redirect, &st) || !S_ISDIR(st.st_mode))
                 set(item, COMMIT_CONFLICT, "the host has not the directory any more that was renamed to it");
-        else
-                (void) judge_tree(j, item, c->redirect, &st, true);
+        else if (judge_tree(j, item, c->redirect, &st, true) && made_since(j, c->redirect))
+                conflict(j, item, true, "the host has another directory now where the one was that was renamed to it");
         g_ptr_array_add(item->verdict == COMMIT_DO ? j->moved_from : j->stuck_from, c->redirect);
         j->blocked = NULL; /* that is for the walk over all items */
 }

@@ -382,6 +382,28 @@ def test_what_the_host_removed_of_what_a_commit_brought_does_not_come_back(tree)
     tree.usbox("rm", "agent").ok()
 
 
+@pytest.mark.parametrize("tree", ["fuse"], indirect=True)
+def test_a_directory_that_was_renamed_and_is_another_on_the_host_by_now(tree):
+    """Even if it has the old one's number, as is usual. What the host did in the old one goes along."""
+    for name in ("a/1", "b/2"):
+        tree.write(name, f"{name}\n", where=tree.tree)
+    if subprocess.run(["stat", "-c", "%W", tree.tree], check=True, capture_output=True, timeout=60).stdout == b"0\n":
+        cannot("tell when a directory was made")
+    run_in_tree(tree, "mv a to; echo more >to/new; mv b went")
+    shutil.rmtree(tree.tree / "a")
+    tree.write("a/host", "host\n", where=tree.tree)
+    tree.write("b/host", "host\n", where=tree.tree)
+    before = look(tree.tree)
+    result = commit(tree)
+    assert result.rc == 1 and re.findall(r"conflict: \S+/tree/(\S+): (.*)", result.err) == [
+        ("to", "the host has another directory now where the one was that was renamed to it")], result
+    assert look(tree.tree) == before
+    assert " 0 failed, 0 passed over" in commit(tree, "tree/went", "tree/b").ok().err
+    assert sorted(os.listdir(tree.tree / "went")) == ["2", "host"] and os.listdir(tree.tree / "a") == ["host"]
+    commit(tree, "--force").ok()
+    assert sorted(os.listdir(tree.tree / "to")) == ["host", "new"] and not (tree.tree / "a").exists()
+
+
 def without_fifos(tree, fifos):
     return {p: v for p, v in tree.items() if not any(p == f or p.startswith(f + "/") for f in fifos)}
 
