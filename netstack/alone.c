@@ -57,9 +57,18 @@ static void wipe(char *text) {
                 explicit_bzero(text, strlen(text));
 }
 
+/* What functions that have returned left on the stack: a dynamic linker that binds a library's function late saves all registers there, of which one may have
+ * had a piece of a path that was copied. They took a few KiB. */
+static __attribute__((noinline)) void wipe_stack(void) {
+        char below[32 * 1024];
+
+        explicit_bzero(below, sizeof below);
+}
+
 /*
  * The command line and the environment, which the kernel has put into the memory of both, one behind the other, with the program's path behind them; what the C
- * library has moved elsewhere of the environment; and names that only the front needs. "--wire" is for who looks at a list of processes.
+ * library has moved elsewhere of the environment; names that only the front needs; and what is left on the stack. "--wire" is for who looks at a list of
+ * processes.
  */
 static void forget_caller(const Front *f) {
         static const char name[] = "usbox-net\0--wire";
@@ -72,6 +81,7 @@ static void forget_caller(const Front *f) {
         *environ = NULL;
         for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
                 wipe(names[i]);
+        wipe_stack();
         if (path > last)
                 last = path;
         size_t room = (size_t) (last - from) + strlen(last) + 1;
