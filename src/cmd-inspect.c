@@ -33,7 +33,7 @@ static json_t *inspect_one(const BoxInfo *box, GError **error) {
         return out;
 }
 
-bool inspect_print(const Caller *caller, const VerbArgs *args, guint first, InspectFind find, GError **error) {
+bool inspect_print(const Caller *caller, const VerbArgs *args, guint first, BoxFind find, GError **error) {
         json_t *list = json_array();
 
         for (guint i = first; i < verb_args_n_words(args); i++) {

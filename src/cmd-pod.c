@@ -9,14 +9,11 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "cmd-verbs.h"
-#include "control-client.h"
 #include "jsontext.h"
 #include "profile.h"
 #include "stdfds.h"
 
-#define GRACE_MS 10000
 #define OF_CREATE "create: "
-#define GRACE_MAX_S 86400
 
 /* Those of create, all but the first two of which are run's, say so in their help; then those of the others. */
 const VerbOption pod_verb_options[] = {
@@ -178,55 +175,8 @@ static int ps(const VerbArgs *args, const Spec *spec, GError **error) {
         return 0;
 }
 
-typedef struct {
-        BoxInfo *pod;
-        int fd;
-} Stopped;
-
-static void stopped_clear(gpointer data) {
-        Stopped *s = data;
-        g_clear_pointer(&s->pod, box_info_free);
-        fd_closep(&s->fd);
-}
-
-typedef struct {
-        const Spec *spec;
-        guint32 grace_ms;
-        GArray *told; /* of Stopped */
-} Stop;
-
-static bool stop_one(void *data, const char *name, GError **error) {
-        const Stop *s = data;
-        g_autoptr(BoxInfo) pod = registry_find_running_pod(&s->spec->caller, name, error);
-
-        if (!pod || !control_is_awake(pod, error))
-                return false;
-        Stopped one = { .fd = control_begin_wait(pod, WIRE_CTL_STOP, g_variant_new("(u)", s->grace_ms)) };
-        one.pod = g_steal_pointer(&pod);
-        g_array_append_val(s->told, one);
-        return true;
-}
-
 static int stop(const VerbArgs *args, const Spec *spec, GError **error) {
-        const char *typed = verb_args_get(args, "time");
-        guint64 grace_ms = GRACE_MS, seconds;
-
-        if (typed) {
-                if (!option_u64("--time", typed, GRACE_MAX_S, &seconds, error)) {
-                        err_step(error, "options");
-                        return -1;
-                }
-                grace_ms = seconds * 1000;
-        }
-        /* All are told first, as `usbox stop` does. */
-        g_autoptr(GArray) told = g_array_new(FALSE, FALSE, sizeof(Stopped));
-        g_array_set_clear_func(told, stopped_clear);
-        bool ok = verb_args_each(args, 1, stop_one, &(Stop){ spec, (guint32) grace_ms, told }, error);
-        for (guint i = 0; i < told->len; i++) {
-                Stopped *one = &g_array_index(told, Stopped, i);
-                (void) control_end_wait(&spec->caller, one->pod, fd_steal(&one->fd), NULL);
-        }
-        return ok ? 0 : -1;
+        return stop_all(&spec->caller, args, 1, registry_find_running_pod, error) ? 0 : -1;
 }
 
 typedef struct {

@@ -75,9 +75,14 @@ int cmd_update(int argc, char **argv, GError **error);
 int cmd_help(int argc, char **argv, GError **error);
 int cmd_version(int argc, char **argv, GError **error);
 
+/* The box, or pod, that a word names: one of registry_find() and its like. */
+typedef BoxInfo *(*BoxFind)(const Caller *caller, const char *text, GError **error);
+
 /* What inspect does: print all that is known of those that the words from the first one on name. False with error. */
-typedef BoxInfo *(*InspectFind)(const Caller *caller, const char *text, GError **error);
-bool inspect_print(const Caller *caller, const VerbArgs *args, guint first, InspectFind find, GError **error);
+bool inspect_print(const Caller *caller, const VerbArgs *args, guint first, BoxFind find, GError **error);
+
+/* What stop does, likewise: tell them, with --time, and wait until all have ended. False with error. */
+bool stop_all(const Caller *caller, const VerbArgs *args, guint first, BoxFind find, GError **error);
 
 /* What rm and drop do: forget the boxes that the words name; force: end one first, if it runs. False with error. */
 bool box_forget_all(const Spec *spec, const VerbArgs *args, bool force, GError **error);
