@@ -2,8 +2,10 @@
 /*
  * Mount points of the host, and which path lies below which.
  *
- * Role: launcher. Privileges: none needed. Threads: any. Pure functions.
+ * Role: launcher. Privileges: none needed. Threads: any. Pure functions, but for path_real().
  */
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "mountinfo.h"
@@ -77,4 +79,12 @@ bool path_is_below(const char *path, const char *dir) {
 
 bool path_is_at_or_below(const char *path, const char *dir) {
         return strcmp(path, dir) == 0 || path_is_below(path, dir);
+}
+
+char *path_real(const char *path) {
+        char *real = realpath(path, NULL), *copy = g_strdup(real);
+        int saved = errno;
+        free(real);
+        errno = saved;
+        return copy;
 }

@@ -14,3 +14,6 @@ GPtrArray *mountinfo_points_of(const char *text, const char *const *types);
 /* path is dir itself / lies strictly below dir. Both absolute and normal; dir may be "/". */
 bool path_is_below(const char *path, const char *dir);
 bool path_is_at_or_below(const char *path, const char *dir);
+
+/* realpath(3) as GLib's memory, the caller's; NULL with errno. */
+char *path_real(const char *path);

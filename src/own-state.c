@@ -8,7 +8,6 @@
  * over them there, right behind the mount that would show them; a tree that lies in them is refused.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "account.h"
@@ -24,12 +23,9 @@ static char *real_or_to_be(const char *path) {
         g_autofree char *head = g_strdup(path);
 
         for (;;) {
-                char *real = realpath(head, NULL);
-                if (real) {
-                        char *whole = g_build_filename(real, path + strlen(head), NULL);
-                        free(real);
-                        return whole;
-                }
+                g_autofree char *real = path_real(head);
+                if (real)
+                        return g_build_filename(real, path + strlen(head), NULL);
                 char *slash = strrchr(head, '/');
                 if (!slash || slash == head)
                         return g_strdup(path);
@@ -72,11 +68,9 @@ bool own_state_check(Spec *draft, GError **error) {
 
         for (guint i = 0; i < ops->len; i++) {
                 const MountOp *op = g_ptr_array_index(ops, i);
-                char *real = op->kind == MOUNT_BIND && !op->read_only ? realpath(op->src, NULL) : NULL;
-                g_autofree char *source = g_strdup(real);
+                g_autofree char *source = op->kind == MOUNT_BIND && !op->read_only ? path_real(op->src) : NULL;
                 guint n = i;
 
-                free(real);
                 if (!source) /* no such mount; or no such source, which whoever opens it says */
                         continue;
                 if (!dirs)

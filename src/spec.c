@@ -6,23 +6,14 @@
  * the host has been changed when spec_build() returns.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "account.h"
 #include "base/error.h"
+#include "mountinfo.h"
 #include "own-state.h"
 #include "spec.h"
-
-/* path resolved, as glib's memory; NULL where it cannot be. */
-static char *real_path(const char *path) {
-        char *real = realpath(path, NULL), *copy = g_strdup(real);
-        int saved = errno;
-        free(real);
-        errno = saved;
-        return copy;
-}
 
 static bool caller_look_up(Caller *caller, bool anywhere, GError **error) {
         caller->uid = getuid();
@@ -34,22 +25,23 @@ static bool caller_look_up(Caller *caller, bool anywhere, GError **error) {
         bool known = account.name != NULL;
         caller->name = known && *account.name ? g_strdup(account.name) : g_strdup_printf("%u", caller->uid);
         caller->shell = g_strdup(known && *account.shell == '/' ? account.shell : "/bin/sh");
-        caller->home = known && *account.home == '/' ? real_path(account.home) : NULL;
+        caller->home = known && *account.home == '/' ? path_real(account.home) : NULL;
         /* Where there is none, nothing in it has to be hidden; where it cannot be found now, something may. */
         if (known && *account.home == '/' && !caller->home && errno != ENOENT && errno != ENOTDIR && errno != EACCES)
                 return err_set(error, errno, "the home directory %s", account.home);
         if (!caller->home)
                 caller->home = g_strdup("/");
 
-        caller->cwd = real_path(".");
+        caller->cwd = path_real(".");
         /* getcwd(3) under it may give "(unreachable)/..." where the directory lies outside of our root. */
-        if (anywhere && (!caller->cwd || *caller->cwd != '/')) {
-                g_free(caller->cwd);
-                caller->cwd = g_strdup("/");
-        } else if (!caller->cwd || *caller->cwd != '/') {
+        if (caller->cwd && *caller->cwd == '/')
+                return true;
+        if (!anywhere) {
                 err_set(error, caller->cwd ? ENOENT : errno, "the working directory");
                 return err_hint(error, "go to a directory that exists: cd /");
         }
+        g_free(caller->cwd);
+        caller->cwd = g_strdup("/");
         return true;
 }
 
