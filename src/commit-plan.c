@@ -53,6 +53,10 @@ static void name_clear(gpointer name) {
         g_free(((CommitName *) name)->path);
 }
 
+static void add_name(GArray *names, const char *path, const struct stat *st) {
+        g_array_append_vals(names, &(CommitName){ g_strdup(path), st->st_ino }, 1);
+}
+
 static void set(CommitItem *item, CommitVerdict verdict, const char *reason) {
         item->verdict = verdict;
         g_free(item->reason);
@@ -111,7 +115,7 @@ static bool look_at(void *data, const ReviewEntry *e) {
         else if (!t->reason && changed_since(t->judge, e->path, e->st))
                 may_not(t, true, "something in it changed on the host since");
         if (t->files && S_ISREG(e->st->st_mode))
-                g_array_append_vals(t->files, &(CommitName){ g_strdup(e->path), e->st->st_ino }, 1);
+                add_name(t->files, e->path, e->st);
         return !t->reason || t->forceable;
 }
 
@@ -417,10 +421,6 @@ static GPtrArray *find_others(const Judge *j) {
                         g_ptr_array_add(others, j->plan->changes->pdata[i]);
         }
         return others;
-}
-
-static void add_name(GArray *names, const char *path, const struct stat *st) {
-        g_array_append_vals(names, &(CommitName){ g_strdup(path), st->st_ino }, 1);
 }
 
 static bool add_linked(void *data, const ReviewEntry *e) {
