@@ -112,10 +112,10 @@ static GQueue *queue_of(Forward *forward, const Peer *peer) {
         return peer->known ? &forward->known : &forward->fresh;
 }
 
-static void touch(Forward *forward, Peer *peer, bool known) {
+static void touch(Forward *forward, Peer *peer, int64_t now, bool known) {
         g_queue_unlink(queue_of(forward, peer), &peer->link);
         peer->known |= known;
-        peer->used = now_s();
+        peer->used = now;
         g_queue_push_tail_link(queue_of(forward, peer), &peer->link);
 }
 
@@ -228,7 +228,7 @@ static Peer *new_peer(Forward *forward, const PeerKey *key) {
 
 /* The peer behind real, remembered. */
 static Peer *take_peer(Forward *forward, const Port *port, const struct sockaddr_storage *real, socklen_t real_len) {
-        int64_t stale = now_s() - PEER_SECONDS;
+        int64_t now = now_s(), stale = now - PEER_SECONDS;
         bool roomy = false;
         PeerKey key = { .port_index = (guint16) port->index };
         Peer *peer = NULL;
@@ -249,7 +249,7 @@ static Peer *take_peer(Forward *forward, const Port *port, const struct sockaddr
         peer->real_len = real_len;
         if (roomy)
                 account_peer(forward, port, peer);
-        touch(forward, peer, peer->answered);
+        touch(forward, peer, now, peer->answered);
         return peer;
 }
 
@@ -268,10 +268,11 @@ bool forward_input(Forward *forward, const Packet *packet) {
 
                 PeerKey key = { .addr = packet->dst, .port = packet->dport, .port_index = (guint16) i };
                 Peer *peer = g_hash_table_lookup(forward->peers, &key);
-                if (!peer || peer->used < now_s() - PEER_SECONDS)
+                int64_t now = now_s();
+                if (!peer || peer->used < now - PEER_SECONDS)
                         continue;
                 peer->answered = true;
-                touch(forward, peer, false);
+                touch(forward, peer, now, false);
                 account_peer(forward, port, peer);
                 const uint8_t *udp = packet->frame + packet->l4;
                 size_t len = (size_t) packet_get16(udp + 4) - UDP_LEN;
