@@ -21,6 +21,7 @@
 #include "base/times.h"
 #include "commit-rest.h"
 #include "commit-work.h"
+#include "mountinfo.h"
 
 #define KEPT_MAX 100u
 
@@ -324,7 +325,7 @@ static void make_all(CommitWork *w, bool *ok) {
                 const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
                 const ReviewChange *c = item->change;
                 ok[i] = false;
-                if (item->verdict != COMMIT_DO || c->kind == CHANGE_DELETED || (w->blocked && review_at_or_below(c->path, w->blocked)))
+                if (item->verdict != COMMIT_DO || c->kind == CHANGE_DELETED || (w->blocked && path_is_at_or_below(c->path, w->blocked)))
                         continue;
                 errno = 0;
                 ok[i] = make_one(w, item) && commit_journal_add_brought(w->review->journal, c->path, &w->error);

@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "base/times.h"
 #include "commit-work.h"
+#include "mountinfo.h"
 
 #define ATTRIBUTE_MAX 65536
 
@@ -40,13 +41,13 @@ void commit_remember_name(CommitWork *w, const ReviewChange *c) {
 /* Which part of the host path is of: the length of what its paths begin with. */
 static size_t part_of(const Review *r, const char *path) {
         const char *cwd = r->seen->cwd;
-        bool shown = !review_at_or_below(r->home, cwd); /* else the box has seen no working directory */
+        bool shown = !path_is_at_or_below(r->home, cwd); /* else the box has seen no working directory */
 
         if (!g_str_equal(r->seen->lower, "/"))
                 return 0;
-        if (shown && review_at_or_below(path, cwd))
+        if (shown && path_is_at_or_below(path, cwd))
                 return strlen(cwd);
-        size_t top = review_at_or_below(path, r->home) ? strlen(r->home) : 0;
+        size_t top = path_is_at_or_below(path, r->home) ? strlen(r->home) : 0;
         return top + 1 + strcspn(path + top + 1, "/");
 }
 

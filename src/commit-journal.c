@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "base/sys.h"
 #include "commit-journal.h"
+#include "mountinfo.h"
 
 #define JOURNAL_MAX (1024u * 1024 * 1024)
 
@@ -293,11 +294,6 @@ bool commit_journal_took(CommitJournal *j, guint64 ino, const char *path) {
         return ino != 0 && (g_hash_table_contains(j->taken, &ino) || (at && !g_str_equal(at, path)));
 }
 
-static bool at_or_below(const char *path, const char *top) {
-        size_t n = strlen(top);
-        return strncmp(path, top, n) == 0 && (path[n] == '\0' || path[n] == '/');
-}
-
 guint commit_journal_n_moves(const CommitJournal *j) {
         return j->moves->len;
 }
@@ -312,7 +308,7 @@ char *commit_journal_place_since(const CommitJournal *j, const char *path, guint
 
         for (guint i = first; i < j->moves->len; i++) {
                 const Move *move = j->moves->pdata[i];
-                if (!at_or_below(at, move->from))
+                if (!path_is_at_or_below(at, move->from))
                         continue;
                 char *next = g_strconcat(move->to, at + strlen(move->from), NULL);
                 g_free(at);

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "commit-work.h"
+#include "mountinfo.h"
 
 /* Where a directory is by now that the plan found at path; the caller's. */
 static char *whereabouts(const CommitWork *w, const char *path) {
@@ -28,7 +29,7 @@ static bool rename_dir(CommitWork *w, const char *from, const char *to) {
         struct stat st;
 
         /* Into itself, as a box's own notes may say: what rename(2) answers then is said of a file system without its flags as well. */
-        if (review_at_or_below(to, from)) {
+        if (path_is_at_or_below(to, from)) {
                 errno = EINVAL;
                 return false;
         }
@@ -63,7 +64,7 @@ bool commit_park_below(CommitWork *w, const char *path) {
                 if (!source || item->verdict != COMMIT_DO || g_hash_table_contains(w->moved, source))
                         continue;
                 g_autofree char *now = whereabouts(w, source), *dir = g_path_get_dirname(path);
-                if (!review_at_or_below(now, path))
+                if (!path_is_at_or_below(now, path))
                         continue;
                 g_autofree char *parked = g_strdup_printf("%s/%s%s-%u", dir[1] ? dir : "", COMMIT_PARKED, w->review->id, w->parked++);
                 if (!rename_dir(w, now, parked))
@@ -79,7 +80,7 @@ bool commit_may_go(const CommitWork *w, const char *path) {
                 if (!source || g_hash_table_contains(w->moved, source))
                         continue;
                 g_autofree char *now = whereabouts(w, source);
-                if (review_at_or_below(now, path)) {
+                if (path_is_at_or_below(now, path)) {
                         errno = EINPROGRESS;
                         return false;
                 }

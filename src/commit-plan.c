@@ -19,6 +19,7 @@
 #include "commit-plan.h"
 #include "copy-origin.h"
 #include "home.h"
+#include "mountinfo.h"
 #include "root-plan.h"
 
 typedef struct {
@@ -154,7 +155,7 @@ static bool stands(const Judge *j, const char *path, struct stat *ret) {
 
 /* What the host has below c went by itself with the directory that was top, and not with the renamed one that c is in. */
 static bool went_with(const char *top, const ReviewChange *c) {
-        return strlen(top) > c->moved_len && review_at_or_below(c->below_path, top);
+        return strlen(top) > c->moved_len && path_is_at_or_below(c->below_path, top);
 }
 
 static bool went_with_any(const GPtrArray *tops, const ReviewChange *c) {
@@ -167,7 +168,7 @@ static bool went_with_any(const GPtrArray *tops, const ReviewChange *c) {
 /* What the box has of the directory that was top stands in the host's tree alone, and would go, or become something else, with what is done for c. */
 static bool would_lose(const char *top, const ReviewChange *c) {
         bool goes = c->has_below && (c->kind == CHANGE_DELETED || c->kind == CHANGE_TYPE || c->redirect);
-        return went_with(top, c) || (goes && strlen(top) > c->moved_len && review_at_or_below(top, c->below_path));
+        return went_with(top, c) || (goes && strlen(top) > c->moved_len && path_is_at_or_below(top, c->below_path));
 }
 
 /* True: so it is not done. */
@@ -243,7 +244,7 @@ static bool is_of_commit(const char *path) {
 /* Below /tmp and the like there is at most a working directory of the host's. */
 static bool is_own_place(const ReviewChange *c) {
         for (const char *const *dir = root_own_dirs; *dir; dir++)
-                if (review_at_or_below(c->path, *dir))
+                if (path_is_at_or_below(c->path, *dir))
                         return !c->has_below && rules_filters(c->rule);
         return false;
 }
@@ -380,7 +381,7 @@ static void judge_unchanged(Judge *j, CommitItem *item, const CommitItem *next) 
         const ReviewChange *c = item->change;
 
         set(item, COMMIT_NOTHING, NULL);
-        if (c->opaque && next && review_at_or_below(next->change->path, c->path) && changed_since(j, c->path, &c->below))
+        if (c->opaque && next && path_is_at_or_below(next->change->path, c->path) && changed_since(j, c->path, &c->below))
                 conflict(j, item, true, "the host changed the directory since");
 }
 
@@ -388,7 +389,7 @@ static void judge_unchanged(Judge *j, CommitItem *item, const CommitItem *next) 
 static void judge(Judge *j, CommitItem *item, const CommitItem *next) {
         const ReviewChange *c = item->change;
 
-        if (j->blocked && review_at_or_below(c->path, j->blocked) && !g_str_equal(c->path, j->blocked)) {
+        if (j->blocked && path_is_at_or_below(c->path, j->blocked) && !g_str_equal(c->path, j->blocked)) {
                 set(item, COMMIT_BELOW, NULL);
                 return;
         }

@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "mountinfo.h"
 #include "registry.h"
 #include "review.h"
 
@@ -190,18 +191,13 @@ static bool is_repository(const Change *change) {
         return st && S_ISDIR(st->st_mode) && g_str_has_suffix(change->path, "/.git");
 }
 
-bool review_at_or_below(const char *path, const char *top) {
-        size_t n = strlen(top);
-        return n == 1 || (strncmp(path, top, n) == 0 && (path[n] == '\0' || path[n] == '/'));
-}
-
 /* path is at or below one of paths, of which none is all. *ret_leads: it is so, or one of them is below it. */
 static bool is_wanted(const char *path, const char *const *paths, bool *ret_leads) {
         bool wanted = !paths || !*paths, leads = wanted;
 
         for (; paths && *paths && !wanted; paths++) {
-                wanted = review_at_or_below(path, *paths);
-                leads = leads || wanted || review_at_or_below(*paths, path);
+                wanted = path_is_at_or_below(path, *paths);
+                leads = leads || wanted || path_is_at_or_below(*paths, path);
         }
         *ret_leads = leads;
         return wanted;
@@ -232,7 +228,7 @@ static bool collect(void *data, const Change *change) {
         Collector *c = data;
         bool leads, wanted = is_wanted(change->path, c->paths, &leads);
 
-        if (change->redirect && !(c->moved && review_at_or_below(change->path, c->moved))) {
+        if (change->redirect && !(c->moved && path_is_at_or_below(change->path, c->moved))) {
                 g_free(c->moved);
                 c->moved = g_strdup(change->path);
         }
@@ -257,7 +253,7 @@ static bool collect(void *data, const Change *change) {
                                 .merged = change->merged,
                                 .hidden = change->hidden,
                                 .hook = review_is_hook(change->path) && !is_repository(change),
-                                .moved = c->moved && review_at_or_below(change->path, c->moved),
+                                .moved = c->moved && path_is_at_or_below(change->path, c->moved),
                                 .has_st = change->st != NULL,
                                 .has_below = change->below != NULL,
                                 .rule = change->rule };

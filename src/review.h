@@ -98,8 +98,5 @@ bool review_walk_lower(const Review *review, const char *path, RuleState rule, R
 /* path or something above it is the name of a project hook (.git/hooks, .envrc, ...); so is a file .git. */
 bool review_is_hook(const char *path);
 
-/* path is top or below it. */
-bool review_at_or_below(const char *path, const char *top);
-
 /* path as git writes it: within quotes and with escapes where a character of it is not printable; prefix (as "a/") goes within them. The caller's. */
 char *review_quote(const char *prefix, const char *path);
