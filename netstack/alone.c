@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/pidfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -27,7 +26,6 @@
 #include "base/proc.h"
 #include "base/wire.h"
 #include "netstack/alone.h"
-#include "netstack/helper.h"
 #include "netstack/resolvconf.h"
 
 /* For the last lines of --net-log. */
@@ -37,9 +35,10 @@ typedef struct {
         const AloneOptions *options;
         AloneTarget target;
         AloneTapMaker maker;
-        pid_t pid; /* usbox-net; 0: none */
+        pid_t pid; /* the stack; 0: none */
         int pidfd, wire, signals;
-        int theirs;     /* the other end of the wire, until usbox-net has it */
+        int theirs;     /* the other end of the wire, until the stack has it, as of these: */
+        int log, pcap;  /* --net-log, --pcap; -1: none */
         int resolv;     /* inotify; -1: the host's resolv.conf does not count */
         int mounts;     /* /proc/self/mountinfo, which says that mounts have changed; -1: the target is a process */
         guint denials;  /* that were told */
@@ -52,88 +51,60 @@ static bool open_signals(Front *f, GError **error) {
         return f->signals >= 0;
 }
 
-static void wipe(char *text) {
-        if (text)
-                explicit_bzero(text, strlen(text));
-}
-
-/* What functions that have returned left on the stack: a dynamic linker that binds a library's function late saves all registers there, of which one may have
- * had a piece of a path that was copied. They took a few KiB. */
-static __attribute__((noinline)) void wipe_stack(void) {
-        char below[32 * 1024];
-
-        explicit_bzero(below, sizeof below);
-}
-
-/*
- * The command line and the environment, which the kernel has put into the memory of both, one behind the other, with the program's path behind them; what the C
- * library has moved elsewhere of the environment; names that only the front needs; and what is left on the stack. "--wire" is for who looks at a list of
- * processes.
- */
-static void forget_caller(const Front *f) {
-        static const char name[] = "usbox-net\0--wire";
+/* What the caller wants written, which the stack has open from its start on. */
+static bool open_records(Front *f, GError **error) {
         const AloneOptions *o = f->options;
-        char *from = o->argv[0], *last = o->argv[o->argc - 1], *path = (char *) getauxval(AT_EXECFN);
-        char *const names[] = { o->netns, o->userns_path, o->log_file, o->pcap_file, f->target.path };
 
-        for (char **variable = environ; *variable; variable++)
-                wipe(*variable);
-        *environ = NULL;
-        for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
-                wipe(names[i]);
-        wipe_stack();
-        if (path > last)
-                last = path;
-        size_t room = (size_t) (last - from) + strlen(last) + 1;
-        explicit_bzero(from, room);
-        memcpy(from, name, MIN(sizeof name, room));
-}
-
-/* keep: what is to be its descriptors from 3 on, the wire first. */
-static _Noreturn void helper(const Front *f, pid_t front, int null, int keep[], size_t n_keep) {
-        sigset_t none;
-
-        sigemptyset(&none);
-        if (dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0 || !fd_keep_only(keep, n_keep))
-                _exit(EXIT_FAILURE);
-        forget_caller(f);
-        helper_main(keep[0], front, f->options->config, f->options->config->verbose);
-}
-
-/* A fork, and not another execution of this program: that would be half of the time until the network is there. Of the caller's there is in its
- * memory what forget_caller() wipes, since the front has looked at nothing else yet, and where the dynamic linker was told to look ($LD_LIBRARY_PATH).
- * The configuration is there, too, with the numbers of its descriptors. */
-static bool start_usbox_net(Front *f, GError **error) {
-        const AloneOptions *o = f->options;
-        _cleanup_close_ int log = -1, pcap = -1, null = open("/dev/null", O_RDWR | O_CLOEXEC);
-        int keep[3];
-        size_t n = 0;
-
-        if (null < 0)
-                return err_set(error, errno, "/dev/null");
-        if (o->log_file && (log = fd_open_record("--net-log", o->log_file, error)) < 0)
+        if (o->log_file && (f->log = fd_open_record("--net-log", o->log_file, error)) < 0)
                 return false;
         /* A capture begins with its header, so an old one goes. */
-        if (o->pcap_file && ((pcap = fd_open_record("--pcap", o->pcap_file, error)) < 0 || (ftruncate(pcap, 0) < 0 && !err_set(error, errno, "--pcap"))))
+        if (o->pcap_file && ((f->pcap = fd_open_record("--pcap", o->pcap_file, error)) < 0 || (ftruncate(f->pcap, 0) < 0 && !err_set(error, errno, "--pcap"))))
                 return false;
-        keep[n++] = f->theirs;
-        if (log >= 0) {
-                o->config->log_fd = 3 + (int) n;
-                keep[n++] = log;
-        }
-        if (pcap >= 0) {
-                o->config->pcap_fd = 3 + (int) n;
-                keep[n++] = pcap;
-        }
-        pid_t front = getpid(), pid = fork();
-        if (pid == 0)
-                helper(f, front, null, keep, n);
+        return true;
+}
+
+/* Another program, so that neither command line nor environment of the caller is in the memory of what parses frames. A fork that wiped both was as fast, but
+ * not clean: what holes of the stack and vector registers have of a string, nobody can find. */
+static bool start_stack(Front *f, GError **error) {
+        char *const argv[] = { (char *) "usbox-net", (char *) "--wire", (char *) "3", f->options->config->verbose ? (char *) "--verbose" : NULL, NULL };
+        char *const envp[] = { NULL };
+        _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        NetConfig *config = f->options->config;
+        int number = 3;
+        size_t n = 0;
+        ProcFd map[5];
+
+        g_autofree char *path = proc_sibling_path("usbox-net-stack", error);
+        if (!path)
+                return false;
+        if (null < 0)
+                return err_set(error, errno, "/dev/null");
+        map[n++] = (ProcFd){ null, STDIN_FILENO };
+        map[n++] = (ProcFd){ null, STDOUT_FILENO };
+        map[n++] = (ProcFd){ f->theirs, number++ };
+        if (f->log >= 0)
+                map[n++] = (ProcFd){ f->log, config->log_fd = number++ };
+        if (f->pcap >= 0)
+                map[n++] = (ProcFd){ f->pcap, config->pcap_fd = number++ };
+        pid_t pid = proc_spawn_for_job(path, argv, envp, map, n, &f->pidfd, error);
         if (pid < 0)
-                return err_set(error, errno, "fork");
+                return false;
         f->pid = pid;
         fd_closep(&f->theirs);
-        f->pidfd = pidfd_open(pid, 0);
-        return f->pidfd >= 0 || err_set(error, errno, "pidfd_open");
+        fd_closep(&f->log);
+        fd_closep(&f->pcap);
+        return true;
+}
+
+static bool send_config(const Front *f, GError **error) {
+        NetConfig *config = f->options->config;
+
+        if (!f->options->dns_given) {
+                g_ptr_array_unref(config->resolvers);
+                config->resolvers = resolvconf_servers();
+        }
+        config->fixed_ports = true;
+        return wire_send(f->wire, WIRE_NET_CONFIG, net_config_pack(config), NULL, 0, error);
 }
 
 static bool send_resolvers(Front *f, GError **error) {
@@ -210,18 +181,15 @@ static bool open_wire(Front *f, GError **error) {
         return true;
 }
 
-/* All at once, as far as it can be: the TAP is made while usbox-net sets itself up, to which it goes without a way through here. */
+/* All at once, as far as it can be. To load the stack takes longest, so that begins first; the TAP is made meanwhile, and goes to it without a way
+ * through here, behind the configuration. */
 static bool start(Front *f, GError **error) {
         const AloneOptions *o = f->options;
 
-        if (!alone_target_open(o, &f->target, error) || !open_wire(f, error) || !alone_tap_begin(&f->target, o, f->wire, &f->maker, error))
+        if (!alone_target_open(o, &f->target, error) || !open_wire(f, error) || !open_records(f, error) || !open_signals(f, error))
                 return false;
-        if (!o->dns_given) {
-                g_ptr_array_unref(o->config->resolvers);
-                o->config->resolvers = resolvconf_servers();
-        }
-        if (!open_signals(f, error) || !start_usbox_net(f, error) || !watch_target(f, error) || !alone_tap_await(&f->maker, f->wire, error) ||
-            !await_ready(f, error))
+        if (!start_stack(f, error) || !send_config(f, error) || !alone_tap_begin(&f->target, o, f->wire, &f->maker, error) || !watch_target(f, error) ||
+            !alone_tap_await(&f->maker, f->wire, error) || !await_ready(f, error))
                 return false;
         alone_tap_end(&f->maker);
         watch_resolvers(f);
@@ -308,6 +276,8 @@ static void end(Front *f) {
                 proc_adopt(f->pid, &orphans);
         fd_closep(&f->wire);
         fd_closep(&f->theirs);
+        fd_closep(&f->log);
+        fd_closep(&f->pcap);
         if (f->pid > 0 && f->pidfd >= 0) {
                 if (poll(&ended, 1, LAST_LINES_MS) <= 0)
                         (void) pidfd_send_signal(f->pidfd, SIGKILL, NULL, 0);
@@ -325,8 +295,8 @@ static void end(Front *f) {
 }
 
 static bool run(const AloneOptions *o, GError **error) {
-        Front front = { .options = o, .target = ALONE_TARGET_NONE, .maker = { .pid = -1, .wire = -1 }, .pidfd = -1, .wire = -1, .theirs = -1,
-                        .signals = -1, .resolv = -1, .mounts = -1 };
+        Front front = { .options = o, .target = ALONE_TARGET_NONE, .maker = { .pid = -1, .wire = -1 }, .pidfd = -1, .wire = -1, .theirs = -1, .log = -1,
+                        .pcap = -1,                        .signals = -1, .resolv = -1, .mounts = -1 };
 
         signal(SIGPIPE, SIG_IGN);
         bool ok = start(&front, error) && serve(&front, error);
@@ -349,8 +319,6 @@ int alone_main(int argc, char **argv) {
         log_init("usbox-net", false);
         if (!fd_fill_standard(&error) || !alone_parse(argc - 1, argv + 1, &options, &error))
                 return failed(error);
-        options.argc = argc;
-        options.argv = argv;
         if (options.help || options.version) {
                 g_autofree char *text = options.help ? alone_help() : g_strdup("usbox-net " USBOX_VERSION "\n");
                 return fputs(text, stdout) < 0 || fflush(stdout) == EOF ? EXIT_FAILURE : EXIT_SUCCESS;

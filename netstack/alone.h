@@ -9,8 +9,7 @@
 #include "netstack/config.h"
 
 /*
- * usbox-net by itself, without the launcher: a front, which has its command line, and behind it usbox-net as ever, to which the front is
- * the launcher.
+ * usbox-net, the command: a front, which has its command line, and behind it usbox-net-stack as in a box, to which the front is the launcher.
  */
 
 typedef struct {
@@ -23,9 +22,7 @@ typedef struct {
         bool configure;    /* -c was given */
         int ready_fd, exit_fd; /* -1: none */
         char *log_file, *pcap_file; /* NULL: none */
-        int argc;          /* as main() got them, to be wiped */
-        char *const *argv;
-        NetConfig *config; /* all else, which goes to usbox-net; its descriptors are not open yet */
+        NetConfig *config; /* all else, which goes to the stack; its descriptors are not open yet */
 } AloneOptions;
 
 /* The command line; argv without the program. False with a usage error; alone_clear() either way. */

@@ -138,6 +138,7 @@ GVariant *net_config_pack(const NetConfig *config) {
         g_variant_builder_add(&builder, "{sv}", "fast_path", g_variant_new_boolean(config->fast_path));
         g_variant_builder_add(&builder, "{sv}", "best_effort_confine", g_variant_new_boolean(config->best_effort_confine));
         g_variant_builder_add(&builder, "{sv}", "publish", net_publish_pack(config->publish));
+        g_variant_builder_add(&builder, "{sv}", "fixed_ports", g_variant_new_boolean(config->fixed_ports));
         g_variant_builder_add(&builder, "{sv}", "tls_names", g_variant_new_boolean(config->tls_names));
         g_variant_builder_add(&builder, "{sv}", "log_fd", g_variant_new_int32(config->log_fd));
         g_variant_builder_add(&builder, "{sv}", "pcap_fd", g_variant_new_int32(config->pcap_fd));
@@ -229,6 +230,7 @@ typedef enum {
         KEY_FAST_PATH,
         KEY_BEST_EFFORT_CONFINE,
         KEY_PUBLISH,
+        KEY_FIXED_PORTS,
         KEY_TLS_NAMES,
         KEY_LOG_FD,
         KEY_PCAP_FD,
@@ -249,6 +251,7 @@ static const DictKey config_keys[KEY_MAX] = {
         [KEY_FAST_PATH] = { "fast_path", "b" },
         [KEY_BEST_EFFORT_CONFINE] = { "best_effort_confine", "b" },
         [KEY_PUBLISH] = { "publish", NET_PUBLISH_SIGNATURE },
+        [KEY_FIXED_PORTS] = { "fixed_ports", "b" },
         [KEY_TLS_NAMES] = { "tls_names", "b" },
         [KEY_LOG_FD] = { "log_fd", "i" },
         [KEY_PCAP_FD] = { "pcap_fd", "i" },
@@ -299,6 +302,9 @@ static bool apply_key(void *data, unsigned key, GVariant *value, GError **error)
                 config->publish = publish;
                 return true;
         }
+        case KEY_FIXED_PORTS:
+                config->fixed_ports = g_variant_get_boolean(value);
+                return true;
         case KEY_TLS_NAMES:
                 config->tls_names = g_variant_get_boolean(value);
                 return true;

@@ -85,6 +85,7 @@ typedef struct {
         bool fast_path;           /* "fast_path" b: TCP by sockets on both sides, where the kernel has what that needs */
         bool best_effort_confine; /* "best_effort_confine" b: go on where own namespaces are not to be had */
         GPtrArray *publish;       /* "publish" a(ssqsq), of NetPublish * */
+        bool fixed_ports;         /* "fixed_ports" b: none will come or go while it runs */
         NetRules *rules;          /* "expose" aq, ports, which come first; "rules" a(bs), allow and text */
         GPtrArray *hosts;         /* "hosts" a(ss), of NetHost *: names that the user gave an address */
         GPtrArray *resolvers;     /* "resolvers" as, of char *: addresses, with a scope "%N" where they need one; the host's name servers */

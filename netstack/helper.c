@@ -14,16 +14,17 @@
  * Whatever the box sends has to pass the policy first; what that refuses is answered here (reply), so that a program gets
  * its error at once. The host itself is out of reach: hostaddr knows what the kernel calls its own.
  *
- * The launcher (or, where usbox-net was called by itself, its front: alone.c) speaks first, over the wire: NET_CONFIG, of which a fork of the front needs
- * nothing. While it makes the box's namespaces, usbox-net opens the published ports, sets up libslirp, and confines itself; all that is left to do when
- * NET_TAP brings the descriptor is to answer NET_READY and to loop. The wire says nothing more; that it is closed means that the launcher is gone, and so
- * is usbox-net. An error before READY goes over the wire, since only the launcher prints.
+ * The launcher (or, where there is none, the command usbox-net: alone.c) speaks first, over the wire: NET_CONFIG. While it makes the box's namespaces,
+ * usbox-net opens the published ports, sets up libslirp, and confines itself; all that is left to do when NET_TAP brings the descriptor is to answer
+ * NET_READY and to loop. The wire says nothing more; that it is closed means that the launcher is gone, and so is usbox-net. An error before READY goes
+ * over the wire, since only the launcher prints.
  */
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -108,7 +109,7 @@ static void prepare_policy(Net *net) {
 
 /* Only published ports need the agent. */
 static bool may_publish(const Net *net) {
-        return net->ports_change || net->config->publish->len > 0;
+        return !net->config->fixed_ports || net->config->publish->len > 0;
 }
 
 /* All that can be done before the TAP is there, and needs rights. */
@@ -224,7 +225,8 @@ static NetConfig *receive_config(const Net *net, GError **error) {
 }
 
 static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
-        if (!net->config && !(net->config = receive_config(net, error)))
+        net->config = receive_config(net, error);
+        if (!net->config)
                 return false;
         log_init("usbox-net", verbose || net->config->verbose);
 
@@ -246,8 +248,8 @@ static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
         return done;
 }
 
-_Noreturn void helper_main(int wire, pid_t launcher, NetConfig *config, bool verbose) {
-        Net net = { .wire = wire, .tap = -1, .pcap.fd = -1, .agent = -1, .host.fd = -1, .config = config, .ports_change = !config };
+_Noreturn void helper_main(int wire, pid_t launcher, bool verbose) {
+        Net net = { .wire = wire, .tap = -1, .pcap.fd = -1, .agent = -1, .host.fd = -1 };
 
         log_init("usbox-net", verbose);
         signal(SIGPIPE, SIG_IGN);
@@ -255,7 +257,9 @@ _Noreturn void helper_main(int wire, pid_t launcher, NetConfig *config, bool ver
         signal(SIGXFSZ, SIG_IGN); /* a log that may not grow any more (RLIMIT_FSIZE) is like one on a full disk */
 
         g_autoptr(GError) error = NULL;
-        bool done = confine_wake_without_parent(&error) && run(&net, launcher, verbose, &error);
+        bool done = confine_wake_without_parent(&error);
+        (void) prctl(PR_SET_NAME, "usbox-net", 0, 0, 0); /* as messages call it, and not its file */
+        done = done && run(&net, launcher, verbose, &error);
         if (!done) {
                 err_step(&error, "network");
                 wire_send_error(net.wire, error);

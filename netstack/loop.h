@@ -44,7 +44,6 @@ typedef struct {
         Stack *stack;
         Forward *forward;
         int agent;           /* -1: none */
-        bool ports_change;   /* the launcher may publish more of them while the box runs */
         SplicePipes *pipes;
         Publish *publish;
         GPtrArray *published; /* of NetPublish *: ports.c's */

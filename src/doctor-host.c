@@ -100,7 +100,7 @@ static void find_directories(DoctorHost *host) {
 }
 
 static void find_own_files(DoctorHost *host) {
-        static const char *const helpers[] = { "usbox-fs", "usbox-net", "usbox-scope", "usbox-seccomp" };
+        static const char *const helpers[] = { "usbox-fs", "usbox-net", "usbox-net-stack", "usbox-scope", "usbox-seccomp" };
 
         for (size_t i = 0; i < G_N_ELEMENTS(helpers) && !host->missing_helper; i++) {
                 g_autoptr(GError) error = NULL;

@@ -24,7 +24,7 @@ bool helper_start(Helper *ret, const HelperKind *kind, char *const argv[], const
         *ret = HELPER_NONE;
         ret->kind = kind;
         g_assert(n_fds <= HELPER_FDS_MAX);
-        g_autofree char *path = proc_helper_path(kind->program, error);
+        g_autofree char *path = proc_helper_path(kind->file ? kind->file : kind->program, error);
         if (!path || !wire_pair(ends, error))
                 return err_step(error, kind->step);
 

@@ -11,6 +11,7 @@
 /* A helper program, as messages speak of it. */
 typedef struct {
         const char *program; /* "usbox-net" */
+        const char *file;    /* which it is started from; NULL: of the same name */
         const char *step;    /* of errors: "network" */
         const char *lost;    /* what a box has not any more when it ended: "network" */
 } HelperKind;

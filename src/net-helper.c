@@ -51,7 +51,7 @@ static GVariant *pack_config(const Spec *spec, int log_fd, int pcap_fd) {
         return net_config_pack(config);
 }
 
-static const HelperKind kind = { .program = "usbox-net", .step = "network", .lost = "network" };
+static const HelperKind kind = { .program = "usbox-net", .file = "usbox-net-stack", .step = "network", .lost = "network" };
 
 /* A NET_RULE, NET_FLOWS or NET_PUBLISH that was not answered yet. */
 typedef struct {

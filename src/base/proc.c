@@ -245,7 +245,8 @@ void proc_reap(ProcOrphans *orphans) {
         }
 }
 
-char *proc_helper_path(const char *program, GError **error) {
+/* from: the way from the directory of the running program to the helpers'. */
+static char *helper_path(const char *from, const char *program, GError **error) {
         g_autofree char *path = NULL;
         const char *dir = getauxval(AT_SECURE) ? NULL : g_getenv("USBOX_LIBEXECDIR");
 
@@ -259,7 +260,7 @@ char *proc_helper_path(const char *program, GError **error) {
                         return NULL;
                 }
                 g_autofree char *bin = g_path_get_dirname(self);
-                path = g_build_filename(bin, USBOX_LIBEXEC_FROM_BIN, program, NULL);
+                path = g_build_filename(bin, from, program, NULL);
         }
 
         if (access(path, X_OK) < 0) {
@@ -268,4 +269,12 @@ char *proc_helper_path(const char *program, GError **error) {
                 return NULL;
         }
         return g_steal_pointer(&path);
+}
+
+char *proc_helper_path(const char *program, GError **error) {
+        return helper_path(USBOX_LIBEXEC_FROM_BIN, program, error);
+}
+
+char *proc_sibling_path(const char *program, GError **error) {
+        return helper_path(".", program, error);
 }

@@ -76,3 +76,6 @@ void proc_reap(ProcOrphans *orphans);
  * rights than its caller), else LIBEXECDIR found relative to this binary. The caller's; NULL with error (with its hint)
  * where it is not executable. */
 char *proc_helper_path(const char *program, GError **error);
+
+/* The same of one that lies beside this binary, which is a helper program, too. */
+char *proc_sibling_path(const char *program, GError **error);

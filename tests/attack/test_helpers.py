@@ -56,6 +56,18 @@ def await_report(world):
     assert wait_until(lambda: len([moment for moment, *_ in lines(world) if moment == "after"]) == len(ALL), 120), lines(world)
 
 
+def preloaded(world, process):
+    """Who starts a helper gives it no environment, so in a directory of helpers this one is a script, which puts there what is to be in it."""
+    libexec = pathlib.Path(Tools(BUILD, USBOX).libexec(world))
+    name = process.removesuffix("-agent")
+    path = libexec / (name + "-stack" if name == "usbox-net" else name)
+    real = str(path.resolve() if path.name != "usbox-fs" else INSIDE.with_name("usbox-fs"))  # which is without the dynamic linker
+    path.unlink()
+    path.write_text(f"#!/usr/bin/python3\nimport os, sys\nos.execve({real!r}, [{real!r}, *sys.argv[1:]], {environment(world, process)!r})\n", encoding="utf-8")
+    path.chmod(0o755)
+    return {**os.environ, "USBOX_LIBEXECDIR": str(libexec)}
+
+
 def by_itself(world, process):
     """usbox-net --netns PID; with a port, for which it has its agent"""
     target = Target()
@@ -63,7 +75,7 @@ def by_itself(world, process):
     try:
         with open(ready, "rb") as said:
             net = subprocess.Popen([BUILD / "netstack" / "usbox-net", "--netns", str(target.pid), "--publish=0:80", "--ready-fd", str(theirs)],
-                                   pass_fds=[theirs], env={**os.environ, **environment(world, process)}, cwd=world.dir)
+                                   pass_fds=[theirs], env=preloaded(world, process), cwd=world.dir)
             os.close(theirs)
             assert said.read() == b"1"
             await_report(world)
@@ -74,15 +86,8 @@ def by_itself(world, process):
 
 
 def of_a_box(world, process):
-    """The launcher gives its helpers no environment: what is to be in theirs a script puts there."""
-    libexec = pathlib.Path(Tools(BUILD, USBOX).libexec(world))
-    path = libexec / process.removesuffix("-agent")
-    real = str(path.resolve() if path.name != "usbox-fs" else INSIDE.with_name("usbox-fs"))  # which is without the dynamic linker
-    path.unlink()
-    path.write_text(f"#!/usr/bin/python3\nimport os, sys\nos.execve({real!r}, [{real!r}, *sys.argv[1:]], {environment(world, process)!r})\n", encoding="utf-8")
-    path.chmod(0o755)
-    with subprocess.Popen([USBOX, "run", "--rm", "--", "cat"], env={**os.environ, "USBOX_LIBEXECDIR": str(libexec), "XDG_DATA_HOME": str(world.data)},
-                          cwd=world.dir, stdin=subprocess.PIPE) as box:
+    env = {**preloaded(world, process), "XDG_DATA_HOME": str(world.data)}
+    with subprocess.Popen([USBOX, "run", "--rm", "--", "cat"], env=env, cwd=world.dir, stdin=subprocess.PIPE) as box:
         await_report(world)
         box.stdin.close()
         assert box.wait(60 * SLOW) == 0

@@ -295,9 +295,9 @@ class Judge:
         return self.good.names.get(role, role)
 
     def begins_main(self, call):
-        """It comes after the first prctl(2) of its program: usbox-net's and usbox-fs's main() begins with one. Others are forks."""
+        """It comes after the first prctl(2) of its program: usbox-net-stack's and usbox-fs's main() begins with one. Others are forks."""
         calls = self.good.calls
-        return call.role not in ("usbox-net", "usbox-fs") or calls.index(call) > calls.index(Call(call.role, "prctl", 1))
+        return call.role not in ("usbox-net-stack", "usbox-fs") or calls.index(call) > calls.index(Call(call.role, "prctl", 1))
 
     def try_fault(self, call, what):
         self.bench.clean()

@@ -235,7 +235,7 @@ def with_helper(box, name, body):
 
 @pytest.mark.parametrize("body", ["exit 3", "kill -9 $$", "sleep 0.2; exit 0", "exec cat"])
 def test_helper_that_fails_at_once(box, body):
-    result = box.run("--", "true", env=with_helper(box, "usbox-net", body), timeout=45)
+    result = box.run("--", "true", env=with_helper(box, "usbox-net-stack", body), timeout=45)
     assert_refused(result, "usbox-net", hint=False)
 
 
@@ -260,7 +260,7 @@ def test_usbox_net_that_was_taken_over(box):
     text = (TOP / "src" / "base" / "wire.h").read_text(encoding="utf-8")
     numbers = {name: number for number, name in enumerate(re.findall(r"^ +(WIRE_\w+)[ ,]", text, re.MULTILINE), 1)}
     script = box.write("taken-over.py", TAKEN_OVER, where=box.top)
-    env = with_helper(box, "usbox-net", f"exec /usr/bin/python3 {script} {numbers['WIRE_NET_READY']} {numbers['WIRE_NET_DENIED']}")
+    env = with_helper(box, "usbox-net-stack", f"exec /usr/bin/python3 {script} {numbers['WIRE_NET_READY']} {numbers['WIRE_NET_DENIED']}")
     result = box.run("--rm", "--", "sleep", "1000", env=env)
     assert result.rc == 125, result
     assert result.err.splitlines() == ["usbox: denied by policy: x, x, x, x, x and at least 59 more; to allow: y",

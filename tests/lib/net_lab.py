@@ -23,7 +23,7 @@ from sanitized import sanitizer
 
 BUILD = os.environ["USBOX_BUILD"]
 DRIVER = os.path.join(BUILD, "tests", "lib", "net-driver")
-USBOX_NET = os.path.join(BUILD, "netstack", "usbox-net")
+USBOX_NET = os.path.join(BUILD, "netstack", "usbox-net-stack")
 SANITIZED = sanitizer(USBOX_NET) != ""  # then memory that was freed is kept for a while
 HERE = os.path.dirname(os.path.abspath(__file__))
 
