@@ -100,9 +100,10 @@ static void find_directories(DoctorHost *host) {
 }
 
 static void find_own_files(DoctorHost *host) {
-        static const char *const helpers[] = { "usbox-fs", "usbox-net", "usbox-net-stack", "usbox-scope", "usbox-seccomp" };
+        static const char *const helpers[] = { "usbox-fs", "usbox-net", "usbox-net-stack", "usbox-scope", "usbox-seccomp", NULL };
 
-        for (size_t i = 0; i < G_N_ELEMENTS(helpers) && !host->missing_helper; i++) {
+        host->helpers = g_strjoinv(", ", (char **) helpers);
+        for (size_t i = 0; helpers[i] && !host->missing_helper; i++) {
                 g_autoptr(GError) error = NULL;
                 g_autofree char *path = proc_helper_path(helpers[i], &error);
                 if (!path)
@@ -188,6 +189,7 @@ void doctor_host_free(DoctorHost *host) {
         g_free(host->runtime_dir);
         g_free(host->boxes_runtime);
         g_free(host->boxes_runtime_error);
+        g_free(host->helpers);
         g_free(host->missing_helper);
         g_free(host->fast_path_error);
         g_free(host->apparmor_profile);

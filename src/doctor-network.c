@@ -72,7 +72,7 @@ static void check_ping(const DoctorHost *host, GPtrArray *checks) {
 
 static void check_helpers(const DoctorHost *host, GPtrArray *checks) {
         if (!host->missing_helper) {
-                doctor_add(checks, "helpers", "helper programs", DOCTOR_OK, "usbox-fs, usbox-net, usbox-scope, usbox-seccomp");
+                doctor_add(checks, "helpers", "helper programs", DOCTOR_OK, "%s", host->helpers);
                 return;
         }
         DoctorCheck *check = doctor_add(checks, "helpers", "helper programs", DOCTOR_MISSING, "%s", host->missing_helper);

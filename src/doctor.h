@@ -109,6 +109,7 @@ typedef struct {
         bool boxes_runtime_tmp;    /* below /tmp, for want of a runtime directory */
         char *boxes_runtime_error; /* why it cannot be used, or NULL */
         bool in_box;          /* usbox runs in a box of its own kind */
+        char *helpers;        /* the programs that belong to usbox, for people */
         char *missing_helper; /* the message for the first helper program that is not there, or NULL */
         bool fast_path_tried;  /* by usbox-net, which needs a TAP for it */
         char *fast_path_error; /* why the TCP fast path cannot be had, or NULL */

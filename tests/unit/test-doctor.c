@@ -38,6 +38,7 @@ static void set_up(Fixture *f, gconstpointer unused) {
         host->name = g_strdup("anna");
         host->kernel = g_strdup("6.1.0-18-amd64");
         host->exe = g_strdup("/usr/bin/usbox");
+        host->helpers = g_strdup("usbox-fs, usbox-net");
         host->landlock_abi = 2;
         host->fast_path_tried = true;
         host->newuidmap = (DoctorProgram){ .path = g_strdup("/usr/bin/newuidmap"), .privileged = true };
