@@ -7,7 +7,8 @@
  *
  * A record is three strings, each with a NUL behind it: a letter and numbers; a path; another path or nothing. P: planned, with what stood there. W: made.
  * V: left without one of its names. N: a name of a file of several; O: of one that was to go with its directory. T: a directory that temporary names are
- * made in. R: moved. C: the last R was not carried out. D alone comes after its deed: brought.
+ * made in. R: moved. C: the last R was not carried out. B, U, F: directories of the box's layer are to continue elsewhere, from the first to the last of them.
+ * D and S alone come after their deed: brought; settled, so that the layer knows of all moves that were made.
  */
 #include <fcntl.h>
 #include <string.h>
@@ -47,6 +48,9 @@ struct CommitJournal {
         GHashTable *made;    /* Identity * (by dev and ino) → itself */
         GHashTable *temps;   /* set of paths */
         GPtrArray *moves;    /* of Move * */
+        guint settled;       /* of which the box's layer knows so many */
+        GPtrArray *unsettled; /* of char *, two for each U since the last B or S: the directory, and where it is to continue */
+        bool all_unsettled;   /* these are all */
         char **temp_list;
 };
 
@@ -85,6 +89,7 @@ void commit_journal_free(CommitJournal *j) {
         g_hash_table_unref(j->made);
         g_hash_table_unref(j->temps);
         g_ptr_array_unref(j->moves);
+        g_ptr_array_unref(j->unsettled);
         g_free(j->temp_list);
         g_free(j);
 }
@@ -144,8 +149,24 @@ static bool take(CommitJournal *j, const char *head, const char *path, const cha
                 return true;
         }
         case 'C':
-                if (j->moves->len > 0)
+                if (j->moves->len > j->settled)
                         g_ptr_array_remove_index(j->moves, j->moves->len - 1);
+                return true;
+        case 'B':
+                g_ptr_array_set_size(j->unsettled, 0);
+                j->all_unsettled = false;
+                return true;
+        case 'F':
+                j->all_unsettled = true;
+                return true;
+        case 'U':
+                g_ptr_array_add(j->unsettled, g_strdup(path));
+                g_ptr_array_add(j->unsettled, g_strdup(other));
+                return true;
+        case 'S':
+                j->settled = j->moves->len;
+                j->all_unsettled = false;
+                g_ptr_array_set_size(j->unsettled, 0);
                 return true;
         default:
                 return false;
@@ -195,6 +216,7 @@ CommitJournal *commit_journal_read(int box_fd, int lower, GError **error) {
         j->made = g_hash_table_new_full(identity_hash, identity_equal, g_free, NULL);
         j->temps = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         j->moves = g_ptr_array_new_with_free_func(move_free);
+        j->unsettled = g_ptr_array_new_with_free_func(g_free);
         if (!fd_read_file(box_fd, COMMIT_JOURNAL, JOURNAL_MAX, &data, &len)) {
                 if (errno == ENOENT)
                         return g_steal_pointer(&j);
@@ -207,7 +229,7 @@ CommitJournal *commit_journal_read(int box_fd, int lower, GError **error) {
                 return NULL;
         }
         /* Killed between its record and its deed: it is still to be done. */
-        const Move *last = j->moves->len > 0 ? j->moves->pdata[j->moves->len - 1] : NULL;
+        const Move *last = j->moves->len > j->settled ? j->moves->pdata[j->moves->len - 1] : NULL;
         if (last && stands_at(j, last->from, &last->id)) {
                 g_ptr_array_remove_index(j->moves, j->moves->len - 1);
                 j->undone = true;
@@ -299,7 +321,23 @@ guint commit_journal_n_moves(const CommitJournal *j) {
 }
 
 char *commit_journal_place(const CommitJournal *j, const char *path) {
-        return commit_journal_place_since(j, path, 0);
+        char *place = commit_journal_place_since(j, path, j->settled);
+
+        /* Of the moves before, the layer says itself where to. */
+        for (guint i = 0; !place && i < j->settled; i++) {
+                const Move *move = j->moves->pdata[i];
+                if (path_is_at_or_below(path, move->to) && stands_at(j, move->to, &move->id))
+                        place = g_strdup(path);
+        }
+        return place;
+}
+
+guint commit_journal_settled(const CommitJournal *j) {
+        return j->settled;
+}
+
+const GPtrArray *commit_journal_unsettled(const CommitJournal *j) {
+        return j->all_unsettled ? j->unsettled : NULL;
 }
 
 char *commit_journal_place_since(const CommitJournal *j, const char *path, guint first) {
@@ -397,4 +435,20 @@ bool commit_journal_add_move(CommitJournal *j, const char *from, const char *to,
 
 bool commit_journal_no_move(CommitJournal *j, GError **error) {
         return write_record(j, 'C', &(Identity){ 0 }, "", "", error);
+}
+
+bool commit_journal_begin_unsettled(CommitJournal *j, GError **error) {
+        return write_record(j, 'B', &(Identity){ 0 }, "", "", error);
+}
+
+bool commit_journal_add_unsettled(CommitJournal *j, const char *path, const char *place, GError **error) {
+        return write_record(j, 'U', &(Identity){ 0 }, path, place, error);
+}
+
+bool commit_journal_end_unsettled(CommitJournal *j, GError **error) {
+        return write_record(j, 'F', &(Identity){ 0 }, "", "", error) && (fdatasync(j->fd) == 0 || err_set(error, errno, "write down what commit does"));
+}
+
+bool commit_journal_add_settled(CommitJournal *j, GError **error) {
+        return write_record(j, 'S', &(Identity){ 0 }, "", "", error);
 }

@@ -44,12 +44,17 @@ bool commit_journal_brought(const CommitJournal *journal, const char *path);
 /* A file of that inode number was to be changed or removed, at another name than path or with a directory: it may be what the box has at path. */
 bool commit_journal_took(CommitJournal *journal, guint64 ino, const char *path);
 
-/* Where what was at path is now, if a commit moved it, or a directory above it, away. NULL: nobody did. The caller's. */
+/* Where what the box's layer has at path of the host is now, if a commit moved it, or a directory above it. NULL: nobody did. The caller's. */
 char *commit_journal_place(const CommitJournal *journal, const char *path);
 
 /* How many moves there are; and the same, for where it was before the first-th of them. */
 guint commit_journal_n_moves(const CommitJournal *journal);
 char *commit_journal_place_since(const CommitJournal *journal, const char *path, guint first);
+
+/* How many of them the box's layer knows of; and what is to be written to it until it knows of all (commit-settle.c), if that was begun: of char *, two for
+ * each directory, its path and where it continues; NULL: it was not. Borrowed. */
+guint commit_journal_settled(const CommitJournal *journal);
+const GPtrArray *commit_journal_unsettled(const CommitJournal *journal);
 
 /* Of the i-th move: from where, and to where. NULL: what was moved does not stand there any more. Both are the journal's. */
 const char *commit_journal_move(const CommitJournal *journal, guint i, const char **ret_to);
@@ -70,3 +75,8 @@ bool commit_journal_add_temp(CommitJournal *journal, const char *directory, GErr
 bool commit_journal_add_move(CommitJournal *journal, const char *from, const char *to, const struct stat *st, GError **error);
 /* The last move could not be made. */
 bool commit_journal_no_move(CommitJournal *journal, GError **error);
+/* Directories of the layer, each with where it is to continue, between begin and end, after which they are on the disk; then that all is written to it. */
+bool commit_journal_begin_unsettled(CommitJournal *journal, GError **error);
+bool commit_journal_add_unsettled(CommitJournal *journal, const char *path, const char *place, GError **error);
+bool commit_journal_end_unsettled(CommitJournal *journal, GError **error);
+bool commit_journal_add_settled(CommitJournal *journal, GError **error);

@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "commit-settle.h"
 #include "mountinfo.h"
 #include "registry.h"
 #include "review.h"
@@ -144,7 +145,7 @@ static bool take_locks(Review *r) {
 
 bool review_lock(Review *r, GError **error) {
         if (take_locks(r))
-                return read_journal(r, error);
+                return commit_settle_finish(r->dir_fd, error) && read_journal(r, error);
         if (errno == ENOENT)
                 return err_set(error, 0, "box %s has just been removed", r->name);
         if (errno != EWOULDBLOCK)

@@ -23,6 +23,7 @@
 #include "base/sys.h"
 #include "base/wire.h"
 #include "child.h"
+#include "commit-settle.h"
 #include "detach.h"
 #include "doctor.h"
 #include "net-helper.h"
@@ -138,7 +139,7 @@ static bool open_box_dir(Sandbox *s, GError **error) {
                  : spec->box.name   ? box_dir_named(spec->box.name, s->id, &spec->caller, error)
                                     : box_dir_new(s->id, &spec->caller, error);
         s->continued = s->dir && !g_str_equal(wanted, s->id);
-        if (s->continued && !registry_may_go_on(s->dir, spec->pod.make, error)) {
+        if (s->continued && !(registry_may_go_on(s->dir, spec->pod.make, error) && commit_settle(s->dir->fd, error))) {
                 g_clear_pointer(&s->dir, box_dir_free);
                 err_step(error, "state");
                 return false;

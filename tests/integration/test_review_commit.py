@@ -438,12 +438,12 @@ INJECT = BUILD / "tests" / "faults" / "inject"
 CHANGING = ("openat", "write", "renameat2", "unlinkat", "mkdirat", "linkat", "symlinkat", "fchmod", "fsetxattr", "utimensat", "syncfs", "fdatasync", "copy_file_range")
 
 
-def injected(box, *arguments):
-    """usbox commit under tests/faults/inject: its status (128 and the signal), and its calls that change something, as CALL:N."""
+def injected(box, *arguments, command=("commit", "last")):
+    """usbox commit (or command) under tests/faults/inject: its status (128 and the signal), and its calls that change something, as CALL:N."""
     if not INJECT.exists():
         cannot("run tests/faults/inject, which writes registers of x86-64")
     with tempfile.NamedTemporaryFile("r", dir=box.top) as log:
-        proc = subprocess.run([INJECT, "--log", log.name, *arguments, "--", USBOX, "commit", "last"], env=box.traced(), cwd=box.dir, capture_output=True,
+        proc = subprocess.run([INJECT, "--log", log.name, *arguments, "--", USBOX, *command], env=box.traced(), cwd=box.dir, capture_output=True,
                               timeout=120, check=False)
         calls = [line.split()[2:] for line in log if line.startswith("call usbox ")]
     return proc.returncode, [f"{name}:{n}" for name, n in calls if name in CHANGING]
@@ -489,6 +489,80 @@ def test_killed_once(box, first):
         commit(box).ok()
         same(box, want)
         no_rest(box)
+
+
+MORE_RENAMES = {
+    "into new ones": "mkdir -p n/m; mv a n/m/a; mv p/s n/s; rm n/m/a/1; mv b c/b",
+    "nested ones apart": "mv p q; mv q/s c/s; mv q c/s/q",
+    "one after the other": "mv a t; mv b a; mv c b; mv p c; mv c/s p",
+}
+GOES_ON = "set -e; mv c z; for d in a b p q; do test ! -d $d || mv $d c-$d; done; for f in $(find . -name 3); do rm $f; done; for f in $(find . -name 2); do echo on >>$f; done"
+
+
+@pytest.mark.parametrize("named", [None, "tree/b", "tree/q"])
+@pytest.mark.parametrize("script", [*RENAMES.values(), *MORE_RENAMES.values()], ids=[*RENAMES, *MORE_RENAMES])
+def test_a_box_goes_on_where_a_commit_renamed_directories(tree, script, named):
+    """It sees what it left, and with the next commit the host loses nothing that the box did not remove."""
+    tree.options += ["--name", "agent"]
+    for directory in ("a", "b", "c", "p", "p/s"):
+        for name in "1234":
+            tree.write(f"{directory}/{name}", f"{directory}/{name}\n", where=tree.tree)
+    want = changed_by(tree, f"set -e; {script}; python3 ../look.py .")
+    tree.usbox("commit", "agent", *([named] if named else []))
+    assert changed_by(tree, "python3 ../look.py .") == want
+    want = changed_by(tree, f"{GOES_ON}; python3 ../look.py .")
+    assert changed_by(tree, "python3 ../look.py .") == want
+    assert " 0 failed, 0 passed over" in tree.usbox("commit", "agent").ok().err
+    same(tree, want)
+    no_rest(tree)
+    assert changed_by(tree, "python3 ../look.py .") == want
+    assert " 0 changes carried" in tree.usbox("commit", "agent").ok().err
+    same(tree, want)
+    tree.usbox("rm", "agent").ok()
+
+
+@pytest.mark.parametrize("tree", ["fuse"], indirect=True)
+def test_a_box_goes_on_where_renamed_directories_are_closed(tree):
+    """Their modes stay what they are."""
+    tree.options += ["--name", "agent"]
+    for name in ("a/1", "b/2", "c/3"):
+        tree.write(name, f"{name}\n", where=tree.tree)
+    want = changed_by(tree, "set -e; mv a q; mkdir n; mv b n/b; mv c n/b/c; chmod 500 q n/b/c; chmod 100 n; python3 ../look.py .")
+    assert " 0 failed, 0 passed over" in tree.usbox("commit", "agent").ok().err
+    layer = pathlib.Path(f"{next(tree.boxes.glob('*/upper'))}{tree.tree}")
+    modes = [(layer / name).stat().st_mode for name in ("q", "n")]
+    assert changed_by(tree, "cat q/1 n/b/2 n/b/c/3 >/dev/null; python3 ../look.py .") == want
+    assert [(layer / name).stat().st_mode for name in ("q", "n")] == modes
+    (tree.tree / "n").chmod(0o700)
+    tree.usbox("rm", "agent").ok()
+
+
+@pytest.mark.parametrize("commits", [False, True], ids=["and runs", "and commits"])
+@pytest.mark.parametrize("call", ["write", "setxattr", "syncfs"])
+@pytest.mark.parametrize("tree", ["fuse"], indirect=True)
+def test_killed_while_its_layer_hears_of_renamed_directories(tree, call, commits):
+    """It hears of them at the next start, or when a commit begins."""
+    tree.options += ["--name", "agent"]
+    n = 0
+    while True:
+        n += 1
+        for name in ("a/s/1", "b/2", "c/3"):
+            tree.write(name, f"{name}\n", where=tree.tree)
+        want = changed_by(tree, "set -e; mv a t; mv b a; mv t b; mv c b/s/c; python3 ../look.py .")
+        tree.usbox("commit", "agent").ok()
+        rc, calls = injected(tree, "--fault", f"usbox:{call}:{n}:SIGKILL", command=["run", *tree.options, "--", "true"])
+        if commits:
+            tree.usbox("commit", "agent").ok()
+        assert changed_by(tree, "python3 ../look.py .") == want, n
+        want = changed_by(tree, "set -e; mv a t; mv b a; mv t b; python3 ../look.py .")
+        tree.usbox("commit", "agent").ok()
+        same(tree, want)
+        tree.usbox("rm", "agent").ok()
+        shutil.rmtree(tree.tree)
+        tree.tree.mkdir()
+        if rc == 0 or n == {"write": 6, "setxattr": 4, "syncfs": 1}[call]:
+            break
+    assert n > 1 or call == "syncfs", calls
 
 
 def test_what_a_killed_commit_left_goes_with_the_box(tree):
