@@ -133,7 +133,7 @@ static void plan_whiteouts(Planner *p) {
                 if (!node->host.path)
                         continue;
                 /* With --rootfs the same name below another host directory. */
-                host = g_strconcat(node->host.path, path + 1 + strlen(node->path), NULL);
+                host = g_strconcat(node->host.path, *node->path ? path + 1 + strlen(node->path) : path, NULL);
                 /* Also a name that is not there yet, if it could come to be: in a directory that exists. */
                 g_autofree char *parent = g_path_get_dirname(host);
                 if (lstat(parent, &st) == 0 && S_ISDIR(st.st_mode))

@@ -374,6 +374,18 @@ int main(void) { char l[64] = ""; FILE *f = fopen("/etc/passwd", "r"); fgets(l, 
     assert snapshot(root) == before
 
 
+def test_hide_in_a_rootfs(box, both_overlays):
+    """Its names are those of the box; also one that is not there."""
+    root = box.dir / "r"
+    for name in ("f", "dir/f", "deep/deeper/f", "top/f"):
+        box.write(name, "secret\n", where=root)
+    binds = [x for d in ("/usr", "/lib", "/lib64", "/bin") for x in ("--ro", d)]
+    hide = [f"--hide={path}" for path in ("/f", "/dir/f", "/deep/deeper", "/top", "/deep/none")]
+    out = box.sh("cat /f /dir/f /deep/deeper/f /top/f 2>/dev/null; ls /dir /deep; test -e /top || echo no top", f"--rootfs={root}", "-w", "/", *binds, *hide).lines()
+    assert out == ["/deep:", "", "/dir:", "no top"]
+    assert {p.read_text(encoding="utf-8") for p in root.rglob("f")} == {"secret\n"}
+
+
 @pytest.mark.slice
 def test_no_way_out_by_the_working_directory(box):
     """In a root that has not the caller's directory, the payload stands in the box's root, not in the host's."""
