@@ -274,7 +274,7 @@ static bool judge_never(Judge *j, CommitItem *item) {
 static bool is_copied_dir(const Judge *j, const ReviewChange *c, int fd) {
         if (!c->merged || g_hash_table_contains(j->review->seen->ways, c->path))
                 return false;
-        return j->review->seen->fuse || copy_origin_of_upper(fd);
+        return !seen_by_kernel(j->review->seen, c->path) || copy_origin_of_upper(fd);
 }
 
 /* Names came or went in the host's directory of path. */

@@ -229,16 +229,27 @@ Seen *seen_read(int box_fd, GError **error) {
         ret->rules = fs_config_parse(rules, error);
         if (!ret->rules)
                 return NULL;
-        g_autoptr(GHashTable) shown = path_set(through);
+        ret->through = path_set(through);
         for (guint i = ret->rules->rules->len; i-- > 0;)
-                if (g_hash_table_contains(shown, ((FsRule *) ret->rules->rules->pdata[i])->path))
+                if (g_hash_table_contains(ret->through, ((FsRule *) ret->rules->rules->pdata[i])->path))
                         g_ptr_array_remove_index(ret->rules->rules, i);
         GHashTableIter iter;
         gpointer path;
-        g_hash_table_iter_init(&iter, shown);
+        g_hash_table_iter_init(&iter, ret->through);
         while (g_hash_table_iter_next(&iter, &path, NULL))
                 fs_config_add_rule(ret->rules, FS_RULE_SHOW, path);
         return g_steal_pointer(&ret);
+}
+
+bool seen_by_kernel(const Seen *seen, const char *path) {
+        g_autofree char *at = g_strdup(path);
+
+        if (!seen->fuse)
+                return true;
+        for (char *slash; !g_hash_table_contains(seen->through, at); *slash = '\0')
+                if ((slash = strrchr(at, '/')) == at)
+                        return false;
+        return true;
 }
 
 void seen_free(Seen *seen) {
@@ -249,6 +260,7 @@ void seen_free(Seen *seen) {
         g_free(seen->cwd);
         g_clear_pointer(&seen->own, g_hash_table_unref);
         g_clear_pointer(&seen->ways, g_hash_table_unref);
+        g_clear_pointer(&seen->through, g_hash_table_unref);
         g_clear_pointer(&seen->rules, fs_config_free);
         g_free(seen);
 }

@@ -21,6 +21,7 @@ typedef struct {
         FsConfig *rules;       /* which names of it were there */
         GHashTable *own;       /* set of char *: paths in the box whose files are the box's own, and neither the host's nor a change */
         GHashTable *ways;      /* set of char *: directories of upper/ that usbox made: their mode is not the box's doing */
+        GHashTable *through;   /* set of char *: trees that were written through, of which upper/ has the project hooks */
         guint32 root_uid, root_gid; /* the host's ids that were the box's root; G_MAXUINT32: none */
 } Seen;
 
@@ -38,4 +39,7 @@ void seen_set_back(struct timespec *since, gint64 boot_then, gint64 boot_now);
 /* Read it below box_fd, since by the clock as it goes now. NULL with error. */
 Seen *seen_read(int box_fd, GError **error);
 void seen_free(Seen *seen);
+
+/* What upper/ has at path was written by the kernel's overlayfs: the root was its, or path is a project hook. */
+bool seen_by_kernel(const Seen *seen, const char *path);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Seen, seen_free)

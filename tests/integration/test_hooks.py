@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Project hooks in a tree that is written through: what the caller's own tools run later must not be the box's to write."""
+import re
 import shutil
 import subprocess
 
@@ -73,6 +74,20 @@ def test_a_new_hook_is_taken_back(box):
     (kept,) = list(box.boxes.iterdir())
     upper = kept / "upper" / str(box.dir).lstrip("/")
     assert (upper / ".envrc").read_text() == "evil\n" and (upper / ".vscode").is_symlink() and (upper / ".idea/x").is_dir()
+
+
+def test_a_new_directory_beside_hooks_is_no_conflict(box):
+    """Those that were there are guarded by the kernel's overlayfs, which marks a directory that it made in another way than usbox-fs."""
+    fill(box)
+    box.write(".idea/old/f", "old\n")
+    box.run("--rw", ".", "--", "sh", "-c", "mkdir -p .vscode/new/er .git/hooks/d; echo 1 >.vscode/new/er/f; echo 2 >.git/hooks/d/f; echo new >.idea/old/n").ok()
+    shutil.move(box.dir / ".idea/old", box.dir / "elsewhere")
+    result = box.usbox("commit", "last")
+    assert result.rc == 1 and re.findall(r": conflict: (.*)", result.err) == [f"{box.dir}/.idea/old: the host has this directory no more"], result
+    shutil.move(box.dir / "elsewhere", box.dir / ".idea/old")
+    assert " 0 failed, 0 passed over" in box.usbox("commit", "last").ok().err
+    found = {name: (box.dir / name).read_text() for name in (".vscode/new/er/f", ".git/hooks/d/f", ".idea/old/n", ".idea/old/f")}
+    assert list(found.values()) == ["1\n", "2\n", "new\n", "old\n"], found
 
 
 def test_where_git_takes_its_configuration_from(box):
