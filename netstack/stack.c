@@ -306,6 +306,11 @@ static int add_poll(int number, int events, void *opaque) {
                         return -1;
                 }
                 g_hash_table_insert(stack->fds, GINT_TO_POINTER(number), fd);
+        } else if (fd->source.fd < 0) {
+                if (!events_add(stack->events, &fd->source, number, mask))
+                        return -1;
+                fd->revents = 0;
+                fd->mask = mask;
         } else if (fd->mask != mask && events_change(stack->events, &fd->source, mask)) {
                 fd->mask = mask;
         }
@@ -353,8 +358,11 @@ static int get_revents(int idx, void *opaque) {
         return revents;
 }
 
-static gboolean is_unwanted(gpointer key, gpointer value, gpointer data) {
-        return !((StackFd *) value)->wanted;
+/* Of a connection whose buffer is full libslirp wants nothing for a moment: what is known of it stays until it is closed. */
+static void leave_unwanted(gpointer key, gpointer value, gpointer data) {
+        StackFd *fd = value;
+        if (!fd->wanted)
+                events_remove(fd->stack->events, &fd->source);
 }
 
 /* What libslirp waits for from now on, and for how long at most. */
@@ -384,7 +392,7 @@ static void prepare(Stack *stack) {
         }
         g_ptr_array_set_size(stack->turn_fds, 0);
         slirp_pollfds_fill(stack->slirp, &timeout, add_poll, stack);
-        g_hash_table_foreach_remove(stack->fds, is_unwanted, NULL);
+        g_hash_table_foreach(stack->fds, leave_unwanted, NULL);
         stack->wake.at = timeout == UINT32_MAX ? -1 : now + timeout;
 }
 
