@@ -21,9 +21,18 @@
 /* Frames taken in one turn, so that what comes from the host has its turn too. */
 #define FRAMES_PER_TURN 64
 
+/* What libslirp has sent last goes, if it was held back. */
+static void send_held(void *data) {
+        Net *net = data;
+
+        if (net->held.len > 0 && net->tap >= 0)
+                (void) tap_write_held(net->tap, &net->held, net->config->mtu);
+}
+
 static void send_now(Net *net, const void *frame, size_t len) {
         if (net->tap < 0)
                 return;
+        send_held(net); /* the order stays */
         pcap_frame(&net->pcap, frame, len);
         /* A full queue loses the frame, as any wire does: TCP sends it again, waiting would stop all other flows. An
          * interface that is down or gone (EIO, EBADFD) is seen where frames are read. */
@@ -46,6 +55,20 @@ void loop_send(const void *frame, size_t len, void *data) {
                 send_now(net, frame, len);
 }
 
+/* A stream's frames of libslirp's, two as one where the second comes at once. False: this one is to go as it is. */
+static bool put_together(Net *net, const void *frame, size_t len) {
+        Packet packet;
+
+        if (net->tap < 0 || !packet_parse(frame, len, &packet) || packet.family == AF_UNSPEC)
+                return false;
+        if (tap_joins(&net->held, &packet)) {
+                (void) tap_write_joined(net->tap, &net->held, &packet, net->config->mtu);
+                return true;
+        }
+        send_held(net);
+        return tap_hold(&net->held, &packet);
+}
+
 /* StackSend for libslirp's frames. */
 void loop_send_counted(const void *frame, size_t len, void *data) {
         Net *net = data;
@@ -54,7 +77,8 @@ void loop_send_counted(const void *frame, size_t len, void *data) {
                 frame = net->dns_frame;
         else
                 flows_in(net->flows, frame, len);
-        loop_send(frame, len, net);
+        if (!net->offloads || !put_together(net, frame, len))
+                loop_send(frame, len, net);
 }
 
 static void say_denied(Net *net, const Packet *packet, const PolicyDecision *decision) {
@@ -207,6 +231,7 @@ bool loop_run(Net *net, GError **error) {
         if (!watch(net, &net->on_wire, net->wire, on_wire, error) || !watch(net, &net->on_host, net->host.fd, on_host, error) ||
             !watch(net, &net->on_tap, net->tap, on_tap, error))
                 return false;
+        stack_on_sent(net->stack, send_held);
         /* Before the first frame, so that libslirp's clock is set. */
         stack_turn(net->stack);
 

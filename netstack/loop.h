@@ -20,6 +20,7 @@
 #include "netstack/publish.h"
 #include "netstack/shape.h"
 #include "netstack/stack.h"
+#include "netstack/tap.h"
 #include "netstack/udp.h"
 
 /* All that runs: what main() has made and the loop uses. */
@@ -53,6 +54,7 @@ typedef struct {
         EventTimer unmap; /* helper.c's */
         uint8_t *frame;  /* the one that is being taken */
         uint8_t *dns_frame; /* one of libslirp's that is being changed */
+        TapHeld held;    /* one of libslirp's, until it has said that no other follows */
         bool ended;
         GError *error;   /* why, if not because the launcher has gone */
 } Net;

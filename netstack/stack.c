@@ -59,6 +59,7 @@ struct Stack {
         Slirp *slirp;
         Events *events;
         StackSend send;
+        StackSent sent; /* NULL: nobody asks */
         void *send_data;
         StackTimer timers[SLIRP_TIMER_NUM];
         GHashTable *fds;      /* int → StackFd */
@@ -212,8 +213,18 @@ void stack_free(Stack *stack) {
         g_free(stack);
 }
 
+void stack_on_sent(Stack *stack, StackSent sent) {
+        stack->sent = sent;
+}
+
+static void say_sent(Stack *stack) {
+        if (stack->sent)
+                stack->sent(stack->send_data);
+}
+
 void stack_input(Stack *stack, const uint8_t *frame, size_t len) {
         slirp_input(stack->slirp, frame, (int) len);
+        say_sent(stack);
         events_later(stack->events, &stack->turn);
         events_expect(stack->events);
 }
@@ -398,6 +409,7 @@ static void prepare(Stack *stack) {
 
 void stack_turn(Stack *stack) {
         slirp_pollfds_poll(stack->slirp, 0, get_revents, stack);
+        say_sent(stack);
 
         int64_t now = now_ms();
         for (size_t i = 0; i < G_N_ELEMENTS(stack->timers); i++) {

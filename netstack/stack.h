@@ -13,10 +13,16 @@ typedef struct Stack Stack;
 /* A frame for the box. Whether it is sent or lost is the callee's affair. */
 typedef void (*StackSend)(const void *frame, size_t len, void *data);
 
+/* libslirp has sent what it has for now. */
+typedef void (*StackSent)(void *data);
+
 /* libslirp, set up by config, its sockets in events. send gets its frames. NULL with error. */
 Stack *stack_new(const NetConfig *config, Events *events, StackSend send, void *data, GError **error);
 void stack_free(Stack *stack);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Stack, stack_free)
+
+/* After each call of libslirp in which connections may have sent frames, with the data that send gets. */
+void stack_on_sent(Stack *stack, StackSent sent);
 
 /* Listen on a TCP port of the host for the box. Returns the port that it is, which differs where 0 was asked; 0 with error. */
 guint16 stack_publish(Stack *stack, const NetPublish *publish, GError **error);

@@ -17,5 +17,24 @@ ssize_t tap_read(int tap, uint8_t *frame, size_t size);
 /* Write one. TCP that is longer than mtu goes as what it would be in segments of that size, of which the box's kernel makes none. -1 with errno. */
 ssize_t tap_write(int tap, const uint8_t *frame, size_t len, size_t mtu);
 
+/* A frame that waits for the next of its connection, since both may go as one. All zero: there is none. */
+typedef struct {
+        uint8_t *frame;
+        size_t len;
+        Packet packet; /* the frame's */
+} TapHeld;
+
+/* Of offload networks: keep a copy of this one, if it is worth waiting for the next, and none is kept. */
+bool tap_hold(TapHeld *held, const Packet *packet);
+
+/* Does this one go on where that which is kept ends, and may both be one? */
+bool tap_joins(const TapHeld *held, const Packet *packet);
+
+/* Write both as one, or that which is kept alone; none is kept then. -1 with errno. */
+ssize_t tap_write_joined(int tap, TapHeld *held, const Packet *next, size_t mtu);
+ssize_t tap_write_held(int tap, TapHeld *held, size_t mtu);
+
+void tap_held_clear(TapHeld *held);
+
 /* A SYN of the box's, on its way to libslirp: let that make segments as large as an IP packet, in spite of the MTU. */
 void tap_raise_mss(uint8_t *frame, const Packet *packet);

@@ -66,6 +66,54 @@ print(dict(zip(names, numbers))["RetransSegs"])
     assert int(out[3]) < 500, "the box has sent again what somebody on the way did not take"
 
 
+@pytest.mark.parametrize("mtu", ["1500", "65520"])
+def test_streams_by_frames(box, mtu):
+    """Some at once, whose frames come between each other; and one whose reader takes its time holds back its sender alone."""
+    size, block = 48 << 20, os.urandom(999983)
+    data = block * (size // len(block) + 1)
+    sent = [0]
+
+    def serve(c):
+        with c:
+            slow = c.recv(1) == b"s"
+            for at in range(0, size, 100000):
+                piece = data[at:min(at + 100000, size)]
+                c.sendall(piece)
+                sent[0] += len(piece) if slow else 0
+    script = """
+import concurrent.futures, hashlib, socket, sys
+def read(s):
+    total = hashlib.sha256()
+    while data := s.recv(1 << 20):
+        total.update(data)
+    return total.hexdigest()
+def connect(kind):
+    s = socket.create_connection(("host.usbox", int(sys.argv[1])), 60)
+    s.sendall(kind)
+    return s
+slow = connect(b"s")
+with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    print(*pool.map(lambda _: read(connect(b"f")), range(4)), flush=True)
+sys.stdin.readline()
+print(read(slow))
+"""
+    want = hashlib.sha256(memoryview(data)[:size]).hexdigest()
+    with socket.create_server(("127.0.0.1", 0)) as server, concurrent.futures.ThreadPoolExecutor(5) as pool:
+        server.settimeout(60)
+        port = server.getsockname()[1]
+        options = ["--rm", "-i", "--no-fast-path", f"--mtu={mtu}", f"--expose-host={port}"]
+        with box.popen("run", *options, "--", "/usr/bin/python3", "-c", script, str(port), stdin=subprocess.PIPE) as proc:
+            try:
+                ends = [pool.submit(serve, server.accept()[0]) for _ in range(5)]
+                assert proc.stdout.readline().decode().split() == [want] * 4, proc.stderr.read()
+                assert sent[0] < size
+                assert proc.communicate(b"\n", timeout=60)[0].decode().strip() == want
+            finally:
+                proc.kill()
+            for end in ends:
+                end.result()
+
+
 @pytest.mark.parametrize("size", [0, 1, 1400, 8000, 60000])
 def test_udp(box, peer, size):
     script = """

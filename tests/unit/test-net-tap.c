@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Frames behind a virtio_net_hdr, by a socket pair in a TAP's stead: checksums are made whole, long TCP says what it would have been, a SYN's MSS
- * is raised, and what the header claims is not believed.
+ * is raised, and what the header claims is not believed. Two frames of a stream become one, and others do not.
  */
 #include <errno.h>
 #include <linux/virtio_net.h>
@@ -170,6 +170,168 @@ static void test_mss(gconstpointer data) {
         }
 }
 
+/* The data of both as make_tcp() has it for one: number of the first byte, payload. */
+static size_t make_part(uint8_t *frame, int family, size_t from, size_t to, uint8_t flags, uint16_t window) {
+        g_autofree uint8_t *all = g_malloc(FRAME_MAX);
+        Packet p;
+
+        size_t len = make_tcp(all, family, PACKET_TCP_ACK, NULL, 0, to), headers = len - to;
+        size_t part = make_tcp(frame, family, flags, NULL, 0, to - from);
+        memcpy(frame + headers, all + headers + from, to - from);
+        packet_put32(frame + headers - 16, (uint32_t) (0xffffff00u + from)); /* the numbers begin again on the way */
+        packet_put16(frame + headers - 6, window);
+        packet_put16(frame + headers - 4, 0);
+        g_assert_true(packet_parse(frame, part, &p));
+        packet_put16(frame + headers - 4, packet_l4_checksum(family, &p.src, &p.dst, IPPROTO_TCP, frame + p.l4, p.l4_len));
+        return part;
+}
+
+#define PSH 8
+
+static Packet parsed(const uint8_t *frame, size_t len) {
+        Packet p;
+        g_assert_true(packet_parse(frame, len, &p));
+        return p;
+}
+
+/* Two as one: what the box's kernel reads is what one segment of that length would have been. */
+static void test_join(gconstpointer data) {
+        static const size_t mtus[] = { MTU, 65520 }, ends[] = { 20001, 65475 };
+        int family = GPOINTER_TO_INT(data), fds[2];
+        g_autofree uint8_t *first = g_malloc(FRAME_MAX), *second = g_malloc(FRAME_MAX), *whole = g_malloc(FRAME_MAX), *got = g_malloc(FRAME_MAX);
+        g_autofree Wire *w = g_new0(Wire, 1);
+        TapHeld held = { 0 };
+        size_t headers = family == AF_INET ? 40 : 60;
+
+        make_pair(fds);
+        for (size_t i = 0; i < G_N_ELEMENTS(mtus); i++)
+                for (size_t k = 0; k < G_N_ELEMENTS(ends); k++) {
+                        size_t end = ends[k], first_len = make_part(first, family, 0, 10000, PACKET_TCP_ACK, 100);
+                        size_t second_len = make_part(second, family, 10000, end, PACKET_TCP_ACK | PSH, 200);
+                        size_t whole_len = make_part(whole, family, 0, end, PACKET_TCP_ACK | PSH, 200);
+                        Packet a = parsed(first, first_len), b = parsed(second, second_len);
+
+                        g_assert_false(tap_joins(&held, &a));
+                        g_assert_true(tap_hold(&held, &a));
+                        memset(first, 0xee, first_len); /* it is a copy that is kept */
+                        g_assert_true(tap_joins(&held, &b));
+                        g_assert_cmpint(tap_write_joined(fds[0], &held, &b, mtus[i]), ==, whole_len + sizeof w->h);
+                        g_assert_cmpint(held.len, ==, 0);
+                        g_assert_cmpint(read(fds[1], w, sizeof *w), ==, whole_len + sizeof w->h);
+                        g_assert_cmpint(w->h.flags, ==, VIRTIO_NET_HDR_F_NEEDS_CSUM);
+                        bool is_long = whole_len > PACKET_ETH_LEN + mtus[i];
+                        int type = family == AF_INET ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
+                        g_assert_cmpint(w->h.gso_type, ==, is_long ? type : VIRTIO_NET_HDR_GSO_NONE);
+                        g_assert_cmpint(w->h.gso_size, ==, is_long ? mtus[i] - headers : 0);
+                        g_assert_cmpint(write(fds[0], w, sizeof w->h + whole_len), ==, sizeof w->h + whole_len);
+                        g_assert_cmpint(tap_read(fds[1], got, FRAME_MAX), ==, whole_len);
+                        g_assert_cmpmem(got, whole_len, whole, whole_len);
+                        Packet p = parsed(got, whole_len);
+                        g_assert_cmpint(sum_of(got, &p), ==, 0);
+                        if (family == AF_INET)
+                                g_assert_cmpint(packet_sum_end(packet_sum(0, got + PACKET_ETH_LEN, 20)), ==, 0);
+                }
+        tap_held_clear(&held);
+        close(fds[0]);
+        close(fds[1]);
+}
+
+/* Alone it goes as it came. */
+static void test_held_alone(gconstpointer data) {
+        int family = GPOINTER_TO_INT(data), fds[2];
+        g_autofree uint8_t *frame = g_malloc(FRAME_MAX), *copy = NULL, *got = g_malloc(FRAME_MAX);
+        TapHeld held = { 0 };
+
+        make_pair(fds);
+        size_t len = make_part(frame, family, 0, 30000, PACKET_TCP_ACK, 100);
+        copy = g_memdup2(frame, len);
+        Packet p = parsed(frame, len);
+        g_assert_true(tap_hold(&held, &p));
+        g_assert_false(tap_hold(&held, &p)); /* there is one already */
+        memset(frame, 0, len);
+        g_assert_cmpint(tap_write_held(fds[0], &held, MTU), ==, len + sizeof(struct virtio_net_hdr));
+        g_assert_cmpint(held.len, ==, 0);
+        g_assert_cmpint(tap_read(fds[1], got, FRAME_MAX), ==, len);
+        g_assert_cmpmem(got, len, copy, len);
+        tap_held_clear(&held);
+        close(fds[0]);
+        close(fds[1]);
+}
+
+/* How the second differs so that both cannot be one; the place is of the frame, or of its TCP header. */
+static void test_no_join(gconstpointer data) {
+        static const struct { bool tcp; size_t at; } others[] = {
+                { false, 0 }, { false, 7 }, { false, 15 }, { true, 0 }, { true, 2 }, { true, 7 }, { true, 4 }, { true, 11 },
+        };
+        static const uint8_t flags[] = { PACKET_TCP_ACK | PACKET_TCP_FIN, PACKET_TCP_ACK | PACKET_TCP_RST, PACKET_TCP_ACK | PACKET_TCP_SYN,
+                                         PACKET_TCP_ACK | 0x20, 0 };
+        static const uint8_t options[4] = { 1, 1, 1, 1 };
+        int family = GPOINTER_TO_INT(data), other = family == AF_INET ? AF_INET6 : AF_INET;
+        g_autofree uint8_t *first = g_malloc(FRAME_MAX), *second = g_malloc(FRAME_MAX);
+        TapHeld held = { 0 };
+
+        size_t len = make_part(first, family, 0, 20000, PACKET_TCP_ACK, 100);
+        Packet a = parsed(first, len);
+        /* Not worth it, or of another kind. */
+        size_t n = make_part(second, family, 0, 1000, PACKET_TCP_ACK, 100);
+        Packet p = parsed(second, n);
+        g_assert_false(tap_hold(&held, &p));
+        n = make_part(second, family, 0, 20000, PACKET_TCP_ACK | PACKET_TCP_FIN, 100);
+        p = parsed(second, n);
+        g_assert_false(tap_hold(&held, &p));
+        n = make_tcp(second, family, PACKET_TCP_ACK, options, sizeof options, 20000);
+        p = parsed(second, n);
+        g_assert_false(tap_hold(&held, &p));
+        n = packet_write_udp(second, mac, family, peer_of(family), 2000, box_of(family), 1000, 20000);
+        p = parsed(second, n);
+        g_assert_false(tap_hold(&held, &p));
+        g_assert_false(tap_joins(&held, &a)); /* and so there is none */
+
+        g_assert_true(tap_hold(&held, &a));
+        n = make_part(second, family, 20000, 30000, PACKET_TCP_ACK, 100);
+        p = parsed(second, n);
+        g_assert_true(tap_joins(&held, &p));
+        for (size_t i = 0; i < G_N_ELEMENTS(others); i++) {
+                uint8_t *byte = second + (others[i].tcp ? p.l4 : 0) + others[i].at;
+                *byte ^= 1;
+                p = parsed(second, n);
+                g_assert_false(tap_joins(&held, &p));
+                *byte ^= 1;
+        }
+        for (size_t i = 0; i < 16; i++) { /* both addresses; of IPv4's 8 bytes each is twice here */
+                uint8_t *byte = second + p.l4 - (family == AF_INET ? 8 : 32) + (family == AF_INET ? i / 2 : i * 2);
+                *byte ^= 1;
+                p = parsed(second, n);
+                g_assert_false(tap_joins(&held, &p));
+                *byte ^= 1;
+        }
+        for (size_t i = 0; i < G_N_ELEMENTS(flags); i++) {
+                second[p.l4 + 13] = flags[i];
+                p = parsed(second, n);
+                g_assert_false(tap_joins(&held, &p));
+        }
+        /* The same again, an empty one, one with options, the other family, one that is too long. */
+        g_assert_false(tap_joins(&held, &a));
+        n = make_part(second, family, 20000, 20000, PACKET_TCP_ACK, 100);
+        p = parsed(second, n);
+        g_assert_false(tap_joins(&held, &p));
+        n = make_tcp(second, family, PACKET_TCP_ACK, options, sizeof options, 100);
+        memcpy(second + n - 100 - sizeof options - 16, first + a.l4 + 4, 4);
+        p = parsed(second, n);
+        g_assert_false(tap_joins(&held, &p));
+        n = make_part(second, other, 20000, 30000, PACKET_TCP_ACK, 100);
+        p = parsed(second, n);
+        g_assert_false(tap_joins(&held, &p));
+        size_t room = 65535 - (family == AF_INET ? 40 : 60);
+        n = make_part(second, family, 20000, room, PACKET_TCP_ACK, 100);
+        p = parsed(second, n);
+        g_assert_true(tap_joins(&held, &p));
+        n = make_part(second, family, 20000, room + 1, PACKET_TCP_ACK, 100);
+        p = parsed(second, n);
+        g_assert_false(tap_joins(&held, &p));
+        tap_held_clear(&held);
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
         g_test_add_data_func("/tap/short/ipv4", GINT_TO_POINTER(AF_INET), test_short);
@@ -180,5 +342,11 @@ int main(int argc, char **argv) {
         g_test_add_func("/tap/header-that-lies", test_header_that_lies);
         g_test_add_data_func("/tap/mss/ipv4", GINT_TO_POINTER(AF_INET), test_mss);
         g_test_add_data_func("/tap/mss/ipv6", GINT_TO_POINTER(AF_INET6), test_mss);
+        g_test_add_data_func("/tap/join/ipv4", GINT_TO_POINTER(AF_INET), test_join);
+        g_test_add_data_func("/tap/join/ipv6", GINT_TO_POINTER(AF_INET6), test_join);
+        g_test_add_data_func("/tap/held-alone/ipv4", GINT_TO_POINTER(AF_INET), test_held_alone);
+        g_test_add_data_func("/tap/held-alone/ipv6", GINT_TO_POINTER(AF_INET6), test_held_alone);
+        g_test_add_data_func("/tap/no-join/ipv4", GINT_TO_POINTER(AF_INET), test_no_join);
+        g_test_add_data_func("/tap/no-join/ipv6", GINT_TO_POINTER(AF_INET6), test_no_join);
         return g_test_run();
 }
