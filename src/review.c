@@ -239,7 +239,8 @@ static bool collect(void *data, const Change *change) {
         if (kind == CHANGE_MODIFIED && what == CHANGE_PLACE && !change->redirect)
                 kind = CHANGE_NONE;
         /* What stands on the disk of these directories is usbox's own doing. */
-        if (kind == CHANGE_MODIFIED && g_hash_table_contains(c->review->seen->ways, change->path) && !(what & CHANGE_PLACE))
+        if (kind == CHANGE_MODIFIED && !(what & CHANGE_PLACE) &&
+            seen_is_way(c->review->seen, c->review->upper, change->dirfd, change->name, change->path))
                 kind = CHANGE_NONE;
         if (!wanted || (kind == CHANGE_NONE && !c->unchanged))
                 return leads;

@@ -19,6 +19,7 @@
 #include "commit-journal.h"
 #include "root-hooks.h"
 #include "root.h"
+#include "seen.h"
 
 int root_open_beneath(int dir, const char *name, uint64_t flags) {
         return sys_openat2(dir, name, flags | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
@@ -30,6 +31,12 @@ int root_dirs_parent(int box_fd, const char *path, const char **ret_name) {
 
         *ret_name = slash ? slash + 1 : path;
         return root_open_beneath(box_fd, parent, O_PATH | O_DIRECTORY);
+}
+
+/* So that what the box makes of its mode is told from what we do. */
+static bool mark_way(int dir, const char *name) {
+        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d/%s", dir, name);
+        return lsetxattr(path, WAY_ATTRIBUTE, "y", 1, 0) == 0 || errno == EOPNOTSUPP || errno == EPERM;
 }
 
 bool root_dirs_make(int box_fd, const char *path, mode_t mode, GError **error) {
@@ -45,6 +52,8 @@ bool root_dirs_make(int box_fd, const char *path, mode_t mode, GError **error) {
                 return err_set(error, errno, "make %s", path);
         if (mkdirat(dir, name, 0700) < 0)
                 return errno == EEXIST || err_set(error, errno, "make %s", path);
+        if (!mark_way(dir, name))
+                return err_set(error, errno, "mark %s", path);
         if (fchmodat(dir, name, mode, 0) < 0)
                 return err_set(error, errno, "chmod %s", path);
         return true;

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "fsoverlay/lowers.h"
 #include "root-hooks.h"
 #include "seen.h"
 #include "state.h"
@@ -239,6 +240,15 @@ Seen *seen_read(int box_fd, GError **error) {
         while (g_hash_table_iter_next(&iter, &path, NULL))
                 fs_config_add_rule(ret->rules, FS_RULE_SHOW, path);
         return g_steal_pointer(&ret);
+}
+
+static bool is_marked(int dirfd, const char *name) {
+        g_autofree char *mark = layer_xattr(dirfd, name, WAY_ATTRIBUTE, NULL);
+        return mark != NULL;
+}
+
+bool seen_is_way(const Seen *seen, int upper, int dirfd, const char *name, const char *path) {
+        return g_hash_table_contains(seen->ways, path) && (is_marked(dirfd, name) || !is_marked(upper, NULL));
 }
 
 bool seen_by_kernel(const Seen *seen, const char *path) {

@@ -13,6 +13,10 @@
  * go by it: what was hidden from the box stays so, and what the host changed later than that is a conflict.
  */
 #define SEEN_FILE "seen"
+
+/* On upper/ and on each directory on the way in it that usbox made: what the box itself has of the others, with mode and attributes, has it not. */
+#define WAY_ATTRIBUTE "user.overlay.usbox.way"
+
 typedef struct {
         struct timespec since; /* just before the command was let go, by the clock that gives files their times */
         char *lower;           /* the host's directory that was the box's "/" */
@@ -20,7 +24,7 @@ typedef struct {
         char **options, *cwd;  /* of the run, and where it was started: the same once more makes the same view */
         FsConfig *rules;       /* which names of it were there */
         GHashTable *own;       /* set of char *: paths in the box whose files are the box's own, and neither the host's nor a change */
-        GHashTable *ways;      /* set of char *: directories of upper/ that usbox made: their mode is not the box's doing */
+        GHashTable *ways;      /* set of char *: directories of upper/ that usbox made, where they were not there: their mode is not the box's doing */
         GHashTable *through;   /* set of char *: trees that were written through, of which upper/ has the project hooks */
         guint32 root_uid, root_gid; /* the host's ids that were the box's root; G_MAXUINT32: none */
 } Seen;
@@ -39,6 +43,9 @@ void seen_set_back(struct timespec *since, gint64 boot_then, gint64 boot_now);
 /* Read it below box_fd, since by the clock as it goes now. NULL with error. */
 Seen *seen_read(int box_fd, GError **error);
 void seen_free(Seen *seen);
+
+/* name in dirfd, a directory of upper/, which is path, was made by usbox as a way. upper: upper/ itself; one of an earlier usbox tells by the path alone. */
+bool seen_is_way(const Seen *seen, int upper, int dirfd, const char *name, const char *path);
 
 /* What upper/ has at path was written by the kernel's overlayfs: the root was its, or path is a project hook. */
 bool seen_by_kernel(const Seen *seen, const char *path);

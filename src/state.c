@@ -394,7 +394,8 @@ typedef struct {
         UpperCount *count;
         bool dirs;        /* the host has some of the directories, too */
         const Seen *seen; /* look at those; NULL: not at them */
-        LayerForm form;   /* of upper/ */
+        int upper;        /* upper/, and what form it has: with seen */
+        LayerForm form;
 } Counter;
 
 /* The box has another directory by this name than the host, or changed its mode or attributes. */
@@ -406,7 +407,7 @@ static bool is_changed_dir(const Counter *c, int parent, const char *name, const
 
         if (fd < 0 || moved || bad || layer_is_opaque(c->form, fd))
                 return true;
-        if (g_hash_table_contains(c->seen->ways, path) || g_hash_table_contains(c->seen->own, path))
+        if (seen_is_way(c->seen, c->upper, parent, name, path) || g_hash_table_contains(c->seen->own, path))
                 return false;
         return st->st_mode != lower->st_mode || !changes_same_attributes(parent, name, c->lower, c->path->str);
 }
@@ -466,6 +467,7 @@ void box_dir_count(const BoxDir *dir, const Spec *spec, UpperCount *ret) {
         if (!seen || upper < 0)
                 return;
         c.seen = seen;
+        c.upper = upper;
         c.form = layer_form(upper);
         count_dir(&c, dir->fd, "upper");
 }

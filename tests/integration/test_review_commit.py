@@ -955,6 +955,27 @@ def test_files_of_other_ids(box):
     assert (box.dir / "mine").read_text() == "1\n" and (box.dir / "open").stat().st_uid == os.getuid() and not (box.dir / "shut").exists()
 
 
+def test_the_way_to_a_tree_that_is_written_through(tree):
+    """What the box makes of these directories is carried; what usbox makes of them for its hooks' sake is not."""
+    way = tree.tree / "way"
+    through = way / "to/it"
+    through.mkdir(parents=True)
+    for directory in (way, way / "to"):
+        directory.chmod(0o775)
+    tree.options.append(f"--rw={through}")
+    run_in_tree(tree, "chmod 700 way; setfattr -n user.note -v hello way/to; touch way/to/new way/to/it/through; echo hook >way/to/it/.envrc")
+    assert way.stat().st_mode & 0o777 == 0o775 and not (through / ".envrc").exists()
+    assert " 4 changes carried to the host, 0 failed, 0 passed over" in commit(tree).ok().err
+    assert way.stat().st_mode & 0o777 == 0o700 and (way / "to").stat().st_mode & 0o777 == 0o775 and os.getxattr(way / "to", "user.note") == b"hello"
+    assert (through / ".envrc").read_text(encoding="utf-8") == "hook\n"
+    assert tree.usbox("diff", "last").ok().out == ""
+    way.chmod(0o775)
+    run_in_tree(tree, "echo more >>way/to/it/.envrc")
+    assert [line.split()[0] for line in tree.usbox("diff", "last").ok().out.splitlines() if str(way) in line] == ["M"]
+    commit(tree).ok()
+    assert (through / ".envrc").read_text(encoding="utf-8") == "hook\nmore\n" and {p.stat().st_mode & 0o777 for p in (way, way / "to")} == {0o775}
+
+
 def test_rootfs(box):
     """The host is what the box had for one."""
     box.options = ["--network=none"]
