@@ -75,9 +75,10 @@ static int receive_fds(int fd, void *data, size_t len, int ret_fds[AGENT_SOCKETS
         int count = 0;
         ssize_t n;
 
+        /* ECONNRESET says, once, that the other has closed without having read all: what it said before is still to come. */
         do
                 n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
-        while (n < 0 && errno == EINTR);
+        while (n < 0 && (errno == EINTR || errno == ECONNRESET));
         if (n < 0)
                 return -1;
         for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {

@@ -301,12 +301,16 @@ def fallback():
 
 def agentless():
     """An agent that cannot enter the box's network is needed for published ports alone."""
-    cannot_enter = ["strace", "-f", "-o", "/dev/null", "-e", "trace=setns", "-e", "inject=setns:error=EPERM"]
+    cannot_enter = ["strace", "-f", "-o", "/dev/null", "-e", "trace=setns,epoll_wait", "-e", "inject=setns:error=EPERM"]
     TcpLab()
     with Box("--verbose", wrap=cannot_enter) as box:
         assert box.call("tcp_echo", PEER4, ECHO, 100000) == 100000
         assert "TCP fast path made" in box.errors()
         why = "the agent has ended: enter the user namespace: Operation not permitted"
+        assert wait_for(lambda: "no more connections to published ports: " + why in box.errors(), 20), box.errors()
+    # What it says last is heard, too, where it has been asked for more meanwhile and has ended before anybody looks.
+    late = ["-e", "inject=setns:error=EPERM:delay_enter=600000", "-e", "inject=epoll_wait:delay_exit=300000"]
+    with Box("--verbose", wrap=[*cannot_enter, *late]) as box:
         assert wait_for(lambda: "no more connections to published ports: " + why in box.errors(), 20), box.errors()
     box = Box(publish=["tcp,,0,,80"], wrap=cannot_enter)
     assert box.proc.wait(10) == 70 and "published ports: " + why in box.errors(), box.errors()
