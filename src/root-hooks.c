@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "base/wire.h"
+#include "hook-own.h"
 #include "root-hooks.h"
 
 #define HOOK_FILE_MAX (4 * 1024 * 1024)
@@ -241,8 +242,9 @@ static void take_back(const MountSource *source, const Hook *hook, int box_fd) {
         if (from < 0 || fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || is_repository(hook, &st))
                 return;
         _cleanup_close_ int to = upper_parent(hook, box_fd, &to_name);
-        if (to >= 0)
-                (void) renameat2(from, name, to, to_name, RENAME_NOREPLACE); /* root_hooks_appeared() tells of what stays */
+        /* root_hooks_appeared() tells of what stays */
+        if (to >= 0 && renameat2(from, name, to, to_name, RENAME_NOREPLACE) == 0 && !hook_own(to, to_name))
+                log_note("what the box made of %s could not be kept as it was: %s", hook->name, err_text(errno));
         *strrchr(made, '/') = '\0';
         root_dirs_trim(box_fd, made, &later);
         fd_later_release(&later);

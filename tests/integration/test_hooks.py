@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Project hooks in a tree that is written through: what the caller's own tools run later must not be the box's to write."""
+import os
 import re
 import shutil
 import subprocess
@@ -74,6 +75,21 @@ def test_a_new_hook_is_taken_back(box):
     (kept,) = list(box.boxes.iterdir())
     upper = kept / "upper" / str(box.dir).lstrip("/")
     assert (upper / ".envrc").read_text() == "evil\n" and (upper / ".vscode").is_symlink() and (upper / ".idea/x").is_dir()
+
+
+@pytest.mark.parametrize("shut", [False, True])
+def test_a_new_hook_is_no_file_of_the_host(box, shut):
+    """A name more of one, when the box goes on without the tree: that would be a way to write there."""
+    for name in ("f", "g"):
+        box.write(name, "host\n", 0o640)
+        os.utime(box.dir / name, ns=(10**18, 10**18 + 5))
+    script = "ln f .envrc; mkdir -p .idea/d; ln g .idea/d/g; echo own >.idea/d/h"
+    box.run("--name", "n", "--rw", ".", "--", "sh", "-c", script + ("; chmod 0 .idea/d" if shut else "")).ok()
+    again = "chmod 700 .idea/d; stat -c %a:%Y:%h .envrc .idea/d/g; cat .envrc .idea/d/*; echo box >>.envrc; echo box >>.idea/d/g"
+    assert box.run("--name", "n", "--", "sh", "-c", again).ok().out == "640:1000000000:1\n" * 2 + "host\nhost\nown\n"
+    for name in ("f", "g"):
+        assert (box.dir / name).read_text() == "host\n" and (box.dir / name).stat().st_nlink == 1
+    assert sorted(p.name for p in box.dir.iterdir()) == ["f", "g"]
 
 
 def test_a_new_directory_beside_hooks_is_no_conflict(box):
