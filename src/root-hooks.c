@@ -121,10 +121,20 @@ bool root_hooks_plan(Planner *p, MountSource *source, GError **error) {
                (!is_git_directory(dir, source->host.path) || plan_names(p, source, dir, repository_hook_names, error));
 }
 
-/* Where the copies of hooks are while the box runs. In a root that usbox-fs serves upper/ and work/ are its own: the directories on
- * the way there would be taken for changes of the box's. */
-static char *copy_path(const RootPlan *plan, const Hook *hook) {
+static char *new_copy_path(const RootPlan *plan, const Hook *hook) {
         return g_strconcat(plan->served ? "hooks/" : "upper/", hook->path, NULL);
+}
+
+/* Where the copies of hooks are while the box runs. In a root that usbox-fs serves upper/ and work/ are its own: the directories on
+ * the way there would be taken for changes of the box's. So there only what an earlier run of the box has changed is in upper/ from the start. */
+static char *copy_path(const RootPlan *plan, const Hook *hook, int box_fd) {
+        char *path = new_copy_path(plan, hook);
+        _cleanup_close_ int fd = plan->served ? root_open_beneath(box_fd, path, O_PATH | O_NOFOLLOW) : -1;
+
+        if (!plan->served || fd >= 0)
+                return path;
+        g_free(path);
+        return g_strconcat("upper/", hook->path, NULL);
 }
 
 static char *work_path(const RootPlan *plan, const Hook *hook) {
@@ -145,23 +155,38 @@ static void for_each_hook(const RootPlan *plan, int box_fd, HookVisit visit, voi
         }
 }
 
+/* Of an earlier run of the box, which goes on with its own. Anything else that it left there is not to be mounted over a hook. */
+static bool has_own_copy(const Hook *hook, int box_fd) {
+        g_autofree char *path = g_strconcat("upper/", hook->path, NULL);
+        struct stat st;
+
+        _cleanup_close_ int fd = root_open_beneath(box_fd, path, O_PATH | O_NOFOLLOW);
+        return fd >= 0 && fstat(fd, &st) == 0 && (hook->is_dir ? S_ISDIR(st.st_mode) : S_ISREG(st.st_mode) && st.st_nlink == 1);
+}
+
 static void make_one(const RootPlan *plan, const Hook *hook, int box_fd, void *data) {
         GError **error = *(GError ***) data;
-        g_autofree char *upper = copy_path(plan, hook), *work = work_path(plan, hook);
+        g_autofree char *upper = new_copy_path(plan, hook), *work = work_path(plan, hook);
         g_autofree char *parent = g_path_get_dirname(upper);
 
         if (*error)
                 return;
-        if (hook->is_dir) {
-                (void) (root_dirs_make(box_fd, upper, hook->mode | 0700, error) &&
+        bool own = has_own_copy(hook, box_fd);
+        if (hook->is_dir)
+                (void) ((own || root_dirs_make(box_fd, upper, hook->mode | 0700, error)) &&
                         root_dirs_make(box_fd, work, 0700, error));
+        if (hook->is_dir || own)
                 return;
-        }
         if (!root_dirs_make(box_fd, parent, 0755, error))
                 return;
         const char *name;
         _cleanup_close_ int dir = root_dirs_parent(box_fd, upper, &name);
         _cleanup_close_ int fd = dir < 0 ? -1 : openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd < 0 && errno == EEXIST) {
+                err_set(error, EEXIST, "copy %s", hook->host.path);
+                err_hint(error, "the box made something else of it, which usbox diff shows: usbox commit and usbox rm the box, or rm it alone");
+                return;
+        }
         if (fd < 0 || !fd_write_all(fd, hook->data, hook->len) || fchmod(fd, hook->mode) < 0)
                 err_set(error, errno, "copy %s", hook->host.path);
 }
@@ -178,7 +203,7 @@ bool root_hooks_make(const RootPlan *plan, int box_fd, GError **error) {
 }
 
 static void trim_one(const RootPlan *plan, const Hook *hook, int box_fd, void *data) {
-        g_autofree char *upper = copy_path(plan, hook), *now = NULL;
+        g_autofree char *upper = copy_path(plan, hook, box_fd), *now = NULL;
         size_t len;
 
         if (!hook->is_dir) {
@@ -208,7 +233,7 @@ static int upper_parent(const Hook *hook, int box_fd, const char **ret_name) {
 
 /* What changed goes where all other changes are. */
 static void settle_one(const RootPlan *plan, const Hook *hook, int box_fd, void *data) {
-        g_autofree char *copy = copy_path(plan, hook);
+        g_autofree char *copy = new_copy_path(plan, hook);
         const char *copy_name, *name;
         struct stat st;
 
@@ -327,7 +352,7 @@ static int cover(RootBuild *b, const Hook *hook, int host, GError **error) {
 
         if (b->box < 0)
                 return root_clone(host, false, attrs | MOUNT_ATTR_RDONLY, error);
-        g_autofree char *up = copy_path(b->plan, hook), *wk = work_path(b->plan, hook);
+        g_autofree char *up = copy_path(b->plan, hook, b->box), *wk = work_path(b->plan, hook);
         _cleanup_close_ int upper = root_open_beneath(b->box, up, O_PATH | O_NOFOLLOW);
         _cleanup_close_ int work = hook->is_dir ? root_open_beneath(b->box, wk, O_PATH | O_DIRECTORY) : -1;
         if (upper < 0 || (hook->is_dir && work < 0)) {

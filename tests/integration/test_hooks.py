@@ -92,6 +92,31 @@ def test_a_new_hook_is_no_file_of_the_host(box, shut):
     assert sorted(p.name for p in box.dir.iterdir()) == ["f", "g"]
 
 
+def test_a_box_goes_on_with_its_hooks(box):
+    fill(box)
+    options = ("--name", "n", "--rw", ".")
+    box.run(*options, "--", "sh", "-c", "echo 1 >>.envrc; echo 1 >.git/hooks/n").ok()
+    assert box.run(*options, "--", "sh", "-c", "echo 2 >>.envrc; cat .envrc .git/hooks/n").ok().out == "old\n1\n2\n1\n"
+    assert (box.dir / ".envrc").read_text() == "old\n"
+    box.usbox("commit", "n").ok()
+    assert (box.dir / ".envrc").read_text() == "old\n1\n2\n" and (box.dir / ".git/hooks/n").read_text() == "1\n"
+
+
+def test_what_is_no_copy_of_a_hook_is_not_mounted(box):
+    """What an earlier run of the box left at such a name."""
+    options = ("--name", "n", "--rw", ".")
+    box.run(*options, "--", "sh", "-c", "ln -s /etc/passwd .envrc; echo file >.vscode; mkdir .git").ok()
+    box.write(".envrc", "host\n")
+    result = box.run(*options, "--overlay=kernel", "--", "true")
+    assert result.rc == 125 and "/.envrc: File exists" in result.err and "usbox commit" in result.err, result
+    result = box.run(*options, "--", "sh", "-c", "cat .envrc; echo box >>.envrc")
+    if result.rc == 0:
+        assert result.out == "host\n" and "could not be kept" in result.err, result
+    else:
+        assert result.rc == 125 and "/.envrc: File exists" in result.err, result
+    assert (box.dir / ".envrc").read_text() == "host\n"
+
+
 def test_a_new_directory_beside_hooks_is_no_conflict(box):
     """Those that were there are guarded by the kernel's overlayfs, which marks a directory that it made in another way than usbox-fs."""
     fill(box)
