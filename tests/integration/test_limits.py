@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from conftest import assert_refused, cannot, wait_until
+from conftest import assert_refused, cannot, own_processes, wait_until
 
 pytestmark = pytest.mark.limits
 
@@ -133,12 +133,14 @@ def test_cpus_are_the_commands(box):
 
     def start_and_stop_before_it_begins():
         run = box.popen("run", "--rm", *BARE, "--rw", box.dir, "--cpus", "0.5", "--", "sh", "-c", "read max </sys/fs/cgroup/cpu.max; echo $max; :>begun")
+        end = time.monotonic() + 120
         while not SLICE.is_dir() or not scopes():
-            assert run.poll() is None
+            assert run.poll() is None and time.monotonic() < end, (run.poll(), own_processes())
         run.send_signal(signal.SIGSTOP)
         return run
     run = start_and_stop_before_it_begins()
-    while begun.exists():  # somebody was in the way of this process, not of that
+    tries = 0
+    while begun.exists() and (tries := tries + 1) < 100:  # somebody was in the way of this process, not of that
         run.send_signal(signal.SIGCONT)
         run.communicate(timeout=60)
         assert wait_until(nothing_left, 10)
