@@ -33,25 +33,6 @@ typedef struct {
         GError **error;
 } Settle;
 
-/* The mode of a directory of the caller's own that shuts out its owner, who may then read and write it; 0: it need not be, or cannot be changed. */
-static mode_t open_up(int fd) {
-        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
-        struct stat st;
-
-        if (fstat(fd, &st) < 0 || st.st_uid != geteuid() || (st.st_mode & S_IRWXU) == S_IRWXU || chmod(path, (st.st_mode & 07777) | S_IRWXU) < 0)
-                return 0;
-        return st.st_mode;
-}
-
-static void shut_again(int fd, mode_t mode) {
-        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
-        int errnum = errno;
-
-        if (mode)
-                (void) chmod(path, mode & 07777);
-        errno = errnum;
-}
-
 static bool note_mark(const Settle *s, int dir) {
         bool bad;
         g_autofree char *mark = layer_redirect(s->form, dir, &bad);
@@ -70,9 +51,10 @@ static bool note_below(Settle *s, int dir, const char *name, unsigned depth) {
         if (fd < 0)
                 return true; /* it is no directory */
         g_string_append_printf(s->path, "/%s", name);
-        mode_t mode = open_up(fd);
-        bool ok = note_mark(s, fd) && note_marks(s, fd, depth + 1);
-        shut_again(fd, mode);
+        mode_t mode;
+        bool opened = fd_open_up(fd, &mode), ok = note_mark(s, fd) && note_marks(s, fd, depth + 1);
+        if (opened)
+                fd_shut_again(fd, mode);
         g_string_truncate(s->path, len);
         return ok;
 }
@@ -94,10 +76,11 @@ static bool note_marks(Settle *s, int dir, unsigned depth) {
 static bool write_mark(int upper, const char *path, const char *place, GError **error) {
         _cleanup_close_ int fd = root_open_beneath(upper, path + 1, O_PATH | O_DIRECTORY);
         g_autofree char *self = g_strdup_printf("/proc/self/fd/%d", fd);
-        mode_t mode = fd >= 0 ? open_up(fd) : 0;
-        bool ok = fd >= 0 && setxattr(self, XATTR_REDIRECT, place, strlen(place), 0) == 0;
+        mode_t mode;
+        bool opened = fd >= 0 && fd_open_up(fd, &mode), ok = fd >= 0 && setxattr(self, XATTR_REDIRECT, place, strlen(place), 0) == 0;
 
-        shut_again(fd, mode);
+        if (opened)
+                fd_shut_again(fd, mode);
         if (ok)
                 return true;
         int errnum = errno;

@@ -296,25 +296,6 @@ static int open_below(int root, const char *path, int flags, uint64_t resolve) {
         return sys_openat2(root, path, (uint64_t) (flags | careful | O_NOFOLLOW | O_CLOEXEC), 0, BENEATH | resolve);
 }
 
-/* The mode of what fd (O_PATH) is, if it is the caller's own and shuts out its owner: opened. False: it is not, or cannot be. */
-static bool open_up(int fd, mode_t *ret_mode) {
-        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
-        struct stat st;
-
-        if (fstat(fd, &st) < 0 || st.st_uid != geteuid() || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)))
-                return false;
-        *ret_mode = st.st_mode & 07777;
-        return chmod(path, *ret_mode | (S_ISDIR(st.st_mode) ? S_IRWXU : S_IRUSR)) == 0;
-}
-
-static void shut_again(int fd, mode_t mode) {
-        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
-        int errnum = errno;
-
-        (void) chmod(path, mode);
-        errno = errnum;
-}
-
 /* One name in dir, of which either may shut out its owner: then for as long as this takes. */
 static int open_name(int dir, const char *name, int flags) {
         mode_t dir_mode, mode;
@@ -322,17 +303,17 @@ static int open_name(int dir, const char *name, int flags) {
 
         if (fd >= 0 || errno != EACCES)
                 return fd;
-        bool opened = open_up(dir, &dir_mode);
+        bool opened = fd_open_up(dir, &dir_mode);
         fd = open_below(dir, name, flags, RESOLVE_NO_XDEV);
         if (fd < 0 && errno == EACCES) {
                 _cleanup_close_ int closed = open_below(dir, name, O_PATH, RESOLVE_NO_XDEV);
-                if (closed >= 0 && open_up(closed, &mode)) {
+                if (closed >= 0 && fd_open_up(closed, &mode)) {
                         fd = open_below(dir, name, flags, RESOLVE_NO_XDEV);
-                        shut_again(closed, mode);
+                        fd_shut_again(closed, mode);
                 }
         }
         if (opened)
-                shut_again(dir, dir_mode);
+                fd_shut_again(dir, dir_mode);
         return fd;
 }
 

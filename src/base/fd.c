@@ -243,6 +243,25 @@ DIR *fd_open_dir(int dirfd, const char *name) {
         return dir;
 }
 
+bool fd_open_up(int fd, mode_t *ret_mode) {
+        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+        struct stat st;
+
+        if (fstat(fd, &st) < 0 || st.st_uid != geteuid() || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)))
+                return false;
+        mode_t wanted = S_ISDIR(st.st_mode) ? S_IRWXU : S_IRUSR;
+        *ret_mode = st.st_mode & 07777;
+        return (*ret_mode & wanted) != wanted && chmod(path, *ret_mode | wanted) == 0;
+}
+
+void fd_shut_again(int fd, mode_t mode) {
+        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+        int errnum = errno;
+
+        (void) chmod(path, mode);
+        errno = errnum;
+}
+
 int fd_open_record(const char *option, const char *path, GError **error) {
         g_autofree char *shown = err_quote(path);
         struct stat st;

@@ -102,5 +102,10 @@ bool fd_set_nonblock(int fd, bool on);
  * NULL with errno. */
 DIR *fd_open_dir(int dirfd, const char *name);
 
+/* Give the owner of what fd (it may be O_PATH) is, the caller, what its mode keeps from him: to read a file, and all of a directory. *ret_mode is what it was,
+ * for fd_shut_again(), which leaves errno as it is. False: nothing is kept from him, it is another's, no such thing, or cannot be changed. */
+bool fd_open_up(int fd, mode_t *ret_mode);
+void fd_shut_again(int fd, mode_t mode);
+
 /* Open the regular file that option names, made where it is not there, to be appended to; -1 with error. */
 int fd_open_record(const char *option, const char *path, GError **error);
