@@ -67,26 +67,23 @@ static bool open_records(Front *f, GError **error) {
  * not clean: what holes of the stack and vector registers have of a string, nobody can find. */
 static bool start_stack(Front *f, GError **error) {
         char *const argv[] = { (char *) "usbox-net", (char *) "--wire", (char *) "3", f->options->config->verbose ? (char *) "--verbose" : NULL, NULL };
-        char *const envp[] = { NULL };
-        _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
         NetConfig *config = f->options->config;
-        int number = 3;
+        int fds[2];
         size_t n = 0;
-        ProcFd map[5];
 
         g_autofree char *path = proc_sibling_path("usbox-net-stack", error);
         if (!path)
                 return false;
-        if (null < 0)
-                return err_set(error, errno, "/dev/null");
-        map[n++] = (ProcFd){ null, STDIN_FILENO };
-        map[n++] = (ProcFd){ null, STDOUT_FILENO };
-        map[n++] = (ProcFd){ f->theirs, number++ };
-        if (f->log >= 0)
-                map[n++] = (ProcFd){ f->log, config->log_fd = number++ };
-        if (f->pcap >= 0)
-                map[n++] = (ProcFd){ f->pcap, config->pcap_fd = number++ };
-        pid_t pid = proc_spawn_for_job(path, argv, envp, map, n, &f->pidfd, error);
+        /* What it gets has the numbers from 4 on. */
+        if (f->log >= 0) {
+                config->log_fd = 4 + (int) n;
+                fds[n++] = f->log;
+        }
+        if (f->pcap >= 0) {
+                config->pcap_fd = 4 + (int) n;
+                fds[n++] = f->pcap;
+        }
+        pid_t pid = proc_spawn_helper(path, argv, f->theirs, fds, n, &f->pidfd, error);
         if (pid < 0)
                 return false;
         f->pid = pid;
@@ -296,7 +293,7 @@ static void end(Front *f) {
 
 static bool run(const AloneOptions *o, GError **error) {
         Front front = { .options = o, .target = ALONE_TARGET_NONE, .maker = { .pid = -1, .wire = -1 }, .pidfd = -1, .wire = -1, .theirs = -1, .log = -1,
-                        .pcap = -1,                        .signals = -1, .resolv = -1, .mounts = -1 };
+                        .pcap = -1, .signals = -1, .resolv = -1, .mounts = -1 };
 
         signal(SIGPIPE, SIG_IGN);
         bool ok = start(&front, error) && serve(&front, error);

@@ -4,7 +4,6 @@
  *
  * Role: launcher. Privileges: the caller's. Threads: one. Order: under net-helper.c and fs-helper.c.
  */
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -14,30 +13,16 @@
 #include "base/proc.h"
 #include "helper.h"
 
-#define HELPER_FDS_MAX 4
-
 bool helper_start(Helper *ret, const HelperKind *kind, char *const argv[], const int *fds, size_t n_fds, GError **error) {
-        char *const envp[] = { NULL };
-        ProcFd map[3 + HELPER_FDS_MAX];
         int ends[2];
 
         *ret = HELPER_NONE;
         ret->kind = kind;
-        g_assert(n_fds <= HELPER_FDS_MAX);
         g_autofree char *path = proc_helper_path(kind->file ? kind->file : kind->program, error);
         if (!path || !wire_pair(ends, error))
                 return err_step(error, kind->step);
 
-        _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-        map[0] = (ProcFd){ null, 0 };
-        map[1] = (ProcFd){ null, 1 };
-        map[2] = (ProcFd){ ends[1], 3 };
-        for (size_t i = 0; i < n_fds; i++)
-                map[3 + i] = (ProcFd){ fds[i], 4 + (int) i };
-        if (null >= 0)
-                ret->pid = proc_spawn_for_job(path, argv, envp, map, 3 + n_fds, &ret->pidfd, error);
-        else
-                ret->pid = err_set(error, errno, "/dev/null") ? 0 : -1;
+        ret->pid = proc_spawn_helper(path, argv, ends[1], fds, n_fds, &ret->pidfd, error);
         close(ends[1]);
         ret->wire = ends[0];
         if (ret->pid < 0) {

@@ -105,11 +105,23 @@ pid_t proc_spawn(const char *path, char *const argv[], char *const envp[], const
         return spawn(path, argv, envp, map, n_map, (const int[]){ 0 }, ret_pidfd, error);
 }
 
-pid_t proc_spawn_for_job(const char *path, char *const argv[], char *const envp[], const ProcFd *map, size_t n_map, int *ret_pidfd,
-                         GError **error) {
+pid_t proc_spawn_helper(const char *path, char *const argv[], int wire, const int *fds, size_t n_fds, int *ret_pidfd, GError **error) {
         static const int told[] = { SIGINT, SIGQUIT, SIGHUP, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGXCPU, 0 };
+        char *const envp[] = { NULL };
+        ProcFd map[3 + PROC_HELPER_FDS_MAX];
 
-        return spawn(path, argv, envp, map, n_map, told, ret_pidfd, error);
+        g_assert(n_fds <= PROC_HELPER_FDS_MAX);
+        _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (null < 0) {
+                err_set(error, errno, "/dev/null");
+                return -1;
+        }
+        map[0] = (ProcFd){ null, 0 };
+        map[1] = (ProcFd){ null, 1 };
+        map[2] = (ProcFd){ wire, 3 };
+        for (size_t i = 0; i < n_fds; i++)
+                map[3 + i] = (ProcFd){ fds[i], 4 + (int) i };
+        return spawn(path, argv, envp, map, 3 + n_fds, told, ret_pidfd, error);
 }
 
 int proc_take_signals(const int *signals, GError **error) {

@@ -15,14 +15,18 @@ typedef struct {
 /*
  * Start path (no search) with argv and envp, and only the fds of the map besides 0, 1 and 2 (which are ours unless
  * mapped). Its signal mask is empty and its dispositions are the default. Returns the pid and, with ret_pidfd, a pidfd;
- * -1 with error. The caller reaps. proc_spawn_for_job(): the same of a program that ends with its starter, who alone is to hear what a
- * terminal, a shell or a batch system tells the whole job (^C, kill %1, a hangup; the notice before a job's time is up): these signals stay
- * blocked in it.
+ * -1 with error. The caller reaps.
  */
 pid_t proc_spawn(const char *path, char *const argv[], char *const envp[], const ProcFd *map, size_t n_map, int *ret_pidfd,
                  GError **error);
-pid_t proc_spawn_for_job(const char *path, char *const argv[], char *const envp[], const ProcFd *map, size_t n_map, int *ret_pidfd,
-                         GError **error);
+
+/*
+ * The same of a helper program, with the wire as its descriptor 3 and fds (all borrowed) as 4, 5, ...; nothing else of the caller's reaches it but stderr, and
+ * no environment. It ends with its starter, who alone is to hear what a terminal, a shell or a batch system tells the whole job (^C, kill %1, a hangup; the
+ * notice before a job's time is up): these signals stay blocked in it.
+ */
+#define PROC_HELPER_FDS_MAX 4
+pid_t proc_spawn_helper(const char *path, char *const argv[], int wire, const int *fds, size_t n_fds, int *ret_pidfd, GError **error);
 
 /* Give the error of a start, a fork or a new thread a hint where it is that there are too many. Returns false. */
 bool proc_hint_full(GError **error);
