@@ -193,11 +193,6 @@ ssize_t tap_write_held(int tap, TapHeld *held, size_t mtu) {
         return tap_write(tap, held->frame, len, mtu);
 }
 
-void tap_held_clear(TapHeld *held) {
-        g_free(held->frame);
-        *held = (TapHeld){ 0 };
-}
-
 void tap_raise_mss(uint8_t *frame, const Packet *packet) {
         uint8_t *tcp = frame + packet->l4;
         size_t end = (size_t) (tcp[12] >> 4) * 4, at = TCP_LEN;

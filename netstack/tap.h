@@ -34,7 +34,5 @@ bool tap_joins(const TapHeld *held, const Packet *packet);
 ssize_t tap_write_joined(int tap, TapHeld *held, const Packet *next, size_t mtu);
 ssize_t tap_write_held(int tap, TapHeld *held, size_t mtu);
 
-void tap_held_clear(TapHeld *held);
-
 /* A SYN of the box's, on its way to libslirp: let that make segments as large as an IP packet, in spite of the MTU. */
 void tap_raise_mss(uint8_t *frame, const Packet *packet);
