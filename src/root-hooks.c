@@ -111,14 +111,31 @@ static bool plan_names(Planner *p, MountSource *source, int dir, const char *con
         return true;
 }
 
+/* A tree that is given twice (by a profile, too), or one within another: the later mount comes over the earlier one, guards and all, and the same path
+ * in upper/ can have one copy only. */
+static void forget_covered(const Planner *p, const MountSource *by) {
+        for (guint i = 0; i < p->plan->sources->len; i++) {
+                const MountSource *source = g_ptr_array_index(p->plan->sources, i);
+                for (guint j = 0; source != by && source->hooks && j < by->hooks->len; j++) {
+                        const Hook *hook = g_ptr_array_index(by->hooks, j);
+                        for (guint k = source->hooks->len; k-- > 0;)
+                                if (g_str_equal(((const Hook *) g_ptr_array_index(source->hooks, k))->path, hook->path))
+                                        g_ptr_array_remove_index(source->hooks, k);
+                }
+        }
+}
+
 bool root_hooks_plan(Planner *p, MountSource *source, GError **error) {
         _cleanup_close_ int dir = open(source->host.path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
         if (dir < 0)
                 return err_set(error, errno, "%s", source->host.path);
         source->hooks = g_ptr_array_new_with_free_func(hook_free);
-        return plan_names(p, source, dir, hook_names, error) &&
-               (!is_git_directory(dir, source->host.path) || plan_names(p, source, dir, repository_hook_names, error));
+        if (!plan_names(p, source, dir, hook_names, error) ||
+            (is_git_directory(dir, source->host.path) && !plan_names(p, source, dir, repository_hook_names, error)))
+                return false;
+        forget_covered(p, source);
+        return true;
 }
 
 static char *new_copy_path(const RootPlan *plan, const Hook *hook) {

@@ -47,6 +47,26 @@ def test_hooks_stay_copy_on_write(box):
     assert (upper / ".git/config").read_text().endswith("evil\n")
 
 
+@pytest.mark.parametrize("trees", [(".", "."), (".", ".git"), (".git", "."), (".", ".git", ".")], ids=" ".join)
+@pytest.mark.parametrize("overlay", [True, False], ids=["overlay", "none"])
+def test_a_tree_given_twice(box, trees, overlay):
+    """By a profile and the command line, say: the guards of the mount on top are the ones that count."""
+    fill(box)
+    options = [word for tree in trees for word in ("--rw", tree)]
+    script = f"{ATTACK} mkdir -p .git/worktrees; echo evil >.git/config.worktree; echo evil >.git/commondir; true"
+    result = box.run(*([] if overlay else ["--overlay=none"]), *options, "--", "sh", "-c", script).ok()
+    unchanged(box)
+    if not overlay:
+        assert result.out == "old\n", result
+        return
+    assert not (box.dir / ".git/config.worktree").exists() and not (box.dir / ".git/commondir").exists(), result
+    assert result.out == "old\nevil\n" and (box.dir / "file").read_text() == "through\n", result
+    (kept,) = list(box.boxes.iterdir())
+    upper = kept / "upper" / str(box.dir).lstrip("/")
+    assert (upper / ".git/hooks/post-checkout").read_text() == "evil\n" and (upper / ".git/config.worktree").read_text() == "evil\n"
+    assert (upper / ".git/config").read_text().endswith("evil\n") and (upper / ".envrc").read_text() == "old\nevil\n"
+
+
 def test_hooks_are_read_only_without_overlay(no_kept):
     fill(no_kept)
     result = no_kept.run("--overlay=none", "--rw", ".", "--", "sh", "-c", ATTACK)
