@@ -21,6 +21,9 @@
 #include "doctor-check.h"
 #include "runtime.h"
 
+/* What stat(2) shows of an owner that the user namespace has no id for. */
+#define OVERFLOW_ID 65534u
+
 /* What is read of what a helper says. */
 #define SAID_MAX 4096
 
@@ -43,6 +46,7 @@ static DoctorProgram find_program(const char *name, unsigned capability) {
         if (!program.path || stat(program.path, &st) < 0)
                 return program;
         program.privileged = ((st.st_mode & S_ISUID) && st.st_uid == 0) || has_file_capability(program.path, capability);
+        program.foreign = !program.privileged && (st.st_mode & S_ISUID) && st.st_uid == OVERFLOW_ID;
         program.nosuid = statvfs(program.path, &fs) == 0 && (fs.f_flag & ST_NOSUID);
         return program;
 }

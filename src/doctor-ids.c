@@ -12,11 +12,26 @@
 
 static const char lost[] = "no --user root, no --userns=subids, no ids but your own in a box: what belongs to root or anyone else shows as nobody's";
 
+static const char mend_in_box[] = "usbox run --user root ..., of the box around this";
+
 static guint64 count_ids(const GArray *ranges) {
         guint64 count = 0;
         for (guint i = 0; i < ranges->len; i++)
                 count += g_array_index(ranges, SubidRange, i).count;
         return count;
+}
+
+/* In a container's user namespace the files may name ids that it does not have: nobody can map those. False: *ret is one such range. */
+static bool has_ids(const DoctorHost *host, const char *map, const GArray *ranges, SubidRange *ret) {
+        g_autofree char *text = doctor_read(host, map);
+        g_autoptr(GArray) own = text ? subid_parse_map(text) : NULL;
+
+        for (guint i = 0; own && i < ranges->len; i++) {
+                *ret = g_array_index(ranges, SubidRange, i);
+                if (!subid_contains(own, ret->start, ret->count))
+                        return false;
+        }
+        return true;
 }
 
 /* shadow's files, by the reader that `run` uses. Ranges can also come from a name service (subid: in nsswitch.conf), which
@@ -30,6 +45,19 @@ static void check_ranges(const DoctorHost *host, GPtrArray *checks) {
 
         if (host->uid == 0) {
                 doctor_add(checks, "subids", "subordinate ids", DOCTOR_OK, "not needed by root");
+                return;
+        }
+        SubidRange foreign;
+        if (!has_ids(host, "/proc/self/uid_map", uids, &foreign) || !has_ids(host, "/proc/self/gid_map", gids, &foreign)) {
+                DoctorCheck *check = doctor_add(checks, "subids", "subordinate ids", DOCTOR_DEGRADED,
+                                                "the range %" G_GUINT32_FORMAT ":%" G_GUINT32_FORMAT " of %s is not in the user namespace around this",
+                                                foreign.start, foreign.count, name);
+                doctor_means(check, "%s", lost);
+                if (host->in_box)
+                        doctor_mend(check, "%s", mend_in_box);
+                else
+                        doctor_mend(check, "give the container more ids where it is started, or %s a range in /etc/subuid and /etc/subgid of those that "
+                                           "it has: cat /proc/self/uid_map", name);
                 return;
         }
         if (n_uids >= RANGE_WANTED && n_gids >= RANGE_WANTED) {
@@ -73,10 +101,18 @@ static void check_program(const DoctorHost *host, GPtrArray *checks, const char 
                 return;
         }
         g_autofree char *shown = err_quote(program->path);
-        if (program->privileged && !program->nosuid && host->no_new_privs) {
+        if ((program->privileged || program->foreign) && host->no_new_privs) {
                 DoctorCheck *check = doctor_add(checks, id, id, DOCTOR_DEGRADED, "%s gains no rights here: no_new_privs is set", shown);
                 doctor_means(check, "%s", lost);
-                doctor_mend(check, "unset what set it (systemd: NoNewPrivileges=no; docker: no-new-privileges; Kubernetes: allowPrivilegeEscalation)");
+                doctor_mend(check, "%s", host->in_box ? mend_in_box
+                                                : "unset what set it (systemd: NoNewPrivileges=no; docker: no-new-privileges; Kubernetes: "
+                                                  "allowPrivilegeEscalation; bubblewrap sets it always)");
+                return;
+        }
+        if (program->foreign) {
+                DoctorCheck *check = doctor_add(checks, id, id, DOCTOR_DEGRADED, "%s gains no rights here: the user namespace around this has no root", shown);
+                doctor_means(check, "%s", lost);
+                doctor_mend(check, "start the container around this with ids for root and for your ranges");
                 return;
         }
         if (program->privileged && !program->nosuid) {

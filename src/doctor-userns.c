@@ -4,9 +4,10 @@
  *
  * Role: verb. Privileges: none needed. Threads: one. Pure functions over DoctorHost and files below its root.
  *
- * Whether user namespaces work is what the trial says. Four parties may have said no, and each has another remedy: a
- * sysctl of Debian's or the kernel's own quota, Ubuntu's AppArmor (which lets the namespace be made, but without its
- * capabilities), the seccomp filter of a container around us, or the kernel's configuration.
+ * Whether user namespaces work is what the trial says. Several parties may have said no, and each has another remedy: a
+ * sysctl of Debian's or the kernel's own quota, here or in a user namespace around this one, a /proc that is read-only,
+ * Ubuntu's AppArmor (which lets the namespace be made, but without its capabilities), the seccomp filter of a container
+ * around us, or the kernel's configuration.
  */
 #include <errno.h>
 #include <string.h>
@@ -76,6 +77,20 @@ static void blame_apparmor(const DoctorHost *host, DoctorCheck *check) {
         doctor_mend(check, "sudo install -m 644 %s /etc/apparmor.d/usbox && sudo apparmor_parser -r /etc/apparmor.d/usbox", quoted);
 }
 
+/* A quota holds for all that is made below it, too, and is seen only where it was set. */
+static void blame_quota(const DoctorHost *host, DoctorCheck *check) {
+        gint64 limit = doctor_read_number(host, "/proc/sys/user/max_user_namespaces", 0);
+
+        if (limit < g_ascii_strtoll(NAMESPACES_WANTED, NULL, 10)) {
+                doctor_means(check, "the number of user namespaces is limited to %" G_GINT64_FORMAT " (user.max_user_namespaces)", limit);
+                mend_by_sysctl(check, "user.max_user_namespaces", NAMESPACES_WANTED);
+                return;
+        }
+        doctor_means(check, "no more may be made: the limit is %" G_GINT64_FORMAT " here (user.max_user_namespaces), a user namespace around this "
+                            "may have one of its own, and no more than 32 go one within another", limit);
+        doctor_mend(check, "start what is around this without such a limit (bubblewrap: without --disable-userns)");
+}
+
 /* Why the kernel said no, from the most to the least certain sign. */
 static void explain(const DoctorHost *host, DoctorCheck *check, int errnum) {
         g_autofree char *container = doctor_container(host);
@@ -85,9 +100,10 @@ static void explain(const DoctorHost *host, DoctorCheck *check, int errnum) {
                 doctor_means(check, "only root may make user namespaces (kernel.unprivileged_userns_clone is 0)");
                 mend_by_sysctl(check, "kernel.unprivileged_userns_clone", "1");
         } else if (errnum == ENOSPC || doctor_read_number(host, "/proc/sys/user/max_user_namespaces", 1) == 0) {
-                doctor_means(check, "the number of user namespaces is limited to %" G_GINT64_FORMAT " (user.max_user_namespaces)",
-                             doctor_read_number(host, "/proc/sys/user/max_user_namespaces", 0));
-                mend_by_sysctl(check, "user.max_user_namespaces", NAMESPACES_WANTED);
+                blame_quota(host, check);
+        } else if (errnum == EROFS) {
+                doctor_means(check, "/proc is read-only here, and id maps are written there");
+                doctor_mend(check, "give the container around this a /proc that can be written (bubblewrap: --proc /proc)");
         } else if (denied && doctor_read_number(host, DOCTOR_APPARMOR_RESTRICTS, 0) != 0) {
                 blame_apparmor(host, check);
         } else if (denied && container) {

@@ -82,6 +82,7 @@ typedef struct {
         char *path; /* NULL: not found */
         bool privileged; /* setuid root, or the file capability it needs */
         bool nosuid;     /* its file system takes both away */
+        bool foreign;    /* setuid, but the user namespace around this has no id for its owner */
 } DoctorProgram;
 
 /*

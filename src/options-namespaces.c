@@ -135,5 +135,9 @@ bool namespaces_hint_limit(GError **error) {
                 if (g_file_get_contents(path, &text, NULL, NULL) && g_str_equal(g_strstrip(text), "0"))
                         return err_hint(error, "no %s namespaces may be made here: sudo sysctl user.max_%s_namespaces=15000", kinds[i], kinds[i]);
         }
-        return err_hint(error, "the limit on user namespaces is reached: sudo sysctl user.max_user_namespaces=15000; usbox doctor looks at the others");
+        g_autofree char *users = NULL;
+        if (!g_file_get_contents("/proc/sys/user/max_user_namespaces", &users, NULL, NULL) || g_ascii_strtoll(users, NULL, 10) < 15000)
+                return err_hint(error, "the limit on user namespaces is reached: sudo sysctl user.max_user_namespaces=15000; usbox doctor looks at the others");
+        return err_hint(error, "a limit on namespaces is reached, which a user namespace around this may have (bubblewrap: --disable-userns): "
+                               "usbox doctor looks at them");
 }

@@ -130,7 +130,8 @@ static void explain_map_failure(const MapHelper *h, GError **error) {
                 err_hint(error, "%s has lost its privilege: sudo setcap %s+ep %s", h->path, h->capability, h->path);
                 return;
         }
-        err_hint(error, "see /etc/subuid and /etc/subgid, and that %s lies on a file system without nosuid", h->path);
+        err_hint(error, "see /etc/subuid and /etc/subgid, and that %s lies on a file system without nosuid; a container has to have those ids, too: "
+                        "usbox doctor looks at it all", h->path);
 }
 
 static bool finish_map_helper(MapHelper *h, GError **error) {

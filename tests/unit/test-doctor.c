@@ -197,6 +197,22 @@ static void test_no_quota(Fixture *f, gconstpointer unused) {
         assert_mend(f, "userns", "user.max_user_namespaces = 15000");
 }
 
+/* Set by the parent of the user namespace that this is in: what is read here says nothing of it. */
+static void test_quota_around(Fixture *f, gconstpointer unused) {
+        put(f, "/proc/sys/user/max_user_namespaces", "2147483647\n");
+        fail(f, TRIAL_USERNS, ENOSPC);
+        assert_missing(f, "userns");
+        assert_mend(f, "userns", "--disable-userns");
+        g_assert_null(strstr(check(f, "userns")->mend, "sysctl"));
+}
+
+static void test_proc_read_only(Fixture *f, gconstpointer unused) {
+        fail(f, TRIAL_USERNS_MAP, EROFS);
+        assert_missing(f, "userns");
+        g_assert_nonnull(strstr(check(f, "userns")->means, "/proc is read-only"));
+        assert_mend(f, "userns", "--proc /proc");
+}
+
 static void test_net_quota(Fixture *f, gconstpointer unused) {
         fail(f, TRIAL_NS_NET, ENOSPC);
         fail(f, TRIAL_NS_TIME, EINVAL);
@@ -308,6 +324,34 @@ static void test_newuidmap_no_new_privs(Fixture *f, gconstpointer unused) {
         assert_state(f, "newuidmap", DOCTOR_DEGRADED);
         assert_state(f, "newgidmap", DOCTOR_DEGRADED);
         assert_mend(f, "newuidmap", "NoNewPrivileges=no");
+}
+
+static void test_newuidmap_in_a_box(Fixture *f, gconstpointer unused) {
+        f->host->no_new_privs = f->host->in_box = f->host->newuidmap.nosuid = true;
+        assert_state(f, "newuidmap", DOCTOR_DEGRADED);
+        assert_mend(f, "newuidmap", "usbox run --user root");
+}
+
+/* A container with few ids: its root is none of them. */
+static void test_newuidmap_foreign(Fixture *f, gconstpointer unused) {
+        f->host->newuidmap.privileged = false;
+        f->host->newuidmap.foreign = true;
+        assert_state(f, "newuidmap", DOCTOR_DEGRADED);
+        assert_mend(f, "newuidmap", "start the container");
+        g_assert_null(strstr(check(f, "newuidmap")->mend, "chown"));
+}
+
+static void test_ranges_foreign(Fixture *f, gconstpointer unused) {
+        put(f, "/proc/self/uid_map", "         0       1000          1\n         1     100000      65536\n");
+        put(f, "/proc/self/gid_map", "         0       1000          1\n         1     100000      65536\n");
+        assert_state(f, "subids", DOCTOR_DEGRADED);
+        assert_mend(f, "subids", "cat /proc/self/uid_map");
+}
+
+static void test_ranges_there(Fixture *f, gconstpointer unused) {
+        put(f, "/proc/self/uid_map", "         0          0 4294967295\n");
+        put(f, "/proc/self/gid_map", "         0          0     100000\n    100000     500000      65536\n");
+        assert_state(f, "subids", DOCTOR_OK);
 }
 
 static void test_fedora(Fixture *f, gconstpointer unused) {
@@ -578,6 +622,12 @@ int main(int argc, char **argv) {
         ADD("newuidmap", test_newuidmap);
         ADD("newuidmap-nosuid", test_newuidmap_nosuid);
         ADD("newuidmap-no-new-privs", test_newuidmap_no_new_privs);
+        ADD("newuidmap-in-a-box", test_newuidmap_in_a_box);
+        ADD("newuidmap-foreign", test_newuidmap_foreign);
+        ADD("ranges-foreign", test_ranges_foreign);
+        ADD("ranges-there", test_ranges_there);
+        ADD("quota-around", test_quota_around);
+        ADD("proc-read-only", test_proc_read_only);
         ADD("fedora", test_fedora);
         ADD("root", test_root);
         ADD("cgroups", test_cgroups);
