@@ -4,6 +4,7 @@
  *
  * Role: launcher. Privileges: the caller's. Threads: one. Order: steps 4, 6 and 11.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -61,9 +62,14 @@ bool fs_helper_configure(FsHelper *h, const Spec *spec, FsConfig *config, GError
         copy_map(spec->user.gidmap, config->gidmap);
         if (config->rules->len > FS_RULES_MAX) {
                 err_set(error, E2BIG, "%u rules about names", config->rules->len);
-                return err_step(error, kind.step);
-        }
-        return helper_send(&h->helper, WIRE_FS_CONFIG, fs_config_pack(config), NULL, 0, error);
+                err_step(error, kind.step);
+        } else if (helper_send(&h->helper, WIRE_FS_CONFIG, fs_config_pack(config), NULL, 0, error))
+                return true;
+        int errnum = error && *error ? err_get_errno(*error) : 0;
+        guint hidden = spec->root.hide->len + spec->root.hide_globs->len;
+        if ((errnum == E2BIG || errnum == EMSGSIZE) && hidden > 0)
+                err_hint(error, "%u times --hide are too much: a directory above, or a pattern, stands for many names", hidden);
+        return false;
 }
 
 bool fs_helper_mount(FsHelper *h, const WireMessage *fds, GError **error) {

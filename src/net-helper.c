@@ -4,6 +4,7 @@
  *
  * Role: launcher. Privileges: the caller's. Threads: one. Order: steps 4, 6 and 11.
  */
+#include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -87,8 +88,13 @@ bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error) {
         ret->keeps = log >= 0;
         ret->spec = spec;
         /* What it gets has the numbers from 4 on. */
-        return helper_start(&ret->helper, &kind, argv, fds, n, error) &&
-               helper_send(&ret->helper, WIRE_NET_CONFIG, pack_config(spec, log >= 0 ? 4 : -1, pcap >= 0 ? 3 + (int) n : -1), NULL, 0, error);
+        if (!helper_start(&ret->helper, &kind, argv, fds, n, error))
+                return false;
+        if (helper_send(&ret->helper, WIRE_NET_CONFIG, pack_config(spec, log >= 0 ? 4 : -1, pcap >= 0 ? 3 + (int) n : -1), NULL, 0, error))
+                return true;
+        if (error && *error && err_get_errno(*error) == EMSGSIZE && spec->net.hosts->len > 0)
+                err_hint(error, "%u times --add-host are too much", spec->net.hosts->len);
+        return false;
 }
 
 bool net_helper_give_tap(NetHelper *h, const WireMessage *fds, GError **error) {

@@ -119,9 +119,14 @@ static bool apply_dev_bind_try(Spec *draft, const char *const *values, GError **
 
 /* A host path at its own name. Source and place are the same text, so both are normalised alike. */
 static bool add_own_name(Spec *draft, const char *option, const char *value, bool read_only, GError **error) {
-        g_autofree char *host = option_host_path(draft, value);
+        g_autofree char *host = option_host_path(draft, value), *normal = option_normal_path(host);
         g_autoptr(MountOp) op = op_new(MOUNT_BIND, option, value);
 
+        /* A profile's `--rw .`, too. */
+        if (g_str_equal(normal, "/")) {
+                err_usage(error, "%s: that is this machine's root itself", op->option);
+                return err_hint(error, "go to the directory that is meant, or name it");
+        }
         if (!option_box_path(option, host, true, &op->dst, error))
                 return false;
         op->src = g_strdup(op->dst);

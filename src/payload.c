@@ -379,6 +379,9 @@ void payload_explain_exec(const char *command, int errnum, GError **error) {
                 err_hint(error, "it is a directory, not executable, or on a file system without exec");
         else if (errnum == ENOEXEC)
                 err_hint(error, "no program of this machine's format; a script needs a #! line");
+        else if (errnum == E2BIG)
+                err_hint(error, "the kernel takes no argument and no variable (-e, --env-file, --env-inherit) of 128 KiB or more, and all together may be a "
+                                "quarter of ulimit -s");
 }
 
 bool payload_needs_stub(void) {
@@ -420,6 +423,10 @@ void payload_exec(int stub, int wire, char *const *argv, char **envp, GError **e
                 /* It closes the wire by its own exec. */
                 if ((wire == STUB_WIRE ? fcntl(wire, F_SETFD, 0) : dup2(wire, STUB_WIRE)) >= 0)
                         (void) syscall(SYS_execveat, stub, "", argv, envp, AT_EMPTY_PATH);
+                if (errno == E2BIG) { /* it would be of the command, too */
+                        payload_explain_exec(argv[0], errno, error);
+                        return;
+                }
                 err_set(error, errno, "execute the program that executes the command");
                 err_step(error, "exec");
                 return;

@@ -205,8 +205,11 @@ static bool load_file(const Spec *draft, const char *path, Profile **ret, GError
         _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
                 return true;
-        if (fd < 0 || fstat(fd, &st) < 0)
-                return err_set_code(error, USBOX_ERROR_USAGE, errno, "%s", quoted);
+        if (fd < 0 || fstat(fd, &st) < 0) {
+                int errnum = errno;
+                err_set_code(error, USBOX_ERROR_USAGE, errnum, "%s", quoted);
+                return errnum == EACCES && err_hint(error, "a profile of yours by that name may lie there: let it be read, or set XDG_CONFIG_HOME");
+        }
         if (!check_trust(path, &st, draft->caller.uid, error))
                 return false;
         if (!fd_read_all(fd, FILE_MAX, &text, &len))

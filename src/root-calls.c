@@ -6,6 +6,7 @@
  * Order: step 7. Every host path is opened again here and compared with the inode that the launcher opened; every path in the
  * box is resolved beneath the new root.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -72,7 +73,15 @@ bool root_attach_at(RootBuild *b, int mnt, const char *path, GError **error) {
         _cleanup_close_ int target = root_open_in(b->root, path, O_PATH);
         if (target < 0)
                 return err_set(error, errno, "%s in the box", path);
-        return root_attach(mnt, target, path, error);
+        if (root_attach(mnt, target, path, error))
+                return true;
+        /* The kernel says EINVAL to that. */
+        struct stat from, to;
+        if (fstat(mnt, &from) == 0 && fstat(target, &to) == 0 && S_ISDIR(from.st_mode) != S_ISDIR(to.st_mode)) {
+                g_clear_error(error);
+                return err_set(error, S_ISDIR(to.st_mode) ? EISDIR : ENOTDIR, "%s in the box", path);
+        }
+        return false;
 }
 
 int root_clone(int fd, bool recursive, unsigned attrs, GError **error) {

@@ -150,8 +150,11 @@ static bool open_source(MountSource *source, GError **error) {
                         return true;
                 }
                 g_autofree char *shown = err_quote(op->src);
-                err_set(error, errno, "%s: source %s", op->option, shown);
-                return errno == ENOENT
+                int errnum = errno;
+                err_set(error, errnum, "%s: source %s", op->option, shown);
+                if (op->kind == MOUNT_DEVICE && strchr(op->src, ':'))
+                        return err_hint(error, "a device at another name: --dev-bind SRC DST");
+                return errnum == ENOENT
                                ? err_hint(error, "the source of a mount must exist; usbox creates nothing on the host")
                                : false;
         }

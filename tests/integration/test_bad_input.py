@@ -313,8 +313,38 @@ def test_bad_values(box, options):
 def test_too_much_environment_for_the_kernel(box):
     """More than one exec takes (a quarter of the stack's limit): said as what it is."""
     files = [box.write(f"env{k}", "".join(f"V{k}_{i}={'e' * 100000}\n" for i in range(9))) for k in range(12)]
-    result = box.run("--rm", *[f"--env-file={f}" for f in files], "--", "true")
-    assert result.rc in (125, 126) and "Argument list too long" in result.err and result.err.count("usbox: ") == 1, (result.rc, result.err[:300])
+    long = box.write("long", f"V={'e' * (32 * os.sysconf('SC_PAGE_SIZE'))}\n")
+    for given in (files, [long]):
+        result = box.run("--rm", *[f"--env-file={f}" for f in given], "--", "true")
+        assert result.rc == 126 and "usbox: exec: true: Argument list too long\nhint: " in result.err, (result.rc, result.err[:300])
+        assert result.err.count("usbox: ") == 1, result.err[:300]
+
+
+def test_what_a_mount_cannot_be(box):
+    """A directory over a file and the other way round, the machine's root, a device by podman's two names."""
+    box.write("file")
+    for options, words in (["--bind", box.dir, "/etc/passwd"], "/etc/passwd in the box: Not a directory"), (["--ro-bind", box.dir / "file", "/etc"], "/etc in the box: Is a directory"):
+        assert_refused(box.run("--rm", "--network=none", *options, "--", "true"), words, hint=False)
+    for options in (["--rw", "."], ["--ro", "/"], ["--rw", "/etc/.."], ["--profile=agent"]):
+        assert_refused(box.run("--rm", *options, "--", "true", cwd="/"), "this machine's root itself", "hint: go to the directory that is meant")
+    assert_refused(box.run("--rm", "--device", "/dev/null:/dev/nil", "--", "true"), "No such file", "--dev-bind SRC DST")
+
+
+def test_too_many_of_an_option(box):
+    """What a helper is told is one message, which has an end."""
+    hide = [f"--hide=/no/{'n' * 200}/{i}" for i in range(4000)]
+    assert_refused(box.run("--rm", "--network=none", *hide, "--", "true"), "4000 times --hide are too much")
+    hosts = [f"--add-host={'n' * 60}.{'n' * 60}.{i}:192.0.2.1" for i in range(8000)]
+    assert_refused(box.run("--rm", "--overlay=none", *hosts, "--", "true"), "8000 times --add-host are too much")
+
+
+def test_profiles_where_one_may_not_look(box):
+    box.write("usbox/profiles/mine.conf", "[usbox]\n", where=box.config)
+    (box.config / "usbox").chmod(0)
+    try:
+        assert_refused(box.run("--profile=agent", "--", "true"), "agent.conf: Permission denied", "hint: a profile of yours", "XDG_CONFIG_HOME")
+    finally:
+        (box.config / "usbox").chmod(0o700)
 
 
 @pytest.mark.parametrize("script", ["mount --rbind /proc /mnt", "mount --rbind /sys /mnt", "mount -t tmpfs none /mnt; mkdir /mnt/d; mount --rbind /dev /mnt/d",
