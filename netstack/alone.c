@@ -42,6 +42,7 @@ typedef struct {
         int resolv;     /* inotify; -1: the host's resolv.conf does not count */
         int mounts;     /* /proc/self/mountinfo, which says that mounts have changed; -1: the target is a process */
         guint denials;  /* that were told */
+        bool owes_resolvers; /* the wire was full: the stack is stopped, and the front must not wait for it */
 } Front;
 
 /* --- the start ----------------------------------------------------------------------------------------------------- */
@@ -107,7 +108,13 @@ static bool send_config(const Front *f, GError **error) {
 static bool send_resolvers(Front *f, GError **error) {
         g_autoptr(GPtrArray) servers = resolvconf_servers();
         GVariant *array = net_resolvers_pack(servers);
-        return wire_send(f->wire, WIRE_NET_RESOLVERS, g_variant_new_tuple(&array, 1), NULL, 0, error);
+        g_autoptr(GError) failure = NULL;
+
+        f->owes_resolvers = !wire_send(f->wire, WIRE_NET_RESOLVERS, g_variant_new_tuple(&array, 1), NULL, 0, &failure);
+        if (!f->owes_resolvers || err_get_errno(failure) == EAGAIN)
+                return true;
+        g_propagate_error(error, g_steal_pointer(&failure));
+        return false;
 }
 
 /* Once the network is there: the kernel takes its time for a watch of /etc. They may have changed since they were read. */
@@ -189,6 +196,8 @@ static bool start(Front *f, GError **error) {
             !alone_tap_await(&f->maker, f->wire, error) || !await_ready(f, error))
                 return false;
         alone_tap_end(&f->maker);
+        if (!fd_set_nonblock(f->wire, true))
+                return err_set(error, errno, "fcntl");
         watch_resolvers(f);
         return true;
 }
@@ -244,6 +253,7 @@ static bool serve(Front *f, GError **error) {
 
         /* Between the first look and this one the path may have gone already. */
         for (bool mounts_changed = true;;) {
+                fds[WIRE].events = f->owes_resolvers ? POLLIN | POLLOUT : POLLIN;
                 if (mounts_changed && alone_target_is_gone(&f->target)) {
                         log_step("the network namespace is gone");
                         return true;
@@ -254,11 +264,11 @@ static bool serve(Front *f, GError **error) {
                         return err_set(error, errno, "poll");
                 }
                 mounts_changed = fds[MOUNTS].revents || fds[PROCESS].revents;
-                if (fds[WIRE].revents && !take_messages(f, error))
+                if ((fds[WIRE].revents & ~POLLOUT) && !take_messages(f, error))
                         return false;
                 if (fds[SIGNALS].revents || fds[EXIT].revents)
                         return true;
-                if (fds[RESOLV].revents && resolvconf_drain(f->resolv) && !send_resolvers(f, error))
+                if (((fds[WIRE].revents & POLLOUT) || (fds[RESOLV].revents && resolvconf_drain(f->resolv))) && !send_resolvers(f, error))
                         return false;
         }
 }

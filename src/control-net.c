@@ -76,7 +76,10 @@ bool control_net_rule(Sandbox *s, ControlClient *client, const WireMessage *m, G
                 return false;
         g_variant_get(m->body, "(b&s)", &allow, &text);
         g_autoptr(GVariant) hosts = net_helper_rule_hosts(&s->net, allow, text, error);
-        return hosts && net_helper_rule(&s->net, allow, text, hosts, on_done, question_new(client, -1), error);
+        if (!hosts)
+                return false;
+        net_helper_rule(&s->net, allow, text, hosts, on_done, question_new(client, -1));
+        return true;
 }
 
 bool control_net_publish(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {
@@ -96,7 +99,8 @@ bool control_net_publish(Sandbox *s, ControlClient *client, const WireMessage *m
                 return err_set(error, 0, "publish %s: the box has %u published ports already", text, s->net.ports->len);
         if (strchr(port->host_addr, ':') && !s->spec->net.ipv6)
                 return err_set(error, EAFNOSUPPORT, "publish %s", text);
-        return net_helper_publish(&s->net, open, port, on_done, question_new(client, -1), error);
+        net_helper_publish(&s->net, open, port, on_done, question_new(client, -1));
+        return true;
 }
 
 bool control_net_flows(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {
@@ -105,5 +109,6 @@ bool control_net_flows(Sandbox *s, ControlClient *client, const WireMessage *m, 
         int memfd = memfd_create("usbox-flows", MFD_CLOEXEC);
         if (memfd < 0)
                 return err_set(error, errno, "memfd");
-        return net_helper_flows(&s->net, memfd, on_done, question_new(client, memfd), error);
+        net_helper_flows(&s->net, memfd, on_done, question_new(client, memfd));
+        return true;
 }

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -54,6 +55,9 @@ static GVariant *pack_config(const Spec *spec, int log_fd, int pcap_fd) {
 
 static const HelperKind kind = { .program = "usbox-net", .file = "usbox-net-stack", .step = "network", .lost = "network" };
 
+/* Requests that wait for their answer: as many as there are who may ask (control.h), and some whose asker has gone. */
+#define QUESTIONS_MAX 64u
+
 /* A NET_RULE, NET_FLOWS or NET_PUBLISH that was not answered yet. */
 typedef struct {
         guint32 serial;
@@ -97,14 +101,23 @@ bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error) {
         return false;
 }
 
+/* From then on it may be stopped for as long as somebody likes, and no signal, time limit or request to the launcher waits for it. */
 bool net_helper_give_tap(NetHelper *h, const WireMessage *fds, GError **error) {
-        return helper_send(&h->helper, WIRE_NET_TAP, fds->body, fds->fds, fds->n_fds, error);
+        return helper_send(&h->helper, WIRE_NET_TAP, fds->body, fds->fds, fds->n_fds, error) &&
+               (fd_set_nonblock(h->helper.wire, true) || (err_set(error, errno, "fcntl"), err_step(error, kind.step)));
 }
 
+/* Where its wire is full, what they are by then is said as soon as there is room. */
 static bool send_resolvers(NetHelper *h, GError **error) {
         g_autoptr(GPtrArray) resolvers = net_resolvers(h->spec);
         GVariant *array = net_resolvers_pack(resolvers);
-        return helper_send(&h->helper, WIRE_NET_RESOLVERS, g_variant_new_tuple(&array, 1), NULL, 0, error);
+        g_autoptr(GError) failure = NULL;
+
+        h->owes_resolvers = !helper_send(&h->helper, WIRE_NET_RESOLVERS, g_variant_new_tuple(&array, 1), NULL, 0, &failure);
+        if (!h->owes_resolvers || err_get_errno(failure) == EAGAIN)
+                return true;
+        g_propagate_error(error, g_steal_pointer(&failure));
+        return false;
 }
 
 bool net_helper_watch(NetHelper *h, GError **error) {
@@ -124,11 +137,40 @@ bool net_helper_resolvers(NetHelper *h, GError **error) {
         return !resolvconf_drain(h->watch) || send_resolvers(h, error);
 }
 
-static guint32 new_question(NetHelper *h, NetHelperDone done, void *data) {
-        Question question = { .serial = ++h->serial, .done = done, .data = data };
+static bool is_stopped(const NetHelper *h) {
+        siginfo_t state = { 0 };
+        return waitid(P_PID, (id_t) h->helper.pid, &state, WSTOPPED | WNOHANG | WNOWAIT) == 0 && state.si_pid > 0;
+}
 
-        g_array_append_val(h->questions, question);
-        return question.serial;
+static bool send_question(const NetHelper *h, WireType type, GVariant *body, const int *memfd, GError **error) {
+        g_autoptr(GError) failure = NULL;
+        bool stopped = is_stopped(h);
+
+        if (!stopped && h->questions->len < QUESTIONS_MAX) {
+                if (wire_send(h->helper.wire, type, body, memfd, memfd ? 1 : 0, &failure))
+                        return true;
+                if (err_get_errno(failure) != EAGAIN) {
+                        g_propagate_error(error, g_steal_pointer(&failure));
+                        return false;
+                }
+        }
+        if (stopped)
+                err_set(error, 0, "usbox-net of the box is stopped");
+        else
+                err_set(error, 0, "usbox-net of the box has not answered the last %u requests", h->questions->len);
+        return err_hint(error, "kill -CONT %d, if somebody has stopped it", (int) h->helper.pid);
+}
+
+/* Whatever is in the way is told by done to who asks: that the box has no network any more is found, and said, by net_helper_dispatch(). */
+static void ask(NetHelper *h, WireType type, GVariant *body, const int *memfd, NetHelperDone done, void *data) {
+        Question question = { .serial = h->serial, .done = done, .data = data };
+        g_autoptr(GVariant) held = g_variant_ref_sink(body);
+        g_autoptr(GError) failure = NULL;
+
+        if (!send_question(h, type, held, memfd, &failure))
+                done(failure->message, err_get_hint(failure), data);
+        else
+                g_array_append_val(h->questions, question);
 }
 
 GVariant *net_helper_rule_hosts(const NetHelper *h, bool allow, const char *text, GError **error) {
@@ -148,20 +190,17 @@ GVariant *net_helper_rule_hosts(const NetHelper *h, bool allow, const char *text
         return g_steal_pointer(&packed);
 }
 
-bool net_helper_rule(NetHelper *h, bool allow, const char *text, GVariant *hosts, NetHelperDone done, void *data, GError **error) {
-        guint32 serial = new_question(h, done, data);
-        return helper_send(&h->helper, WIRE_NET_RULE, g_variant_new("(ubs@a(ss))", serial, allow, text, hosts), NULL, 0, error);
+void net_helper_rule(NetHelper *h, bool allow, const char *text, GVariant *hosts, NetHelperDone done, void *data) {
+        ask(h, WIRE_NET_RULE, g_variant_new("(ubs@a(ss))", ++h->serial, allow, text, hosts), NULL, done, data);
 }
 
-bool net_helper_flows(NetHelper *h, int memfd, NetHelperDone done, void *data, GError **error) {
-        guint32 serial = new_question(h, done, data);
-        return helper_send(&h->helper, WIRE_NET_FLOWS, g_variant_new("(u)", serial), &memfd, 1, error);
+void net_helper_flows(NetHelper *h, int memfd, NetHelperDone done, void *data) {
+        ask(h, WIRE_NET_FLOWS, g_variant_new("(u)", ++h->serial), &memfd, done, data);
 }
 
-bool net_helper_publish(NetHelper *h, bool open, const NetPublish *p, NetHelperDone done, void *data, GError **error) {
-        guint32 serial = new_question(h, done, data);
-        GVariant *body = g_variant_new("(ub(ssqsq))", serial, open, p->udp ? "udp" : "tcp", p->host_addr, p->host_port, p->box_addr, p->box_port);
-        return helper_send(&h->helper, WIRE_NET_PUBLISH, body, NULL, 0, error);
+void net_helper_publish(NetHelper *h, bool open, const NetPublish *p, NetHelperDone done, void *data) {
+        GVariant *body = g_variant_new("(ub(ssqsq))", ++h->serial, open, p->udp ? "udp" : "tcp", p->host_addr, p->host_port, p->box_addr, p->box_port);
+        ask(h, WIRE_NET_PUBLISH, body, NULL, done, data);
 }
 
 static bool take_ports(NetHelper *h, GVariant *body, GError **error) {
@@ -231,9 +270,17 @@ static bool take_message(NetHelper *h, const WireMessage *m, GError **error) {
         }
 }
 
-bool net_helper_dispatch(NetHelper *h, GError **error) {
+short net_helper_events(const NetHelper *h) {
+        return h->owes_resolvers ? POLLIN | POLLOUT : POLLIN;
+}
+
+bool net_helper_dispatch(NetHelper *h, short revents, GError **error) {
         g_auto(WireMessage) m = { 0 };
 
+        if (h->owes_resolvers && (revents & POLLOUT) && !send_resolvers(h, error))
+                return false;
+        if (!(revents & ~POLLOUT))
+                return true;
         return helper_receive_any(&h->helper, &m, error) && take_message(h, &m, error);
 }
 

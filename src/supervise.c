@@ -192,6 +192,7 @@ static void fill_poll(const Sandbox *s, struct pollfd fds[static POLL_N]) {
 
         for (int i = 0; i < POLL_N; i++)
                 fds[i] = (struct pollfd){ .fd = i < POLL_TERM ? plain[i] : -1, .events = POLLIN };
+        fds[POLL_NET].events = net_helper_events(&s->net);
         if (s->term)
                 term_poll(s->term, fds + POLL_TERM);
         for (int i = 0; i < 3; i++)
@@ -289,7 +290,7 @@ static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError 
                 return false;
         if (!rooted && fds[POLL_PAYLOAD].revents && !supervise_payload_message(s, error))
                 return false;
-        if (fds[POLL_NET].revents && !s->exited && (!net_helper_dispatch(&s->net, error) || !supervise_maybe_go(s, error)))
+        if (fds[POLL_NET].revents && !s->exited && (!net_helper_dispatch(&s->net, fds[POLL_NET].revents, error) || !supervise_maybe_go(s, error)))
                 return false;
         if (fds[POLL_RESOLV].revents && !s->exited && !net_helper_resolvers(&s->net, error))
                 return false;

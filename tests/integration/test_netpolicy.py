@@ -4,7 +4,9 @@ import contextlib
 import fcntl
 import json
 import os
+import pathlib
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -505,6 +507,60 @@ def launcher_that_says(box, answer, body=b"", text=None):
             for file in ("state.json", "lock", "control"):
                 (place / file).unlink()
             place.rmdir()
+
+
+def ask_for_flows(box, times):
+    """As many as ask for the flows and go without waiting for the answer."""
+    control = os.fspath(next(iter(box.runtime.glob("usbox/*/control"))))
+    for _ in range(times):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 30, 0))
+            s.connect(control)
+            s.send(struct.pack("I", WIRE.index("WIRE_CTL_NET_FLOWS") + 1))
+
+
+def test_a_stopped_usbox_net_stops_nobody_else(box):
+    """Neither those who ask about the network nor the launcher wait for it."""
+    proc = box.popen("run", "--rm", "--name", "b", "--", "sh", "-c", "echo up; exec sleep 1000")
+    assert proc.stdout.readline() == b"up\n", proc.stderr.read()
+    children = pathlib.Path(f"/proc/{proc.pid}/task/{proc.pid}/children").read_text(encoding="ascii").split()
+    net = next(int(pid) for pid in children if pathlib.Path(f"/proc/{pid}/comm").read_text(encoding="ascii").startswith("usbox-net"))
+    assert wait_until(lambda: box.usbox("net", "b").rc == 0)
+    os.kill(net, signal.SIGSTOP)
+    try:
+        ask_for_flows(box, 400)  # the wire holds fewer
+        for change in ([], ["deny", "a.example"], ["publish", "0:1"]):
+            assert_refused(box.usbox("net", "b", *change), "usbox-net of the box is stopped", f"kill -CONT {net}")
+    finally:
+        os.kill(net, signal.SIGCONT)
+    assert "PROTO" in box.usbox("net", "b").ok().out
+    os.kill(net, signal.SIGSTOP)
+    box.usbox("stop", "b").ok()
+    assert proc.wait(60) == 128 + signal.SIGTERM
+
+
+# usbox-net that reads no more once it is ready.
+DEAF = """
+import socket, struct, sys, time
+wire = socket.socket(fileno=3)
+for _ in ("NET_CONFIG", "NET_TAP"):
+    wire.recv(1 << 16)
+wire.send(struct.pack("=I", int(sys.argv[1])))
+time.sleep(1000)
+"""
+
+
+def test_usbox_net_that_does_not_answer(box):
+    script = box.write("deaf.py", DEAF, where=box.top)
+    (box.libexec / "usbox-net-stack").unlink()
+    box.write("usbox-net-stack", f"#!/bin/sh\nexec /usr/bin/python3 {script} {WIRE.index('WIRE_NET_READY') + 1}\n", 0o755, where=box.libexec)
+    proc = box.popen("run", "--rm", "--name", "b", "--", "sh", "-c", "echo up; exec sleep 1000")
+    assert proc.stdout.readline() == b"up\n", proc.stderr.read()
+    assert wait_until(lambda: box.usbox("inspect", "b").rc == 0)
+    ask_for_flows(box, 400)
+    assert_refused(box.usbox("net", "b", "deny", "a.example"), "usbox-net of the box has not answered the last 64 requests", "kill -CONT")
+    proc.terminate()
+    assert proc.wait(60) == 128 + signal.SIGTERM
 
 
 HOSTILE = "\x1b]0;owned\x07\x9b31m\r\n\u202eevil"
