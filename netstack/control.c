@@ -72,6 +72,11 @@ static bool change_rule(Net *net, GVariant *body, GError **error) {
         return answer(net, serial, failure, error);
 }
 
+static bool tell_ports(const Net *net, GError **error) {
+        GVariant *all = net_publish_pack(net->published);
+        return wire_send(net->wire, WIRE_NET_PORTS, g_variant_new_tuple(&all, 1), NULL, 0, error);
+}
+
 /* The list of ports goes before the answer, so that it is known when that is. */
 static bool change_ports(Net *net, GVariant *body, GError **error) {
         g_autoptr(GVariant) one = g_variant_get_child_value(body, 2);
@@ -83,11 +88,8 @@ static bool change_ports(Net *net, GVariant *body, GError **error) {
         g_variant_get_child(body, 0, "u", &serial);
         g_variant_get_child(body, 1, "b", &open);
         g_autoptr(GPtrArray) port = net_publish_parse(array, &failure);
-        if (port && (open ? ports_open : ports_close)(net, port->pdata[0], &failure)) {
-                GVariant *all = net_publish_pack(net->published);
-                if (!wire_send(net->wire, WIRE_NET_PORTS, g_variant_new_tuple(&all, 1), NULL, 0, error))
-                        return false;
-        }
+        if (port && (open ? ports_open : ports_close)(net, port->pdata[0], &failure) && !tell_ports(net, error))
+                return false;
         return answer(net, serial, failure, error);
 }
 
@@ -140,6 +142,15 @@ int control_receive(Net *net, GError **error) {
                 ok = err_set(error, EPROTO, "unexpected message %s", wire_type_name(m.type));
         }
         return ok ? 1 : -1;
+}
+
+void control_agent_lost(void *data) {
+        Net *net = data;
+        guint before = net->published->len;
+
+        ports_lost(net);
+        if (net->published->len < before)
+                (void) tell_ports(net, NULL); /* a launcher that has gone needs no list */
 }
 
 void control_tell_denied(const char *what, const char *option, void *data) {

@@ -6,5 +6,8 @@
 /* One message of the launcher's while packets move. 1: go on, 0: the launcher has gone, -1: error. */
 int control_receive(Net *net, GError **error);
 
+/* The agent has ended, and the launcher has to know which ports are left. Fits publish_on_lost(), data is a Net *. */
+void control_agent_lost(void *data);
+
 /* Tell the launcher of something that was denied. Fits AccountTell, net is a Net *. */
 void control_tell_denied(const char *what, const char *option, void *net);

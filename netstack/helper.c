@@ -172,6 +172,7 @@ static bool start_fast_path(Net *net, WireMessage *tap, GError **error) {
         net->fast_path = fastpath_new_take(fds, &parts, error);
         if (!net->fast_path || (net->agent >= 0 && !publish_start(net->publish, net->agent, net->account, error)))
                 return false;
+        publish_on_lost(net->publish, control_agent_lost, net);
         log_step("TCP fast path made");
         return true;
 }

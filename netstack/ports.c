@@ -116,6 +116,12 @@ bool ports_close(Net *net, const NetPublish *wanted, GError **error) {
         return err_hint(error, "usbox port lists a box's published ports");
 }
 
+void ports_lost(Net *net) {
+        for (guint i = net->published->len; i > 0; i--)
+                if (!((const NetPublish *) net->published->pdata[i - 1])->udp)
+                        g_ptr_array_remove_index(net->published, i - 1);
+}
+
 bool ports_by_frames(Net *net, GError **error) {
         for (guint i = net->published->len; i > 0; i--) {
                 const NetPublish *p = net->published->pdata[i - 1];

@@ -60,6 +60,8 @@ struct Publish {
         SplicePipes *pipes;
         int agent; /* -1: not started, or ended */
         bool agent_ended;
+        void (*lost)(void *data);
+        void *lost_data;
         Account *account;
         EventSource on_agent;
         GPtrArray *ports; /* of Port * */
@@ -295,6 +297,8 @@ static void on_agent(EventSource *source, uint32_t events) {
                 p->agent = -1;
                 p->agent_ended = true;
                 g_ptr_array_set_size(p->ports, 0); /* who comes is refused, rather than waits for nothing */
+                if (p->lost)
+                        p->lost(p->lost_data);
                 return;
         }
         if (family == AF_UNSPEC)
@@ -386,6 +390,11 @@ bool publish_close(Publish *p, const NetPublish *publish) {
                         return g_ptr_array_remove_index_fast(p->ports, i);
         }
         return false;
+}
+
+void publish_on_lost(Publish *p, void (*lost)(void *data), void *data) {
+        p->lost = lost;
+        p->lost_data = data;
 }
 
 bool publish_start(Publish *p, int agent, Account *account, GError **error) {

@@ -23,5 +23,8 @@ guint16 publish_open(Publish *p, const NetPublish *publish, GError **error);
 /* Listen no more on that port (host_addr and host_port as publish_open() left them); connections that stand go on. False: there is none. */
 bool publish_close(Publish *p, const NetPublish *publish);
 
+/* lost is called when the agent has ended, and with it all ports. NULL: nobody is told. */
+void publish_on_lost(Publish *publish, void (*lost)(void *data), void *data);
+
 /* Accept: the agent (borrowed) has joined the box's network and makes sockets there. account gets the connections. */
 bool publish_start(Publish *publish, int agent, Account *account, GError **error);

@@ -739,13 +739,15 @@ def test_published_live_without_agent(box):
     """A box that has lost its agent goes on, and says so where it would be needed."""
     def agents():
         return [pid for pid, line in own_processes().items() if "usbox-net-agent" in line]
-    proc = box.popen("run", "--rm", "--", "/usr/bin/python3", "-c", SERVE, "0.0.0.0")
+    proc = box.popen("run", "--rm", "-p", "127.0.0.1:0:8000", "-p", "127.0.0.1:0:7/udp", "--", "/usr/bin/python3", "-c", SERVE, "0.0.0.0")
     try:
         assert proc.stdout.readline() == b"ready\n", proc.stderr.read()
         assert wait_until(lambda: box.usbox("net", "last").rc == 0, 20)
+        assert [line.split()[0] for line in box.usbox("port", "last").lines()] == ["8000/tcp", "7/udp"]
         for pid in agents():
             os.kill(pid, signal.SIGKILL)
         assert wait_until(lambda: not agents(), 20)
+        assert wait_until(lambda: [line.split()[0] for line in box.usbox("port", "last").lines()] == ["7/udp"], 20)
         assert_refused(box.usbox("net", "last", "publish", f"127.0.0.1:{free_port()}:8000"), "the agent", "has ended: publish tcp 127.0.0.1:", hint=False)
         box.usbox("net", "last", "publish", "127.0.0.1:0:9/udp").ok()
     finally:

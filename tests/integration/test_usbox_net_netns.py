@@ -411,6 +411,15 @@ def test_usbox_net_is_killed(box, target):
         assert "killed by signal 9" in net.text() or "wire" in net.text(), net.text()
 
 
+def test_the_agent_is_killed(box, target, peer):
+    """Published TCP ports are gone with it, and nothing else."""
+    with Net(box, "--netns", target.pid, "-p", "127.0.0.1:0:8000") as net:
+        os.kill(next(pid for pid, line in own_processes().items() if "agent" in line), signal.SIGKILL)
+        assert wait_until(lambda: "no more connections to published ports" in net.text())
+        assert target.curl(f"http://{peer}/hello.txt").stdout == "hello from the peer\n", net.text()
+        assert net.proc.poll() is None
+
+
 def test_confined(box, target):
     """The process that reads frames has given up what the front keeps."""
     with Net(box, "--netns", target.pid):
