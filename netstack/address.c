@@ -58,14 +58,25 @@ static const ClassPrefix classes_ipv6[] = {
         { { V6(0xfd, 0, 0, 0x42, [15] = 0x42), 128 }, ADDRESS_METADATA },                 /* Scaleway, fd00:42::42 */
 };
 
-/* IPv6 addresses with an IPv4 address inside, and the byte where that begins. */
+/*
+ * IPv6 addresses with an IPv4 address inside, which a host with such an interface, or a translator on the way, sends to that one: the bytes that it is
+ * made of. A NAT64 of a network's own has one of four forms (RFC 6052, 2.2), which of them cannot be told: each may be meant that makes an address.
+ */
 static const struct {
         AddressPrefix prefix;
-        size_t at;
+        uint8_t at[4];
+        uint8_t flip; /* bits that are turned around */
+        bool may_be;
 } embedding[] = {
-        { { V6(0x20, 0x02), 16 }, 2 },           /* 6to4 (RFC 3056) */
-        { { V6(0, 0x64, 0xff, 0x9b), 96 }, 12 }, /* NAT64 (RFC 6052) */
-        { { V6(0, 0x64, 0xff, 0x9b, 0, 1), 96 }, 12 }, /* the same of a network's own, whose other forms cannot be told apart */
+        { { V6(0x20, 0x02), 16 }, { 2, 3, 4, 5 }, 0, false },                       /* 6to4 (RFC 3056) */
+        { { V6(0, 0x64, 0xff, 0x9b), 96 }, { 12, 13, 14, 15 }, 0, false },          /* NAT64 (RFC 6052) */
+        { { V6(0, 0x64, 0xff, 0x9b, 0, 1), 48 }, { 12, 13, 14, 15 }, 0, true },     /* the same of a network's own (RFC 8215), by its prefix of 96 bits, */
+        { { V6(0, 0x64, 0xff, 0x9b, 0, 1), 48 }, { 9, 10, 11, 12 }, 0, true },      /* 64, */
+        { { V6(0, 0x64, 0xff, 0x9b, 0, 1), 48 }, { 7, 9, 10, 11 }, 0, true },       /* 56, */
+        { { V6(0, 0x64, 0xff, 0x9b, 0, 1), 48 }, { 6, 7, 9, 10 }, 0, true },        /* or 48 */
+        { { V6(0x20, 0x01), 32 }, { 12, 13, 14, 15 }, 0xff, false },                /* Teredo (RFC 4380): its client, */
+        { { V6(0x20, 0x01), 32 }, { 4, 5, 6, 7 }, 0, false },                       /* and its server, to which the first datagram goes */
+        { { V6(0), 0 }, { 12, 13, 14, 15 }, 0, false },                             /* ISATAP (RFC 5214), see is_isatap() */
 };
 
 struct in6_addr address_mapped(const uint8_t ipv4[4]) {
@@ -162,13 +173,33 @@ char *address_text(const struct in6_addr *addr) {
         return g_strdup(inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? addr->s6_addr + 12 : addr->s6_addr, text, sizeof text));
 }
 
-bool address_embedded(const struct in6_addr *addr, struct in6_addr *ret) {
-        for (size_t i = 0; i < G_N_ELEMENTS(embedding); i++)
-                if (address_prefix_has(&embedding[i].prefix, addr)) {
-                        *ret = address_mapped(addr->s6_addr + embedding[i].at);
-                        return true;
-                }
-        return false;
+/* By the interface's half, whatever the network: what the kernel goes by, too (ipv6_addr_is_isatap()). */
+static bool is_isatap(const struct in6_addr *addr) {
+        const uint8_t *half = addr->s6_addr + 8;
+        return (half[0] & ~2) == 0 && half[1] == 0 && half[2] == 0x5e && half[3] == 0xfe;
+}
+
+static unsigned embedded(const struct in6_addr *addr, struct in6_addr ret[static ADDRESS_EMBEDDED_MAX], bool *ret_may_be) {
+        unsigned n = 0;
+
+        *ret_may_be = false;
+        for (size_t i = 0; i < G_N_ELEMENTS(embedding) && n < ADDRESS_EMBEDDED_MAX; i++) {
+                uint8_t ipv4[4];
+                if (embedding[i].prefix.len == 0 ? !is_isatap(addr) : !address_prefix_has(&embedding[i].prefix, addr))
+                        continue;
+                for (size_t k = 0; k < 4; k++)
+                        ipv4[k] = addr->s6_addr[embedding[i].at[k]] ^ embedding[i].flip;
+                if (embedding[i].may_be && ipv4[0] == 0)
+                        continue; /* the zeros of another form */
+                *ret_may_be |= embedding[i].may_be;
+                ret[n++] = address_mapped(ipv4);
+        }
+        return n;
+}
+
+unsigned address_embedded(const struct in6_addr *addr, struct in6_addr ret[static ADDRESS_EMBEDDED_MAX]) {
+        bool may_be;
+        return embedded(addr, ret, &may_be);
 }
 
 static unsigned classes_of(const ClassPrefix *list, size_t n, const struct in6_addr *addr) {
@@ -181,14 +212,17 @@ static unsigned classes_of(const ClassPrefix *list, size_t n, const struct in6_a
 }
 
 unsigned address_classes(int family, const struct in6_addr *addr) {
-        struct in6_addr inner;
+        struct in6_addr inner[ADDRESS_EMBEDDED_MAX];
+        bool may_be;
 
         if (family == AF_INET)
                 return classes_of(classes_ipv4, G_N_ELEMENTS(classes_ipv4), addr);
         if (IN6_IS_ADDR_LOOPBACK(addr) || IN6_IS_ADDR_UNSPECIFIED(addr)) /* connect(2) to :: is to the loopback */
                 return ADDRESS_HOST;
         unsigned classes = classes_of(classes_ipv6, G_N_ELEMENTS(classes_ipv6), addr);
-        if (address_embedded(addr, &inner))
-                classes |= classes_of(classes_ipv4, G_N_ELEMENTS(classes_ipv4), &inner);
-        return classes;
+        unsigned n = embedded(addr, inner, &may_be), of_ipv4 = 0;
+        for (unsigned i = 0; i < n; i++)
+                of_ipv4 |= classes_of(classes_ipv4, G_N_ELEMENTS(classes_ipv4), &inner[i]);
+        /* What may be meant is reason enough to close, and none to call the address impossible. */
+        return classes | (may_be ? of_ipv4 & ~(unsigned) ADDRESS_INVALID : of_ipv4);
 }

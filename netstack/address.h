@@ -49,5 +49,6 @@ bool address_of_socket(const struct sockaddr *from, struct in6_addr *ret_addr, u
  * inside an IPv6 address count. Pure. */
 unsigned address_classes(int family, const struct in6_addr *addr);
 
-/* The IPv4 address that an IPv6 address of 6to4 or NAT64 has inside, as ::ffff:a.b.c.d. False: none. */
-bool address_embedded(const struct in6_addr *addr, struct in6_addr *ret);
+/* The IPv4 addresses, as ::ffff:a.b.c.d, that an IPv6 address of 6to4, NAT64, Teredo or ISATAP has, or may have, inside; returns how many. */
+#define ADDRESS_EMBEDDED_MAX 5
+unsigned address_embedded(const struct in6_addr *addr, struct in6_addr ret[static ADDRESS_EMBEDDED_MAX]);

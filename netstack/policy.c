@@ -77,9 +77,13 @@ static bool is_host(const Policy *policy, const struct in6_addr *addr) {
 
 static unsigned classes_of(const Policy *policy, int family, const struct in6_addr *addr) {
         unsigned classes = address_classes(family, addr);
-        struct in6_addr inner;
+        struct in6_addr inner[ADDRESS_EMBEDDED_MAX];
+        unsigned n = family == AF_INET6 ? address_embedded(addr, inner) : 0;
+        bool host = is_host(policy, addr);
 
-        if (is_host(policy, addr) || (family == AF_INET6 && address_embedded(addr, &inner) && is_host(policy, &inner)))
+        for (unsigned i = 0; i < n && !host; i++)
+                host = is_host(policy, &inner[i]);
+        if (host)
                 classes |= ADDRESS_HOST;
         return classes;
 }

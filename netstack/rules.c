@@ -189,9 +189,18 @@ bool net_rule_has_port(const NetRule *rule, const RuleTarget *target) {
                (target->protocol == RULE_ICMP || (rule->first <= target->port && target->port <= rule->last));
 }
 
+static bool has_embedded(const AddressPrefix *prefix, const struct in6_addr *addr) {
+        struct in6_addr inner[ADDRESS_EMBEDDED_MAX];
+        unsigned n = address_embedded(addr, inner);
+
+        for (unsigned i = 0; i < n; i++)
+                if (address_prefix_has(prefix, &inner[i]))
+                        return true;
+        return false;
+}
+
 bool net_rule_has_address(const NetRule *rule, const RuleTarget *target) {
         unsigned guarded = rule->allow ? target->classes & (ADDRESS_HOST | ADDRESS_METADATA) : 0;
-        struct in6_addr inner;
 
         switch (rule->kind) {
         case RULE_ANY:
@@ -202,7 +211,7 @@ bool net_rule_has_address(const NetRule *rule, const RuleTarget *target) {
                 if (address_prefix_has(&rule->prefix, &target->addr))
                         return guarded == 0 || rule->prefix.len == 128;
                 /* What is denied is so as well in the spellings that a translator on the way makes the same of. */
-                return !rule->allow && address_embedded(&target->addr, &inner) && address_prefix_has(&rule->prefix, &inner);
+                return !rule->allow && has_embedded(&rule->prefix, &target->addr);
         case RULE_GATEWAY:
                 return target->gateway;
         case RULE_NAME:

@@ -104,7 +104,8 @@ static void test_destinations(void) {
                                             "192.168.1.1",     "169.254.1.1",     "126.255.255.255", "128.0.0.1",
                                             "1.0.0.0",         "223.255.255.255", "2606:4700::1111", "2001:db8::3",
                                             "2001:db8:5:8::1", "fd01::1",         "2002:101:101::1", "64:ff9b::1.1.1.1",
-                                            "fec0::1" };
+                                            "fec0::1",         "64:ff9b:1:fffe::1.1.1.1", "2001:0:101:101:0:ffff:fefe:fefe", "2001:db8::5efe:1.1.1.1",
+                                            "2001:1::127.0.0.1", "2001:db8::127.0.0.1" };
         static const char *const closed[] = { "127.0.0.1",
                                               "127.255.255.254",
                                               "0.0.0.0",
@@ -145,7 +146,18 @@ static void test_destinations(void) {
                                               "64:ff9b::169.254.169.254",
                                               "64:ff9b:1::127.0.0.1",
                                               "64:ff9b:1::192.0.2.2",
-                                              "64:ff9b:1::169.254.169.254" };
+                                              "64:ff9b:1::169.254.169.254",
+                                              "64:ff9b:1:fffe::169.254.169.254", /* a NAT64 of a network's own, by each form of its prefix */
+                                              "64:ff9b:1:1:a9:fea9:fe00::",
+                                              "64:ff9b:1:1a9:fe:a9fe::",
+                                              "64:ff9b:1:a9fe:a9:fe00::",
+                                              "64:ff9b:1:c000:2:200::",
+                                              "2001:0:101:101:0:ffff:5601:5601", /* Teredo: a client, a server */
+                                              "2001:0:a9fe:a9fe:0:ffff:fefe:fefe",
+                                              "2001:0:101:101:0:ffff:3fff:fdfd",
+                                              "2001:db8::5efe:169.254.169.254", /* ISATAP */
+                                              "2001:db8::200:5efe:192.0.2.2",
+                                              "2001:db8:1:2:0:5efe:127.0.0.1" };
 
         for (size_t i = 0; i < G_N_ELEMENTS(open); i++) {
                 const char *box = strchr(open[i], ':') ? NET_BOX_IPV6 : NET_BOX_IPV4;

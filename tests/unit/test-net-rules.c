@@ -172,7 +172,7 @@ static void test_order(void) {
         g_assert_cmpstr(decide(&w, IPPROTO_TCP, "192.0.2.1", 80).rule->text, ==, "192.0.2.1:80");
 }
 
-/* An IPv4 address as a translator on the way takes it, NAT64 and 6to4, is that address to a rule that denies; one that allows says what it means. */
+/* An IPv4 address as a translator on the way takes it, NAT64, 6to4 and the like, is that address to a rule that denies; one that allows says what it means. */
 static void test_spellings(void) {
         g_auto(World) deny = { 0 }, classes = { 0 }, allow = { 0 }, six = { 0 };
         world_init(&deny, RULES("deny 203.0.113.0/24:80", "deny 198.51.100.7"));
@@ -180,7 +180,8 @@ static void test_spellings(void) {
         world_init(&allow, RULES("allow 203.0.113.1"));
         world_init(&six, RULES("deny 64:ff9b::203.0.113.1"));
 
-        static const char *const spelled[] = { "203.0.113.1", "64:ff9b::203.0.113.1", "64:ff9b:1::203.0.113.1", "2002:cb00:7101::1" };
+        static const char *const spelled[] = { "203.0.113.1", "64:ff9b::203.0.113.1", "64:ff9b:1::203.0.113.1", "2002:cb00:7101::1", "64:ff9b:1:2::203.0.113.1",
+                                               "64:ff9b:1:cb00:71:100::", "2001:0:101:101:0:ffff:34ff:8efe", "2001:db8::5efe:203.0.113.1" };
         for (size_t i = 0; i < G_N_ELEMENTS(spelled); i++) {
                 g_test_message("%s", spelled[i]);
                 assert_closed(&deny, spelled[i], 80, RULE);
