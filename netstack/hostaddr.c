@@ -8,7 +8,8 @@
  * The question is not which addresses stand on an interface but what the kernel delivers to itself, and that is what the
  * routing table "local" says: every address, the whole prefix of an address on lo, prefixes routed to lo by hand, anycast
  * and broadcast addresses. Its changes come as notifications of routes; each makes us read the table anew, which is
- * small. It is table 255 alone: transparent proxies keep "local default" in others, for marked packets.
+ * small. Of other tables it is the single addresses that are local: those of interfaces in a VRF, to which routes may lead from outside of it. Not the
+ * prefixes there: transparent proxies keep "local default" in a table of their own, for marked packets.
  */
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -33,33 +34,42 @@ void hostaddr_close(HostAddr *hostaddr) {
         g_clear_pointer(&hostaddr->prefixes, g_array_unref);
 }
 
-static bool request_dump(HostAddr *h, int family, GError **error) {
+/* table: RT_TABLE_LOCAL, or RT_TABLE_UNSPEC for what is local in others. */
+static bool request_dump(HostAddr *h, int family, unsigned char table, GError **error) {
         struct {
                 struct nlmsghdr header;
                 struct rtmsg route;
         } request = {
                 .header = { .nlmsg_len = NLMSG_LENGTH(sizeof(struct rtmsg)), .nlmsg_type = RTM_GETROUTE,
                             .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP, .nlmsg_seq = ++h->sequence },
-                .route = { .rtm_family = (unsigned char) family, .rtm_table = RT_TABLE_LOCAL },
+                .route = { .rtm_family = (unsigned char) family, .rtm_table = table,
+                           .rtm_type = table == RT_TABLE_UNSPEC ? RTN_LOCAL : RTN_UNSPEC },
         };
 
+        h->table = table;
         if (send(h->fd, &request, request.header.nlmsg_len, 0) < 0)
                 return err_set(error, errno, "ask for the host's addresses");
         return true;
 }
 
-/* Is this message about a route of the table "local"? With prefixes, add its destination. */
-static bool take_route(const struct nlmsghdr *header, GArray *prefixes) {
+static bool is_ours(const struct rtmsg *route) {
+        return route->rtm_type == RTN_LOCAL || (route->rtm_table == RT_TABLE_LOCAL && (route->rtm_type == RTN_ANYCAST || route->rtm_type == RTN_BROADCAST));
+}
+
+/* Is this message about a route of the table "local", or a local one of another? With prefixes, add its destination. */
+static bool take_route(const HostAddr *h, const struct nlmsghdr *header, GArray *prefixes) {
         if (header->nlmsg_len < NLMSG_LENGTH(sizeof(struct rtmsg)))
                 return false;
         const struct rtmsg *route = NLMSG_DATA(header);
         size_t left = header->nlmsg_len - NLMSG_LENGTH(sizeof(struct rtmsg)), size = route->rtm_family == AF_INET ? 4 : 16;
 
-        if (route->rtm_table != RT_TABLE_LOCAL || (route->rtm_family != AF_INET && route->rtm_family != AF_INET6))
+        if ((route->rtm_family != AF_INET && route->rtm_family != AF_INET6) || !is_ours(route))
                 return false;
-        if (!prefixes ||
-            (route->rtm_type != RTN_LOCAL && route->rtm_type != RTN_ANYCAST && route->rtm_type != RTN_BROADCAST) ||
-            route->rtm_dst_len > size * 8)
+        if (!prefixes || route->rtm_dst_len > size * 8)
+                return true;
+        /* All are sent where the table unspecified is asked for; and where an old kernel does not look at it. */
+        bool local = route->rtm_table == RT_TABLE_LOCAL;
+        if (local != (h->table == RT_TABLE_LOCAL) || (!local && route->rtm_dst_len != size * 8))
                 return true;
 
         AddressPrefix prefix = { .len = (uint8_t) (route->rtm_dst_len + (size == 4 ? 96 : 0)) };
@@ -81,7 +91,7 @@ static ReplyState take_packet(const HostAddr *h, const uint8_t *buf, size_t n, G
         for (const struct nlmsghdr *m = (const void *) buf; NLMSG_OK(m, n); m = NLMSG_NEXT(m, n)) {
                 if (m->nlmsg_seq != h->sequence || !prefixes) {
                         if (m->nlmsg_type == RTM_NEWROUTE || m->nlmsg_type == RTM_DELROUTE)
-                                *ret_changed |= take_route(m, NULL);
+                                *ret_changed |= take_route(h, m, NULL);
                         continue;
                 }
                 if (m->nlmsg_flags & NLM_F_DUMP_INTR)
@@ -93,16 +103,16 @@ static ReplyState take_packet(const HostAddr *h, const uint8_t *buf, size_t n, G
                 if (m->nlmsg_type == NLMSG_DONE)
                         return REPLY_DONE;
                 if (m->nlmsg_type == RTM_NEWROUTE)
-                        take_route(m, prefixes);
+                        take_route(h, m, prefixes);
         }
         return REPLY_MORE;
 }
 
-/* All of one family's table; *ret_changed: it has to be read again. The kernel answers at once, so this waits for nobody. */
-static bool dump_family(HostAddr *h, int family, GArray *prefixes, bool *ret_changed, GError **error) {
+/* All of one family's table, or of all; *ret_changed: it has to be read again. The kernel answers at once, so this waits for nobody. */
+static bool dump_table(HostAddr *h, int family, unsigned char table, GArray *prefixes, bool *ret_changed, GError **error) {
         g_autofree uint8_t *buf = g_malloc(RECEIVE_SIZE);
 
-        if (!request_dump(h, family, error))
+        if (!request_dump(h, family, table, error))
                 return false;
         for (;;) {
                 int errnum = 0;
@@ -132,8 +142,8 @@ static bool dump(HostAddr *h, GError **error) {
         for (int i = 0; i < DUMP_TRIES; i++) {
                 g_autoptr(GArray) prefixes = g_array_new(false, false, sizeof(AddressPrefix));
                 bool changed = false;
-                if (!dump_family(h, AF_INET, prefixes, &changed, error) ||
-                    !dump_family(h, AF_INET6, prefixes, &changed, error))
+                if (!dump_table(h, AF_INET, RT_TABLE_LOCAL, prefixes, &changed, error) || !dump_table(h, AF_INET6, RT_TABLE_LOCAL, prefixes, &changed, error) ||
+                    !dump_table(h, AF_INET, RT_TABLE_UNSPEC, prefixes, &changed, error) || !dump_table(h, AF_INET6, RT_TABLE_UNSPEC, prefixes, &changed, error))
                         return false;
                 g_clear_pointer(&h->prefixes, g_array_unref);
                 h->prefixes = g_steal_pointer(&prefixes);

@@ -8,6 +8,7 @@
 typedef struct {
         int fd;          /* netlink, for poll(2): call hostaddr_update() when it is readable */
         guint32 sequence;
+        unsigned char table; /* that is being read; 0: all others */
         GArray *prefixes; /* of AddressPrefix */
 } HostAddr;
 

@@ -141,6 +141,31 @@ def host_address_added():
         assert lab.hits == []
 
 
+def host_address_of_another_table():
+    """As addresses of a VRF are: local, by another table than "local", from before and from then on."""
+    lab = Lab()
+    port = lab.host_services()
+
+    def add(*addresses):
+        for address in addresses:
+            six = ["-6"] if ":" in address else []
+            ip(*six, "route", "add", "local", address, "dev", "up0", "table", "10")
+            ip(*six, "rule", "add", "to", address, "lookup", "10")
+    add("203.0.113.8", "2001:db8:1::8")
+    ip("route", "add", "local", "default", "dev", "lo", "table", "11")  # as a transparent proxy has it, with no rule here that leads to it
+    with Box() as box:
+        for address in ("203.0.113.8", "2001:db8:1::8"):
+            assert box.call("connect", address, port)[0] == "Connection refused"
+        assert box.call("tcp_echo", PEER4, ECHO, 1000) == 1000
+        add("203.0.113.9", "2001:db8:1::9")
+        for address in ("203.0.113.9", "2001:db8:1::9"):
+            assert wait_for(lambda address=address: box.call("connect", address, port)[0] == "Connection refused", 20)
+        del lab.hits[:]  # what came before usbox-net had read the kernel's word
+        for address in ("203.0.113.8", "2001:db8:1::8", "203.0.113.9", "2001:db8:1::9"):
+            assert box.call("connect", address, port)[0] == "Connection refused"
+        assert lab.hits == []
+
+
 def fragments():
     """The fragment that kills libslirp 4.7, and others; what comes after them works."""
     Lab()
