@@ -16,6 +16,7 @@ import pytest
 sys.path[:0] = [os.path.dirname(__file__), os.path.join(os.path.dirname(os.path.dirname(__file__)), "lib")]
 import reaper  # noqa: E402 (tests/lib)
 import sanitized  # noqa: E402 (tests/lib)
+import timelimit  # noqa: E402 (tests/lib)
 from pty_driver import Pty  # noqa: E402 (beside this file)
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
@@ -45,6 +46,7 @@ def cannot(what):
 def pytest_configure(config):
     config.pluginmanager.register(reaper)
     config.pluginmanager.register(sanitized)
+    config.pluginmanager.register(timelimit)
     config.addinivalue_line("markers", "limits: wants cgroup v2 and a systemd for the user: run in the machine of tests/vm")
     config.addinivalue_line("markers", "vm_slice: also run in that machine (of slice's, one in some)")
     if os.getuid() == 0 and "USBOX_TEST_AS_ROOT" not in os.environ:

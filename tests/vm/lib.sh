@@ -88,25 +88,40 @@ vm_slow_disk() {
     printf '%s' file.driver=null-co,file.size=67108864,file.read-zeroes=on,format=raw,if=virtio,throttling.bps-total=8388608
 }
 
-# Boot, with this terminal on the channel, until the machine powers off or the time is up. In $work: run.img, and then console.log and
-# status. usage: vm_boot ACCEL IMAGE WORK SECONDS WHAT [KERNEL-ARGUMENTS...]
+# Boot, with this terminal on the channel, until the machine powers off or the time is up. In $work: run.img, and then console.log, alive, status, and where
+# the time was up last-words. usage: vm_boot ACCEL IMAGE WORK SECONDS WHAT [KERNEL-ARGUMENTS...]
 vm_boot() {
-    local accel=$1 image=$2 work=$3 limit=$4 rc=0
+    local accel=$1 image=$2 work=$3 limit=$4 rc=0 waits
     shift 4
+    (exec >/dev/null 2>&1 </dev/null && sleep "$limit" && exec "$here/last-words" "$work/qmp" "$work/console.log" >"$work/last-words") &
+    waits=$!
+    # Told to stop by an NMI, a kernel panics, says where each processor and task is, and ends the machine.
     # shellcheck disable=SC2016 # the inner shell's
-    timeout --foreground -k 5 "$limit" bash -c 'me=$1 here=$2; . "$here/lib.sh"; shift 2; vm_qemu "$@"' bash "$me" "$here" "$accel" \
+    timeout --foreground -k 5 "$((limit + 60))" bash -c 'me=$1 here=$2; . "$here/lib.sh"; shift 2; vm_qemu "$@"' bash "$me" "$here" "$accel" \
         -kernel "$image/vmlinuz" -initrd "$image/initrd" \
-        -append "root=/dev/vda console=ttyS0 quiet loglevel=4 panic=-1 no_timer_check usbox.run=$*" \
+        -append "root=/dev/vda console=ttyS0 quiet loglevel=4 panic=-1 unknown_nmi_panic panic_print=0x43 no_timer_check usbox.run=$*" \
         -drive "file=$image/root.img,format=raw,if=virtio,snapshot=on,cache=unsafe" \
         -drive "file=$work/run.img,format=raw,if=virtio,readonly=on" \
         -drive "$(vm_slow_disk)" -drive "$(vm_slow_disk)" \
-        -netdev user,id=net -device virtio-net-pci,netdev=net,romfile= -device virtio-rng-pci \
-        -serial "file:$work/console.log" -chardev stdio,id=channel,signal=off -serial chardev:channel -serial "file:$work/status" || rc=$?
+        -netdev user,id=net -device virtio-net-pci,netdev=net,romfile= -device virtio-rng-pci -qmp "unix:$work/qmp,server=on,wait=off" \
+        -serial "file:$work/console.log" -chardev stdio,id=channel,signal=off -serial chardev:channel -serial "file:$work/status" \
+        -serial "file:$work/alive" || rc=$?
+    pkill -P "$waits" 2>/dev/null || :
+    kill "$waits" 2>/dev/null || :
+    wait "$waits" 2>/dev/null || :
+    [ ! -s "$work/last-words" ] || rc=124
     return $rc
 }
 
-# The end of the console's log, for an error.
+# For an error: the end of the console's log, or all of it since something was told to tell what it waits for; when the machine was last heard of.
 vm_console() {
+    local work=$1 from
     echo
-    tail -n 40 "$1/console.log" | tr -d '\r'
+    from=$(grep -anE -m1 'usbox-watch:|NMI' "$work/console.log" | cut -d: -f1)
+    if [ -n "$from" ]; then tail -n "+$from" "$work/console.log" | head -n 6000; else tail -n 40 "$work/console.log"; fi | tr -d '\r'
+    if [ -s "$work/alive" ]; then
+        echo "last signs of life; the last one came $(($(date +%s) - $(stat -c %Y "$work/alive"))) s ago:"
+        tail -n 3 "$work/alive" | tr -d '\r'
+    fi
+    cat "$work/last-words" 2>/dev/null || :
 }
