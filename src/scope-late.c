@@ -37,7 +37,13 @@ static bool begin(Sandbox *s, GError **error) {
         if (s->scope.helper.pid > 0)
                 return err_set(error, EOPNOTSUPP, "the box has no cgroup, since its processes could not be moved when that was tried");
         g_autoptr(GArray) execs = tellable_execs(s, error);
-        return execs && scope_helper_start(s->spec, s->id, s->pod.cgroup, true, &s->scope, error);
+        if (!execs)
+                return false;
+        if (scope_helper_start(s->spec, s->id, s->pod.cgroup, true, &s->scope, error))
+                return true;
+        scope_helper_clear(&s->scope); /* whose end is not that of the box */
+        s->scope = SCOPE_HELPER_NONE;
+        return false;
 }
 
 /* Verbs find it there. */

@@ -530,6 +530,22 @@ def test_a_number_that_is_used_again_makes_nobody_trusted(boxes, who):
     assert (result.returncode, result.stdout) == (0, {"mine": "answered\n", "gone": "turned away\n"}[who]), result
 
 
+def test_a_cgroup_that_cannot_be_had_is_not_the_boxs_end(boxes):
+    """Its program cannot be started, or ends at once: who asked for it is told, and the box goes on."""
+    broken = boxes.top / "broken"
+    broken.mkdir()
+    for helper in boxes.libexec.iterdir():
+        if helper.name != "usbox-scope":
+            (broken / helper.name).symlink_to(helper.resolve())
+    boxes.usbox("run", "-d", "--name=x", "--overlay=none", "--network=none", "--", "sleep", "1000", env={"USBOX_LIBEXECDIR": str(broken)}).ok()
+    for interpreter in ("/nonesuch", "/bin/false", "/bin/true"):
+        boxes.write("usbox-scope", f"#!{interpreter}\n", 0o755, where=broken)
+        assert_refused(boxes.usbox("pause", "x"), "usbox-scope", hint=False)
+        assert boxes.usbox("exec", "x", "--", "echo", "on").lines() == ["on"]
+    assert [b["state"] for b in boxes.ps()] == ["running"]
+    boxes.usbox("rm", "-f", "x").ok()
+
+
 def test_two_runtime_directories_never_meet(boxes, tmp_path_factory):
     one = boxes.start("--name", "web")
     other = Env(boxes.top / "other")
