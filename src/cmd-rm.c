@@ -48,7 +48,7 @@ bool box_forget_found(const Spec *spec, const BoxInfo *box, bool force, GError *
                         return err_step(error, "box");
                 }
                 /* The launcher then takes down and removes what it removes at any end. */
-                if (!control_is_awake(box, error))
+                if (!control_will_answer(box, error))
                         return false;
                 (void) control_end_wait(&spec->caller, box, control_begin_wait(box, WIRE_CTL_STOP, g_variant_new("(u)", 0)), NULL);
         }

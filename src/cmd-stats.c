@@ -57,7 +57,7 @@ static guint64 sum_of(const json_t *list, const char *key) {
 /* From the launcher that has usbox-net: the flows of this moment, and the bytes of these and of all before. Unknown where there is no stack of its own. */
 static void row_read_network(Row *row) {
         const BoxInfo *of = row->pod ? row->pod : row->box;
-        g_autofree char *text = control_is_awake(of, NULL) ? control_text(of, WIRE_CTL_NET_FLOWS, NULL) : NULL;
+        g_autofree char *text = control_will_answer(of, NULL) ? control_text(of, WIRE_CTL_NET_FLOWS, NULL) : NULL;
         json_t *all = text ? json_loads(text, 0, NULL) : NULL, *flows = json_object_get(all, "flows"), *ended = json_object_get(all, "ended");
         bool known = json_is_array(flows) && json_is_array(ended);
 

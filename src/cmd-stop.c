@@ -42,7 +42,7 @@ static bool stop_one(void *data, const char *name, GError **error) {
 
         if (!one.box)
                 return false;
-        if (one.box->state == BOX_DEAD || !control_is_awake(one.box, error)) {
+        if (one.box->state == BOX_DEAD || !control_will_answer(one.box, error)) {
                 g_autoptr(BoxInfo) box = one.box;
                 return box->state == BOX_DEAD && registry_find_running(s->caller, box->id, error);
         }

@@ -5,6 +5,7 @@
  * Role: verbs. Privileges: the caller's. Threads: one.
  */
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -31,9 +32,32 @@ int control_open(const BoxInfo *box, GError **error) {
         return fd;
 }
 
-/* Why it does not answer: in its own words, or that it is stopped. */
+/* The launcher speaks to nobody of another user namespace than its own (control.c), and ends the connection. Whoever is in one below it may not look either. */
+static bool is_elsewhere(const BoxInfo *box) {
+        g_autofree char *path = g_strdup_printf("/proc/%d/ns/user", (int) json_integer_value(json_object_get(box->facts, "launcher")));
+        struct stat mine, its;
+
+        if (stat("/proc/self/ns/user", &mine) < 0)
+                return false;
+        if (stat(path, &its) < 0)
+                return errno == EACCES || errno == EPERM;
+        return mine.st_dev != its.st_dev || mine.st_ino != its.st_ino;
+}
+
+static bool say_elsewhere(const BoxInfo *box, GError **error) {
+        err_set(error, 0, "the launcher of %s %s is in another user namespace", box_info_is_pod(box) ? "pod" : "box", box->name ? box->name : box->id);
+        err_hint(error, "it answers where it was started: say this there, not in a container or an unshare(1) that was begun since then");
+        return err_step(error, "box");
+}
+
+/* Why it does not answer: in its own words, or that it is stopped, or to whom it speaks. */
 static bool explain(const BoxInfo *box, GError *failure_take, GError **error) {
-        if (err_get_errno(failure_take) == EAGAIN) {
+        int errnum = err_get_errno(failure_take);
+        if ((errnum == EPIPE || errnum == ECONNRESET || errnum == 0) && is_elsewhere(box)) {
+                g_error_free(failure_take);
+                return say_elsewhere(box, error);
+        }
+        if (errnum == EAGAIN) {
                 err_set(error, 0, "the launcher of box %s does not answer", box->name ? box->name : box->id);
                 err_hint(error, "it may be stopped: kill -CONT %d", (int) json_integer_value(json_object_get(box->facts, "launcher")));
                 g_error_free(failure_take);
@@ -96,12 +120,14 @@ static int ended_status(const BoxInfo *box, GError **error) {
 }
 
 /* The state behind the name in parentheses, which may hold anything (proc(5)). */
-bool control_is_awake(const BoxInfo *box, GError **error) {
+bool control_will_answer(const BoxInfo *box, GError **error) {
         int pid = (int) json_integer_value(json_object_get(box->facts, "launcher"));
         g_autofree char *path = g_strdup_printf("/proc/%d/stat", pid), *stat = NULL;
 
         if (box->state != BOX_RUNNING || !g_file_get_contents(path, &stat, NULL, NULL))
                 return true;
+        if (is_elsewhere(box))
+                return say_elsewhere(box, error);
         const char *at = strrchr(stat, ')');
         if (!at || !g_str_has_prefix(at, ") T"))
                 return true;
@@ -130,6 +156,10 @@ int control_end_wait(const Caller *caller, const BoxInfo *box, int fd_take, GErr
         g_autoptr(BoxInfo) now = registry_find_any(caller, box->id, NULL);
         if (now && now->state != BOX_RUNNING)
                 return ended_status(now, error);
+        if (now && is_elsewhere(now)) {
+                (void) say_elsewhere(now, error);
+                return -1;
+        }
         err_set(error, 0, "how box %s ended is not known: it left nothing", box->name ? box->name : box->id);
         err_step(error, "box");
         return -1;

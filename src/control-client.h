@@ -23,8 +23,9 @@ bool control_do_by_systemd(const BoxInfo *box, WireType request, GVariant *body,
 /* Ask for a text (INSPECT); the caller's. NULL with error. */
 char *control_text(const BoxInfo *box, WireType request, GError **error);
 
-/* False with error: the box's launcher is stopped (^Z), and who asks it for something long would wait for whoever lets it go on. */
-bool control_is_awake(const BoxInfo *box, GError **error);
+/* False with error: the box's launcher is stopped (^Z), and who asks it for something long would wait for whoever lets it go on; or it is in another user
+ * namespace, and who asks it is told nothing, which is not to be taken for its end. */
+bool control_will_answer(const BoxInfo *box, GError **error);
 
 /* Ask a box for its end (WAIT, STOP): what to give to control_end_wait(), -1 where it has ended already. */
 int control_begin_wait(const BoxInfo *box, WireType request, GVariant *body);

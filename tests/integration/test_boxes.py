@@ -530,6 +530,17 @@ def test_a_number_that_is_used_again_makes_nobody_trusted(boxes, who):
     assert (result.returncode, result.stdout) == (0, {"mine": "answered\n", "gone": "turned away\n"}[who]), result
 
 
+def test_from_another_user_namespace(boxes):
+    """The launcher tells a stranger nothing: that is not the box's end."""
+    boxes.usbox("run", "-d", "--name=x", "--overlay=none", "--network=none", "--", "sleep", "1000").ok()
+    for verb in ("stop x", "wait x", "rm -f x", "kill x", "exec x -- true", "inspect x"):
+        argv = ["unshare", "--user", "--map-current-user", USBOX, *verb.split()]
+        result = subprocess.run(argv, env=boxes.env, cwd=boxes.dir, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == 125 and "the launcher of box x is in another user namespace\nhint: " in result.stderr, (verb, result)
+    assert [b["state"] for b in boxes.ps()] == ["running"]
+    boxes.usbox("rm", "-f", "x").ok()
+
+
 def test_a_cgroup_that_cannot_be_had_is_not_the_boxs_end(boxes):
     """Its program cannot be started, or ends at once: who asked for it is told, and the box goes on."""
     broken = boxes.top / "broken"
