@@ -188,7 +188,8 @@ static bool begin(ExecTable *t, Sandbox *s, ControlClient *client, JoinRequest *
         Session *x = free_session(t);
         int wire = -1, pidfd = -1;
 
-        if (!supervise_command_runs(s, error))
+        /* What was begun could not be ended otherwise. */
+        if (!supervise_command_runs(s, error) || !proc_check_pidfds(error))
                 return false;
         if (!x) {
                 err_set(error, EAGAIN, "%d commands were started by exec already", EXEC_MAX);

@@ -9,6 +9,7 @@
  */
 #include "base/error.h"
 #include "base/log.h"
+#include "base/proc.h"
 #include "record.h"
 #include "scope-late.h"
 
@@ -37,7 +38,7 @@ static bool begin(Sandbox *s, GError **error) {
         if (s->scope.helper.pid > 0)
                 return err_set(error, EOPNOTSUPP, "the box has no cgroup, since its processes could not be moved when that was tried");
         g_autoptr(GArray) execs = tellable_execs(s, error);
-        if (!execs)
+        if (!execs || !proc_check_pidfds(error))
                 return false;
         if (scope_helper_start(s->spec, s->id, s->pod.cgroup, true, &s->scope, error))
                 return true;

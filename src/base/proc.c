@@ -145,6 +145,15 @@ bool proc_wait(pid_t pid, int *ret_status) {
         return r == pid;
 }
 
+bool proc_check_pidfds(GError **error) {
+        _cleanup_close_ int self = pidfd_open(getpid(), 0);
+
+        if (self >= 0 && pidfd_send_signal(self, 0, NULL, 0) == 0)
+                return true;
+        err_set(error, errno, self < 0 ? "pidfd_open" : "pidfd_send_signal");
+        return err_hint(error, "a filter that this was started under (a container's, mostly) refuses that call: usbox doctor says what to do");
+}
+
 bool proc_gains_nothing(void) {
         return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;
 }

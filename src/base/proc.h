@@ -46,6 +46,9 @@ int proc_pidfd_open(int pidfd);
 /* Memory that we share with what we fork from now on, zeroed; for munmap(2). NULL with error. */
 void *proc_share(size_t size, GError **error);
 
+/* Whether processes can be told something by their handles here: what names the call that a filter refuses is the error. */
+bool proc_check_pidfds(GError **error);
+
 /* Nothing that this process executes gains rights: setuid bits and file capabilities count for nothing (PR_SET_NO_NEW_PRIVS(2const)). */
 bool proc_gains_nothing(void);
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Boxes as other usbox processes see them: names, ids, ps, inspect, wait, kill, stop, port, rm, the control socket, dead boxes."""
+import errno
 import fcntl
 import json
 import os
@@ -9,12 +10,14 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
 from conftest import USBOX, Env, assert_refused, cannot, wait_until
+from test_doctor import FILTER
 
 # Says that it runs, and sleeps until it is ended.
 READY = "echo ready; exec sleep 1000"
@@ -528,6 +531,27 @@ def test_a_number_that_is_used_again_makes_nobody_trusted(boxes, who):
     result = subprocess.run([*inner, "/usr/bin/python3", "-c", script, boxes.runtime / "usbox", *box], env=boxes.env, cwd=boxes.dir, capture_output=True,
                             text=True, timeout=60, check=False)
     assert (result.returncode, result.stdout) == (0, {"mine": "answered\n", "gone": "turned away\n"}[who]), result
+
+
+REFUSED = {"pidfd_send_signal": 424, "pidfd_open": 434}  # by their numbers on every machine
+
+
+@pytest.mark.parametrize("call", REFUSED)
+def test_under_a_filter_that_knows_no_pidfds(boxes, call):
+    """As old containers have it: a box that needs no helper program is there, and is spoken with; what could not be ended is not begun."""
+    def filtered(*argv):
+        argv = [sys.executable, "-c", FILTER, str(REFUSED[call]), str(errno.EPERM), USBOX, *argv]
+        return subprocess.run(argv, env=boxes.env, cwd=boxes.dir, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+
+    run = filtered("run", "-d", "--name=x", "--overlay=none", "--network=none", "--", "sh", "-c", "trap 'echo told' USR1; while :; do sleep 0.1; done")
+    assert run.returncode == 0, run
+    for verb in (("exec", "x", "--", "true"), ("pause", "x")):
+        result = filtered(*verb)
+        assert result.returncode == 125 and f"{call}: Operation not permitted\nhint: a filter" in result.stderr, result
+    told = filtered("kill", "-s", "USR1", "x")
+    assert told.returncode == 0 and wait_until(lambda: filtered("logs", "x").stdout == "told\n", 20), told
+    stop = filtered("stop", "-t", "0", "x")
+    assert stop.returncode == 0 and [b["state"] for b in boxes.ps("-a")] == ["exited"], stop
 
 
 def test_from_another_user_namespace(boxes):
