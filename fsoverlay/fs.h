@@ -90,6 +90,7 @@ typedef struct {
 
 typedef struct {
         DirList *list;  /* the listing that readdir walks, under the node's stripe; may be NULL */
+        GArray *moved;  /* what dir_places() said of the one before; as list */
         _Atomic uint32_t version; /* counts changes of names */
         RuleState rule;
         uint16_t n;

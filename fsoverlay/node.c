@@ -146,6 +146,7 @@ static Node *node_free(Fs *fs, Node *node) {
                 for (unsigned i = 0; i < node->dir->n; i++)
                         free(node->dir->lower[i].redirect);
                 g_clear_pointer(&node->dir->list, dir_list_free);
+                g_clear_pointer(&node->dir->moved, g_array_unref);
                 free(node->dir);
         } else {
                 for (Alias *a = node->aliases, *next; a; a = next) {

@@ -5,7 +5,7 @@
  * Role: usbox-fs. Privileges: the caller's, the agent's for directories of the upper that the caller may not read. Threads: any.
  *
  * There is no handle for an open directory (the kernel does not tell of opendir), so a place in a listing must mean something by
- * itself: it is a keyed hash of the name, and entries come in the order of their hashes. So a listing that goes on after names
+ * itself: it is of a keyed hash of the name (dirplaces.h), and entries come in the order of their hashes. So a listing that goes on after names
  * came and went has each name that stayed exactly once, whoever else reads or changes the directory. The key is random: nobody
  * makes names that collide. A listing is kept from its first piece to its last.
  */
@@ -16,24 +16,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "fsoverlay/dirplaces.h"
 #include "fsoverlay/memory.h"
 #include "fsoverlay/ops.h"
-
-#define PLACE_DOT 1u
-#define PLACE_DOTDOT 2u
-
-typedef struct {
-        uint64_t place;
-        uint32_t name; /* offset in names */
-        uint16_t layer;
-        uint8_t type; /* DT_* */
-        bool gone;    /* a whiteout, while the layers are merged */
-} Entry;
 
 struct DirList {
         _Atomic unsigned refs;
         uint32_t version;
-        GArray *entries; /* of Entry */
+        GArray *entries; /* of DirEntry */
         GString *names;
 };
 
@@ -58,8 +48,8 @@ void dir_changed(Node *dir) {
                 v2 += v1; v1 = ROTL(v1, 17); v1 ^= v2; v2 = ROTL(v2, 32);                                              \
         } while (0)
 
-/* SipHash-1-3 (Aumasson, Bernstein), to 63 bits and above the places of "." and "..". */
-static uint64_t place_of(const Fs *fs, const char *name, size_t len) {
+/* SipHash-1-3 (Aumasson, Bernstein), to 63 bits. */
+static uint64_t hash_of(const Fs *fs, const char *name, size_t len) {
         uint64_t v0 = fs->hash_key[0] ^ 0x736f6d6570736575ull, v1 = fs->hash_key[1] ^ 0x646f72616e646f6dull;
         uint64_t v2 = fs->hash_key[0] ^ 0x6c7967656e657261ull, v3 = fs->hash_key[1] ^ 0x7465646279746573ull;
         uint64_t m;
@@ -80,12 +70,11 @@ static uint64_t place_of(const Fs *fs, const char *name, size_t len) {
         SIPROUND;
         SIPROUND;
         SIPROUND;
-        uint64_t hash = (v0 ^ v1 ^ v2 ^ v3) >> 1;
-        return MAX(hash, PLACE_DOTDOT + 1);
+        return (v0 ^ v1 ^ v2 ^ v3) >> 1;
 }
 
-static int by_place(const void *a, const void *b) {
-        const Entry *x = a, *y = b;
+static int by_hash(const void *a, const void *b) {
+        const DirEntry *x = a, *y = b;
         return x->place < y->place ? -1 : x->place > y->place;
 }
 
@@ -102,11 +91,11 @@ typedef struct {
         Fs *fs;
         Node *dir;
         DirList *list;
-        GHashTable *seen; /* of places, where there is more than one layer: (index + 1) of the entry */
+        GHashTable *seen; /* of hashes, where there is more than one layer: (index + 1) of the entry */
         unsigned layer;
         int fd;
         char *path; /* for rules */
-        GArray *hidden; /* of places that a layer's .wh. names hide below it */
+        GArray *hidden; /* of hashes of names that a layer's .wh. names hide below it */
         bool opaque_seen;
         bool no_memory;
 } Merge;
@@ -135,7 +124,7 @@ static bool judge(Merge *m, const char *name, uint8_t *type, bool *gone) {
         return true;
 }
 
-#define ENTRY_GROWTH (2 * sizeof(Entry) + 96)
+#define ENTRY_GROWTH (2 * sizeof(DirEntry) + 96)
 
 static void add(Merge *m, const char *name, uint8_t type) {
         DirList *list = m->list;
@@ -152,7 +141,7 @@ static void add(Merge *m, const char *name, uint8_t type) {
                         m->opaque_seen = true;
                 } else if (m->seen) {
                         /* It hides the name in the layers below, not in its own, where it may have been made anew. */
-                        uint64_t hidden = place_of(m->fs, name + 4, len - 4);
+                        uint64_t hidden = hash_of(m->fs, name + 4, len - 4);
                         g_array_append_val(m->hidden, hidden);
                 }
                 return;
@@ -160,13 +149,13 @@ static void add(Merge *m, const char *name, uint8_t type) {
         if (!judge(m, name, &type, &gone)) {
                 return;
         }
-        uint64_t place = place_of(m->fs, name, len);
+        uint64_t hash = hash_of(m->fs, name, len);
         if (m->seen) {
-                if (g_hash_table_contains(m->seen, &place))
+                if (g_hash_table_contains(m->seen, &hash))
                         return; /* an upper layer's stands before it */
-                g_hash_table_add(m->seen, g_memdup2(&place, sizeof place));
+                g_hash_table_add(m->seen, g_memdup2(&hash, sizeof hash));
         }
-        Entry e = { .place = place, .name = (uint32_t) list->names->len, .layer = (uint16_t) m->layer, .type = type };
+        DirEntry e = { .place = hash, .name = (uint32_t) list->names->len, .layer = (uint16_t) m->layer, .type = type };
         if (gone)
                 return;
         g_string_append_len(list->names, name, (gssize) len + 1);
@@ -228,7 +217,7 @@ static int build(Fs *fs, Node *dir, DirList **ret) {
                 return -ENOMEM;
         list->refs = 1;
         list->version = atomic_load(&dir->dir->version);
-        list->entries = g_array_new(FALSE, FALSE, sizeof(Entry));
+        list->entries = g_array_new(FALSE, FALSE, sizeof(DirEntry));
         list->names = g_string_new(NULL);
         unsigned n_layers = dir->dir->n + (node_is(dir, NODE_UPPER) ? 1u : 0u);
         g_autoptr(GHashTable) seen = n_layers > 1 ? g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL) : NULL;
@@ -260,7 +249,7 @@ static int build(Fs *fs, Node *dir, DirList **ret) {
                 return r;
         }
         if (list->entries->len > 0)
-                qsort(list->entries->data, list->entries->len, sizeof(Entry), by_place);
+                qsort(list->entries->data, list->entries->len, sizeof(DirEntry), by_hash);
         *ret = list;
         return 0;
 }
@@ -286,6 +275,8 @@ static int get_list(Fs *fs, Node *dir, bool from_start, DirList **ret) {
         pthread_mutex_lock(node_lock(fs, dir));
         DirList *old = dir->dir->list;
         dir->dir->list = list;
+        g_autoptr(GArray) moved = dir->dir->moved;
+        dir->dir->moved = dir_places((DirEntry *) list->entries->data, list->entries->len, moved);
         pthread_mutex_unlock(node_lock(fs, dir));
         if (old)
                 dir_list_free(old);
@@ -313,7 +304,7 @@ int dir_is_empty(Fs *fs, Node *dir) {
         if (r == 0) {
                 r = 1;
                 for (guint i = 0; r == 1 && i < list->entries->len; i++) {
-                        const Entry *e = &g_array_index(list->entries, Entry, i);
+                        const DirEntry *e = &g_array_index(list->entries, DirEntry, i);
                         int there = lookup_name(fs, dir, list->names->str + e->name, 0, &found);
                         if (there == 0)
                                 found_clear(&found);
@@ -339,7 +330,7 @@ static void put_dirent(struct fuse_dirent *d, uint64_t ino, uint64_t place, cons
  * One entry at the answer's end. False: there was no room for it. What is no name after all is passed over; one that cannot be looked at is listed by
  * its name alone, and whoever asks for it hears why: who copies a directory must not take it for less than it is.
  */
-static bool put_entry(Request *r, const DirList *list, const Entry *e, bool plus) {
+static bool put_entry(Request *r, const DirList *list, const DirEntry *e, bool plus) {
         const char *name = list->names->str + e->name;
         size_t len = strlen(name), size = (plus ? FUSE_NAME_OFFSET_DIRENTPLUS : FUSE_NAME_OFFSET) + len;
         Hint hint = { .layer = r->fs->strict ? 0 : e->layer, .version = list->version };
@@ -402,7 +393,7 @@ static guint entry_after(const DirList *list, uint64_t place) {
         guint low = 0, high = list->entries->len;
         while (low < high) {
                 guint middle = (low + high) / 2;
-                if (g_array_index(list->entries, Entry, middle).place <= place)
+                if (g_array_index(list->entries, DirEntry, middle).place <= place)
                         low = middle + 1;
                 else
                         high = middle;
@@ -432,7 +423,7 @@ static int list_dir(Request *r, bool plus) {
                 room = put_dot(r, up, PLACE_DOTDOT, "..", plus);
         guint i = place > PLACE_DOTDOT ? entry_after(list, place) : 0;
         for (; room && i < list->entries->len; i++)
-                room = put_entry(r, list, &g_array_index(list->entries, Entry, i), plus);
+                room = put_entry(r, list, &g_array_index(list->entries, DirEntry, i), plus);
         if (r->out_len == 0)
                 forget_list(fs, r->node, list);
         dir_list_free(list);

@@ -1365,6 +1365,23 @@ def test_seekdir_and_rewinddir(fs):
     libc.closedir(handle)
 
 
+def test_places_in_a_listing_are_small(fs):
+    """A program of 32 bits that was not built for large files takes no others: readdir(3) of glibc gives up with EOVERFLOW."""
+    for i in range(2000):
+        fs.write(f"d/{i}", b"")
+    fs.mount()
+    fd = os.open(fs.mnt / "d", os.O_RDONLY | os.O_DIRECTORY)
+    buffer = ctypes.create_string_buffer(4096)
+    places = []
+    while (n := libc.getdents64(fd, buffer, len(buffer))) > 0:
+        at = 0
+        while at < n:
+            places.append(int.from_bytes(buffer.raw[at + 8:at + 16], "little"))
+            at += int.from_bytes(buffer.raw[at + 16:at + 18], "little")
+    os.close(fd)
+    assert n == 0 and len(set(places)) == 2002 and max(places) < 1 << 31
+
+
 def test_names(fs):
     """255 bytes, bytes that are no UTF-8, and whatever else a name may have."""
     odd = [b"n" * 255, b"\xff\xfe\x80", bytes(range(1, 0x2f)), bytes(range(0x30, 0x100)), b" ", b"\n", b"..a", b"...", b"-rf", b"*", "ünïcödé-名前".encode(),
