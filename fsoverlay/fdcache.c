@@ -188,28 +188,40 @@ static int open_dir_at(Fs *fs, int dir, const char *path, unsigned layer) {
         return fd < 0 ? -1 : fd;
 }
 
-/* The nearest of those above that is open in the upper; NULL: none. *ret_way: node and those above it, up to there or to below the root. */
-static Fd *nearest_open(Fs *fs, Node *node, GPtrArray *ret_way) {
+/* Where a layer has a directory that was renamed, below the layer's root; NULL: under its name, where it has the one above. */
+static const char *moved_to(const Node *node, unsigned layer) {
+        for (unsigned i = 0; layer != LAYER_UPPER && i < node->dir->n; i++)
+                if (node->dir->lower[i].layer == layer)
+                        return node->dir->lower[i].redirect;
+        return NULL;
+}
+
+/* The nearest of those above that is open in the layer; NULL: none. *ret_way: node and those above it, up to there or to the one that is found from the
+ * layer's root. */
+static Fd *nearest_open(Fs *fs, Node *node, unsigned layer, GPtrArray *ret_way) {
         for (Node *at = node; at && at != fs->root; at = at->parent) {
-                Fd *f = at == node ? NULL : find_locked(fs, at, LAYER_UPPER, true, false);
+                Fd *f = at == node ? NULL : find_locked(fs, at, layer, true, false);
                 if (f)
                         return f;
                 g_ptr_array_add(ret_way, at);
+                if (moved_to(at, layer))
+                        break;
         }
         return NULL;
 }
 
 /*
- * The same in the upper, where nobody but us moves directories: from the nearest that is open. A tree may be as deep as the box likes; so that not each
- * directory of it costs as many steps as it is deep, some on the way stay open.
+ * From the nearest that is open. A tree may be as deep as the box, or who made a lower, likes; so that not each directory of it costs as many steps as
+ * it is deep, some on the way stay open.
  */
-static int open_upper_dir(Fs *fs, Node *node) {
+static int open_from_nearest(Fs *fs, Node *node, unsigned layer) {
         g_autoptr(GPtrArray) way = g_ptr_array_new();
         g_autoptr(GString) path = g_string_new(NULL);
-        Fd *from = nearest_open(fs, node, way);
+        Fd *from = nearest_open(fs, node, layer, way);
+        const Node *first = way->pdata[way->len - 1];
         int fd = -1;
 
-        if (!from && ((const Node *) way->pdata[way->len - 1])->parent != fs->root) {
+        if (!from && first->parent != fs->root && !moved_to(first, layer)) {
                 errno = ESTALE; /* nameless, or below it */
                 return -1;
         }
@@ -218,15 +230,16 @@ static int open_upper_dir(Fs *fs, Node *node) {
                 Node *at = NULL;
                 for (guint i = 0; i < NAMES_AT_ONCE && way->len > 0; i++) {
                         at = g_ptr_array_steal_index(way, way->len - 1);
-                        g_string_append_printf(path, "%s%s", i > 0 ? "/" : "", node_name(at));
+                        const char *moved = moved_to(at, layer);
+                        g_string_append_printf(path, "%s%s", i > 0 ? "/" : "", moved ? moved : node_name(at));
                 }
-                fd = open_dir_at(fs, from ? from->fd : fs->layers[LAYER_UPPER].root, path->str, LAYER_UPPER);
+                fd = open_dir_at(fs, from ? from->fd : fs->layers[layer].root, path->str, layer);
                 int saved = errno;
                 fd_put(fs, g_steal_pointer(&from));
                 errno = saved;
                 if (fd < 0 || at == node)
                         break;
-                from = fd_add(fs, at, fd, LAYER_UPPER, true, false, false);
+                from = fd_add(fs, at, fd, layer, true, false, false);
                 if (!from) {
                         errno = ENOMEM;
                         return -1;
@@ -235,12 +248,20 @@ static int open_upper_dir(Fs *fs, Node *node) {
         return fd;
 }
 
-/* The directory of a layer, by its path. */
+static bool is_deep(const Fs *fs, const Node *node) {
+        unsigned depth = 0;
+
+        for (const Node *at = node; at && at != fs->root && depth <= NAMES_AT_ONCE; at = at->parent)
+                depth++;
+        return depth > NAMES_AT_ONCE;
+}
+
+/* The directory of a layer: by its path, where somebody else may move directories, unless that is long. In the upper nobody but us does. */
 static int open_dir(Fs *fs, Node *node, unsigned layer) {
         if (node == fs->root)
                 return fcntl(fs->layers[layer].root, F_DUPFD_CLOEXEC, 3);
-        if (layer == LAYER_UPPER)
-                return open_upper_dir(fs, node);
+        if (layer == LAYER_UPPER || is_deep(fs, node))
+                return open_from_nearest(fs, node, layer);
         g_autofree char *path = dir_path(fs, node, layer);
         if (!path) {
                 errno = ESTALE;

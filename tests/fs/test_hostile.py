@@ -179,6 +179,43 @@ def test_a_tree_twice_as_deep_costs_twice_as_much(fs, needs_ours):
     assert times[1] < 4 * times[0], times
 
 
+@pytest.mark.limit(300)
+def test_a_lower_four_times_as_deep_costs_four_times_as_much(fs, needs_ours):
+    """Each directory was opened by its whole path."""
+    for depth in (2000, 8000):
+        (fs.lower / str(depth)).mkdir()
+        make_nested(fs.lower / str(depth), depth)
+    for _ in range(3):
+        fs.mount()
+        times = []
+        for depth in (2000, 8000):
+            before = cpu_time(fs.server.pid)
+            subprocess.run(["find", str(fs.mnt / str(depth)), "-name", "none"], check=True)
+            times.append(cpu_time(fs.server.pid) - before)
+        fs.umount()
+        if times[1] < 9 * times[0]:
+            break
+    subprocess.run(["rm", "-r", *(str(fs.lower / str(depth)) for depth in (2000, 8000))], check=True)
+    assert times[1] < 9 * times[0], times
+
+
+def test_a_deep_lower_directory_that_moved(fs):
+    """What is far below it is still found by its lower path, from whatever is open above."""
+    fs.write("/".join(["n"] * 60) + "/f", b"deep")
+    fs.mount()
+    top, rest = fs.mnt / "/".join(["n"] * 20), "/".join(["n"] * 40)
+    os.rename(top, fs.mnt / "up")
+    assert (fs.mnt / "up" / rest / "f").read_bytes() == b"deep"
+    os.rename(fs.mnt / "up" / rest, fs.mnt / "end")
+    assert not (fs.mnt / "up" / rest).exists() and (fs.mnt / "end/f").read_bytes() == b"deep"
+    fs.remount()
+    (fs.mnt / "up/again").mkdir()
+    assert (fs.mnt / "end/f").read_bytes() == b"deep" and sorted(os.listdir(fs.mnt / "up")) == ["again", "n"]
+    with open(fs.mnt / "end/f", "ab") as f:
+        f.write(b"er")
+    assert (fs.mnt / "end/f").read_bytes() == b"deeper"
+
+
 def test_deep_lower_directories_are_copied_up(fs):
     path = "/".join(["n" * 100] * 35)
     fs.write(f"{path}/f", b"deep")
