@@ -1365,6 +1365,29 @@ def test_seekdir_and_rewinddir(fs):
     libc.closedir(handle)
 
 
+@pytest.mark.parametrize("options", [(), ("disk=1G",)])
+def test_anothers_file_that_all_may_write(fs, needs_ours, options):
+    """An upper that was made with subordinate ids, and is used without: who may write a file may cut it off as well, and its times are the clock's."""
+    (fs.upper / "f").write_bytes(b"content")
+    (fs.upper / "f").chmod(0o666)
+    if subprocess.run(["unshare", "-U", "--map-root-user", "--map-auto", "chown", "1:1", str(fs.upper / "f")], capture_output=True, check=False).returncode != 0:
+        cannot("make a user namespace with subordinate ids: this user has none, or newuidmap(1) is not there")
+    fs.mount(*options)
+    f = fs.mnt / "f"
+    assert f.stat().st_uid != os.getuid()
+    os.truncate(f, 2)
+    assert f.read_bytes() == b"co" and f.stat().st_size == 2
+    os.utime(f)
+    raises(errno.EPERM, os.utime, f, ns=(OLD, OLD))
+    with open(f, "ab") as out:
+        out.write(b"py")
+        out.flush()
+        os.fsync(out.fileno())
+    assert f.read_bytes() == b"copy"
+    f.write_bytes(b"")
+    assert f.stat().st_size == 0
+
+
 def test_places_in_a_listing_are_small(fs):
     """A program of 32 bits that was not built for large files takes no others: readdir(3) of glibc gives up with EOVERFLOW."""
     for i in range(2000):
