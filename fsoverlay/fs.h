@@ -240,6 +240,8 @@ void node_drop_name(Fs *fs, Node *node, Node *parent, const char *name);
 bool node_rename(Fs *fs, Node *node, Node *old_parent, const char *old_name, Node *parent, const char *name);
 /* The node that is known under a name, or NULL. A reference more. Under Fs.tree. */
 Node *node_known(Fs *fs, Node *parent, const char *name, const Found *found);
+/* A directory that has become opaque. Under Fs.tree for writing. */
+void dir_forget_lower(Node *dir);
 uint64_t nodes_count(Fs *fs);
 /* Up to max of those with any of flags, a reference more each, and how many they are; 0: at that moment there was none. Takes Fs.tree. */
 guint nodes_find(Fs *fs, unsigned flags, Node **ret, guint max);
@@ -456,6 +458,7 @@ void temp_name(Fs *fs, char ret[32]);
 int whiteout_make(Fs *fs, int dir, const char *name);     /* where nothing is */
 int whiteout_replace(Fs *fs, int dir, const char *name);  /* where a file of the upper is */
 int trash_dir(Fs *fs, int dir, const char *name, bool leave_whiteout);
+int clear_dir(Fs *fs, int dir); /* of all that is in it; for the box, to which that is nothing, its times stay */
 int work_clean(Fs *fs);
 /* For the box nothing happened in this directory of the upper. */
 void keep_times(Fs *fs, int dir, const struct stat *before);

@@ -136,6 +136,12 @@ static void set_name(Node *node, char *name_take) {
         node_set(node, NODE_MOVED);
 }
 
+void dir_forget_lower(Node *dir) {
+        for (unsigned i = 0; i < dir->dir->n; i++)
+                free(dir->dir->lower[i].redirect);
+        dir->dir->n = 0;
+}
+
 /* Returns the parent, whose reference goes to the caller: a tree as deep as the box likes is no recursion. */
 static Node *node_free(Fs *fs, Node *node) {
         if (atomic_fetch_add_explicit(&fs->n_freed, 1, memory_order_relaxed) % TRIM_AFTER == TRIM_AFTER - 1)
@@ -143,8 +149,7 @@ static Node *node_free(Fs *fs, Node *node) {
         nameless_ends(fs, node);
         fd_drop_all(fs, node);
         if (S_ISDIR(node_type(node))) {
-                for (unsigned i = 0; i < node->dir->n; i++)
-                        free(node->dir->lower[i].redirect);
+                dir_forget_lower(node);
                 g_clear_pointer(&node->dir->list, dir_list_free);
                 g_clear_pointer(&node->dir->moved, g_array_unref);
                 free(node->dir);

@@ -331,6 +331,30 @@ static int move(Fs *fs, Side *from, Side *to) {
         return r;
 }
 
+/*
+ * An empty directory of the upper may have whiteouts in it, and then nothing can be renamed over it. Without them it is as empty, once it is opaque: so
+ * whoever looks meanwhile, as after a crash, finds it as it was.
+ */
+static int leave_nothing_in(Fs *fs, Node *node) {
+        int r = 0;
+        Fd *dir = fd_dir(fs, node, LAYER_UPPER, &r);
+
+        if (!dir)
+                return r;
+        const Place p = { .dir = dir->fd, .name = "." };
+        Growth growth = growth_begin(fs, dir->fd);
+        if (dir_has_lower(node))
+                r = xattr_set_place(fs, &p, XATTR_OPAQUE, "y", 1, 0);
+        if (r == 0) {
+                dir_forget_lower(node);
+                dir_changed(node);
+                r = clear_dir(fs, dir->fd);
+        }
+        growth_end(fs, &growth);
+        fd_put(fs, dir);
+        return r;
+}
+
 static int rename_sides(Fs *fs, Side *from, Side *to, unsigned flags) {
         int r = side_look(fs, from);
 
@@ -359,9 +383,8 @@ static int rename_sides(Fs *fs, Side *from, Side *to, unsigned flags) {
                 r = mark_moved_dir(fs, from->node);
         if (r == 0)
                 r = move(fs, from, to);
-        /* An empty directory of the upper may have whiteouts in it, and then nothing can be renamed over it. */
         if ((r == -ENOTEMPTY || r == -EEXIST) && replaces && S_ISDIR(node_type(to->node)) && to->in_upper) {
-                r = remove_upper_dir(fs, to->parent, to->name, true, to->below);
+                r = leave_nothing_in(fs, to->node);
                 if (r == 0)
                         r = move(fs, from, to);
         }

@@ -98,6 +98,18 @@ static void remove_trash(Fs *fs, const char *temp) {
                 keep_times(fs, fd, &before);
 }
 
+int clear_dir(Fs *fs, int dir) {
+        struct stat before;
+        int fd = up_open(fs, dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+        if (fd < 0)
+                return fd;
+        bool timed = fstat(fd, &before) == 0;
+        int r = remove_entries(fs, fd, 0);
+        if (timed)
+                keep_times(fs, dir, &before);
+        return r;
+}
+
 /* A directory of the upper that shows nothing (whiteouts may be in it) goes; a whiteout takes its place in the same moment. */
 int trash_dir(Fs *fs, int dir, const char *name, bool leave_whiteout) {
         char temp[32];

@@ -334,15 +334,24 @@ def test_what_was_read_in_part_goes_on(fs, needs_ours, layer):
     assert len(found) == len(data) and found[4096:] == data[4096:]
 
 
+@pytest.mark.parametrize("emptied", [False, True])
 @pytest.mark.parametrize("call", ["renameat2", "unlinkat"])
-def test_a_directory_replaces_an_empty_one_in_one_moment(fs, needs_ours, call):
+def test_a_directory_replaces_an_empty_one_in_one_moment(fs, needs_ours, call, emptied):
+    """Also one of the lower in which whiteouts hide all that there was."""
     number, dead = 0, True
     while dead:
         number += 1
         s, t = (fs.mnt / f"{name}{number}" for name in "st")
         fs.write(f"{s.name}/f", b"lower")
+        if emptied:
+            fs.write(f"{t.name}/gone", b"lower")
+            fs.write(f"{t.name}/gone2/f", b"lower")
         fs.mount()
-        t.mkdir()
+        if emptied:
+            os.unlink(t / "gone")
+            shutil.rmtree(t / "gone2")
+        else:
+            t.mkdir()
         (s / "g").write_bytes(b"box")
         dead = killed_at(fs, call, number, lambda: os.rename(s, t))  # pylint: disable=cell-var-from-loop
         names = [sorted(os.listdir(d)) if d.exists() else None for d in (s, t)]
