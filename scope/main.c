@@ -236,17 +236,35 @@ static bool join(Scope *s, const WireMessage *m, GError **error) {
         return join_leaf(s, SCOPE_LEAF_PAYLOAD, payload, known, error) && join_leaf(s, SCOPE_LEAF_HELPERS, helpers, known, error);
 }
 
+/* found: what the box was seen to have forked; tree: all of it that was seen. A box can make the machine use numbers again, and somebody else who has that
+ * of one which has ended is not to be moved: so it is looked at right before each is, or all are where systemd has to do it. moved gets what was. */
+static bool join_found(Scope *s, const GArray *found, const GArray *tree, GArray *moved, GError **error) {
+        g_autoptr(GArray) some = g_array_new(FALSE, FALSE, sizeof(pid_t));
+
+        for (guint i = 0; i < found->len; i++) {
+                pid_t pid = g_array_index(found, pid_t, i);
+                if (members_is_child(pid, tree))
+                        g_array_append_val(some, pid);
+                if (s->asking && i + 1 < found->len)
+                        continue;
+                if (some->len > 0 && !join_all(s, SCOPE_LEAF_PAYLOAD, (const pid_t *) (void *) some->data, some->len, error))
+                        return false;
+                g_array_append_vals(moved, some->data, some->len);
+                g_array_set_size(some, 0);
+        }
+        return true;
+}
+
 /* What of roots' (pid_t) trees was not moved into payload/ yet; whether there was anything. */
 static bool adopt_round(Scope *s, const GArray *roots, GArray *moved, bool *ret_any, GError **error) {
-        g_autoptr(GArray) found = g_array_new(FALSE, FALSE, sizeof(pid_t));
+        g_autoptr(GArray) tree = g_array_new(FALSE, FALSE, sizeof(pid_t)), found = g_array_new(FALSE, FALSE, sizeof(pid_t));
 
-        g_array_append_vals(found, roots->data, roots->len);
-        members_add_children(found, 0, true);
-        g_array_remove_range(found, 0, roots->len);
+        g_array_append_vals(tree, roots->data, roots->len);
+        members_add_children(tree, 0, true);
+        g_array_append_vals(found, (const pid_t *) (void *) tree->data + roots->len, tree->len - roots->len);
         members_remove(found, moved);
         *ret_any = found->len > 0;
-        g_array_append_vals(moved, found->data, found->len);
-        return found->len == 0 || join_all(s, SCOPE_LEAF_PAYLOAD, (const pid_t *) (void *) found->data, found->len, error);
+        return join_found(s, found, tree, moved, error);
 }
 
 static bool freeze(const Scope *s, const char *text, GError **error) {

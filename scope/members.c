@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -16,6 +17,7 @@
 #include "scope/members.h"
 
 #define CHILDREN_MAX (16 * 1024 * 1024)
+#define STAT_MAX 4096
 
 static bool contains(const GArray *pids, pid_t pid) {
         for (guint i = 0; i < pids->len; i++)
@@ -70,6 +72,16 @@ void members_add_children(GArray *pids, guint first, bool all_threads) {
                 else
                         add_of_thread(pids, pid, first_thread);
         }
+}
+
+bool members_is_child(pid_t pid, const GArray *parents) {
+        g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int) pid), *text = NULL;
+
+        if (!fd_read_file(AT_FDCWD, path, STAT_MAX, &text, NULL))
+                return false;
+        /* The state and the parent follow the name in parentheses, which may hold anything (proc(5)). */
+        const char *end = strrchr(text, ')');
+        return end && strlen(end) > strlen(") S ") && contains(parents, (pid_t) g_ascii_strtoll(end + strlen(") S "), NULL, 10));
 }
 
 void members_remove(GArray *pids, const GArray *others) {

@@ -10,6 +10,9 @@ void members_add(GArray *pids, GVariant *list);
 /* What those from first on have forked so far, and these in turn, as far as it is not in the list yet. By their first threads alone, or by all. */
 void members_add_children(GArray *pids, guint first, bool all_threads);
 
+/* Whether it is the child of one of parents at this moment: one that was, and has ended, may have left its number to anybody. */
+bool members_is_child(pid_t pid, const GArray *parents);
+
 /* Without those of others. */
 void members_remove(GArray *pids, const GArray *others);
 

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Tests of a box's cgroup as files: what is said of a controller that is not delegated, and that the command which is said mends it.
+ * Tests of a box's cgroup as files: what is said of a controller that is not delegated, and that the command which is said mends it. And of who is a box's.
  *
  * Role: test program. Privileges: none; directories stand for cgroups. Threads: one.
  */
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "base/fd.h"
 #include "scope/leaves.h"
+#include "scope/members.h"
 #include "scope/property.h"
 
 typedef struct {
@@ -129,9 +132,30 @@ static void test_other_hints(World *w, gconstpointer data) {
         g_assert_nonnull(strstr(err_get_hint(nobody), "delegates no misc to anyone"));
 }
 
+/* A process that has ended, was one of the box's, and left its number: nobody, or somebody else's child. */
+static void test_members(void) {
+        g_autoptr(GArray) mine = g_array_new(FALSE, FALSE, sizeof(pid_t)), none = g_array_new(FALSE, FALSE, sizeof(pid_t));
+        const pid_t self = getpid();
+        const char *argv[] = { "/bin/sleep", "1000", NULL };
+        g_autoptr(GError) error = NULL;
+        GPid child;
+
+        g_array_append_val(mine, self);
+        g_assert_true(g_spawn_async(NULL, (char **) argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL, &child, &error));
+        g_assert_no_error(error);
+        g_assert_true(members_is_child(child, mine));
+        g_assert_false(members_is_child(child, none));
+        g_assert_false(members_is_child(getppid(), mine));
+        g_assert_false(members_is_child(self, mine));
+        g_assert_cmpint(kill(child, SIGKILL), ==, 0);
+        g_assert_cmpint(waitpid(child, NULL, 0), ==, child);
+        g_assert_false(members_is_child(child, mine));
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
         g_test_add("/scope/not-delegated", World, NULL, setup, test_not_delegated, teardown);
         g_test_add("/scope/other-hints", World, NULL, setup, test_other_hints, teardown);
+        g_test_add_func("/scope/members", test_members);
         return g_test_run();
 }
