@@ -9,6 +9,7 @@
  * Role: launcher. Privileges: the caller's. Threads: one. Order: option_parse(), then spec_build().
  */
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -353,15 +354,23 @@ static bool is_at_or_above(const char *path, const char *below) {
         return strncmp(path, below, len) == 0 && (below[len] == '\0' || below[len] == '/');
 }
 
+/* The caller's home or what it lies in, by whatever name. */
+static bool is_whole_home(const char *path, const char *home) {
+        char *real = realpath(path, NULL);
+        bool is = !g_str_equal(home, "/") && (is_at_or_above(path, home) || (real && (g_str_equal(real, "/") || is_at_or_above(real, home))));
+
+        free(real);
+        return is;
+}
+
 bool mount_check(Spec *draft, GError **error) {
-        const char *home = draft->caller.home;
 
         for (guint i = 0; i < draft->mount.ops->len; i++) {
                 MountOp *op = g_ptr_array_index(draft->mount.ops, i);
                 if (!op->hooks_cow)
                         continue;
                 /* `--rw .` of a profile, started at home: every dot file would be the box's to write. */
-                if (!g_str_equal(home, "/") && is_at_or_above(op->src, home)) {
+                if (is_whole_home(op->src, draft->caller.home)) {
                         err_usage(error, "%s: that is your whole home", op->option);
                         return err_hint(error,
                                         "go to the project's directory, or name it; to mean the home: --bind %s %s",

@@ -330,6 +330,18 @@ def test_what_a_mount_cannot_be(box):
     assert_refused(box.run("--rm", "--device", "/dev/null:/dev/nil", "--", "true"), "No such file", "--dev-bind SRC DST")
 
 
+def test_the_whole_home_by_another_name(box):
+    """As where homes are symlinks to another file system."""
+    for name, target in (("home", HOME), ("above", HOME.parent), ("root", "/")):
+        (box.dir / name).symlink_to(target)
+        for options in (["--rw", name], ["--rw", f"{name}/."], ["--rw", box.dir / name]):
+            assert_refused(box.run("--rm", *options, "--", "true"), "that is your whole home", "hint: go to the project's directory")
+    (box.dir / "project").mkdir()
+    (box.dir / "link").symlink_to("project")
+    box.run("--rm", "--network=none", "--rw", "link", "--", "touch", "link/f").ok()
+    assert (box.dir / "project/f").exists()
+
+
 def test_too_many_of_an_option(box):
     """What a helper is told is one message, which has an end."""
     hide = [f"--hide=/no/{'n' * 200}/{i}" for i in range(4000)]
