@@ -67,6 +67,24 @@ def test_a_tree_given_twice(box, trees, overlay):
     assert (upper / ".git/config").read_text().endswith("evil\n") and (upper / ".envrc").read_text() == "old\nevil\n"
 
 
+def test_repositories_deeper_in_the_tree(box):
+    """Each by a --rw of its own, as README has it; and the directory above moved away, which can only be told of."""
+    for name in HOOKS:
+        for top in ("", "vendor/lib/"):
+            box.write(f"{top}{name}", "old\n")
+    for name in ("HEAD", "objects/x", "refs/x", "hooks/pre-commit", "config"):
+        box.write(f".git/modules/lib/{name}", "old\n")
+    options = ("--rm", "--rw", ".", "--rw", "vendor/lib", "--rw", ".git/modules/lib")
+    script = "for f in vendor/lib/.envrc vendor/lib/.git/hooks/pre-commit .git/modules/lib/config .git/modules/lib/hooks/pre-commit .envrc; do echo evil >>$f; done; "
+    box.run(*options, "--", "sh", "-c", script).ok()
+    guarded = [box.dir / name for name in (".envrc", "vendor/lib/.envrc", "vendor/lib/.git/hooks/pre-commit", ".git/modules/lib/config", ".git/modules/lib/hooks/pre-commit")]
+    assert [path.read_text() for path in guarded] == ["old\n"] * 5
+    result = box.run(*options, "--", "sh", "-c", "mv vendor away; mkdir -p vendor/lib/.git; echo evil >vendor/lib/.git/config; echo evil >vendor/lib/.envrc").ok()
+    assert (box.dir / "vendor/lib/.envrc").read_text() == "evil\n"
+    for name in ("vendor/lib/.git/config", "vendor/lib/.envrc"):
+        assert f"{box.dir}/{name} was replaced on the host" in result.err, result
+
+
 def test_hooks_are_read_only_without_overlay(no_kept):
     fill(no_kept)
     result = no_kept.run("--overlay=none", "--rw", ".", "--", "sh", "-c", ATTACK)
