@@ -195,8 +195,8 @@ static bool mount_is_whole(const MountOp *op, GError **error) {
         if (op->kind == MOUNT_BIND) {
                 if (!op->src)
                         return err_usage(error, "%s: src= is missing", op->option);
-        } else if (op->src || op->devices || op->optional)
-                return err_usage(error, "%s: src, dev and optional are for type=bind", op->option);
+        } else if (op->src || op->devices)
+                return err_usage(error, "%s: src and dev are for type=bind", op->option);
         if (op->kind != MOUNT_TMPFS && (op->size || op->mode != MODE_UNSET))
                 return err_usage(error, "%s: size and mode are for type=tmpfs", op->option);
         return true;

@@ -46,7 +46,7 @@ const ProfileBuiltin profile_builtins[] = {
           "home=tools\n"
           "network=user\n"
           "nested=true\n"
-          "mount=type=tmpfs,dst=${XDG_RUNTIME_DIR},mode=0700;"
+          "mount=type=tmpfs,dst=${XDG_RUNTIME_DIR},mode=0700,optional;"
           "type=bind,src=${XDG_RUNTIME_DIR}/${WAYLAND_DISPLAY},dst=${XDG_RUNTIME_DIR}/${WAYLAND_DISPLAY},ro,optional;"
           "type=bind,src=${XDG_RUNTIME_DIR}/pipewire-0,dst=${XDG_RUNTIME_DIR}/pipewire-0,ro,optional;"
           "type=bind,src=${XDG_RUNTIME_DIR}/pulse/native,dst=${XDG_RUNTIME_DIR}/pulse/native,ro,optional;"

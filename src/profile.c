@@ -40,22 +40,34 @@ void profile_free(Profile *profile) {
         g_free(profile);
 }
 
-/* ${NAME} replaced; NULL where a variable is not set, or is empty: half a path is not a path. */
-static char *expand(const char *value) {
+/* ${NAME} replaced; NULL and *ret_unset where a variable is not set, or is empty: half a path is not a path. */
+static char *expand(const char *value, char **ret_unset) {
         g_autoptr(GString) out = g_string_new(NULL);
         const char *p = value, *open, *close;
 
         while ((open = strstr(p, "${")) && (close = strchr(open, '}'))) {
                 g_autofree char *name = g_strndup(open + 2, (gsize) (close - open - 2));
                 const char *set = g_getenv(name);
-                if (!set || *set == '\0')
+                if (!set || *set == '\0') {
+                        *ret_unset = g_steal_pointer(&name);
                         return NULL;
+                }
                 g_string_append_len(out, p, open - p);
                 g_string_append(out, set);
                 p = close + 1;
         }
         g_string_append(out, p);
         return g_string_free(g_steal_pointer(&out), FALSE);
+}
+
+/* Whether an item may be passed over for a variable that is not set. Of most the box would have more without it: a name that is not hidden, a
+ * network without its only rule. */
+static bool may_be_passed_over(const ProfileItem *item) {
+        if (g_str_equal(item->option->name, "mount")) {
+                g_auto(GStrv) words = g_strsplit(item->value, ",", -1);
+                return g_strv_contains((const char *const *) words, "optional");
+        }
+        return g_str_equal(item->option->name, "env");
 }
 
 static bool unknown_key(const char *source, const char *key, GError **error) {
@@ -90,6 +102,12 @@ static bool parse_key(Profile *profile, GKeyFile *file, const char *key, GError 
                 values[0] = g_key_file_get_string(file, GROUP, key, error);
                 if (!values[0])
                         return false;
+        }
+        /* No item is no word of what is wanted: `allow=` would leave everything open. */
+        if (values && !*values) {
+                g_autofree char *quoted = err_quote(profile->source);
+                err_usage(error, "%s: --%s: the value is empty", quoted, key);
+                return err_hint(error, "give it one, or take the line %s= out", key);
         }
         for (char **value = values; value && *value; value++) {
                 ProfileItem *item = g_new0(ProfileItem, 1);
@@ -319,6 +337,13 @@ Profile *profile_load(const Spec *draft, const char *name, GError **error) {
         return load_for(draft, name, NULL, error);
 }
 
+static bool unset_variable(const ProfileItem *item, const char *name, GError **error) {
+        g_autofree char *value = err_quote(item->value), *variable = err_quote(name);
+
+        err_usage(error, "--%s: '%s': the variable %s is not set, or is empty", item->option->name, value, variable);
+        return err_hint(error, "set it for this run, or take the item out of the profile");
+}
+
 static bool apply_items(Spec *draft, const Profile *profile, GError **error) {
         draft->net.rules_place = 0;
         for (guint i = 0; i < profile->items->len; i++) {
@@ -326,11 +351,11 @@ static bool apply_items(Spec *draft, const Profile *profile, GError **error) {
                 /* The rest is its boxes'. */
                 if (draft->pod.make && !pod_has_option(item->option))
                         continue;
-                g_autofree char *value = expand(item->value);
-                if (!value)
+                g_autofree char *unset = NULL, *value = expand(item->value, &unset);
+                if (!value && may_be_passed_over(item))
                         continue;
                 const char *values[] = { value, NULL };
-                if (!option_apply(item->option, draft, values, error)) {
+                if (value ? !option_apply(item->option, draft, values, error) : !unset_variable(item, unset, error)) {
                         g_autofree char *quoted = err_quote(profile->source);
                         g_prefix_error(error, "%s: ", quoted);
                         return err_step(error, "profile");

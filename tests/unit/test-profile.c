@@ -135,6 +135,9 @@ static void test_bad_files(Place *p, gconstpointer data) {
                 { "[usbox]\nprofile=build\n", "--profile is not for profiles", NULL },
                 { "[usbox]\nnetwork=usr\n", "x.conf: --network: 'usr' is not one of", "user" },
                 { "[usbox]\nnetwork=\n", "the value is empty", NULL },
+                { "[usbox]\nallow=\n", "--allow: the value is empty", "take the line allow= out" },
+                { "[usbox]\nhide=\n", "--hide: the value is empty", NULL },
+                { "[usbox]\nallow=;\n", "--allow: the value is empty", NULL },
                 { "[usbox]\nrm=maybe\n", "--rm: 'maybe'", NULL },
                 { "[usbox]\nuser=4294967295\n", "--user: '4294967295'", NULL },
                 { "[usbox]\nhide=a\nhide=b\n", "is there twice", "';'" },
@@ -234,6 +237,42 @@ static void test_variables(Place *p, gconstpointer data) {
         g_assert_cmpstr(g_environ_getenv(env, "E"), ==, "a;b");
 }
 
+/* What is passed over must not be what closes something: `allow=${HOST}` would be no rule at all. */
+static void test_unset_variables(Place *p, gconstpointer data) {
+        static const char *const refused[] = { "allow=${USBOX_T_UNSET}:443",
+                                               "allow=192.0.2.1;${USBOX_T_EMPTY}",
+                                               "deny=${USBOX_T_UNSET}",
+                                               "hide=a;${USBOX_T_UNSET}/key",
+                                               "network=${USBOX_T_UNSET}",
+                                               "read-only=${USBOX_T_EMPTY}",
+                                               "memory=${USBOX_T_UNSET}",
+                                               "disk=${USBOX_T_UNSET}",
+                                               "timeout=${USBOX_T_UNSET}",
+                                               "seccomp=${USBOX_T_UNSET}",
+                                               "home=${USBOX_T_UNSET}",
+                                               "ro=${USBOX_T_UNSET}",
+                                               "volume=${USBOX_T_UNSET}:/x:ro",
+                                               "tmpfs=${USBOX_T_UNSET}",
+                                               "mount=type=bind,src=/dev/null,dst=${USBOX_T_UNSET},ro",
+                                               "mount=type=tmpfs,dst=${USBOX_T_UNSET}" };
+
+        g_setenv("USBOX_T_EMPTY", "", TRUE);
+        g_unsetenv("USBOX_T_UNSET");
+        for (size_t i = 0; i < G_N_ELEMENTS(refused); i++) {
+                g_autofree char *text = g_strdup_printf("[usbox]\n%s\n", refused[i]), *path = write_profile(p, "x", text);
+                g_test_message("%s", refused[i]);
+                assert_profile_error(WORDS("--profile", "x", "cmd"), "is not set, or is empty", "set it for this run");
+        }
+
+        g_autofree char *path = write_profile(p, "x",
+                                              "[usbox]\nmount=type=tmpfs,dst=${USBOX_T_UNSET},optional;type=bind,optional,src=${USBOX_T_EMPTY},dst=/"
+                                              "x;type=tmpfs,dst=/y,optional\n");
+        g_autoptr(GError) error = NULL;
+        g_autoptr(Spec) draft = parse_as_owner(WORDS("--profile", "x", "cmd"), &error);
+        g_assert_no_error(error);
+        g_assert_cmpuint(draft->mount.ops->len, ==, 1);
+}
+
 /* What comes with usbox parses, applies and passes every check, and no part of it is passed over but for variables. */
 static void test_builtins(Place *p, gconstpointer data) {
         g_setenv("XDG_RUNTIME_DIR", "/run/user/1000", TRUE);
@@ -285,6 +324,7 @@ int main(int argc, char **argv) {
                 { "/profile/bad-files", test_bad_files }, { "/profile/names", test_names },
                 { "/profile/trust", test_trust },         { "/profile/variables", test_variables },
                 { "/profile/builtins", test_builtins },   { "/profile/list", test_list },
+                { "/profile/unset-variables", test_unset_variables },
         };
 
         g_test_init(&argc, &argv, NULL);
