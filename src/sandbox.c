@@ -41,6 +41,7 @@
 #include "supervise-messages.h"
 #include "supervise.h"
 
+#define DBUS_MACHINE_ID "var/lib/dbus/machine-id"
 #define ACCOUNTS_MAX (16 * 1024 * 1024)
 
 /* The user namespace of the box, and one that the payload gets inside it, owns the rest. The network namespace comes later: it takes
@@ -63,6 +64,16 @@ static guint64 namespaces_of(const Sandbox *s) {
         return flags;
 }
 
+/* D-Bus has one of its own where it came before systemd, or without it (dbus-uuidgen(1)); elsewhere it is a symlink to the first. */
+static void add_machine_id(Sandbox *s, const char *id_line) {
+        g_autofree char *dbus = g_strconcat(s->spec->root.rootfs ? s->spec->root.rootfs : "", "/", DBUS_MACHINE_ID, NULL);
+        struct stat st;
+
+        root_plan_add_file(s->plan, "etc/machine-id", id_line, 0444);
+        if (lstat(dbus, &st) == 0 && S_ISREG(st.st_mode))
+                root_plan_add_file(s->plan, DBUS_MACHINE_ID, id_line, 0444);
+}
+
 /* Files of /etc that are the box's own. They lie in the box's layer, not in upper/: they are no change of the payload's. */
 static bool add_etc_files(Sandbox *s, GError **error) {
         char machine_id[33];
@@ -74,7 +85,7 @@ static bool add_etc_files(Sandbox *s, GError **error) {
         g_autofree char *hosts = in_pod ? g_strdup(s->pod.hosts) : net_etc_hosts(s->spec);
         g_autofree char *resolv = in_pod ? g_strdup(s->pod.resolv) : net_resolv_conf(s->spec);
 
-        root_plan_add_file(s->plan, "etc/machine-id", id_line, 0444);
+        add_machine_id(s, id_line);
         if (!s->spec->namespaces.uts_host)
                 root_plan_add_file(s->plan, "etc/hostname", hostname, 0644);
         root_plan_add_file(s->plan, "etc/hosts", hosts, 0644);

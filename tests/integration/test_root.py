@@ -321,6 +321,8 @@ def test_no_trace_of_the_old_root(box):
     assert "oldroot" not in mounts and "/newroot" not in mounts
 
 
+MACHINE_IDS = ["/etc/machine-id", "/var/lib/dbus/machine-id"]
+
 MASKED = ["/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/timer_list", "/proc/interrupts", "/proc/sched_debug", "/proc/latency_stats",
           "/proc/kmsg", "/proc/kpagecount", "/proc/kpageflags", "/proc/kpagecgroup", "/proc/acpi", "/proc/scsi", "/proc/sysrq-trigger",
           "/sys/firmware", "/sys/devices/virtual/powercap"]
@@ -355,6 +357,26 @@ def test_machine_id_is_new(box):
     assert all(len(i) == 32 for i in ids) and len(ids) == 2, ids
     if host.exists():
         assert host.read_text(encoding="ascii").strip() not in ids
+
+
+@pytest.mark.parametrize("options", [[], ["--overlay=none"]], ids=["overlay", "none"])
+def test_machine_id_of_dbus_is_new(box, options):
+    """It is a file of its own on some systems, a symlink on others: neither tells the host's."""
+    host = {p.read_text(encoding="ascii").strip() for p in map(pathlib.Path, MACHINE_IDS) if p.exists()}
+    ids = set(box.sh(f"cat {' '.join(MACHINE_IDS)}; true", *options).out.split())
+    assert len(ids) == 1 and not ids & host, (ids, host)
+
+
+def test_machine_id_of_dbus_in_a_rootfs(box):
+    root = box.dir / "root"
+    (root / "etc").mkdir(parents=True)
+    for d in ("bin", "lib", "lib64", "usr", "tmp", "proc", "sys", "dev", "run", "var/lib/dbus", "var/tmp"):
+        (root / d).mkdir(parents=True)
+    for path in MACHINE_IDS:
+        (root / path.lstrip("/")).write_text("0123456789abcdef0123456789abcdef\n", encoding="ascii")
+    mounts = [word for d in ("bin", "lib", "lib64", "usr") for word in ("--ro-bind", f"/{d}", f"/{d}")]
+    ids = box.run("--rootfs", root, "-w", "/", *mounts, "--", "cat", *MACHINE_IDS).ok().out.split()
+    assert len(ids) == 2 and ids[0] == ids[1] != "0123456789abcdef0123456789abcdef", ids
 
 
 def test_rootfs_directory(box, subids):
