@@ -150,8 +150,9 @@ bool proc_check_pidfds(GError **error) {
 
         if (self >= 0 && pidfd_send_signal(self, 0, NULL, 0) == 0)
                 return true;
+        bool refused = errno == EPERM || errno == EACCES || errno == ENOSYS;
         err_set(error, errno, self < 0 ? "pidfd_open" : "pidfd_send_signal");
-        return err_hint(error, "a filter that this was started under (a container's, mostly) refuses that call: usbox doctor says what to do");
+        return refused && err_hint(error, "a filter that this was started under (a container's, mostly) refuses that call: usbox doctor says what to do");
 }
 
 bool proc_gains_nothing(void) {

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -180,6 +181,23 @@ static void test_pidfd(void) {
         g_assert_cmpint(faccessat(proc, "stat", F_OK, 0), ==, -1);
 }
 
+/* Where descriptors are out, no filter is to blame. */
+static void test_check_pidfds(void) {
+        g_autoptr(GError) error = NULL;
+        struct rlimit before, none;
+
+        g_assert_true(proc_check_pidfds(&error));
+        g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &before), ==, 0);
+        none = before;
+        none.rlim_cur = 0;
+        g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &none), ==, 0);
+        bool ok = proc_check_pidfds(&error);
+        g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &before), ==, 0);
+        g_assert_false(ok);
+        g_assert_cmpint(err_get_errno(error), ==, EMFILE);
+        g_assert_null(err_get_hint(error));
+}
+
 /* A child that forks twice, closes ready, and waits for its end; *ret_ready says that they are there. */
 static pid_t fork_parent(int *ret_ready) {
         int ends[2];
@@ -286,6 +304,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/proc/spawn-signals", test_spawn_signals);
         g_test_add_func("/proc/spawn-fails", test_spawn_fails);
         g_test_add_func("/proc/pidfd", test_pidfd);
+        g_test_add_func("/proc/check-pidfds", test_check_pidfds);
         g_test_add_func("/proc/adopt", test_adopt);
         g_test_add_func("/proc/status-text", test_status_text);
         g_test_add_func("/proc/helper-path", test_helper_path);
