@@ -197,7 +197,10 @@ static _Noreturn void joiner_main(const Sandbox *s, const JoinRequest *request, 
         int keep[KEEP_N] = { wire, s->payload_pidfd, s->mount_ns, -1, launcher, request->fds[0], request->fds[1], request->fds[2] };
         g_auto(WireMessage) go = { 0 };
 
-        bool ok = payload_set_oom_score(s->spec, supervise_is_limited(s), &error);
+        /* A session of its own: whoever kills all of the launcher's process group does not take it along. Its command would be the child of whoever adopts
+         * orphans on this machine, and where that reaps nobody the box's init would wait for it for ever. */
+        bool ok = setsid() >= 0 || err_set(&error, errno, "setsid");
+        ok = ok && payload_set_oom_score(s->spec, supervise_is_limited(s), &error);
         /* Of the host's pid namespace, but soon with the box's ids: nobody may look into it. */
         if (ok && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
                 ok = err_set(&error, errno, "PR_SET_DUMPABLE");

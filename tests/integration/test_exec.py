@@ -393,3 +393,34 @@ def test_a_signal_ends_the_wait_for_a_launcher_that_is_stopped(box, stopped, sig
         assert wait_until(lambda: has_socket(proc.pid), 5)
         proc.send_signal(sig)
         assert proc.communicate(timeout=60)[1] == b"" and proc.returncode == -sig
+
+
+# As the pid 1 of a container that reaps nobody: a box, a command by exec, and the launcher's process group is killed. Says whether the box's init has ended.
+REAPS_NOBODY = """
+import os, signal, subprocess, sys, time
+usbox = sys.argv[1]
+launcher = subprocess.Popen([usbox, *sys.argv[2:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
+assert launcher.stdout.readline() == b"up\\n"
+command = subprocess.Popen([usbox, "exec", "x", "--", "sh", "-c", "echo up; exec sleep 1000"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+assert command.stdout.readline() == b"up\\n"
+def read(path):
+    with open(path, encoding="ascii", errors="replace") as f:
+        return f.read()
+children = read(f"/proc/{launcher.pid}/task/{launcher.pid}/children").split() # none of which comes or goes
+inits = [pid for pid in children if read(f"/proc/{pid}/comm").strip() == "usbox-init"]
+assert len(inits) == 1, inits
+os.killpg(launcher.pid, signal.SIGKILL)
+end = time.monotonic() + 60
+while (state := read(f"/proc/{inits[0]}/stat").rpartition(")")[2].split()[0]) != "Z" and time.monotonic() < end:
+    time.sleep(0.05)
+print(state)
+"""
+
+
+def test_a_killed_process_group_is_the_boxs_end_where_nobody_reaps(box):
+    inner = ["unshare", "--user", "--map-current-user", "--keep-caps", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    run = ["run", "--name=x", "--overlay=none", "--network=none", "--userns=self", "--", "sh", "-c", "echo up; exec sleep 1000"]
+    result = subprocess.run([*inner, "/usr/bin/python3", "-c", REAPS_NOBODY, USBOX, *run], env=box.env, cwd=box.dir, stdin=subprocess.DEVNULL,
+                            capture_output=True, text=True, timeout=180, check=False)
+    assert (result.returncode, result.stdout) == (0, "Z\n"), result
+    box.usbox("rm", "x").ok()
