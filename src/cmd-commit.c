@@ -16,6 +16,7 @@
 #include "cmd-verbs.h"
 #include "commit-apply.h"
 #include "commit-rest.h"
+#include "copy-origin.h"
 #include "fsoverlay/jsonbytes.h"
 #include "review-list.h"
 
@@ -118,30 +119,83 @@ static void tell_verdicts(Teller *t, const CommitPlan *plan) {
         }
 }
 
-/* The host's file of this item, where it has more than one name; 0 where it has not. */
-static guint64 linked_file(const CommitItem *item) {
-        const ReviewChange *c = item->change;
-        bool had_one = (c->kind == CHANGE_MODIFIED && c->what & CHANGE_CONTENT) || c->kind == CHANGE_DELETED || c->kind == CHANGE_TYPE;
+/* A file of the host's that has several names there. */
+typedef struct {
+        guint64 ino;
+        nlink_t names;
+        guint taken;   /* of them this commit removes, or gives them another file */
+        guint changed; /* of them it gives the file other attributes */
+} HostFile;
 
-        return item->verdict == COMMIT_DO && had_one && S_ISREG(c->below.st_mode) && c->below.st_nlink > 1 ? c->below.st_ino : 0;
+/* Those that the box has something of; *ret_kept gets the inode numbers of the upper's files that stand at such a name. */
+static GHashTable *linked_files(const CommitPlan *plan, GHashTable *kept) {
+        GHashTable *files = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
+
+        for (guint i = 0; i < plan->changes->len; i++) {
+                const ReviewChange *c = plan->changes->pdata[i];
+                if (!c->has_below || !S_ISREG(c->below.st_mode) || c->below.st_nlink < 2)
+                        continue;
+                HostFile *file = g_new0(HostFile, 1);
+                *file = (HostFile){ .ino = c->below.st_ino, .names = c->below.st_nlink };
+                g_hash_table_replace(files, &file->ino, file);
+                if (c->has_st && S_ISREG(c->st.st_mode))
+                        g_hash_table_add(kept, g_memdup2(&(guint64){ c->st.st_ino }, sizeof(guint64)));
+        }
+        return files;
 }
 
-/* A changed file comes into its name's place, as a file of its own: names of the old one that this commit does not change stay with that. */
-static void tell_names_left(const CommitPlan *plan) {
-        g_autoptr(GHashTable) names = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+static HostFile *linked_file(GHashTable *files, const CommitItem *item) {
+        const ReviewChange *c = item->change;
+        guint64 ino = c->below.st_ino;
+        return item->verdict == COMMIT_DO && c->has_below && S_ISREG(c->below.st_mode) ? g_hash_table_lookup(files, &ino) : NULL;
+}
+
+static bool is_changed_in_place(const ReviewChange *c) {
+        return c->kind == CHANGE_MODIFIED && !(c->what & CHANGE_CONTENT);
+}
+
+/* What is new in the box, and is a copy of such a file, which usbox-fs has noted; NULL: it is none. Where the copy stands at one of the host's names as well,
+ * it is that file there. */
+static const HostFile *copied_file(const Review *review, GHashTable *files, GHashTable *kept, const CommitItem *item) {
+        const ReviewChange *c = item->change;
+        guint64 ino = c->st.st_ino;
+
+        if (item->verdict != COMMIT_DO || c->kind != CHANGE_ADDED || !S_ISREG(c->st.st_mode) || (c->st.st_nlink > 1 && g_hash_table_contains(kept, &ino)))
+                return NULL;
+        _cleanup_close_ int fd = review_open_upper(review, c->path, O_PATH);
+        ino = fd >= 0 ? copy_origin_ino(fd) : 0;
+        return ino != 0 ? g_hash_table_lookup(files, &ino) : NULL;
+}
+
+/*
+ * A changed file comes into its name's place, as a file of its own: names of the old one that this commit does not change stay with that. So it is where the
+ * box gave it another name. Attributes that changed alone are the file's, by all its names, although the kernel's overlay shows the others without them.
+ */
+static void tell_names_left(const Review *review, const CommitPlan *plan) {
+        g_autoptr(GHashTable) kept = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL), files = linked_files(plan, kept);
+        HostFile *file;
 
         for (guint i = 0; i < plan->items->len; i++) {
-                guint64 ino = linked_file(&g_array_index(plan->items, CommitItem, i));
-                if (ino)
-                        g_hash_table_replace(names, g_memdup2(&ino, sizeof ino), GUINT_TO_POINTER(GPOINTER_TO_UINT(g_hash_table_lookup(names, &ino)) + 1));
-        }
-        for (guint i = 0; i < plan->items->len; i++) {
                 const CommitItem *item = &g_array_index(plan->items, CommitItem, i);
-                guint64 ino = linked_file(item);
-                if (!ino || item->change->kind != CHANGE_MODIFIED || item->change->below.st_nlink <= GPOINTER_TO_UINT(g_hash_table_lookup(names, &ino)))
+                if ((file = linked_file(files, item)))
+                        *(is_changed_in_place(item->change) ? &file->changed : &file->taken) += item->change->kind != CHANGE_NONE;
+        }
+        for (guint i = 0; g_hash_table_size(files) > 0 && i < plan->items->len; i++) {
+                const CommitItem *item = &g_array_index(plan->items, CommitItem, i);
+                const HostFile *copied = copied_file(review, files, kept, item);
+                const ReviewChange *c = item->change;
+                const char *what = NULL;
+                file = linked_file(files, item);
+                if (copied && copied->names > copied->taken)
+                        what = "a file of its own here: what the box had by this name has other names on the host, which keep what it was";
+                else if (file && c->kind == CHANGE_MODIFIED && c->what & CHANGE_CONTENT && file->names > file->taken)
+                        what = "has other names on the host, which keep what it was";
+                else if (file && is_changed_in_place(c) && seen_by_kernel(review->seen, c->path) && file->names > file->taken + file->changed)
+                        what = "has other names on the host, of which mode, attributes and times change as well";
+                if (!what)
                         continue;
-                g_autofree char *path = review_quote("", item->change->path);
-                log_note("%s: has other names on the host, which keep what it was", path);
+                g_autofree char *path = review_quote("", c->path);
+                log_note("%s: %s", path, what);
         }
 }
 
@@ -175,7 +229,7 @@ static int commit(Review *review, Teller *t, const char *const *paths, bool forc
         t->all_bytes = plan->bytes;
         tell_verdicts(t, plan);
         if (plan->n_conflicts == 0 && !t->json)
-                tell_names_left(plan);
+                tell_names_left(review, plan);
         if (t->dry_run)
                 only_show(t, plan);
         else if (plan->n_conflicts > 0) {

@@ -202,6 +202,43 @@ def test_a_name_goes_of_a_file_whose_attributes_changed(tree):
     no_rest(tree)
 
 
+@pytest.mark.parametrize("script", ["mv a c", "setfattr -n user.k -v v a; mv a c", "mv a c; echo more >>c", "mkdir d; mv a d/c"])
+def test_a_file_of_several_names_gets_another(tree, script):
+    """Of which the box has not looked at the others. By usbox-fs the file has these still; the kernel's overlay gave it its own bytes, and they are what they were."""
+    (tree.tree / "a").write_text("one\n", encoding="utf-8")
+    os.link(tree.tree / "a", tree.tree / "b")
+    run_in_tree(tree, script)
+    result = commit(tree).ok()
+    name = "d/c" if "mkdir" in script else "c"
+    told = f"{tree.tree}/{name}: a file of its own here: what the box had by this name has other names on the host, which keep what it was" in result.err
+    assert told == ("--overlay=fuse" in tree.options), result
+    assert (tree.tree / "b").read_text(encoding="utf-8") == "one\n" and not os.path.samefile(tree.tree / "b", tree.tree / name)
+    assert os.listxattr(tree.tree / "b") == [] and (os.listxattr(tree.tree / name) == ["user.k"]) == ("setfattr" in script)
+    no_rest(tree)
+
+
+@pytest.mark.parametrize("script", ["mv a c; mv b d", "mv a c; rm b", "ls -l a b; mv a c"])
+def test_a_file_of_several_names_gets_another_for_each(tree, script):
+    """Or one that stands on the host by one of its names: nothing is left that keeps what it was."""
+    (tree.tree / "a").write_text("one\n", encoding="utf-8")
+    os.link(tree.tree / "a", tree.tree / "b")
+    run_in_tree(tree, script)
+    assert "other names" not in commit(tree).ok().err
+    if "--overlay=fuse" in tree.options and "rm b" not in script:
+        assert len({path.stat().st_ino for path in tree.tree.iterdir()}) == 1 and len(os.listdir(tree.tree)) == 2
+    no_rest(tree)
+
+
+def test_attributes_of_a_file_of_several_names(tree):
+    """They are the host's file's. The kernel's overlay has shown another name with what it had before, so it is said that this gets them, too."""
+    (tree.tree / "a").write_text("one\n", encoding="utf-8")
+    os.link(tree.tree / "a", tree.tree / "b")
+    run_in_tree(tree, "ls -l a b; chmod 600 a")
+    told = f"{tree.tree}/a: has other names on the host, of which mode, attributes and times change as well" in commit(tree).ok().err
+    assert told == ("--overlay=kernel" in tree.options)
+    assert os.path.samefile(tree.tree / "a", tree.tree / "b") and (tree.tree / "b").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_file_of_the_project_is_no_name_of_one_outside_of_it(tree, home_file):
     """The next box, which may write the project, would write what nobody showed it; nor is it one of a hook. Of three names in the project two are one file."""
     tool = home_file(f".local/bin/usbox-test-{os.getpid()}", mode=0o755)
