@@ -241,6 +241,12 @@ static bool change_attributes(CommitWork *w, const ReviewChange *c) {
         return commit_copy_attributes(w, c, from, to) && fstat(to, &now) == 0 && commit_journal_add_made(w->review->journal, &now, &w->error);
 }
 
+/* No bytes of a file that stands here: it stays the file that it is. */
+static bool is_changed_in_place(const CommitItem *item) {
+        const ReviewChange *c = item->change;
+        return c->kind == CHANGE_MODIFIED && S_ISREG(c->st.st_mode) && !(c->what & CHANGE_CONTENT) && !item->replaced;
+}
+
 static bool make_one(CommitWork *w, const CommitItem *item) {
         const ReviewChange *c = item->change;
         const struct stat *then = c->has_below && !item->replaced ? &c->below : NULL;
@@ -252,7 +258,7 @@ static bool make_one(CommitWork *w, const CommitItem *item) {
                 return commit_move(w, item);
         if (dir && was_dir)
                 return true; /* what it is itself comes last */
-        if (then && S_ISREG(c->st.st_mode) && c->kind == CHANGE_MODIFIED && !(c->what & CHANGE_CONTENT))
+        if (is_changed_in_place(item))
                 return change_attributes(w, c);
         return replace(w, c, then);
 }
@@ -311,8 +317,43 @@ static bool is_finished_later(const CommitItem *item) {
         return c->has_st && S_ISDIR(c->st.st_mode) && (item->replaced || c->kind != CHANGE_MODIFIED || c->what & (CHANGE_MODE | CHANGE_XATTR | CHANGE_PLACE));
 }
 
+static void make_item(CommitWork *w, const CommitItem *item, bool *ok) {
+        const ReviewChange *c = item->change;
+
+        *ok = false;
+        if (item->verdict != COMMIT_DO || c->kind == CHANGE_DELETED || (w->blocked && path_is_at_or_below(c->path, w->blocked)))
+                return;
+        errno = 0;
+        *ok = make_one(w, item) && commit_journal_add_brought(w->review->journal, c->path, &w->error);
+        if (*ok)
+                commit_remember_name(w, c);
+        if (!*ok || !is_finished_later(item))
+                tell(w, item, *ok);
+}
+
+/* Inode numbers of the upper's files that have a name which they keep on the host, and others in the box. */
+static GHashTable *files_in_place(const CommitPlan *plan) {
+        GHashTable *inos = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+
+        for (guint i = 0; i < plan->items->len; i++) {
+                const CommitItem *item = &g_array_index(plan->items, CommitItem, i);
+                if (item->verdict == COMMIT_DO && is_changed_in_place(item) && item->change->st.st_nlink > 1)
+                        g_hash_table_add(inos, g_memdup2(&(guint64){ item->change->st.st_ino }, sizeof(guint64)));
+        }
+        return inos;
+}
+
+/* Another name of such a file, which has to be as it is in the box before it gets that. */
+static bool comes_last(GHashTable *in_place, const CommitItem *item) {
+        const ReviewChange *c = item->change;
+        guint64 ino = c->st.st_ino;
+        return c->has_st && S_ISREG(c->st.st_mode) && c->st.st_nlink > 1 && !is_changed_in_place(item) && g_hash_table_contains(in_place, &ino);
+}
+
 /* Names that come, in the order of the walk: a directory before what is in it. */
 static void make_all(CommitWork *w, bool *ok) {
+        g_autoptr(GHashTable) in_place = files_in_place(w->plan);
+
         for (guint i = 0; w->plan->others && i < w->plan->others->len; i++)
                 commit_remember_name(w, w->plan->others->pdata[i]);
         /* First, since the name that an earlier commit could not make may come before one that it made. */
@@ -321,19 +362,12 @@ static void make_all(CommitWork *w, bool *ok) {
                 if (item->verdict == COMMIT_NOTHING && item->change->kind == CHANGE_NONE)
                         commit_remember_name(w, item->change);
         }
-        for (guint i = 0; i < w->plan->items->len && !w->error; i++) {
-                const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
-                const ReviewChange *c = item->change;
-                ok[i] = false;
-                if (item->verdict != COMMIT_DO || c->kind == CHANGE_DELETED || (w->blocked && path_is_at_or_below(c->path, w->blocked)))
-                        continue;
-                errno = 0;
-                ok[i] = make_one(w, item) && commit_journal_add_brought(w->review->journal, c->path, &w->error);
-                if (ok[i])
-                        commit_remember_name(w, c);
-                if (!ok[i] || !is_finished_later(item))
-                        tell(w, item, ok[i]);
-        }
+        for (int last = 0; last <= 1; last++)
+                for (guint i = 0; i < w->plan->items->len && !w->error; i++) {
+                        const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
+                        if (comes_last(in_place, item) == last)
+                                make_item(w, item, &ok[i]);
+                }
 }
 
 static void remove_all(CommitWork *w) {

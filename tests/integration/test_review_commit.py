@@ -229,6 +229,18 @@ def test_a_file_of_several_names_gets_another_for_each(tree, script):
     no_rest(tree)
 
 
+@pytest.mark.parametrize("script", ["ln a A; chmod 600 a", "ln a A; setfattr -n user.k -v v A", "ln -f a B; chmod 600 B", "mv d e; ln e/z e/a; chmod 600 e/z"])
+def test_a_new_name_comes_before_that_of_which_attributes_changed(tree, script):
+    """In the order of the walk it is first, when the host's file is not yet what it is in the box."""
+    for name in ("a", "B", "d/z"):
+        tree.write(name, f"{name}\n", where=tree.tree)
+    run_in_tree(tree, script)
+    assert " 0 failed, 0 passed over" in commit(tree).ok().err
+    old, new = ("e/z", "e/a") if "mv" in script else ("a", "B" if "B" in script else "A")
+    assert os.path.samefile(tree.tree / old, tree.tree / new)
+    no_rest(tree)
+
+
 def test_attributes_of_a_file_of_several_names(tree):
     """They are the host's file's. The kernel's overlay has shown another name with what it had before, so it is said that this gets them, too."""
     (tree.tree / "a").write_text("one\n", encoding="utf-8")
