@@ -186,6 +186,20 @@ static int know_new(Request *r, const Place *parent, const char *name, const New
         return 0;
 }
 
+/* Nothing is below a new directory. That something comes to be there on the host later shall not show, but is no reason to fail. One that shuts out its
+ * owner is opened for it: attributes of the kind user.* ask for the right to write. */
+static void mark_new_dir(Fs *fs, int dir, const char *name) {
+        Place p = { .dir = dir, .fd = -1 };
+        struct stat st;
+
+        g_strlcpy(p.name, name, sizeof p.name);
+        if (xattr_set_place(fs, &p, XATTR_OPAQUE, "y", 1, 0) != -EACCES || up_stat(fs, dir, name, &st) < 0 ||
+            up_chmod(fs, dir, name, -1, (st.st_mode & 07777) | 0700) < 0)
+                return;
+        (void) xattr_set_place(fs, &p, XATTR_OPAQUE, "y", 1, 0);
+        (void) up_chmod(fs, dir, name, -1, st.st_mode & 07777);
+}
+
 /* The new name in the directory r->node, and its node; under Fs.tree. */
 static int make_named(Request *r, const char *name, const New *new, Node **ret, struct stat *st) {
         Fs *fs = r->fs;
@@ -204,9 +218,8 @@ static int make_named(Request *r, const char *name, const New *new, Node **ret, 
         if (own) {
                 take_umask(new->umask);
                 n = make(r, parent.dir, name, new, &fd);
-                /* Nothing is below it now. That something comes to be there on the host later shall not show, but is no reason to fail. */
                 if (n == 0 && S_ISDIR(new->mode) && dir_has_lower(r->node))
-                        (void) xattr_set_at(parent.dir, name, XATTR_OPAQUE, "y", 1);
+                        mark_new_dir(fs, parent.dir, name);
         }
         bool whiteout = false;
         if (n == -EEXIST || !own) {

@@ -570,6 +570,26 @@ def test_a_box_goes_on_where_a_commit_renamed_directories(tree, script, named):
     tree.usbox("rm", "agent").ok()
 
 
+CLOSED = [("mkdir -m 555 new", 0o555), ("mkdir -m 0 new", 0), ("umask 222; mkdir new", 0o555), ("mv old new; mkdir -m 311 new/in", 0o755)]
+
+
+@pytest.mark.parametrize("user,script,mode", [*(("self", *case) for case in CLOSED), *(("root", *case) for case in CLOSED),
+                                              ("root", "chmod 444 old; mv old new; mkdir new/in", 0o444)])
+def test_new_directories_that_are_closed(tree, user, script, mode):
+    """That they are new is written on them by the box's file system, also where they shut out their owner, or are in one that does."""
+    if user == "root" and not has_subids():
+        cannot("no range of subordinate ids, no newuidmap")
+    tree.write("old/1", "1\n", where=tree.tree)
+    run_in_tree(tree, script, "--user", user)
+    result = commit(tree).ok()
+    assert " 0 failed, 0 passed over" in result.err, result
+    assert (tree.tree / "new").stat().st_mode & 0o7777 == mode
+    (tree.tree / "new").chmod(0o755)
+    if "old" in script:
+        assert (tree.tree / "new/1").read_text(encoding="utf-8") == "1\n"
+        (tree.tree / "new/in").chmod(0o755)
+
+
 @pytest.mark.parametrize("tree", ["fuse"], indirect=True)
 def test_a_box_goes_on_where_renamed_directories_are_closed(tree):
     """Their modes stay what they are."""
