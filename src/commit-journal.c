@@ -243,8 +243,17 @@ static bool is_in(GHashTable *identities, const struct stat *st) {
         return then && memcmp(then, &now, sizeof now) == 0;
 }
 
+static bool is_moved(const CommitJournal *j, const struct stat *st) {
+        for (guint i = 0; i < j->moves->len; i++) {
+                const Move *move = j->moves->pdata[i];
+                if (move->id.dev == st->st_dev && move->id.ino == st->st_ino)
+                        return true;
+        }
+        return false;
+}
+
 bool commit_journal_made(const CommitJournal *j, const struct stat *st) {
-        return is_in(j->made, st);
+        return is_in(j->made, st) || (S_ISDIR(st->st_mode) && is_moved(j, st));
 }
 
 bool commit_journal_left(const CommitJournal *j, const struct stat *st) {

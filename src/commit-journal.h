@@ -20,7 +20,7 @@ CommitJournal *commit_journal_read(int box_fd, int lower, GError **error);
 void commit_journal_free(CommitJournal *journal);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CommitJournal, commit_journal_free)
 
-/* This is a file or directory of the host's that a commit made, and nobody changed it since. */
+/* This is a file or directory of the host's that a commit made, or a directory that one moved, and nobody changed it since. */
 bool commit_journal_made(const CommitJournal *journal, const struct stat *st);
 
 /* The same, and it was to be at path: an inode number alone may be another file's by now. */

@@ -570,6 +570,25 @@ def test_a_box_goes_on_where_a_commit_renamed_directories(tree, script, named):
     tree.usbox("rm", "agent").ok()
 
 
+@pytest.mark.parametrize("script", ["chmod 700 e e/s", "rm -r e; mkdir e; echo x >e/q", "rm -r e", "mv e/s e/t; chmod 700 e/t", "rm -r e/s; echo file >e/s", "mv e d"])
+def test_a_directory_that_a_commit_renamed_changes_once_more(tree, script):
+    """The rename moved its ctime, which is no doing of the host's. What the host puts into it is, still."""
+    tree.options += ["--name", "agent"]
+    for name in ("d/1", "d/s/2"):
+        tree.write(name, f"{name}\n", where=tree.tree)
+    run_in_tree(tree, "mv d e; mv e/s t; mv t e/s")
+    assert " 0 failed, 0 passed over" in tree.usbox("commit", "agent").ok().err
+    want = changed_by(tree, f"set -e; {script}; python3 ../look.py .")
+    if script.startswith("rm -r e") and "e/s" not in script:
+        (tree.tree / "e/host").touch()
+        assert re.search(r"conflict: \S+/tree/e(/host)?: ", tree.usbox("commit", "agent").err)
+        (tree.tree / "e/host").unlink()
+    assert " 0 failed, 0 passed over" in tree.usbox("commit", "agent").ok().err
+    same(tree, want)
+    no_rest(tree)
+    tree.usbox("rm", "agent").ok()
+
+
 CLOSED = [("mkdir -m 555 new", 0o555), ("mkdir -m 0 new", 0), ("umask 222; mkdir new", 0o555), ("mv old new; mkdir -m 311 new/in", 0o755)]
 
 
