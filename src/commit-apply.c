@@ -252,7 +252,7 @@ static bool make_one(CommitWork *w, const CommitItem *item) {
         const struct stat *then = c->has_below && !item->replaced ? &c->below : NULL;
         bool dir = S_ISDIR(c->st.st_mode), was_dir = then && S_ISDIR(then->st_mode);
 
-        if (item->replaced && !commit_park_below(w, c->path))
+        if (item->replaced && !(commit_park_below(w, c->path) && commit_may_go(w, c->path)))
                 return false;
         if (c->redirect)
                 return commit_move(w, item);

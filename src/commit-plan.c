@@ -461,6 +461,41 @@ static void add_items(Judge *j, const char *const *paths) {
         }
 }
 
+/* A directory that was to be moved is not after all: what it is to go to, or is in, is passed over itself. True: there was one. */
+static bool find_stuck(Judge *j) {
+        bool found = false;
+
+        for (guint i = 0; i < j->plan->items->len; i++) {
+                const CommitItem *item = &g_array_index(j->plan->items, CommitItem, i);
+                char *source = item->change->redirect;
+                if (source && item->verdict != COMMIT_DO && g_ptr_array_remove(j->moved_from, source)) {
+                        g_ptr_array_add(j->stuck_from, source);
+                        found = true;
+                }
+        }
+        return found;
+}
+
+/* All of them, until each is judged by what will be moved. */
+static void judge_all(Judge *j) {
+        GArray *items = j->plan->items;
+        g_autofree bool *cannot_move = g_new0(bool, items->len + 1);
+
+        for (guint i = 0; i < items->len; i++)
+                cannot_move[i] = g_array_index(items, CommitItem, i).verdict != COMMIT_DO;
+        do {
+                j->blocked = NULL;
+                g_array_set_size(j->plan->taken, 0);
+                for (guint i = 0; i < items->len; i++) {
+                        CommitItem *item = &g_array_index(items, CommitItem, i);
+                        item->replaced = false;
+                        if (!cannot_move[i])
+                                set(item, COMMIT_DO, NULL);
+                        judge(j, item, i + 1 < items->len ? item + 1 : NULL);
+                }
+        } while (find_stuck(j));
+}
+
 static bool may_be_linked(const CommitItem *item) {
         const ReviewChange *c = item->change;
         return item->verdict == COMMIT_DO && c->has_st && S_ISREG(c->st.st_mode) && c->st.st_nlink > 1;
@@ -499,9 +534,9 @@ CommitPlan *commit_plan_new(Review *review, const char *const *paths, bool force
         plan->items = g_array_sized_new(FALSE, TRUE, sizeof(CommitItem), plan->changes->len);
         g_array_set_clear_func(plan->items, item_clear);
         add_items(&j, paths);
+        judge_all(&j);
         for (guint i = 0; i < plan->items->len; i++) {
-                CommitItem *item = &g_array_index(plan->items, CommitItem, i);
-                judge(&j, item, i + 1 < plan->items->len ? item + 1 : NULL);
+                const CommitItem *item = &g_array_index(plan->items, CommitItem, i);
                 count(plan, item);
                 links = links || may_be_linked(item);
         }

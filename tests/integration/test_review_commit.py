@@ -336,6 +336,21 @@ def test_a_directory_that_cannot_be_moved_is_not_removed_with_another(tree, scri
     no_rest(tree)
 
 
+@pytest.mark.parametrize("script", ["mv p q; mv d q/d; echo file >d", "mv p q; mv d q/d; mkdir d; echo file >d/1", "mv p q; mv d q/d; mv e d"])
+@pytest.mark.parametrize("tree", ["fuse"], indirect=True)
+def test_a_directory_that_went_into_one_that_is_passed_over(tree, script):
+    """It stays where it is, and so nothing comes in its place: that is no change of the host's."""
+    for name in ("p/secret", "p/1", "d/1", "e/2"):
+        tree.write(name, f"{name}\n", where=tree.tree)
+    tree.options.append(f"--hide={tree.tree}/p/secret")
+    run_in_tree(tree, script)
+    before = look(tree.tree)
+    result = commit(tree)
+    assert result.rc == 1 and " 0 changes carried to the host, 0 failed, " in result.err, result
+    assert re.search(r"skipped: \S+/tree/d(/1)?: what the host has here was to be renamed, and cannot be", result.err), result
+    assert look(tree.tree) == before
+
+
 @pytest.mark.parametrize("script", ["mv a t; mv b a; mv t b", "rm -r a; mkdir a", "chmod 700 a", "python3 -c 'import os; os.setxattr(\"a\", \"user.k\", b\"v\")'"])
 def test_a_box_that_changed_only_directories_of_the_hosts_is_kept(tree, script):
     """Its layer has no file, and no directory that the host has not."""
