@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "base/wire.h"
+#include "fsoverlay/changes.h"
 #include "hook-own.h"
 #include "root-hooks.h"
 
@@ -219,16 +220,25 @@ bool root_hooks_make(const RootPlan *plan, int box_fd, GError **error) {
         return false;
 }
 
-static void trim_one(const RootPlan *plan, const Hook *hook, int box_fd, void *data) {
-        g_autofree char *upper = copy_path(plan, hook, box_fd), *now = NULL;
+/* A copy has the file's mode and none of its attributes; what else it has is the box's doing, as other bytes are. */
+static bool is_as_copied(const Hook *hook, int dir, const char *name, int fd) {
+        g_autoptr(GPtrArray) attributes = changes_attributes(dir, name);
+        g_autofree char *now = NULL;
+        struct stat st;
         size_t len;
+
+        return fstat(fd, &st) == 0 && (st.st_mode & 07777) == hook->mode && attributes->len == 0 && fd_read_all(fd, HOOK_FILE_MAX, &now, &len) &&
+               len == hook->len && memcmp(now, hook->data, len) == 0;
+}
+
+static void trim_one(const RootPlan *plan, const Hook *hook, int box_fd, void *data) {
+        g_autofree char *upper = copy_path(plan, hook, box_fd);
 
         if (!hook->is_dir) {
                 const char *name;
                 _cleanup_close_ int dir = root_dirs_parent(box_fd, upper, &name);
                 _cleanup_close_ int fd = dir < 0 ? -1 : openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-                if (fd < 0 || !fd_read_all(fd, HOOK_FILE_MAX, &now, &len) || len != hook->len ||
-                    memcmp(now, hook->data, len) != 0)
+                if (fd < 0 || !is_as_copied(hook, dir, name, fd))
                         return;
                 (void) unlinkat(dir, name, 0);
                 *strrchr(upper, '/') = '\0';

@@ -140,6 +140,16 @@ def test_a_box_goes_on_with_its_hooks(box):
     assert (box.dir / ".envrc").read_text() == "old\n1\n2\n" and (box.dir / ".git/hooks/n").read_text() == "1\n"
 
 
+def test_a_hook_of_which_only_the_mode_changed(box):
+    """Or attributes: its copy is not one that stayed as it was."""
+    fill(box)
+    box.run("--rw", ".", "--", "sh", "-c", "chmod 700 .envrc; setfattr -n user.k -v v .git/config").ok()
+    assert (box.dir / ".envrc").stat().st_mode & 0o777 != 0o700
+    box.usbox("commit", "last").ok()
+    assert (box.dir / ".envrc").stat().st_mode & 0o777 == 0o700 and (box.dir / ".envrc").read_text() == "old\n"
+    assert os.getxattr(box.dir / ".git/config", "user.k") == b"v"
+
+
 def test_what_is_no_copy_of_a_hook_is_not_mounted(box):
     """What an earlier run of the box left at such a name."""
     options = ("--name", "n", "--rw", ".")
