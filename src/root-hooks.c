@@ -19,11 +19,13 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "base/wire.h"
+#include "box-remove.h"
 #include "fsoverlay/changes.h"
 #include "hook-own.h"
 #include "root-hooks.h"
 
 #define HOOK_FILE_MAX (4 * 1024 * 1024)
+#define HOOK_BEFORE "hook-before" /* in the box's directory: what an earlier run made, as it goes */
 
 /* .git/commondir has git look for its configuration elsewhere, and so has .git where it is a file, as in a worktree (gitrepository-layout(5)). */
 static const char *const hook_names[] = { ".git/hooks", ".git/config", ".git/config.worktree", ".git/commondir", ".git", ".envrc", ".vscode", ".idea", NULL };
@@ -209,10 +211,33 @@ static void make_one(const RootPlan *plan, const Hook *hook, int box_fd, void *d
                 err_set(error, errno, "copy %s", hook->host.path);
 }
 
+/* What an earlier run made, which was taken back: nothing stands on the host that it could be mounted over. */
+static bool has_made_before(const Hook *hook, int box_fd) {
+        g_autofree char *upper = g_strconcat("upper/", hook->path, NULL);
+        const char *name;
+        struct stat st;
+
+        _cleanup_close_ int dir = root_dirs_parent(box_fd, upper, &name);
+        return dir >= 0 && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISCHR(st.st_mode) && !is_repository(hook, &st);
+}
+
+static void tell_made_before(const RootPlan *plan, int box_fd) {
+        for (guint i = 0; i < plan->sources->len; i++) {
+                const MountSource *source = g_ptr_array_index(plan->sources, i);
+                for (guint j = 0; source->hooks && j < source->hooks->len; j++) {
+                        const Hook *hook = g_ptr_array_index(source->hooks, j);
+                        g_autofree char *shown = err_quote(source->host.path);
+                        if (!hook->host.path && has_made_before(hook, box_fd))
+                                log_note("%s/%s of an earlier run is not in the box: usbox diff shows it, usbox commit takes it", shown, hook->name);
+                }
+        }
+}
+
 bool root_hooks_make(const RootPlan *plan, int box_fd, GError **error) {
         g_autoptr(GError) failure = NULL;
         GError **slot = &failure;
 
+        tell_made_before(plan, box_fd);
         for_each_hook(plan, box_fd, make_one, &slot);
         if (!failure)
                 return true;
@@ -279,6 +304,32 @@ void root_hooks_trim(const RootPlan *plan, int box_fd, FdLater *later) {
                 for_each_hook(plan, box_fd, settle_one, NULL);
 }
 
+static int remove_before(int box_fd) {
+        FdLater later = { .n = FD_LATER_MAX }; /* full: at once */
+
+        if (unlinkat(box_fd, HOOK_BEFORE, 0) == 0 || errno == ENOENT)
+                return 0;
+        return box_remove_part(&later, box_fd, HOOK_BEFORE, NULL);
+}
+
+/* from/name comes to to/to_name, also in the place of what an earlier run made: that is put aside first, so that it is never on the host. */
+static bool take_in(const Hook *hook, int box_fd, int from, const char *name, int to, const char *to_name) {
+        if (renameat2(from, name, to, to_name, RENAME_NOREPLACE) == 0)
+                return true;
+        if (errno != EEXIST || (errno = remove_before(box_fd)) != 0 || renameat2(to, to_name, box_fd, HOOK_BEFORE, RENAME_NOREPLACE) < 0)
+                return false;
+        if (renameat2(from, name, to, to_name, RENAME_NOREPLACE) < 0) {
+                int errnum = errno;
+                (void) renameat2(box_fd, HOOK_BEFORE, to, to_name, RENAME_NOREPLACE);
+                errno = errnum;
+                return false;
+        }
+        int errnum = remove_before(box_fd);
+        log_note("what the box made of %s takes the place of what an earlier run made of it%s%s", hook->name, errnum != 0 ? ", which cannot be removed: " : "",
+                 errnum != 0 ? err_text(errnum) : "");
+        return true;
+}
+
 /* By descriptors and without following anything: the box wrote this tree. */
 static void take_back(const MountSource *source, const Hook *hook, int box_fd) {
         g_autofree char *parent = g_path_get_dirname(hook->name), *name = g_path_get_basename(hook->name);
@@ -295,7 +346,7 @@ static void take_back(const MountSource *source, const Hook *hook, int box_fd) {
                 return;
         _cleanup_close_ int to = upper_parent(hook, box_fd, &to_name);
         /* root_hooks_appeared() tells of what stays */
-        if (to >= 0 && renameat2(from, name, to, to_name, RENAME_NOREPLACE) == 0 && !hook_own(to, to_name))
+        if (to >= 0 && take_in(hook, box_fd, from, name, to, to_name) && !hook_own(to, to_name))
                 log_note("what the box made of %s could not be kept as it was: %s", hook->name, err_text(errno));
         *strrchr(made, '/') = '\0';
         root_dirs_trim(box_fd, made, &later);

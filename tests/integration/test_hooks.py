@@ -150,6 +150,21 @@ def test_a_hook_of_which_only_the_mode_changed(box):
     assert os.getxattr(box.dir / ".git/config", "user.k") == b"v"
 
 
+def test_a_box_makes_a_hook_once_more(box):
+    """What its earlier run made is not there for it, which is said. Nor does what it makes stay on the host."""
+    options = ("--name", "n", "--rw", ".")
+    box.write("file", "f\n")
+    box.run(*options, "--", "sh", "-c", "echo 1 >.envrc; mkdir .vscode; echo 1 >.vscode/a").ok()
+    result = box.run(*options, "--", "sh", "-c", "cat .envrc; echo 2 >.envrc; mkdir .vscode; echo 2 >.vscode/b").err
+    for name in (".envrc", ".vscode"):
+        assert f"{box.dir}/{name} of an earlier run is not in the box: usbox diff shows it, usbox commit takes it" in result, result
+        assert f"what the box made of {name} takes the place of what an earlier run made of it" in result, result
+    assert "cat: .envrc: No such file" in result and "on the host: other programs" not in result and os.listdir(box.dir) == ["file"], result
+    assert not list(box.boxes.glob("*/hook-before")), result
+    box.usbox("commit", "n").ok()
+    assert (box.dir / ".envrc").read_text() == "2\n" and os.listdir(box.dir / ".vscode") == ["b"]
+
+
 def test_what_is_no_copy_of_a_hook_is_not_mounted(box):
     """What an earlier run of the box left at such a name."""
     options = ("--name", "n", "--rw", ".")
