@@ -292,7 +292,9 @@ static bool finish_dir(CommitWork *w, const CommitItem *item) {
         const ReviewChange *c = item->change;
         _cleanup_close_ int from = commit_open_upper(w, c, O_RDONLY | O_DIRECTORY), to = review_open_lower(w->review, c->path, O_RDONLY | O_DIRECTORY);
 
-        return from >= 0 && to >= 0 && commit_copy_attributes(w, c, from, to);
+        struct stat st;
+        return from >= 0 && to >= 0 && commit_copy_attributes(w, c, from, to) && fstat(to, &st) == 0 &&
+               commit_journal_add_brought(w->review->journal, c->path, &st, &w->error);
 }
 
 static void tell(CommitWork *w, const CommitItem *item, bool ok) {
@@ -317,6 +319,13 @@ static bool is_finished_later(const CommitItem *item) {
         return c->has_st && S_ISDIR(c->st.st_mode) && (item->replaced || c->kind != CHANGE_MODIFIED || c->what & (CHANGE_MODE | CHANGE_XATTR | CHANGE_PLACE));
 }
 
+/* A directory has not its mode yet. */
+static bool note_brought(CommitWork *w, const ReviewChange *c) {
+        struct stat st;
+        bool told = S_ISREG(c->st.st_mode) && w->dir >= 0 && fstatat(w->dir, strrchr(c->path, '/') + 1, &st, AT_SYMLINK_NOFOLLOW) == 0;
+        return commit_journal_add_brought(w->review->journal, c->path, told ? &st : NULL, &w->error);
+}
+
 static void make_item(CommitWork *w, const CommitItem *item, bool *ok) {
         const ReviewChange *c = item->change;
 
@@ -324,7 +333,7 @@ static void make_item(CommitWork *w, const CommitItem *item, bool *ok) {
         if (item->verdict != COMMIT_DO || c->kind == CHANGE_DELETED || (w->blocked && path_is_at_or_below(c->path, w->blocked)))
                 return;
         errno = 0;
-        *ok = make_one(w, item) && commit_journal_add_brought(w->review->journal, c->path, &w->error);
+        *ok = make_one(w, item) && note_brought(w, c);
         if (*ok)
                 commit_remember_name(w, c);
         if (!*ok || !is_finished_later(item))
@@ -397,7 +406,7 @@ static bool write_plan(CommitWork *w, GError **error) {
                 if ((item->verdict == COMMIT_DO || like_it) &&
                     !commit_journal_add_plan(w->review->journal, c->path, c->has_below ? &c->below : NULL, error))
                         return false;
-                if (like_it && !commit_journal_add_brought(w->review->journal, c->path, error))
+                if (like_it && !commit_journal_add_brought(w->review->journal, c->path, &c->below, error))
                         return false;
         }
         for (guint i = 0; i < w->plan->taken->len; i++) {

@@ -8,7 +8,7 @@
  * A record is three strings, each with a NUL behind it: a letter and numbers; a path; another path or nothing. P: planned, with what stood there. W: made.
  * V: left without one of its names. N: a name of a file of several; O: of one that was to go with its directory. T: a directory that temporary names are
  * made in. R: moved. C: the last R was not carried out. B, U, F: directories of the box's layer are to continue elsewhere, from the first to the last of them.
- * D and S alone come after their deed: brought; settled, so that the layer knows of all moves that were made.
+ * D and S alone come after their deed: brought, with its mode; settled, so that the layer knows of all moves that were made.
  */
 #include <fcntl.h>
 #include <string.h>
@@ -41,7 +41,7 @@ struct CommitJournal {
         GHashTable *planned; /* path → Identity *, ino 0 for nothing */
         GHashTable *planned_in; /* directory → names in it that planned has; NULL: not asked for since the last record */
         GHashTable *planned_inos; /* inode number (guint64) → path, which planned has; NULL: not asked for since the last record */
-        GHashTable *brought; /* set of paths */
+        GHashTable *brought; /* path → Identity *, with the mode as its size; ino 0: not told */
         GHashTable *taken;   /* set of inode numbers (guint64) */
         GHashTable *names;   /* path → inode number (guint64) */
         GHashTable *left;    /* as made */
@@ -124,7 +124,7 @@ static bool take(CommitJournal *j, const char *head, const char *path, const cha
                 g_hash_table_remove(j->brought, path);
                 return true;
         case 'D':
-                g_hash_table_add(j->brought, g_strdup(path));
+                g_hash_table_replace(j->brought, g_strdup(path), g_memdup2(&id, sizeof id));
                 return true;
         case 'O':
                 g_hash_table_add(j->taken, g_memdup2(&id.ino, sizeof id.ino));
@@ -209,7 +209,7 @@ CommitJournal *commit_journal_read(int box_fd, int lower, GError **error) {
         j->lower = lower;
         j->fd = -1;
         j->planned = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-        j->brought = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        j->brought = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
         j->taken = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
         j->names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
         j->left = g_hash_table_new_full(identity_hash, identity_equal, g_free, NULL);
@@ -278,6 +278,11 @@ bool commit_journal_planned(const CommitJournal *j, const char *path, const stru
 
 bool commit_journal_brought(const CommitJournal *j, const char *path) {
         return g_hash_table_contains(j->brought, path);
+}
+
+bool commit_journal_has_other_mode(const CommitJournal *j, const char *path, const struct stat *st) {
+        const Identity *then = g_hash_table_lookup(j->brought, path);
+        return then && then->dev == st->st_dev && then->ino == st->st_ino && then->size != st->st_mode && (S_ISDIR(st->st_mode) || st->st_nlink == 1);
 }
 
 static int compare_names(gconstpointer a, gconstpointer b) {
@@ -416,8 +421,9 @@ bool commit_journal_add_made(CommitJournal *j, const struct stat *st, GError **e
         return write_record(j, 'W', &id, "", "", error);
 }
 
-bool commit_journal_add_brought(CommitJournal *j, const char *path, GError **error) {
-        return write_record(j, 'D', &(Identity){ 0 }, path, "", error);
+bool commit_journal_add_brought(CommitJournal *j, const char *path, const struct stat *st, GError **error) {
+        Identity id = st ? (Identity){ .dev = st->st_dev, .ino = st->st_ino, .size = st->st_mode } : (Identity){ 0 };
+        return write_record(j, 'D', &id, path, "", error);
 }
 
 bool commit_journal_add_left(CommitJournal *j, const struct stat *st, GError **error) {

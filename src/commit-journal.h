@@ -41,6 +41,10 @@ bool commit_journal_left_at(const CommitJournal *journal, const char *path, cons
 /* What a commit brought to path, which no commit was to change since: where there is nothing now, the host removed it. */
 bool commit_journal_brought(const CommitJournal *journal, const char *path);
 
+/* It is what a commit brought to path, and has another mode since: of that neither its time nor its size tells. Not a file of several names, which may have
+ * it by another one. */
+bool commit_journal_has_other_mode(const CommitJournal *journal, const char *path, const struct stat *st);
+
 /* A file of that inode number was to be changed or removed, at another name than path or with a directory: it may be what the box has at path. */
 bool commit_journal_took(CommitJournal *journal, guint64 ino, const char *path);
 
@@ -65,7 +69,8 @@ const char *const *commit_journal_temps(CommitJournal *journal);
 /* The same, to write; false with error. The first call opens the file. add_move: it is on the disk when this returns. */
 bool commit_journal_add_plan(CommitJournal *journal, const char *path, const struct stat *st, GError **error);
 bool commit_journal_add_made(CommitJournal *journal, const struct stat *st, GError **error);
-bool commit_journal_add_brought(CommitJournal *journal, const char *path, GError **error);
+/* st: as it is then, NULL where that is not to be told yet. */
+bool commit_journal_add_brought(CommitJournal *journal, const char *path, const struct stat *st, GError **error);
 bool commit_journal_add_left(CommitJournal *journal, const struct stat *st, GError **error);
 /* A file of that inode number stands at path, and is not to be changed. */
 bool commit_journal_add_name(CommitJournal *journal, const char *path, guint64 ino, GError **error);

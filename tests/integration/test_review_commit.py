@@ -446,6 +446,27 @@ def test_what_the_host_removed_of_what_a_commit_brought_does_not_come_back(tree)
     tree.usbox("rm", "agent").ok()
 
 
+@pytest.mark.parametrize("name", ["new/f", "new", "f", "d", "moved"])
+def test_the_host_shuts_what_a_commit_brought(tree, name):
+    """It stays shut: a mode changes neither the time nor the size by which the commit knows what it has made."""
+    for path in ("f", "d/1", "old/2"):
+        tree.write(path, f"{path}\n", where=tree.tree)
+    tree.options += ["--name", "agent"]
+    run_in_tree(tree, "mkdir new; echo 1 >new/f; echo 2 >>f; chmod 750 d; mv old moved; chmod 755 moved")
+    assert " 0 failed, 0 passed over" in tree.usbox("commit", "agent").ok().err
+    assert " 0 changes carried" in tree.usbox("commit", "agent").ok().err
+    mode = (tree.tree / name).stat().st_mode & 0o777
+    (tree.tree / name).chmod(0o700)
+    run_in_tree(tree, "echo more >>new/f; echo 3 >other")
+    result = tree.usbox("commit", "agent")
+    assert result.rc == 1 and re.findall(r"conflict: \S+/tree/(\S+): the host changed", result.err) == [name], result
+    assert (tree.tree / name).stat().st_mode & 0o777 == 0o700 and not (tree.tree / "other").exists()
+    assert " 0 failed, 0 passed over" in tree.usbox("commit", "--force", "agent").ok().err
+    assert (tree.tree / name).stat().st_mode & 0o777 == mode and (tree.tree / "new/f").read_text(encoding="utf-8") == "1\nmore\n"
+    assert " 0 changes carried" in tree.usbox("commit", "agent").ok().err
+    tree.usbox("rm", "agent").ok()
+
+
 @pytest.mark.parametrize("tree", ["fuse"], indirect=True)
 def test_a_directory_that_was_renamed_and_is_another_on_the_host_by_now(tree):
     """Even if it has the old one's number, as is usual. What the host did in the old one goes along."""
