@@ -381,6 +381,16 @@ typedef struct {
         const char *redirect;
 } Entered;
 
+/* A directory that the lower has not is by its path where rules go on, too: none of its directory's is about what is in it. */
+static RuleState rule_inside(const Walk *w, const Place *place, const Entry *e, const Below *below) {
+        const ChangesOptions *o = w->options;
+        RuleState own;
+
+        if (below->exists || below->hidden || !o->rules || rules_trivial(place->rule))
+                return below->rule;
+        return rules_enter(o->rules, place->rule, *place->lower_path ? place->lower_path : "/", e->name, true, &own) ? own : below->rule;
+}
+
 static void walk_into(Walk *w, const Place *place, const Entry *e, const Below *below, const Entered *entered) {
         const char *redirect = entered->redirect;
         g_auto(LowerDir) moved = { 0 };
@@ -396,7 +406,7 @@ static void walk_into(Walk *w, const Place *place, const Entry *e, const Below *
                               .lower = redirect ? &moved : &below->dir,
                               .lower_path = lower_path,
                               .moved_len = redirect ? strlen(redirect) : place->moved_len,
-                              .rule = redirect ? changes_rule_of(w->options, redirect) : below->rule,
+                              .rule = redirect ? changes_rule_of(w->options, redirect) : rule_inside(w, place, e, below),
                               .opaque = entered->opaque };
         gsize len = w->path->len;
         g_string_append_printf(w->path, "/%s", e->name);

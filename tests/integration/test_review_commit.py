@@ -782,6 +782,18 @@ def test_hidden_names(box):
     assert (box.dir / "d/ok").read_text() == "ok\n"
 
 
+def test_names_like_a_hidden_one(tree):
+    """In a directory that the host has not, it is another path. There a path is hidden, too, where that is known of names that are not there."""
+    tree.write("keys/k", "secret\n", where=tree.tree)
+    tree.options += [f"--hide={tree.tree}/keys", f"--hide={tree.tree}/new/place/keys"]
+    run_in_tree(tree, "mkdir -p new/keys new/place/keys other/new/place/keys; echo 1 >new/keys/1; echo 2 >other/new/place/keys/2; echo 3 >new/place/keys/3")
+    skipped = re.findall(r"skipped: \S+/tree/(\S+): (.*)", commit(tree).err)
+    assert skipped == ([] if "--overlay=kernel" in tree.options else [("new/place/keys", "a name that is hidden from boxes")])
+    assert look(tree.tree)[0].keys() - {"new/place/keys", "new/place/keys/3"} == {
+        "keys", "keys/k", "new", "new/keys", "new/keys/1", "new/place", "other", "other/new", "other/new/place", "other/new/place/keys", "other/new/place/keys/2"}
+    assert (tree.tree / "new/place/keys").exists() == (not skipped)
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_what_a_commit_made_by_a_hidden_name_is_no_secret(box, overlay):
     """A box that goes on after a commit goes on with that, too; what others put beside it stays hidden."""
