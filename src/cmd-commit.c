@@ -207,6 +207,20 @@ static void only_show(Teller *t, const CommitPlan *plan) {
         }
 }
 
+/* What the box gave to somebody else than the caller. */
+static void tell_owners(const CommitPlan *plan) {
+        guint n = 0;
+
+        for (guint i = 0; i < plan->items->len; i++) {
+                const CommitItem *item = &g_array_index(plan->items, CommitItem, i);
+                const ReviewChange *c = item->change;
+                bool new_owner = c->has_st && (c->kind == CHANGE_MODIFIED ? (c->what & CHANGE_OWNER) != 0 : c->st.st_uid != geteuid());
+                n += item->verdict == COMMIT_DO && new_owner;
+        }
+        if (n > 0)
+                log_note("%u change%s ha%s another owner or group in the box: owners are not carried", n, number_plural(n), n == 1 ? "s" : "ve");
+}
+
 static void summary(const Review *review, const Teller *t, const CommitPlan *plan) {
         clear_progress(t);
         if (t->json)
@@ -218,6 +232,7 @@ static void summary(const Review *review, const Teller *t, const CommitPlan *pla
         else
                 log_note("%u change%s carried to the host, %u failed, %u passed over", t->n_done, number_plural(t->n_done), t->n_failed,
                          plan->n_skipped + plan->n_conflicts);
+        tell_owners(plan);
         if (t->n_failed > 0)
                 log_note("what failed is still in the box, as files below %s/upper", review->dir);
 }

@@ -1089,6 +1089,11 @@ def test_files_of_other_ids(box):
     result = commit(box)
     assert result.rc == 1 and f"failed: {box.dir}/shut: Permission denied" in result.err, result
     assert (box.dir / "mine").read_text() == "1\n" and (box.dir / "open").stat().st_uid == os.getuid() and not (box.dir / "shut").exists()
+    assert "2 changes have another owner or group in the box: owners are not carried" in result.err, result
+    box.run("--", "sh", "-c", "echo 4 >>mine; echo 5 >new; chown 5:5 open").ok()
+    assert "1 change has another owner or group in the box: owners are not carried" in commit(box).ok().err
+    box.run("--", "sh", "-c", "echo 6 >>mine; chmod 700 new").ok()
+    assert "owner" not in commit(box).ok().err
 
 
 def test_the_way_to_a_tree_that_is_written_through(tree):
