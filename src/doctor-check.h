@@ -11,6 +11,9 @@
 /* Not 0: AppArmor gives capabilities in user namespaces to those with a profile alone. */
 #define DOCTOR_APPARMOR_RESTRICTS "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
 
+/* Why this process is not to be found in /proc, as what is said of /proc; NULL: it is. */
+const char *doctor_proc_problem(void);
+
 /* This process is in a box of usbox's. */
 bool doctor_in_box(void);
 

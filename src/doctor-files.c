@@ -167,7 +167,12 @@ static void check_fuse(const DoctorHost *host, GPtrArray *checks) {
 }
 
 void doctor_check_files(const DoctorHost *host, GPtrArray *checks) {
-        check_pseudo(host, checks, "proc", "/proc", TRIAL_PROC, NULL);
+        if (host->proc_problem) {
+                DoctorCheck *check = doctor_add(checks, "proc", "/proc", DOCTOR_MISSING, "%s", host->proc_problem);
+                doctor_means(check, "usbox finds itself and its processes there");
+                doctor_mend(check, "mount -t proc proc /proc, as root of that namespace (unshare: --mount-proc; bubblewrap: --proc /proc)");
+        } else
+                check_pseudo(host, checks, "proc", "/proc", TRIAL_PROC, NULL);
         check_pseudo(host, checks, "sysfs", "/sys", TRIAL_SYSFS, "usbox run --best-effort=sysfs");
         check_data(host, checks);
         check_boxes_runtime(host, checks);

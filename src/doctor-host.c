@@ -51,6 +51,14 @@ static DoctorProgram find_program(const char *name, unsigned capability) {
         return program;
 }
 
+const char *doctor_proc_problem(void) {
+        g_autofree char *self = g_file_read_link("/proc/self", NULL), *pid = g_strdup_printf("%d", (int) getpid());
+
+        if (!self)
+                return "is not mounted here";
+        return g_str_equal(self, pid) ? NULL : "is that of another pid namespace";
+}
+
 bool doctor_in_box(void) {
         return g_strcmp0(g_getenv("USBOX"), "1") == 0;
 }
@@ -169,6 +177,7 @@ DoctorHost *doctor_host_new(void) {
         host->kernel = g_strdup(uname(&name) == 0 ? name.release : "");
         host->newuidmap = find_program("newuidmap", CAP_SETUID);
         host->newgidmap = find_program("newgidmap", CAP_SETGID);
+        host->proc_problem = doctor_proc_problem();
         find_user(host);
         find_directories(host);
         find_own_files(host);

@@ -61,6 +61,12 @@ void doctor_explain(GError *error) {
         /* Whoever meets it first here, too: a box's helpers and the command's process have the limit of the caller. */
         if (err_get_errno(error) == EMFILE)
                 (void) err_hint(&error, "the limit on open files is too small (ulimit -n): a box takes some forty, and a few more for each port");
+        const char *proc_problem = doctor_proc_problem();
+        if (g_error_matches(error, USBOX_ERROR, USBOX_ERROR_FAILED) && proc_problem) {
+                hint = g_strdup_printf("/proc %s, and usbox needs it: usbox doctor says how to mount one", proc_problem);
+                err_replace_hint(error, hint);
+                return;
+        }
         if (!g_error_matches(error, USBOX_ERROR, USBOX_ERROR_FAILED) || !may_be_refusal(err_get_errno(error)))
                 return;
         doctor_try_calls(&host);

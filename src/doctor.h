@@ -103,6 +103,7 @@ typedef struct {
         bool no_new_privs;    /* neither gains any rights by being executed */
         char *data_dir;       /* where boxes are kept, existing or not */
         guint64 data_free;    /* bytes; G_MAXUINT64: not known */
+        const char *proc_problem; /* why the processes here are not to be found in /proc; NULL: they are */
         bool data_foreign;    /* it is another user's or others may write to it */
         char *runtime_dir;
         bool runtime_dir_ok;

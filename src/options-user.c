@@ -348,7 +348,10 @@ static GArray *read_map(const char *own_map, GError **error) {
 
         if (fd_read_file(AT_FDCWD, own_map, MAP_FILE_MAX, &text, NULL))
                 return subid_parse_map(text);
-        err_set(error, errno, "read %s", own_map);
+        int errnum = errno;
+        err_set(error, errnum, "read %s", own_map);
+        if (errnum == ENOENT)
+                err_hint(error, "/proc is not mounted here, and usbox needs it: usbox doctor says how to mount one");
         return NULL;
 }
 

@@ -79,6 +79,20 @@ def test_tells_what_is_missing(box, what):
     assert left_in(box.data / "usbox" / "boxes") == []
 
 
+@pytest.mark.parametrize("what,how", [("another pid namespace", ["unshare", "-Urpf"]), ("not mounted", ["unshare", "-Urm", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"])],
+                         ids=["foreign", "none"])
+def test_a_proc_without_us(box, what, how):
+    """As in a builder's chroot, or by unshare --pid alone."""
+    if subprocess.run([*how, "true"], check=False, capture_output=True).returncode != 0:
+        cannot("make a namespace with such a /proc")
+    said = [subprocess.run([*how, USBOX, *argv], env=box.env, cwd=box.dir, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+            for argv in (["doctor", "--json"], ["run", "--rm", "--", "true"])]
+    (row,) = [check for check in json.loads(said[0].stdout) if check["id"] == "proc"]
+    assert said[0].returncode == 1 and row["state"] == "missing" and what in row["found"] and "mount -t proc" in row["mend"], row
+    assert said[1].returncode == 125 and "\nhint: /proc is " in said[1].stderr and what in said[1].stderr, said[1]
+    assert left_in(box.data / "usbox" / "boxes") == []
+
+
 @pytest.mark.parametrize("kind", ["user", "mnt", "uts", "time"])
 def test_a_limit_is_named_as_the_one_it_is(box, kind):
     script = f'echo 0 >/proc/sys/user/max_{kind}_namespaces && exec "$@"'

@@ -206,6 +206,12 @@ static void test_quota_around(Fixture *f, gconstpointer unused) {
         g_assert_null(strstr(check(f, "userns")->mend, "sysctl"));
 }
 
+static void test_proc_of_others(Fixture *f, gconstpointer unused) {
+        f->host->proc_problem = "is that of another pid namespace";
+        assert_missing(f, "proc");
+        assert_mend(f, "proc", "mount -t proc");
+}
+
 static void test_proc_read_only(Fixture *f, gconstpointer unused) {
         fail(f, TRIAL_USERNS_MAP, EROFS);
         assert_missing(f, "userns");
@@ -628,6 +634,7 @@ int main(int argc, char **argv) {
         ADD("ranges-there", test_ranges_there);
         ADD("quota-around", test_quota_around);
         ADD("proc-read-only", test_proc_read_only);
+        ADD("proc-of-others", test_proc_of_others);
         ADD("fedora", test_fedora);
         ADD("root", test_root);
         ADD("cgroups", test_cgroups);
