@@ -13,6 +13,8 @@
 
 #include "netstack/shape.h"
 
+#define NS_PER_US G_GINT64_CONSTANT(1000)
+
 #define QUEUE_US 200000
 
 /* A frame is never refused an empty queue, however slow the wire is; and a queue has an end, however long the delay is. */
@@ -26,7 +28,7 @@ typedef struct {
 
 typedef struct {
         guint64 rate;     /* bits per second; 0: any */
-        gint64 free_at;   /* when the last bit of the last frame has gone */
+        gint64 free_at;   /* when the last bit of the last frame has gone, in ns: of a fast wire a small frame takes less than a us */
         gint64 last_due;
         GQueue under_way; /* of Frame */
         size_t bytes;
@@ -113,13 +115,13 @@ void shape_put(Shape *shape, ShapeDirection direction, const void *frame, size_t
 
         if (next_random(shape) % 1000000 < shape->config.loss_ppm)
                 return;
-        gint64 start = MAX(now, wire->free_at);
-        if (wire->bytes + len > UNDER_WAY_MAX || (start - now > QUEUE_US))
+        gint64 start = MAX(now * NS_PER_US, wire->free_at);
+        if (wire->bytes + len > UNDER_WAY_MAX || start - now * NS_PER_US > QUEUE_US * NS_PER_US)
                 return;
         if (wire->rate > 0)
-                wire->free_at = start + (gint64) (len * 8 * G_USEC_PER_SEC / wire->rate);
+                wire->free_at = start + (gint64) (len * 8 * G_USEC_PER_SEC * NS_PER_US / wire->rate);
         Frame *copy = g_malloc(sizeof *copy + len);
-        copy->due = wire->last_due = MAX(MAX(now, wire->free_at) + delay_of(shape), wire->last_due);
+        copy->due = wire->last_due = MAX(MAX(now, wire->free_at / NS_PER_US) + delay_of(shape), wire->last_due);
         copy->len = len;
         memcpy(copy->bytes, frame, len);
         g_queue_push_tail(&wire->under_way, copy);
