@@ -26,6 +26,7 @@
 #include "base/proc.h"
 #include "base/wire.h"
 #include "netstack/alone.h"
+#include "netstack/records.h"
 #include "netstack/resolvconf.h"
 
 /* For the last lines of --net-log. */
@@ -38,7 +39,7 @@ typedef struct {
         pid_t pid; /* the stack; 0: none */
         int pidfd, wire, signals;
         int theirs;     /* the other end of the wire, until the stack has it, as of these: */
-        int log, pcap;  /* --net-log, --pcap; -1: none */
+        NetRecords records;
         int resolv;     /* inotify; -1: the host's resolv.conf does not count */
         int mounts;     /* /proc/self/mountinfo, which says that mounts have changed; -1: the target is a process */
         guint denials;  /* that were told */
@@ -52,45 +53,22 @@ static bool open_signals(Front *f, GError **error) {
         return f->signals >= 0;
 }
 
-/* What the caller wants written, which the stack has open from its start on. */
-static bool open_records(Front *f, GError **error) {
-        const AloneOptions *o = f->options;
-
-        if (o->log_file && (f->log = fd_open_record("--net-log", o->log_file, error)) < 0)
-                return false;
-        /* A capture begins with its header, so an old one goes. */
-        if (o->pcap_file && ((f->pcap = fd_open_record("--pcap", o->pcap_file, error)) < 0 || (ftruncate(f->pcap, 0) < 0 && !err_set(error, errno, "--pcap"))))
-                return false;
-        return true;
-}
-
 /* Another program, so that neither command line nor environment of the caller is in the memory of what parses frames. A fork that wiped both was as fast, but
  * not clean: what holes of the stack and vector registers have of a string, nobody can find. */
 static bool start_stack(Front *f, GError **error) {
         char *const argv[] = { (char *) "usbox-net", (char *) "--wire", (char *) "3", f->options->config->verbose ? (char *) "--verbose" : NULL, NULL };
-        NetConfig *config = f->options->config;
-        int fds[2];
-        size_t n = 0;
+        int fds[NET_RECORDS_MAX];
 
         g_autofree char *path = proc_sibling_path("usbox-net-stack", error);
         if (!path)
                 return false;
-        /* What it gets has the numbers from 4 on. */
-        if (f->log >= 0) {
-                config->log_fd = 4 + (int) n;
-                fds[n++] = f->log;
-        }
-        if (f->pcap >= 0) {
-                config->pcap_fd = 4 + (int) n;
-                fds[n++] = f->pcap;
-        }
-        pid_t pid = proc_spawn_helper(path, argv, f->theirs, fds, n, &f->pidfd, error);
+        net_records_tell(&f->records, f->options->config);
+        pid_t pid = proc_spawn_helper(path, argv, f->theirs, fds, net_records_fds(&f->records, fds), &f->pidfd, error);
         if (pid < 0)
                 return false;
         f->pid = pid;
         fd_closep(&f->theirs);
-        fd_closep(&f->log);
-        fd_closep(&f->pcap);
+        net_records_close(&f->records);
         return true;
 }
 
@@ -190,7 +168,8 @@ static bool open_wire(Front *f, GError **error) {
 static bool start(Front *f, GError **error) {
         const AloneOptions *o = f->options;
 
-        if (!alone_target_open(o, &f->target, error) || !open_wire(f, error) || !open_records(f, error) || !open_signals(f, error))
+        if (!alone_target_open(o, &f->target, error) || !open_wire(f, error) ||
+            !net_records_open(o->log_file, o->pcap_file, &f->records, error) || !open_signals(f, error))
                 return false;
         if (!start_stack(f, error) || !send_config(f, error) || !alone_tap_begin(&f->target, o, f->wire, &f->maker, error) || !watch_target(f, error) ||
             !alone_tap_await(&f->maker, f->wire, error) || !await_ready(f, error))
@@ -285,8 +264,7 @@ static void end(Front *f) {
                 proc_adopt(f->pid, &orphans);
         fd_closep(&f->wire);
         fd_closep(&f->theirs);
-        fd_closep(&f->log);
-        fd_closep(&f->pcap);
+        net_records_close(&f->records);
         if (f->pid > 0 && f->pidfd >= 0) {
                 if (poll(&ended, 1, LAST_LINES_MS) <= 0)
                         (void) pidfd_send_signal(f->pidfd, SIGKILL, NULL, 0);
@@ -304,8 +282,8 @@ static void end(Front *f) {
 }
 
 static bool run(const AloneOptions *o, GError **error) {
-        Front front = { .options = o, .target = ALONE_TARGET_NONE, .maker = { .pid = -1, .wire = -1 }, .pidfd = -1, .wire = -1, .theirs = -1, .log = -1,
-                        .pcap = -1, .signals = -1, .resolv = -1, .mounts = -1 };
+        Front front = { .options = o, .target = ALONE_TARGET_NONE, .maker = { .pid = -1, .wire = -1 }, .pidfd = -1, .wire = -1, .theirs = -1,
+                        .records = NET_RECORDS_NONE, .signals = -1, .resolv = -1, .mounts = -1 };
 
         signal(SIGPIPE, SIG_IGN);
         bool ok = start(&front, error) && serve(&front, error);

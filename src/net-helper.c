@@ -17,6 +17,7 @@
 #include "net-helper.h"
 #include "net-names.h"
 #include "netstack/config.h"
+#include "netstack/records.h"
 #include "netstack/resolvconf.h"
 
 /* For the last lines of --net-log. */
@@ -25,7 +26,7 @@
 /* Denials that are named after the run, and options that would allow them. */
 #define TOLD_MAX 5
 
-static GVariant *pack_config(const Spec *spec, int log_fd, int pcap_fd) {
+static GVariant *pack_config(const Spec *spec, const NetRecords *records) {
         g_autoptr(NetConfig) config = net_config_new();
 
         config->mtu = spec->net.mtu;
@@ -34,8 +35,7 @@ static GVariant *pack_config(const Spec *spec, int log_fd, int pcap_fd) {
         config->verbose = spec->box.verbose;
         config->best_effort_confine = spec->box.best_effort & BEST_EFFORT_CONFINE;
         config->tls_names = spec->net.tls_names;
-        config->log_fd = log_fd;
-        config->pcap_fd = pcap_fd;
+        net_records_tell(records, config);
         config->shape = spec->net.shape;
         for (guint i = 0; i < spec->net.publish->len; i++) {
                 const NetPublish *p = g_ptr_array_index(spec->net.publish, i);
@@ -65,36 +65,23 @@ typedef struct {
         void *data;
 } Question;
 
-/* A capture begins with its header, so an old one goes. */
-static bool empty(int fd, GError **error) {
-        return ftruncate(fd, 0) == 0 || err_set(error, errno, "--pcap");
-}
-
 bool net_helper_start(const Spec *spec, NetHelper *ret, GError **error) {
         char *const argv[] = { (char *) "usbox-net", (char *) "--wire", (char *) "3",
                                spec->box.verbose ? (char *) "--verbose" : NULL, NULL };
-        _cleanup_close_ int log = -1, pcap = -1;
-        int fds[2];
-        size_t n = 0;
+        g_auto(NetRecords) records = NET_RECORDS_NONE;
+        int fds[NET_RECORDS_MAX];
 
         *ret = NET_HELPER_NONE;
         ret->denied = g_ptr_array_new_with_free_func(g_free);
         ret->options = g_ptr_array_new_with_free_func(g_free);
         ret->questions = g_array_new(false, false, sizeof(Question));
-        if (spec->net.log_file && (log = fd_open_record("--net-log", spec->net.log_file, error)) < 0)
+        if (!net_records_open(spec->net.log_file, spec->net.pcap_file, &records, error))
                 return err_step(error, kind.step);
-        if (spec->net.pcap_file && ((pcap = fd_open_record("--pcap", spec->net.pcap_file, error)) < 0 || !empty(pcap, error)))
-                return err_step(error, kind.step);
-        if (log >= 0)
-                fds[n++] = log;
-        if (pcap >= 0)
-                fds[n++] = pcap;
-        ret->keeps = log >= 0;
+        ret->keeps = records.log >= 0;
         ret->spec = spec;
-        /* What it gets has the numbers from 4 on. */
-        if (!helper_start(&ret->helper, &kind, argv, fds, n, error))
+        if (!helper_start(&ret->helper, &kind, argv, fds, net_records_fds(&records, fds), error))
                 return false;
-        if (helper_send(&ret->helper, WIRE_NET_CONFIG, pack_config(spec, log >= 0 ? 4 : -1, pcap >= 0 ? 3 + (int) n : -1), NULL, 0, error))
+        if (helper_send(&ret->helper, WIRE_NET_CONFIG, pack_config(spec, &records), NULL, 0, error))
                 return true;
         if (error && *error && err_get_errno(*error) == EMSGSIZE && spec->net.hosts->len > 0)
                 err_hint(error, "%u times --add-host are too much", spec->net.hosts->len);
