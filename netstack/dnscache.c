@@ -65,8 +65,8 @@ static char *key_of(const DnsQuery *query) {
 
         for (size_t i = 0; i < query->wire_len; i++)
                 g_string_append_printf(key, "%02x", (uint8_t) g_ascii_tolower((char) query->wire[i]));
-        /* 0x0110: RD and CD */
-        g_string_append_printf(key, "/%u/%u/%d%d/%x", query->type, query->class, query->edns, query->dnssec_ok, query->flags & 0x0110);
+        /* 0x0130: RD, AD and CD */
+        g_string_append_printf(key, "/%u/%u/%d%d/%x", query->type, query->class, query->edns, query->dnssec_ok, query->flags & 0x0130);
         return g_string_free(key, false);
 }
 

@@ -5,7 +5,7 @@
  * Role: usbox-net. Privileges: none. Threads: any; pure functions. Order: under dns.c.
  *
  * Both sides are hostile: the box asks, and whoever owns a name answers. A question is never passed on as it came but written anew, of its
- * name, its type and three flags, so that nothing else of the box's reaches a name server. An answer is passed on as it came, since it may be
+ * name, its type and four flags, so that nothing else of the box's reaches a name server. An answer is passed on as it came, since it may be
  * signed, but only when every record in it has been walked over. Names are read with pointers that must lead backwards, each further than the
  * one before (RFC 1035 4.1.4 means it so), so that reading ends.
  */
@@ -20,6 +20,7 @@
 #define FLAG_TC 0x0200
 #define FLAG_RD 0x0100
 #define FLAG_RA 0x0080
+#define FLAG_AD 0x0020 /* in a question: say whether the answer was validated (RFC 6840 5.7); a resolv.conf with "trust-ad" makes libc ask so */
 #define FLAG_CD 0x0010
 #define EDNS_DO 0x8000
 
@@ -189,7 +190,7 @@ static size_t write_opt(uint8_t *out, size_t at, const DnsQuery *query) {
 }
 
 size_t dns_query_write(const DnsQuery *query, uint16_t id, uint8_t *out) {
-        size_t at = write_header(out, id, query->flags & (FLAG_RD | FLAG_CD), true);
+        size_t at = write_header(out, id, query->flags & (FLAG_RD | FLAG_AD | FLAG_CD), true);
         at = write_question(out, at, query);
         return write_opt(out, at, query);
 }

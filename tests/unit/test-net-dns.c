@@ -105,13 +105,13 @@ static void test_query(void) {
         g_assert_true(parse_query(&m, &q, &rcode));
         g_assert_true(q.edns && q.dnssec_ok && q.udp_size == 1232);
 
-        /* What goes out: our id, the name in its letters, RD and CD, EDNS, and nothing else of the box's. */
+        /* What goes out: our id, the name in its letters, RD, AD and CD, EDNS, and nothing else of the box's. */
         put_record(&m, 10, "secret.example", 16, 0, "exfiltrate", 10);
-        packet_put16(m.bytes + 2, 0x0110 | 0x0680);
+        packet_put16(m.bytes + 2, 0x0130 | 0x06c0);
         g_assert_true(parse_query(&m, &q, &rcode));
         size_t n = dns_query_write(&q, 0x4321, out);
         g_assert_true(dns_query_parse(out, n, &again, &rcode));
-        g_assert_true(again.id == 0x4321 && again.flags == 0x0110 && again.edns && again.dnssec_ok);
+        g_assert_true(again.id == 0x4321 && again.flags == 0x0130 && again.edns && again.dnssec_ok);
         g_assert_cmpmem(again.wire, again.wire_len, q.wire, q.wire_len);
         g_assert_null(memmem(out, n, "exfiltrate", 10));
 
@@ -340,6 +340,11 @@ static void test_cache(void) {
         add(cache, &q, &m, 1000);
         DnsQuery with = q;
         with.edns = with.dnssec_ok = true;
+        g_assert_null(dns_cache_find(cache, &with, 1000, &len));
+
+        /* Nor is one that does not say whether it was validated one to who asks for that. */
+        with = q;
+        with.flags |= 0x0020;
         g_assert_null(dns_cache_find(cache, &with, 1000, &len));
 
         /* It has an end, whatever is asked. */
