@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * UDP datagrams in fragments, put together before anyone else sees them: no fragment reaches libslirp, which a lone last one kills (4.7).
+ * UDP datagrams and pings in fragments, put together before anyone else sees them: no fragment reaches libslirp, which a lone last one kills (4.7).
  *
  * Role: usbox-net. Privileges: none. Threads: one. Order: after the TAP, before the policy.
  *
  * The box's kernel cuts what is longer than the MTU: at the default one only what is near the 64 KiB that a datagram can have. A handful of
  * datagrams can be in the making, so what a hostile box can make us hold is bounded; the oldest goes. Fragments that overlap are an attack and
- * nothing else (RFC 5722): the whole datagram is dropped. TCP is never cut by a sender, and other protocols are not worth it.
+ * nothing else (RFC 5722): the whole datagram is dropped. TCP is never cut by a sender, and other protocols go nowhere.
  */
 #include <netinet/in.h>
 #include <string.h>
@@ -29,7 +29,7 @@
 typedef struct {
         uint8_t addresses[32];
         uint32_t id;
-        uint32_t family;
+        uint32_t family, protocol;
 } Key;
 
 typedef struct {
@@ -79,15 +79,20 @@ bool reassembly_is_fragment(const uint8_t *frame, size_t len) {
         return packet_get16(frame + 12) == PACKET_ETH_IPV6 && frame[PACKET_ETH_LEN + 6] == IPPROTO_FRAGMENT;
 }
 
+static bool is_taken(uint8_t protocol, bool v4) {
+        return protocol == IPPROTO_UDP || protocol == (v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+}
+
 static bool parse_ipv4(const uint8_t *frame, size_t len, Fragment *ret) {
         const uint8_t *ip = frame + PACKET_ETH_LEN;
         size_t total = packet_get16(ip + 2);
 
-        if (ip[0] != 0x45 || ip[9] != IPPROTO_UDP || total <= IPV4_LEN || total > len - PACKET_ETH_LEN || packet_get16(ip + 6) & 0x8000)
+        if (ip[0] != 0x45 || !is_taken(ip[9], true) || total <= IPV4_LEN || total > len - PACKET_ETH_LEN || packet_get16(ip + 6) & 0x8000)
                 return false;
         memcpy(ret->key.addresses, ip + 12, 8);
         ret->key.id = packet_get16(ip + 4);
         ret->key.family = AF_INET;
+        ret->key.protocol = ip[9];
         ret->v4 = true;
         ret->more = packet_get16(ip + 6) & 0x2000;
         ret->headers = PACKET_ETH_LEN + IPV4_LEN;
@@ -100,7 +105,7 @@ static bool parse_ipv4(const uint8_t *frame, size_t len, Fragment *ret) {
 static bool parse_ipv6(const uint8_t *frame, size_t len, Fragment *ret) {
         const uint8_t *ip = frame + PACKET_ETH_LEN, *fragment = ip + IPV6_LEN;
 
-        if (len < PACKET_ETH_LEN + IPV6_LEN + FRAGMENT_LEN || ip[0] >> 4 != 6 || fragment[0] != IPPROTO_UDP)
+        if (len < PACKET_ETH_LEN + IPV6_LEN + FRAGMENT_LEN || ip[0] >> 4 != 6 || !is_taken(fragment[0], false))
                 return false;
         size_t payload = packet_get16(ip + 4);
         if (payload <= FRAGMENT_LEN || payload > len - PACKET_ETH_LEN - IPV6_LEN)
@@ -108,6 +113,7 @@ static bool parse_ipv6(const uint8_t *frame, size_t len, Fragment *ret) {
         memcpy(ret->key.addresses, ip + 8, 32);
         ret->key.id = packet_get32(fragment + 4);
         ret->key.family = AF_INET6;
+        ret->key.protocol = fragment[0];
         ret->more = fragment[3] & 1;
         ret->headers = PACKET_ETH_LEN + IPV6_LEN;
         ret->at = packet_get16(fragment + 2) & 0xfff8;
@@ -179,7 +185,7 @@ static void finish_headers(uint8_t *frame, const Fragment *f, size_t total) {
                 packet_put16(ip + 10, packet_sum_end(packet_sum(0, ip, IPV4_LEN)));
         } else {
                 packet_put16(ip + 4, (unsigned) total);
-                ip[6] = IPPROTO_UDP;
+                ip[6] = (uint8_t) f->key.protocol;
         }
 }
 

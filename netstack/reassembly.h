@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* UDP datagrams of the box's that came in fragments. */
+/* UDP datagrams and pings of the box's that came in fragments. */
 typedef struct Reassembly Reassembly;
 
 Reassembly *reassembly_new(void);
@@ -18,6 +18,6 @@ bool reassembly_is_fragment(const uint8_t *frame, size_t len);
 
 /*
  * Take a fragment. The frame that it completes, without a trace of fragments, of *ret_len bytes; borrowed until the next call. NULL: none yet, or it
- * was none that is taken (another protocol than UDP, overlapping, too long).
+ * was none that is taken (another protocol than UDP and ICMP, overlapping, too long).
  */
 uint8_t *reassembly_take(Reassembly *r, const uint8_t *frame, size_t len, int64_t now_ms, size_t *ret_len);

@@ -293,6 +293,16 @@ def test_ping(box, peer, peer6):
         assert "5 received" in out and out.count("8008 bytes from") == 5, out
 
 
+def test_ping_in_fragments(box, peer, peer6):
+    """Longer than the box's own MTU: what its kernel has cut goes out whole, and so does the answer come; what is refused is so at once."""
+    for address in (peer, peer6):
+        for size, *options in ((65507,), (2000, "--mtu=1500"), (4000, "--net-delay=1ms")):
+            out = box.sh(f"ping -n -c 3 -i 0.2 -s {size} -W 20 {address}", *options, timeout=TIMEOUT).ok().out
+            assert "3 received" in out and out.count(f"{size + 8} bytes from") == 3, out
+        out = box.sh(f"ping -n -c 1 -s 2000 -W 20 {address}", "--mtu=1500", f"--deny={address}", timeout=TIMEOUT).out
+        assert "0 received, +1 errors" in out, out
+
+
 def test_traceroute(box, peer, peer6):
     """By UDP, whose ICMP errors come back, and by echo: it ends with the machine that it was to find."""
     for address in (peer, peer6):
