@@ -178,6 +178,28 @@ static int writing_reserve(Fs *fs, Writing *w, off_t offset, size_t size) {
         return 0;
 }
 
+/* Likewise, and where there is room for the beginning alone *size becomes that, as on a disk that gets full. */
+static int writing_reserve_some(Fs *fs, Writing *w, off_t offset, size_t *size) {
+        int err = writing_reserve(fs, w, offset, *size);
+
+        if (err != -ENOSPC)
+                return err;
+        off_t hole = lseek(w->f->fd, offset, SEEK_HOLE); /* ENXIO: beyond the end */
+        guint64 begin = usage_floor((guint64) MAX(hole, offset)), end = begin, beyond = usage_ceil((guint64) offset + *size);
+        /* What has its place takes no room, so there may be more of that further on. */
+        while (beyond > end + USAGE_BLOCK) {
+                guint64 middle = usage_floor(end + (beyond - end) / 2);
+                if (middle - begin - allocated(w->f->fd, begin, middle) <= quota_room(fs->quota))
+                        end = middle;
+                else
+                        beyond = middle;
+        }
+        if (end <= (guint64) offset)
+                return -ENOSPC;
+        *size = MIN(*size, (size_t) (end - (guint64) offset)); /* the file may have changed since */
+        return writing_reserve(fs, w, offset, *size);
+}
+
 /* What it really took; lets go of the descriptor. */
 static void writing_end(Request *r, Writing *w) {
         Fs *fs = r->fs;
@@ -211,7 +233,7 @@ int op_write(Request *r) {
         const char *data = (const char *) r->in + sizeof *in;
         Fs *fs = r->fs;
         Writing w;
-        size_t done = 0;
+        size_t done = 0, size = in->size;
 
         if (r->in_len < sizeof *in || r->in_len - sizeof *in < in->size)
                 return -EINVAL;
@@ -220,10 +242,12 @@ int op_write(Request *r) {
                 return err;
         int fd = w.f->fd;
         err = check_stale(r, in, data, &w);
+        /* Of pages that it kept the kernel hears "written" or an error, and does not look at how much (fuse_writepage_end(), fs/fuse/file.c). */
+        bool whole = in->write_flags & FUSE_WRITE_CACHE;
         if (err == 0)
-                err = writing_reserve(fs, &w, (off_t) in->offset, in->size);
-        while (err == 0 && done < in->size) {
-                ssize_t n = pwrite(fd, data + done, in->size - done, (off_t) (in->offset + done));
+                err = whole ? writing_reserve(fs, &w, (off_t) in->offset, size) : writing_reserve_some(fs, &w, (off_t) in->offset, &size);
+        while (err == 0 && done < size) {
+                ssize_t n = pwrite(fd, data + done, size - done, (off_t) (in->offset + done));
                 if (n > 0)
                         done += (size_t) n;
                 else if (n == 0 || errno != EINTR)
@@ -231,7 +255,7 @@ int op_write(Request *r) {
         }
         /* A page that the kernel kept was written when it says so. Its SETATTR follows, but not where writing fell into the tick of
          * the clock that the mtime is of: then the file is as young as that. */
-        if (w.known && done > 0 && (in->write_flags & FUSE_WRITE_CACHE) && time(NULL) - w.before.st_mtim.tv_sec <= 1) {
+        if (w.known && done > 0 && whole && time(NULL) - w.before.st_mtim.tv_sec <= 1) {
                 const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, w.before.st_mtim };
                 if (futimens(fd, times) < 0 && fs->agent)
                         (void) agent_utimens(fs->agent, -1, NULL, fd, times);
@@ -239,8 +263,7 @@ int op_write(Request *r) {
         /* A write(2) takes set-id bits away; a page that mmap(2) made dirty does not, and the kernel says which it was. */
         w.kill_setid = in->write_flags & FUSE_WRITE_KILL_SUIDGID;
         writing_end(r, &w);
-        /* Of pages that it kept the kernel hears "written" or an error, and does not look at how much (fuse_writepage_end(), fs/fuse/file.c). */
-        if (err < 0 && (done == 0 || in->write_flags & FUSE_WRITE_CACHE))
+        if (err < 0 && (done == 0 || whole))
                 return err;
         journal_node(fs, r->node, NODE_WRITTEN);
         struct fuse_write_out *out = r->out;
@@ -312,7 +335,7 @@ int op_copy_file_range(Request *r) {
         struct stat source;
         if (fs->quota && w.known && fstat(from->fd, &source) == 0)
                 len = MIN(len, source.st_size > in_at ? (size_t) (source.st_size - in_at) : 0);
-        err = writing_reserve(fs, &w, out_at, len);
+        err = writing_reserve_some(fs, &w, out_at, &len);
         ssize_t n = err < 0 ? -1 : copy_file_range(from->fd, &in_at, w.f->fd, &out_at, len, (unsigned) in->flags);
         if (err == 0 && n < 0)
                 err = errno == EXDEV ? -EOPNOTSUPP : -errno; /* the kernel then copies by itself */

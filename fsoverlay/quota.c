@@ -200,10 +200,16 @@ guint64 quota_used(const Quota *quota) {
         return quota ? atomic_load_explicit(&((Quota *) quota)->used, memory_order_relaxed) : 0;
 }
 
+guint64 quota_room(const Quota *quota) {
+        guint64 used = quota_used(quota);
+
+        return used < quota->limit ? quota->limit - used : 0;
+}
+
 void quota_statfs(const Quota *quota, struct statvfs *st) {
         if (!quota || st->f_frsize == 0)
                 return;
-        guint64 used = quota_used(quota), left = used < quota->limit ? (quota->limit - used) / st->f_frsize : 0;
+        guint64 left = quota_room(quota) / st->f_frsize;
         st->f_blocks = quota->limit / st->f_frsize;
         st->f_bfree = st->f_bavail = MIN(left, st->f_bavail);
 }

@@ -36,5 +36,8 @@ void quota_adjust(Quota *quota, gint64 delta);
 /* Bytes in use; 0 without a limit. */
 guint64 quota_used(const Quota *quota);
 
+/* Bytes that are left of the limit. */
+guint64 quota_room(const Quota *quota);
+
 /* Make sizes in *st, of the upper's file system, those of the limit: f_blocks the limit, f_bfree and f_bavail what is left of it and can be had. */
 void quota_statfs(const Quota *quota, struct statvfs *st);

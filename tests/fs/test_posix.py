@@ -773,11 +773,36 @@ def test_what_was_allocated_can_be_written(fs, needs_ours):
     os.pwrite(fd, b"x", 20 * PAGE)
     for at in range(0, room - 64, 64):
         assert os.pwrite(fd, b"z" * (64 * PAGE), (16 + at) * PAGE) == 64 * PAGE
-    raises(errno.ENOSPC, os.pwrite, fd, b"x" * (20 * PAGE), (12 + room) * PAGE)  # four of them are there
+    assert 4 * PAGE <= os.pwrite(fd, b"x" * (20 * PAGE), (12 + room) * PAGE) < 20 * PAGE  # four of them are there
+    raises(errno.ENOSPC, os.pwrite, fd, b"x" * (20 * PAGE), (32 + room) * PAGE)
     os.close(fd)
     before = used(fs)
     fs.remount()
     assert used(fs) == before <= 2 << 20
+
+
+@pytest.mark.parametrize("how, size", [("write", n) for n in (1, 777, PAGE, 100_000, 512 << 10, 3_000_000)] +
+                         [(how, n) for how in ("overwrite", "copy") for n in (777, 100_000, 3_000_000)])
+def test_the_last_that_fits_is_written(fs, needs_ours, how, size):
+    """A write beyond the limit is a short one first, whatever its size: the file goes up to the limit, within a block."""
+    fs.write("from", b"x" * (4 << 20))
+    fs.mount("disk=2M")
+    source = os.open(fs.mnt / "from", os.O_RDONLY)
+    if how == "overwrite":
+        (fs.mnt / "f").write_bytes(b"o" * 300_001)
+    fd = os.open(fs.mnt / "f", os.O_RDWR | os.O_CREAT)
+    done = os.write(fd, b"x" * ((os.statvfs(fs.mnt).f_bavail - 2) * PAGE + 17)) if size == 1 else 0
+    with pytest.raises(OSError) as e:
+        while done < 4 << 20:
+            n = os.copy_file_range(source, fd, size) if how == "copy" else os.write(fd, b"x" * size)
+            assert 0 < n <= size
+            done += n
+    assert e.value.errno == errno.ENOSPC
+    end = os.fstat(fd).st_size
+    os.close(fd)
+    os.close(source)
+    assert end == done and end % PAGE == 0 and (2 << 20) - PAGE < used(fs) <= 2 << 20, (end, done, used(fs))
+    assert (fs.mnt / "f").read_bytes() == b"x" * end
 
 
 def test_a_removed_directory_takes_attributes(fs):
