@@ -19,6 +19,7 @@
 
 #define PASSWD_MAX (16 * 1024 * 1024)
 #define ANSWER_MAX 65536
+#define LOGIN_DEFS_MAX (1024 * 1024)
 #define GETENT_NOT_FOUND 2 /* getent(1) */
 
 void account_clear(Account *account) {
@@ -48,7 +49,8 @@ bool account_find(const char *text, uid_t uid, Account *ret) {
                         g_auto(GStrv) fields = g_strsplit(copy, ":", 7);
                         guint n = g_strv_length(fields);
                         if (n >= 6 && *fields[3] && !fields[3][strspn(fields[3], G_CSET_DIGITS)]) {
-                                *ret = (Account){ g_strdup(fields[0]), g_strdup(fields[5]), g_strdup(n == 7 ? fields[6] : "") };
+                                *ret = (Account){ g_strdup(fields[0]), g_strdup(fields[5]), g_strdup(n == 7 ? fields[6] : ""),
+                                                  (gid_t) g_ascii_strtoull(fields[3], NULL, 10) };
                                 return true;
                         }
                 }
@@ -101,6 +103,37 @@ bool account_lookup(uid_t uid, Account *ret, GError **error) {
         if (!fd_read_file(AT_FDCWD, "/etc/passwd", PASSWD_MAX, &text, NULL) && errno != ENOENT)
                 return err_set(error, errno, "read /etc/passwd");
         return (text && account_find(text, uid, ret)) || ask_getent(uid, ret, error);
+}
+
+/* As shadow's programs read it: the last line counts, and no other word than "yes". */
+static bool grants_other_groups(const char *login_defs) {
+        g_auto(GStrv) lines = g_strsplit(login_defs ? login_defs : "", "\n", -1);
+        bool yes = false;
+
+        for (char **line = lines; *line; line++) {
+                g_auto(GStrv) words = g_strsplit_set(g_strstrip(*line), " \t", 2);
+                if (g_strcmp0(words[0], "GRANT_AUX_GROUP_SUBIDS") == 0)
+                        yes = words[1] && g_ascii_strcasecmp(g_strstrip(words[1]), "yes") == 0;
+        }
+        return yes;
+}
+
+AccountServed account_served_by(const Account *account, gid_t gid, const char *login_defs) {
+        if (!account->name)
+                return ACCOUNT_NONE;
+        return account->gid == gid || grants_other_groups(login_defs) ? ACCOUNT_SERVED : ACCOUNT_OTHER_GROUP;
+}
+
+AccountServed account_served(const Account *account, gid_t gid) {
+        g_autofree char *login_defs = NULL;
+
+        if (account->name && account->gid != gid && !fd_read_file(AT_FDCWD, "/etc/login.defs", LOGIN_DEFS_MAX, &login_defs, NULL))
+                login_defs = NULL;
+        return account_served_by(account, gid, login_defs);
+}
+
+char *account_mend(uid_t uid) {
+        return g_strdup_printf("sudo useradd --no-create-home --uid %u u%u", (unsigned) uid, (unsigned) uid);
 }
 
 /* The fields of the next line of a file like passwd(5), at least n; *text goes on. Other lines are passed over. NULL at the end. */

@@ -8,7 +8,11 @@
 /* A line of passwd(5), as far as usbox needs it. */
 typedef struct {
         char *name, *home, *shell;
+        gid_t gid;
 } Account;
+
+/* Whom newuidmap(1) and newgidmap(1) serve: an account, and where login.defs does not grant more, in its own group. */
+typedef enum { ACCOUNT_SERVED, ACCOUNT_NONE, ACCOUNT_OTHER_GROUP } AccountServed;
 
 void account_clear(Account *account);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Account, account_clear)
@@ -18,6 +22,15 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Account, account_clear)
  * nsswitch.conf names. Where nobody knows the uid, ret->name is NULL; false: that could not be asked.
  */
 bool account_lookup(uid_t uid, Account *ret, GError **error);
+
+/* What they would say to a caller in the group gid, whose account that is (name NULL: it has none). */
+AccountServed account_served(const Account *account, gid_t gid);
+
+/* The same by a text of login.defs(5)'s form, or NULL. */
+AccountServed account_served_by(const Account *account, gid_t gid, const char *login_defs);
+
+/* The command that makes one of a uid without; the caller's. */
+char *account_mend(uid_t uid);
 
 /* The first entry of uid in a text of passwd(5)'s form. Lines that are not of it are passed over, and so are those of NIS. */
 bool account_find(const char *text, uid_t uid, Account *ret);

@@ -68,6 +68,7 @@ static void find_user(DoctorHost *host) {
         g_auto(Account) account = { 0 };
 
         host->name = account_lookup(host->uid, &account, NULL) && account.name ? g_strdup(account.name) : g_strdup_printf("%u", (unsigned) host->uid);
+        host->served = account_served(&account, host->gid);
         host->home = g_strdup(account.home ? account.home : "/");
         host->groups = g_array_new(FALSE, TRUE, sizeof(gid_t));
         g_array_set_size(host->groups, n > 0 ? (guint) n : 0);

@@ -47,6 +47,13 @@ static void check_ranges(const DoctorHost *host, GPtrArray *checks) {
                 doctor_add(checks, "subids", "subordinate ids", DOCTOR_OK, "not needed by root");
                 return;
         }
+        if (host->served == ACCOUNT_NONE) {
+                g_autofree char *account = account_mend(host->uid);
+                DoctorCheck *check = doctor_add(checks, "subids", "subordinate ids", DOCTOR_DEGRADED, "the uid %s has no account", name);
+                doctor_means(check, "%s: newuidmap serves nobody without one", lost);
+                doctor_mend(check, "%s", account);
+                return;
+        }
         SubidRange foreign;
         if (!has_ids(host, "/proc/self/uid_map", uids, &foreign) || !has_ids(host, "/proc/self/gid_map", gids, &foreign)) {
                 DoctorCheck *check = doctor_add(checks, "subids", "subordinate ids", DOCTOR_DEGRADED,
@@ -107,6 +114,13 @@ static void check_program(const DoctorHost *host, GPtrArray *checks, const char 
                 doctor_mend(check, "%s", host->in_box ? mend_in_box
                                                 : "unset what set it (systemd: NoNewPrivileges=no; docker: no-new-privileges; Kubernetes: "
                                                   "allowPrivilegeEscalation; bubblewrap sets it always)");
+                return;
+        }
+        if (program->privileged && host->served == ACCOUNT_OTHER_GROUP) {
+                DoctorCheck *check = doctor_add(checks, id, id, DOCTOR_DEGRADED, "%s serves a caller in the group of their account alone, and %u is another",
+                                                shown, (unsigned) host->gid);
+                doctor_means(check, "%s", lost);
+                doctor_mend(check, "leave the shell that newgrp or sg has started");
                 return;
         }
         if (program->foreign) {

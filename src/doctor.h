@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "account.h"
+
 typedef enum {
         DOCTOR_OK,
         DOCTOR_INFO,     /* good to know; nothing is lost */
@@ -100,6 +102,7 @@ typedef struct {
         int trial[TRIAL_MAX];
         int landlock_abi; /* 0: none */
         DoctorProgram newuidmap, newgidmap;
+        AccountServed served; /* by them */
         bool no_new_privs;    /* neither gains any rights by being executed */
         char *data_dir;       /* where boxes are kept, existing or not */
         guint64 data_free;    /* bytes; G_MAXUINT64: not known */

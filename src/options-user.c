@@ -317,7 +317,6 @@ bool user_build_maps(Spec *draft, const GArray *subuids, const GArray *subgids, 
 /* The error for a caller without ranges, with the line that adds them where no one else's are. */
 static bool no_ranges(const Spec *draft, bool no_uids, bool no_gids, GError **error) {
         g_autofree char *uids = NULL, *gids = NULL, *name = err_quote(draft->caller.name);
-        guint64 uid_as_name;
 
         err_set(error, 0, "'%s' has no range of ids in %s", name,
                 no_uids && no_gids ? SUBUID " and " SUBGID
@@ -330,9 +329,10 @@ static bool no_ranges(const Spec *draft, bool no_uids, bool no_gids, GError **er
         guint32 first = subid_propose(uids, gids), last = first + 65535;
         if (first == 0)
                 return err_hint(error, "ask the administrator for a range: all usual ones are taken");
-        if (option_digits(draft->caller.name, G_MAXUINT32, &uid_as_name))
-                return err_hint(error, "echo %s:%u:65536 | sudo tee -a " SUBUID " " SUBGID, name, first);
-
+        if (draft->caller.served == ACCOUNT_NONE) {
+                g_autofree char *mend = account_mend(draft->caller.uid);
+                return err_hint(error, "newuidmap serves nobody without an account: %s; or --userns=self", mend);
+        }
         g_autofree char *add_uids = no_uids ? g_strdup_printf(" --add-subuids %u-%u", first, last) : g_strdup("");
         g_autofree char *add_gids = no_gids ? g_strdup_printf(" --add-subgids %u-%u", first, last) : g_strdup("");
         return err_hint(error, "sudo usermod%s%s %s", add_uids, add_gids, name);
@@ -368,11 +368,11 @@ static GArray *read_mappable(const Caller *caller, const char *file, const char 
         return own ? g_steal_pointer(&ranges) : NULL;
 }
 
-/* Ranges that can be mapped, if there are the programs that do it, and they gain the rights to; else auto goes without. */
+/* Ranges that can be mapped, if there are the programs that do it, and they gain the rights to and serve the caller; else auto goes without. */
 static bool read_useful(const Caller *caller, GArray **ret_subuids, GArray **ret_subgids, GError **error) {
         g_autofree char *newuidmap = g_find_program_in_path("newuidmap"), *newgidmap = g_find_program_in_path("newgidmap");
 
-        if (caller->uid != 0 && (!newuidmap || !newgidmap || proc_gains_nothing()))
+        if (caller->uid != 0 && (!newuidmap || !newgidmap || proc_gains_nothing() || caller->served != ACCOUNT_SERVED))
                 return true;
         return (*ret_subuids = read_mappable(caller, SUBUID, "/proc/self/uid_map", error)) &&
                (*ret_subgids = read_mappable(caller, SUBGID, "/proc/self/gid_map", error));

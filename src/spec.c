@@ -22,6 +22,7 @@ static bool caller_look_up(Caller *caller, bool anywhere, GError **error) {
         g_auto(Account) account = { 0 };
         if (!account_lookup(caller->uid, &account, error))
                 return false;
+        caller->served = account_served(&account, caller->gid);
         bool known = account.name != NULL;
         caller->name = known && *account.name ? g_strdup(account.name) : g_strdup_printf("%u", caller->uid);
         caller->shell = g_strdup(known && *account.shell == '/' ? account.shell : "/bin/sh");

@@ -4,6 +4,7 @@
 #include <glib.h>
 #include <stdbool.h>
 
+#include "account.h"
 #include "box.h"
 #include "caps.h"
 #include "limit.h"
@@ -20,6 +21,7 @@
 typedef struct {
         uid_t uid;
         gid_t gid;
+        AccountServed served; /* by newuidmap and newgidmap */
         char *name;  /* the uid as text where there is no entry */
         char *home;  /* real path; "/" where there is none */
         char *shell;

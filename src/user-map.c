@@ -116,10 +116,23 @@ static bool start_map_helper(MapHelper *h, const GArray *map, pid_t child_pid, G
         return h->pid > 0;
 }
 
-/* Why newuidmap could not: it gains nothing by being executed here, it has neither its setuid bit nor its file capability, or the range is not the caller's. */
+/*
+ * Why newuidmap could not: it serves not this caller, it gains nothing by being executed here, it has neither its setuid bit nor its file
+ * capability, or the range is not the caller's.
+ */
 static void explain_map_failure(const MapHelper *h, GError **error) {
         struct stat st;
 
+        if (h->served == ACCOUNT_OTHER_GROUP) {
+                err_hint(error, "%s serves a caller in the group of their account alone, and id -g is another here: leave the shell that "
+                                "newgrp or sg has started, or --userns=self", h->path);
+                return;
+        }
+        if (h->served == ACCOUNT_NONE) {
+                g_autofree char *mend = account_mend(h->uid);
+                err_hint(error, "%s serves nobody without an account: %s; or --userns=self", h->path, mend);
+                return;
+        }
         if (proc_gains_nothing()) {
                 err_hint(error, "no_new_privs is set here, so %s gains no rights: unset what set it (systemd: NoNewPrivileges=no; docker: no-new-privileges; "
                                 "Kubernetes: allowPrivilegeEscalation), or --userns=self", h->path);
@@ -151,9 +164,13 @@ static bool finish_map_helper(MapHelper *h, GError **error) {
         return false;
 }
 
-static bool start_map_helpers(MapHelpers *ret, const GArray *uidmap, const GArray *gidmap, pid_t child_pid, GError **error) {
+static bool start_map_helpers(MapHelpers *ret, const Caller *caller, const GArray *uidmap, const GArray *gidmap, pid_t child_pid, GError **error) {
         *ret = (MapHelpers){ .each = { { .program = "newuidmap", .capability = "cap_setuid", .output = -1 },
                                        { .program = "newgidmap", .capability = "cap_setgid", .output = -1 } } };
+        for (size_t i = 0; i < G_N_ELEMENTS(ret->each); i++) {
+                ret->each[i].served = caller->served;
+                ret->each[i].uid = caller->uid;
+        }
         return start_map_helper(&ret->each[0], uidmap, child_pid, error) && start_map_helper(&ret->each[1], gidmap, child_pid, error);
 }
 
@@ -184,7 +201,7 @@ bool user_setup_parent(const Spec *spec, pid_t child_pid, MapHelpers *ret, GErro
         if (user_maps_itself(spec) || spec->pod.name)
                 return true;
         if (spec->user.subids && spec->caller.uid != 0)
-                return start_map_helpers(ret, spec->user.uidmap, spec->user.gidmap, child_pid, error);
+                return start_map_helpers(ret, &spec->caller, spec->user.uidmap, spec->user.gidmap, child_pid, error);
 
         g_autofree char *dir = g_strdup_printf("/proc/%d", (int) child_pid);
         _cleanup_close_ int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -201,7 +218,7 @@ bool user_map_all_ids(const Spec *spec, pid_t pid, GError **error) {
         if (uids->len == 0)
                 return err_set(error, 0, "no ids but the caller's own");
         MapHelpers helpers;
-        bool started = start_map_helpers(&helpers, uids, gids, pid, error);
+        bool started = start_map_helpers(&helpers, &spec->caller, uids, gids, pid, error);
         return map_helpers_finish(&helpers, started ? error : NULL) && started;
 }
 

@@ -7,6 +7,8 @@
 typedef struct {
         const char *program;
         const char *capability;
+        AccountServed served;
+        uid_t uid; /* whom */
         char *path; /* NULL: it is not at work */
         pid_t pid;
         int output; /* read end of its stderr */

@@ -184,6 +184,33 @@ def test_newuidmap_gains_no_rights(box, subids):
     assert checks["newuidmap"]["state"] == "degraded" and "no_new_privs" in checks["newuidmap"]["found"], checks["newuidmap"]
 
 
+@pytest.mark.parametrize("group,mend", [(1, "newgrp"), (None, f"useradd --no-create-home --uid {os.getuid()} ")])
+def test_newuidmap_serves_not_everybody(box, group, mend):
+    """In a shell of newgrp or sg, and for a uid without an account: a box goes without the ranges, and one that needs them says why it cannot be."""
+    if not has_subids():
+        cannot("be refused by newuidmap: it is not there")
+    with open("/etc/passwd", encoding="utf-8") as file:
+        lines = [line for line in file.read().splitlines() if line.split(":")[2:3] != [str(os.getuid())]]
+    if group:
+        lines.append(f"somebody:x:{os.getuid()}:{os.getgid() + group}::/nonexistent:/bin/sh")
+    box.write("passwd", "\n".join(lines) + "\n")
+    box.write("login.defs", "UMASK 022\n")
+    # Of ids that there are in that namespace, which are no others than one's own.
+    box.write("subuid", f"{os.getuid()}:{os.getuid()}:1\n")
+    box.write("subgid", f"{os.getuid()}:{os.getgid()}:1\n")
+    shadow = "; ".join(f"mount --bind {box.dir}/{name} /etc/{name}" for name in ("passwd", "subuid", "subgid"))
+    if os.path.exists("/etc/login.defs"):
+        shadow += f"; mount --bind {box.dir}/login.defs /etc/login.defs"
+    run = ["run", "--rm", "--network=none", "--overlay=fuse"]
+    assert in_machine(shadow, box, *run, "--", "id", "-u").ok().out == f"{os.getuid()}\n"
+    for option in ("--user=root", "--userns=subids"):
+        assert_refused(in_machine(shadow, box, *run, option, "--", "true"), "newuidmap", mend, "--userns=self")
+    box.write("subuid", "")
+    box.write("subgid", "")
+    if not group:
+        assert_refused(in_machine(shadow, box, *run, "--user=root", "--", "true"), mend)
+
+
 def test_newuidmap_without_its_privilege(box):
     if not has_subids():
         cannot("take newuidmap's privilege: it is not there")

@@ -332,6 +332,22 @@ static void test_newuidmap_no_new_privs(Fixture *f, gconstpointer unused) {
         assert_mend(f, "newuidmap", "NoNewPrivileges=no");
 }
 
+/* As in a shell of newgrp: it is not the machine that lacks something, nor the ranges. */
+static void test_newuidmap_other_group(Fixture *f, gconstpointer unused) {
+        f->host->served = ACCOUNT_OTHER_GROUP;
+        assert_state(f, "subids", DOCTOR_OK);
+        assert_state(f, "newuidmap", DOCTOR_DEGRADED);
+        assert_state(f, "newgidmap", DOCTOR_DEGRADED);
+        assert_mend(f, "newuidmap", "newgrp");
+}
+
+/* usermod knows no such user, and a range for the number alone would be of no use. */
+static void test_no_account(Fixture *f, gconstpointer unused) {
+        f->host->served = ACCOUNT_NONE;
+        assert_state(f, "subids", DOCTOR_DEGRADED);
+        g_assert_cmpstr(check(f, "subids")->mend, ==, "sudo useradd --no-create-home --uid 1000 u1000");
+}
+
 static void test_newuidmap_in_a_box(Fixture *f, gconstpointer unused) {
         f->host->no_new_privs = f->host->in_box = f->host->newuidmap.nosuid = true;
         assert_state(f, "newuidmap", DOCTOR_DEGRADED);
@@ -628,6 +644,8 @@ int main(int argc, char **argv) {
         ADD("newuidmap", test_newuidmap);
         ADD("newuidmap-nosuid", test_newuidmap_nosuid);
         ADD("newuidmap-no-new-privs", test_newuidmap_no_new_privs);
+        ADD("newuidmap-other-group", test_newuidmap_other_group);
+        ADD("no-account", test_no_account);
         ADD("newuidmap-in-a-box", test_newuidmap_in_a_box);
         ADD("newuidmap-foreign", test_newuidmap_foreign);
         ADD("ranges-foreign", test_ranges_foreign);

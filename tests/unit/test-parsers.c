@@ -127,6 +127,29 @@ static void assert_account(const char *text, uid_t uid, const char *name, const 
         g_assert_cmpstr(found.shell, ==, shell);
 }
 
+/* Whom newuidmap serves, or why not. */
+static void test_account_served(void) {
+        static const struct {
+                gid_t gid;
+                const char *login_defs;
+                AccountServed served;
+        } rows[] = {
+                { 1000, NULL, ACCOUNT_SERVED },
+                { 44, NULL, ACCOUNT_OTHER_GROUP },
+                { 44, "GRANT_AUX_GROUP_SUBIDS yes\n", ACCOUNT_SERVED },
+                { 44, "UMASK 022\n \tGRANT_AUX_GROUP_SUBIDS\t YES ", ACCOUNT_SERVED },
+                { 44, "#GRANT_AUX_GROUP_SUBIDS yes\n", ACCOUNT_OTHER_GROUP },
+                { 44, "GRANT_AUX_GROUP_SUBIDS yes\nGRANT_AUX_GROUP_SUBIDS no\n", ACCOUNT_OTHER_GROUP },
+                { 44, "GRANT_AUX_GROUP_SUBIDS\n", ACCOUNT_OTHER_GROUP },
+        };
+        g_auto(Account) ann = { 0 };
+
+        g_assert_true(account_find("ann:x:1000:1000::/home/ann:/bin/sh\n", 1000, &ann));
+        for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
+                g_assert_cmpint(account_served_by(&ann, rows[i].gid, rows[i].login_defs), ==, rows[i].served);
+        g_assert_cmpint(account_served_by(&(Account){ 0 }, 0, NULL), ==, ACCOUNT_NONE);
+}
+
 static void test_accounts(void) {
         static const char passwd[] = "root:x:0:0:root:/root:/bin/bash\n"
                                      "ann:x:1000:1001:Ann,,,:/home/ann:/bin/zsh\n"
@@ -287,6 +310,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/mountinfo/of-type", test_mounts_of);
         g_test_add_func("/mountinfo/below", test_below);
         g_test_add_func("/account/find", test_accounts);
+        g_test_add_func("/account/served", test_account_served);
         g_test_add_func("/account/groups", test_groups);
         g_test_add_func("/account/locked", test_locked);
         g_test_add_func("/account/hostile-lines", test_hostile_accounts);
