@@ -245,15 +245,35 @@ bool root_hooks_make(const RootPlan *plan, int box_fd, GError **error) {
         return false;
 }
 
+/* An ACL may come from the directory above the boxes. */
+static bool has_attributes(int dir, const char *name) {
+        g_autoptr(GPtrArray) attributes = changes_attributes(dir, name);
+
+        for (guint i = 0; i < attributes->len; i++)
+                if (g_str_has_prefix(attributes->pdata[i], "user."))
+                        return true;
+        return false;
+}
+
 /* A copy has the file's mode and none of its attributes; what else it has is the box's doing, as other bytes are. */
 static bool is_as_copied(const Hook *hook, int dir, const char *name, int fd) {
-        g_autoptr(GPtrArray) attributes = changes_attributes(dir, name);
         g_autofree char *now = NULL;
         struct stat st;
         size_t len;
 
-        return fstat(fd, &st) == 0 && (st.st_mode & 07777) == hook->mode && attributes->len == 0 && fd_read_all(fd, HOOK_FILE_MAX, &now, &len) &&
+        return fstat(fd, &st) == 0 && (st.st_mode & 07777) == hook->mode && !has_attributes(dir, name) && fd_read_all(fd, HOOK_FILE_MAX, &now, &len) &&
                len == hook->len && memcmp(now, hook->data, len) == 0;
+}
+
+/* The directory itself is usbox's, with its mode in the box alone: what is in it is what is kept. */
+static void tell_of_directory(const Hook *hook, int box_fd, const char *upper) {
+        const char *name;
+        struct stat st;
+
+        _cleanup_close_ int dir = root_dirs_parent(box_fd, upper, &name);
+        if (dir >= 0 && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode) &&
+            ((st.st_mode & 0777) != (hook->mode | 0700) || has_attributes(dir, name)))
+                log_note("what the box made of the mode or attributes of %s itself is not kept", hook->name);
 }
 
 static void trim_one(const RootPlan *plan, const Hook *hook, int box_fd, void *data) {
@@ -267,7 +287,8 @@ static void trim_one(const RootPlan *plan, const Hook *hook, int box_fd, void *d
                         return;
                 (void) unlinkat(dir, name, 0);
                 *strrchr(upper, '/') = '\0';
-        }
+        } else
+                tell_of_directory(hook, box_fd, upper);
         root_dirs_trim(box_fd, upper, data);
 }
 

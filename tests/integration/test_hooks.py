@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from conftest import SLOW, USBOX, assert_refused
+from conftest import SLOW, USBOX, assert_refused, cannot
 from test_full_disk import AS_OURSELVES, UNSHARE
 
 pytestmark = pytest.mark.usefixtures("both_overlays")
@@ -148,6 +148,23 @@ def test_a_hook_of_which_only_the_mode_changed(box):
     box.usbox("commit", "last").ok()
     assert (box.dir / ".envrc").stat().st_mode & 0o777 == 0o700 and (box.dir / ".envrc").read_text() == "old\n"
     assert os.getxattr(box.dir / ".git/config", "user.k") == b"v"
+
+
+def test_attributes_that_are_not_the_box_s(box):
+    """An ACL that each file below the boxes' directory gets, and the box has not given; and those of a hook's directory itself, which are not kept."""
+    fill(box)
+    box.write(".vscode/t", "t\n")
+    home = box.boxes.parent
+    home.mkdir(parents=True, exist_ok=True)
+    acl = subprocess.run(["setfacl", "-d", "-m", f"u:{os.getuid()}:rwx", home], check=False)
+    if acl.returncode != 0:
+        cannot("set an ACL where boxes are kept")
+    for name in (".envrc", ".git/config"):
+        (box.dir / name).chmod(0o644)
+    assert box.run("--rw", ".", "--", "cat", ".envrc", ".git/config").ok().err == ""
+    assert "what the box made of the mode or attributes of .vscode itself is not kept" in box.run("--rw", ".", "--", "chmod", "700", ".vscode").ok().err
+    assert "itself is not kept" in box.run("--rw", ".", "--", "setfattr", "-n", "user.k", "-v", "v", ".vscode").ok().err
+    assert (box.dir / ".vscode").stat().st_mode & 0o777 != 0o700 and os.listxattr(box.dir / ".vscode") == []
 
 
 def test_a_box_makes_a_hook_once_more(box):
