@@ -294,7 +294,8 @@ static void on_ready(EventSource *source, uint32_t events) {
         events_later(fd->stack->events, &fd->stack->turn);
 }
 
-/* SlirpAddPollCb: watch it; the result is what get_revents() is asked for. -1: it is not watched. */
+/* SlirpAddPollCb: watch it; the result is what get_revents() is asked for. -1: it is not watched. Of urgent data libslirp hears nothing: it would give the
+ * box that byte among the others, and call the last one urgent, which is lost to a program then. So it is one of the others, too, and none is lost. */
 static int add_poll(int number, int events, void *opaque) {
         Stack *stack = opaque;
         uint32_t mask = 0;
@@ -305,8 +306,6 @@ static int add_poll(int number, int events, void *opaque) {
                 mask |= EPOLLIN;
         if (events & SLIRP_POLL_OUT)
                 mask |= EPOLLOUT;
-        if (events & SLIRP_POLL_PRI)
-                mask |= EPOLLPRI;
 
         StackFd *fd = g_hash_table_lookup(stack->fds, GINT_TO_POINTER(number));
         if (!fd) {
@@ -360,8 +359,6 @@ static int get_revents(int idx, void *opaque) {
                 revents |= SLIRP_POLL_IN;
         if (events & EPOLLOUT)
                 revents |= SLIRP_POLL_OUT;
-        if (events & EPOLLPRI)
-                revents |= SLIRP_POLL_PRI;
         if (events & EPOLLERR)
                 revents |= SLIRP_POLL_ERR;
         if (events & EPOLLHUP)

@@ -292,6 +292,8 @@ def fallback():
     with Box("--verbose", "--unable", publish=["tcp,,0,,80"]) as box:
         assert box.call("tcp_echo", PEER4, ECHO, 100000) == 100000
         assert box.call("connect", PEER4, 9)[0] == "Connection refused"
+        for address in (PEER4, PEER6):
+            assert box.call("urgent_back", address) == "ab!cd"
         box.call("serve_whom", 80)
         with socket.create_connection(("127.0.0.1", box.ports[0][2]), 10) as s:
             s.shutdown(socket.SHUT_WR)

@@ -48,6 +48,11 @@ def scripted(conn, _peer):
         reset(conn)
     elif what == b"close":       # at once, with an orderly end
         conn.close()
+    elif what == b"urgent":      # a byte of what it says is
+        conn.sendall(b"ab")
+        conn.send(b"!", socket.MSG_OOB)
+        conn.sendall(b"cd")
+        conn.close()
     elif what == b"half":        # says all, then goes on reading, and says at the other port how much came
         conn.sendall(b"half")
         conn.shutdown(socket.SHUT_WR)
@@ -411,6 +416,11 @@ def urgent(address):
             s.shutdown(socket.SHUT_WR)
             got.append((back + s.makefile("rb").read()).decode())
     return got
+
+
+def urgent_back(address):
+    with open_script(address, "urgent") as s:
+        return s.makefile("rb").read().decode()
 
 
 def bind_while(address, port):
