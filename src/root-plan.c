@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "mountinfo.h"
 #include "root-plan.h"
 
@@ -119,6 +120,18 @@ LayerEntry *root_plan_add_file(RootPlan *plan, const char *path, const char *dat
         return entry;
 }
 
+/* One of the directories above it is hidden, up to the node that shows it: a whiteout below would make that directory be there. */
+static bool is_in_hidden(const Planner *p, const RootNode *node, const char *path) {
+        g_autofree char *at = g_strdup(path);
+
+        for (char *slash; (slash = strrchr(at, '/')) && (size_t) (slash - at) > node->path_len + (node->path_len > 0);) {
+                *slash = '\0';
+                if (plan_is_hidden(p, at))
+                        return true;
+        }
+        return false;
+}
+
 /* Hidden names become whiteouts of the box layer where an overlay would show them; in the skeleton they are simply not made. */
 static void plan_whiteouts(Planner *p) {
         GHashTableIter iter;
@@ -130,7 +143,7 @@ static void plan_whiteouts(Planner *p) {
                 const RootNode *node = root_plan_node_for(p->plan, path + 1);
                 struct stat st;
                 g_autofree char *host = NULL;
-                if (!node->host.path)
+                if (!node->host.path || is_in_hidden(p, node, path))
                         continue;
                 /* With --rootfs the same name below another host directory. */
                 host = g_strconcat(node->host.path, *node->path ? path + 1 + strlen(node->path) : path, NULL);
@@ -232,6 +245,16 @@ static RootPlan *plan_empty(void) {
         return plan;
 }
 
+/* An overlay that cannot ask at each look has to have looked before; said, since others see them. */
+static void tell_left_out(const Planner *p) {
+        if (p->left_out->len == 0)
+                return;
+        g_autofree char *quoted = err_quote(g_ptr_array_index(p->left_out, 0));
+        g_autofree char *more = p->left_out->len > 1 ? g_strdup_printf(" and %u more", p->left_out->len - 1) : g_strdup("");
+        log_note("left out: %s%s: too many files to be looked through for private ones at the start; --overlay=fuse shows the others, --ro %s all",
+                 quoted, more, quoted);
+}
+
 RootPlan *root_plan_new_bare(void) {
         Planner p = { .plan = plan_empty() };
 
@@ -264,7 +287,9 @@ RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error) {
         }
         g_autoptr(GPtrArray) mounts = mountinfo_points(text);
         g_autoptr(GHashTable) hidden = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-        Planner p = { .spec = spec, .plan = plan, .mounts = mounts, .hidden = hidden };
+        g_autoptr(GPtrArray) left_out = g_ptr_array_new_with_free_func(g_free);
+        Planner p = { .spec = spec, .plan = plan, .mounts = mounts, .hidden = hidden, .left_out = left_out };
+        plan_look_begin(&p);
 
         int n_groups = getgroups(0, NULL);
         g_autofree gid_t *groups = g_new(gid_t, MAX(n_groups, 0) + 1);
@@ -301,6 +326,7 @@ RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error) {
         if (!plan_sources(&p, error))
                 return NULL;
         plan_whiteouts(&p);
+        tell_left_out(&p);
         mark_layers(plan);
         return g_steal_pointer(&plan);
 }

@@ -25,6 +25,9 @@ typedef struct {
         gid_t *groups;
         int n_groups;
         unsigned n_overlays;
+        int look_own, look_others; /* root-tree.c: entries that may still be looked at in directories of the caller's, of others */
+        int look_hidden;           /* and names that may be hidden there */
+        GPtrArray *left_out;        /* of char *: directories with too many */
 } Planner;
 
 /* These are the box's own, whatever the host has there; NULL-terminated, absolute. */
@@ -45,6 +48,8 @@ bool plan_caller_may_write(const Planner *p, const struct stat *st);
 bool plan_tree(Planner *p, const char *host, const char *box, bool others_eyes, int depth, GError **error);
 /* The entries of the directory fd, each as plan_tree() has it. */
 bool plan_apart(Planner *p, int fd, const char *host, const char *box, bool others_eyes, int depth, GError **error);
+/* What plan_tree() may spend. */
+void plan_look_begin(Planner *p);
 bool plan_symlink(Planner *p, const char *host, const char *box, GError **error);
 /* Directories down to box_path (exclusive), where nothing planned so far has them. */
 void plan_parents(Planner *p, const char *box_path);

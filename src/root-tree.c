@@ -20,6 +20,15 @@
 
 #define EXPLODE_DEPTH 16
 #define SCAN_BUDGET 2000
+/* Below the levels that are always looked through: entries of a directory, and all below it, that the caller may write, and of all these. */
+#define LOOK_OWN 10000
+#define LOOK_OWN_ALL 20000
+/* The same of other directories: a start takes some 5 us for each. */
+#define LOOK_OTHERS 64
+#define LOOK_OTHERS_ALL 500
+#define LOOK_DEPTH 64
+/* A hidden name is a whiteout, and a rule for who reviews the changes (FS_RULES_MAX). */
+#define LOOK_HIDDEN 2000
 
 char *plan_join(const char *dir, const char *name) {
         return g_str_equal(dir, "/") ? g_strconcat("/", name, NULL) : g_strconcat(dir, "/", name, NULL);
@@ -163,21 +172,169 @@ static bool is_packaged(const char *box) {
         return g_strv_contains(dirs, box);
 }
 
-/*
- * What lies in a tree outside of home and working directory, as many levels deep: hide what is the caller's own and
- * private, and find out whether there is anything that the payload may write. The kernel's overlay has no way to ask about each
- * file when it is opened; what lies deeper keeps the host's permissions, and in a tree without anything writable above it
- * it is read-only (ARCHITECTURE.md, Root). A tree of more entries than budget counts as writable.
- */
-typedef struct {
-        bool writable;
-        int budget;
-} TreeScan;
+/* Package managers' own, large and without anything of a user's. */
+static bool is_package_data(const char *host) {
+        static const char *const dirs[] = { "/nix", "/gnu", "/snap", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/flatpak", "/var/lib/rpm", "/var/lib/snapd",
+                                            "/var/cache/apt", NULL };
+        return is_packaged(host) || g_strv_contains(dirs, host);
+}
+
+/* Home and working directory are planned by themselves, with the caller's own eyes. */
+static bool is_own_place(const Planner *p, const char *host) {
+        return g_str_equal(host, p->spec->caller.home) || (g_str_equal(host, p->spec->caller.cwd) && plan_cwd_is_shown(p));
+}
+
+static bool leads_to_own_place(const Planner *p, const char *host) {
+        return path_is_at_or_below(p->spec->caller.home, host) || (path_is_at_or_below(p->spec->caller.cwd, host) && plan_cwd_is_shown(p));
+}
+
+/* One of the user's mounts is there in its stead. */
+static bool is_given(const Planner *p, const char *host) {
+        for (guint i = 0; i < p->spec->mount.ops->len; i++) {
+                const MountOp *op = g_ptr_array_index(p->spec->mount.ops, i);
+                if (op->dst && path_is_at_or_below(host, op->dst))
+                        return true;
+        }
+        return false;
+}
+
+/* It does not exist in the box; what leads to the home or the working directory does, and in it nothing else. */
+static void leave_out(Planner *p, const char *host, mode_t mode) {
+        if (S_ISDIR(mode) && leads_to_own_place(p, host))
+                plan_add_node(p, ROOT_OVERLAY, host, mode & 0777)->has_layer = true;
+        else
+                g_hash_table_add(p->hidden, g_strdup(host));
+}
 
 /* What the caller may not list, or what has gone meanwhile, has nothing to hide; else nothing may be missed. */
 static bool scan_failed(const char *host, int errnum, GError **error) {
         return errnum == EACCES || errnum == ENOENT || err_set(error, errnum, "look through %s", host);
 }
+
+/* 1: *st is that of an entry that is neither a symlink nor gone. 0: of none. -1: with *error. */
+static int scan_stat(int dirfd, const struct dirent64 *d, const char *child, struct stat *st, GError **error) {
+        if (d->d_type == DT_LNK)
+                return 0;
+        if (fstatat(dirfd, d->d_name, st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0)
+                return scan_failed(child, errno, error) ? 0 : -1;
+        return S_ISLNK(st->st_mode) ? 0 : 1;
+}
+
+void plan_look_begin(Planner *p) {
+        p->look_own = LOOK_OWN_ALL;
+        p->look_others = LOOK_OTHERS_ALL;
+        p->look_hidden = LOOK_HIDDEN;
+}
+
+/* Root's files are all the caller's own where root calls: that says nothing. */
+static bool may_hold_own(const Planner *p, const struct stat *st) {
+        return p->spec->caller.uid != 0 && plan_caller_may_write(p, st);
+}
+
+static bool is_looked_at(const Planner *p, const char *host) {
+        return !is_own_place(p, host) && !is_given(p, host) && !is_package_data(host);
+}
+
+typedef struct {
+        bool over; /* not all could be looked at */
+        int left;  /* entries */
+} Look;
+
+static bool look_through(Planner *p, int dirfd, const char *name, const char *host, int depth, Look *look, GError **error) {
+        g_auto(Listing) dir = { .fd = -1 };
+
+        if (depth >= LOOK_DEPTH) {
+                look->over = true;
+                return true;
+        }
+        if (!listing_open(&dir, dirfd, name))
+                return scan_failed(host, errno, error);
+        for (const struct dirent64 *d; !look->over && (d = listing_next(&dir));) {
+                struct stat st;
+                g_autofree char *child = plan_join(host, d->d_name);
+                look->over = look->left-- <= 0;
+                if (look->over || !is_looked_at(p, child))
+                        continue;
+                int there = scan_stat(dir.fd, d, child, &st, error);
+                if (there < 0)
+                        return false;
+                if (there && plan_closed_to_others(p, &st)) {
+                        look->over = p->look_hidden-- <= 0;
+                        leave_out(p, child, st.st_mode);
+                } else if (there && S_ISDIR(st.st_mode) && !look_through(p, dir.fd, d->d_name, child, depth + 1, look, error))
+                        return false;
+        }
+        return dir.errnum == 0 || err_set(error, dir.errnum, "list %s", host);
+}
+
+/* A directory that the caller may write. Where it cannot be looked through for its size it is left out: there are likely to be private files in it. */
+static bool look_at_own(Planner *p, int dirfd, const char *name, const char *host, const struct stat *st, GError **error) {
+        int most = MIN(LOOK_OWN, p->look_own);
+        Look look = { .left = most };
+
+        if (!look_through(p, dirfd, name, host, 0, &look, error))
+                return false;
+        p->look_own -= most - MAX(look.left, 0);
+        if (look.over) {
+                leave_out(p, host, st->st_mode);
+                g_ptr_array_add(p->left_out, g_strdup(host));
+        }
+        return true;
+}
+
+/* One that the caller may not write: there is hardly anything of the caller's in it, but for directories that are the caller's, so a few names are looked
+ * at, level by level. What is not found keeps the host's permissions. */
+static bool look_at_others(Planner *p, int dirfd, const char *name, const char *host, GError **error) {
+        g_autoptr(GPtrArray) dirs = g_ptr_array_new_with_free_func(g_free); /* below host */
+        int most = MIN(LOOK_OTHERS, p->look_others), left = most;
+        bool ok = true;
+        _cleanup_close_ int top = openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+        if (top < 0)
+                return scan_failed(host, errno, error);
+        g_ptr_array_add(dirs, g_strdup("."));
+        for (guint i = 0; ok && i < dirs->len && left > 0; i++) {
+                const char *below = g_ptr_array_index(dirs, i);
+                g_auto(Listing) dir = { .fd = -1 };
+                g_autofree char *here = i == 0 ? g_strdup(host) : plan_join(host, below);
+                if (!listing_open(&dir, top, below)) {
+                        ok = scan_failed(here, errno, error);
+                        continue;
+                }
+                for (const struct dirent64 *d; ok && left > 0 && (d = listing_next(&dir));) {
+                        struct stat st;
+                        g_autofree char *child = plan_join(here, d->d_name);
+                        int there = is_looked_at(p, child) ? scan_stat(dir.fd, d, child, &st, error) : 0;
+                        left--;
+                        ok = there >= 0;
+                        if (there == 1 && plan_closed_to_others(p, &st))
+                                leave_out(p, child, st.st_mode);
+                        else if (there == 1 && S_ISDIR(st.st_mode) && may_hold_own(p, &st))
+                                ok = look_at_own(p, dir.fd, d->d_name, child, &st, error);
+                        else if (there == 1 && S_ISDIR(st.st_mode))
+                                g_ptr_array_add(dirs, i == 0 ? g_strdup(d->d_name) : plan_join(below, d->d_name));
+                }
+                ok = ok && (dir.errnum == 0 || err_set(error, dir.errnum, "list %s", here));
+        }
+        p->look_others -= most - left;
+        return ok;
+}
+
+static bool look_below(Planner *p, int dirfd, const char *name, const char *host, const struct stat *st, GError **error) {
+        if (!is_looked_at(p, host))
+                return true;
+        return may_hold_own(p, st) ? look_at_own(p, dirfd, name, host, st, error) : look_at_others(p, dirfd, name, host, error);
+}
+
+/*
+ * What lies in a tree outside of home and working directory: hide what is the caller's own and private, and find out, so many levels deep, whether
+ * there is anything that the payload may write. The kernel's overlay has no way to ask about each file when it is opened; in a tree without
+ * anything writable in these levels it is read-only (ARCHITECTURE.md, Root). A tree of more entries than budget counts as writable.
+ */
+typedef struct {
+        bool writable;
+        int budget;
+} TreeScan;
 
 static bool scan_tree(Planner *p, int dirfd, const char *name, const char *host, int depth, TreeScan *scan, GError **error) {
         g_auto(Listing) dir = { .fd = -1 };
@@ -194,22 +351,22 @@ static bool scan_tree(Planner *p, int dirfd, const char *name, const char *host,
                         scan->writable =
                                 true; /* and on: what is private is hidden, wherever it stands in the listing */
                 g_autofree char *child = plan_join(host, d->d_name);
-                if (fstatat(dir.fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0) {
-                        if (!scan_failed(child, errno, error))
-                                return false;
-                        continue;
-                }
-                if (S_ISLNK(st.st_mode))
-                        continue;
-                if (g_strv_contains(root_own_dirs, child))
-                        continue;
-                if (plan_closed_to_others(p, &st) && !path_is_at_or_below(p->spec->caller.cwd, child) &&
-                    !path_is_at_or_below(p->spec->caller.home, child))
-                        g_hash_table_add(p->hidden, g_strdup(child));
-                else if (plan_caller_may_write(p, &st))
-                        scan->writable = true;
-                if (S_ISDIR(st.st_mode) && !scan_tree(p, dir.fd, d->d_name, child, depth - 1, scan, error))
+                int there = scan_stat(dir.fd, d, child, &st, error);
+                if (there < 0)
                         return false;
+                if (!there || g_strv_contains(root_own_dirs, child))
+                        continue;
+                bool closed = plan_closed_to_others(p, &st) && !is_own_place(p, child);
+                if (!closed && plan_caller_may_write(p, &st))
+                        scan->writable = true;
+                if (closed) {
+                        leave_out(p, child, st.st_mode);
+                } else if (S_ISDIR(st.st_mode)) {
+                        bool ok = depth > 1 ? is_own_place(p, child) || scan_tree(p, dir.fd, d->d_name, child, depth - 1, scan, error)
+                                            : look_below(p, dir.fd, d->d_name, child, &st, error);
+                        if (!ok)
+                                return false;
+                }
         }
         return dir.errnum == 0 || err_set(error, dir.errnum, "list %s", host);
 }
@@ -255,6 +412,8 @@ bool plan_tree(Planner *p, const char *host, const char *box, bool others_eyes, 
 
         if (plan_is_hidden(p, host))
                 return true;
+        if (g_str_equal(host, p->spec->caller.cwd) && plan_cwd_is_shown(p))
+                others_eyes = false;
         _cleanup_close_ int fd = open(host, O_PATH | O_NOFOLLOW | O_CLOEXEC);
         if (fd < 0 || fstat(fd, &st) < 0) {
                 if (errno == ENOENT || errno == EACCES)

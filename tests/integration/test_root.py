@@ -227,26 +227,6 @@ def test_hide_does_not_reach_into_a_given_tree(no_kept, both_overlays):
     assert_refused(box.run("--tmpfs", f"{tree}/deep", "--rw=tree", "--hide=tree/deep/.env", "--", "true"), "--rw")
 
 
-def test_eyes_of_any_other_user(box):
-    """Outside home and working directory the caller's own right to read closed files is not the box's."""
-    top = pathlib.Path("/var/tmp") / f"usbox-test-{os.getpid()}"
-    top.mkdir()
-    try:
-        (top / "closed").mkdir(0o700)
-        (top / "closed" / "inside").write_text("secret\n", encoding="ascii")
-        (top / "private").write_text("secret\n", encoding="ascii")
-        (top / "private").chmod(0o600)
-        other = pathlib.Path("/dev/shm") / top.name
-        other.write_text("secret\n", encoding="ascii")
-        other.chmod(0o600)
-        out = box.sh(f"cat {top}/private {top}/closed/inside {other} 2>/dev/null; ls -d {top}/closed/inside 2>/dev/null; echo end").out
-        other.unlink()
-        assert out == "end\n"
-        assert box.sh(f"cat {top}/private", f"--ro={top}").ok().out == "secret\n"
-    finally:
-        subprocess.run(["rm", "-rf", str(top)], check=True)
-
-
 @pytest.mark.slice
 def test_no_special_files_of_the_host(box, monkeypatch):
     """A read-only bind still lets a FIFO and a socket be used: they must not be usable from the box."""
