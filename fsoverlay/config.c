@@ -69,7 +69,7 @@ static const char *bad_names(const char *path) {
 
 static const char *bad_path(FsRuleKind kind, const char *path) {
         if (kind != FS_RULE_HIDE && kind != FS_RULE_GLOB && kind != FS_RULE_FILTER && kind != FS_RULE_SHOW &&
-            kind != FS_RULE_EMPTY)
+            kind != FS_RULE_EMPTY && kind != FS_RULE_TOOLS && kind != FS_RULE_SECRET)
                 return "is of no known kind";
         if (!*path)
                 return "is empty";
@@ -77,6 +77,8 @@ static const char *bad_path(FsRuleKind kind, const char *path) {
                 return "is too long";
         if (kind == FS_RULE_GLOB)
                 return bad_names(*path == '/' ? path + 1 : path);
+        if (kind == FS_RULE_SECRET)
+                return strchr(path, '/') ? "is no name" : bad_names(path);
         if (*path != '/')
                 return "is not absolute";
         return path[1] ? bad_names(path + 1) : NULL;
@@ -177,7 +179,7 @@ static bool parse_rules(GVariant *array, FsConfig *config, GError **error) {
                 }
                 fs_config_add_rule(config, (FsRuleKind) kind, path);
                 const FsRule *rule = config->rules->pdata[config->rules->len - 1];
-                if (kind != FS_RULE_GLOB && !g_hash_table_add(seen, rule->path)) {
+                if (kind != FS_RULE_GLOB && kind != FS_RULE_SECRET && !g_hash_table_add(seen, rule->path)) {
                         g_autofree char *quoted = err_quote(path);
                         return err_usage(error, "file system configuration: two rules for \"%s\"", quoted);
                 }

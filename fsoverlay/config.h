@@ -36,6 +36,8 @@ typedef enum {
         FS_RULE_GLOB = 'g',   /* nor do names that match, see below; what a SHOW says does not count against it */
         FS_RULE_FILTER = 'f', /* the directory is there, and of what is in it what a SHOW, FILTER or EMPTY names or lies on the way to */
         FS_RULE_SHOW = 's',   /* this path and all below are there, others_eyes or not */
+        FS_RULE_TOOLS = 't',  /* as SHOW, but for all names below it that a SECRET has */
+        FS_RULE_SECRET = 'c', /* a name, no path: it does not exist anywhere below a TOOLS, unless a SHOW below that is for it or something in it */
         FS_RULE_EMPTY = 'e',  /* the directory is there (0755 where the lower has it not), and in it only what other rules name */
 } FsRuleKind;
 

@@ -18,6 +18,7 @@ enum {
         STATE_FILTER = 1, /* only named children */
         STATE_EYES = 2,   /* what is closed to others does not exist */
         STATE_GLOBS = 4,  /* there are patterns */
+        STATE_TOOLS = 8,  /* what has the name of a credential does not exist */
         STATE_BITS = 15,
 };
 
@@ -26,14 +27,15 @@ struct Node {
         char *name;
         GPtrArray *children; /* of Node *, sorted by name once all are there; NULL: none */
         const char **names;  /* theirs */
-        bool hide, filter, show;
-        bool leads; /* a SHOW, FILTER or EMPTY rule is for something below it */
+        bool hide, filter, show, tools; /* tools: show, too */
+        bool leads; /* a SHOW, TOOLS, FILTER or EMPTY rule is for something below it */
 };
 
 struct Rules {
         Node *root;
         RuleState root_state;
         GHashTable *literals;     /* patterns that are a name */
+        GHashTable *secrets;      /* names of credentials */
         GPtrArray *names, *paths; /* of Glob *: the other patterns of names; those of paths */
 };
 
@@ -77,7 +79,8 @@ static void add_path(Node *node, const FsRule *rule) {
         }
         node->hide = node->hide || rule->kind == FS_RULE_HIDE;
         node->filter = node->filter || rule->kind == FS_RULE_FILTER || rule->kind == FS_RULE_EMPTY;
-        node->show = node->show || rule->kind == FS_RULE_SHOW;
+        node->show = node->show || rule->kind == FS_RULE_SHOW || rule->kind == FS_RULE_TOOLS;
+        node->tools = node->tools || rule->kind == FS_RULE_TOOLS;
 }
 
 static int compare_nodes(gconstpointer a, gconstpointer b) {
@@ -138,10 +141,12 @@ static bool apply_node(const Node *node, bool is_dir, RuleState *bits) {
                 if (!is_dir || (node->hide && !node->leads))
                         return false;
                 *bits |= STATE_FILTER;
-        } else if (node->show)
-                *bits &= ~(RuleState) (STATE_FILTER | STATE_EYES);
-        else if (*bits & STATE_FILTER && !(node->leads && is_dir))
+        } else if (node->show) {
+                *bits &= ~(RuleState) (STATE_FILTER | STATE_EYES | STATE_TOOLS);
+                *bits |= node->tools ? STATE_TOOLS : 0;
+        } else if (*bits & STATE_FILTER && !(node->leads && is_dir)) {
                 return false;
+        }
         if (*bits & STATE_FILTER) /* it was named, and so were all that it shows */
                 *bits &= ~(RuleState) STATE_EYES;
         return true;
@@ -151,6 +156,7 @@ Rules *rules_new(const FsConfig *config) {
         Rules *rules = g_new0(Rules, 1);
         rules->root = node_new("", 0);
         rules->literals = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        rules->secrets = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         rules->names = g_ptr_array_new_with_free_func((GDestroyNotify) glob_free);
         rules->paths = g_ptr_array_new_with_free_func((GDestroyNotify) glob_free);
 
@@ -158,6 +164,8 @@ Rules *rules_new(const FsConfig *config) {
                 const FsRule *rule = config->rules->pdata[i];
                 if (rule->kind == FS_RULE_GLOB)
                         add_glob(rules, rule->path);
+                else if (rule->kind == FS_RULE_SECRET)
+                        g_hash_table_add(rules->secrets, g_strdup(rule->path));
                 else
                         add_path(rules->root, rule);
         }
@@ -177,6 +185,7 @@ void rules_free(Rules *rules) {
                 return;
         node_free(rules->root);
         g_hash_table_unref(rules->literals);
+        g_hash_table_unref(rules->secrets);
         g_ptr_array_unref(rules->names);
         g_ptr_array_unref(rules->paths);
         g_free(rules);
@@ -222,6 +231,11 @@ bool rules_enter(const Rules *rules, RuleState parent, const char *parent_path, 
 
         if (node ? !apply_node(node, is_dir_or_unknown, &bits) : (bits & STATE_FILTER) != 0)
                 return false;
+        if (parent & STATE_TOOLS && !(node && node->show) && g_hash_table_contains(rules->secrets, name)) {
+                if (!node || !node->leads || !is_dir_or_unknown)
+                        return false;
+                bits |= STATE_FILTER;
+        }
         if (bits & STATE_GLOBS && hidden_by_glob(rules, parent_path, name, is_dir_or_unknown))
                 return false;
         *ret = state_make(is_dir_or_unknown ? node : NULL, bits); /* what is no directory leads nowhere */
@@ -242,7 +256,7 @@ bool rules_close(RuleState *state) {
 }
 
 bool rules_trivial(RuleState state) {
-        return !state_node(state) && !(state & (STATE_FILTER | STATE_GLOBS));
+        return !state_node(state) && !(state & (STATE_FILTER | STATE_GLOBS | STATE_TOOLS));
 }
 
 bool rules_filters(RuleState state) {

@@ -11,12 +11,13 @@
  * Which names of the lower layers exist in the box: the rules of FsConfig. Their meaning in short:
  *
  *   HIDE    the path does not exist, nor anything below it
- *   FILTER  it exists; of its children only those that are named: by a SHOW, FILTER or EMPTY rule for the child or for something below it
+ *   FILTER  it exists; of its children only those that are named: by a SHOW, TOOLS, FILTER or EMPTY rule for the child or for something below it
  *   EMPTY   as FILTER, here; that it exists even where the lower has none is the box's own layer's work
  *   SHOW    the path and all below are there with the caller's own eyes
+ *   TOOLS   as SHOW, but without what has a name that a SECRET names, unless a SHOW below names that, or something in it
  *   GLOB    what matches does not exist, whatever the others say
  *
- * The rule of the longest path decides; of several for one path the strictest (HIDE, EMPTY, FILTER, SHOW). A hidden path that has something
+ * The rule of the longest path decides; of several for one path the strictest (HIDE, EMPTY, FILTER, TOOLS, SHOW). A hidden path that has something
  * named below it exists as by FILTER: else the named one could not be come to. A name that only leads to named ones must be a
  * directory to exist in such a place.
  */

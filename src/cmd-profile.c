@@ -116,6 +116,9 @@ static int show_default(Spec *draft, Form form, GError **error) {
                 fputs(text, stdout);
                 print_paths("Of the home, --home=tools shows", home_tools);
                 print_paths("but none of these in it", home_tool_secrets);
+                printf("\nand by none of these names, wherever they are in it (--overlay=fuse alone)\n");
+                for (const char *const *name = home_secret_names; *name; name++)
+                        printf("  %s\n", *name);
                 print_paths("and --home=all hides those and", home_hidden);
                 return 0;
         }
@@ -123,6 +126,7 @@ static int show_default(Spec *draft, Form form, GError **error) {
         json_object_set_new(out, "options", spec_to_json(spec));
         json_object_set_new(out, "home_tools", jsontext_list(home_tools));
         json_object_set_new(out, "home_tool_secrets", jsontext_list(home_tool_secrets));
+        json_object_set_new(out, "home_secret_names", jsontext_list(home_secret_names));
         json_object_set_new(out, "home_hidden", jsontext_list(home_hidden));
         print_json(out);
         return 0;

@@ -9,6 +9,7 @@
  * directories it counts only where the box replaced or removed one, or changed its attributes.
  */
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -230,8 +231,7 @@ static bool hidden_by_name(const Judge *j, const ReviewChange *c) {
                 return true;
         for (guint i = 0; i < G_N_ELEMENTS(lists); i++)
                 for (const char *const *at = lists[i]; *at; at++) {
-                        g_autofree char *path = g_build_filename(j->home, *at, NULL);
-                        if (g_str_equal(c->path, path))
+                        if (path_is_below(c->path, j->home) && fnmatch(*at, c->path + strlen(j->home) + 1, FNM_PATHNAME | FNM_NOESCAPE) == 0)
                                 return true;
                 }
         return false;

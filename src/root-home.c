@@ -91,15 +91,40 @@ static bool plan_home_tool(Planner *p, const char *path, GError **error) {
         return plan_tree(p, path, path, false, 0, error);
 }
 
+/* Where a name of the lists is, or with a "*" in it, is as often as it is there: of char *, absolute. */
+static GPtrArray *places_of(const Planner *p, const char *name) {
+        GPtrArray *places = g_ptr_array_new_with_free_func(g_free);
+        const char *star = strstr(name, "/*/");
+
+        if (!star) {
+                g_ptr_array_add(places, plan_join(p->spec->caller.home, name));
+                return places;
+        }
+        g_autofree char *above = g_strndup(name, (size_t) (star - name)), *top = plan_join(p->spec->caller.home, above);
+        DIR *dir = opendir(top);
+        for (const struct dirent *d; dir && (d = readdir(dir));) {
+                struct stat st;
+                g_autofree char *path = g_strconcat(top, "/", d->d_name, star + 2, NULL);
+                if (d->d_name[0] != '.' && lstat(path, &st) == 0)
+                        g_ptr_array_add(places, g_steal_pointer(&path));
+        }
+        if (dir)
+                closedir(dir);
+        return places;
+}
+
 /* Names of a list that lie below dir (NULL: anywhere in the home), but not above or at unless_inside (NULL: nothing is excepted). */
 static void hide_below_home(Planner *p, const char *const *names, const char *dir, const char *unless_inside) {
         for (const char *const *name = names; *name; name++) {
                 if (dir && !plan_home_may_have(p, *name))
                         continue;
                 /* Whether it is there is asked of the few that an overlay would show: plan_whiteouts(). */
-                g_autofree char *path = plan_join(p->spec->caller.home, *name);
-                if ((!dir || path_is_below(path, dir)) && (!unless_inside || !path_is_at_or_below(unless_inside, path)))
-                        g_hash_table_add(p->hidden, g_steal_pointer(&path));
+                g_autoptr(GPtrArray) places = places_of(p, *name);
+                for (guint i = 0; i < places->len; i++) {
+                        const char *path = g_ptr_array_index(places, i);
+                        if ((!dir || path_is_below(path, dir)) && (!unless_inside || !path_is_at_or_below(unless_inside, path)))
+                                g_hash_table_add(p->hidden, g_strdup(path));
+                }
         }
 }
 
@@ -132,10 +157,13 @@ void plan_hide_shown(Planner *p, const char *const *names) {
         for (const char *const *name = names; *name; name++) {
                 if (!plan_home_may_have(p, *name))
                         continue;
-                g_autofree char *path = plan_join(p->spec->caller.home, *name);
-                bool shown = p->rules ? plan_fuse_shows(p, path) : root_plan_node_for(p->plan, path + 1)->host.path != NULL;
-                if (shown && !path_is_at_or_below(p->spec->caller.cwd, path))
-                        g_hash_table_add(p->hidden, g_steal_pointer(&path));
+                g_autoptr(GPtrArray) places = places_of(p, *name);
+                for (guint i = 0; i < places->len; i++) {
+                        const char *path = g_ptr_array_index(places, i);
+                        bool shown = p->rules ? plan_fuse_shows(p, path) : root_plan_node_for(p->plan, path + 1)->host.path != NULL;
+                        if (shown && !path_is_at_or_below(p->spec->caller.cwd, path))
+                                g_hash_table_add(p->hidden, g_strdup(path));
+                }
         }
 }
 

@@ -33,6 +33,8 @@ static int governing(const Planner *p, const char *box_path, size_t *ret_len) {
                 int kind = GPOINTER_TO_INT(g_hash_table_lookup(p->rules, at));
                 if (!kind && plan_is_hidden(p, at))
                         kind = FS_RULE_HIDE;
+                if (kind == FS_RULE_TOOLS) /* which shows, too */
+                        kind = FS_RULE_SHOW;
                 char *slash = strrchr(at, '/');
                 *ret_len = strlen(at);
                 if (kind || slash == at)
@@ -119,15 +121,24 @@ static void home_rules(Planner *p) {
                  home);
 }
 
+/* Toolchains. With --home=all they are shown already, and it is only about what is hidden in them. */
 static void tool_rules(Planner *p) {
+        const char *cwd = p->spec->caller.cwd;
+        bool all = p->spec->root.home == HOME_ALL;
+
         for (const char *const *tool = home_tools; *tool; tool++) {
                 struct stat st;
                 if (!plan_home_may_have(p, *tool))
                         continue;
                 g_autofree char *path = plan_join(p->spec->caller.home, *tool);
-                if (lstat(path, &st) == 0 && !plan_fuse_shows(p, path))
-                        add_rule(p, FS_RULE_SHOW, path);
+                if (lstat(path, &st) < 0 || (all ? path_is_at_or_below(path, cwd) : plan_fuse_shows(p, path)))
+                        continue;
+                add_rule(p, FS_RULE_TOOLS, path);
+                if (all && path_is_below(cwd, path) && plan_cwd_is_shown(p))
+                        add_rule(p, FS_RULE_SHOW, cwd);
         }
+        for (const char *const *name = home_secret_names; *name; name++)
+                fs_config_add_rule(p->plan->fs, FS_RULE_SECRET, *name);
         plan_hide_shown(p, home_tool_secrets);
         plan_hide_shown(p, home_hidden);
 }
@@ -155,7 +166,7 @@ static void host_rules(Planner *p) {
         add_rule(p, FS_RULE_HIDE, "/lost+found");
         home_rules(p);
         cwd_rule(p);
-        if (p->spec->root.home == HOME_TOOLS && !g_str_equal(p->spec->caller.home, "/"))
+        if (p->spec->root.home != HOME_EMPTY && !g_str_equal(p->spec->caller.home, "/"))
                 tool_rules(p);
 }
 

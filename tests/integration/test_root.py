@@ -183,6 +183,26 @@ def test_toolchains_without_their_credentials(box, home_file):
     assert box.sh(f"{tool}; test -e {secret} || echo hidden").lines() == ["tool", "hidden"]
 
 
+KNOWN = [".nvm/versions/node/usbox-canary/etc/npmrc", ".pyenv/versions/usbox-canary/pip.conf", ".sdkman/candidates/maven/usbox-canary/conf/settings.xml"]
+BY_NAME = [f".cargo/usbox-canary/deep/{name}" for name in (".netrc", ".npmrc", ".pypirc", "id_ed25519", ".ssh/config")]
+OPEN = [".nvm/versions/node/usbox-canary/etc/other", ".cargo/usbox-canary/deep/netrc", ".cargo/usbox-canary/id_ed25519.pub"]
+
+
+@pytest.mark.parametrize("mode", ["tools", "all"])
+def test_credentials_deep_in_toolchains(box, both_overlays, home_file, mode):
+    """By known places; and by names where each name is looked at. A working directory in a toolchain is shown as it is."""
+    for name in KNOWN + BY_NAME + OPEN:
+        home_file(name)
+    hidden = KNOWN + (BY_NAME if both_overlays == "fuse" else [])
+    there = [name for name in KNOWN + BY_NAME + OPEN if name not in hidden]
+    script = 'cd "$0" && for f; do test -e "$f" && echo "$f"; done; find .cargo/usbox-canary -type f | sort; echo end'
+    argv = ["--", "sh", "-c", script, HOME, *KNOWN, *BY_NAME, *OPEN]
+    listed = sorted(name for name in there if name.startswith(".cargo"))
+    assert box.run(f"--home={mode}", *argv).lines() == [*there, *listed, "end"]
+    out = box.run(f"--home={mode}", *argv, cwd=HOME / ".cargo/usbox-canary").lines()
+    assert set(out) == {*(name for name in there + BY_NAME), "end"}, out
+
+
 def test_a_hidden_name_can_be_written(box, home_file):
     real = home_file(".ssh/usbox-canary")
     out = box.sh(f"mkdir -p {HOME}/.ssh && echo mine >{real} && cat {real}").ok().out

@@ -31,6 +31,7 @@ static void test_round_trip(void) {
                 { FS_RULE_SHOW, (char *) "/home/u/p\xff" }, { FS_RULE_EMPTY, (char *) "/proc" },
                 { FS_RULE_GLOB, (char *) "**/.env" },      { FS_RULE_GLOB, (char *) "*.pem" },
                 { FS_RULE_GLOB, (char *) "/srv/[ab]/?" },  { FS_RULE_GLOB, (char *) "*.pem" },
+                { FS_RULE_TOOLS, (char *) "/home/u/.t" },  { FS_RULE_SECRET, (char *) ".key" },
         };
         g_autoptr(FsConfig) config = fs_config_new();
         g_autoptr(GError) error = NULL;

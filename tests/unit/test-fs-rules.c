@@ -311,6 +311,35 @@ static void test_close(void) {
         g_assert_false(rules_close(&state));
 }
 
+static void test_tools(void) {
+        g_autoptr(FsConfig) config = fs_config_new();
+        fs_config_add_rule(config, FS_RULE_FILTER, "/h");
+        fs_config_add_rule(config, FS_RULE_TOOLS, "/h/.tool");
+        fs_config_add_rule(config, FS_RULE_SHOW, "/h/.tool/work");
+        fs_config_add_rule(config, FS_RULE_SHOW, "/h/.tool/.key/work");
+        fs_config_add_rule(config, FS_RULE_SECRET, ".key");
+        fs_config_add_rule(config, FS_RULE_SECRET, ".pass");
+        g_autoptr(Rules) rules = rules_new(config);
+
+        static const Expected rows[] = {
+                { "/h/.tool/", true, false, false },
+                { "/h/.tool/a/b/", true, false, false },
+                { "/h/.tool/a/.keys", true, false, false },
+                { "/h/.tool/.pass", false, false, false },
+                { "/h/.tool/a/b/.key", false, false, false },
+                { "/h/.tool/a/.pass/", false, false, false },
+                { "/h/.tool/a/.pass/x", false, false, false },
+                { "/h/.tool/work/.key", true, false, false },
+                { "/h/.tool/work/a/.pass", true, false, false },
+                { "/h/.tool/.key/", true, true, false }, /* the way to what is shown, and no more */
+                { "/h/.tool/.key", false, false, false },
+                { "/h/.tool/.key/other", false, false, false },
+                { "/h/.tool/.key/work/.pass", true, false, false },
+                { "/other/.key", true, false, false },
+        };
+        expect(rules, rows, G_N_ELEMENTS(rows));
+}
+
 static void test_order(void) {
         /* The strictest of one path, in whatever order they come. */
         static const FsRuleKind kinds[] = { FS_RULE_SHOW, FS_RULE_FILTER, FS_RULE_EMPTY, FS_RULE_HIDE };
@@ -394,6 +423,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/fs/glob/hostile", test_glob_hostile);
         g_test_add_func("/fs/rules/none", test_none);
         g_test_add_func("/fs/rules/home", test_home);
+        g_test_add_func("/fs/rules/tools", test_tools);
         g_test_add_func("/fs/rules/close", test_close);
         g_test_add_func("/fs/rules/order", test_order);
         g_test_add_func("/fs/rules/globs", test_globs_in_rules);
