@@ -19,24 +19,24 @@
 #include "base/fd.h"
 #include "fsoverlay/fs.h"
 
-static int copy_up_xattrs(Fs *fs, int from, int to) {
-        char names[4096], value[4096];
-        g_autofree char *more_names = NULL, *more_value = NULL;
-        char *list = names;
-        Place target = { .dir = -1, .fd = to };
+static bool is_acl(const char *name) {
+        return g_str_has_prefix(name, "system.posix_acl_");
+}
 
-        ssize_t n = flistxattr(from, names, sizeof names);
-        if (n < 0 && errno == ERANGE) {
-                more_names = g_malloc(XATTR_LIST_MAX);
-                list = more_names;
-                n = flistxattr(from, list, XATTR_LIST_MAX);
-        }
-        if (n < 0)
-                return errno == EOPNOTSUPP || errno == EBADF ? 0 : -errno;
-        for (ssize_t at = 0; at < n; at += (ssize_t) strlen(list + at) + 1) {
+/* Labels and rights are the system's to give; overlayfs leaves its own marks where they are, too. */
+static bool goes_along(const char *name) {
+        return is_acl(name) || (g_str_has_prefix(name, "user.") && !g_str_has_prefix(name, XATTR_PRIVATE));
+}
+
+/* Those of the names, list, that are ACLs, or the others. */
+static int copy_listed_xattrs(Fs *fs, int from, int to, const char *list, ssize_t len, bool acls) {
+        char value[4096];
+        g_autofree char *more_value = NULL;
+        const Place target = { .dir = -1, .fd = to };
+
+        for (ssize_t at = 0; at < len; at += (ssize_t) strlen(list + at) + 1) {
                 const char *name = list + at;
-                /* Labels and rights are the system's to give; overlayfs leaves its own marks where they are, too. */
-                if (!g_str_has_prefix(name, "system.posix_acl_") && (!g_str_has_prefix(name, "user.") || g_str_has_prefix(name, XATTR_PRIVATE)))
+                if (!goes_along(name) || is_acl(name) != acls)
                         continue;
                 char *v = value;
                 ssize_t size = fgetxattr(from, name, value, sizeof value);
@@ -55,6 +55,24 @@ static int copy_up_xattrs(Fs *fs, int from, int to) {
                         return r;
         }
         return 0;
+}
+
+/* An ACL, which may take the right to write from the owner, comes last: attributes of the kind user.* ask for it. */
+static int copy_up_xattrs(Fs *fs, int from, int to) {
+        char names[4096];
+        g_autofree char *more_names = NULL;
+        char *list = names;
+
+        ssize_t n = flistxattr(from, names, sizeof names);
+        if (n < 0 && errno == ERANGE) {
+                more_names = g_malloc(XATTR_LIST_MAX);
+                list = more_names;
+                n = flistxattr(from, list, XATTR_LIST_MAX);
+        }
+        if (n < 0)
+                return errno == EOPNOTSUPP || errno == EBADF ? 0 : -errno;
+        int r = copy_listed_xattrs(fs, from, to, list, n, false);
+        return r < 0 ? r : copy_listed_xattrs(fs, from, to, list, n, true);
 }
 
 static int finish_meta(Fs *fs, int fd, const struct stat *st) {
@@ -272,11 +290,11 @@ static int copy_regular(Fs *fs, Node *node, Fd *from, struct stat *st, const cha
                 r = -errno;
         if (r == 0 && from)
                 r = copy_settled(from->fd, fd, size, size == st->st_size, st);
-        if (r == 0 && from)
-                r = copy_up_xattrs(fs, from->fd, fd);
         (void) g_snprintf(text, sizeof text, "%" PRIu64, node->ino);
         if (r == 0 && fsetxattr(fd, XATTR_INO, text, strlen(text), 0) < 0 && errno != EOPNOTSUPP)
                 r = -errno;
+        if (r == 0 && from)
+                r = copy_up_xattrs(fs, from->fd, fd);
         if (r == 0)
                 r = finish_meta(fs, fd, st);
         /* Names reach the disk before data does: without this a power cut could leave an empty copy in the place of what nobody had meant to change. */

@@ -1050,6 +1050,29 @@ def test_acls(fs):
     assert stat.S_IMODE(os.stat(fs.mnt / "f").st_mode) == 0o400
 
 
+def test_a_file_whose_acl_lets_nobody_write_is_copied_up(fs):
+    for name in ("f", "g", "d/in"):
+        fs.write(name, b"content")
+    for name, which in (("f", "u::r,g::r"), ("g", "u::r,g::-"), ("d", "u::rx,g::rx")):
+        os.setxattr(fs.lower / name, "user.a", b"goes along")
+        os.setxattr(fs.lower / name, "user.z", b"too")
+        subprocess.run(["setfacl", "-m", f"{which},u:{os.getuid()}:rwx,m::rx,o::-", str(fs.lower / name)], check=True)
+
+    def seen(name):
+        found = {n: os.getxattr(fs.mnt / name, n) for n in sorted(os.listxattr(fs.mnt / name))}
+        assert list(found) == ["system.posix_acl_access", "user.a", "user.z"]
+        return found, stat.filemode((fs.mnt / name).stat().st_mode)
+    fs.mount()
+    before = [seen(name) for name in ("f", "g", "d")]
+    os.utime(fs.mnt / "f", ns=(OLD, OLD))
+    os.rename(fs.mnt / "g", fs.mnt / "h")
+    os.utime(fs.mnt / "d", ns=(OLD, OLD))
+    assert [seen(name) for name in ("f", "h", "d")] == before
+    os.chmod(fs.mnt / "h", 0o644)
+    append(fs.mnt / "h", b"more")
+    assert (fs.mnt / "h").read_bytes() == b"contentmore" and (fs.mnt / "f").read_bytes() == b"content"
+
+
 def test_a_long_acl_goes_along_with_a_fifo(fs, needs_ours):
     """One of more than 4096 bytes, which tmpfs keeps, and the kernel's FUSE says of none: without it the mask would be what the group may."""
     entries = [(1, 6, 0xffffffff), *[(2, 4, 3000 + i) for i in range(600)], (4, 0, 0xffffffff), (0x10, 6, 0xffffffff), (0x20, 0, 0xffffffff)]
