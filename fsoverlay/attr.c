@@ -166,7 +166,9 @@ static int set_owner(Fs *fs, const Place *p, const struct fuse_setattr_in *in) {
 
         if ((set_uid && !ids_uid_in(&fs->ids, in->uid, &uid)) || (set_gid && !ids_gid_in(&fs->ids, in->gid, &gid)))
                 return -EINVAL;
-        int n = p->dir < 0 ? fchownat(p->fd, "", uid, gid, AT_EMPTY_PATH) : fchownat(p->dir, p->name, uid, gid, AT_SYMLINK_NOFOLLOW);
+        /* "." wants the right to search the directory, its descriptor does not; the agent, which may, knows nothing of a group that is the caller's alone. */
+        bool itself = p->dir < 0 || strcmp(p->name, ".") == 0;
+        int n = itself ? fchownat(p->dir < 0 ? p->fd : p->dir, "", uid, gid, AT_EMPTY_PATH) : fchownat(p->dir, p->name, uid, gid, AT_SYMLINK_NOFOLLOW);
         if (n == 0)
                 return 0;
         if (fs->agent)

@@ -1073,6 +1073,18 @@ def test_a_file_whose_acl_lets_nobody_write_is_copied_up(fs):
     assert (fs.mnt / "h").read_bytes() == b"contentmore" and (fs.mnt / "f").read_bytes() == b"content"
 
 
+def test_a_closed_directory_is_given_to_another_group_of_its_owners(fs):
+    """chown(2) asks for no right to search it."""
+    groups = set(os.getgroups()) - {os.getgid()}
+    if not groups:
+        cannot("give anything to another group: this user is in one only")
+    (fs.lower / "d").mkdir()
+    fs.mount()
+    (fs.mnt / "d").chmod(0o600)
+    os.chown(fs.mnt / "d", -1, max(groups))
+    assert (fs.mnt / "d").stat().st_gid == max(groups)
+
+
 def test_a_long_acl_goes_along_with_a_fifo(fs, needs_ours):
     """One of more than 4096 bytes, which tmpfs keeps, and the kernel's FUSE says of none: without it the mask would be what the group may."""
     entries = [(1, 6, 0xffffffff), *[(2, 4, 3000 + i) for i in range(600)], (4, 0, 0xffffffff), (0x10, 6, 0xffffffff), (0x20, 0, 0xffffffff)]
