@@ -19,6 +19,9 @@
 #include "base/fd.h"
 #include "fsoverlay/fs.h"
 
+#define ACL_ACCESS "system.posix_acl_access"
+#define ACL_DEFAULT "system.posix_acl_default"
+
 static bool is_acl(const char *name) {
         return g_str_has_prefix(name, "system.posix_acl_");
 }
@@ -73,6 +76,20 @@ static int copy_up_xattrs(Fs *fs, int from, int to) {
                 return errno == EOPNOTSUPP || errno == EBADF ? 0 : -errno;
         int r = copy_listed_xattrs(fs, from, to, list, n, false);
         return r < 0 ? r : copy_listed_xattrs(fs, from, to, list, n, true);
+}
+
+/* An ACL, which can be asked for where nothing can be opened. */
+static int copy_acl(Fs *fs, const Place *from, const Place *to, const char *name) {
+        char small[4096], *acl = small;
+        g_autofree char *large = NULL;
+
+        int n = xattr_get_place(fs, from, name, small, sizeof small);
+        if (n == -ERANGE) {
+                acl = large = g_malloc(XATTR_SIZE_MAX);
+                n = xattr_get_place(fs, from, name, large, XATTR_SIZE_MAX);
+        }
+        int r = n > 0 ? xattr_set_place(fs, to, name, acl, (size_t) n, 0) : 0;
+        return r == -EOPNOTSUPP ? 0 : r;
 }
 
 static int finish_meta(Fs *fs, int fd, const struct stat *st) {
@@ -142,7 +159,8 @@ static int copy_up_dir(Fs *fs, Node *node) {
         if (r < 0)
                 return r;
         temp_name(fs, temp);
-        /* One of the caller's that shuts out its owner: the agent may read it. What else is closed has nothing that could be copied. */
+        /* One of the caller's that shuts out its owner: the agent may read it, where it may read lowers at all. Of what else is closed the ACLs can be
+         * copied, and no more. */
         int at = p.dir >= 0 ? p.dir : p.fd;
         _cleanup_close_ int from = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (from < 0 && errno == EACCES && fs->agent)
@@ -150,9 +168,12 @@ static int copy_up_dir(Fs *fs, Node *node) {
         _cleanup_close_ int fd = -1;
         if (mkdirat(fs->work, temp, 0700) < 0 || (fd = openat(fs->work, temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
                 r = -errno;
-        place_put(fs, &p);
+        const Place made = { .dir = -1, .fd = fd };
         if (r == 0 && from >= 0)
                 r = copy_up_xattrs(fs, from, fd);
+        else if (r == 0 && (r = copy_acl(fs, &p, &made, ACL_DEFAULT)) == 0)
+                r = copy_acl(fs, &p, &made, ACL_ACCESS);
+        place_put(fs, &p);
         if (r == 0)
                 r = finish_meta(fs, fd, &st);
         if (r == 0) {
@@ -172,21 +193,11 @@ static int copy_up_dir(Fs *fs, Node *node) {
 
 /* The mode, set-id bits aside, and an ACL. */
 static int copy_special_rights(Fs *fs, const Place *p, const struct stat *st, const char *temp) {
-        char small[4096], *acl = small;
-        g_autofree char *large = NULL;
         Place made = { .dir = fs->work };
 
         g_strlcpy(made.name, temp, sizeof made.name);
         int r = up_chmod(fs, fs->work, temp, -1, st->st_mode & 01777);
-        if (r < 0)
-                return r;
-        int n = xattr_get_place(fs, p, "system.posix_acl_access", small, sizeof small);
-        if (n == -ERANGE) {
-                acl = large = g_malloc(XATTR_SIZE_MAX);
-                n = xattr_get_place(fs, p, "system.posix_acl_access", large, XATTR_SIZE_MAX);
-        }
-        r = n > 0 ? xattr_set_place(fs, &made, "system.posix_acl_access", acl, (size_t) n, 0) : 0;
-        return r == -EOPNOTSUPP ? 0 : r;
+        return r < 0 ? r : copy_acl(fs, p, &made, ACL_ACCESS);
 }
 
 /* What is no regular file and no directory. */
@@ -225,7 +236,7 @@ static bool nothing_to_read(Fs *fs, Node *node, off_t size) {
         pthread_rwlock_rdlock(&fs->tree);
         int r = place_get(fs, node, &p);
         if (r == 0) {
-                r = xattr_get_place(fs, &p, "system.posix_acl_access", NULL, 0);
+                r = xattr_get_place(fs, &p, ACL_ACCESS, NULL, 0);
                 place_put(fs, &p);
         }
         pthread_rwlock_unlock(&fs->tree);

@@ -199,6 +199,23 @@ def test_what_is_closed_to_the_caller_is_empty_for_the_boxes_root(box, subids):
     assert box.sh(f"flock {lock} echo locked; echo x >>{lock}; cat {lock}; stat -c %U:%a {lock}", "--user=root").lines() == ["locked", "x", "root:640"]
 
 
+@pytest.mark.parametrize("user", ["self", "root"])
+def test_a_directory_that_shuts_out_its_owner_keeps_its_acl(box, user):
+    """It cannot be opened; its ACLs can be asked for all the same, and go along when it is copied up."""
+    for mode in (0o605, 0o405, 0o005):
+        d = box.dir / f"d{mode:04o}"
+        d.mkdir()
+        subprocess.run(["setfacl", "-m", f"u:{os.getuid()}:rwx,d:u:{os.getuid()}:r-x", str(d)], check=True)
+        d.chmod(mode)
+    script = "for d in d*; do getfacl -cpE $d; touch -d @5 $d; stat -c %a:%Y $d; getfacl -cpE $d; done"
+    found = box.sh(script, f"--user={user}").ok().out.split("\n\n")
+    for d in box.dir.glob("d*"):
+        d.chmod(0o700)
+    assert len(found) == 7 and all(":rwx" in x and "default:mask" in x for x in found[:6]), found
+    assert [x.partition(":5\n")[0] for x in found[1:6:2]] == ["5", "405", "605"]
+    assert [x.partition(":5\n")[2] for x in found[1:6:2]] == found[0:6:2]
+
+
 def accounts(path):
     return [line.split(":") for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines() if line and line[0] not in "#+-"]
 
