@@ -171,9 +171,11 @@ static int translate_acl(Fs *fs, void *value, size_t size, bool in) {
 
 int xattr_get_place(Fs *fs, const Place *p, const char *xattr, void *value, size_t size) {
         ssize_t r = get_place(p, xattr, value, size);
-        if (for_agent(fs, r) && size > 0) {
-                int n = agent_getxattr(fs->agent, p->dir, at_name(p), p->fd, xattr, value, size);
-                return n >= 0 && is_acl(xattr) && translate_acl(fs, value, (size_t) n, true) < 0 ? -EIO : n;
+        if (for_agent(fs, r)) {
+                /* It is asked for the whole of what has only its size asked for. */
+                g_autofree void *whole = size > 0 ? NULL : g_malloc(XATTR_SIZE_MAX);
+                int n = agent_getxattr(fs->agent, p->dir, at_name(p), p->fd, xattr, whole ? whole : value, whole ? XATTR_SIZE_MAX : size);
+                return n >= 0 && !whole && is_acl(xattr) && translate_acl(fs, value, (size_t) n, true) < 0 ? -EIO : n;
         }
         return r < 0 ? -errno : (int) r;
 }

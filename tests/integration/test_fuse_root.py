@@ -216,6 +216,11 @@ def test_a_directory_that_shuts_out_its_owner_keeps_its_acl(box, user):
     assert [x.partition(":5\n")[2] for x in found[1:6:2]] == found[0:6:2]
 
 
+def test_how_long_an_attribute_is_of_a_file_that_shuts_out_its_owner(box, subids):
+    script = """python3 -c 'import ctypes; print(ctypes.CDLL(None).getxattr(b"f", b"user.a", None, 0))'"""
+    assert box.sh(f"touch f; python3 -c 'import os; os.setxattr(\"f\", \"user.a\", b\"12345\")'; chmod 0 f; {script}", "--user=root").lines() == ["5"]
+
+
 def accounts(path):
     return [line.split(":") for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines() if line and line[0] not in "#+-"]
 
