@@ -5,6 +5,7 @@
  * Role: launcher. Privileges: the caller's. Threads: one. Order: under net-helper.c and fs-helper.c.
  */
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "base/error.h"
@@ -29,6 +30,8 @@ bool helper_start(Helper *ret, const HelperKind *kind, char *const argv[], const
                 ret->pid = 0;
                 return err_step(error, kind->step);
         }
+        /* Whoever may kill it: what it has forked is ours then. Without this, helper_adopt() comes too late for that. */
+        (void) prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         return true;
 }
 
@@ -115,5 +118,7 @@ void helper_clear(Helper *h) {
 }
 
 void helper_reap_orphans(Helper *h) {
+        if (h->kind)
+                proc_adopt_late(h->kind->program, &h->orphans);
         proc_reap(&h->orphans);
 }

@@ -241,17 +241,31 @@ void proc_kill_children(const pid_t *except, size_t n_except) {
 /* ms: what is killed or sees the end of its socket is gone long before. */
 #define REAP_MS 5000
 
+/* name: of those of pid's children that are meant, as /proc has it; NULL: all. */
+static void note_orphans(pid_t pid, const char *name, ProcOrphans *orphans) {
+        g_autofree char *list = list_children(pid);
+        char *rest = list;
+
+        orphans->looked = true;
+        for (char *word; orphans->n < PROC_ORPHANS_MAX && (word = strsep(&rest, " "));) {
+                pid_t child = (pid_t) g_ascii_strtoll(word, NULL, 10);
+                g_autofree char *path = g_strdup_printf("/proc/%d/comm", (int) child), *comm = NULL;
+                if (child > 0 && (!name || (fd_read_file(AT_FDCWD, path, 64, &comm, NULL) && g_str_equal(g_strchomp(comm), name))))
+                        orphans->pids[orphans->n++] = child;
+        }
+}
+
 void proc_adopt(pid_t child, ProcOrphans *orphans) {
         if (orphans->looked || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
                 return;
-        orphans->looked = true;
-        g_autofree char *list = list_children(child);
-        char *rest = list;
-        for (char *word; orphans->n < PROC_ORPHANS_MAX && (word = strsep(&rest, " "));) {
-                pid_t pid = (pid_t) g_ascii_strtoll(word, NULL, 10);
-                if (pid > 0)
-                        orphans->pids[orphans->n++] = pid;
-        }
+        note_orphans(child, NULL, orphans);
+}
+
+void proc_adopt_late(const char *program, ProcOrphans *orphans) {
+        g_autofree char *name = g_strconcat(program, "-agent", NULL);
+
+        if (orphans->n == 0)
+                note_orphans(getpid(), name, orphans);
 }
 
 void proc_reap(ProcOrphans *orphans) {

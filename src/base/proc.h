@@ -76,6 +76,10 @@ typedef struct {
  */
 void proc_adopt(pid_t child, ProcOrphans *orphans);
 
+/* Where none are noted: the same of a child that others have ended before anybody looked, and which has been reaped; this process was a
+ * PR_SET_CHILD_SUBREAPER by then. They are known by their name, which is the child's program's with "-agent" behind it. */
+void proc_adopt_late(const char *program, ProcOrphans *orphans);
+
 /* The child has been reaped, and they end with it: reap them. Not for ever: one may hang in the kernel. */
 void proc_reap(ProcOrphans *orphans);
 

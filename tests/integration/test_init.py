@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """pid 1 of the box: reaps, forwards, ends when the payload ends, kills the rest."""
 import os
+import pathlib
 import signal
 import subprocess
 import time
@@ -199,3 +200,26 @@ def test_die_with_parent(box):
             os.kill(pid, signal.SIGTERM)
         assert wait_until(lambda: pid not in own_processes())
         parent.stdout.close()
+
+
+
+def children(pid):
+    """name → pid of what it has forked, or adopted."""
+    found = {}
+    for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in path.read_text(encoding="ascii").split():
+            found[pathlib.Path(f"/proc/{child}/comm").read_text(encoding="ascii", errors="replace").strip()] = int(child)
+    return found
+
+
+@pytest.mark.parametrize("who", ["usbox-net", "usbox-fs"])
+def test_a_killed_helper_leaves_nobody(box, subids, who):
+    """Its agent is the launcher's then, and reaped; not ours, who adopt what launchers leave (tests/lib/reaper.py)."""
+    run = box.popen("run", "--rm", "--userns=subids", "--", "sh", "-c", "echo up; exec sleep 1000")
+    assert run.stdout.readline() == b"up\n"
+    helper = children(run.pid)[who]
+    assert list(children(helper)) == [who + "-agent"]
+    os.kill(helper, signal.SIGKILL)
+    run.communicate(timeout=60)
+    assert run.returncode > 124  # the command may meet the end of its root first, by a SIGBUS
+    assert not [name for name in children(os.getpid()) if name.endswith("-agent")]
