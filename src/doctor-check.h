@@ -47,7 +47,8 @@ char *doctor_container(const DoctorHost *host);
 /* How such a container must be started for what a box needs; NULL where that is not known. */
 const char *doctor_container_mend(const char *container);
 
-/* The modules of checks, in the order of the report. */
+/* The modules of checks, in the order of the report. The first says whether the trials of all others could be made. */
+bool doctor_check_shell(const DoctorHost *host, GPtrArray *checks);
 void doctor_check_kernel(const DoctorHost *host, GPtrArray *checks);
 void doctor_check_userns(const DoctorHost *host, GPtrArray *checks);
 void doctor_check_files(const DoctorHost *host, GPtrArray *checks);

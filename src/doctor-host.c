@@ -4,10 +4,13 @@
  *
  * Role: verb. Privileges: the caller's. Threads: one.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
@@ -112,6 +115,24 @@ static void find_directories(DoctorHost *host) {
         host->runtime_dir_ok = stat(host->runtime_dir, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == host->uid;
 }
 
+/* As a run looks for it (spec_new()), and as its command enters it. */
+static int try_workdir(void) {
+        g_autofree char *cwd = realpath(".", NULL);
+
+        if (!cwd)
+                return errno;
+        if (*cwd != '/')
+                return ENOENT;
+        return access(".", X_OK) < 0 ? errno : 0;
+}
+
+static void find_shell(DoctorHost *host) {
+        struct rlimit limit;
+
+        host->open_files = getrlimit(RLIMIT_NOFILE, &limit) == 0 ? (guint64) limit.rlim_cur : G_MAXUINT64;
+        host->workdir_error = try_workdir();
+}
+
 static void find_own_files(DoctorHost *host) {
         static const char *const helpers[] = { "usbox-fs", "usbox-net", "usbox-net-stack", "usbox-scope", "usbox-seccomp", NULL };
 
@@ -179,6 +200,7 @@ DoctorHost *doctor_host_new(void) {
         host->newuidmap = find_program("newuidmap", CAP_SETUID);
         host->newgidmap = find_program("newgidmap", CAP_SETGID);
         host->proc_problem = doctor_proc_problem();
+        find_shell(host);
         find_user(host);
         find_directories(host);
         find_own_files(host);

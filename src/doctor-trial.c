@@ -41,6 +41,12 @@
 #define GROUP_TIMEOUT_MS 10000
 #define RUNNING (-2)
 
+/* Fewer than a box has: what is scarce beyond that may be there by the time that it runs. */
+#define PROCESSES_WANTED 8
+
+/* Of address space, for the plan of a small root (root-share.c). */
+#define SHARED_WANTED ((size_t) 64 << 20)
+
 /* Shared with the children. */
 typedef struct {
         int result[TRIAL_MAX];
@@ -278,9 +284,13 @@ static void try_box(const Trials *t) {
 /* Run a group of trials in a child; what it has not come to by the end of the time stays TRIAL_NOT_RUN. */
 static void run_group(const Trials *t, void (*group)(const Trials *)) {
         int ends[2];
-        if (pipe2(ends, O_CLOEXEC) < 0)
+        if (pipe2(ends, O_CLOEXEC) < 0) {
+                t->results->result[TRIAL_PROCESSES] = errno;
                 return;
+        }
         pid_t parent = getpid(), pid = fork();
+        if (pid < 0)
+                t->results->result[TRIAL_PROCESSES] = errno;
         if (pid == 0) {
                 close(ends[0]);
                 prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -301,6 +311,42 @@ static void run_group(const Trials *t, void (*group)(const Trials *)) {
         for (unsigned i = 0; i < TRIAL_MAX; i++)
                 if (t->results->result[i] == RUNNING)
                         t->results->result[i] = ended ? EPERM : ETIMEDOUT;
+}
+
+/* A limit on processes counts those that there are at one time. */
+static bool start_processes(void) {
+        pid_t pids[PROCESSES_WANTED], parent = getpid();
+        size_t n = 0;
+        int saved = 0;
+
+        for (; n < G_N_ELEMENTS(pids) && saved == 0; n++) {
+                pids[n] = fork();
+                if (pids[n] == 0) {
+                        prctl(PR_SET_PDEATHSIG, SIGKILL);
+                        while (getppid() == parent)
+                                pause();
+                        _exit(0);
+                }
+                saved = pids[n] < 0 ? errno : 0;
+        }
+        for (size_t i = 0; i < n; i++) {
+                if (pids[i] < 0)
+                        continue;
+                (void) kill(pids[i], SIGKILL);
+                (void) TEMP_FAILURE_RETRY(waitpid(pids[i], NULL, 0));
+        }
+        errno = saved;
+        return saved == 0;
+}
+
+static bool share_memory(void) {
+        void *memory = proc_share(SHARED_WANTED, NULL);
+        int saved = errno;
+
+        if (memory)
+                munmap(memory, SHARED_WANTED);
+        errno = saved;
+        return memory != NULL;
 }
 
 /* The directory where boxes are kept, or would be: its nearest ancestor that exists. */
@@ -382,8 +428,10 @@ void doctor_try(DoctorHost *host) {
         Trials t = { .results = results, .host = host };
         sigset_t ends, before;
 
-        if (!results)
+        if (!results) {
+                host->trial[TRIAL_PROCESSES] = host->trial[TRIAL_MEMORY] = ENOMEM;
                 return;
+        }
 
         /* ^C must wait until the scratch directory is gone. */
         sigemptyset(&ends);
@@ -393,6 +441,8 @@ void doctor_try(DoctorHost *host) {
         sigprocmask(SIG_BLOCK, &ends, &before);
         t.dir = make_scratch(host->data_dir);
         note(&t, TRIAL_DATA, t.dir != NULL);
+        note(&t, TRIAL_PROCESSES, start_processes());
+        note(&t, TRIAL_MEMORY, share_memory());
         run_group(&t, try_calls);
         run_group(&t, try_outside);
         run_group(&t, try_box);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "base/error.h"
 #include "doctor-check.h"
@@ -67,6 +68,9 @@ void doctor_explain(GError *error) {
                 err_replace_hint(error, hint);
                 return;
         }
+        struct rlimit space;
+        if (err_get_errno(error) == ENOMEM && getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY)
+                (void) err_hint(&error, "the limit on address space may be too small (ulimit -v): a box takes some hundred MiB of it, and uses little");
         if (!g_error_matches(error, USBOX_ERROR, USBOX_ERROR_FAILED) || !may_be_refusal(err_get_errno(error)))
                 return;
         doctor_try_calls(&host);

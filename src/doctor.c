@@ -150,6 +150,8 @@ const char *doctor_container_mend(const char *container) {
 GPtrArray *doctor_examine(const DoctorHost *host) {
         GPtrArray *checks = g_ptr_array_new_with_free_func(check_free);
 
+        if (!doctor_check_shell(host, checks))
+                return checks;
         doctor_check_kernel(host, checks);
         doctor_check_userns(host, checks);
         doctor_check_files(host, checks);

@@ -26,6 +26,8 @@ typedef struct {
 
 /* What is tried for real, each in a child. */
 typedef enum {
+        TRIAL_PROCESSES,    /* as many as a box has, at one time; or those that make the other trials */
+        TRIAL_MEMORY,       /* address space to share with a box */
         TRIAL_CLONE3,
         TRIAL_OPENAT2,
         TRIAL_OPEN_TREE,
@@ -104,6 +106,8 @@ typedef struct {
         DoctorProgram newuidmap, newgidmap;
         AccountServed served; /* by them */
         bool no_new_privs;    /* neither gains any rights by being executed */
+        guint64 open_files;   /* how many there may be */
+        int workdir_error;    /* why a box cannot be started from the working directory, or 0 */
         char *data_dir;       /* where boxes are kept, existing or not */
         guint64 data_free;    /* bytes; G_MAXUINT64: not known */
         const char *proc_problem; /* why the processes here are not to be found in /proc; NULL: they are */

@@ -268,7 +268,7 @@ static bool set_stdio(const PayloadContext *c, GError **error) {
 
         /* Copies first: 0, 1 and 2 are among the sources. */
         for (int i = 0; i < 3; i++) {
-                from[i] = fcntl(plan->pty[i] && c->pty_slave >= 0 ? c->pty_slave : plan->fds[i], F_DUPFD_CLOEXEC, 10);
+                from[i] = fd_dup_high(plan->pty[i] && c->pty_slave >= 0 ? c->pty_slave : plan->fds[i]);
                 if (from[i] < 0)
                         return err_set(error, errno, "stdio");
         }
@@ -286,6 +286,10 @@ bool payload_chdir(const char *dir, GError **error) {
         err_set(error, saved, "working directory %s", shown);
         if (saved == ENOENT)
                 err_hint(error, "it is not there in the box; choose another by -w DIR, or give it with --rw %s", shown);
+        else if (saved == EACCES)
+                err_hint(error, "the command may not enter it there; choose another by -w DIR, or start from another");
+        else if (saved == ENOTDIR)
+                err_hint(error, "choose a directory by -w DIR");
         return err_step(error, "workdir");
 }
 

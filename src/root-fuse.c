@@ -23,6 +23,8 @@ bool root_fuse_open(RootBuild *b, GError **error) {
         b->fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
         if (b->fuse < 0) {
                 err_set(error, errno, "/dev/fuse");
+                if (errno == EMFILE) /* no fault of the device: doctor_explain() */
+                        return false;
                 return err_hint(error, errno == ENOENT || errno == ENODEV || errno == ENXIO
                                                ? NO_FUSE
                                                : "as root: chmod 0666 /dev/fuse; without it: --overlay=kernel");
@@ -41,7 +43,8 @@ static int make_mount(const RootBuild *b, GError **error) {
         _cleanup_close_ int fs = fsopen("fuse", FSOPEN_CLOEXEC);
         if (fs < 0) {
                 err_set(error, errno, "fuse");
-                err_hint(error, NO_FUSE);
+                if (errno != EMFILE)
+                        err_hint(error, NO_FUSE);
                 return -1;
         }
         for (size_t i = 0; values[i][0]; i++)

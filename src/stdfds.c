@@ -47,7 +47,7 @@ static bool start_relay(Stdio *s, int fd, GError **error) {
         }
         if (pipe2(ends, O_CLOEXEC) < 0)
                 return err_set(error, errno, "pipe for %s", names[fd]);
-        int host = fcntl(fd, F_DUPFD_CLOEXEC, 10);
+        int host = fd_dup_high(fd);
         if (host < 0) {
                 close(ends[0]);
                 close(ends[1]);
@@ -63,7 +63,7 @@ static bool start_relay(Stdio *s, int fd, GError **error) {
         }
         s->relays[fd] = fd == 0 ? relay_new(names[fd], host, ours, 0) : relay_new(names[fd], ours, host, 0);
         if (fd == 0) {
-                int reader = fcntl(ends[0], F_DUPFD_CLOEXEC, 10);
+                int reader = fd_dup_high(ends[0]);
                 if (reader < 0)
                         return err_set(error, errno, "dup pipe");
                 relay_watch_reader(s->relays[fd], reader);

@@ -26,6 +26,14 @@ bool fd_fill_standard(GError **error) {
         return true;
 }
 
+int fd_dup_high(int fd) {
+        int copy = fcntl(fd, F_DUPFD_CLOEXEC, 10);
+
+        if (copy < 0 && errno == EINVAL)
+                errno = EMFILE;
+        return copy;
+}
+
 rlim_t fd_raise_limit(void) {
         struct rlimit limit;
 

@@ -32,6 +32,9 @@ static inline int fd_steal(int *fd) {
  * would then be written to. */
 bool fd_fill_standard(GError **error);
 
+/* A copy of fd at a number from 10 on, O_CLOEXEC. -1 with errno, EMFILE also where the limit allows of no such number. */
+int fd_dup_high(int fd);
+
 /* As many descriptors as this process may have (RLIMIT_NOFILE): how many that are then; 0: not known. */
 rlim_t fd_raise_limit(void);
 

@@ -5,11 +5,12 @@ import json
 import os
 import platform
 import re
+import resource
 import subprocess
 import sys
 
 import pytest
-from conftest import USBOX, cannot
+from conftest import USBOX, cannot, sanitized
 
 
 def left_in(path):
@@ -91,6 +92,46 @@ def test_a_proc_without_us(box, what, how):
     assert said[0].returncode == 1 and row["state"] == "missing" and what in row["found"] and "mount -t proc" in row["mend"], row
     assert said[1].returncode == 125 and "\nhint: /proc is " in said[1].stderr and what in said[1].stderr, said[1]
     assert left_in(box.data / "usbox" / "boxes") == []
+
+
+# What the shell around it has set, or where it stands: the check that must tell, and a word of the hint of `run`.
+AROUND = {
+    "files": ("open-files", "ulimit -n", (resource.RLIMIT_NOFILE, 20)),
+    "few-files": ("open-files", "ulimit -n", (resource.RLIMIT_NOFILE, 9)),
+    "processes": ("processes", "ulimit -u", (resource.RLIMIT_NPROC, 1)),
+    "memory": ("memory", "ulimit -v", (resource.RLIMIT_AS, 40 << 20)),
+    "gone": ("workdir", "cd /", None),
+    "shut": ("workdir", "-w DIR", None),
+}
+
+
+@pytest.mark.parametrize("what", AROUND)
+def test_tells_what_the_shell_has_set(box, what):
+    row, hint, limit = AROUND[what]
+    if limit and limit[0] == resource.RLIMIT_AS and sanitized.sanitizer(USBOX):
+        cannot("limit the address space of sanitized programs, which want terabytes")
+    place = box.dir / "place"
+    place.mkdir()
+
+    def before():
+        if limit:
+            resource.setrlimit(limit[0], (limit[1], limit[1]))
+        else:
+            os.chdir(place)
+            place.chmod(0)
+            if what == "gone":
+                place.rmdir()
+
+    for verb in (["doctor", "--json"], ["run", "--rm", "--network=none", "--userns=self", "--", "true"]):
+        proc = subprocess.run([USBOX, *verb], env=box.env, cwd=box.dir, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+                              preexec_fn=before)
+        if verb[0] == "doctor":
+            assert proc.returncode == 1, proc
+            assert [name for name, state in states(proc.stdout).items() if state == "missing"] == [row], proc.stdout
+        else:
+            assert proc.returncode == 125 and re.search(rf"^hint: .*{hint}", proc.stderr, re.M), proc
+        place.mkdir(exist_ok=True)
+        place.chmod(0o700)
 
 
 @pytest.mark.parametrize("kind", ["user", "mnt", "uts", "time"])

@@ -40,6 +40,7 @@ static void set_up(Fixture *f, gconstpointer unused) {
         host->exe = g_strdup("/usr/bin/usbox");
         host->helpers = g_strdup("usbox-fs, usbox-net");
         host->landlock_abi = 2;
+        host->open_files = 1024;
         host->fast_path_tried = true;
         host->newuidmap = (DoctorProgram){ .path = g_strdup("/usr/bin/newuidmap"), .privileged = true };
         host->newgidmap = (DoctorProgram){ .path = g_strdup("/usr/bin/newgidmap"), .privileged = true };
@@ -235,9 +236,29 @@ static void test_no_config(Fixture *f, gconstpointer unused) {
         assert_mend(f, "userns", "CONFIG_USER_NS=y");
 }
 
+/* Where no process can be started nothing was tried, and nothing is blamed for that but the limit. */
+static void test_no_processes(Fixture *f, gconstpointer unused) {
+        for (int i = 0; i < TRIAL_MAX; i++)
+                f->host->trial[i] = TRIAL_NOT_RUN;
+        f->host->trial[TRIAL_MEMORY] = 0;
+        f->host->trial[TRIAL_PROCESSES] = EAGAIN;
+        assert_missing(f, "processes");
+        assert_mend(f, "processes", "ulimit -u");
+}
+
+static void test_shell(Fixture *f, gconstpointer unused) {
+        f->host->open_files = 20;
+        f->host->workdir_error = EACCES;
+        f->host->trial[TRIAL_MEMORY] = ENOMEM;
+        assert_missing(f, "workdir open-files memory");
+        assert_mend(f, "open-files", "ulimit -n");
+        assert_mend(f, "memory", "ulimit -v");
+}
+
 static void test_nothing_tried(Fixture *f, gconstpointer unused) {
         for (int i = 0; i < TRIAL_MAX; i++)
                 f->host->trial[i] = TRIAL_NOT_RUN;
+        f->host->trial[TRIAL_PROCESSES] = f->host->trial[TRIAL_MEMORY] = 0;
         (void) check(f, "");
         g_assert_false(doctor_can_run(f->checks));
         assert_state(f, "userns", DOCTOR_MISSING);
@@ -634,6 +655,8 @@ int main(int argc, char **argv) {
         ADD("no-quota", test_no_quota);
         ADD("net-quota", test_net_quota);
         ADD("no-config", test_no_config);
+        ADD("no-processes", test_no_processes);
+        ADD("shell", test_shell);
         ADD("nothing-tried", test_nothing_tried);
         ADD("docker", test_docker);
         ADD("in-a-box", test_in_a_box);
