@@ -228,6 +228,33 @@ static int side_look(Fs *fs, Side *s) {
 }
 
 /*
+ * Where the lower layers, merged, have a directory: below its names, up to that of one which was renamed in the upper, whose mark says where that is. A
+ * layer among them may have renamed it as well: then those below that have it elsewhere, which is for whoever follows the mark to find.
+ */
+static char *merged_path(Fs *fs, Node *node, int *ret_err) {
+        g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+        g_autoptr(GString) path = g_string_new(NULL);
+
+        for (Node *at = node; at != fs->root; at = at->parent) {
+                Fd *dir = at->dir->n > 0 && at->dir->lower[0].redirect ? fd_dir(fs, at, LAYER_UPPER, ret_err) : NULL;
+                char *redirect = dir ? read_redirect(fs, &fs->layers[LAYER_UPPER], dir->fd, ".", ret_err) : NULL;
+                fd_put(fs, dir);
+                if (!redirect && !at->parent)
+                        *ret_err = -ESTALE; /* nameless, or below it */
+                if (*ret_err < 0)
+                        return NULL;
+                g_ptr_array_add(names, redirect ? redirect : g_strdup(node_name(at)));
+                if (redirect && *redirect == '/')
+                        break;
+        }
+        for (guint i = names->len; i-- > 0;) {
+                const char *name = names->pdata[i];
+                g_string_append_printf(path, "%s%s", *name == '/' ? "" : "/", name);
+        }
+        return g_string_free(g_steal_pointer(&path), FALSE);
+}
+
+/*
  * Before a directory leaves its name: its lower part stays where it is, and the upper says where (overlayfs's redirect, which the
  * kernel follows only where a right is held that we do not have; usbox-fs follows it always). One of the upper alone
  * must not merge with what a lower has at its new place.
@@ -245,13 +272,13 @@ static int mark_moved_dir(Fs *fs, Node *node) {
         if (!dir_has_lower(node)) {
                 r = xattr_set_place(fs, &p, XATTR_OPAQUE, "y", 1, 0);
         } else {
+                g_autofree char *path = merged_path(fs, node, &r);
                 for (unsigned i = 0; r == 0 && i < node->dir->n; i++) {
                         DirLayer *lower = &node->dir->lower[i];
                         if (!lower->redirect && !(lower->redirect = dir_path(fs, node, lower->layer)))
                                 r = -ESTALE;
                 }
-                g_autofree char *path = r == 0 ? g_strconcat("/", node->dir->lower[0].redirect, NULL) : NULL;
-                if (path)
+                if (r == 0)
                         r = strlen(path) >= PATH_MAX ? -EXDEV : xattr_set_place(fs, &p, XATTR_REDIRECT, path, strlen(path), 0);
                 /* Whoever syncs the new name shall not find it without what it leads to. */
                 if (r == 0 && !fs->fsync_ignored)

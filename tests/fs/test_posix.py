@@ -1448,6 +1448,29 @@ def test_anothers_file_that_all_may_write(fs, needs_ours, options):
     assert f.stat().st_size == 0
 
 
+def test_a_directory_below_one_that_a_lower_layer_renamed(fs, needs_ours):
+    """The mark is of the place in the layers as they are merged: where the bottom one has it, the one above has a whiteout."""
+    fs.write("a/in/deep/f", b"f")
+    fs.mount()
+    os.rename(fs.mnt / "a", fs.mnt / "b")
+    fs.umount()
+    fs.lowers.insert(0, fs.upper)
+    fs.upper, fs.work = fs.top / "upper2", fs.top / "work2"
+    for d in (fs.upper, fs.work):
+        d.mkdir()
+    fs.mount()
+    os.rename(fs.mnt / "b/in/deep", fs.mnt / "c")
+    for to in ("d", "e"):
+        fs.remount()
+        assert (fs.mnt / "c/f").read_bytes() == b"f" and os.listdir(fs.mnt / "b/in") == []
+        os.rename(fs.mnt / "c", fs.mnt / to)
+        assert (fs.mnt / to / "f").read_bytes() == b"f"
+        os.rename(fs.mnt / to, fs.mnt / "c")
+    os.rename(fs.mnt / "b", fs.mnt / "back")
+    fs.remount()
+    assert (fs.mnt / "c/f").read_bytes() == b"f" and os.listdir(fs.mnt / "back/in") == []
+
+
 def test_places_in_a_listing_are_small(fs):
     """A program of 32 bits that was not built for large files takes no others: readdir(3) of glibc gives up with EOVERFLOW."""
     for i in range(2000):
