@@ -8,7 +8,6 @@
  * nothing, or to something else: the box would find the directory without what it had not changed, and the next commit would take that away from the host.
  * So each mark is written anew. What will be written is in the journal first: whoever is killed here, the same is written once more.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -20,57 +19,22 @@
 #include "base/fd.h"
 #include "commit-journal.h"
 #include "commit-settle.h"
-#include "fsoverlay/lowers.h"
+#include "fsoverlay/config.h"
+#include "layer-redirects.h"
 #include "root.h"
 #include "seen.h"
 
-#define DEPTH_MAX 2048u /* directories in a path of PATH_MAX */
-
 typedef struct {
         CommitJournal *journal;
-        LayerForm form;
-        GString *path; /* of the directory at hand */
         GError **error;
 } Settle;
 
-static bool note_mark(const Settle *s, int dir) {
-        bool bad;
-        g_autofree char *mark = layer_redirect(s->form, dir, &bad);
+static bool note_mark(void *data, const char *path, const char *mark) {
+        const Settle *s = data;
         /* One that is no path from the top none of ours writes. */
-        g_autofree char *now = mark && mark[0] == '/' ? commit_journal_place_since(s->journal, mark, commit_journal_settled(s->journal)) : NULL;
+        g_autofree char *now = mark[0] == '/' ? commit_journal_place_since(s->journal, mark, commit_journal_settled(s->journal)) : NULL;
 
-        return !now || g_str_equal(now, mark) || commit_journal_add_unsettled(s->journal, s->path->str, now, s->error);
-}
-
-static bool note_marks(Settle *s, int dir, unsigned depth);
-
-static bool note_below(Settle *s, int dir, const char *name, unsigned depth) {
-        _cleanup_close_ int fd = openat(dir, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        size_t len = s->path->len;
-
-        if (fd < 0)
-                return true; /* it is no directory */
-        g_string_append_printf(s->path, "/%s", name);
-        mode_t mode;
-        bool opened = fd_open_up(fd, &mode), ok = note_mark(s, fd) && note_marks(s, fd, depth + 1);
-        if (opened)
-                fd_shut_again(fd, mode);
-        g_string_truncate(s->path, len);
-        return ok;
-}
-
-/* What the caller cannot read of a layer no commit has carried. */
-static bool note_marks(Settle *s, int dir, unsigned depth) {
-        DIR *d = depth < DEPTH_MAX ? fd_open_dir(dir, ".") : NULL;
-        bool ok = true;
-
-        if (!d)
-                return true;
-        for (const struct dirent *e; ok && (e = readdir(d));)
-                if ((e->d_type == DT_DIR || e->d_type == DT_UNKNOWN) && !g_str_equal(e->d_name, ".") && !g_str_equal(e->d_name, ".."))
-                        ok = note_below(s, dirfd(d), e->d_name, depth);
-        closedir(d);
-        return ok;
+        return !now || g_str_equal(now, mark) || commit_journal_add_unsettled(s->journal, path, now, s->error);
 }
 
 static bool write_mark(int upper, const char *path, const char *place, GError **error) {
@@ -115,11 +79,11 @@ static bool settle(int box_fd, bool begin, GError **error) {
         if (!journal)
                 return false;
         if (!commit_journal_unsettled(journal)) {
-                g_autoptr(GString) path = g_string_new(NULL);
-                Settle s = { journal, layer_form(upper), path, error };
+                Settle s = { journal, error };
                 if (!begin || commit_journal_settled(journal) == commit_journal_n_moves(journal))
                         return true;
-                if (!commit_journal_begin_unsettled(journal, error) || !note_marks(&s, upper, 0) || !commit_journal_end_unsettled(journal, error))
+                if (!commit_journal_begin_unsettled(journal, error) || !layer_redirects_each(upper, note_mark, &s) ||
+                    !commit_journal_end_unsettled(journal, error))
                         return false;
         }
         return write_marks(journal, upper, error);

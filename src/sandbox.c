@@ -26,6 +26,7 @@
 #include "commit-settle.h"
 #include "detach.h"
 #include "doctor.h"
+#include "layer-redirects.h"
 #include "net-helper.h"
 #include "net-names.h"
 #include "netstack/config.h"
@@ -150,7 +151,8 @@ static bool open_box_dir(Sandbox *s, GError **error) {
                  : spec->box.name   ? box_dir_named(spec->box.name, s->id, &spec->caller, error)
                                     : box_dir_new(s->id, &spec->caller, error);
         s->continued = s->dir && !g_str_equal(wanted, s->id);
-        if (s->continued && !(registry_may_go_on(s->dir, spec->pod.make, error) && commit_settle(s->dir->fd, error))) {
+        if (s->continued && !(registry_may_go_on(s->dir, spec->pod.make, error) && commit_settle(s->dir->fd, error) &&
+                              (spec->root.overlay != OVERLAY_KERNEL || layer_redirects_none(s->dir->fd, error)))) {
                 g_clear_pointer(&s->dir, box_dir_free);
                 err_step(error, "state");
                 return false;

@@ -31,6 +31,22 @@ def in_namespace(box, setup, *argv, timeout=60):
                           capture_output=True, text=True, timeout=timeout * SLOW, check=False)
 
 
+@pytest.mark.parametrize("moved", [True, False], ids=["renamed", "not"])
+def test_a_box_goes_on_by_the_kernels_overlay(box, moved):
+    """But not where it renamed a directory: the kernel would say "Operation not permitted" somewhere in the middle of the next run."""
+    (box.dir / "deep" / "from").mkdir(parents=True)
+    (box.dir / "deep" / "from" / "f").write_text("f\n", encoding="ascii")
+    again = ["--name=drivers", "--", "sh", "-c"]
+    box.run(*again, "echo x >deep/from/x" + "; mv deep/from deep/to; chmod 0 deep/to" * moved).ok()
+    box.options = ["--overlay=kernel"]
+    result = box.run(*again, "cat deep/from/*")
+    if moved:
+        assert_refused(result, f"the box renamed a directory ({box.dir}/deep/to, which was {box.dir}/deep/from)", "leave --overlay=kernel away")
+        box.options = []
+        result = box.run(*again, "chmod 700 deep/to; cat deep/to/*")
+    assert result.ok().out == "f\nx\n"
+
+
 HIDDEN = ["key.pem", "a/b/other.pem", ".env", "deep/er/.env", "sub/x.key", "far/sub/x.key", "top/secret.txt"]
 SEEN = ["key.pem.txt", "env", "deep/er/.envrc", "sub/deeper/x.key", "top/public.txt", "far/top/secret.txt"]
 
