@@ -129,6 +129,8 @@ void sandbox_end_hooks(const Sandbox *s) {
         tell_hooks(root_hooks_back, s->plan, "", " was replaced on the host while the box ran: its guard is back, but for a moment the box could write it");
         tell_hooks(root_hooks_replaced, s->plan, "", " was replaced on the host while the box ran, and from then on the box could write it");
         tell_hooks(root_hooks_appeared, s->plan, "the box made ", " on the host");
+        if (s->started) /* otherwise nobody but the host has written there */
+                hook_nested_tell(s->nested);
 }
 
 /* They would fill the disk until the next run ends, with nobody's having asked for them. */

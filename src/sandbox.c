@@ -332,8 +332,11 @@ static bool start(Sandbox *s, GError **error) {
                 return err_step(error, "namespaces");
         if ((s->dir && !fill_box_dir(s, error)) || !start_janitor(s, error))
                 return err_step(error, "state");
-        if (s->dir && !presence_is_held(s->spec)) /* the child is at work meanwhile */
+        /* The child is at work meanwhile, and the command waits for GO. */
+        if (s->dir && !presence_is_held(s->spec))
                 presence_reserve(s);
+        s->nested = hook_nested_new(s->plan);
+        log_step("looked at what is below");
         return true;
 }
 
@@ -341,6 +344,7 @@ static void sandbox_clear(Sandbox *s) {
         g_clear_pointer(&s->term, term_free);
         stdfds_clear(&s->stdio);
         g_clear_pointer(&s->status, status_free);
+        g_clear_pointer(&s->nested, hook_nested_free);
         g_clear_pointer(&s->plan, root_plan_free);
         g_clear_pointer(&s->share, plan_share_free);
         g_clear_pointer(&s->dir, box_dir_free);

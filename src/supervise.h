@@ -8,6 +8,7 @@
 #include "control.h"
 #include "fs-helper.h"
 #include "hook-guard.h"
+#include "hook-nested.h"
 #include "janitor.h"
 #include "logs.h"
 #include "net-helper.h"
@@ -51,6 +52,7 @@ typedef struct Sandbox {
         FsHelper fs; /* none but with --overlay=fuse */
         Janitor janitor; /* none with --overlay=none */
         HookGuard *guard; /* NULL where no project hook is watched */
+        HookNested *nested; /* NULL where no tree is written through */
         mode_t umask;    /* the caller's */
         int signals;     /* signalfd */
         MapHelpers maps; /* at work from the clone to MAPPED */

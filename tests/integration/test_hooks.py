@@ -392,3 +392,96 @@ def test_git_works_in_a_written_through_tree(no_kept):
     no_kept.run("--rw", ".", "--", *git, "commit", "-qm", "from a box").ok()
     log = subprocess.run(["git", "log", "--format=%s"], cwd=no_kept.dir, check=True, capture_output=True, text=True)
     assert log.stdout == "from a box\n"
+
+
+LOOK = " before you run git, direnv or an editor there"
+CHANGED = " was changed while the box ran: look at it" + LOOK
+NEW = " is new: look at it" + LOOK
+REPOSITORY = " is a new repository: look at what is in it and beside it" + LOOK
+REPLACED = " is another one than before the box ran: look at what is in it" + LOOK
+SHUT = " cannot be looked into: look at what is in it" + LOOK
+BELOW = {"sub/.git/config": "[core]\n", "sub/.git/hooks/pre-commit": "old\n", ".git/modules/a/m/config": "[core]\n", ".git/modules/a/m/HEAD": "x\n",
+         ".git/modules/a/m/refs/x": "", ".git/modules/a/m/objects/x": "", "a/m/.git": "gitdir: ../../.git/modules/a/m\n", "pkg/.vscode/tasks.json": "{}\n",
+         "pkg/.idea/d/w.xml": "<x/>\n", "pkg/.envrc": "old\n", "bare.git/config": "[core]\n", "file": "text\n"}
+
+
+def fill_below(box):
+    fill(box)
+    for name, text in BELOW.items():
+        box.write(name, text)
+
+
+def named(box, script, *options, rw="."):
+    """What the end says of project hooks below the top, each by its path there."""
+    result = box.run("--rm", *options, "--rw", rw, "--", "sh", "-c", script).ok()
+    return [line.replace("usbox: ", "", 1).replace(f"{box.dir}/", "", 1) for line in result.err.splitlines()]
+
+
+@pytest.mark.slice
+@pytest.mark.parametrize("options", [(), ("--overlay=none",)], ids=["overlay", "none"])
+def test_hooks_below_the_top_are_named(no_kept, options):
+    """They have no guard."""
+    fill_below(no_kept)
+    assert named(no_kept, "echo more >>file; echo more >sub/.git/index; touch a/new pkg/new; mkdir -p sub/.git/objects/aa; cat sub/.git/config", *options) == []
+    assert set(named(no_kept, "echo evil >>sub/.git/config; echo evil >sub/.git/hooks/post-merge; echo evil >>pkg/.idea/d/w.xml", *options)) == {
+        f"{name}{CHANGED}" for name in ("sub/.git/config", "sub/.git/hooks", "pkg/.idea")}
+    assert set(named(no_kept, "cp pkg/.envrc pkg/e; mv pkg/e pkg/.envrc; chmod +x sub/.git/hooks/pre-commit; echo x >a/m/.git; rm bare.git/config", *options)) == {
+        f"{name}{CHANGED}" for name in ("pkg/.envrc", "sub/.git/hooks", "a/m/.git")}
+    assert set(named(no_kept, "touch .git/modules/a/m/config.worktree bare.git/commondir; mkdir new new/.vscode; ln -s /etc new/.idea", *options)) == {
+        *(f"{name}{CHANGED}" for name in (".git/modules/a/m/config.worktree", "bare.git/commondir")), f"new/.vscode{NEW}", f"new/.idea{NEW}"}
+    assert named(no_kept, "echo x >>sub/.git/config; echo x >sub/.envrc; echo x >>pkg/.vscode/tasks.json", *options, "--rw-hooks") == []
+
+
+def test_a_repository_below_the_top_that_is_new_is_one_line(no_kept):
+    fill_below(no_kept)
+    script = "git init -q clone; mkdir clone/.vscode clone/d; touch clone/.envrc clone/d/.envrc; git init -q clone/d/e; "
+    assert named(no_kept, script + "mkdir -p d/bare/objects d/bare/refs; touch d/bare/HEAD d/bare/config") == [f"clone/.git{REPOSITORY}", f"d/bare{REPOSITORY}"]
+    assert named(no_kept, "mv sub old; mkdir -p sub/.git; touch sub/.git/config") == [f"sub/.git{REPLACED}", f"old/.git{REPOSITORY}"]
+    # what was there before is named all the same
+    assert named(no_kept, "mkdir pkg/.git; touch pkg/.git/config; echo evil >>pkg/.envrc") == [f"pkg/.envrc{CHANGED}", f"pkg/.git{REPOSITORY}"]
+    assert named(no_kept, "mkdir objects refs; echo ref: x >HEAD; echo evil >config") == [f"{no_kept.dir}{REPOSITORY}"]
+
+
+def test_trees_within_each_other_are_looked_at_once(no_kept):
+    fill_below(no_kept)
+    assert named(no_kept, "echo evil >>sub/.git/config; echo evil >>pkg/.envrc; touch pkg/.idea/d/.envrc", "--rw", "pkg", "--rw", ".", rw="pkg") == [f"sub/.git/config{CHANGED}"]
+
+
+def test_hooks_below_the_top_that_are_many(no_kept):
+    """Few are named, and first what git at the top reads by itself."""
+    fill_below(no_kept)
+    script = "for i in $(seq 20); do mkdir d$i; touch d$i/.envrc; done; echo evil >>pkg/.envrc; echo evil >>.git/modules/a/m/config"
+    *lines, last = named(no_kept, script)
+    assert lines[:2] == [f".git/modules/a/m/config{CHANGED}", f"pkg/.envrc{CHANGED}"] and len(lines) == 5, lines
+    assert last == f"17 more project hooks below {no_kept.dir} are new or were changed: look at them likewise", last
+
+
+HOSTILE = """
+mkdir 'n
+l' && touch 'n
+l/.envrc'; mv pkg away; ln -s away pkg; mkdir -p shut/.git names/.git; chmod 0 shut; chmod 444 names
+python3 - <<'X'
+import os
+os.mkdir("deep"); os.chdir("deep")
+for i in range(3000):
+    os.mkdir("d"); os.chdir("d")
+open(".envrc", "w").close()
+X
+mkfifo sub/.envrc; echo evil >>sub/.git/config
+"""
+
+
+def test_a_tree_below_the_top_that_is_made_to_be_hard_to_look_at(no_kept):
+    fill_below(no_kept)
+    try:
+        *lines, last = named(no_kept, HOSTILE)
+        assert lines[0] == f"sub/.git/config{CHANGED}", lines
+        told = {f"n\\nl/.envrc{NEW}", f"away/.envrc{NEW}", f"away/.vscode{NEW}", f"away/.idea{NEW}", f"shut{SHUT}", f"names{SHUT}", f"sub/.envrc{NEW}"}
+        assert len(lines) == 6 and set(lines[1:5]) <= told and lines[5].startswith("3 more project hooks"), lines
+        assert last.startswith(f"not all below {no_kept.dir} could be looked at"), last
+        *lines, last = named(no_kept, "chmod 700 shut; echo evil >>sub/.git/config")
+        assert lines == [f"sub/.git/config{CHANGED}", f"shut/.git{REPOSITORY}"] and last.startswith("not all"), (lines, last)
+    finally:
+        for name in ("shut", "names"):
+            (no_kept.dir / name).chmod(0o700)
+        subprocess.run(["rm", "-rf", no_kept.dir / "deep"], check=True)
