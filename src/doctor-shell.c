@@ -42,7 +42,8 @@ static void check_memory(const DoctorHost *host, GPtrArray *checks) {
         }
         DoctorCheck *check = doctor_add(checks, "memory", "address space", DOCTOR_MISSING, "none to share with a box: %s", err_text(MAX(result, 0)));
         doctor_means(check, "a limit on it (ulimit -v) is too small, or the machine's memory is all promised (vm.overcommit_memory)");
-        doctor_mend(check, "ulimit -v unlimited, where the hard limit (ulimit -Hv) is that high; else in a new login, or: sudo prlimit --pid $$ --as=unlimited");
+        doctor_mend(check, "ulimit -v unlimited, where the hard limit (ulimit -Hv) is that high; else in a new login, or: "
+                           "sudo prlimit --pid $$ --as=unlimited");
 }
 
 bool doctor_check_shell(const DoctorHost *host, GPtrArray *checks) {
@@ -57,6 +58,7 @@ bool doctor_check_shell(const DoctorHost *host, GPtrArray *checks) {
         }
         DoctorCheck *check = doctor_add(checks, "processes", "processes", DOCTOR_MISSING, "cannot be started: %s", err_text(MAX(result, 0)));
         doctor_means(check, "a box has about ten of its own; nor can be tried what else it needs");
-        doctor_mend(check, "end some processes of this user, or raise the limit on them (ulimit -u; of a session or container: pids.max); then usbox doctor again");
+        doctor_mend(check, "end some processes of this user, or raise the limit on them (ulimit -u; of a session or container: pids.max); then "
+                           "usbox doctor again");
         return false;
 }
