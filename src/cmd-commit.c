@@ -237,6 +237,15 @@ static void summary(const Review *review, const Teller *t, const CommitPlan *pla
                 log_note("what failed is still in the box, as files below %s/upper", review->dir);
 }
 
+static bool any_hidden(const CommitPlan *plan) {
+        for (guint i = 0; i < plan->items->len; i++) {
+                const CommitItem *item = &g_array_index(plan->items, CommitItem, i);
+                if (item->verdict == COMMIT_CONFLICT && item->change->hidden)
+                        return true;
+        }
+        return false;
+}
+
 static int commit(Review *review, Teller *t, const char *const *paths, bool force, GError **error) {
         g_autoptr(CommitPlan) plan = commit_plan_new(review, paths, force);
 
@@ -248,9 +257,10 @@ static int commit(Review *review, Teller *t, const char *const *paths, bool forc
         if (t->dry_run)
                 only_show(t, plan);
         else if (plan->n_conflicts > 0) {
-                log_note("%u conflict%s: nothing was carried to the host. usbox commit --force %s takes the box's version, usbox commit %s PATH... takes other "
-                         "paths alone",
-                         plan->n_conflicts, number_plural(plan->n_conflicts), review->name, review->name);
+                log_note("%u conflict%s: nothing was carried to the host. usbox commit --force %s takes the box's version%s, usbox commit %s PATH... takes "
+                         "other paths alone",
+                         plan->n_conflicts, number_plural(plan->n_conflicts), review->name,
+                         any_hidden(plan) ? " of all but what was hidden from it" : "", review->name);
                 return 1;
         } else if (!commit_apply(review, plan, &(CommitReport){ done, failed, t }, error)) {
                 clear_progress(t);

@@ -249,16 +249,18 @@ static bool is_own_place(const ReviewChange *c) {
         return false;
 }
 
-/* What is never carried, whatever is said. True: it is such a thing. */
+/* What is never carried, whatever is said: passed over, or a conflict where the caller is to decide about the rest. True: it is such a thing. */
 static bool judge_never(Judge *j, CommitItem *item) {
         const ReviewChange *c = item->change;
         bool carried = !c->has_st || S_ISREG(c->st.st_mode) || S_ISDIR(c->st.st_mode) || S_ISLNK(c->st.st_mode);
 
         if (g_hash_table_contains(j->review->seen->own, c->path))
                 skip(j, item, "the box's own file");
-        else if (c->hidden)
+        else if (c->hidden) {
                 skip(j, item, "the host has this name, which was hidden from the box");
-        else if (is_of_commit(c->path))
+                if (!j->force) /* which goes on with the rest, and never takes this: nobody has seen what would be lost */
+                        item->verdict = COMMIT_CONFLICT;
+        } else if (is_of_commit(c->path))
                 skip(j, item, "a name that usbox commit uses");
         else if (!carried)
                 skip(j, item, "neither a file nor a directory nor a symlink");
