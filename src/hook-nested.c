@@ -407,11 +407,9 @@ static void read_dir(Walk *w, Dir *dir) {
         dir->in_new = dir->in_new || (dir->parent && dir->parent->in_new);
         if (fd >= 0 && fstatat(fd, ".", &st, AT_SYMLINK_NOFOLLOW) < 0) /* its names can be read, but nothing looked at */
                 fd_closep(&fd);
-        if (!path)
-                miss(w, dir->depth);
-        else if (fd < 0 && (errno == EACCES || errno == EPERM))
+        if (path && fd < 0 && (errno == EACCES || errno == EPERM))
                 on_shut(w, dir, path);
-        else if (fd < 0 && errno != ENOENT && errno != ENOTDIR && errno != ELOOP && errno != EXDEV)
+        else if (!path || (fd < 0 && errno != ENOENT && errno != ENOTDIR && errno != ELOOP && errno != EXDEV))
                 miss(w, dir->depth);
         if (fd >= 0 && !is_passed(w, dir, &st))
                 read_names(w, dir, fd);
@@ -506,19 +504,25 @@ static void tell_changed(Tree *tree, int top, Mark *mark) {
                                                              : "was changed while the box ran: look at it");
 }
 
+static void tell_all_changed(Tree *tree, int top, bool in_git) {
+        for (guint i = 0; i < tree->marks->len; i++) {
+                Mark *mark = g_ptr_array_index(tree->marks, i);
+                if (g_str_has_prefix(mark->path, ".git/") == in_git)
+                        tell_changed(tree, top, mark);
+        }
+}
+
 static void tell_tree(const HookNested *nested, Tree *tree) {
         g_autofree char *shown = err_quote(tree->source->host.path);
         _cleanup_close_ int top = open_top(tree);
         unsigned whole = 0;
 
-        /* First what git at the top takes its settings from, however much there is of the rest. */
-        for (guint i = 0; top >= 0 && i < 2 * tree->marks->len; i++) {
-                Mark *mark = g_ptr_array_index(tree->marks, i % tree->marks->len);
-                if (g_str_has_prefix(mark->path, ".git/") == (i < tree->marks->len))
-                        tell_changed(tree, top, mark);
-        }
-        if (top >= 0)
+        if (top >= 0) {
+                /* First what git at the top takes its settings from, however much there is of the rest. */
+                tell_all_changed(tree, top, true);
+                tell_all_changed(tree, top, false);
                 whole = walk(nested, tree, top, true);
+        }
         if (tree->told > TOLD_MAX)
                 log_note("%u more project hooks below %s are new or were changed: look at them likewise", tree->told - TOLD_MAX, shown);
         if (MIN(whole, tree->whole) < UINT_MAX)
