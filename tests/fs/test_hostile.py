@@ -193,10 +193,11 @@ def test_a_lower_four_times_as_deep_costs_four_times_as_much(fs, needs_ours):
             subprocess.run(["find", str(fs.mnt / str(depth)), "-name", "none"], check=True)
             times.append(cpu_time(fs.server.pid) - before)
         fs.umount()
-        if times[1] < 9 * times[0]:
+        if times[1] < 9 * times[0] + 1:
             break
     subprocess.run(["rm", "-r", *(str(fs.lower / str(depth)) for depth in (2000, 8000))], check=True)
-    assert times[1] < 9 * times[0], times
+    # The clock ticks a hundred times in a second, and the shallow one takes five of them; by whole paths they took 1.8 and 29 seconds.
+    assert times[1] < 9 * times[0] + 1, times
 
 
 def test_a_deep_lower_directory_that_moved(fs):
