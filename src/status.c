@@ -183,14 +183,15 @@ void status_exited(Status *s, const char *box, const StatusExit *how) {
                 return;
         json_t *event = event_new("exited", box);
         json_object_set_new(event, "status", json_integer(how->status));
-        if (how->signal != 0)
-                json_object_set_new(event, "signal", json_integer(how->signal));
+        json_object_set_new(event, "signal", how->signal != 0 ? json_integer(how->signal) : json_null());
         json_object_set_new(event, "timeout", json_boolean(how->timeout));
-        if (how->limits) {
-                json_object_set_new(event, "oom", json_boolean(how->limits->oom_kills > 0));
+        /* Without a cgroup of the box's own nobody has counted. */
+        json_object_set_new(event, "oom", how->limits ? json_boolean(how->limits->oom_kills > 0) : json_null());
+        if (how->limits)
                 json_object_set_new(event, "limits", status_limits(how->limits));
-        }
-        if (how->usage) {
+        if (!how->usage) {
+                json_object_set_new(event, "usage", json_null());
+        } else {
                 json_t *usage = json_object();
                 json_object_set_new(usage, "user_us", json_integer(proc_microseconds(how->usage->ru_utime)));
                 json_object_set_new(usage, "system_us", json_integer(proc_microseconds(how->usage->ru_stime)));

@@ -41,8 +41,8 @@ bool status_write_pidfile(Status *s, pid_t pid, GError **error);
  * the pidfile whole (a temporary file, then rename); false with error where that fails. */
 bool status_started(Status *s, const char *box, pid_t pid, struct json_t *ports, GError **error);
 
-/* {"event":"exited","box":ID,"status":N,"signal":N,"timeout":B,"oom":B,"limits":{...},"usage":{...}}; signal, oom, limits, usage only where there
- * is one. */
+/* {"event":"exited","box":ID,"status":N,"signal":N,"timeout":B,"oom":B,"limits":{...},"usage":{...}}; signal, oom and usage are null where there is
+ * none or it is not known, limits are there only for a box that has some. */
 void status_exited(Status *s, const char *box, const StatusExit *how);
 
 /* Of it, "limits": {"memory_peak":N,"memory_max":N,"oom_kills":N,"pids_refused":N,"cpu_us":N,"throttled_us":N}; what is not known is not there. */

@@ -86,6 +86,7 @@ def test_status_fd(box):
     result, seen = events(box, "--", "sh", "-c", "exit 4")
     assert result.rc == 4
     assert [e["event"] for e in seen] == ["started", "exited"]
+    assert (seen[1]["signal"], seen[1]["oom"]) == (None, None)
     assert seen[1]["status"] == 4 and not seen[1]["timeout"] and "usage" in seen[1] and seen[0]["pid"] > 0
     result, seen = events(box, "--", "sh", "-c", "kill -TERM $$")
     assert result.rc == 143 and seen[1]["signal"] == 15

@@ -73,10 +73,12 @@ static void test_events(void) {
         g_assert_cmpint(int_of(used, "max_rss_kib"), ==, 1234);
         json_decref(event);
 
-        /* what is not known is not there */
+        /* what there is not, or is not known, is null */
         status_exited(s, "abc", &(StatusExit){ .status = 0 });
         event = read_event(p[0]);
-        g_assert_cmpuint(json_object_size(event), ==, 4);
+        g_assert_cmpuint(json_object_size(event), ==, 7);
+        g_assert_true(json_is_null(json_object_get(event, "signal")) && json_is_null(json_object_get(event, "oom")) &&
+                      json_is_null(json_object_get(event, "usage")));
         g_assert_true(json_is_false(json_object_get(event, "timeout")));
         json_decref(event);
 
