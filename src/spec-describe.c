@@ -91,6 +91,8 @@ static void describe_box(Sheet *s, const Spec *spec) {
         g_autoptr(GPtrArray) efforts = strings_new();
 
         sheet_group(s, "box", "Box");
+        if (box->name)
+                sheet_string(s, "name", box->name);
         sheet_list(s, "command", (const char *const *) spec->process.argv);
         sheet_array(s, "profiles", box->profiles);
         if (spec->pod.name)
@@ -100,6 +102,10 @@ static void describe_box(Sheet *s, const Spec *spec) {
         sheet_bool(s, "rm", spec->pod.make ? spec->pod.rm : box->rm);
         if (box->keep_max)
                 sheet_int(s, "keep-max", (gint64) box->keep_max);
+        if (!spec->pod.make)
+                sheet_bool(s, "detach", box->detach);
+        if (box->detach)
+                sheet_int(s, "log_size", (gint64) box->log_size);
         sheet_bool(s, "tty", box->tty);
         if (s->json)
                 sheet_int(s, "timeout_ns", (gint64) box->timeout_ns);
@@ -228,6 +234,9 @@ static void describe_network(Sheet *s, const Spec *spec) {
                         g_ptr_array_add(rules, g_strdup_printf("%s %s", rule->allow ? "allow" : "deny", rule->text));
                 }
                 sheet_array(s, "rules", rules);
+                /* What comes after all of them: decide_by_default() in policy.c. */
+                sheet_list(s, "otherwise",
+                           (const char *const[]){ "deny host", "deny metadata", net->rules->closed ? "deny any" : "allow any", NULL });
                 for (guint i = 0; i < net->expose->len; i++)
                         g_ptr_array_add(expose, g_strdup_printf("%u", g_array_index(net->expose, guint16, i)));
                 sheet_array(s, "expose_host", expose);

@@ -145,6 +145,18 @@ def test_dry_run_does_nothing(no_kept):
     assert not own_processes()
 
 
+def test_dry_run_tells_of_what_nobody_asked_for(no_kept):
+    """The denials that are in force by default, after the rules; and what is of the box itself."""
+    described = no_kept.run("--dry-run=json", "--", "true").json()
+    assert described["network"]["otherwise"] == ["deny host", "deny metadata", "allow any"] and described["network"]["rules"] == []
+    assert described["box"]["detach"] is False and "log_size" not in described["box"]
+    described = no_kept.run("--dry-run=json", "--name=n", "-d", "--log-size=1M", "--allow=example.org", "--", "true").json()
+    assert described["network"]["otherwise"] == ["deny host", "deny metadata", "deny any"] and described["network"]["rules"] == ["allow example.org"]
+    assert (described["box"]["name"], described["box"]["detach"], described["box"]["log_size"]) == ("n", True, 1 << 20)
+    text = no_kept.run("--dry-run", "--", "true").ok().out
+    assert text.index("deny host") < text.index("deny metadata") < text.index("allow any"), text
+
+
 def test_dry_run_judges(no_kept):
     assert no_kept.run("--dry-run", "--no-such-option", "--", "true").rc == 125
 
