@@ -47,7 +47,7 @@ const Verb verbs[] = {
           cmd_profile },
         { "doctor", "[--json]", "check this machine for all that usbox needs, with the command that mends each thing",
           cmd_doctor },
-        { "version", "", "print the version", cmd_version },
+        { "version", "[--json]", "print the version", cmd_version },
         { "help", "[VERB] [--json]", "show help for a verb", cmd_help },
         { 0 },
 };

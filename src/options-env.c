@@ -63,6 +63,12 @@ static bool apply_env_file(Spec *draft, const char *const *values, GError **erro
                 if (*line == '\0' || *line == '#' || g_str_equal(line, "\r"))
                         continue;
                 g_autofree char *where = g_strdup_printf("--env-file: %s line %u", quoted, i + 1);
+                /* No program has set such a variable: an '=' was forgotten, and would be missed in the box alone. */
+                if (!strchr(line, '=') && strpbrk(g_strchomp(line), " \t")) {
+                        g_autofree char *shown = err_quote(line);
+                        err_usage(error, "%s: '%s' is not NAME=VALUE or NAME", where, shown);
+                        return err_hint(error, "a line with a NAME alone passes the caller's value on; a name has no blanks");
+                }
                 if (!add_assignment(draft, where, line, error))
                         return false;
         }

@@ -103,6 +103,14 @@ def test_environment_in_order(box):
     assert "A=3" in box.run("--rm", "--unsetenv=A", "-e", "A=3", "--", "env").lines()
 
 
+def test_an_env_file_with_a_line_that_is_none(no_kept):
+    """A NAME alone is the caller's variable, as docker has it and podman; what has a blank in it is no name."""
+    no_kept.write("env", "A=1\nbad line\n")
+    assert_refused(no_kept.run("--env-file=env", "--", "true"), "env line 2: 'bad line'")
+    no_kept.write("env", "A=b c\nNO_SUCH_VARIABLE \n")
+    assert no_kept.run("--rm", "--env-file=env", "--", "sh", "-c", 'echo "$A"').ok().out == "b c\n"
+
+
 @pytest.mark.parametrize("options", [["-e", "=x"], ["-e", ""], ["--env-file", "/no/such"], ["--unsetenv", "A=B"]])
 def test_bad_environment(no_kept, options):
     result = no_kept.run(*options, "--", "true")
