@@ -164,8 +164,10 @@ bool option_fd(const char *option, const char *text, bool for_write, int *ret, G
 
         /* Ours are all close-on-exec; what the caller handed over cannot be, it came through exec. */
         int fd = (int) n, fd_flags = fcntl(fd, F_GETFD), flags = fcntl(fd, F_GETFL);
-        if (fd_flags < 0 || flags < 0 || (fd_flags & FD_CLOEXEC))
-                return err_usage(error, "%s: file descriptor %d is not open", option, fd);
+        if (fd_flags < 0 || flags < 0 || (fd_flags & FD_CLOEXEC)) {
+                err_usage(error, "%s: file descriptor %d is not open", option, fd);
+                return err_hint(error, "open it where usbox is started, in a shell by %d%sFILE behind the command", fd, for_write ? ">" : "<");
+        }
         int mode = flags & O_ACCMODE;
         if ((flags & O_PATH) || mode == (for_write ? O_RDONLY : O_WRONLY))
                 return err_usage(error, "%s: file descriptor %d is not open for %s", option, fd,

@@ -250,8 +250,9 @@ static bool check_asked_map(const Spec *draft, const char *option, const GArray 
                     subid_contains(ranges, r->host, r->count))
                         continue;
                 g_autofree char *name = err_quote(draft->caller.name);
-                return err_usage(error, "%s: host ids %u-%u are neither your own (%u) nor given to '%s' in %s", option,
-                                 r->host, r->host + (r->count - 1), self, name, file);
+                err_usage(error, "%s: host ids %u-%u are neither your own (%u) nor given to '%s' in %s", option, r->host,
+                          r->host + (r->count - 1), self, name, file);
+                return err_hint(error, "grep ^%s: %s says which are yours: NAME:FIRST:COUNT", name, file);
         }
         if (!has_self) {
                 err_usage(error, "%s: your own id %u is not among the host ids", option, self);
@@ -266,7 +267,8 @@ static bool check_in_map(const GArray *map, guint32 id, const char *what, GError
         if (user_map_to_host(map, id, &host))
                 return true;
         g_autofree char *text = user_map_text(map);
-        return err_usage(error, "--user: %s %u is not in the box's %s map: %s", what, id, what, text);
+        err_usage(error, "--user: %s %u is not in the box's %s map: %s", what, id, what, text);
+        return err_hint(error, "take a number of that map (BOX=HOST), or give it a host id by --%smap", what);
 }
 
 static bool self_alone(Spec *draft, GError **error) {

@@ -156,8 +156,8 @@ static bool parse_into(Profile *profile, const char *text, GError **error) {
         for (char **group = groups; *group; group++)
                 if (!g_str_equal(*group, GROUP)) {
                         g_autofree char *quoted = err_quote(*group), *source = err_quote(profile->source);
-                        return err_usage(error, "%s: unknown group [%s]; a profile has one, [" GROUP "]", source,
-                                         quoted);
+                        err_usage(error, "%s: unknown group [%s]; a profile has one, [" GROUP "]", source, quoted);
+                        return err_hint(error, "write its keys below [" GROUP "]: usbox-profile(5)");
                 }
         if (!check_doubles(profile->source, text, error))
                 return false;
@@ -375,6 +375,7 @@ static bool apply_within(Spec *draft, const char *name, GPtrArray *open_sources,
             open_sources->len >= DEPTH_MAX) {
                 g_autofree char *quoted = err_quote(profile->source), *from = err_quote(child);
                 err_usage(error, "%s inherits %s, which leads back to it", from, quoted);
+                err_hint(error, "take inherits= out of one of them");
                 return err_step(error, "profile");
         }
         if (g_ptr_array_find_with_equal_func(draft->box.profiles, profile->source, g_str_equal, NULL))

@@ -174,12 +174,18 @@ static bool plan_host_root(Planner *p, GError **error) {
         return plan_home(p, error);
 }
 
+bool plan_hint_rootfs(GError **error) {
+        return err_hint(error, "it is a directory with a system in it, such as one that mmdebstrap makes, or podman export | tar -x unpacks");
+}
+
 static bool plan_rootfs(Planner *p, GError **error) {
         const char *rootfs = p->spec->root.rootfs;
         struct stat st;
         _cleanup_close_ int fd = open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0 || fstat(fd, &st) < 0)
-                return err_set(error, errno, "--rootfs %s", rootfs);
+        if (fd < 0 || fstat(fd, &st) < 0) {
+                err_set(error, errno, "--rootfs %s", rootfs);
+                return plan_hint_rootfs(error);
+        }
 
         g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
         g_autofree char *real = g_file_read_link(link, NULL);

@@ -58,6 +58,7 @@ void plan_parents(Planner *p, const char *box_path);
 bool plan_collect_hidden(Planner *p, GError **error);
 bool plan_home(Planner *p, GError **error);
 bool plan_home_may_have(const Planner *p, const char *name); /* relative to the home; false: it surely has it not */
+bool plan_hint_rootfs(GError **error); /* what --rootfs is to be given; false */
 bool plan_cwd_is_shown(const Planner *p); /* the working directory is to be in the box by itself */
 void plan_hide_shown(Planner *p, const char *const *names); /* names of home.c that the tools would show */
 

@@ -178,8 +178,10 @@ static bool lower_node(Planner *p, GError **error) {
         g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
         g_autofree char *real = fd >= 0 ? g_file_read_link(link, NULL) : NULL;
 
-        if (!real || fstat(fd, &st) < 0)
-                return err_set(error, errno, "%s%s", p->spec->root.rootfs ? "--rootfs " : "open ", path);
+        if (!real || fstat(fd, &st) < 0) {
+                err_set(error, errno, "%s%s", p->spec->root.rootfs ? "--rootfs " : "open ", path);
+                return p->spec->root.rootfs && plan_hint_rootfs(error);
+        }
         RootNode *node = plan_add_node(p, ROOT_OVERLAY, "/", st.st_mode & 0777);
         node->host = plan_host_path(real, &st);
         node->has_layer = true;

@@ -185,8 +185,10 @@ static bool run_compiler(const SeccompSpec *spec, char *const *argv, int profile
                         log_step("seccomp: %s", *line);
                 return true;
         }
-        if (WIFEXITED(status) && lines && lines[0] && *lines[0])
-                return err_set(error, 0, "%s", lines[0]);
+        if (WIFEXITED(status) && lines && lines[0] && *lines[0]) {
+                err_set(error, 0, "%s", lines[0]);
+                return err_hint(error, "a filter is JSON as docker and podman take it (OCI's seccomp); --seccomp=default is the built-in one");
+        }
         g_autofree char *how = proc_status_text(status), *quoted = err_quote(spec->file);
         return err_set(error, 0, "%s: " COMPILER ": %s", quoted, how);
 }

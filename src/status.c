@@ -51,8 +51,10 @@ static bool open_pidfile_dir(Status *s, const char *pidfile, GError **error) {
                 return err_usage(error, "--pidfile: '%s' is not the name of a file", quoted);
         s->pidfile_name = g_path_get_basename(pidfile);
         s->pidfile_dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (s->pidfile_dir < 0)
-                return err_set(error, errno, "--pidfile %s: its directory", quoted);
+        if (s->pidfile_dir < 0) {
+                err_set(error, errno, "--pidfile %s: its directory", quoted);
+                return err_hint(error, "name a file in a directory that is there and that you may enter");
+        }
         return true;
 }
 

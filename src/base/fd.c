@@ -278,6 +278,8 @@ int fd_open_record(const char *option, const char *path, GError **error) {
         _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0600);
         if (fd < 0 || fstat(fd, &st) < 0) {
                 err_set(error, errno, "%s %s", option, shown);
+                if (errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == EROFS || errno == EISDIR)
+                        err_hint(error, "name a file in a directory that is there and that you may write");
                 return -1;
         }
         if (!S_ISREG(st.st_mode)) {

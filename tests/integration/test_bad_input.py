@@ -118,6 +118,21 @@ def test_bad_maps(box, value):
     assert_refused(box.run(f"--uidmap={value}", "--", "true"), "--uidmap", hint=False)
 
 
+HINTED = [(["--user=5000000", "--userns=subids"], "--uidmap"), (["--uidmap=0:0:1"], "/etc/subuid"), (["--workdir=/etc/passwd"], "-w DIR"),
+          (["--pidfile=/no/such/x"], "a directory"), (["--pcap=/no/such/x"], "a directory"), (["--net-log=/no/such/x"], "a directory"),
+          (["--trace-files=/no/such/x"], "a directory"), (["--rootfs=/etc/passwd"], "mmdebstrap"), (["--seccomp=/etc/passwd"], "--seccomp=default"),
+          (["--status-fd=99"], "99>FILE"), (["--file", "99", "/tmp/x"], "99<FILE")]
+
+
+@pytest.mark.parametrize("argv,hint", HINTED)
+def test_what_mends_it_is_said(box, argv, hint):
+    if argv[0][:6] in ("--user", "--uidm") and not has_subids():
+        cannot("map subordinate ids: no newuidmap or no range in /etc/subuid")
+    result = box.run("--rm", *argv, "--", "true")
+    assert_refused(result, argv[0].split("=")[0].removeprefix("--"))
+    assert hint in result.err.split("\nhint: ")[1], result
+
+
 def test_overlapping_maps(box, subids):
     first = next(int(x.split(":")[1]) for x in open("/etc/subuid", encoding="utf-8") if x.startswith(box.env["USER"] + ":"))
     assert_refused(box.run(f"--uidmap=0:{first}:10", f"--uidmap=5:{first + 100}:10", "--", "true"), "overlap", hint=False)
