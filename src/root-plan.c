@@ -110,7 +110,17 @@ LayerEntry *plan_add_entry(Planner *p, LayerKind kind, const char *box_path) {
         return entry;
 }
 
+/* A file that is a mount of its own on the host, as a container's /etc/resolv.conf is, would be mounted over the box's own. */
+static void drop_host_file(RootPlan *plan, const char *path) {
+        for (guint i = plan->nodes->len; i-- > 1;) {
+                const RootNode *node = g_ptr_array_index(plan->nodes, i);
+                if (node->kind == ROOT_FILE && g_str_equal(node->path, path))
+                        g_ptr_array_remove_index(plan->nodes, i);
+        }
+}
+
 LayerEntry *root_plan_add_file(RootPlan *plan, const char *path, const char *data, mode_t mode) {
+        drop_host_file(plan, path);
         LayerEntry *entry = g_new0(LayerEntry, 1);
         *entry = (LayerEntry){
                 .kind = LAYER_FILE, .path = g_strdup(path), .data = g_strdup(data), .len = strlen(data), .mode = mode
