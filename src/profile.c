@@ -226,7 +226,9 @@ static bool load_file(const Spec *draft, const char *path, Profile **ret, GError
         if (fd < 0 || fstat(fd, &st) < 0) {
                 int errnum = errno;
                 err_set_code(error, USBOX_ERROR_USAGE, errnum, "%s", quoted);
-                return errnum == EACCES && err_hint(error, "a profile of yours by that name may lie there: let it be read, or set XDG_CONFIG_HOME");
+                if (errnum == EACCES)
+                        err_hint(error, "a profile of yours by that name may lie there: let it be read, or set XDG_CONFIG_HOME");
+                return false;
         }
         if (!check_trust(path, &st, draft->caller.uid, error))
                 return false;
