@@ -5,6 +5,7 @@
  * Role: tests only. Privileges: none. Threads: one. What comes out whole is no fragment, of the length that its own header says, and each byte of it stood at
  * its place in a fragment of that datagram: nothing is left out, and nothing is what the memory held before.
  */
+#include <netinet/in.h>
 #include <string.h>
 
 #include "fuzz.h"
@@ -18,6 +19,7 @@
 /* One of the right form, as reassembly_take() asks for it. */
 typedef struct {
         bool v4;
+        uint8_t protocol;
         const uint8_t *frame, *addresses, *id, *data;
         size_t addresses_len, id_len, at, len;
 } Given;
@@ -27,8 +29,8 @@ static bool parse(const uint8_t *frame, size_t len, Given *ret) {
         const uint8_t *ip = frame + PACKET_ETH_LEN, *fragment = ip + IPV6_LEN;
 
         if (packet_get16(frame + 12) == PACKET_ETH_IPV4) {
-                *ret = (Given){ .v4 = true, .frame = frame, .addresses = ip + 12, .addresses_len = 8, .id = ip + 4, .id_len = 2, .data = ip + IPV4_LEN,
-                                .at = (packet_get16(ip + 6) & 0x1fffU) * 8, .len = packet_get16(ip + 2) };
+                *ret = (Given){ .v4 = true, .protocol = ip[9], .frame = frame, .addresses = ip + 12, .addresses_len = 8,
+                                .id = ip + 4, .id_len = 2, .data = ip + IPV4_LEN, .at = (packet_get16(ip + 6) & 0x1fffU) * 8, .len = packet_get16(ip + 2) };
                 if (ret->len < IPV4_LEN || ret->len > len - PACKET_ETH_LEN)
                         return false;
                 ret->len -= IPV4_LEN;
@@ -36,7 +38,8 @@ static bool parse(const uint8_t *frame, size_t len, Given *ret) {
         }
         if (len < PACKET_ETH_LEN + IPV6_LEN + FRAGMENT_LEN)
                 return false;
-        *ret = (Given){ .frame = frame, .addresses = ip + 8, .addresses_len = 32, .id = fragment + 4, .id_len = 4, .data = fragment + FRAGMENT_LEN,
+        *ret = (Given){ .protocol = fragment[0], .frame = frame, .addresses = ip + 8, .addresses_len = 32,
+                        .id = fragment + 4, .id_len = 4, .data = fragment + FRAGMENT_LEN,
                         .at = packet_get16(fragment + 2) & 0xfff8, .len = packet_get16(ip + 4) };
         if (ret->len < FRAGMENT_LEN || ret->len > len - PACKET_ETH_LEN - IPV6_LEN)
                 return false;
@@ -45,7 +48,8 @@ static bool parse(const uint8_t *frame, size_t len, Given *ret) {
 }
 
 static bool same_datagram(const Given *a, const Given *b) {
-        return a->v4 == b->v4 && memcmp(a->addresses, b->addresses, a->addresses_len) == 0 && memcmp(a->id, b->id, a->id_len) == 0;
+        return a->v4 == b->v4 && a->protocol == b->protocol &&
+               memcmp(a->addresses, b->addresses, a->addresses_len) == 0 && memcmp(a->id, b->id, a->id_len) == 0;
 }
 
 /* The byte at that place of the last one's datagram. */
@@ -91,8 +95,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                         const uint8_t *got = reassembly_take(r, frame, len, now++, &got_len);
                         Packet p;
                         g_assert_true(!got || !reassembly_is_fragment(got, got_len));
+                        g_assert_true(!got || last.protocol == IPPROTO_UDP || last.protocol == (last.v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6));
                         if (got && packet_parse(got, got_len, &p))
-                                g_assert_true(p.len == got_len && p.protocol == IPPROTO_UDP);
+                                g_assert_true(p.len == got_len && p.protocol == last.protocol);
                         size_t headers = PACKET_ETH_LEN + (last.v4 ? IPV4_LEN : IPV6_LEN);
                         g_assert_true(!got || (formed && was_first(given, &last, got)));
                         for (size_t i = headers; got && i < got_len; i++)
