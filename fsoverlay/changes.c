@@ -21,6 +21,7 @@
 #include "base/sys.h"
 #include "base/times.h"
 #include "fsoverlay/changes.h"
+#include "fsoverlay/config.h"
 
 #define OWNER_ATTRIBUTE "user.overlay.usbox.owner" /* XATTR_OWNER of fs.h */
 
@@ -89,7 +90,7 @@ static bool counts(const char *attribute) {
         for (guint i = 0; i < G_N_ELEMENTS(ours); i++)
                 if (g_str_has_prefix(attribute, ours[i]))
                         return false;
-        return g_str_has_prefix(attribute, "user.") || g_str_has_prefix(attribute, "system.posix_acl_") || g_str_equal(attribute, "security.capability");
+        return g_str_has_prefix(attribute, "user.") || g_str_has_prefix(attribute, XATTR_ACL) || g_str_equal(attribute, "security.capability");
 }
 
 static int compare_names(gconstpointer a, gconstpointer b) {

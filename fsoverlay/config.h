@@ -16,6 +16,9 @@
 #define XATTR_PRIVATE "user.overlay."
 #define XATTR_OPAQUE XATTR_PRIVATE "opaque"
 #define XATTR_REDIRECT XATTR_PRIVATE "redirect"
+#define XATTR_ACL "system.posix_acl_"
+#define XATTR_ACL_ACCESS XATTR_ACL "access"
+#define XATTR_ACL_DEFAULT XATTR_ACL "default"
 #define XATTR_WHITEOUT XATTR_PRIVATE "whiteout"
 /* At the top of an upper that usbox or usbox-fs began, "y": in it no other marks count, such as .wh.NAME, which a box can make. */
 #define XATTR_FORM XATTR_PRIVATE "usbox.form"

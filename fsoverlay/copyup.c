@@ -19,16 +19,9 @@
 #include "base/fd.h"
 #include "fsoverlay/fs.h"
 
-#define ACL_ACCESS "system.posix_acl_access"
-#define ACL_DEFAULT "system.posix_acl_default"
-
-static bool is_acl(const char *name) {
-        return g_str_has_prefix(name, "system.posix_acl_");
-}
-
 /* Labels and rights are the system's to give; overlayfs leaves its own marks where they are, too. */
 static bool goes_along(const char *name) {
-        return is_acl(name) || (g_str_has_prefix(name, "user.") && !g_str_has_prefix(name, XATTR_PRIVATE));
+        return xattr_is_acl(name) || (g_str_has_prefix(name, "user.") && !g_str_has_prefix(name, XATTR_PRIVATE));
 }
 
 /* Those of the names, list, that are ACLs, or the others. */
@@ -39,7 +32,7 @@ static int copy_listed_xattrs(Fs *fs, int from, int to, const char *list, ssize_
 
         for (ssize_t at = 0; at < len; at += (ssize_t) strlen(list + at) + 1) {
                 const char *name = list + at;
-                if (!goes_along(name) || is_acl(name) != acls)
+                if (!goes_along(name) || xattr_is_acl(name) != acls)
                         continue;
                 char *v = value;
                 ssize_t size = fgetxattr(from, name, value, sizeof value);
@@ -171,8 +164,8 @@ static int copy_up_dir(Fs *fs, Node *node) {
         const Place made = { .dir = -1, .fd = fd };
         if (r == 0 && from >= 0)
                 r = copy_up_xattrs(fs, from, fd);
-        else if (r == 0 && (r = copy_acl(fs, &p, &made, ACL_DEFAULT)) == 0)
-                r = copy_acl(fs, &p, &made, ACL_ACCESS);
+        else if (r == 0 && (r = copy_acl(fs, &p, &made, XATTR_ACL_DEFAULT)) == 0)
+                r = copy_acl(fs, &p, &made, XATTR_ACL_ACCESS);
         place_put(fs, &p);
         if (r == 0)
                 r = finish_meta(fs, fd, &st);
@@ -197,7 +190,7 @@ static int copy_special_rights(Fs *fs, const Place *p, const struct stat *st, co
 
         g_strlcpy(made.name, temp, sizeof made.name);
         int r = up_chmod(fs, fs->work, temp, -1, st->st_mode & 01777);
-        return r < 0 ? r : copy_acl(fs, p, &made, ACL_ACCESS);
+        return r < 0 ? r : copy_acl(fs, p, &made, XATTR_ACL_ACCESS);
 }
 
 /* What is no regular file and no directory. */
@@ -236,7 +229,7 @@ static bool nothing_to_read(Fs *fs, Node *node, off_t size) {
         pthread_rwlock_rdlock(&fs->tree);
         int r = place_get(fs, node, &p);
         if (r == 0) {
-                r = xattr_get_place(fs, &p, ACL_ACCESS, NULL, 0);
+                r = xattr_get_place(fs, &p, XATTR_ACL_ACCESS, NULL, 0);
                 place_put(fs, &p);
         }
         pthread_rwlock_unlock(&fs->tree);

@@ -467,6 +467,9 @@ void keep_times(Fs *fs, int dir, const struct stat *before);
 int xattr_get_at(int dir, const char *name, const char *xattr, void *value, size_t size);
 int xattr_set_at(int dir, const char *name, const char *xattr, const void *value, size_t size);
 int xattr_get_place(Fs *fs, const Place *p, const char *xattr, void *value, size_t size);
+static inline bool xattr_is_acl(const char *name) {
+        return g_str_has_prefix(name, XATTR_ACL);
+}
 int xattr_remove_place(Fs *fs, const Place *p, const char *xattr);
 int xattr_set_place(Fs *fs, const Place *p, const char *xattr, const void *value, size_t size, int flags);
 

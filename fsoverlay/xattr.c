@@ -137,10 +137,6 @@ static ssize_t list_place(const Place *p, char *names, size_t size) {
         return closed_itself(p, r) ? list_at(p->dir, NULL, names, size) : r;
 }
 
-static bool is_acl(const char *name) {
-        return g_str_has_prefix(name, "system.posix_acl_");
-}
-
 /* The binary form of an ACL: a version, then entries of tag, rights and id, all little-endian (linux/posix_acl_xattr.h). */
 typedef struct {
         uint16_t tag, rights;
@@ -175,7 +171,7 @@ int xattr_get_place(Fs *fs, const Place *p, const char *xattr, void *value, size
                 /* It is asked for the whole of what has only its size asked for. */
                 g_autofree void *whole = size > 0 ? NULL : g_malloc(XATTR_SIZE_MAX);
                 int n = agent_getxattr(fs->agent, p->dir, at_name(p), p->fd, xattr, whole ? whole : value, whole ? XATTR_SIZE_MAX : size);
-                return n >= 0 && !whole && is_acl(xattr) && translate_acl(fs, value, (size_t) n, true) < 0 ? -EIO : n;
+                return n >= 0 && !whole && xattr_is_acl(xattr) && translate_acl(fs, value, (size_t) n, true) < 0 ? -EIO : n;
         }
         return r < 0 ? -errno : (int) r;
 }
@@ -184,7 +180,7 @@ int xattr_set_place(Fs *fs, const Place *p, const char *xattr, const void *value
         int r = set_at(at_dir(p), at_name(p), xattr, value, size, flags);
         if (!for_agent(fs, r))
                 return r < 0 ? -errno : 0;
-        g_autofree void *acl = is_acl(xattr) && size > 0 ? g_memdup2(value, size) : NULL;
+        g_autofree void *acl = xattr_is_acl(xattr) && size > 0 ? g_memdup2(value, size) : NULL;
         if (acl && (r = translate_acl(fs, acl, size, false)) < 0)
                 return r;
         return agent_setxattr(fs->agent, p->dir, at_name(p), p->fd, xattr, acl ? acl : value, size, flags);
@@ -218,11 +214,11 @@ int acl_inherit(Fs *fs, const Place *parent, const Place *file, mode_t mode, boo
                 AclEntry entries[512];
         } acl;
 
-        int n = xattr_get_place(fs, parent, "system.posix_acl_default", &acl, sizeof acl);
+        int n = xattr_get_place(fs, parent, XATTR_ACL_DEFAULT, &acl, sizeof acl);
         if (n < 4)
                 return 0;
         if (is_dir) {
-                int r = xattr_set_place(fs, file, "system.posix_acl_default", &acl, (size_t) n, 0);
+                int r = xattr_set_place(fs, file, XATTR_ACL_DEFAULT, &acl, (size_t) n, 0);
                 if (r < 0)
                         return r;
         }
@@ -240,7 +236,7 @@ int acl_inherit(Fs *fs, const Place *parent, const Place *file, mode_t mode, boo
                 else if (e->tag == ACL_TAG_OTHER)
                         e->rights &= (uint16_t) (mode & 7);
         }
-        int r = xattr_set_place(fs, file, "system.posix_acl_access", &acl, (size_t) n, 0);
+        int r = xattr_set_place(fs, file, XATTR_ACL_ACCESS, &acl, (size_t) n, 0);
         return r < 0 ? r : 1;
 }
 
@@ -254,7 +250,7 @@ int op_getxattr(Request *r) {
                 return -EINVAL;
         if (is_private(r->fs, name))
                 return -ENODATA;
-        if (is_label(name) || (is_acl(name) && !r->fs->acl))
+        if (is_label(name) || (xattr_is_acl(name) && !r->fs->acl))
                 return -EOPNOTSUPP;
         if (node_is(r->node, NODE_PLAIN) && g_str_equal(name, XATTR_CAPABILITY))
                 return -ENODATA;
@@ -275,13 +271,13 @@ int op_getxattr(Request *r) {
         if (r->no_reply)
                 return 0;
         /* A layer that has no ACLs has none: the kernel, which asks before it lets somebody in, would give up (fuse_get_acl()). */
-        if (n == -EOPNOTSUPP && is_acl(name))
+        if (n == -EOPNOTSUPP && xattr_is_acl(name))
                 n = -ENODATA;
         if (n < 0)
                 return n;
         if (room == 0)
                 return reply_xattr_size(r, (uint32_t) n);
-        if (is_acl(name) && (n = translate_acl(r->fs, r->out, (size_t) n, false) < 0 ? -EIO : n) < 0)
+        if (xattr_is_acl(name) && (n = translate_acl(r->fs, r->out, (size_t) n, false) < 0 ? -EIO : n) < 0)
                 return n;
         r->out_len = (size_t) n;
         return 0;
@@ -310,7 +306,7 @@ int op_listxattr(Request *r) {
         size_t len = 0;
         for (int at = 0; at < n;) {
                 size_t one = strlen(names + at) + 1;
-                if (!is_private(r->fs, names + at) && !is_label(names + at) && (r->fs->acl || !is_acl(names + at))) {
+                if (!is_private(r->fs, names + at) && !is_label(names + at) && (r->fs->acl || !xattr_is_acl(names + at))) {
                         if (in->size > 0 && len + one > in->size)
                                 return -ERANGE;
                         memmove(names + len, names + at, one);
@@ -329,7 +325,7 @@ static int set_acl(Request *r, const Place *p, const void *value, size_t size, i
         struct stat before, after;
         bool keep = r->fs->agent && r->head->uid == 0 && place_stat(r->fs, p, &before) == 0 && before.st_mode & S_ISGID;
 
-        int n = xattr_set_place(r->fs, p, "system.posix_acl_access", value, size, flags);
+        int n = xattr_set_place(r->fs, p, XATTR_ACL_ACCESS, value, size, flags);
         if (n == 0 && keep && place_stat(r->fs, p, &after) == 0 && !(after.st_mode & S_ISGID))
                 n = up_chmod(r->fs, p->dir, at_name(p), p->fd, (after.st_mode & 07777) | S_ISGID);
         return n;
@@ -341,13 +337,13 @@ static int change(Request *r, const char *name, void *value, size_t size, int fl
 
         if (is_private(r->fs, name))
                 return -EPERM;
-        if (is_label(name) || (is_acl(name) && !r->fs->acl))
+        if (is_label(name) || (xattr_is_acl(name) && !r->fs->acl))
                 return -EOPNOTSUPP;
         node_unset(r->node, NODE_PLAIN);
         int n = copy_up(r->fs, r->node, -1);
         if (n < 0)
                 return n;
-        if (!remove && is_acl(name) && size > 0 && (n = translate_acl(r->fs, value, size, true)) < 0)
+        if (!remove && xattr_is_acl(name) && size > 0 && (n = translate_acl(r->fs, value, size, true)) < 0)
                 return n;
         guint64 room = remove ? 0 : MAX(size, USAGE_BLOCK);
         if (!usage_reserve(r->fs, room))
@@ -362,7 +358,7 @@ static int change(Request *r, const char *name, void *value, size_t size, int fl
                 } else if (g_str_equal(name, XATTR_CAPABILITY) && r->fs->agent) {
                         /* A capability of the box's root counts in the box's user namespace alone. */
                         n = agent_setxattr(r->fs->agent, p.dir, at_name(&p), p.fd, name, value, size, flags);
-                } else if (g_str_equal(name, "system.posix_acl_access")) {
+                } else if (g_str_equal(name, XATTR_ACL_ACCESS)) {
                         n = set_acl(r, &p, value, size, flags);
                 } else {
                         n = xattr_set_place(r->fs, &p, name, value, size, flags);
