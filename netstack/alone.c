@@ -86,13 +86,10 @@ static bool send_config(const Front *f, GError **error) {
 static bool send_resolvers(Front *f, GError **error) {
         g_autoptr(GPtrArray) servers = resolvconf_servers();
         GVariant *array = net_resolvers_pack(servers);
-        g_autoptr(GError) failure = NULL;
+        GError *failure = NULL;
 
         f->owes_resolvers = !wire_send(f->wire, WIRE_NET_RESOLVERS, g_variant_new_tuple(&array, 1), NULL, 0, &failure);
-        if (!f->owes_resolvers || err_get_errno(failure) == EAGAIN)
-                return true;
-        g_propagate_error(error, g_steal_pointer(&failure));
-        return false;
+        return !f->owes_resolvers || wire_is_full(failure, error);
 }
 
 /* Once the network is there: the kernel takes its time for a watch of /etc. They may have changed since they were read. */

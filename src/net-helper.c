@@ -98,13 +98,10 @@ bool net_helper_give_tap(NetHelper *h, const WireMessage *fds, GError **error) {
 static bool send_resolvers(NetHelper *h, GError **error) {
         g_autoptr(GPtrArray) resolvers = net_resolvers(h->spec);
         GVariant *array = net_resolvers_pack(resolvers);
-        g_autoptr(GError) failure = NULL;
+        GError *failure = NULL;
 
         h->owes_resolvers = !helper_send(&h->helper, WIRE_NET_RESOLVERS, g_variant_new_tuple(&array, 1), NULL, 0, &failure);
-        if (!h->owes_resolvers || err_get_errno(failure) == EAGAIN)
-                return true;
-        g_propagate_error(error, g_steal_pointer(&failure));
-        return false;
+        return !h->owes_resolvers || wire_is_full(failure, error);
 }
 
 bool net_helper_watch(NetHelper *h, GError **error) {
@@ -130,16 +127,14 @@ static bool is_stopped(const NetHelper *h) {
 }
 
 static bool send_question(const NetHelper *h, WireType type, GVariant *body, const int *memfd, GError **error) {
-        g_autoptr(GError) failure = NULL;
         bool stopped = is_stopped(h);
 
         if (!stopped && h->questions->len < QUESTIONS_MAX) {
+                GError *failure = NULL;
                 if (wire_send(h->helper.wire, type, body, memfd, memfd ? 1 : 0, &failure))
                         return true;
-                if (err_get_errno(failure) != EAGAIN) {
-                        g_propagate_error(error, g_steal_pointer(&failure));
+                if (!wire_is_full(failure, error))
                         return false;
-                }
         }
         if (stopped)
                 err_set(error, 0, "usbox-net of the box is stopped");

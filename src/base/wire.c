@@ -189,6 +189,15 @@ static bool take_control(struct msghdr *msg, WireMessage *m) {
         return fits;
 }
 
+bool wire_is_full(GError *failure_take, GError **error) {
+        if (err_get_errno(failure_take) != EAGAIN) {
+                g_propagate_error(error, failure_take);
+                return false;
+        }
+        g_error_free(failure_take);
+        return true;
+}
+
 int wire_receive(int fd, WireMessage *ret, GError **error) {
         /* On the heap and no larger than the largest message; the body is copied out of it at its own size. */
         g_autofree uint8_t *buf = g_malloc(WIRE_MAX_SIZE);

@@ -130,6 +130,9 @@ bool wire_pair(int ret_fds[2], GError **error);
  * else is a bug and aborts. fds are borrowed. Never raises SIGPIPE: a closed peer is EPIPE. */
 bool wire_send(int fd, WireType type, GVariant *body, const int *fds, unsigned n_fds, GError **error);
 
+/* Why wire_send() could not, of which the error is taken: true where a non-blocking fd has no room by now, which is none; else false, and it is *error. */
+bool wire_is_full(GError *failure_take, GError **error);
+
 /* Receive one message, waiting for it unless fd is non-blocking. Returns 1, 0 when the peer has closed (or sent an empty
  * packet, which looks the same), -1 with error (errno EAGAIN in it for a non-blocking fd). What is not of the table, has a
  * wrong signature, is not in normal form or carries another number of fds is an error, and its fds are closed. */
