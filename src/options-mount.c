@@ -9,10 +9,10 @@
  * Role: launcher. Privileges: the caller's. Threads: one. Order: option_parse(), then spec_build().
  */
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "mountinfo.h"
 #include "spec.h"
 
 #define MODE_UNSET ((mode_t) -1)
@@ -349,22 +349,14 @@ void mount_clear(MountSpec *s) {
         g_clear_pointer(&s->ops, g_ptr_array_unref);
 }
 
-static bool is_at_or_above(const char *path, const char *below) {
-        size_t len = strlen(path);
-        return strncmp(path, below, len) == 0 && (below[len] == '\0' || below[len] == '/');
-}
-
 /* The caller's home or what it lies in, by whatever name. */
 static bool is_whole_home(const char *path, const char *home) {
-        char *real = realpath(path, NULL);
-        bool is = !g_str_equal(home, "/") && (is_at_or_above(path, home) || (real && (g_str_equal(real, "/") || is_at_or_above(real, home))));
+        g_autofree char *real = path_real(path);
 
-        free(real);
-        return is;
+        return !g_str_equal(home, "/") && (path_is_at_or_below(home, path) || (real && path_is_at_or_below(home, real)));
 }
 
 bool mount_check(Spec *draft, GError **error) {
-
         for (guint i = 0; i < draft->mount.ops->len; i++) {
                 MountOp *op = g_ptr_array_index(draft->mount.ops, i);
                 if (!op->hooks_cow)
