@@ -150,10 +150,6 @@ static HostFile *linked_file(GHashTable *files, const CommitItem *item) {
         return item->verdict == COMMIT_DO && c->has_below && S_ISREG(c->below.st_mode) ? g_hash_table_lookup(files, &ino) : NULL;
 }
 
-static bool is_changed_in_place(const ReviewChange *c) {
-        return c->kind == CHANGE_MODIFIED && !(c->what & CHANGE_CONTENT);
-}
-
 /* What is new in the box, and is a copy of such a file, which usbox-fs has noted; NULL: it is none. Where the copy stands at one of the host's names as well,
  * it is that file there. */
 static const HostFile *copied_file(const Review *review, GHashTable *files, GHashTable *kept, const CommitItem *item) {
@@ -178,7 +174,7 @@ static void tell_names_left(const Review *review, const CommitPlan *plan) {
         for (guint i = 0; i < plan->items->len; i++) {
                 const CommitItem *item = &g_array_index(plan->items, CommitItem, i);
                 if ((file = linked_file(files, item)))
-                        *(is_changed_in_place(item->change) ? &file->changed : &file->taken) += item->change->kind != CHANGE_NONE;
+                        *(review_keeps_content(item->change) ? &file->changed : &file->taken) += item->change->kind != CHANGE_NONE;
         }
         for (guint i = 0; g_hash_table_size(files) > 0 && i < plan->items->len; i++) {
                 const CommitItem *item = &g_array_index(plan->items, CommitItem, i);
@@ -190,7 +186,7 @@ static void tell_names_left(const Review *review, const CommitPlan *plan) {
                         what = "a file of its own here: what the box had by this name has other names on the host, which keep what it was";
                 else if (file && c->kind == CHANGE_MODIFIED && c->what & CHANGE_CONTENT && file->names > file->taken)
                         what = "has other names on the host, which keep what it was";
-                else if (file && is_changed_in_place(c) && seen_by_kernel(review->seen, c->path) && file->names > file->taken + file->changed)
+                else if (file && review_keeps_content(c) && seen_by_kernel(review->seen, c->path) && file->names > file->taken + file->changed)
                         what = "has other names on the host, of which mode, attributes and times change as well";
                 if (!what)
                         continue;

@@ -244,7 +244,7 @@ static bool change_attributes(CommitWork *w, const ReviewChange *c) {
 /* No bytes of a file that stands here: it stays the file that it is. */
 static bool is_changed_in_place(const CommitItem *item) {
         const ReviewChange *c = item->change;
-        return c->kind == CHANGE_MODIFIED && S_ISREG(c->st.st_mode) && !(c->what & CHANGE_CONTENT) && !item->replaced;
+        return review_keeps_content(c) && S_ISREG(c->st.st_mode) && !item->replaced;
 }
 
 static bool make_one(CommitWork *w, const CommitItem *item) {

@@ -50,6 +50,11 @@ typedef struct {
         RuleState rule;
 } ReviewChange;
 
+/* Attributes alone of what it was have changed: it stays the file that it is, with whatever other names it has. */
+static inline bool review_keeps_content(const ReviewChange *c) {
+        return c->kind == CHANGE_MODIFIED && !(c->what & CHANGE_CONTENT);
+}
+
 /* The box of that name, id or "last". NULL with error. */
 Review *review_open(const Caller *caller, const char *box, GError **error);
 void review_free(Review *review);
