@@ -70,10 +70,12 @@ class Pytest(unittest.TestCase):
 
 class Watch(unittest.TestCase):
     def test_it_says_that_it_lives_and_once_what_is_waited_for(self):
+        # A name that nobody else says: the console has everybody's command lines.
+        name = f"test_some.py::test_{os.urandom(8).hex()}"
         with tempfile.TemporaryDirectory() as top:
-            alive, console, progress = (os.path.join(top, name) for name in ("alive", "console", "progress"))
+            alive, console, progress = (os.path.join(top, file) for file in ("alive", "console", "progress"))
             with open(progress, "w", encoding="utf-8") as f:
-                f.write("test_some.py::test_one\n")
+                f.write(name + "\n")
 
             def said(path):
                 try:
@@ -92,8 +94,8 @@ class Watch(unittest.TestCase):
                 watch.kill()
                 watch.wait()
             for line in said(alive).splitlines():
-                self.assertRegex(line, r"^up \d+ s, load \d+\.\d+, for \d+ s at test_some\.py::test_one$")
-            self.assertEqual(re.findall("no test .*", said(console)), ["no test has ended for 1 s; what runs is test_some.py::test_one"])
+                self.assertRegex(line, r"^up \d+ s, load \d+\.\d+, for \d+ s at " + name + "$")
+            self.assertEqual(re.findall(f".*what runs is {name}.*", said(console)), [f"usbox-watch: no test has ended for 1 s; what runs is {name}"])
             self.assertRegex(said(console), r"(?m)^ *PID +TID +PPID ")
 
 
