@@ -99,7 +99,7 @@ vm_boot() {
     # shellcheck disable=SC2016 # the inner shell's
     timeout --foreground -k 5 "$((limit + 60))" bash -c 'me=$1 here=$2; . "$here/lib.sh"; shift 2; vm_qemu "$@"' bash "$me" "$here" "$accel" \
         -kernel "$image/vmlinuz" -initrd "$image/initrd" \
-        -append "root=/dev/vda console=ttyS0 quiet loglevel=4 panic=-1 unknown_nmi_panic panic_print=0x43 no_timer_check usbox.run=$*" \
+        -append "root=/dev/vda console=ttyS0 quiet loglevel=4 panic=-1 unknown_nmi_panic panic_print=0x43 no_timer_check maxcpus=1 usbox.run=$*" \
         -drive "file=$image/root.img,format=raw,if=virtio,snapshot=on,cache=unsafe" \
         -drive "file=$work/run.img,format=raw,if=virtio,readonly=on" \
         -drive "$(vm_slow_disk)" -drive "$(vm_slow_disk)" \
