@@ -20,7 +20,7 @@ sys.path.insert(0, str(TOP / "tests" / "lib"))
 import fs_churn  # noqa: E402
 
 OVERLAYS = ("fuse", "kernel")
-SEEDS = range(11, 11 + int(os.environ.get("USBOX_TEST_SEEDS", "6")))
+SEEDS = range(11, 11 + int(os.environ.get("USBOX_TEST_SEEDS", "3")))
 
 LOOK = r"""
 import json, os, stat, sys
@@ -555,7 +555,7 @@ def test_killed_again_and_again(tree, call):
     no_rest(tree)
 
 
-@pytest.mark.parametrize("first", range(6))
+@pytest.mark.parametrize("first", range(3))
 def test_killed_once(box, first):
     """At one call of many; the next commit does the rest."""
     box.options = ["--network=none"]
