@@ -326,12 +326,15 @@ static bool note_brought(CommitWork *w, const ReviewChange *c) {
         return commit_journal_add_brought(w->review->journal, c->path, told ? &st : NULL, &w->error);
 }
 
+/* In the order of the walk: behind the directory that could not be made comes what is in it. */
+static bool is_to_make(const CommitWork *w, const CommitItem *item) {
+        const ReviewChange *c = item->change;
+        return item->verdict == COMMIT_DO && c->kind != CHANGE_DELETED && !(w->blocked && path_is_at_or_below(c->path, w->blocked));
+}
+
 static void make_item(CommitWork *w, const CommitItem *item, bool *ok) {
         const ReviewChange *c = item->change;
 
-        *ok = false;
-        if (item->verdict != COMMIT_DO || c->kind == CHANGE_DELETED || (w->blocked && path_is_at_or_below(c->path, w->blocked)))
-                return;
         errno = 0;
         *ok = make_one(w, item) && note_brought(w, c);
         if (*ok)
@@ -362,6 +365,7 @@ static bool comes_last(GHashTable *in_place, const CommitItem *item) {
 /* Names that come, in the order of the walk: a directory before what is in it. */
 static void make_all(CommitWork *w, bool *ok) {
         g_autoptr(GHashTable) in_place = files_in_place(w->plan);
+        g_autoptr(GArray) last = g_array_new(FALSE, FALSE, sizeof(guint));
 
         for (guint i = 0; w->plan->others && i < w->plan->others->len; i++)
                 commit_remember_name(w, w->plan->others->pdata[i]);
@@ -371,12 +375,19 @@ static void make_all(CommitWork *w, bool *ok) {
                 if (item->verdict == COMMIT_NOTHING && item->change->kind == CHANGE_NONE)
                         commit_remember_name(w, item->change);
         }
-        for (int last = 0; last <= 1; last++)
-                for (guint i = 0; i < w->plan->items->len && !w->error; i++) {
-                        const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
-                        if (comes_last(in_place, item) == last)
-                                make_item(w, item, &ok[i]);
-                }
+        for (guint i = 0; i < w->plan->items->len && !w->error; i++) {
+                const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
+                if (!is_to_make(w, item))
+                        continue;
+                if (comes_last(in_place, item))
+                        g_array_append_val(last, i);
+                else
+                        make_item(w, item, &ok[i]);
+        }
+        for (guint i = 0; i < last->len && !w->error; i++) {
+                guint at = g_array_index(last, guint, i);
+                make_item(w, &g_array_index(w->plan->items, CommitItem, at), &ok[at]);
+        }
 }
 
 static void remove_all(CommitWork *w) {

@@ -241,6 +241,23 @@ def test_a_new_name_comes_before_that_of_which_attributes_changed(tree, script):
     no_rest(tree)
 
 
+@pytest.mark.parametrize("tree", ["fuse"], indirect=True)  # the kernel's overlay renames no directory
+def test_a_new_name_that_comes_last_is_not_made_in_a_directory_that_could_not_be(tree):
+    """The host's directory of that name still stands. Two of them: the second is not all that is passed over."""
+    for d in ("shut/a", "shut/b", "x", "y"):
+        (tree.tree / d).mkdir(parents=True)
+    tree.write("f", "f\n", where=tree.tree)
+    (tree.tree / "shut").chmod(0o555)
+    try:
+        run_in_tree(tree, "chmod 700 shut; chmod 600 f; ln f x/g; rmdir shut/a shut/b; mv x shut/a; mv y shut/b; chmod 555 shut")
+        err = commit(tree).err
+        assert err.count("failed: ") == 2 and "1 change carried to the host, 2 failed" in err, err
+        assert sorted(os.listdir(tree.tree / "shut")) == ["a", "b"] and not os.listdir(tree.tree / "shut/a")
+    finally:
+        (tree.tree / "shut").chmod(0o755)
+    assert not list(tree.tree.rglob(".usbox-*"))
+
+
 def test_attributes_of_a_file_of_several_names(tree):
     """They are the host's file's. The kernel's overlay has shown another name with what it had before, so it is said that this gets them, too."""
     (tree.tree / "a").write_text("one\n", encoding="utf-8")
