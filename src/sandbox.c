@@ -66,12 +66,18 @@ static guint64 namespaces_of(const Sandbox *s) {
 }
 
 /* D-Bus has one of its own where it came before systemd, or without it (dbus-uuidgen(1)); elsewhere it is a symlink to the first. */
-static void add_machine_id(Sandbox *s, const char *id_line) {
-        g_autofree char *dbus = g_strconcat(s->spec->root.rootfs ? s->spec->root.rootfs : "", "/", DBUS_MACHINE_ID, NULL);
+static bool dbus_has_own_id(const Spec *spec) {
+        _cleanup_close_ int root = open(spec->root.rootfs ? spec->root.rootfs : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_close_ int fd = root < 0 ? -1 : sys_openat2(root, DBUS_MACHINE_ID, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
         struct stat st;
 
+        /* A directory of the box's layer would cover a symlink on the way, and all that it leads to: /var may be one, to another disk. */
+        return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+static void add_machine_id(Sandbox *s, const char *id_line) {
         root_plan_add_file(s->plan, "etc/machine-id", id_line, 0444);
-        if (lstat(dbus, &st) == 0 && S_ISREG(st.st_mode))
+        if (dbus_has_own_id(s->spec))
                 root_plan_add_file(s->plan, DBUS_MACHINE_ID, id_line, 0444);
 }
 

@@ -382,6 +382,22 @@ def test_machine_id_of_dbus_in_a_rootfs(box):
     assert len(ids) == 2 and ids[0] == ids[1] != "0123456789abcdef0123456789abcdef", ids
 
 
+@pytest.mark.parametrize("options", [[], ["--overlay=none"]], ids=["overlay", "none"])
+@pytest.mark.parametrize("link", ["var", "var/lib", "var/lib/dbus"])
+def test_no_machine_id_covers_a_symlink(box, link, options):
+    """/var may lie on another disk: all that it leads to is there, and the box's own files do not stand in its stead."""
+    root = box.dir / "root"
+    for d in ("bin", "lib", "lib64", "usr", "etc", "tmp", "proc", "sys", "dev", "run", "data", "var/lib/dbus", "var/tmp"):
+        (root / d).mkdir(parents=True)
+    for name in ("var/lib/dbus/machine-id", "var/lib/dbus/more"):
+        (root / name).write_text("host\n", encoding="ascii")
+    (root / link).rename(root / "data/moved")
+    (root / link).symlink_to("../" * link.count("/") + "data/moved")
+    mounts = [word for d in ("bin", "lib", "lib64", "usr") for word in ("--ro-bind", f"/{d}", f"/{d}")]
+    result = box.run(*options, "--rootfs", root, "-w", "/", *mounts, "--", "sh", "-c", f"readlink /{link}; cat /var/lib/dbus/more")
+    assert result.lines() == [os.readlink(root / link), "host"]
+
+
 def test_rootfs_directory(box, subids):
     root = box.dir / "root fs"
     for d in ("bin", "lib", "lib64", "usr", "etc", "tmp", "proc", "sys", "dev", "run", "var/tmp"):
