@@ -5,441 +5,35 @@
  * Role: launcher. Privileges: the caller's. Threads: one. Order: noted between PLAN and GO, while the child builds the root; told in step 11, behind
  * root_hooks_take_back().
  *
- * What was there is found again by its path, so nothing that the box makes elsewhere keeps us from it; what is new is found by a walk. The walk is level by
- * level, has one directory open at a time, and resolves beneath the top, without symlinks: the tree is the box's to write, or was that of an earlier one.
+ * What was there is found again by its path, so nothing that the box makes elsewhere keeps us from it; what is new is found by a walk (hook-walk.c).
  * In the end none of this box's processes is alive, but those of another box or of the host may be: nothing here relies on the tree to keep still.
- *
- * Contents are not read: whoever writes, replaces or renames a file cannot keep its inode number and the time of its change (ctime).
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "base/sys.h"
 #include "hook-nested.h"
-
-#define TOLD_MAX 5u
-#define DEPTH_FREE 16u /* to come to a directory takes as long as it is deep: so many levels more cost as much as a name */
-#define PATHS_MAX (16u * 1024 * 1024) /* bytes of all names that are remembered: a tree can be made of long ones */
-
-typedef struct {
-        dev_t dev;
-        ino_t ino; /* 0: it is not there */
-        mode_t mode;
-        off_t size;
-        struct timespec changed;
-} Stamp;
-
-typedef enum {
-        MARK_ANY,
-        MARK_REPOSITORY, /* which directory it is, not when that changed */
-        MARK_SHUT,       /* a directory that could not be read */
-} MarkKind;
-
-/* One name whose change is told. */
-typedef struct Mark Mark;
-struct Mark {
-        MarkKind kind;
-        char *path;
-        Stamp stamp;
-        Mark *unit; /* told in its place: the directory of hooks that it is in; NULL: itself */
-        Mark *repository; /* that it is of */
-        bool told;
-};
-
-typedef enum {
-        DIR_PLAIN,
-        DIR_MARKED, /* hooks, .vscode, .idea: all that is in it counts */
-        DIR_PASSED, /* not read */
-} DirKind;
-
-typedef struct Dir Dir;
-struct Dir {
-        const Dir *parent;
-        unsigned depth;
-        DirKind kind;
-        bool in_new; /* told already: in a repository that is new, or in the directory that has one */
-        Mark *unit;       /* DIR_MARKED */
-        Mark *repository; /* likewise */
-        char name[];
-};
-
-typedef struct {
-        const MountSource *source;
-        GPtrArray *marks; /* of Mark, in the order in which they were found */
-        GHashTable *by_path;
-        size_t path_bytes;
-        unsigned whole; /* so many levels were seen as a whole */
-        unsigned told;
-} Tree;
+#include "hook-tree.h"
+#include "hook-walk.h"
 
 struct HookNested {
-        GPtrArray *trees; /* of Tree */
-        GArray *passed;   /* of Stamp: directories that are looked at by themselves, or that no box sees */
+        GPtrArray *trees; /* of HookTree */
+        GArray *passed;   /* of HookStamp: directories that are looked at by themselves, or that no box sees */
 };
 
-typedef struct {
-        const HookNested *nested;
-        Tree *tree;
-        bool again; /* after the run: what is not in the tree's marks is told */
-        int top;
-        GPtrArray *dirs; /* of Dir: those that were read and those to be read */
-        unsigned entries;
-        unsigned whole;
-        bool stopped;
-        char names[32768] __attribute__((aligned(__alignof__(struct dirent64))));
-} Walk;
-
-static const char *const repository_names[] = { "config", "config.worktree", "commondir", "hooks", NULL };
-
-static void mark_free(gpointer p) {
-        Mark *mark = p;
-        g_free(mark->path);
-        g_free(mark);
-}
-
-static void tree_free(gpointer p) {
-        Tree *tree = p;
-        g_hash_table_unref(tree->by_path);
-        g_ptr_array_unref(tree->marks);
-        g_free(tree);
-}
-
-static Stamp stamp_of(const struct stat *st) {
-        return (Stamp){ .dev = st->st_dev, .ino = st->st_ino, .mode = st->st_mode, .size = st->st_size, .changed = st->st_ctim };
-}
-
-static bool is_same_file(const Stamp *a, const Stamp *b) {
-        return a->dev == b->dev && a->ino == b->ino && (a->mode & S_IFMT) == (b->mode & S_IFMT);
-}
-
-static bool is_same(const Stamp *a, const Stamp *b) {
-        return is_same_file(a, b) && a->mode == b->mode && a->size == b->size && a->changed.tv_sec == b->changed.tv_sec &&
-               a->changed.tv_nsec == b->changed.tv_nsec;
-}
-
-/* One mount: another below is no part of what is seen, and one that is made by being looked at (autofs) not made. */
-static int open_below(int top, const char *path, uint64_t flags) {
-        return sys_openat2(top, *path ? path : ".", flags | O_DIRECTORY | O_CLOEXEC, 0,
-                           RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
-}
-
-static int open_top(const Tree *tree) {
-        struct stat st;
-        _cleanup_close_ int top = open(tree->source->host.path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-
-        if (top < 0 || fstat(top, &st) < 0 || st.st_dev != tree->source->host.dev || st.st_ino != tree->source->host.ino)
-                return -1;
-        return fd_steal(&top);
-}
-
-static void tell(Tree *tree, const char *path, const char *what) {
-        if (++tree->told > TOLD_MAX)
-                return;
-        g_autofree char *host = g_build_filename(tree->source->host.path, path, NULL), *shown = err_quote(host);
-        log_note("%s %s before you run git, direnv or an editor there", shown, what);
-}
-
-/* Not everything of this level and of those below it is seen. */
-static void miss(Walk *w, unsigned depth) {
-        w->whole = MIN(w->whole, depth);
-}
-
-/* NULL: too long for whoever would be asked about it. */
-static char *path_of(const Dir *dir, const char *name) {
-        char buffer[PATH_MAX];
-        size_t at = sizeof buffer - 1, len = strlen(name);
-
-        buffer[at] = '\0';
-        for (;; name = dir->name, len = strlen(name), dir = dir->parent) {
-                bool slash = buffer[at] != '\0';
-                if (len + slash > at)
-                        return NULL;
-                if (slash && len > 0)
-                        buffer[--at] = '/';
-                at -= len;
-                memcpy(buffer + at, name, len);
-                if (!dir || !dir->parent)
-                        return g_strdup(buffer + at);
-        }
-}
-
-static Dir *add_dir(Walk *w, const Dir *parent, const char *name) {
-        size_t len = strlen(name);
-        Dir *dir = g_malloc0(sizeof *dir + len + 1);
-
-        memcpy(dir->name, name, len);
-        dir->parent = parent;
-        dir->depth = parent ? parent->depth + 1 : 0;
-        dir->in_new = parent && parent->in_new;
-        g_ptr_array_add(w->dirs, dir);
-        return dir;
-}
-
-/* Before the run: remember name in dir, whether it is there or not. NULL: there is no room for it. */
-static Mark *remember(Walk *w, const Dir *dir, int fd, const char *name, MarkKind kind) {
-        g_autofree char *path = path_of(dir, name);
-        struct stat st = { 0 };
-
-        if (path && strlen(path) + w->tree->path_bytes > PATHS_MAX)
-                w->stopped = true;
-        if (!path || w->stopped) {
-                miss(w, dir->depth);
-                return NULL;
-        }
-        if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) < 0 && errno != ENOENT) {
-                miss(w, dir->depth);
-                return NULL;
-        }
-        Mark *mark = g_new0(Mark, 1);
-        *mark = (Mark){ .kind = kind, .path = g_steal_pointer(&path), .stamp = stamp_of(&st) };
-        w->tree->path_bytes += strlen(mark->path);
-        g_ptr_array_add(w->tree->marks, mark);
-        g_hash_table_insert(w->tree->by_path, mark->path, mark);
-        return mark;
-}
-
-/* After it: tell what was not there. Of a level that was not seen as a whole nobody knows. */
-static bool tell_new(Walk *w, const Dir *dir, const char *name, const char *what) {
-        g_autofree char *path = path_of(dir, name);
-
-        if (!path)
-                miss(w, dir->depth);
-        if (!path || dir->depth >= w->tree->whole || g_hash_table_contains(w->tree->by_path, path))
-                return false;
-        if (!dir->in_new)
-                tell(w->tree, path, what);
-        return true;
-}
-
-#define NEW_REPOSITORY "is a new repository: look at what is in it and beside it"
-
-/* A directory that could not be read, though the tree is the caller's: it may have been shut, or be of another id of the box's. */
-static void on_shut(Walk *w, const Dir *dir, const char *path) {
-        _cleanup_close_ int fd = open_below(w->top, path, O_PATH);
-        struct stat st;
-
-        if (fd < 0 || fstat(fd, &st) < 0)
-                return;
-        if (!w->again) {
-                remember(w, dir, fd, "", MARK_SHUT);
-                return;
-        }
-        Stamp now = stamp_of(&st);
-        const Mark *before = g_hash_table_lookup(w->tree->by_path, path);
-        if (!dir->in_new && dir->depth < w->tree->whole && !(before && before->kind == MARK_SHUT && is_same(&before->stamp, &now)))
-                tell(w->tree, path, "cannot be looked into: look at what is in it");
-}
-
-static bool is_passed(const Walk *w, const Dir *dir, const struct stat *st) {
-        Stamp stamp = stamp_of(st);
-
-        if (dir->depth == 0)
-                return false;
-        for (guint i = 0; i < w->nested->passed->len; i++)
-                if (is_same_file(&g_array_index(w->nested->passed, Stamp, i), &stamp))
-                        return true;
-        return false;
-}
-
-/* What git knows a repository by. Of any type: it follows symlinks. */
-typedef struct {
-        bool head, objects, refs, commondir;
-} Seen;
-
-static void see(Seen *seen, const char *name) {
-        seen->head = seen->head || g_str_equal(name, "HEAD");
-        seen->objects = seen->objects || g_str_equal(name, "objects");
-        seen->refs = seen->refs || g_str_equal(name, "refs");
-        seen->commondir = seen->commondir || g_str_equal(name, "commondir");
-}
-
-static bool is_settings(const char *name) {
-        return g_str_equal(name, ".vscode") || g_str_equal(name, ".idea");
-}
-
-/* An entry of a directory that is not marked as a whole. Those at the top have their guards. */
-static void on_entry(Walk *w, Dir *dir, int fd, const char *name, bool is_dir) {
-        bool git = g_str_equal(name, ".git"), settings = is_settings(name), top = dir->depth == 0;
-        bool counts = (git || settings || g_str_equal(name, ".envrc")) && !top;
-        Dir *child = is_dir ? add_dir(w, dir, name) : NULL;
-        Mark *mark = NULL;
-
-        if (child && settings)
-                child->kind = w->again || top ? DIR_PASSED : DIR_MARKED;
-        if (!counts)
-                return;
-        if (!w->again)
-                mark = remember(w, dir, fd, name, git && is_dir ? MARK_REPOSITORY : MARK_ANY);
-        else if (!git)
-                (void) tell_new(w, dir, name, "is new: look at it");
-        if (child && settings)
-                child->unit = mark;
-        if (child && git)
-                child->repository = mark;
-}
-
-/* Its own objects are many, and nobody works in there. */
-static bool is_inside_git(const Dir *dir, const char *name) {
-        if (g_str_equal(dir->name, ".git"))
-                return !g_str_equal(name, "modules") && !g_str_equal(name, "worktrees");
-        return g_str_equal(name, "objects") || g_str_equal(name, "refs") || g_str_equal(name, "logs");
-}
-
-/* dir has been read, from the first of its directories on: is it a repository? */
-static void on_repository(Walk *w, Dir *dir, int fd, const Seen *seen, guint first) {
-        bool known = seen->head && ((seen->objects && seen->refs) || seen->commondir);
-        bool guarded = dir->depth == 0 || (dir->depth == 1 && g_str_equal(dir->name, ".git"));
-
-        if (!known && !g_str_has_suffix(dir->name, ".git"))
-                return;
-        for (guint i = first; i < w->dirs->len && known; i++) {
-                Dir *child = g_ptr_array_index(w->dirs, i);
-                if (is_inside_git(dir, child->name))
-                        child->kind = DIR_PASSED;
-        }
-        bool is_git = g_str_equal(dir->name, ".git") && dir->depth > 0; /* which was noted where it was found */
-        if (w->again) {
-                bool added = !is_git && tell_new(w, dir, "", NEW_REPOSITORY);
-                dir->in_new = dir->in_new || (added && dir->depth > 0);
-                return;
-        }
-        Mark *repository = is_git ? dir->repository : remember(w, dir, fd, "", MARK_REPOSITORY);
-        for (const char *const *name = repository_names; *name && !guarded; name++) {
-                Mark *mark = remember(w, dir, fd, *name, MARK_ANY);
-                if (mark)
-                        mark->repository = repository;
-                for (guint i = first; i < w->dirs->len && mark && S_ISDIR(mark->stamp.mode); i++) {
-                        Dir *child = g_ptr_array_index(w->dirs, i);
-                        if (!g_str_equal(child->name, *name))
-                                continue;
-                        child->kind = DIR_MARKED;
-                        child->unit = mark;
-                }
-        }
-}
-
-/* In hooks and the like. */
-static void on_marked(Walk *w, Dir *dir, int fd, const char *name, bool is_dir) {
-        Mark *mark = remember(w, dir, fd, name, MARK_ANY);
-
-        if (mark)
-                mark->unit = dir->unit;
-        if (!is_dir)
-                return;
-        Dir *child = add_dir(w, dir, name);
-        child->kind = DIR_MARKED;
-        child->unit = dir->unit;
-}
-
-static bool entry_is_dir(Walk *w, const Dir *dir, int fd, const struct dirent64 *entry) {
-        struct stat st;
-
-        if (entry->d_type != DT_UNKNOWN)
-                return entry->d_type == DT_DIR;
-        if (fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-                return S_ISDIR(st.st_mode);
-        if (errno != ENOENT)
-                miss(w, dir->depth);
-        return false;
-}
-
-/* .git in a directory counts for all that is new in it, whichever comes first in the list of its names. */
-static void on_git(Walk *w, Dir *dir, int fd) {
-        struct stat st;
-
-        if (!w->again || dir->depth == 0 || dir->kind != DIR_PLAIN)
-                return;
-        if (fstatat(fd, ".git", &st, AT_SYMLINK_NOFOLLOW) == 0)
-                dir->in_new = tell_new(w, dir, ".git", NEW_REPOSITORY) || dir->in_new;
-        else if (errno != ENOENT)
-                miss(w, dir->depth);
-}
-
-static void read_name(Walk *w, Dir *dir, int fd, const struct dirent64 *entry) {
-        bool is_dir = entry_is_dir(w, dir, fd, entry);
-
-        if (dir->kind == DIR_MARKED)
-                on_marked(w, dir, fd, entry->d_name, is_dir);
-        else
-                on_entry(w, dir, fd, entry->d_name, is_dir);
-}
-
-/* Not readdir(3): of the system calls for a small directory, of which there are many, it makes half as many more. */
-static void read_names(Walk *w, Dir *dir, int fd) {
-        guint first = w->dirs->len;
-        Seen seen = { 0 };
-        ssize_t n;
-
-        on_git(w, dir, fd);
-        while ((n = getdents64(fd, w->names, sizeof w->names)) > 0)
-                for (ssize_t at = 0; at < n;) {
-                        const struct dirent64 *entry = (const struct dirent64 *) (w->names + at);
-                        at += entry->d_reclen;
-                        if (g_str_equal(entry->d_name, ".") || g_str_equal(entry->d_name, ".."))
-                                continue;
-                        w->stopped = w->stopped || ++w->entries > HOOK_NESTED_ENTRIES;
-                        if (w->stopped) {
-                                miss(w, dir->depth);
-                                return;
-                        }
-                        see(&seen, entry->d_name);
-                        read_name(w, dir, fd, entry);
-                }
-        if (n < 0)
-                miss(w, dir->depth);
-        if (dir->kind == DIR_PLAIN)
-                on_repository(w, dir, fd, &seen, first);
-}
-
-static void read_dir(Walk *w, Dir *dir) {
-        g_autofree char *path = path_of(dir, "");
-        _cleanup_close_ int fd = path ? open_below(w->top, path, O_RDONLY | O_NOFOLLOW) : -1;
-        struct stat st;
-
-        w->entries += dir->depth / DEPTH_FREE;
-        dir->in_new = dir->in_new || (dir->parent && dir->parent->in_new);
-        if (fd >= 0 && fstatat(fd, ".", &st, AT_SYMLINK_NOFOLLOW) < 0) /* its names can be read, but nothing looked at */
-                fd_closep(&fd);
-        if (path && fd < 0 && (errno == EACCES || errno == EPERM))
-                on_shut(w, dir, path);
-        else if (!path || (fd < 0 && errno != ENOENT && errno != ENOTDIR && errno != ELOOP && errno != EXDEV))
-                miss(w, dir->depth);
-        if (fd >= 0 && !is_passed(w, dir, &st))
-                read_names(w, dir, fd);
-}
-
-/* How many levels were seen as a whole. */
-static unsigned walk(const HookNested *nested, Tree *tree, int top, bool again) {
-        g_autoptr(GPtrArray) dirs = g_ptr_array_new_with_free_func(g_free);
-        g_autofree char *name = g_path_get_basename(tree->source->host.path);
-        Walk w = { .nested = nested, .tree = tree, .again = again, .top = top, .dirs = dirs, .whole = UINT_MAX };
-
-        (void) add_dir(&w, NULL, name);
-        for (guint i = 0; i < dirs->len && !w.stopped; i++) {
-                Dir *dir = g_ptr_array_index(dirs, i);
-                if (dir->kind != DIR_PASSED)
-                        read_dir(&w, dir);
-        }
-        return w.whole;
-}
-
-static void look(const HookNested *nested, Tree *tree) {
-        _cleanup_close_ int top = open_top(tree);
+static void look(const HookNested *nested, HookTree *tree) {
+        _cleanup_close_ int top = hook_tree_open(tree);
 
         if (top >= 0)
-                tree->whole = walk(nested, tree, top, false);
+                tree->whole = hook_walk(tree, nested->passed, top, false);
 }
 
 static bool is_looked_at(const HookNested *nested, const MountSource *source) {
         for (guint i = 0; i < nested->trees->len; i++) {
-                const HostPath *host = &((const Tree *) g_ptr_array_index(nested->trees, i))->source->host;
+                const HostPath *host = &((const HookTree *) g_ptr_array_index(nested->trees, i))->source->host;
                 if (host->dev == source->host.dev && host->ino == source->host.ino)
                         return true;
         }
@@ -451,29 +45,25 @@ static void pass(HookNested *nested, const char *path) {
 
         if (lstat(path, &st) < 0)
                 return;
-        Stamp stamp = stamp_of(&st);
+        HookStamp stamp = hook_stamp_of(&st);
         g_array_append_val(nested->passed, stamp);
 }
 
 HookNested *hook_nested_new(const RootPlan *plan) {
         HookNested *nested = g_new0(HookNested, 1);
 
-        nested->trees = g_ptr_array_new_with_free_func(tree_free);
-        nested->passed = g_array_new(FALSE, FALSE, sizeof(Stamp));
+        nested->trees = g_ptr_array_new_with_free_func(hook_tree_free);
+        nested->passed = g_array_new(FALSE, FALSE, sizeof(HookStamp));
         for (guint i = 0; i < plan->sources->len; i++) {
                 const MountSource *source = g_ptr_array_index(plan->sources, i);
                 if (source->op->own_state)
                         pass(nested, source->op->src);
                 if (!source->hooks || is_looked_at(nested, source))
                         continue;
-                Tree *tree = g_new0(Tree, 1);
-                tree->source = source;
-                tree->marks = g_ptr_array_new_with_free_func(mark_free);
-                tree->by_path = g_hash_table_new(g_str_hash, g_str_equal);
-                g_ptr_array_add(nested->trees, tree);
+                g_ptr_array_add(nested->trees, hook_tree_new(source));
         }
         for (guint i = 0; i < nested->trees->len && nested->trees->len > 1; i++)
-                pass(nested, ((const Tree *) g_ptr_array_index(nested->trees, i))->source->host.path);
+                pass(nested, ((const HookTree *) g_ptr_array_index(nested->trees, i))->source->host.path);
         for (guint i = 0; i < nested->trees->len; i++)
                 look(nested, g_ptr_array_index(nested->trees, i));
         if (nested->trees->len > 0)
@@ -483,48 +73,48 @@ HookNested *hook_nested_new(const RootPlan *plan) {
 }
 
 /* What is gone, or has nothing but a symlink on its way, does no harm there: where that leads is looked at by itself. */
-static bool has_changed(int top, const Mark *mark) {
+static bool has_changed(int top, const HookMark *mark) {
         g_autofree char *parent = g_path_get_dirname(mark->path), *name = g_path_get_basename(mark->path);
-        _cleanup_close_ int dir = open_below(top, parent, O_PATH);
+        _cleanup_close_ int dir = hook_tree_open_below(top, parent, O_PATH);
         struct stat st;
 
         if (dir < 0 || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno != ENOENT && errno != ENOTDIR && errno != ELOOP && errno != EXDEV;
-        Stamp now = stamp_of(&st);
-        return mark->kind == MARK_REPOSITORY ? !is_same_file(&mark->stamp, &now) : !is_same(&mark->stamp, &now);
+        HookStamp now = hook_stamp_of(&st);
+        return mark->kind == HOOK_MARK_REPOSITORY ? !hook_stamp_is_same_file(&mark->stamp, &now) : !hook_stamp_is_same(&mark->stamp, &now);
 }
 
-static void tell_changed(Tree *tree, int top, Mark *mark) {
-        Mark *unit = mark->unit ? mark->unit : mark;
+static void tell_changed(HookTree *tree, int top, HookMark *mark) {
+        HookMark *unit = mark->unit ? mark->unit : mark;
 
-        if (mark->kind == MARK_SHUT || unit->told || (unit->repository && unit->repository->told) || !has_changed(top, mark))
+        if (mark->kind == HOOK_MARK_SHUT || unit->told || (unit->repository && unit->repository->told) || !has_changed(top, mark))
                 return;
         unit->told = true;
-        tell(tree, unit->path, mark->kind == MARK_REPOSITORY ? "is another one than before the box ran: look at what is in it"
-                                                             : "was changed while the box ran: look at it");
+        hook_tree_tell(tree, unit->path, mark->kind == HOOK_MARK_REPOSITORY ? "is another one than before the box ran: look at what is in it"
+                                                                       : "was changed while the box ran: look at it");
 }
 
-static void tell_all_changed(Tree *tree, int top, bool in_git) {
+static void tell_all_changed(HookTree *tree, int top, bool in_git) {
         for (guint i = 0; i < tree->marks->len; i++) {
-                Mark *mark = g_ptr_array_index(tree->marks, i);
+                HookMark *mark = g_ptr_array_index(tree->marks, i);
                 if (g_str_has_prefix(mark->path, ".git/") == in_git)
                         tell_changed(tree, top, mark);
         }
 }
 
-static void tell_tree(const HookNested *nested, Tree *tree) {
+static void tell_tree(const HookNested *nested, HookTree *tree) {
         g_autofree char *shown = err_quote(tree->source->host.path);
-        _cleanup_close_ int top = open_top(tree);
+        _cleanup_close_ int top = hook_tree_open(tree);
         unsigned whole = 0;
 
         if (top >= 0) {
                 /* First what git at the top takes its settings from, however much there is of the rest. */
                 tell_all_changed(tree, top, true);
                 tell_all_changed(tree, top, false);
-                whole = walk(nested, tree, top, true);
+                whole = hook_walk(tree, nested->passed, top, true);
         }
-        if (tree->told > TOLD_MAX)
-                log_note("%u more project hooks below %s are new or were changed: look at them likewise", tree->told - TOLD_MAX, shown);
+        if (tree->told > HOOK_TREE_TOLD)
+                log_note("%u more project hooks below %s are new or were changed: look at them likewise", tree->told - HOOK_TREE_TOLD, shown);
         if (MIN(whole, tree->whole) < UINT_MAX)
                 log_note("not all below %s could be looked at (%u names at most): project hooks that are new further down are not named", shown,
                          HOOK_NESTED_ENTRIES);

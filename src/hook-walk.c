@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The walk through a tree that is written through, for its project hooks below the top.
+ *
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: as hook-nested.c, of which this is a part.
+ *
+ * Level by level, with one directory open at a time, beneath the top and without symlinks: the tree is the box's to write, or was that of an earlier one.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fd.h"
+#include "base/sys.h"
+#include "hook-nested.h"
+#include "hook-walk.h"
+
+#define DEPTH_FREE 16u /* to come to a directory takes as long as it is deep: so many levels more cost as much as a name */
+#define PATHS_MAX (16u * 1024 * 1024) /* bytes of all names that are remembered: a tree can be made of long ones */
+
+typedef enum {
+        DIR_PLAIN,
+        DIR_MARKED, /* hooks, .vscode, .idea: all that is in it counts */
+        DIR_PASSED, /* not read */
+} DirKind;
+
+typedef struct Dir Dir;
+struct Dir {
+        const Dir *parent;
+        unsigned depth;
+        DirKind kind;
+        bool in_new; /* told already: in a repository that is new, or in the directory that has one */
+        HookMark *unit;       /* DIR_MARKED */
+        HookMark *repository; /* likewise */
+        char name[];
+};
+
+typedef struct {
+        const GArray *passed;
+        HookTree *tree;
+        bool again; /* after the run: what is not in the tree's marks is told */
+        int top;
+        GPtrArray *dirs; /* of Dir: those that were read and those to be read */
+        unsigned entries;
+        unsigned whole;
+        bool stopped;
+        char names[32768] __attribute__((aligned(__alignof__(struct dirent64))));
+} Walk;
+
+static const char *const repository_names[] = { "config", "config.worktree", "commondir", "hooks", NULL };
+
+/* Not everything of this level and of those below it is seen. */
+static void miss(Walk *w, unsigned depth) {
+        w->whole = MIN(w->whole, depth);
+}
+
+/* NULL: too long for whoever would be asked about it. */
+static char *path_of(const Dir *dir, const char *name) {
+        char buffer[PATH_MAX];
+        size_t at = sizeof buffer - 1, len = strlen(name);
+
+        buffer[at] = '\0';
+        for (;; name = dir->name, len = strlen(name), dir = dir->parent) {
+                bool slash = buffer[at] != '\0';
+                if (len + slash > at)
+                        return NULL;
+                if (slash && len > 0)
+                        buffer[--at] = '/';
+                at -= len;
+                memcpy(buffer + at, name, len);
+                if (!dir || !dir->parent)
+                        return g_strdup(buffer + at);
+        }
+}
+
+static Dir *add_dir(Walk *w, const Dir *parent, const char *name) {
+        size_t len = strlen(name);
+        Dir *dir = g_malloc0(sizeof *dir + len + 1);
+
+        memcpy(dir->name, name, len);
+        dir->parent = parent;
+        dir->depth = parent ? parent->depth + 1 : 0;
+        dir->in_new = parent && parent->in_new;
+        g_ptr_array_add(w->dirs, dir);
+        return dir;
+}
+
+/* Before the run: remember name in dir, whether it is there or not. NULL: there is no room for it. */
+static HookMark *remember(Walk *w, const Dir *dir, int fd, const char *name, HookMarkKind kind) {
+        g_autofree char *path = path_of(dir, name);
+        struct stat st = { 0 };
+
+        if (path && strlen(path) + w->tree->path_bytes > PATHS_MAX)
+                w->stopped = true;
+        if (!path || w->stopped) {
+                miss(w, dir->depth);
+                return NULL;
+        }
+        if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) < 0 && errno != ENOENT) {
+                miss(w, dir->depth);
+                return NULL;
+        }
+        HookMark *mark = g_new0(HookMark, 1);
+        *mark = (HookMark){ .kind = kind, .path = g_steal_pointer(&path), .stamp = hook_stamp_of(&st) };
+        w->tree->path_bytes += strlen(mark->path);
+        g_ptr_array_add(w->tree->marks, mark);
+        g_hash_table_insert(w->tree->by_path, mark->path, mark);
+        return mark;
+}
+
+/* After it: tell what was not there. Of a level that was not seen as a whole nobody knows. */
+static bool tell_new(Walk *w, const Dir *dir, const char *name, const char *what) {
+        g_autofree char *path = path_of(dir, name);
+
+        if (!path)
+                miss(w, dir->depth);
+        if (!path || dir->depth >= w->tree->whole || g_hash_table_contains(w->tree->by_path, path))
+                return false;
+        if (!dir->in_new)
+                hook_tree_tell(w->tree, path, what);
+        return true;
+}
+
+#define NEW_REPOSITORY "is a new repository: look at what is in it and beside it"
+
+/* A directory that could not be read, though the tree is the caller's: it may have been shut, or be of another id of the box's. */
+static void on_shut(Walk *w, const Dir *dir, const char *path) {
+        _cleanup_close_ int fd = hook_tree_open_below(w->top, path, O_PATH);
+        struct stat st;
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return;
+        if (!w->again) {
+                remember(w, dir, fd, "", HOOK_MARK_SHUT);
+                return;
+        }
+        HookStamp now = hook_stamp_of(&st);
+        const HookMark *before = g_hash_table_lookup(w->tree->by_path, path);
+        if (!dir->in_new && dir->depth < w->tree->whole && !(before && before->kind == HOOK_MARK_SHUT && hook_stamp_is_same(&before->stamp, &now)))
+                hook_tree_tell(w->tree, path, "cannot be looked into: look at what is in it");
+}
+
+static bool is_passed(const Walk *w, const Dir *dir, const struct stat *st) {
+        HookStamp stamp = hook_stamp_of(st);
+
+        if (dir->depth == 0)
+                return false;
+        for (guint i = 0; i < w->passed->len; i++)
+                if (hook_stamp_is_same_file(&g_array_index(w->passed, HookStamp, i), &stamp))
+                        return true;
+        return false;
+}
+
+/* What git knows a repository by. Of any type: it follows symlinks. */
+typedef struct {
+        bool head, objects, refs, commondir;
+} Seen;
+
+static void see(Seen *seen, const char *name) {
+        seen->head = seen->head || g_str_equal(name, "HEAD");
+        seen->objects = seen->objects || g_str_equal(name, "objects");
+        seen->refs = seen->refs || g_str_equal(name, "refs");
+        seen->commondir = seen->commondir || g_str_equal(name, "commondir");
+}
+
+static bool is_settings(const char *name) {
+        return g_str_equal(name, ".vscode") || g_str_equal(name, ".idea");
+}
+
+/* An entry of a directory that is not marked as a whole. Those at the top have their guards. */
+static void on_entry(Walk *w, Dir *dir, int fd, const char *name, bool is_dir) {
+        bool git = g_str_equal(name, ".git"), settings = is_settings(name), top = dir->depth == 0;
+        bool counts = (git || settings || g_str_equal(name, ".envrc")) && !top;
+        Dir *child = is_dir ? add_dir(w, dir, name) : NULL;
+        HookMark *mark = NULL;
+
+        if (child && settings)
+                child->kind = w->again || top ? DIR_PASSED : DIR_MARKED;
+        if (!counts)
+                return;
+        if (!w->again)
+                mark = remember(w, dir, fd, name, git && is_dir ? HOOK_MARK_REPOSITORY : HOOK_MARK_ANY);
+        else if (!git)
+                (void) tell_new(w, dir, name, "is new: look at it");
+        if (child && settings)
+                child->unit = mark;
+        if (child && git)
+                child->repository = mark;
+}
+
+/* Its own objects are many, and nobody works in there. */
+static bool is_inside_git(const Dir *dir, const char *name) {
+        if (g_str_equal(dir->name, ".git"))
+                return !g_str_equal(name, "modules") && !g_str_equal(name, "worktrees");
+        return g_str_equal(name, "objects") || g_str_equal(name, "refs") || g_str_equal(name, "logs");
+}
+
+/* dir has been read, from the first of its directories on: is it a repository? */
+static void on_repository(Walk *w, Dir *dir, int fd, const Seen *seen, guint first) {
+        bool known = seen->head && ((seen->objects && seen->refs) || seen->commondir);
+        bool guarded = dir->depth == 0 || (dir->depth == 1 && g_str_equal(dir->name, ".git"));
+
+        if (!known && !g_str_has_suffix(dir->name, ".git"))
+                return;
+        for (guint i = first; i < w->dirs->len && known; i++) {
+                Dir *child = g_ptr_array_index(w->dirs, i);
+                if (is_inside_git(dir, child->name))
+                        child->kind = DIR_PASSED;
+        }
+        bool is_git = g_str_equal(dir->name, ".git") && dir->depth > 0; /* which was noted where it was found */
+        if (w->again) {
+                bool added = !is_git && tell_new(w, dir, "", NEW_REPOSITORY);
+                dir->in_new = dir->in_new || (added && dir->depth > 0);
+                return;
+        }
+        HookMark *repository = is_git ? dir->repository : remember(w, dir, fd, "", HOOK_MARK_REPOSITORY);
+        for (const char *const *name = repository_names; *name && !guarded; name++) {
+                HookMark *mark = remember(w, dir, fd, *name, HOOK_MARK_ANY);
+                if (mark)
+                        mark->repository = repository;
+                for (guint i = first; i < w->dirs->len && mark && S_ISDIR(mark->stamp.mode); i++) {
+                        Dir *child = g_ptr_array_index(w->dirs, i);
+                        if (!g_str_equal(child->name, *name))
+                                continue;
+                        child->kind = DIR_MARKED;
+                        child->unit = mark;
+                }
+        }
+}
+
+/* In hooks and the like. */
+static void on_marked(Walk *w, Dir *dir, int fd, const char *name, bool is_dir) {
+        HookMark *mark = remember(w, dir, fd, name, HOOK_MARK_ANY);
+
+        if (mark)
+                mark->unit = dir->unit;
+        if (!is_dir)
+                return;
+        Dir *child = add_dir(w, dir, name);
+        child->kind = DIR_MARKED;
+        child->unit = dir->unit;
+}
+
+static bool entry_is_dir(Walk *w, const Dir *dir, int fd, const struct dirent64 *entry) {
+        struct stat st;
+
+        if (entry->d_type != DT_UNKNOWN)
+                return entry->d_type == DT_DIR;
+        if (fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+                return S_ISDIR(st.st_mode);
+        if (errno != ENOENT)
+                miss(w, dir->depth);
+        return false;
+}
+
+/* .git in a directory counts for all that is new in it, whichever comes first in the list of its names. */
+static void on_git(Walk *w, Dir *dir, int fd) {
+        struct stat st;
+
+        if (!w->again || dir->depth == 0 || dir->kind != DIR_PLAIN)
+                return;
+        if (fstatat(fd, ".git", &st, AT_SYMLINK_NOFOLLOW) == 0)
+                dir->in_new = tell_new(w, dir, ".git", NEW_REPOSITORY) || dir->in_new;
+        else if (errno != ENOENT)
+                miss(w, dir->depth);
+}
+
+static void read_name(Walk *w, Dir *dir, int fd, const struct dirent64 *entry) {
+        bool is_dir = entry_is_dir(w, dir, fd, entry);
+
+        if (dir->kind == DIR_MARKED)
+                on_marked(w, dir, fd, entry->d_name, is_dir);
+        else
+                on_entry(w, dir, fd, entry->d_name, is_dir);
+}
+
+/* Not readdir(3): of the system calls for a small directory, of which there are many, it makes half as many more. */
+static void read_names(Walk *w, Dir *dir, int fd) {
+        guint first = w->dirs->len;
+        Seen seen = { 0 };
+        ssize_t n;
+
+        on_git(w, dir, fd);
+        while ((n = getdents64(fd, w->names, sizeof w->names)) > 0)
+                for (ssize_t at = 0; at < n;) {
+                        const struct dirent64 *entry = (const struct dirent64 *) (w->names + at);
+                        at += entry->d_reclen;
+                        if (g_str_equal(entry->d_name, ".") || g_str_equal(entry->d_name, ".."))
+                                continue;
+                        w->stopped = w->stopped || ++w->entries > HOOK_NESTED_ENTRIES;
+                        if (w->stopped) {
+                                miss(w, dir->depth);
+                                return;
+                        }
+                        see(&seen, entry->d_name);
+                        read_name(w, dir, fd, entry);
+                }
+        if (n < 0)
+                miss(w, dir->depth);
+        if (dir->kind == DIR_PLAIN)
+                on_repository(w, dir, fd, &seen, first);
+}
+
+static void read_dir(Walk *w, Dir *dir) {
+        g_autofree char *path = path_of(dir, "");
+        _cleanup_close_ int fd = path ? hook_tree_open_below(w->top, path, O_RDONLY | O_NOFOLLOW) : -1;
+        struct stat st;
+
+        w->entries += dir->depth / DEPTH_FREE;
+        dir->in_new = dir->in_new || (dir->parent && dir->parent->in_new);
+        if (fd >= 0 && fstatat(fd, ".", &st, AT_SYMLINK_NOFOLLOW) < 0) /* its names can be read, but nothing looked at */
+                fd_closep(&fd);
+        if (path && fd < 0 && (errno == EACCES || errno == EPERM))
+                on_shut(w, dir, path);
+        else if (!path || (fd < 0 && errno != ENOENT && errno != ENOTDIR && errno != ELOOP && errno != EXDEV))
+                miss(w, dir->depth);
+        if (fd >= 0 && !is_passed(w, dir, &st))
+                read_names(w, dir, fd);
+}
+
+unsigned hook_walk(HookTree *tree, const GArray *passed, int top, bool again) {
+        g_autoptr(GPtrArray) dirs = g_ptr_array_new_with_free_func(g_free);
+        g_autofree char *name = g_path_get_basename(tree->source->host.path);
+        Walk w = { .passed = passed, .tree = tree, .again = again, .top = top, .dirs = dirs, .whole = UINT_MAX };
+
+        (void) add_dir(&w, NULL, name);
+        for (guint i = 0; i < dirs->len && !w.stopped; i++) {
+                Dir *dir = g_ptr_array_index(dirs, i);
+                if (dir->kind != DIR_PASSED)
+                        read_dir(&w, dir);
+        }
+        return w.whole;
+}
