@@ -27,6 +27,7 @@ HookTree *hook_tree_new(const MountSource *source) {
         tree->source = source;
         tree->marks = g_ptr_array_new_with_free_func(mark_free);
         tree->by_path = g_hash_table_new(g_str_hash, g_str_equal);
+        tree->dirs = g_ptr_array_new_with_free_func(g_free);
         return tree;
 }
 
@@ -34,6 +35,7 @@ void hook_tree_free(gpointer p) {
         HookTree *tree = p;
         g_hash_table_unref(tree->by_path);
         g_ptr_array_unref(tree->marks);
+        g_ptr_array_unref(tree->dirs);
         g_free(tree);
 }
 

@@ -37,6 +37,7 @@ typedef struct {
         GPtrArray *marks; /* of HookMark, in the order in which they were found */
         GHashTable *by_path;
         size_t path_bytes;
+        GPtrArray *dirs; /* the walk's: the directories before the run */
         unsigned whole; /* so many levels were seen as a whole */
         unsigned told;
 } HookTree;

@@ -4,21 +4,32 @@
  *
  * Role: launcher. Privileges: the caller's. Threads: one. Order: as hook-nested.c, of which this is a part.
  *
- * Level by level, with one directory open at a time, beneath the top and without symlinks: the tree is the box's to write, or was that of an earlier one.
+ * Level by level, with one directory open at a time and the one that it is in, beneath the top and without symlinks: the tree is the box's to write, or
+ * was that of an earlier one.
+ *
+ * To read the names of a directory takes most of the time. A directory in which a name came or went has another time of change (ctime), which nobody can
+ * set. So the walk after the run reads those alone that are not as the walk before it saw them.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <time.h>
 
+#include "base/error.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/sys.h"
 #include "hook-nested.h"
 #include "hook-walk.h"
 
 #define DEPTH_FREE 16u /* to come to a directory takes as long as it is deep: so many levels more cost as much as a name */
+#define SETTLED_NS (100 * 1000 * 1000) /* ten ticks of the slowest clock that a kernel gives files their times by */
 #define PATHS_MAX (16u * 1024 * 1024) /* bytes of all names that are remembered: a tree can be made of long ones */
 
 typedef enum {
@@ -33,6 +44,11 @@ struct Dir {
         unsigned depth;
         DirKind kind;
         bool in_new; /* told already: in a repository that is new, or in the directory that has one */
+        bool is_git; /* a repository */
+        bool settled; /* before the run: whatever is made in it from now on changes its stamp */
+        HookStamp stamp;
+        guint first, n; /* before the run: the directories in it */
+        const Dir *before; /* after it: what was there by its name; NULL: nobody knows */
         HookMark *unit;       /* DIR_MARKED */
         HookMark *repository; /* likewise */
         char name[];
@@ -43,8 +59,12 @@ typedef struct {
         HookTree *tree;
         bool again; /* after the run: what is not in the tree's marks is told */
         int top;
-        GPtrArray *dirs; /* of Dir: those that were read and those to be read */
+        GPtrArray *dirs;  /* of Dir: those that were read and those to be read */
+        const Dir *above; /* what the last one lay in; NULL: none */
+        int above_fd;
+        struct timespec settled; /* before the run: the latest time of change of a directory that is settled */
         unsigned entries;
+        unsigned n_dirs, n_same;
         unsigned whole;
         bool stopped;
         char names[32768] __attribute__((aligned(__alignof__(struct dirent64))));
@@ -143,13 +163,11 @@ static void on_shut(Walk *w, const Dir *dir, const char *path) {
                 hook_tree_tell(w->tree, path, "cannot be looked into: look at what is in it");
 }
 
-static bool is_passed(const Walk *w, const Dir *dir, const struct stat *st) {
-        HookStamp stamp = hook_stamp_of(st);
-
+static bool is_passed(const Walk *w, const Dir *dir, const HookStamp *stamp) {
         if (dir->depth == 0)
                 return false;
         for (guint i = 0; i < w->passed->len; i++)
-                if (hook_stamp_is_same_file(&g_array_index(w->passed, HookStamp, i), &stamp))
+                if (hook_stamp_is_same_file(&g_array_index(w->passed, HookStamp, i), stamp))
                         return true;
         return false;
 }
@@ -210,13 +228,14 @@ static void on_repository(Walk *w, Dir *dir, int fd, const Seen *seen, guint fir
                 if (is_inside_git(dir, child->name))
                         child->kind = DIR_PASSED;
         }
-        bool is_git = g_str_equal(dir->name, ".git") && dir->depth > 0; /* which was noted where it was found */
+        dir->is_git = known;
+        bool noted = g_str_equal(dir->name, ".git") && dir->depth > 0; /* which was noted where it was found */
         if (w->again) {
-                bool added = !is_git && tell_new(w, dir, "", NEW_REPOSITORY);
+                bool added = !noted && tell_new(w, dir, "", NEW_REPOSITORY);
                 dir->in_new = dir->in_new || (added && dir->depth > 0);
                 return;
         }
-        HookMark *repository = is_git ? dir->repository : remember(w, dir, fd, "", HOOK_MARK_REPOSITORY);
+        HookMark *repository = noted ? dir->repository : remember(w, dir, fd, "", HOOK_MARK_REPOSITORY);
         for (const char *const *name = repository_names; *name && !guarded; name++) {
                 HookMark *mark = remember(w, dir, fd, *name, HOOK_MARK_ANY);
                 if (mark)
@@ -304,33 +323,153 @@ static void read_names(Walk *w, Dir *dir, int fd) {
                 on_repository(w, dir, fd, &seen, first);
 }
 
-static void read_dir(Walk *w, Dir *dir) {
-        g_autofree char *path = path_of(dir, "");
-        _cleanup_close_ int fd = path ? hook_tree_open_below(w->top, path, O_RDONLY | O_NOFOLLOW) : -1;
+/* What dir lies in, which stays open for those beside it. -1 with errno. */
+static int open_above(Walk *w, const Dir *dir) {
+        if (!dir->parent)
+                return w->top;
+        if (w->above == dir->parent)
+                return w->above_fd;
+        g_autofree char *path = path_of(dir->parent, "");
+        fd_closep(&w->above_fd);
+        w->above = NULL;
+        errno = ENAMETOOLONG;
+        w->above_fd = path ? hook_tree_open_below(w->top, path, O_PATH | O_NOFOLLOW) : -1;
+        if (w->above_fd >= 0)
+                w->above = dir->parent;
+        return w->above_fd;
+}
+
+/* After the run: no name has come to dir or gone from it. */
+static bool is_as_before(const Dir *dir, int above) {
         struct stat st;
 
+        if (!dir->before || !dir->before->settled ||
+            fstatat(above, dir->parent ? dir->name : "", &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH) < 0)
+                return false;
+        HookStamp now = hook_stamp_of(&st);
+        return hook_stamp_is_same(&dir->before->stamp, &now);
+}
+
+/* All that is in it by a name of ours is among the marks. Those below are looked at themselves: what is done in them changes nothing here. */
+static void go_on_below(Walk *w, Dir *dir) {
+        const Dir *before = dir->before;
+
+        w->n_same++;
+        w->entries++;
+        for (guint i = before->first; i < before->first + before->n; i++) {
+                const Dir *was = g_ptr_array_index(w->tree->dirs, i);
+                Dir *child = add_dir(w, dir, was->name);
+                child->before = was;
+                if (is_settings(was->name) || (before->is_git && is_inside_git(dir, was->name)))
+                        child->kind = DIR_PASSED;
+        }
+}
+
+/* After the run: the directories in dir, which was read, from the first on, are those of before by the same names. */
+static void find_before(Walk *w, const Dir *dir, guint first) {
+        g_autoptr(GHashTable) by_name = g_hash_table_new(g_str_hash, g_str_equal);
+
+        for (guint i = 0; i < dir->before->n; i++) {
+                Dir *was = g_ptr_array_index(w->tree->dirs, dir->before->first + i);
+                g_hash_table_insert(by_name, was->name, was);
+        }
+        for (guint i = first; i < w->dirs->len; i++) {
+                Dir *child = g_ptr_array_index(w->dirs, i);
+                child->before = g_hash_table_lookup(by_name, child->name);
+        }
+}
+
+static bool is_later(const struct timespec *a, const struct timespec *b) {
+        return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
+}
+
+static HookStamp stamp_of_statx(const struct statx *st) {
+        return (HookStamp){ .dev = makedev(st->stx_dev_major, st->stx_dev_minor), .ino = st->stx_ino, .mode = st->stx_mode, .size = (off_t) st->stx_size,
+                            .changed = { .tv_sec = st->stx_ctime.tv_sec, .tv_nsec = st->stx_ctime.tv_nsec } };
+}
+
+/* Whether what is made in it from now on is seen by its stamp. A time without a fraction is one of a file system whose clock goes by seconds; and of a
+ * directory that is encrypted the names are others as soon as somebody has its key. */
+static bool is_settled(const Walk *w, const Dir *dir, bool encrypted) {
+        return !w->again && w->whole > dir->depth && dir->stamp.changed.tv_nsec != 0 && !is_later(&dir->stamp.changed, &w->settled) && !encrypted;
+}
+
+/* fd is open, and st is of before it is read. */
+static void read_open_dir(Walk *w, Dir *dir, int fd, const struct statx *st) {
+        dir->stamp = stamp_of_statx(st);
+        if (is_passed(w, dir, &dir->stamp))
+                return;
+        dir->first = w->dirs->len;
+        read_names(w, dir, fd);
+        dir->n = w->dirs->len - dir->first;
+        if (dir->before)
+                find_before(w, dir, dir->first);
+        dir->settled = is_settled(w, dir, st->stx_attributes & STATX_ATTR_ENCRYPTED);
+}
+
+static void read_dir(Walk *w, Dir *dir) {
+        g_autofree char *path = path_of(dir, "");
+        int above = path ? open_above(w, dir) : -1;
+        struct statx st;
+
+        w->n_dirs++;
         w->entries += dir->depth / DEPTH_FREE;
         dir->in_new = dir->in_new || (dir->parent && dir->parent->in_new);
-        if (fd >= 0 && fstatat(fd, ".", &st, AT_SYMLINK_NOFOLLOW) < 0) /* its names can be read, but nothing looked at */
+        if (above >= 0 && is_as_before(dir, above)) {
+                go_on_below(w, dir);
+                return;
+        }
+        _cleanup_close_ int fd = above >= 0 ? hook_tree_open_below(above, dir->parent ? dir->name : "", O_RDONLY | O_NOFOLLOW) : -1;
+        if (fd >= 0 && statx(fd, ".", AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &st) < 0) /* its names can be read, but nothing looked at */
                 fd_closep(&fd);
         if (path && fd < 0 && (errno == EACCES || errno == EPERM))
                 on_shut(w, dir, path);
         else if (!path || (fd < 0 && errno != ENOENT && errno != ENOTDIR && errno != ELOOP && errno != EXDEV))
                 miss(w, dir->depth);
-        if (fd >= 0 && !is_passed(w, dir, &st))
-                read_names(w, dir, fd);
+        if (fd >= 0)
+                read_open_dir(w, dir, fd, &st);
+}
+
+/* Where the time of change is the kernel's own. Others have it from a server, or take the time of the contents for it, which anybody sets. */
+static bool has_times_of_change(int top) {
+        static const guint32 types[] = { EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, F2FS_SUPER_MAGIC, TMPFS_MAGIC, OVERLAYFS_SUPER_MAGIC };
+        struct statfs fs;
+        bool has = false;
+
+        if (fstatfs(top, &fs) < 0)
+                return false;
+        for (size_t i = 0; i < G_N_ELEMENTS(types); i++)
+                has = has || (guint32) fs.f_type == types[i];
+        return has;
+}
+
+/* 0: no directory is settled. */
+static struct timespec settled_until(int top) {
+        struct timespec now;
+
+        if (!has_times_of_change(top) || clock_gettime(CLOCK_REALTIME_COARSE, &now) < 0)
+                return (struct timespec){ 0 };
+        now.tv_sec -= now.tv_nsec < SETTLED_NS;
+        now.tv_nsec += now.tv_nsec < SETTLED_NS ? 1000 * 1000 * 1000 - SETTLED_NS : -SETTLED_NS;
+        return now;
 }
 
 unsigned hook_walk(HookTree *tree, const GArray *passed, int top, bool again) {
-        g_autoptr(GPtrArray) dirs = g_ptr_array_new_with_free_func(g_free);
+        g_autoptr(GPtrArray) dirs = again ? g_ptr_array_new_with_free_func(g_free) : g_ptr_array_ref(tree->dirs);
         g_autofree char *name = g_path_get_basename(tree->source->host.path);
-        Walk w = { .passed = passed, .tree = tree, .again = again, .top = top, .dirs = dirs, .whole = UINT_MAX };
+        Walk w = { .passed = passed, .tree = tree, .again = again, .top = top, .dirs = dirs, .above_fd = -1, .whole = UINT_MAX };
 
-        (void) add_dir(&w, NULL, name);
+        if (!again)
+                w.settled = settled_until(top);
+        Dir *root = add_dir(&w, NULL, name);
+        root->before = again && tree->dirs->len > 0 ? g_ptr_array_index(tree->dirs, 0) : NULL;
         for (guint i = 0; i < dirs->len && !w.stopped; i++) {
                 Dir *dir = g_ptr_array_index(dirs, i);
                 if (dir->kind != DIR_PASSED)
                         read_dir(&w, dir);
         }
+        fd_closep(&w.above_fd);
+        g_autofree char *shown = err_quote(name);
+        log_step("%u directories at and below %s, %u of them as before", w.n_dirs, shown, w.n_same);
         return w.whole;
 }

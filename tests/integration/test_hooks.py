@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -405,10 +406,16 @@ BELOW = {"sub/.git/config": "[core]\n", "sub/.git/hooks/pre-commit": "old\n", ".
          "pkg/.idea/d/w.xml": "<x/>\n", "pkg/.envrc": "old\n", "bare.git/config": "[core]\n", "file": "text\n"}
 
 
+def settle():
+    """Directories that changed a moment ago are read again in any case."""
+    time.sleep(0.2)
+
+
 def fill_below(box):
     fill(box)
     for name, text in BELOW.items():
         box.write(name, text)
+    settle()
 
 
 def named(box, script, *options, rw="."):
@@ -445,6 +452,44 @@ def test_a_repository_below_the_top_that_is_new_is_one_line(no_kept):
 def test_trees_within_each_other_are_looked_at_once(no_kept):
     fill_below(no_kept)
     assert named(no_kept, "echo evil >>sub/.git/config; echo evil >>pkg/.envrc; touch pkg/.idea/d/.envrc", "--rw", "pkg", "--rw", ".", rw="pkg") == [f"sub/.git/config{CHANGED}"]
+
+
+def test_what_is_as_before_is_not_read_again(no_kept):
+    """To read all names of a tree takes most of the time."""
+    kind = subprocess.run(["stat", "-f", "-c", "%T", no_kept.dir], check=True, capture_output=True, text=True).stdout.strip()
+    if kind not in ("ext2/ext3", "xfs", "btrfs", "f2fs", "tmpfs", "overlayfs"):
+        cannot(f"the tests' files are on {kind}, whose times of change usbox does not trust")
+    fill_below(no_kept)
+    for i in range(50):
+        no_kept.write(f"d/{i}/e/file")
+    settle()
+    err = no_kept.run("--rm", "--verbose", "--rw", ".", "--", "sh", "-c", "echo more >>d/1/e/file; touch d/2/new pkg/new; mkdir d/3/e/new").ok().err
+    before, after = re.findall(r"(\d+) directories at and below work, (\d+) of them as before", err)
+    assert before[1] == "0" and int(after[0]) > 100, (before, after)
+    # all but d/2, pkg, d/3/e and what is new
+    assert int(after[0]) - int(after[1]) == 4, (before, after)
+
+
+OTHERS = """
+touch -r one/k ../time; touch one/k/.envrc; touch -r ../time one/k
+mv two/a two/x; mv two/b two/a; mv two/x two/b
+mv three/a three/b
+rm -r four/k; mkdir -p four/k; touch four/k/.idea
+python3 -c 'import os; os.rename("five/k", "five/x"); os.rename("five/j", "five/k"); os.rename("five/x", "five/j")'
+mkdir -p six/k/new/.vscode; ln -s ../one seven/one
+"""
+
+
+def test_what_only_looks_as_before_is_read_again(no_kept):
+    """Directories that keep their time, their name or their number, and those below what is another one now."""
+    fill_below(no_kept)
+    for name in ("one/k/f", "two/a/k/.envrc", "two/b/k/f", "three/a/k/.envrc", "four/k/f", "five/k/d/e/.idea", "five/j/d/e/f", "six/k/f", "seven/f"):
+        no_kept.write(name)
+    settle()
+    *lines, last = named(no_kept, OTHERS)
+    assert last == f"1 more project hooks below {no_kept.dir} are new or were changed: look at them likewise", (lines, last)
+    assert set(lines) < {f"{name}{NEW}" for name in ("one/k/.envrc", "two/b/k/.envrc", "three/b/k/.envrc", "four/k/.idea", "five/j/d/e/.idea", "six/k/new/.vscode")}
+    assert len(lines) == 5
 
 
 def test_hooks_below_the_top_that_are_many(no_kept):
