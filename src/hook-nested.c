@@ -72,10 +72,30 @@ HookNested *hook_nested_new(const RootPlan *plan) {
         return NULL;
 }
 
+/* Marks lie together: the directory of the last one stays open. */
+typedef struct {
+        int top;
+        int dir;
+        char *path; /* of dir */
+} Place;
+
+static void place_clear(Place *place) {
+        fd_closep(&place->dir);
+        g_clear_pointer(&place->path, g_free);
+}
+
+static int place_open(Place *place, const char *parent) {
+        if (place->dir >= 0 && g_str_equal(place->path, parent))
+                return place->dir;
+        place_clear(place);
+        place->path = g_strdup(parent);
+        return place->dir = hook_tree_open_below(place->top, parent, O_PATH);
+}
+
 /* What is gone, or has nothing but a symlink on its way, does no harm there: where that leads is looked at by itself. */
-static bool has_changed(int top, const HookMark *mark) {
+static bool has_changed(Place *place, const HookMark *mark) {
         g_autofree char *parent = g_path_get_dirname(mark->path), *name = g_path_get_basename(mark->path);
-        _cleanup_close_ int dir = hook_tree_open_below(top, parent, O_PATH);
+        int dir = place_open(place, parent);
         struct stat st;
 
         if (dir < 0 || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -84,10 +104,10 @@ static bool has_changed(int top, const HookMark *mark) {
         return mark->kind == HOOK_MARK_REPOSITORY ? !hook_stamp_is_same_file(&mark->stamp, &now) : !hook_stamp_is_same(&mark->stamp, &now);
 }
 
-static void tell_changed(HookTree *tree, int top, HookMark *mark) {
+static void tell_changed(HookTree *tree, Place *place, HookMark *mark) {
         HookMark *unit = mark->unit ? mark->unit : mark;
 
-        if (mark->kind == HOOK_MARK_SHUT || unit->told || (unit->repository && unit->repository->told) || !has_changed(top, mark))
+        if (mark->kind == HOOK_MARK_SHUT || unit->told || (unit->repository && unit->repository->told) || !has_changed(place, mark))
                 return;
         unit->told = true;
         hook_tree_tell(tree, unit->path, mark->kind == HOOK_MARK_REPOSITORY ? "is another one than before the box ran: look at what is in it"
@@ -95,11 +115,14 @@ static void tell_changed(HookTree *tree, int top, HookMark *mark) {
 }
 
 static void tell_all_changed(HookTree *tree, int top, bool in_git) {
+        Place place = { .top = top, .dir = -1 };
+
         for (guint i = 0; i < tree->marks->len; i++) {
                 HookMark *mark = g_ptr_array_index(tree->marks, i);
                 if (g_str_has_prefix(mark->path, ".git/") == in_git)
-                        tell_changed(tree, top, mark);
+                        tell_changed(tree, &place, mark);
         }
+        place_clear(&place);
 }
 
 static void tell_tree(const HookNested *nested, HookTree *tree) {
