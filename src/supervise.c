@@ -32,13 +32,21 @@
 static const int handled[] = { SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGUSR1,  SIGUSR2, SIGALRM, SIGXCPU,
                                SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT, SIGWINCH, SIGCHLD, 0 };
 
+/* nohup(1) has said that a hangup is nobody's business here. signalfd(2) would hear it even so: what is blocked is not dropped. */
+static bool outlives_hangup(void) {
+        struct sigaction old;
+
+        return sigaction(SIGHUP, NULL, &old) == 0 && old.sa_handler == SIG_IGN;
+}
+
 int supervise_signals(GError **error) {
         (void) signal(SIGPIPE, SIG_IGN);
         /* A relay that meets the caller's limit on file sizes is to get EFBIG. */
         (void) signal(SIGXFSZ, SIG_IGN);
         /* A parent that ignores SIGCHLD (some CI runners do) would have our children reaped by the kernel. */
         (void) signal(SIGCHLD, SIG_DFL);
-        int fd = proc_take_signals(handled, error);
+        g_assert(handled[0] == SIGHUP);
+        int fd = proc_take_signals(handled + outlives_hangup(), error);
         if (fd < 0)
                 err_step(error, "signals");
         return fd;

@@ -33,6 +33,10 @@ SLOW = 6 if SANITIZED or IN_VM else 1
 VM_SLICE = 1
 # How soon it has gone is measured elsewhere; somebody's hundreds of boxes that end at this moment hold the kernel's locks of mounts and namespaces.
 LEFT_S = 30
+
+# Under nohup(1) the programs that are tested would ignore it as well. Who has a handler of his own goes on, too, and hands down the default.
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 # Which want more than usbox from where it was built, or ask nothing of a machine that others of the slice do not.
 NOT_IN_VM = ("test_fuse_packages.py", "test_usbox_net_alone.py", "test_boxes.py", "test_detach.py", "test_doctor.py", "test_exec.py", "test_full_disk.py",
              "test_review_commit.py", "test_review_diff.py", "test_term.py", "test_usbox_fs_diff.py")

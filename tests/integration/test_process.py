@@ -327,6 +327,27 @@ def test_what_is_told_to_the_whole_job_is_the_commands(box, sig):
     assert (proc.returncode, out) == (5, b"19\n"), err
 
 
+# In the order of their numbers: the first has come through when the second has.
+HANGS_UP = 'trap "echo hangup" HUP; trap "echo usr1; exit 3" USR1; echo ready; while :; do sleep 0.02; done'
+
+
+@pytest.mark.parametrize("verb", ("run", "exec"))
+@pytest.mark.parametrize("nohup", (False, True))
+def test_a_hangup_that_was_ignored_before(box, verb, nohup):
+    """nohup usbox run -- COMMAND: the command outlives the terminal, too."""
+    if verb == "exec":
+        box.run("-d", "--rm", "--name", "far", "--", "sleep", "1000").ok()
+    proc = box.popen(*(("exec", "far") if verb == "exec" else ("run", "--rm", "--")), "sh", "-c", HANGS_UP,
+                     preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL))
+    assert proc.stdout.readline() == b"ready\n"
+    proc.send_signal(signal.SIGHUP)
+    proc.send_signal(signal.SIGUSR1)
+    out, err = proc.communicate(timeout=60)
+    assert (proc.returncode, out) == (3, b"usr1\n" if nohup else b"hangup\nusr1\n"), err
+    if verb == "exec":
+        box.usbox("stop", "far").ok()
+
+
 # A pid 1 of many a container: what is left to it stays.
 LEFT = """
 import ctypes, os, signal, subprocess, sys
