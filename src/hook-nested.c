@@ -27,8 +27,11 @@ struct HookNested {
 static void look(const HookNested *nested, HookTree *tree) {
         _cleanup_close_ int top = hook_tree_open(tree);
 
-        if (top >= 0)
-                tree->whole = hook_walk(tree, nested->passed, top, false);
+        if (top < 0)
+                return;
+        tree->is_read = hook_content_counts(top);
+        tree->to_read = HOOK_CONTENT_ALL;
+        tree->whole = hook_walk(tree, nested->passed, top, false);
 }
 
 static bool is_looked_at(const HookNested *nested, const MountSource *source) {
@@ -101,7 +104,9 @@ static bool has_changed(Place *place, const HookMark *mark) {
         if (dir < 0 || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno != ENOENT && errno != ENOTDIR && errno != ELOOP && errno != EXDEV;
         HookStamp now = hook_stamp_of(&st);
-        return mark->kind == HOOK_MARK_REPOSITORY ? !hook_stamp_is_same_file(&mark->stamp, &now) : !hook_stamp_is_same(&mark->stamp, &now);
+        if (mark->kind == HOOK_MARK_REPOSITORY)
+                return !hook_stamp_is_same_file(&mark->stamp, &now);
+        return !hook_stamp_is_same(&mark->stamp, &now) || !hook_content_is_same(dir, name, &mark->content);
 }
 
 static void tell_changed(HookTree *tree, Place *place, HookMark *mark) {
@@ -141,6 +146,9 @@ static void tell_tree(const HookNested *nested, HookTree *tree) {
         if (MIN(whole, tree->whole) < UINT_MAX)
                 log_note("not all below %s could be looked at (%u names at most): project hooks that are new further down are not named", shown,
                          HOOK_NESTED_ENTRIES);
+        if (tree->unread)
+                log_note("not all project hooks below %s could be read (%u MiB at most): on its file system, others may have changed unseen", shown,
+                         HOOK_CONTENT_ALL >> 20);
 }
 
 void hook_nested_tell(HookNested *nested) {

@@ -4,7 +4,8 @@
  *
  * Role: launcher. Privileges: the caller's. Threads: one. Order: as hook-nested.c, of which this is a part.
  *
- * Contents are not read: whoever writes, replaces or renames a file cannot keep its inode number and the time of its change (ctime).
+ * Whoever writes, replaces or renames a file cannot keep its inode number and the time of its change (ctime). Contents are read only where a file system
+ * is no good witness of that (hook-content.h).
  */
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -3,6 +3,7 @@
 
 /* A tree that is written through, and what is noted of the project hooks below its top (hook-nested.h). */
 
+#include "hook-content.h"
 #include "root.h"
 
 #define HOOK_TREE_TOLD 5u /* lines of one tree */
@@ -27,6 +28,7 @@ struct HookMark {
         HookMarkKind kind;
         char *path;
         HookStamp stamp;
+        HookContent content;
         HookMark *unit; /* told in its place: the directory of hooks that it is in; NULL: itself */
         HookMark *repository; /* that it is of */
         bool told;
@@ -38,6 +40,9 @@ typedef struct {
         GHashTable *by_path;
         size_t path_bytes;
         GPtrArray *dirs; /* the walk's: the directories before the run */
+        bool is_read;  /* contents count */
+        gsize to_read; /* bytes of them, still */
+        bool unread;   /* these were too few */
         unsigned whole; /* so many levels were seen as a whole */
         unsigned told;
 } HookTree;

@@ -108,6 +108,11 @@ static Dir *add_dir(Walk *w, const Dir *parent, const char *name) {
         return dir;
 }
 
+/* git has a dozen beside each repository's hooks, and runs none. */
+static bool is_sample(const char *name) {
+        return g_str_has_suffix(name, ".sample");
+}
+
 /* Before the run: remember name in dir, whether it is there or not. NULL: there is no room for it. */
 static HookMark *remember(Walk *w, const Dir *dir, int fd, const char *name, HookMarkKind kind) {
         g_autofree char *path = path_of(dir, name);
@@ -125,6 +130,8 @@ static HookMark *remember(Walk *w, const Dir *dir, int fd, const char *name, Hoo
         }
         HookMark *mark = g_new0(HookMark, 1);
         *mark = (HookMark){ .kind = kind, .path = g_steal_pointer(&path), .stamp = hook_stamp_of(&st) };
+        if (w->tree->is_read && kind == HOOK_MARK_ANY && S_ISREG(st.st_mode) && !is_sample(name))
+                w->tree->unread |= !hook_content_note(fd, name, &w->tree->to_read, &mark->content);
         w->tree->path_bytes += strlen(mark->path);
         g_ptr_array_add(w->tree->marks, mark);
         g_hash_table_insert(w->tree->by_path, mark->path, mark);

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Project hooks in a tree that is written through: what the caller's own tools run later must not be the box's to write."""
 import os
+import pathlib
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -437,6 +439,41 @@ def test_hooks_below_the_top_are_named(no_kept, options):
     assert set(named(no_kept, "touch .git/modules/a/m/config.worktree bare.git/commondir; mkdir new new/.vscode; ln -s /etc new/.idea", *options)) == {
         *(f"{name}{CHANGED}" for name in (".git/modules/a/m/config.worktree", "bare.git/commondir")), f"new/.vscode{NEW}", f"new/.idea{NEW}"}
     assert named(no_kept, "echo x >>sub/.git/config; echo x >sub/.envrc; echo x >>pkg/.vscode/tasks.json", *options, "--rw-hooks") == []
+
+
+# Of a page that was read first, the file system is not told when it is written.
+BY_MAPPING = """
+import mmap, os
+for name in ("sub/.git/config", "sub/.git/hooks/pre-commit", "pkg/.envrc", "pkg/.vscode/large"):
+    fd = os.open(name, os.O_RDWR)
+    page = mmap.mmap(fd, 0)
+    page[0] and page.write(b"evil")
+"""
+
+
+@pytest.fixture
+def in_memory(no_kept):
+    """no_kept in a directory of a tmpfs."""
+    if not os.access("/dev/shm", os.W_OK) or subprocess.run(["stat", "-fc", "%T", "/dev/shm"], check=True, capture_output=True, text=True).stdout != "tmpfs\n":
+        cannot("give a directory on a tmpfs")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as top:
+        no_kept.dir = pathlib.Path(top)
+        yield no_kept
+
+
+def test_hooks_below_the_top_are_read_where_the_time_of_change_does_not_tell(in_memory):
+    fill_below(in_memory)
+    in_memory.write("pkg/.vscode/large", "x" * 300000)
+    in_memory.write("sub/.git/hooks/x.sample", "x")
+    box = in_memory
+    assert named(box, "cat sub/.git/config pkg/.vscode/* sub/.git/hooks/*; echo more >>file") == []
+    assert set(named(box, f"python3 - <<'X'\n{BY_MAPPING}\nX")) == {f"{name}{CHANGED}" for name in ("sub/.git/config", "sub/.git/hooks", "pkg/.envrc", "pkg/.vscode")}
+    assert (box.dir / "pkg/.envrc").read_text(encoding="utf-8") == "evil"
+    for i in range(40):
+        box.write(f"pkg/.idea/{i}", "x" * 300000)
+    *lines, last = named(box, "echo evil >sub/.envrc")
+    assert lines == [f"sub/.envrc{NEW}"] and last == (
+        f"not all project hooks below {box.dir} could be read (8 MiB at most): on its file system, others may have changed unseen"), last
 
 
 def test_a_repository_below_the_top_that_is_new_is_one_line(no_kept):
