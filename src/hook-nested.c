@@ -133,14 +133,15 @@ static void tell_all_changed(HookTree *tree, int top, bool in_git) {
 static void tell_tree(const HookNested *nested, HookTree *tree) {
         g_autofree char *shown = err_quote(tree->source->host.path);
         _cleanup_close_ int top = hook_tree_open(tree);
-        unsigned whole = 0;
 
-        if (top >= 0) {
-                /* First what git at the top takes its settings from, however much there is of the rest. */
-                tell_all_changed(tree, top, true);
-                tell_all_changed(tree, top, false);
-                whole = hook_walk(tree, nested->passed, top, true);
+        if (top < 0) {
+                log_note("%s is not the directory any more that it was when the box began: look for it, and at what is in it", shown);
+                return;
         }
+        /* First what git at the top takes its settings from, however much there is of the rest. */
+        tell_all_changed(tree, top, true);
+        tell_all_changed(tree, top, false);
+        unsigned whole = hook_walk(tree, nested->passed, top, true);
         if (tree->told > HOOK_TREE_TOLD)
                 log_note("%u more project hooks below %s are new or were changed: look at them likewise", tree->told - HOOK_TREE_TOLD, shown);
         if (MIN(whole, tree->whole) < UINT_MAX)
@@ -151,7 +152,23 @@ static void tell_tree(const HookNested *nested, HookTree *tree) {
                          HOOK_CONTENT_ALL >> 20);
 }
 
+/* A box that has the tree around it moves it with what is above it. It is found by the walk through that one then, where it is now. */
+static void look_for_moved(HookNested *nested) {
+        for (guint i = 0; i < nested->trees->len; i++) {
+                const HookTree *tree = g_ptr_array_index(nested->trees, i);
+                const HostPath *host = &tree->source->host;
+                _cleanup_close_ int top = hook_tree_open(tree);
+                for (guint j = nested->passed->len; top < 0 && j-- > 0;) {
+                        const HookStamp *stamp = &g_array_index(nested->passed, HookStamp, j);
+                        if (stamp->dev == host->dev && stamp->ino == host->ino)
+                                g_array_remove_index(nested->passed, j);
+                }
+        }
+}
+
 void hook_nested_tell(HookNested *nested) {
+        if (nested)
+                look_for_moved(nested);
         for (guint i = 0; nested && i < nested->trees->len; i++)
                 tell_tree(nested, g_ptr_array_index(nested->trees, i));
 }

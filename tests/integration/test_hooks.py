@@ -491,6 +491,16 @@ def test_trees_within_each_other_are_looked_at_once(no_kept):
     assert named(no_kept, "echo evil >>sub/.git/config; echo evil >>pkg/.envrc; touch pkg/.idea/d/.envrc", "--rw", "pkg", "--rw", ".", rw="pkg") == [f"sub/.git/config{CHANGED}"]
 
 
+def test_a_tree_within_another_that_is_not_where_it_was(no_kept):
+    """Whoever may write what is above it can move it."""
+    fill_below(no_kept)
+    no_kept.write("d/tree/sub/.git/config")
+    no_kept.write("d/tree/.vscode/tasks.json")
+    *lines, last = named(no_kept, "mv d e; echo evil >>e/tree/sub/.git/config; mkdir -p d/tree/sub/.git; echo evil >d/tree/sub/.git/config", "--rw", ".", rw="d/tree")
+    assert {f"e/tree/sub/.git{REPOSITORY}", f"d/tree/sub/.git{REPOSITORY}"} <= set(lines + [last]), (lines, last)
+    assert any(line.startswith("d/tree is not the directory any more") for line in [*lines, last]), (lines, last)
+
+
 def test_what_is_as_before_is_not_read_again(no_kept):
     """To read all names of a tree takes most of the time."""
     kind = subprocess.run(["stat", "-f", "-c", "%T", no_kept.dir], check=True, capture_output=True, text=True).stdout.strip()
