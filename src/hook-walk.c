@@ -437,9 +437,10 @@ static void read_dir(Walk *w, Dir *dir) {
                 read_open_dir(w, dir, fd, &st);
 }
 
-/* Where the time of change is the kernel's own. Others have it from a server, or take the time of the contents for it, which anybody sets. */
+/* Where the time of change is the kernel's own. Others have it from a server, or take the time of the contents for it, which anybody sets; what an overlay
+ * lies on nobody knows. Unlike a file (hook-content.c), a directory of a tmpfs has a new one whenever it changes: nobody maps it. */
 static bool has_times_of_change(int top) {
-        static const guint32 types[] = { EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, F2FS_SUPER_MAGIC, TMPFS_MAGIC, OVERLAYFS_SUPER_MAGIC };
+        static const guint32 types[] = { EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, F2FS_SUPER_MAGIC, TMPFS_MAGIC };
         struct statfs fs;
         bool has = false;
 
