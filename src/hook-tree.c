@@ -72,5 +72,5 @@ void hook_tree_tell(HookTree *tree, const char *path, const char *what) {
         if (++tree->told > HOOK_TREE_TOLD)
                 return;
         g_autofree char *host = g_build_filename(tree->source->host.path, path, NULL), *shown = err_quote(host);
-        log_note("%s %s before you run git, direnv or an editor there", shown, what);
+        log_note("%s %s before you run git, direnv or an editor there or above", shown, what);
 }

@@ -397,7 +397,7 @@ def test_git_works_in_a_written_through_tree(no_kept):
     assert log.stdout == "from a box\n"
 
 
-LOOK = " before you run git, direnv or an editor there"
+LOOK = " before you run git, direnv or an editor there or above"
 CHANGED = " was changed while the box ran: look at it" + LOOK
 NEW = " is new: look at it" + LOOK
 REPOSITORY = " is a new repository: look at what is in it and beside it" + LOOK
