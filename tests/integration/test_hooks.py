@@ -505,7 +505,7 @@ def test_what_is_as_before_is_not_read_again(no_kept):
     """To read all names of a tree takes most of the time."""
     kind = subprocess.run(["stat", "-f", "-c", "%T", no_kept.dir], check=True, capture_output=True, text=True).stdout.strip()
     if kind not in ("ext2/ext3", "xfs", "btrfs", "f2fs", "tmpfs"):
-        cannot(f"the tests' files are on {kind}, whose times of change usbox does not trust")
+        cannot(f"tell by times of change that usbox trusts: its files are on {kind}")
     fill_below(no_kept)
     for i in range(50):
         no_kept.write(f"d/{i}/e/file")
