@@ -30,7 +30,7 @@ void attr_fill(Fs *fs, const Node *node, const struct stat *st, struct fuse_attr
                 .mode = st->st_mode,
                 .nlink = (uint32_t) st->st_nlink,
                 .uid = ids_uid_out(&fs->ids, st->st_uid),
-                .gid = ids_gid_out(&fs->ids, st->st_gid),
+                .gid = ids_group_out(&fs->ids, st),
                 /* The protocol has the kernel's own 32 bit form (new_encode_dev(), linux/kdev_t.h). */
                 .rdev = (uint32_t) ((minor(st->st_rdev) & 0xff) | (major(st->st_rdev) << 8) | ((minor(st->st_rdev) & ~0xffu) << 12)),
                 .blksize = 4096,

@@ -138,7 +138,7 @@ static int make_apart(Request *r, const Place *parent, const struct stat *dir_st
         if (n < 0)
                 return n;
         if (dir_st->st_mode & S_ISGID)
-                owner.gid = ids_gid_out(&fs->ids, dir_st->st_gid);
+                owner.gid = ids_group_out(&fs->ids, dir_st);
         /* While it may be written: attributes of the kind user.* ask for that. */
         if (S_ISDIR(new->mode) && dir_has_lower(r->node))
                 n = xattr_set_at(fs->work, temp, XATTR_OPAQUE, "y", 1);

@@ -50,6 +50,15 @@ uint32_t ids_gid_out(const Ids *ids, gid_t gid) {
         return ids->squash_gid ? ids->squash_to_gid : out(ids->gidmap, gid);
 }
 
+uint32_t ids_group_out(const Ids *ids, const struct stat *st) {
+        uint32_t shown = ids_gid_out(ids, st->st_gid);
+        gid_t known;
+
+        if (ids->squash_gid || st->st_uid != ids->uid || ids_gid_in(ids, shown, &known))
+                return shown;
+        return ids_gid_out(ids, ids->gid);
+}
+
 bool ids_uid_in(const Ids *ids, uint32_t box, uid_t *ret) {
         return in(ids->uidmap, box, ret);
 }

@@ -4,6 +4,7 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 /* Ids of files as the box sees them (those of its outer user namespace) and as the process does. */
@@ -22,6 +23,13 @@ typedef struct {
  */
 uint32_t ids_uid_out(const Ids *ids, uid_t uid);
 uint32_t ids_gid_out(const Ids *ids, gid_t gid);
+
+/*
+ * The group that a file shows. The kernel lets nobody write what has an id that its user namespace has not (inode_permission(), fs/namei.c), the
+ * overflow id included: a box that has the caller's own id and group alone could not write what is the caller's, in a directory of a project's
+ * group for example. Such a file shows the caller's group. As its owner he has the rights of the owner, whatever those of a group are.
+ */
+uint32_t ids_group_out(const Ids *ids, const struct stat *st);
 
 /* The way back; false where the box's id is not mapped. */
 bool ids_uid_in(const Ids *ids, uint32_t box, uid_t *ret);

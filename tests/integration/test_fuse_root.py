@@ -168,6 +168,26 @@ def test_owners_without_subids_are_nobody(box):
     assert lines[:4] == ["65534:65534"] * 4 and lines[-1] == f"{os.getuid()}:{os.getgid()}"
 
 
+def test_what_is_the_callers_is_so_whatever_its_group(box, subids):
+    """A directory of a project's group, for who has no range of ids: it shows as the caller's own, and what is in it can be written."""
+    (box.dir / "d" / "sub").mkdir(parents=True)
+    box.write("d/file", "old\n")
+    box.sh("chgrp -R 5 d", "--user=root", "--rw=d").ok()
+    assert os.stat(box.dir / "d").st_gid != os.getgid()
+    me = f"{os.getuid()}:{os.getgid()}"
+
+    def run(script):
+        return box.run("--userns=self", "--name=b", "--", "sh", "-ec", script).ok().lines()
+
+    assert run("stat -c %u:%g d d/file; echo x >>d/file; echo y >d/new; mkdir d/sub/e; chmod 700 d; mv d/sub/e d/f; rm -r d/sub; "
+               "stat -c '%u:%g %a' d d/f; cat d/file d/new") == [me, me, me + " 700", me + " 755", "old", "x", "y"]
+    assert run("stat -c %u:%g d d/file; echo z >>d/file; cat d/file") == [me, me, "old", "x", "z"]
+    assert (box.dir / "d" / "file").read_text() == "old\n"
+    box.usbox("commit", "b").ok()
+    assert (box.dir / "d" / "file").read_text() == "old\nx\nz\n" and not (box.dir / "d" / "sub").exists()
+    box.usbox("rm", "b").ok()
+
+
 def test_owners_that_the_box_gives_stay(box, subids):
     box.write("mine", "x")
     lines = box.sh("touch f; mkdir d; chown 5:6 f mine; chown 7 d; touch d/g; stat -c %u:%g f mine d d/g", "--user=root").lines()
