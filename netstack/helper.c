@@ -19,14 +19,12 @@
  * NET_READY and to loop. The wire says nothing more; that it is closed means that the launcher is gone, and so is usbox-net. An error before READY goes
  * over the wire, since only the launcher prints.
  */
-#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/confine.h"
@@ -40,6 +38,7 @@
 #include "netstack/control.h"
 #include "netstack/helper.h"
 #include "netstack/loop.h"
+#include "netstack/parts.h"
 #include "netstack/ports.h"
 #include "netstack/unmap.h"
 
@@ -59,54 +58,6 @@ static void raise_nofile(void) {
                 log_note("descriptor limit: %s", err_text(errno));
 }
 
-/* Ping sockets are for the groups of net.ipv4.ping_group_range (icmp(7)), which often is empty. */
-static bool may_ping(void) {
-        _cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_ICMP);
-        if (fd < 0)
-                log_step("no ping to the outside: net.ipv4.ping_group_range leaves this user out");
-        return fd >= 0;
-}
-
-/* The configuration's. */
-static bool publish_all(Net *net, GError **error) {
-        net->published = g_ptr_array_new_with_free_func((GDestroyNotify) net_publish_free);
-        for (guint i = 0; i < net->config->publish->len; i++)
-                if (!ports_open(net, net->config->publish->pdata[i], error))
-                        return false;
-        return true;
-}
-
-/* FlowsEnds.input */
-static void input(const uint8_t *frame, size_t len, void *data) {
-        stack_input(((Net *) data)->stack, frame, len);
-}
-
-/* Rules, the names that the user gave, and who writes down what comes of them. */
-static void prepare_policy(Net *net) {
-        const NetConfig *config = net->config;
-
-        net->names = names_new();
-        for (guint i = 0; i < config->hosts->len; i++) {
-                const NetHost *host = config->hosts->pdata[i];
-                AddressPrefix prefix;
-                if (address_prefix_parse(host->address, &prefix))
-                        names_add(net->names, &prefix.addr, host->name, NAME_GIVEN, 0, 0);
-        }
-        net->policy = (Policy){ .ipv6 = config->ipv6, .ping = may_ping(), .tls_names = config->tls_names, .host = net->host.prefixes, .rules = config->rules,
-                                .names = net->names };
-        net->dns = dns_new(net->events, config, net->names, net->account, loop_send, net);
-        net->dns_tcp = dns_tcp_new(net->events, net->dns);
-        net->reassembly = reassembly_new();
-        net->pcap = (Pcap){ .fd = config->pcap_fd };
-        pcap_begin(&net->pcap);
-        const ShapeSink sinks[SHAPE_DIRECTIONS] = { [SHAPE_UP] = loop_shaped_up, [SHAPE_DOWN] = loop_shaped_down };
-        if (config->shape.up_bps > 0 || config->shape.down_bps > 0 || config->shape.delay_us > 0 || config->shape.loss_ppm > 0)
-                net->shape = shape_new(net->events, &config->shape, sinks, net);
-        net->udp = udp_new(net->events, net->account, loop_send, net);
-        net->ping = ping_new(net->events, net->account, loop_send, net);
-        net->flows = flows_new(net->events, net->account, &(FlowsEnds){ .send = loop_send, .input = input, .data = net });
-}
-
 /* Only published ports need the agent. */
 static bool may_publish(const Net *net) {
         return !net->config->fixed_ports || net->config->publish->len > 0;
@@ -117,17 +68,8 @@ static bool prepare(Net *net, const NetConfig *config, GError **error) {
         raise_nofile();
         if (config->fast_path && may_publish(net) && (net->agent = agent_start(error)) < 0)
                 return false;
-        net->events = events_new(error);
-        if (!net->events)
+        if (!parts_make(net, error))
                 return false;
-        net->pipes = splice_pipes_new();
-        net->publish = publish_new(net->events, net->pipes);
-        net->account = account_new(config->log_fd, control_tell_denied, net);
-        net->forward = forward_new(net->events, net->account, loop_send, net);
-        net->stack = stack_new(config, net->events, loop_send_counted, net, error);
-        if (!net->stack || !publish_all(net, error) || !hostaddr_open(&net->host, error))
-                return false;
-        prepare_policy(net);
         log_step("stack made, %u ports published", net->published->len);
         return true;
 }
@@ -240,12 +182,7 @@ static bool run(Net *net, pid_t launcher, bool verbose, GError **error) {
         net->unmap = (EventTimer){ .fire = on_unmap, .at = events_now(net->events) + UNMAP_MS };
         events_add_timer(net->events, &net->unmap);
         bool done = loop_run(net, error);
-        /* Flows that are left: the log has their ends too. */
-        g_clear_pointer(&net->fast_path, fastpath_free);
-        g_clear_pointer(&net->flows, flows_free);
-        g_clear_pointer(&net->udp, udp_free);
-        g_clear_pointer(&net->ping, ping_free);
-        g_clear_pointer(&net->account, account_free);
+        parts_end_flows(net);
         return done;
 }
 

@@ -225,7 +225,7 @@ static bool watch(Net *net, EventSource *source, int fd, void (*ready)(EventSour
         return events_add(net->events, source, fd, EPOLLIN) || err_set(error, errno, "epoll_ctl");
 }
 
-bool loop_run(Net *net, GError **error) {
+bool loop_start(Net *net, GError **error) {
         net->frame = g_malloc(FRAME_MAX);
         net->dns_frame = g_malloc(FRAME_MAX);
         if (!watch(net, &net->on_wire, net->wire, on_wire, error) || !watch(net, &net->on_host, net->host.fd, on_host, error) ||
@@ -234,7 +234,12 @@ bool loop_run(Net *net, GError **error) {
         stack_on_sent(net->stack, send_held);
         /* Before the first frame, so that libslirp's clock is set. */
         stack_turn(net->stack);
+        return true;
+}
 
+bool loop_run(Net *net, GError **error) {
+        if (!loop_start(net, error))
+                return false;
         while (!net->ended)
                 if (!events_turn(net->events, error))
                         return false;

@@ -69,5 +69,8 @@ void loop_send(const void *frame, size_t len, void *net);
 /* The same, for a frame of libslirp's, whose flow is accounted for. */
 void loop_send_counted(const void *frame, size_t len, void *net);
 
-/* Move packets until the launcher closes the wire (true), or something fails (false). */
+/* Watch what there is to watch, once all of net is made. From then on each events_turn() moves packets, until net->ended. */
+bool loop_start(Net *net, GError **error);
+
+/* loop_start(), and move packets until the launcher closes the wire (true), or something fails (false). */
 bool loop_run(Net *net, GError **error);
