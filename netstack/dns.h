@@ -27,6 +27,7 @@ typedef struct DnsQuestion DnsQuestion;
 
 /* config (its rules and name servers may change), names and account are borrowed; send gets frames for the box. */
 Dns *dns_new(Events *events, const NetConfig *config, Names *names, Account *account, StackSend send, void *data);
+/* Who still waits gets an error for an answer. */
 void dns_free(Dns *dns);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Dns, dns_free)
 

@@ -292,7 +292,7 @@ void dns_upstream_free(DnsUpstream *up) {
         if (!up)
                 return;
         while (up->exchanges.head)
-                exchange_free(up->exchanges.head->data);
+                finish(up->exchanges.head->data, NULL, 0, NULL);
         g_free(up->buf);
         g_free(up);
 }

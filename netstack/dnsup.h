@@ -16,6 +16,7 @@ typedef void (*DnsDone)(uint8_t *msg, size_t len, const DnsAnswer *answer, void 
 
 /* config is borrowed: its resolvers are looked at for each question. */
 DnsUpstream *dns_upstream_new(Events *events, const NetConfig *config);
+/* What is on its way has no answer: done is called. */
 void dns_upstream_free(DnsUpstream *up);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DnsUpstream, dns_upstream_free)
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What the loop does with a frame when time has passed: a name that the box was told too long ago opens nothing any more, and what went by it goes on.
+ * What the loop does with a frame when time has passed: a name that the box was told too long ago opens nothing any more, and what went by it goes on. And
+ * what becomes of a question at the end.
  */
 #include <netinet/in.h>
 #include <string.h>
@@ -115,9 +116,37 @@ static void test_what_goes_on(void) {
         clear(&net);
 }
 
+static unsigned replies;
+static int reply_rcode;
+
+static void on_reply(DnsAsker *asker, const uint8_t *msg, size_t len) {
+        replies++;
+        g_assert_cmpuint(len, >=, 12);
+        reply_rcode = msg[3] & 15;
+}
+
+/* Who asks is told so when nobody will answer any more: it is his memory, too. */
+static void test_waiting_question(void) {
+        static const uint8_t question[] = { 0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 'a', 7, 'e', 'x', 'a', 'm', 'p', 'l', 'e', 0, 0, 1, 0, 1 };
+        g_autoptr(NetConfig) config = net_config_new();
+        DnsAsker asker = { .reply = on_reply };
+        Net net = { 0 };
+
+        g_ptr_array_add(config->resolvers, g_strdup("192.0.2.53"));
+        make(&net, config->rules);
+        net.dns = dns_new(net.events, config, net.names, net.account, loop_send, &net);
+        g_assert_nonnull(dns_ask(net.dns, question, sizeof question, &asker));
+        g_assert_cmpuint(replies, ==, 0);
+        dns_free(net.dns);
+        g_assert_cmpuint(replies, ==, 1);
+        g_assert_cmpint(reply_rcode, ==, 2);
+        clear(&net);
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
         g_test_add_func("/net-loop/old-names", test_old_names);
         g_test_add_func("/net-loop/what-goes-on", test_what_goes_on);
+        g_test_add_func("/net-loop/waiting-question", test_waiting_question);
         return g_test_run();
 }
