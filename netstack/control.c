@@ -4,9 +4,12 @@
  *
  * Role: usbox-net. Privileges: none. Threads: one. Order: from the loop, between packets.
  *
+ * A message may bring a descriptor, for which there is a place whatever the box has opened: one is kept back (net->spare).
+ *
  * Every NET_RULE and NET_FLOWS has its NET_DONE. The launcher may be stopped for long, and packets must not wait for it: NET_DENIED is said so
  * seldom (account.c) that all of them fit into the wire.
  */
+#include <fcntl.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -118,7 +121,11 @@ static bool change_resolvers(Net *net, GVariant *body, GError **error) {
         return true;
 }
 
-int control_receive(Net *net, GError **error) {
+void control_begin(Net *net) {
+        net->spare = fcntl(net->wire, F_DUPFD_CLOEXEC, 0);
+}
+
+static int take_message(Net *net, GError **error) {
         g_auto(WireMessage) m = { 0 };
         bool ok;
 
@@ -142,6 +149,13 @@ int control_receive(Net *net, GError **error) {
                 ok = err_set(error, EPROTO, "unexpected message %s", wire_type_name(m.type));
         }
         return ok ? 1 : -1;
+}
+
+int control_receive(Net *net, GError **error) {
+        fd_closep(&net->spare);
+        int r = take_message(net, error);
+        control_begin(net); /* a port that was opened may have taken it: then the next try comes with the next message */
+        return r;
 }
 
 void control_agent_lost(void *data) {

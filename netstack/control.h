@@ -3,6 +3,9 @@
 
 #include "netstack/loop.h"
 
+/* Keep a descriptor back for what the launcher sends. Before the first message. */
+void control_begin(Net *net);
+
 /* One message of the launcher's while packets move. 1: go on, 0: the launcher has gone, -1: error. */
 int control_receive(Net *net, GError **error);
 

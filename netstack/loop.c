@@ -231,6 +231,7 @@ bool loop_start(Net *net, GError **error) {
         if (!watch(net, &net->on_wire, net->wire, on_wire, error) || !watch(net, &net->on_host, net->host.fd, on_host, error) ||
             !watch(net, &net->on_tap, net->tap, on_tap, error))
                 return false;
+        control_begin(net);
         stack_on_sent(net->stack, send_held);
         /* Before the first frame, so that libslirp's clock is set. */
         stack_turn(net->stack);

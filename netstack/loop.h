@@ -27,6 +27,7 @@
 typedef struct {
         Events *events;
         int wire;        /* the launcher */
+        int spare;       /* control.c's; -1: none */
         int tap;         /* the box; -1 before it has come, and after its network namespace is gone */
         bool offloads;   /* frames of the TAP may be longer than its MTU (tap.h) */
         HostAddr host;

@@ -65,6 +65,7 @@ static void make_policy(Net *net) {
 bool parts_make(Net *net, GError **error) {
         const NetConfig *config = net->config;
 
+        net->spare = -1;
         net->events = events_new(error);
         if (!net->events)
                 return false;
@@ -101,6 +102,7 @@ void parts_free(Net *net) {
         g_clear_pointer(&net->published, g_ptr_array_unref);
         g_clear_pointer(&net->pipes, splice_pipes_free);
         hostaddr_close(&net->host);
+        fd_closep(&net->spare);
         g_clear_pointer(&net->events, events_free);
         g_clear_pointer(&net->frame, g_free);
         g_clear_pointer(&net->dns_frame, g_free);

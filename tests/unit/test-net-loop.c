@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What the loop does with a frame when time has passed: a name that the box was told too long ago opens nothing any more, and what went by it goes on. And
- * what becomes of a question at the end.
+ * what becomes of a question at the end, and of the launcher's where there are no descriptors.
  */
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "netstack/loop.h"
+#include "base/wire.h"
+#include "netstack/control.h"
 
 static const struct in6_addr box = { .s6_addr = { [10] = 0xff, 0xff, 10, 0, 2, 100 } };
 static const uint8_t mac[6] = { 2 };
@@ -143,10 +146,50 @@ static void test_waiting_question(void) {
         clear(&net);
 }
 
+/* The box's flows may be as many as there are descriptors: the launcher can ask for them nevertheless, and that more than once. */
+static void test_no_descriptors(void) {
+        g_autoptr(NetConfig) config = net_config_new();
+        g_autoptr(GArray) taken = g_array_new(false, false, sizeof(int));
+        g_autoptr(GError) error = NULL;
+        struct rlimit before, few;
+        Net net = { .config = config };
+        int wires[2], fd;
+
+        make(&net, config->rules);
+        g_assert_true(wire_pair(wires, &error));
+        net.wire = wires[1];
+        int list = memfd_create("flows", MFD_CLOEXEC);
+        g_assert_cmpint(list, >=, 0);
+        control_begin(&net);
+        g_assert_no_errno(getrlimit(RLIMIT_NOFILE, &before));
+        few = before;
+        few.rlim_cur = 64;
+        g_assert_no_errno(setrlimit(RLIMIT_NOFILE, &few));
+        while ((fd = dup(list)) >= 0)
+                g_array_append_val(taken, fd);
+        for (int i = 0; i < 3; i++) {
+                g_assert_no_errno(ftruncate(list, 0));
+                g_assert_true(wire_send(wires[0], WIRE_NET_FLOWS, g_variant_new("(u)", 1), &list, 1, &error));
+                int r = control_receive(&net, &error);
+                g_assert_no_error(error);
+                g_assert_cmpint(r, ==, 1);
+                g_assert_cmpint(lseek(list, 0, SEEK_END), >, 0);
+        }
+        for (guint i = 0; i < taken->len; i++)
+                close(g_array_index(taken, int, i));
+        g_assert_no_errno(setrlimit(RLIMIT_NOFILE, &before));
+        close(list);
+        close(net.spare);
+        close(wires[0]);
+        close(wires[1]);
+        clear(&net);
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
         g_test_add_func("/net-loop/old-names", test_old_names);
         g_test_add_func("/net-loop/what-goes-on", test_what_goes_on);
         g_test_add_func("/net-loop/waiting-question", test_waiting_question);
+        g_test_add_func("/net-loop/no-descriptors", test_no_descriptors);
         return g_test_run();
 }
