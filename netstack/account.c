@@ -37,7 +37,8 @@ struct AccountFlow {
         gint64 started_us; /* of the real clock */
         gint64 begun_us;   /* of the one that nobody sets */
         guint64 out_bytes, out_packets, in_bytes, in_packets;
-        GList link;
+        GQueue *queue; /* Account.flows or .denied */
+        GList link;    /* in it */
 };
 
 struct Account {
@@ -48,6 +49,7 @@ struct Account {
         void *tell_data;
         guint64 next_id;
         GQueue flows;      /* of AccountFlow, by their link: the oldest first */
+        GQueue denied;     /* those of them that account_cut() is about to end */
         GHashTable *sums;  /* Sum.what → Sum */
         GHashTable *denials; /* "what" → itself */
 };
@@ -79,6 +81,7 @@ Account *account_new(int log_fd, AccountTell tell, void *tell_data) {
 
         *a = (Account){ .log_fd = log_fd, .tell = tell, .tell_data = tell_data, .next_id = 1 };
         g_queue_init(&a->flows);
+        g_queue_init(&a->denied);
         a->sums = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, sum_free);
         a->denials = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         return a;
@@ -183,7 +186,8 @@ AccountFlow *account_start(Account *account, const AccountKey *key, const Policy
         flow->name = decision ? g_strdup(decision->name) : NULL;
         flow->rule = !decision ? g_strdup("publish") : decision->rule ? g_strconcat("allow ", decision->rule->text, NULL) : g_strdup("default");
         flow->link.data = flow;
-        g_queue_push_tail_link(&account->flows, &flow->link);
+        flow->queue = &account->flows;
+        g_queue_push_tail_link(flow->queue, &flow->link);
         flow->sum = sum_of(account, &key->dst, flow->name);
         flow->sum->flows++;
         if (account->log_fd >= 0) {
@@ -217,7 +221,7 @@ void account_end(Account *account, AccountFlow *flow, const char *how) {
                 append_moved(line, flow->out_bytes, flow->out_packets, flow->in_bytes, flow->in_packets);
                 line_write(account, line);
         }
-        g_queue_unlink(&account->flows, &flow->link);
+        g_queue_unlink(flow->queue, &flow->link);
         g_free(flow->name);
         g_free(flow->rule);
         g_free(flow);
@@ -310,16 +314,21 @@ void account_answered(Account *account, const char *name, const GArray *addresse
         line_write(account, line);
 }
 
+/* To end one may end others, of those that are to be ended, too: libslirp is given its reset, and may send what it has for any. */
 guint account_cut(Account *account, const Policy *policy, const NetRule *rule) {
-        guint n = 0;
-
         for (GList *l = account->flows.head, *next; l; l = next) {
                 AccountFlow *flow = l->data;
                 next = l->next;
                 if (!flow->cut || !policy_rule_speaks(policy, rule, flow->key.protocol, flow->key.family, &flow->key.dst, flow->key.dport, flow->name))
                         continue;
+                g_queue_unlink(&account->flows, l);
+                g_queue_push_tail_link(&account->denied, l);
+                flow->queue = &account->denied;
+        }
+        guint n = account->denied.length;
+        while (account->denied.head) {
+                AccountFlow *flow = account->denied.head->data;
                 flow->cut(flow, flow->carrier);
-                n++;
         }
         return n;
 }

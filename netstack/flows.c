@@ -131,12 +131,14 @@ static void send_reset(const Flow *flow, bool to_box) {
 /* AccountCut */
 static void cut(AccountFlow *account, void *carrier) {
         Flow *flow = carrier;
+        const Flow ended = *flow;
 
-        if (flow->key.protocol == IPPROTO_TCP) {
-                send_reset(flow, true);
-                send_reset(flow, false);
-        }
+        /* Before libslirp hears of it: that may have an answer, by whose frame the flow would end. */
         end_flow(flow, "denied");
+        if (ended.key.protocol == IPPROTO_TCP) {
+                send_reset(&ended, true);
+                send_reset(&ended, false);
+        }
 }
 
 /* From the client to the box, as the account has published ports. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What the loop does with a frame when time has passed: a name that the box was told too long ago opens nothing any more, and what went by it goes on. And
- * what becomes of a question at the end, and of the launcher's where there are no descriptors.
+ * what becomes of a question at the end, of flows that a new rule ends, and of the launcher's wish where there are no descriptors.
  */
 #include <netinet/in.h>
 #include <string.h>
@@ -146,6 +146,61 @@ static void test_waiting_question(void) {
         clear(&net);
 }
 
+static unsigned resets;
+static Flows *all_flows;
+
+/* A segment, or its answer. */
+static size_t write_tcp(uint8_t *frame, const struct in6_addr *to, uint16_t sport, uint8_t flags, bool answer) {
+        size_t at = packet_write_headers(frame, mac, AF_INET, answer ? to : &box, answer ? &box : to, IPPROTO_TCP, 20);
+        uint8_t *tcp = frame + at;
+
+        memset(tcp, 0, 20);
+        packet_put16(tcp, answer ? 80 : sport);
+        packet_put16(tcp + 2, answer ? sport : 80);
+        tcp[12] = 5 << 4;
+        tcp[13] = flags;
+        return at + 20;
+}
+
+/* StackSend */
+static void on_reset(const void *frame, size_t len, void *data) {
+        resets++;
+}
+
+/* FlowsEnds.input, as a libslirp that has something to say to the box for each reset: of that connection, and of another. */
+static void answer_reset(const uint8_t *frame, size_t len, void *to) {
+        uint8_t answer[64];
+
+        resets++;
+        for (uint16_t sport = 1000; sport < 1003; sport++) {
+                size_t n = write_tcp(answer, to, sport, PACKET_TCP_RST, true);
+                flows_in(all_flows, answer, n);
+        }
+}
+
+/* A new rule ends flows. That the end of one ends others, or itself, must not end them twice. */
+static void test_cut(void) {
+        g_autoptr(NetRule) deny = net_rule_parse(false, "203.0.113.0/24", NULL);
+        struct in6_addr to = address("203.0.113.1");
+        PolicyDecision decision = { .verdict = POLICY_PASS, .to = to };
+        Net net = { 0 };
+
+        make(&net, NULL);
+        all_flows = flows_new(net.events, net.account, &(FlowsEnds){ .send = on_reset, .input = answer_reset, .data = &to });
+        for (uint16_t sport = 1000; sport < 1003; sport++) {
+                uint8_t frame[64];
+                Packet packet;
+                size_t n = write_tcp(frame, &to, sport, PACKET_TCP_SYN, false);
+                g_assert_true(packet_parse(frame, n, &packet));
+                flows_out(all_flows, &packet, &decision);
+        }
+        g_assert_cmpuint(account_cut(net.account, &net.policy, deny), ==, 3);
+        g_assert_cmpuint(resets, ==, 2); /* of the first one, to both sides */
+        g_assert_cmpuint(account_cut(net.account, &net.policy, deny), ==, 0);
+        flows_free(all_flows);
+        clear(&net);
+}
+
 /* The box's flows may be as many as there are descriptors: the launcher can ask for them nevertheless, and that more than once. */
 static void test_no_descriptors(void) {
         g_autoptr(NetConfig) config = net_config_new();
@@ -190,6 +245,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/net-loop/old-names", test_old_names);
         g_test_add_func("/net-loop/what-goes-on", test_what_goes_on);
         g_test_add_func("/net-loop/waiting-question", test_waiting_question);
+        g_test_add_func("/net-loop/cut", test_cut);
         g_test_add_func("/net-loop/no-descriptors", test_no_descriptors);
         return g_test_run();
 }
