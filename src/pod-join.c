@@ -21,6 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/confine.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/proc.h"
@@ -63,12 +64,15 @@ bool pod_join_begin(const Spec *spec, const char *box_id, PodJoin *ret, GError *
 }
 
 /* Into the pod, and into a mount namespace of its user namespace's, without which nothing can be mounted. */
-static bool enter(const PodJoin *pod, GError **error) {
+static bool enter(const PodJoin *pod, pid_t launcher, GError **error) {
         static const int kinds[POD_N_NAMESPACES] = { [POD_NET] = CLONE_NEWNET, [POD_IPC] = CLONE_NEWIPC, [POD_UTS] = CLONE_NEWUTS, [POD_PID] = CLONE_NEWPID };
         _cleanup_close_ int user = ioctl(pod->namespaces[POD_NET], NS_GET_USERNS);
 
         if (user < 0 || setns(user, CLONE_NEWUSER) < 0)
                 return err_set(error, errno, "enter the pod's user namespace");
+        /* That took it away. Stopped, and its launcher killed, the maker would keep the box that it has made: it has the launcher's end of its wire. */
+        if (!confine_die_with_parent(launcher, error))
+                return false;
         /* The last of them is entered by what is forked. */
         for (size_t i = 0; i < (pod->share_pid ? POD_N_NAMESPACES : POD_PID); i++)
                 if (setns(pod->namespaces[i], kinds[i]) < 0)
@@ -212,13 +216,15 @@ static bool map_init(const PodJoin *pod, const Spec *spec, int pidfd, GError **e
         return proc >= 0 && user_map_in_pod(spec, proc, pod->uidmap, pod->gidmap, error);
 }
 
-static _Noreturn void maker_main(const PodJoin *pod, guint64 flags, ChildContext *context, int wire) {
+static _Noreturn void maker_main(const PodJoin *pod, guint64 flags, ChildContext *context, const int ends[2], pid_t launcher) {
         g_autoptr(GError) error = NULL;
-        int pidfd = -1;
+        int wire = ends[1], pidfd = -1;
 
+        bool ok = confine_die_with_parent(launcher, &error);
+        close(ends[0]);
         /* What it forks is seen by the pod's other boxes, where they share their processes. */
         child_forget_argv("usbox-maker");
-        if (enter(pod, &error) && make_windows(pod, &context->pod, &error)) {
+        if (ok && enter(pod, launcher, &error) && make_windows(pod, &context->pod, &error)) {
                 pid_t pid = pod->share_pid ? clone_into_pid_namespace(flags, context, wire, &pidfd, &error) :
                                              clone_for_launcher(flags, context, wire, &pidfd, &error);
                 if (pid > 0 && wire_send(wire, WIRE_FORKED, g_variant_new("(i)", (int) pid), &pidfd, 1, &error) &&
@@ -245,14 +251,13 @@ static bool tell_box(PodJoin *pod, int pidfd, GError **error) {
 pid_t pod_join_clone(PodJoin *pod, guint64 flags, ChildContext *context, int *ret_pidfd, GError **error) {
         g_auto(WireMessage) forked = { 0 };
         int ends[2], pid;
+        pid_t launcher = getpid();
 
         if (!wire_pair(ends, error))
                 return -1;
         pod->maker_pid = fork();
-        if (pod->maker_pid == 0) {
-                close(ends[0]);
-                maker_main(pod, flags, context, ends[1]);
-        }
+        if (pod->maker_pid == 0)
+                maker_main(pod, flags, context, ends, launcher);
         int saved = errno;
         close(ends[1]);
         pod->maker = ends[0];

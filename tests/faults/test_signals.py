@@ -77,6 +77,27 @@ def test_killed(bench, who):
     assert not rests or statistics.median(rests) < SOON_MS, rests
 
 
+def launchers(judge):
+    """Roles of those that have boxes or pods."""
+    return sorted({role.rpartition(".")[0] for role, name in judge.good.names.items() if name in ("usbox-init", "usbox-maker") and
+                   judge.good.names.get(role.rpartition(".")[0]) not in ("usbox-init", "usbox-maker")})
+
+
+def test_stopped_while_it_takes_a_box_into_a_pod(bench):
+    """The maker has what the box's init waits at; so it ends with its launcher, stopped or not."""
+    judge, wrong = faults.Judge(bench, "pod"), []
+    above = launchers(judge)
+    own = [c for c in judge.calls() if judge.name(c.role) == "usbox-maker"]
+    entered = next(i for i, c in enumerate(own) if c.name == "setns")
+    calls = [own[entered - 1], own[-1], *[c for c in own if c.name == "sendmsg"]]
+    for call in dict.fromkeys(calls):
+        bench.clean()
+        run = bench.run(judge.command, "--fault", f"{call}:SIGSTOP", *(word for role in above for word in ("--then", f"300:SIGKILL:{role}")))
+        if run.lines["fault"]:
+            wrong += look(judge, run, call, {125, 137})
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.mark.parametrize("kind", ("bare", "kernel"))
 def test_terminal(bench, kind):
     """It is as it was, even where the launcher is killed while it is raw. After its error line, so the end of all is waited for."""
