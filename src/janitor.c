@@ -25,11 +25,16 @@
 /* The kernel kills a box at once; what takes longer is a machine that hardly runs. */
 #define BOX_END_MS 10000
 
-/* Until the process has ended, but not for ever; where it is a helper's, that is then ended. */
+/*
+ * Until the process has ended, but not for ever; where it is a helper's, that is then ended. One that was stopped while its program was loaded is not woken by
+ * its launcher's end, as others are (confine_wake_without_parent()).
+ */
 static void await(int pidfd, bool helper) {
         struct pollfd fd = { .fd = pidfd, .events = POLLIN };
         int r;
 
+        if (helper)
+                (void) pidfd_send_signal(pidfd, SIGCONT, NULL, 0);
         while ((r = poll(&fd, 1, BOX_END_MS)) < 0)
                 if (errno != EINTR)
                         (void) usleep(100 * 1000); /* no memory for it: there will be some when the box has ended */

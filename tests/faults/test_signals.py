@@ -98,6 +98,18 @@ def test_stopped_while_it_takes_a_box_into_a_pod(bench):
     assert not wrong, "\n".join(wrong)
 
 
+def test_stopped_while_it_is_loaded(bench):
+    """Before its main() usbox-fs cannot ask to be told of its launcher's end; the janitor lets it go on."""
+    judge, wrong = faults.Judge(bench, "fuse"), []
+    loaded = [c for c in judge.calls() if c.role == "usbox-fs" and not judge.begins_main(c)]
+    bench.clean()
+    # By then there is a janitor.
+    run = bench.run(judge.command, "--fault", f"{loaded[len(loaded) // 2]}:SIGSTOP", "--then", "4000:SIGKILL:usbox")
+    if run.lines["fault"]:
+        wrong += look(judge, run, loaded[len(loaded) // 2], {125, 137})
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.mark.parametrize("kind", ("bare", "kernel"))
 def test_terminal(bench, kind):
     """It is as it was, even where the launcher is killed while it is raw. After its error line, so the end of all is waited for."""
