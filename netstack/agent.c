@@ -132,8 +132,9 @@ static _Noreturn void agent_main(int wire, pid_t parent) {
         int keep[1] = { wire }, fds[AGENT_SOCKETS], n;
         Request request;
 
+        bool ok = confine_die_with_parent(parent, &error);
         (void) prctl(PR_SET_NAME, "usbox-net-agent", 0, 0, 0);
-        if (!confine_die_with_parent(parent, &error) || !fd_keep_only(keep, 1))
+        if (!ok || !fd_keep_only(keep, 1))
                 _exit(EXIT_FAILURE);
         wire = keep[0];
         while ((n = receive_fds(wire, &request, sizeof request, fds)) >= 0) {

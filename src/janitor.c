@@ -64,7 +64,7 @@ static _Noreturn void janitor_main(const char *id, const BoxDir *dir, const Spec
         (void) sigprocmask(SIG_SETMASK, &all, NULL);
         (void) prctl(PR_SET_NAME, "usbox-janitor", 0, 0, 0);
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-        bool ok = confine_wake_without_parent(NULL) && null >= 0 && dup2(null, 0) >= 0 && dup2(null, 1) >= 0 && dup2(null, 2) >= 0;
+        bool ok = null >= 0 && dup2(null, 0) >= 0 && dup2(null, 1) >= 0 && dup2(null, 2) >= 0;
         int keep[5] = { life, pidfds[0] };
         size_t n = 2;
         if (pidfds[1] >= 0)
@@ -112,6 +112,9 @@ bool janitor_start(const char *id, const BoxDir *dir, const Spec *spec, const in
                 return err_set(error, errno, "pipe");
         pid_t pid = fork();
         if (pid == 0) {
+                /* First of all: who is stopped before that stays for ever if the launcher is killed. */
+                if (!confine_wake_without_parent(NULL))
+                        _exit(1);
                 close(ends[1]);
                 janitor_main(id, dir, spec, ends[0], pidfds);
         }

@@ -110,6 +110,17 @@ def test_stopped_while_it_is_loaded(bench):
     assert not wrong, "\n".join(wrong)
 
 
+def test_stopped_when_it_has_just_begun(bench):
+    """A janitor's first steps: what it does then the kernel tells it of."""
+    judge, wrong = faults.Judge(bench, "fuse"), []
+    for call in [c for c in judge.calls() if judge.name(c.role) == "usbox-janitor"][1:4]:
+        bench.clean()
+        run = bench.run(judge.command, "--fault", f"{call}:SIGSTOP", "--then", "0:SIGKILL:usbox")
+        if run.lines["fault"]:
+            wrong += look(judge, run, call, {0, 125, 137})
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.mark.parametrize("kind", ("bare", "kernel"))
 def test_terminal(bench, kind):
     """It is as it was, even where the launcher is killed while it is raw. After its error line, so the end of all is waited for."""
