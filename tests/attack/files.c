@@ -80,6 +80,62 @@ static long probe_file_second_root(void) {
         return reached_secret_file(AT_FDCWD, path);
 }
 
+/* What is in a directory that is closed to others, and above the working directory; by its name, and its name itself. */
+static long probe_file_above(void) {
+        return reached_secret_file(AT_FDCWD, "../above");
+}
+static long probe_file_above_listed(void) {
+        DIR *dir = opendir("..");
+        if (!dir)
+                return -1;
+        long ret = -1;
+        errno = ENOENT;
+        for (struct dirent *entry; (entry = readdir(dir));)
+                if (reached_secret(entry->d_name, strlen(entry->d_name)) >= 0)
+                        ret = 0;
+        closedir(dir);
+        return ret;
+}
+
+/* private files where a box shows what everybody may read: neither home nor working directory */
+static long probe_file_place(void) {
+        return reached_secret_file(AT_FDCWD, target_path("place", "secret"));
+}
+static long probe_file_place_deep(void) {
+        return reached_secret_file(AT_FDCWD, target_path("place", "a/b/c/d/e/secret"));
+}
+static long probe_file_place_group(void) {
+        return reached_secret_file(AT_FDCWD, target_path("place", "group"));
+}
+static long probe_file_place_closed(void) {
+        return reached_secret_file(AT_FDCWD, target_path("place", "closed/secret"));
+}
+static long probe_file_place_link(void) {
+        const char *name = target_path("place", "seen-link");
+        return !name || link(target_path("place", "linked"), name) < 0 ? -1 : reached_secret_file(AT_FDCWD, name);
+}
+static long probe_file_place_rename(void) {
+        const char *name = target_path("place", "seen-renamed/renamed");
+        return !name || rename(target_path("place", "to-rename"), target_path("place", "seen-renamed")) < 0 ? -1 : reached_secret_file(AT_FDCWD, name);
+}
+/* Closed by nobody but its mode, which is ours to change where it is ours. */
+static long probe_file_place_mode(void) {
+        const char *name = target_path("place", "mode");
+        return !name || chmod(name, 0644) < 0 ? -1 : reached_secret_file(AT_FDCWD, name);
+}
+static long probe_file_place_merge(void) {
+        (void) !mkdir(target("place") ? target_path("place", "merged") : "", 0755);
+        return reached_secret_file(AT_FDCWD, target_path("place", "merged/secret"));
+}
+
+/* credentials in toolchains of the home, which a box shows */
+static long probe_file_tool_place(void) {
+        return target("tool_place") ? reached_secret_file(AT_FDCWD, target("tool_place")) : -1;
+}
+static long probe_file_tool_name(void) {
+        return target("tool_name") ? reached_secret_file(AT_FDCWD, target("tool_name")) : -1;
+}
+
 /* names hidden within the working directory */
 #define HIDDEN(id) "project/.ssh/" #id
 
@@ -254,6 +310,9 @@ const Probe files_probes[] = {
         PROBE(file_home),           PROBE(file_outside),       PROBE(file_dotdot),        PROBE(file_tmp),
         PROBE(file_var_tmp),        PROBE(file_shm),           PROBE(file_runtime),       PROBE(file_link),
         PROBE(file_move_parent),    PROBE(file_merge),         PROBE(file_merge_home),    PROBE(file_second_root),
+        PROBE(file_above),          PROBE(file_above_listed),  PROBE(file_place),          PROBE(file_place_deep),
+        PROBE(file_place_group),    PROBE(file_place_closed),  PROBE(file_place_link),     PROBE(file_place_rename),
+        PROBE(file_place_mode),     PROBE(file_place_merge),   PROBE(file_tool_place),     PROBE(file_tool_name),
         PROBE(hidden_open),         PROBE(hidden_list),        PROBE(hidden_spelling),    PROBE(hidden_opath),
         PROBE(hidden_dir_opath),    PROBE(hidden_symlink),     PROBE(hidden_hard_link),   PROBE(hidden_rename),
         PROBE(hidden_exchange),     PROBE(hidden_move_parent), PROBE(hidden_exchange_parent), PROBE(hidden_merge),

@@ -5,7 +5,11 @@ import probes
 
 # An entry that ends with * stands for all probes that begin so.
 ITEMS = {
-    "files outside": ["file_*"],
+    "files outside": ["file_home", "file_outside", "file_dotdot", "file_tmp", "file_var_tmp", "file_shm", "file_runtime", "file_link", "file_move_parent", "file_merge*",
+                      "file_second_root", "attack/test_probes.py::test_files_outside_without_an_overlay"],
+    "what is above the working directory": ["file_above*"],
+    "private files outside of home and working directory": ["file_place*", "integration/test_private_files.py"],
+    "credentials in toolchains": ["file_tool_*"],
     "hidden names": ["hidden_open", "hidden_list", "hidden_spelling", "hidden_symlink"],
     "hidden names by hard links": ["hidden_hard_link", "write_hard_link"],
     "by /proc/PID/root, cwd and fd": ["hidden_proc_root", "hidden_proc_cwd", "proc_root", "proc_cwd", "proc_task_cwd", "proc_fd"],

@@ -55,6 +55,8 @@ def has_family(family, kind=socket.SOCK_STREAM, protocol=0):
         return False
 
 
+PLACES = ("/srv", "/opt", "/mnt")
+
 # What a machine must have for a probe to be provable there: name → (whether it has, in words)
 NEEDS = {
     "ipv6": (has_ipv6, "IPv6 on loopback"),
@@ -72,6 +74,7 @@ NEEDS = {
     "setxattrat": (lambda: kernel_version() >= (6, 13), "Linux 6.13: setxattrat"),
     "file_setattr": (lambda: kernel_version() >= (6, 17), "Linux 6.17: file_setattr"),
     "su": (lambda: os.path.exists("/usr/bin/su") and os.stat("/usr/bin/su").st_mode & 0o4000 and not no_new_privileges(), "a set-id su"),
+    "place": (lambda: bool(own_place()), "a directory of the caller's in " + ", ".join(PLACES)),
     "privileges": (lambda: not no_new_privileges(), "a caller without no_new_privs"),
     "keyrings": (has_keyrings, "keyrings"),
     "dumps": (lambda: resource.getrlimit(resource.RLIMIT_CORE)[1] != 0, "a caller who may have core dumps"),
@@ -79,6 +82,12 @@ NEEDS = {
     "fuse": (lambda: os.access("/dev/fuse", os.R_OK | os.W_OK), "/dev/fuse for everyone"),
     "tun": (lambda: os.access("/dev/net/tun", os.R_OK | os.W_OK), "/dev/net/tun for everyone"),
 }
+
+
+def own_place():
+    """A directory that the caller may write, and that a box shows as it shows the system; ./check makes one. None without one."""
+    return next((os.path.join(top, name) for top in PLACES if os.path.isdir(top) for name in sorted(os.listdir(top))
+                 if os.stat(os.path.join(top, name)).st_uid == os.getuid() and os.access(os.path.join(top, name), os.W_OK | os.X_OK)), None)
 
 
 def kernel_version():
@@ -127,6 +136,7 @@ def rows(seen, *entries, proven="plain", needs="", open=None):
 
 
 HOST = {"host": HOST_NET}
+KERNEL = {"kernel": "the kernel's overlay knows no patterns"}
 ROOT_BOXES = dict.fromkeys(("root", "root-nested", "pod-root"), ROOT)
 NESTED_BOXES = dict.fromkeys(("nested", "root-nested"), NESTED)
 
@@ -144,7 +154,22 @@ GROUPS = {
         ("file_move_parent", "by renaming a directory above both"),
         ("file_merge", "by making a directory of that name"),
         ("file_merge_home", "the same in the home"),
-        ("file_second_root", "by the root's second name in the box", {"proven": "stand-in"})),
+        ("file_second_root", "by the root's second name in the box", {"proven": "stand-in"}),
+        ("file_above", "a file for all in a closed directory above the working directory"),
+        ("file_above_listed", "names in that directory")) + rows(
+        "secret",
+        ("file_place", "a private file outside of home and working directory"),
+        ("file_place_deep", "one that is deep in such a place"),
+        ("file_place_group", "one that the group may read, too"),
+        ("file_place_closed", "a file for all in a closed directory there"),
+        ("file_place_link", "such a file by a hard link to it"),
+        ("file_place_rename", "by renaming the closed directory that it is in"),
+        ("file_place_mode", "by changing its mode"),
+        ("file_place_merge", "by making a directory of the closed one's name"),
+        needs="place") + rows(
+        "secret",
+        ("file_tool_place", "credentials of a toolchain in the home, by their place"),
+        ("file_tool_name", "credentials by their name, deep in a toolchain", {"open": KERNEL})),
     "Hidden names in the working directory": rows(
         "secret",
         ("hidden_open", "by name"),

@@ -73,6 +73,20 @@ def test_document_says_what_is(name):
     assert columns[SANDBOXES[name].title] & known == set(outcome(name).reached) & known
 
 
+class UsboxWithoutOverlay(sandboxes.Usbox):
+    """What is there is read-only, and nothing can be hidden in it by name."""
+
+    def hide(self, world):
+        return []
+
+
+def test_files_outside_without_an_overlay():
+    """Of the three drivers of the root the one that has no column."""
+    names = [p.name for p in probes.GROUPS["Files outside"]]
+    result = sandboxes.attack(UsboxWithoutOverlay(SANDBOXES["default"].tools, "no overlay", "--overlay=none"), WORK, names)
+    assert set(result.reached) <= {name for name in names if "kernel" in probes.PROBES[name].open}, result.reached
+
+
 def test_document_names_what_opens():
     text = DOCUMENT.read_text(encoding="utf-8")
     for name in sandboxes.OURS:

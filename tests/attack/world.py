@@ -163,6 +163,11 @@ class World:
                        "vartmp": self.directory("/var/tmp"), "shm": self.directory("/dev/shm")}
         for place in self.places.values():
             self.write(place / "secret", self.secret())
+        self.write(self.top / "above", self.secret(), 0o644)
+        self.write(self.top / self.secret(), "", 0o644)
+        if place := probes.own_place():
+            self.make_place(self.directory(place))
+        self.make_tools(home)
         shutil.copy(self.program, self.dir / "probe")
         (self.dir / "link-outside").symlink_to(self.outside / "secret")
         for name in probes.PROBES:
@@ -183,6 +188,28 @@ class World:
                         self.write(canary / "many" / str(i), "the host's\n", 0o644)
         for path in (self.dir / "canary").iterdir():
             self.before[path.name] = state_of(path)
+
+    def make_place(self, place):
+        """What is private where others may look. Each is under names of its own, since some take it away."""
+        place.chmod(0o755)
+        self.places["place"] = place
+        for name, mode in (("secret", 0o600), ("a/b/c/d/e/secret", 0o600), ("group", 0o640), ("closed/secret", 0o644), ("linked", 0o600), ("to-rename/renamed", 0o644),
+                           ("mode", 0o600), ("merged/secret", 0o644)):
+            self.write(place / name, self.secret(), mode)
+        for name in ("closed", "to-rename", "merged"):
+            (place / name).chmod(0o700)
+
+    def make_tools(self, home):
+        """Credentials of a toolchain that the home has not; or beside it, for those that are known by name, in one that it has."""
+        tool = home / ".rye"
+        if not tool.exists():
+            tool.mkdir()
+            self.cleanup.append(tool.rmdir)
+        place = tool / "credentials"
+        if not place.exists():
+            self.write(place, self.secret())
+            self.cleanup.append(place.unlink)
+        self.tools = {"tool_place": place, "tool_name": self.write(self.directory(tool) / "registry" / ".netrc", self.secret())}
 
     def make_stdio(self):
         self.stdin = self.write(self.outside / "stdin", "the host's\n")
@@ -323,7 +350,7 @@ class World:
 
     def targets(self, sandboxed, gateway=True):
         """--with arguments. Without a sandbox, something of the caller's own stands in for what is root's there."""
-        values = {**{k: str(v) for k, v in self.places.items()}, **self.ports, "x11": self.x11, "ipc_key": self.ipc_key, "shm_id": self.shm,
+        values = {**{k: str(v) for k, v in self.places.items()}, **self.tools, **self.ports, "x11": self.x11, "ipc_key": self.ipc_key, "shm_id": self.shm,
                   **{name: "@" + path for name, path in self.abstract.items()}, "mqueue": self.mqueue, "key": self.key.decode(),
                   "key_id": self.key_id, "victim": self.victim.pid, "address": self.address, "writable": self.writable, "victim_fd": 9,
                   "tty": self.tty, "interrupts": "/proc/interrupts", "key_users": "/proc/key-users", "dmi": "/sys/class/dmi/id/sys_vendor",
