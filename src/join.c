@@ -75,6 +75,9 @@ static bool enter(const Sandbox *s, const int keep[static KEEP_N], GError **erro
                 err_set(error, errno, "enter the namespaces of the box");
                 return errno == ESRCH ? err_hint(error, "its command has ended") : false;
         }
+        /* The new credentials took it away. Whoever may stop the joiner (--pid=host) does not keep the command alive by that. */
+        if (!confine_wake_without_parent(error))
+                return false;
         if (inner < 0 || fstatat(keep[KEEP_SELF], "ns/user", &user, 0) < 0 || fstatat(keep[KEEP_SELF], "ns/mnt", &mount, 0) < 0 ||
             user.st_ino != inode_of(inner) || mount.st_ino != inode_of(keep[KEEP_MOUNT_NS])) {
                 err_set(error, 0, "the box's command is in namespaces of its own making, or has ended");
@@ -192,6 +195,8 @@ static int fork_command(const Sandbox *s, const JoinRequest *request, int keep[s
 
 static _Noreturn void joiner_main(const Sandbox *s, const JoinRequest *request, int wire) {
         g_autoptr(GError) error = NULL;
+        /* First of all: it has what the launcher has, and stopped would keep the box and who waits for its answer if that is killed. */
+        bool ok = confine_wake_without_parent(&error);
         /* Where the launcher has ended by now it is another process, and FORKED cannot be sent. */
         int launcher = pidfd_open(getppid(), 0), command = -1;
         int keep[KEEP_N] = { wire, s->payload_pidfd, s->mount_ns, -1, launcher, request->fds[0], request->fds[1], request->fds[2] };
@@ -199,7 +204,8 @@ static _Noreturn void joiner_main(const Sandbox *s, const JoinRequest *request, 
 
         /* A session of its own: whoever kills all of the launcher's process group does not take it along. Its command would be the child of whoever adopts
          * orphans on this machine, and where that reaps nobody the box's init would wait for it for ever. */
-        bool ok = setsid() >= 0 || err_set(&error, errno, "setsid");
+        if (ok && setsid() < 0)
+                ok = err_set(&error, errno, "setsid");
         ok = ok && payload_set_oom_score(s->spec, supervise_is_limited(s), &error);
         /* Of the host's pid namespace, but soon with the box's ids: nobody may look into it. */
         if (ok && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
@@ -209,8 +215,7 @@ static _Noreturn void joiner_main(const Sandbox *s, const JoinRequest *request, 
         if (ok && (launcher < 0 || keep[KEEP_SELF] < 0 || !fd_keep_only(keep, KEEP_N)))
                 ok = err_set(&error, errno, "descriptors");
         ok = ok && (!s->scope.cgroup || wire_expect(keep[KEEP_WIRE], "launcher", WIRE_GO, &go, &error)) && enter(s, keep, &error);
-        /* Whoever may stop it (--pid=host) does not keep the command alive by that. */
-        ok = ok && confine_wake_without_parent(&error) && (command = fork_command(s, request, keep, &error)) >= 0;
+        ok = ok && (command = fork_command(s, request, keep, &error)) >= 0;
         if (ok)
                 await_command(keep, command);
         err_step(&error, "exec");

@@ -98,6 +98,21 @@ def test_stopped_while_it_takes_a_box_into_a_pod(bench):
     assert not wrong, "\n".join(wrong)
 
 
+def test_stopped_on_its_way_into_a_box(bench):
+    """The joiner of usbox exec is let go on when its launcher is killed, so nothing is left, and who waits for the command is told."""
+    judge, wrong = faults.Judge(bench, "exec-kernel"), []
+    above = launchers(judge)
+    # Its command, which is a fork of it, has the name, too.
+    own = [c for c in judge.calls() if judge.name(c.role) == "usbox-exec" and c.role.rpartition(".")[0] in above]
+    entered = next(i for i, c in enumerate(own) if c.name == "setns")
+    for call in (own[1], own[entered - 1], own[entered + 2], own[-1]):
+        bench.clean()
+        run = bench.run(judge.command, "--fault", f"{call}:SIGSTOP", *(word for role in above for word in ("--then", f"300:SIGKILL:{role}")))
+        if run.lines["fault"]:
+            wrong += look(judge, run, call, {0, 125, 137})
+    assert not wrong, "\n".join(wrong)
+
+
 def test_stopped_while_it_is_loaded(bench):
     """Before its main() usbox-fs cannot ask to be told of its launcher's end; the janitor lets it go on."""
     judge, wrong = faults.Judge(bench, "fuse"), []
