@@ -14,6 +14,7 @@
  */
 #include <errno.h>
 #include <linux/filter.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -165,6 +166,8 @@ int main(int argc, char **argv) {
         g_autoptr(GError) error = NULL;
         Arguments arguments = { .conditions = { .features = features, .caps = caps }, .name = "standard input" };
 
+        /* Stopped, and the launcher killed, it would stay. */
+        (void) prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
         if (!parse_arguments(argc, argv, &arguments, &error) || !run(&arguments, notes, &error)) {
                 fprintf(stderr, "usbox-seccomp: %s\n", error->message);
                 return EXIT_FAILURE;

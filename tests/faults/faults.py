@@ -295,9 +295,11 @@ class Judge:
         return self.good.names.get(role, role)
 
     def begins_main(self, call):
-        """It comes after the first prctl(2) of its program: usbox-net-stack's and usbox-fs's main() begins with one. Others are forks."""
+        """It comes after the first prctl(2) of its program: a helper's main() begins with one. Others are forks."""
         calls = self.good.calls
-        return call.role not in ("usbox-net-stack", "usbox-fs") or calls.index(call) > calls.index(Call(call.role, "prctl", 1))
+        if not re.fullmatch(r"usbox-(net-stack|fs|seccomp)(#\d+)?", call.role):
+            return True
+        return calls.index(call) > calls.index(Call(call.role, "prctl", 1))
 
     def try_fault(self, call, what):
         self.bench.clean()

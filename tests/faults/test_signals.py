@@ -136,6 +136,18 @@ def test_stopped_when_it_has_just_begun(bench):
     assert not wrong, "\n".join(wrong)
 
 
+def test_stopped_while_it_compiles(bench):
+    """The compiler of --seccomp=FILE ends with its launcher, which waits for nothing else then."""
+    judge, wrong = faults.Judge(bench, "much"), []
+    own = [c for c in judge.calls() if c.role == "usbox-seccomp" and judge.begins_main(c)]
+    for call in (own[0], own[-1]):
+        bench.clean()
+        run = bench.run(judge.command, "--fault", f"{call}:SIGSTOP", "--then", "300:SIGKILL:usbox")
+        if run.lines["fault"]:
+            wrong += look(judge, run, call, {137})
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.mark.parametrize("kind", ("bare", "kernel"))
 def test_terminal(bench, kind):
     """It is as it was, even where the launcher is killed while it is raw. After its error line, so the end of all is waited for."""
