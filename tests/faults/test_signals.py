@@ -2,8 +2,10 @@
 """SIGKILL, SIGTERM and SIGSTOP to each process of a box at steps of its start, run and end: nothing stays, the upper layer is whole, and
 the status says whose fault it was."""
 import concurrent.futures
+import hashlib
 import os
 import random
+import re
 import statistics
 import time
 
@@ -83,6 +85,38 @@ def launchers(judge):
                    judge.good.names.get(role.rpartition(".")[0]) not in ("usbox-init", "usbox-maker")})
 
 
+def prepares(judge, call, above):
+    """It comes of a launcher, and has had time to prepare for that one's end: who is at his first call, or about to execute a program, or is being loaded, has not."""
+    own = [c for c in judge.good.calls if c.role == call.role]
+    if re.match(r"usbox(#\d+)?(\.|$)", call.role):
+        below = any(call.role.startswith(one + ".") for one in above) and call != own[0] and not any(c.name == "execve" for c in own)
+        return call.role in above or below
+    return judge.begins_main(call) and ("." not in call.role or call != own[0])
+
+
+def tries(judge):
+    """Each process of usbox's, threads aside, at steps of it, by each signal: (call, what, arguments of the injector, statuses)."""
+    above = launchers(judge)
+    killed = [word for role in above for word in ("--then", f"300:SIGKILL:{role}")]
+    # Who called for a detached box, or a pod, may end: that is there then, or comes to be there.
+    callers = {role.rpartition(".")[0] for role in above}
+    assert killed
+    calls = [c for c in judge.calls() if "~" not in c.role]
+    for role in sorted({c.role for c in calls}):
+        own = [c for c in calls if c.role == role]
+        rng = random.Random(f"{SEED} {role}")
+        for call in sorted({own[0], own[-1], *rng.sample(own, min(STEPS, len(own)))}, key=own.index):
+            for sig in ("SIGKILL", "SIGTERM") if role not in callers else ():
+                yield call, sig, ("--fault", f"{call}:{sig}"), {0, 125, 137, 143, *faults.PAYLOAD_FAILED}
+            if call.name == "execve":  # and is another process for the injector after that
+                continue
+            # Who does something in a pod's pid namespace, and is stopped there by another box, is ended.
+            in_pod = judge.good.names.get(role.rpartition(".")[0]) == "usbox-maker"
+            yield call, "SIGSTOP SIGCONT", ("--fault", f"{call}:SIGSTOP", "--then", f"300:SIGCONT:{role}"), {0, 125} if in_pod else {0}
+            if prepares(judge, call, above):
+                yield call, "SIGSTOP, launchers killed", ("--fault", f"{call}:SIGSTOP", *killed), {0, 125, 137, *faults.PAYLOAD_FAILED}
+
+
 def test_stopped_while_it_takes_a_box_into_a_pod(bench):
     """The maker has what the box's init waits at; so it ends with its launcher, stopped or not."""
     judge, wrong = faults.Judge(bench, "pod"), []
@@ -145,6 +179,21 @@ def test_stopped_while_it_compiles(bench):
         run = bench.run(judge.command, "--fault", f"{call}:SIGSTOP", "--then", "300:SIGKILL:usbox")
         if run.lines["fault"]:
             wrong += look(judge, run, call, {137})
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in faults.KINDS if kind != "fuse"])
+def test_kinds(bench, kind):
+    """The same in boxes of the other kinds, and at what comes and goes with them: two draws of each, the same in each run; with more steps all of it."""
+    judge, wrong = faults.Judge(bench, kind), []
+    every = list(tries(judge))
+    if STEPS == FEW:
+        every = sorted(every, key=lambda x: hashlib.sha256(f"{SEED} {x[0]} {x[1]}".encode()).digest())[:2]
+    for call, what, arguments, statuses in every:
+        bench.clean()
+        run = bench.run(judge.command, *arguments)
+        if run.lines["fault"]:
+            wrong += look(judge, run, f"{judge.name(call.role)} {call} {what}", statuses)
     assert not wrong, "\n".join(wrong)
 
 
