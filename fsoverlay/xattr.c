@@ -165,6 +165,29 @@ static int translate_acl(Fs *fs, void *value, size_t size, bool in) {
         return 0;
 }
 
+/*
+ * An ACL as the box sees it, without the entries of whom it does not have: the kernel takes one that names an id which its user namespace has not
+ * for broken (posix_acl_from_xattr()), and lets nobody in who is not the owner, although others may read. Returns its size. What an entry
+ * that is left out says holds even so: the process that opens a file of the host's is the caller.
+ */
+static int show_acl(Fs *fs, void *value, size_t size) {
+        if (translate_acl(fs, value, size, false) < 0)
+                return -EIO;
+        char *from = (char *) value + 4, *to = from, *end = (char *) value + size;
+        for (; from < end; from += sizeof(AclEntry)) {
+                AclEntry e;
+                uint32_t id;
+                memcpy(&e, from, sizeof e);
+                unsigned tag = GUINT16_FROM_LE(e.tag);
+                if ((tag == ACL_TAG_USER && !ids_uid_in(&fs->ids, GUINT32_FROM_LE(e.id), &id)) ||
+                    (tag == ACL_TAG_GROUP && !ids_gid_in(&fs->ids, GUINT32_FROM_LE(e.id), &id)))
+                        continue;
+                memmove(to, from, sizeof e);
+                to += sizeof e;
+        }
+        return (int) (to - (char *) value);
+}
+
 int xattr_get_place(Fs *fs, const Place *p, const char *xattr, void *value, size_t size) {
         ssize_t r = get_place(p, xattr, value, size);
         if (for_agent(fs, r)) {
@@ -277,7 +300,7 @@ int op_getxattr(Request *r) {
                 return n;
         if (room == 0)
                 return reply_xattr_size(r, (uint32_t) n);
-        if (xattr_is_acl(name) && (n = translate_acl(r->fs, r->out, (size_t) n, false) < 0 ? -EIO : n) < 0)
+        if (xattr_is_acl(name) && (n = show_acl(r->fs, r->out, (size_t) n)) < 0)
                 return n;
         r->out_len = (size_t) n;
         return 0;

@@ -188,6 +188,19 @@ def test_what_is_the_callers_is_so_whatever_its_group(box, subids):
     box.usbox("rm", "b").ok()
 
 
+def test_an_acl_that_names_whom_the_box_does_not_have(box, subids):
+    """Of another's file that everybody may read, and of one's own, for who has no range of ids."""
+    acl = "setfacl -m u:5:r,g:7:rw"
+    box.write("others", "everybody's\n")
+    box.write("own", "mine\n")
+    box.sh(f"{acl} others own && chown 5:5 others && getfacl -cn others", "--user=root", "--rw=.").ok()
+    assert os.stat(box.dir / "others").st_uid != os.getuid()
+    script = f"cat others own; {acl.replace('5', str(os.getuid())).replace(',g:7:rw', '')} own; getfacl -cnpE others own; cp -a own copy; cat copy"
+    result = box.run("--rm", "--userns=self", "--", "sh", "-ec", script).ok()
+    assert result.out == ("everybody's\nmine\nuser::rw-\ngroup::r--\nmask::rw-\nother::r--\n\n"
+                          f"user::rw-\nuser:{os.getuid()}:r--\ngroup::r--\nmask::r--\nother::r--\n\nmine\n"), result
+
+
 def test_owners_that_the_box_gives_stay(box, subids):
     box.write("mine", "x")
     lines = box.sh("touch f; mkdir d; chown 5:6 f mine; chown 7 d; touch d/g; stat -c %u:%g f mine d d/g", "--user=root").lines()
