@@ -129,9 +129,12 @@ static int take_message(Net *net, GError **error) {
         g_auto(WireMessage) m = { 0 };
         bool ok;
 
+        fd_closep(&net->spare);
         int r = wire_receive(net->wire, &m, error);
         if (r <= 0)
                 return r;
+        if (m.n_fds == 0)
+                control_begin(net); /* before a port is opened, which would take it */
         switch (m.type) {
         case WIRE_NET_RULE:
                 ok = change_rule(net, m.body, error);
@@ -152,9 +155,10 @@ static int take_message(Net *net, GError **error) {
 }
 
 int control_receive(Net *net, GError **error) {
-        fd_closep(&net->spare);
         int r = take_message(net, error);
-        control_begin(net); /* a port that was opened may have taken it: then the next try comes with the next message */
+
+        if (net->spare < 0)
+                control_begin(net);
         return r;
 }
 

@@ -211,6 +211,7 @@ static void test_no_descriptors(void) {
         int wires[2], fd;
 
         make(&net, config->rules);
+        net.published = g_ptr_array_new_with_free_func((GDestroyNotify) net_publish_free);
         g_assert_true(wire_pair(wires, &error));
         net.wire = wires[1];
         int list = memfd_create("flows", MFD_CLOEXEC);
@@ -224,6 +225,10 @@ static void test_no_descriptors(void) {
                 g_array_append_val(taken, fd);
         for (int i = 0; i < 3; i++) {
                 g_assert_no_errno(ftruncate(list, 0));
+                /* There is none for a port. */
+                g_assert_true(wire_send(wires[0], WIRE_NET_PUBLISH, g_variant_new("(ub(ssqsq))", 1, true, "udp", "127.0.0.1", 0, "", 9), NULL, 0, &error));
+                g_assert_cmpint(control_receive(&net, &error), ==, 1);
+                g_assert_cmpuint(net.published->len, ==, 0);
                 g_assert_true(wire_send(wires[0], WIRE_NET_FLOWS, g_variant_new("(u)", 1), &list, 1, &error));
                 int r = control_receive(&net, &error);
                 g_assert_no_error(error);
@@ -235,6 +240,7 @@ static void test_no_descriptors(void) {
         g_assert_no_errno(setrlimit(RLIMIT_NOFILE, &before));
         close(list);
         close(net.spare);
+        g_ptr_array_unref(net.published);
         close(wires[0]);
         close(wires[1]);
         clear(&net);
