@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import churn
+from conftest import integration
 
 SECONDS = float(os.environ.get("USBOX_FAULT_CHURN_SECONDS", "8"))
 
@@ -18,7 +19,8 @@ def test_churn(bench):
     churn.forget_half_made(bench.world)
     print(f"{boxes} boxes; before {before}, after {after}")
     assert not wrong, "\n".join(wrong)
-    assert boxes > 0 and not churn.grown(before, after)
+    # A sanitizer keeps memory that was freed for a while.
+    assert boxes > 0 and [line for line in churn.grown(before, after) if not (integration.SANITIZED and line.startswith("KiB"))] == []
 
 
 # What a process that should stay as it is does instead: what is then said to have grown, and how.
