@@ -463,19 +463,41 @@ static void add_items(Judge *j, const char *const *paths) {
         }
 }
 
-/* A directory that was to be moved is not after all: what it is to go to, or is in, is passed over itself. True: there was one. */
+static void get_stuck(Judge *j, const CommitItem *item) {
+        char *source = item->change->redirect;
+
+        if (source && g_ptr_array_remove(j->moved_from, source))
+                g_ptr_array_add(j->stuck_from, source);
+}
+
+/* What is passed over since the directory that was source stays, in the order of the walk; and all that is in it. */
+static void follow_stuck(Judge *j, const char *source) {
+        const GArray *items = j->plan->items;
+
+        for (guint i = 0; i < items->len; i++) {
+                const CommitItem *item = &g_array_index(items, CommitItem, i);
+                const ReviewChange *c = item->change;
+                if (c->kind == CHANGE_NONE || !would_lose(source, c) || went_with_any(j->moved_from, c))
+                        continue;
+                get_stuck(j, item);
+                for (; c->has_st && S_ISDIR(c->st.st_mode) && i + 1 < items->len && path_is_at_or_below((item + 1)->change->path, c->path); i++)
+                        get_stuck(j, ++item);
+        }
+}
+
+/* A directory that was to be moved is not after all: what it is to go to, or is in, is passed over itself. True: there was one. What follows from that is
+ * found at once: each walk over all items would find one more of a chain of them, and a box can make a long one. */
 static bool find_stuck(Judge *j) {
-        bool found = false;
+        guint before = j->stuck_from->len;
 
         for (guint i = 0; i < j->plan->items->len; i++) {
                 const CommitItem *item = &g_array_index(j->plan->items, CommitItem, i);
-                char *source = item->change->redirect;
-                if (source && item->verdict != COMMIT_DO && g_ptr_array_remove(j->moved_from, source)) {
-                        g_ptr_array_add(j->stuck_from, source);
-                        found = true;
-                }
+                if (item->verdict != COMMIT_DO)
+                        get_stuck(j, item);
         }
-        return found;
+        for (guint i = before; i < j->stuck_from->len; i++)
+                follow_stuck(j, j->stuck_from->pdata[i]);
+        return j->stuck_from->len > before;
 }
 
 /* All of them, until each is judged by what will be moved. */
