@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "doctor-check.h"
+#include "state.h"
 
 /* What a refused call leads to, where it is seen from: its own errno, or that of who waited for a process that it has ended. */
 static bool may_be_refusal(int errnum) {
@@ -55,6 +56,11 @@ char *doctor_reason(const DoctorHost *host, int errnum, bool filtered) {
         return NULL;
 }
 
+static bool is_limited(int resource) {
+        struct rlimit limit;
+        return getrlimit(resource, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+}
+
 void doctor_explain(GError *error) {
         g_autofree char *root = g_strdup(""), *hint = NULL;
         DoctorHost host = { .root = root, .in_box = doctor_in_box() };
@@ -68,9 +74,12 @@ void doctor_explain(GError *error) {
                 err_replace_hint(error, hint);
                 return;
         }
-        struct rlimit space;
-        if (err_get_errno(error) == ENOMEM && getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY)
+        if (err_get_errno(error) == ENOMEM && is_limited(RLIMIT_AS))
                 (void) err_hint(&error, "the limit on address space may be too small (ulimit -v): a box takes some hundred MiB of it, and uses little");
+        else if (err_get_errno(error) == ENOMEM && is_limited(RLIMIT_DATA))
+                (void) err_hint(&error, "the limit on data may be too small (ulimit -d): a box takes some ten MiB; for the command alone: "
+                                        "usbox run --ulimit data=BYTES");
+        (void) state_hint_full(&error);
         if (!g_error_matches(error, USBOX_ERROR, USBOX_ERROR_FAILED) || !may_be_refusal(err_get_errno(error)))
                 return;
         doctor_try_calls(&host);

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -149,6 +150,8 @@ int main(int argc, char **argv) {
         /* A run is short and needs little: the heap in one piece, nothing given back in between (mallopt(3)). */
         (void) mallopt(M_TOP_PAD, HEAP_SIZE);
         (void) mallopt(M_TRIM_THRESHOLD, 16 * HEAP_SIZE);
+        /* What meets the caller's limit on file sizes is to get EFBIG, and say so; the command has the default again, as has each program that is started. */
+        (void) signal(SIGXFSZ, SIG_IGN);
         log_init("usbox", false);
         child_remember_argv(argc, argv);
         if (argc < 2) {

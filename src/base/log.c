@@ -6,6 +6,7 @@
  */
 #include <stdarg.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,6 +19,11 @@ static const char *log_program = "usbox";
 static bool log_verbose;
 static struct timespec log_start;
 
+static bool is_limited(int resource) {
+        struct rlimit limit;
+        return getrlimit(resource, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+}
+
 /*
  * That no memory is to be had is GLib's last word (g_malloc(), glib/gmem.c), after which it takes the process down by a signal, as for a mistake in the
  * program. It is none: so it is said like any other reason, without allocating, and the process ends by a status.
@@ -29,8 +35,10 @@ static void on_glib(const char *domain, GLogLevelFlags level, const char *messag
                 g_log_default_handler(domain, level, message, data);
                 return;
         }
+        static const char limit[] = "hint: the limit on memory may be too small (ulimit -v, ulimit -d)\n";
         const struct iovec parts[] = { { .iov_base = (void *) log_program, .iov_len = strlen(log_program) },
-                                       { .iov_base = (void *) said, .iov_len = sizeof said - 1 } };
+                                       { .iov_base = (void *) said, .iov_len = sizeof said - 1 },
+                                       { .iov_base = (void *) limit, .iov_len = is_limited(RLIMIT_AS) || is_limited(RLIMIT_DATA) ? sizeof limit - 1 : 0 } };
         (void) !writev(STDERR_FILENO, parts, G_N_ELEMENTS(parts));
         _exit(LOG_EXIT_NO_MEMORY);
 }

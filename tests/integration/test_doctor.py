@@ -6,11 +6,12 @@ import os
 import platform
 import re
 import resource
+import signal
 import subprocess
 import sys
 
 import pytest
-from conftest import USBOX, cannot, sanitized
+from conftest import USBOX, assert_refused, cannot, sanitized
 
 
 def left_in(path):
@@ -132,6 +133,27 @@ def test_tells_what_the_shell_has_set(box, what):
             assert proc.returncode == 125 and re.search(rf"^hint: .*{hint}", proc.stderr, re.M), proc
         place.mkdir(exist_ok=True)
         place.chmod(0o700)
+
+
+def limited(box, resource_of, soft, *argv, **kw):
+    return box.usbox(*argv, preexec_fn=lambda: resource.setrlimit(resource_of, (soft, resource.getrlimit(resource_of)[1])), **kw)
+
+
+def test_the_shell_s_limit_on_file_sizes_is_an_error(box):
+    """Not a signal that ends us without a word; but the command's own files meet it as anywhere."""
+    with open(box.dir / "report", "w", encoding="utf-8") as report:
+        result = limited(box, resource.RLIMIT_FSIZE, 0, "doctor", stdout=report)
+    assert result.rc == 125 and "File too large" in result.err, result
+    assert_refused(limited(box, resource.RLIMIT_FSIZE, 0, "run", "--rm", "--network=none", "--", "true"), "file too large", "ulimit -f")
+    result = limited(box, resource.RLIMIT_FSIZE, 1 << 20, "run", "--rm", "--network=none", "--", "sh", "-c", "exec head -c 2000000 /dev/zero >/tmp/x")
+    assert result.rc == 128 + signal.SIGXFSZ, result
+
+
+def test_the_shell_s_limit_on_data_is_named(box):
+    if sanitized.sanitizer(USBOX):
+        cannot("limit the memory of sanitized programs, which want much of it")
+    result = limited(box, resource.RLIMIT_DATA, 1 << 20, "run", "--rm", "--network=none", "--userns=self", "--", "true")
+    assert result.rc == 125 and re.search("^hint: .*ulimit -d", result.err, re.M), result
 
 
 @pytest.mark.parametrize("kind", ["user", "mnt", "uts", "time"])
