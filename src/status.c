@@ -5,6 +5,7 @@
  * Role: launcher. Privileges: none needed. Threads: one. Order: opened before anything is started, so that a wrong descriptor
  * or a missing directory is told first; the last report goes out at the very end.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
@@ -14,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/proc.h"
 #include "jsontext.h"
 #include "status.h"
@@ -87,11 +89,14 @@ void status_free(Status *s) {
         g_free(s);
 }
 
-/* Pieces of PIPE_BUF: after POLLOUT a pipe takes that much without waiting, so that the flags that others share stay alone. */
+/* Pieces of PIPE_BUF: after POLLOUT a pipe takes that much without waiting, so that the flags that others share stay alone. False with errno;
+ * 0: its reader does not read. */
 static bool write_patiently(int fd, const char *text, size_t len) {
         while (len > 0) {
                 struct pollfd p = { .fd = fd, .events = POLLOUT };
                 int ready = TEMP_FAILURE_RETRY(poll(&p, 1, WRITE_WAIT_MS));
+                if (ready == 0)
+                        errno = 0;
                 if (ready <= 0)
                         return false;
                 ssize_t n = TEMP_FAILURE_RETRY(write(fd, text, MIN(len, (size_t) PIPE_BUF)));
@@ -117,8 +122,10 @@ static json_t *event_new(const char *name, const char *box) {
 static void report_take(Status *s, json_t *event) {
         g_autofree char *line = jsontext_line(event);
 
-        if (!write_patiently(s->fd, line, strlen(line)))
-                s->fd = -1;
+        if (write_patiently(s->fd, line, strlen(line)))
+                return;
+        log_note("--status-fd %d: %s: nothing more is written to it", s->fd, errno == 0 ? "nobody reads it" : err_text(errno));
+        s->fd = -1;
 }
 
 static bool write_pidfile(Status *s, pid_t pid, GError **error) {

@@ -10,8 +10,8 @@
 
 /*
  * What other programs learn of a run: --status-fd (one JSON object a line for each event) and --pidfile. Every call takes NULL
- * for a run that asked for neither. A reader that has gone, or that reads nothing for a second, ends the reports,
- * never the run; the process must ignore SIGPIPE.
+ * for a run that asked for neither. A reader that has gone, or that reads nothing for a second, or a full disk ends the reports,
+ * which is said on stderr once, and never the run; the process must ignore SIGPIPE.
  */
 typedef struct Status Status;
 

@@ -111,6 +111,29 @@ def test_status_fd_of_a_failure(box):
         assert [e["event"] for e in seen] == ["failed"] and seen[0]["step"] and seen[0]["message"] in result.err, (argv, seen)
 
 
+@pytest.mark.parametrize("where", ["full", "closed", "unread"])
+def test_status_fd_that_takes_nothing(box, where):
+    """Nobody is told what came of the box, and that is said, once; the command is none the worse for it."""
+    reader = -1
+    if where == "full":
+        writer, why = os.open("/dev/full", os.O_WRONLY), "No space left on device"
+    else:
+        reader, writer = os.pipe()
+        why = "Broken pipe" if where == "closed" else "nobody reads it"
+        os.set_blocking(writer, False)
+        if where == "closed":
+            os.close(reader)
+        else:
+            try:
+                while True:
+                    os.write(writer, b"x" * 65536)
+            except BlockingIOError:
+                pass
+    result = box.usbox("run", "--rm", "--network=none", "--status-fd", str(writer), "--", "sh", "-c", "exit 4", pass_fds=[writer])
+    assert (result.rc, result.err) == (4, f"usbox: --status-fd {writer}: {why}: nothing more is written to it\n"), result
+    os.close(writer)
+
+
 def test_status_fd_does_not_reach_the_box(box):
     r, w = os.pipe()
     out = box.usbox("run", "--rm", "--status-fd", str(w), "--", "sh", "-c", f"(echo intruder >&{w}) 2>/dev/null; ls /proc/self/fd", pass_fds=[w]).out
