@@ -4,6 +4,7 @@
  *
  * Role: verbs. Privileges: the caller's. Threads: one.
  */
+#include <errno.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -50,14 +51,36 @@ static bool say_elsewhere(const BoxInfo *box, GError **error) {
         return err_step(error, "box");
 }
 
-/* Why it does not answer: in its own words, or that it is stopped, or to whom it speaks. */
-static bool explain(const BoxInfo *box, GError *failure_take, GError **error) {
-        int errnum = err_get_errno(failure_take);
-        if ((errnum == EPIPE || errnum == ECONNRESET || errnum == 0) && is_elsewhere(box)) {
-                g_error_free(failure_take);
+/* It has ended the connection, and before its answer. It lets go of its lock first (presence_end()). */
+static bool say_gone(const BoxInfo *box, GError **error) {
+        const char *kind = box_info_is_pod(box) ? "pod" : "box", *shown = box->name ? box->name : box->id;
+
+        if (is_elsewhere(box))
                 return say_elsewhere(box, error);
+        if (runtime_box_runs(box->id)) {
+                err_set(error, 0, "the launcher of %s %s has ended the connection without an answer", kind, shown);
+                err_hint(error, "it may have as many requests as it takes: say it again");
+        } else {
+                err_set(error, 0, "%s %s has ended just now", kind, shown);
+                err_hint(error, "usbox %s shows how, if anything is left of it", box_info_is_pod(box) ? "pod ps" : "ps -a");
         }
-        if (errnum == EAGAIN) {
+        return err_step(error, "box");
+}
+
+/* Wait for the answer: 1; 0: the connection ends before it; -1 with errno. */
+static int await_answer(int fd) {
+        ssize_t n;
+        char first;
+
+        do
+                n = recv(fd, &first, sizeof first, MSG_PEEK);
+        while (n < 0 && (errno == EINTR || errno == ECONNRESET));
+        return (int) n;
+}
+
+/* Why it does not answer: in its own words, or that it is stopped. */
+static bool explain(const BoxInfo *box, GError *failure_take, GError **error) {
+        if (err_get_errno(failure_take) == EAGAIN) {
                 err_set(error, 0, "the launcher of box %s does not answer", box->name ? box->name : box->id);
                 err_hint(error, "it may be stopped: kill -CONT %d", (int) json_integer_value(json_object_get(box->facts, "launcher")));
                 g_error_free(failure_take);
@@ -70,8 +93,16 @@ static bool explain(const BoxInfo *box, GError *failure_take, GError **error) {
 bool control_ask(const BoxInfo *box, int fd, WireType request, GVariant *body, WireType answer, WireMessage *ret, GError **error) {
         g_autoptr(GError) failure = NULL;
 
-        return (wire_send(fd, request, body, NULL, 0, &failure) && wire_expect(fd, "the box's launcher", answer, ret, &failure)) ||
-               explain(box, g_steal_pointer(&failure), error);
+        if (!wire_send(fd, request, body, NULL, 0, &failure)) {
+                int errnum = err_get_errno(failure);
+                return errnum == EPIPE ? say_gone(box, error) : explain(box, g_steal_pointer(&failure), error);
+        }
+        int r = await_answer(fd);
+        if (r == 0)
+                return say_gone(box, error);
+        if (r < 0)
+                err_set(&failure, errno, "receive");
+        return (r > 0 && wire_expect(fd, "the box's launcher", answer, ret, &failure)) || explain(box, g_steal_pointer(&failure), error);
 }
 
 bool control_do(const BoxInfo *box, WireType request, GVariant *body, GError **error) {

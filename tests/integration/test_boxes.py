@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import struct
@@ -436,6 +437,33 @@ def test_garbage_on_the_control_socket(boxes):
             s.recv(65536)
     assert wait_until(lambda: len(os.listdir(f"/proc/{one.proc.pid}/fd")) <= before)
     assert boxes.ps()[0]["state"] == "running" and one.proc.poll() is None
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_launcher_that_does_not_answer_any_more(boxes, ended):
+    """It ends while it is asked, or has no place left; this one here is no launcher, but has all that one shows of itself."""
+    place = boxes.runtime / "usbox" / "0123456789ab"
+    place.mkdir(parents=True)
+    os.chmod(boxes.runtime / "usbox", 0o700)
+    (place / "state.json").write_text('{"name": "web"}', encoding="utf-8")
+    with open(place / "lock", "wb") as lock, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+        fcntl.fcntl(lock, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        server.bind(os.fspath(place / "control"))
+        server.listen()
+        server.settimeout(60)
+        verb = boxes.popen("kill", "web")
+        client = server.accept()[0]
+        assert client.recv(65536)
+        if ended:
+            shutil.rmtree(place)
+            lock.close()
+        client.close()
+        err = verb.communicate(timeout=60)[1].decode()
+    if not ended:
+        shutil.rmtree(place)
+    assert verb.returncode == 125 and "CTL_" not in err, err
+    said = "usbox: box: box web has ended just now\n" if ended else "usbox: box: the launcher of box web has ended the connection without an answer\n"
+    assert err.startswith(said) and "\nhint: " in err, err
 
 
 def test_silent_clients_do_not_shut_others_out(boxes):
