@@ -177,10 +177,14 @@ static bool on_signal(Sandbox *s, ControlClient *client, const WireMessage *m, G
         g_variant_get(m->body, "(i)", &sig);
         if (sig < 1 || sig > SIGRTMAX)
                 return err_set(error, EINVAL, "signal %d", sig);
-        supervise_signal(s, sig);
+        bool told = supervise_signal(s, sig);
         /* With a cgroup no process of the command's is missed. */
         if (sig == SIGKILL && s->scope.cgroup)
-                (void) cgroup_kill(s->scope.cgroup, NULL);
+                told = cgroup_kill(s->scope.cgroup, NULL) || told;
+        if (!told) {
+                err_set(error, 0, "the box's init takes no more signals for its command");
+                return err_hint(error, "kill -CONT %d, if somebody has stopped it; usbox stop ends the box in any case", (int) s->child);
+        }
         control_answer(client, WIRE_CTL_OK, NULL);
         return true;
 }

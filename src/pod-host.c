@@ -81,6 +81,6 @@ void pod_host_look(Sandbox *s) {
                 return;
         if (!s->pod_ended && (s->stopping || s->spec->pod.rm) && control_n_members(s->control) == 0) {
                 s->stopping = s->pod_ended = true;
-                supervise_signal(s, SIGKILL);
+                (void) supervise_signal(s, SIGKILL);
         }
 }

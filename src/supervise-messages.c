@@ -79,7 +79,7 @@ static void suspend(Sandbox *s) {
         (void) sigprocmask(SIG_BLOCK, &stop, NULL);
         if (s->term)
                 term_resume(s->term);
-        (void) wire_send(s->child_wire, WIRE_RESUME, NULL, NULL, 0, NULL);
+        (void) supervise_tell_init(s, WIRE_RESUME, NULL);
 }
 
 bool supervise_tell(int wire, WireType type, GVariant *body, GError **error) {

@@ -58,9 +58,20 @@ bool supervise_command_runs(const Sandbox *s, GError **error) {
         return (s->started && !s->exited) || err_set(error, 0, "the box's command %s", s->exited ? "has ended" : "has not been started yet");
 }
 
-void supervise_signal(Sandbox *s, int sig) {
-        if (s->child_wire >= 0)
-                (void) wire_send(s->child_wire, WIRE_SIGNAL, g_variant_new("(i)", sig), NULL, 0, NULL);
+bool supervise_tell_init(const Sandbox *s, WireType type, GVariant *body) {
+        struct pollfd wire = { .fd = s->child_wire, .events = POLLOUT };
+        g_autoptr(GVariant) held = body ? g_variant_ref_sink(body) : NULL;
+
+        /* We alone write there: what has room now does not wait. */
+        if (wire.fd >= 0 && poll(&wire, 1, 0) == 0)
+                return false;
+        if (wire.fd >= 0)
+                (void) wire_send(wire.fd, type, held, NULL, 0, NULL);
+        return true;
+}
+
+bool supervise_signal(const Sandbox *s, int sig) {
+        return supervise_tell_init(s, WIRE_SIGNAL, g_variant_new("(i)", sig));
 }
 
 static void kill_box(Sandbox *s) {
@@ -85,21 +96,21 @@ static void on_signal(Sandbox *s, int sig) {
                 break;
         case SIGCONT:
                 if (s->started && !s->stdio.plan.pty[0])
-                        supervise_signal(s, SIGCONT);
+                        (void) supervise_signal(s, SIGCONT);
                 break;
         case SIGTSTP:
         case SIGTTIN:
         case SIGTTOU:
                 /* With a pty ^Z arrives as a byte; this one is somebody's kill(1), or the terminal's without a pty. */
                 if (!s->stdio.plan.pty[0])
-                        supervise_signal(s, SIGSTOP);
+                        (void) supervise_signal(s, SIGSTOP);
                 (void) raise(SIGSTOP);
                 break;
         default:
                 if (s->started && s->spec->pod.make)
                         supervise_stop(s, STOP_GRACE);
                 else if (s->started)
-                        supervise_signal(s, sig);
+                        (void) supervise_signal(s, sig);
                 else if (!s->early_signal)
                         s->early_signal = sig;
         }
@@ -115,8 +126,8 @@ static void read_signals(Sandbox *s) {
 static void begin_stop(Sandbox *s, gint64 grace) {
         s->deadline = 0;
         s->kill_deadline = MAX(g_get_monotonic_time() + grace, 1);
-        supervise_signal(s, s->spec->box.stop_signal);
-        supervise_signal(s, SIGCONT);
+        (void) supervise_signal(s, s->spec->box.stop_signal);
+        (void) supervise_signal(s, SIGCONT);
 }
 
 void supervise_stop(Sandbox *s, gint64 grace) {
@@ -247,7 +258,7 @@ static bool dispatch_bytes(Sandbox *s, const struct pollfd fds[static POLL_N], G
         /* Whoever reads the terminal's output has gone: what a terminal that was unplugged sends. */
         if (s->term && term_output_gone(s->term) && !s->hung_up) {
                 s->hung_up = true;
-                supervise_signal(s, SIGHUP);
+                (void) supervise_signal(s, SIGHUP);
         }
         if (s->log)
                 log_writer_dispatch(s->log, fds + POLL_LOG);
@@ -265,7 +276,7 @@ static void judge_early_signal(Sandbox *s) {
         if (!s->early_signal)
                 return;
         if (s->started)
-                supervise_signal(s, s->early_signal);
+                (void) supervise_signal(s, s->early_signal);
         else if (poll(wires, G_N_ELEMENTS(wires), 0) == 0)
                 s->interrupted = s->early_signal;
         else

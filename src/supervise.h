@@ -93,6 +93,10 @@ bool supervise_await(Sandbox *s, int fd, GError **error);
 /* From MAPPED to the end of init: messages, signals, terminal, time limit. False with error if the box failed. */
 bool supervise(Sandbox *s, GError **error);
 
-/* For the control socket: send the command a signal; send the stop signal, and SIGKILL to the box after grace (microseconds). */
-void supervise_signal(Sandbox *s, int sig);
+/* Tell init, unless its wire is full: it may be stopped for as long as somebody likes, and nobody waits for it. False: there was no room. */
+bool supervise_tell_init(const Sandbox *s, WireType type, GVariant *body);
+
+/* For the control socket: send the command a signal, which init does (false: supervise_tell_init()); send the stop signal, and SIGKILL to the box after
+ * grace (microseconds). */
+bool supervise_signal(const Sandbox *s, int sig);
 void supervise_stop(Sandbox *s, gint64 grace);

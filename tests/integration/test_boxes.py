@@ -466,6 +466,26 @@ def test_a_launcher_that_does_not_answer_any_more(boxes, ended):
     assert err.startswith(said) and "\nhint: " in err, err
 
 
+def test_a_stopped_init_stops_nobody_else(boxes):
+    """Its wire holds some hundred signals; the launcher does not wait for room on it."""
+    one = boxes.start("--rm", "--name", "web")
+    init = boxes.usbox("inspect", "web").json()[0]["init"]
+    os.kill(init, signal.SIGSTOP)
+    try:
+        for _ in range(1000):
+            result = boxes.usbox("kill", "-s", "WINCH", "web")
+            if result.rc != 0:
+                break
+        assert_refused(result, "the box's init takes no more signals", f"kill -CONT {init}")
+        assert boxes.usbox("exec", "web", "--", "echo", "x").ok().out == "x\n"
+    finally:
+        os.kill(init, signal.SIGCONT)
+    assert wait_until(lambda: boxes.usbox("kill", "-s", "WINCH", "web").rc == 0)
+    os.kill(init, signal.SIGSTOP)
+    boxes.usbox("stop", "-t", "0", "web").ok()
+    assert one.proc.wait(60) == 128 + signal.SIGKILL
+
+
 def test_silent_clients_do_not_shut_others_out(boxes):
     one = boxes.start("--name", "web")
     silent = [connect(boxes, one.id) for _ in range(100)]
