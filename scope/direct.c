@@ -81,8 +81,7 @@ static int find_place(const char *own, const ScopeConfig *config, char **ret_pat
                          g_str_equal(own, "/") ? "" : own, g_str_equal(own, "/") ? "" : own);
         } else {
                 err_set(error, EACCES, "no systemd runs for this user, and the cgroup %s is not his", own);
-                err_hint(error, "sudo loginctl enable-linger $USER (where systemd runs the machine), or go on without limits by "
-                                "--best-effort=limits");
+                err_hint(error, "sudo loginctl enable-linger $USER (where systemd runs the machine)");
         }
         return -1;
 }

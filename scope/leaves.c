@@ -10,13 +10,11 @@
  * helpers do is counted too; what concerns processes as such (their number, freezing, killing) is payload/'s.
  */
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -26,23 +24,6 @@
 
 #define FILE_MAX (64 * 1024)
 #define REMOVE_WAIT_MS 5000
-
-bool cgroup_check_version(GError **error) {
-        struct statfs fs;
-
-        if (statfs(CGROUP_MOUNT, &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC)
-                return true;
-        bool hybrid = statfs(CGROUP_MOUNT "/unified", &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC;
-        bool any = hybrid || access(CGROUP_MOUNT "/memory", F_OK) == 0 || access(CGROUP_MOUNT "/cpu", F_OK) == 0;
-        if (hybrid)
-                err_set(error, EOPNOTSUPP, "this machine's cgroups are hybrid: the controllers are in version 1, which cannot be given to a user");
-        else if (any)
-                err_set(error, EOPNOTSUPP, "this machine has cgroups version 1, which cannot be given to a user");
-        else
-                err_set(error, EOPNOTSUPP, "no cgroups are mounted at " CGROUP_MOUNT);
-        return err_hint(error, "boot with systemd.unified_cgroup_hierarchy=1 (usbox doctor says how), or go on without limits by "
-                               "--best-effort=limits");
-}
 
 char *cgroup_of(pid_t pid, GError **error) {
         g_autofree char *path = g_strdup_printf("/proc/%d/cgroup", (int) pid), *text = NULL;
@@ -86,10 +67,9 @@ static bool not_delegated(const char *controller, char **delegated, bool direct,
 
         err_set(error, EOPNOTSUPP, "the controller %s is not delegated to this user (these are: %s)", controller, are);
         if (direct)
-                return err_hint(error, "whoever made this cgroup must switch it on in cgroup.subtree_control, or go on without by "
-                                       "--best-effort=limits");
+                return err_hint(error, "whoever made this cgroup must switch it on in cgroup.subtree_control");
         if (!g_strv_contains(known, controller))
-                return err_hint(error, "systemd delegates no %s to anyone; go on without by --best-effort=limits", controller);
+                return err_hint(error, "systemd delegates no %s to anyone", controller);
         return err_hint(error, "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | "
                                "sudo tee /etc/systemd/system/user@.service.d/usbox-delegate.conf && sudo systemctl daemon-reload, then log "
                                "out and in");
@@ -121,7 +101,7 @@ static bool check_files(const ScopeCgroup *c, const ScopeConfig *config, GError 
                         return false;
                 if (g_str_equal(name, "IODeviceLatencyTargetSec") && faccessat(c->fd, "io.latency", F_OK, 0) < 0) {
                         err_set(error, EOPNOTSUPP, "%s: this machine's kernel has no io.latency", what);
-                        return err_hint(error, "one that is built with CONFIG_BLK_CGROUP_IOLATENCY has; or go on without by --best-effort=limits");
+                        return err_hint(error, "one that is built with CONFIG_BLK_CGROUP_IOLATENCY has");
                 }
         }
         return true;

@@ -6,9 +6,7 @@
 #include <sys/types.h>
 
 #include "scope/config.h"
-
-/* cgroup v2 as a file system, below where it is mounted. */
-#define CGROUP_MOUNT "/sys/fs/cgroup"
+#include "scope/version.h"
 
 /* One box's cgroup. */
 typedef struct {
@@ -19,9 +17,6 @@ typedef struct {
         bool in_pod; /* own, and a part of its pod's */
         bool pod;    /* boxes have theirs in it */
 } ScopeCgroup;
-
-/* Fails, with a hint, where the machine has no cgroup v2, or hybrid. */
-bool cgroup_check_version(GError **error);
 
 /* The cgroup of this process, or of another, from the mount on; the caller's. */
 char *cgroup_of_self(GError **error);

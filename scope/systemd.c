@@ -314,7 +314,7 @@ Systemd *systemd_open_machine(GError **error) {
                 sd_bus_unref(bus);
         if (r < 0) {
                 bus_failed(r, NULL, "reach the machine's, to move the box's processes out of this login's session", error);
-                err_hint(error, "does its message bus run? systemctl status dbus; or go on without limits by --best-effort=limits");
+                err_hint(error, "does its message bus run? systemctl status dbus");
                 return NULL;
         }
         Systemd *s = g_new0(Systemd, 1);

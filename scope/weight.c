@@ -33,7 +33,7 @@ bool weight_check(const ScopeCgroup *c, const char *what, GError **error) {
         if (has(c, COST_WEIGHT) || has(c, BFQ_WEIGHT))
                 return true;
         err_set(error, EOPNOTSUPP, "%s: nothing in this machine's kernel shares disks by weight", what);
-        return err_hint(error, "sudo modprobe bfq && echo bfq | sudo tee /sys/block/DISK/queue/scheduler; or go on without by --best-effort=limits");
+        return err_hint(error, "sudo modprobe bfq && echo bfq | sudo tee /sys/block/DISK/queue/scheduler");
 }
 
 static bool write_weight(const ScopeCgroup *c, const char *file, const char *value, GError **error) {

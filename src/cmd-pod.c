@@ -11,6 +11,7 @@
 #include "cmd-verbs.h"
 #include "jsontext.h"
 #include "profile.h"
+#include "scope-helper.h"
 #include "stdfds.h"
 
 #define OF_CREATE "create: "
@@ -135,6 +136,8 @@ static int create(const VerbArgs *args, GError **error) {
         if (!spec)
                 return -1;
         if (spec->box.dry_run) {
+                if (!scope_helper_foresee(spec, error))
+                        return -1;
                 g_autofree char *text = spec_describe(spec);
                 fputs(text, stdout);
                 return 0;

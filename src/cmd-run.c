@@ -19,6 +19,7 @@
 #include "mountinfo.h"
 #include "root.h"
 #include "sandbox.h"
+#include "scope-helper.h"
 #include "spec.h"
 #include "status.h"
 #include "stdfds.h"
@@ -119,6 +120,8 @@ int cmd_run(int argc, char **argv, GError **error) {
                         err_step(error, "mount");
                         return -1;
                 }
+                if (!scope_helper_foresee(spec, error))
+                        return -1;
                 g_autofree char *text =
                         spec->box.dry_run_json ? jsontext_line(spec_to_json(spec)) : spec_describe(spec);
                 return fd_write_all(STDOUT_FILENO, text, strlen(text)) ? 0 : (err_set(error, errno, "write"), -1);

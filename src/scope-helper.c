@@ -13,6 +13,7 @@
 #include "base/proc.h"
 #include "scope-helper.h"
 #include "scope/config.h"
+#include "scope/version.h"
 
 /* Its end is an rmdir away; where the machine hardly runs, nothing depends on it. */
 #define END_MS 10000
@@ -36,6 +37,29 @@ bool scope_helper_start(const Spec *spec, const char *id, const char *pod_cgroup
                   helper_send(&ret->helper, WIRE_SCOPE_CONFIG, scope_config_pack(&config), NULL, 0, error);
         ret->late = ok && late;
         return ok;
+}
+
+void scope_helper_hint_without(GError *failure) {
+        static const char without[] = "go on without limits by --best-effort=limits";
+        const char *known = err_get_hint(failure);
+        g_autofree char *hint = known ? g_strconcat(known, "; or ", without, NULL) : g_strdup(without);
+
+        err_replace_hint(failure, hint);
+}
+
+bool scope_helper_foresee(const Spec *spec, GError **error) {
+        g_autoptr(GError) failure = NULL;
+
+        if (!limits_wanted(&spec->limits) || cgroup_check_version(&failure))
+                return true;
+        if (spec->box.best_effort & BEST_EFFORT_LIMITS) {
+                log_note("without limits: %s", failure->message);
+                return true;
+        }
+        err_step(&failure, kind.step);
+        scope_helper_hint_without(failure);
+        g_propagate_error(error, g_steal_pointer(&failure));
+        return false;
 }
 
 /* "au", floating; those that are 0 are none. */

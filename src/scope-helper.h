@@ -38,6 +38,12 @@ typedef struct {
  * box runs already; else scope_helper_join() comes, without which no cgroup is made from within a login's session. */
 bool scope_helper_start(const Spec *spec, const char *id, const char *pod_cgroup, bool late, ScopeHelper *ret, GError **error);
 
+/* For --dry-run: what usbox-scope asks first of the machine. False with the error that the start would have; with --best-effort=limits that is said alone. */
+bool scope_helper_foresee(const Spec *spec, GError **error);
+
+/* Why a box cannot have its limits: its hint is from now on also that it may go on without. */
+void scope_helper_hint_without(GError *failure);
+
 /* Have helpers (those that are 0 are none) and a process of the payload moved into it, with their children, once it is there. */
 bool scope_helper_join(ScopeHelper *h, const pid_t *helpers, size_t n, pid_t payload, GError **error);
 /* Have all of a box moved into it that has run without so far, with what its processes have forked. */

@@ -102,6 +102,8 @@ static bool tell_scoped(Sandbox *s, GError **error) {
 
 bool supervise_scope_failed(Sandbox *s, GError *failure_take, GError **error) {
         if (s->scope.joined || !(s->spec->box.best_effort & BEST_EFFORT_LIMITS)) {
+                if (!s->scope.joined)
+                        scope_helper_hint_without(failure_take);
                 g_propagate_error(error, failure_take);
                 return false;
         }

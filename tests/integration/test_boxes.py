@@ -466,6 +466,15 @@ def test_a_launcher_that_does_not_answer_any_more(boxes, ended):
     assert err.startswith(said) and "\nhint: " in err, err
 
 
+def test_a_running_box_is_not_told_how_to_start_without_limits(boxes):
+    boxes.start("--rm", "--name", "web", "--network=none")
+    for verb in (["update", "--pids-limit", "100", "web"], ["pause", "web"]):
+        result = boxes.usbox(*verb)
+        assert "best-effort" not in result.err and (result.rc == 0 or "\nhint: " in result.err), result
+    if result.rc == 0:
+        boxes.usbox("unpause", "web").ok()
+
+
 def test_a_stopped_init_stops_nobody_else(boxes):
     """Its wire holds some hundred signals; the launcher does not wait for room on it."""
     one = boxes.start("--rm", "--name", "web")

@@ -184,6 +184,20 @@ def test_dry_run_judges(no_kept):
     assert no_kept.run("--dry-run", "--no-such-option", "--", "true").rc == 125
 
 
+def test_dry_run_judges_limits(no_kept):
+    """As the run does, in the same words; whether anybody gives the user a cgroup is for the run to find out."""
+    limit = ["--pids-limit=100", "--network=none", "--overlay=none", "--rm"]
+    dry = no_kept.run("--dry-run", *limit, "--", "true")
+    if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        assert "pids.max=100" in dry.ok().out
+        return
+    assert_refused(dry, "usbox: limits: ", "--best-effort=limits")
+    assert dry.err == no_kept.run(*limit, "--", "true").err
+    dry = no_kept.run("--dry-run", "--best-effort=limits", *limit, "--", "true").ok()
+    assert "usbox: without limits: " in dry.err and "pids.max=100" in dry.out
+    assert_refused(no_kept.usbox("pod", "create", "--dry-run", "--pids-limit=100", "p"), "usbox: limits: ")
+
+
 def test_dry_run_judges_what_is_to_be_hidden(no_kept):
     for options in (["--hide", "*.key"], ["--hide", no_kept.dir / "secret"]):
         refused = no_kept.run("--dry-run", "--rw", ".", *options, "--", "true")
