@@ -349,12 +349,17 @@ static bool init_died(Sandbox *s, GError **error) {
                 return true;
         }
         /* Without an answer where it is the child of the pod's init. */
-        if (waitid(P_PIDFD, (id_t) s->child_pidfd, &info, WEXITED | WNOWAIT) < 0)
+        bool unknown = waitid(P_PIDFD, (id_t) s->child_pidfd, &info, WEXITED | WNOWAIT) < 0;
+        if (unknown)
                 err_set(error, 0, "the box's init was killed");
         else if (info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED)
                 err_set(error, 0, "the box's init was killed by signal %d", info.si_status);
         else
                 err_set(error, 0, "the box's init ended with status %d", info.si_status);
+        /* That a limit of the box's own was met is said when its cgroup has been read (cgroup_outcome()). */
+        if (unknown || (info.si_code == CLD_KILLED && info.si_status == SIGKILL))
+                err_hint(error, "somebody has killed it, and all of the box ends with it; where it was the kernel, for lack of memory, dmesg or journalctl -k "
+                                "names process %d", (int) s->child);
         return err_step(error, s->started ? "init" : "namespaces");
 }
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from conftest import own_processes, wait_until
+from conftest import Result, assert_refused, own_processes, wait_until
 
 
 @pytest.mark.slice
@@ -182,6 +182,16 @@ def test_killed_helper_ends_the_box_and_is_named(box, helper):
         os.kill(pid, signal.SIGKILL)
     _out, err = proc.communicate(timeout=20)
     assert proc.returncode == 125 and helper in err.decode(), err
+
+
+def test_killed_init_ends_the_box_and_says_who_may_have_done_it(box):
+    proc = box.popen("run", "--rm", "--name", "b", "--network=none", "--", "sh", "-c", "echo ready; exec sleep 1000")
+    assert proc.stdout.readline() == b"ready\n"
+    assert wait_until(lambda: box.usbox("inspect", "b").rc == 0)
+    init = box.usbox("inspect", "b").json()[0]["init"]
+    os.kill(init, signal.SIGKILL)
+    out, err = proc.communicate(timeout=60)
+    assert_refused(Result(proc.returncode, out, err), "init was killed by signal 9", f"journalctl -k names process {init}")
 
 
 def test_die_with_parent(box):
