@@ -21,6 +21,8 @@
 #include "root.h"
 #include "seen.h"
 
+#define UPPER "upper/"
+
 int root_open_beneath(int dir, const char *name, uint64_t flags) {
         return sys_openat2(dir, name, flags | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
@@ -39,14 +41,26 @@ static bool mark_way(int dir, const char *name) {
         return lsetxattr(path, WAY_ATTRIBUTE, "y", 1, 0) == 0 || errno == EOPNOTSUPP || errno == EPERM;
 }
 
-bool root_dirs_make(int box_fd, const char *path, mode_t mode, GError **error) {
+/* What the box's root shows of a directory of upper/ where we make it: the host's mode, but for what we need of it ourselves, and for set-id bits. lower: NULL,
+ * nobody sees it. */
+static mode_t way_mode(const char *lower, const char *path) {
+        struct stat st;
+
+        if (!lower || !g_str_has_prefix(path, UPPER))
+                return 0755;
+        _cleanup_close_ int root = open(lower, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_close_ int dir = root < 0 ? -1 : root_open_beneath(root, path + strlen(UPPER), O_PATH | O_DIRECTORY);
+        return dir >= 0 && fstat(dir, &st) == 0 ? (st.st_mode & 01777) | 0700 : 0755;
+}
+
+static bool make(const char *lower, int box_fd, const char *path, mode_t mode, GError **error) {
         const char *name;
         _cleanup_close_ int dir = root_dirs_parent(box_fd, path, &name);
 
         /* The directories above first; most exist already, as nodes are sorted parents first. */
         if (dir < 0 && errno == ENOENT) {
                 g_autofree char *parent = g_path_get_dirname(path);
-                return root_dirs_make(box_fd, parent, 0755, error) && root_dirs_make(box_fd, path, mode, error);
+                return make(lower, box_fd, parent, way_mode(lower, parent), error) && make(lower, box_fd, path, mode, error);
         }
         if (dir < 0)
                 return err_set(error, errno, "make %s", path);
@@ -57,6 +71,14 @@ bool root_dirs_make(int box_fd, const char *path, mode_t mode, GError **error) {
         if (fchmodat(dir, name, mode, 0) < 0)
                 return err_set(error, errno, "chmod %s", path);
         return true;
+}
+
+bool root_dirs_make(int box_fd, const char *path, mode_t mode, GError **error) {
+        return make(NULL, box_fd, path, mode, error);
+}
+
+bool root_dirs_make_way(const RootPlan *plan, int box_fd, const char *path, GError **error) {
+        return make(plan->lower, box_fd, path, way_mode(plan->lower, path), error);
 }
 
 /* Of what the kernel's overlayfs writes there, too, usbox-fs diff is to take nothing for a mark that the command can make itself (fsoverlay/lowers.h). */

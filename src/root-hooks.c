@@ -192,12 +192,12 @@ static void make_one(const RootPlan *plan, const Hook *hook, int box_fd, void *d
         if (*error)
                 return;
         bool own = has_own_copy(hook, box_fd);
+        if (!own && !root_dirs_make_way(plan, box_fd, parent, error))
+                return;
         if (hook->is_dir)
                 (void) ((own || root_dirs_make(box_fd, upper, hook->mode | 0700, error)) &&
                         root_dirs_make(box_fd, work, 0700, error));
         if (hook->is_dir || own)
-                return;
-        if (!root_dirs_make(box_fd, parent, 0755, error))
                 return;
         const char *name;
         _cleanup_close_ int dir = root_dirs_parent(box_fd, upper, &name);
@@ -293,12 +293,12 @@ static void trim_one(const RootPlan *plan, const Hook *hook, int box_fd, void *d
 }
 
 /* Where hook->path is in upper/: the directory, made if need be. -1 with errno: one on the way is none, or the box has made a symlink of it. */
-static int upper_parent(const Hook *hook, int box_fd, const char **ret_name) {
+static int upper_parent(const RootPlan *plan, const Hook *hook, int box_fd, const char **ret_name) {
         g_autofree char *upper = g_strconcat("upper/", hook->path, NULL), *parent = g_path_get_dirname(upper);
         g_autoptr(GError) failure = NULL;
 
         *ret_name = strrchr(hook->path, '/') + 1;
-        if (root_dirs_make(box_fd, parent, 0755, &failure))
+        if (root_dirs_make_way(plan, box_fd, parent, &failure))
                 return root_open_beneath(box_fd, parent, O_PATH | O_DIRECTORY);
         errno = err_get_errno(failure);
         return -1;
@@ -314,7 +314,7 @@ static void settle_one(const RootPlan *plan, const Hook *hook, int box_fd, void 
         _cleanup_close_ int from = root_dirs_parent(box_fd, copy, &copy_name);
         if (from < 0 || fstatat(from, copy_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return;
-        _cleanup_close_ int to = upper_parent(hook, box_fd, &name);
+        _cleanup_close_ int to = upper_parent(plan, hook, box_fd, &name);
         if (to < 0 || renameat2(from, copy_name, to, name, RENAME_NOREPLACE) < 0)
                 log_note("what the box made of %s could not be kept: %s", hook->name, err_text(errno));
 }
@@ -352,7 +352,7 @@ static bool take_in(const Hook *hook, int box_fd, int from, const char *name, in
 }
 
 /* By descriptors and without following anything: the box wrote this tree. */
-static void take_back(const MountSource *source, const Hook *hook, int box_fd) {
+static void take_back(const RootPlan *plan, const MountSource *source, const Hook *hook, int box_fd) {
         g_autofree char *parent = g_path_get_dirname(hook->name), *name = g_path_get_basename(hook->name);
         g_autofree char *made = g_strconcat("upper/", hook->path, NULL);
         FdLater later = { .n = 0 };
@@ -365,7 +365,7 @@ static void take_back(const MountSource *source, const Hook *hook, int box_fd) {
         _cleanup_close_ int from = root_open_beneath(dir, parent, O_PATH | O_DIRECTORY);
         if (from < 0 || fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || is_repository(hook, &st))
                 return;
-        _cleanup_close_ int to = upper_parent(hook, box_fd, &to_name);
+        _cleanup_close_ int to = upper_parent(plan, hook, box_fd, &to_name);
         /* root_hooks_appeared() tells of what stays */
         if (to >= 0 && take_in(hook, box_fd, from, name, to, to_name) && !hook_own(to, to_name))
                 log_note("what the box made of %s could not be kept as it was: %s", hook->name, err_text(errno));
@@ -380,7 +380,7 @@ void root_hooks_take_back(const RootPlan *plan, int box_fd) {
                 for (guint j = 0; source->hooks && j < source->hooks->len; j++) {
                         const Hook *hook = g_ptr_array_index(source->hooks, j);
                         if (!hook->host.path && hook->parent_there)
-                                take_back(source, hook, box_fd);
+                                take_back(plan, source, hook, box_fd);
                 }
         }
 }

@@ -282,6 +282,7 @@ RootPlan *root_plan_new_bare(void) {
 RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error) {
         g_autoptr(RootPlan) plan = plan_empty();
         plan->served = spec->root.overlay == OVERLAY_FUSE;
+        plan->lower = spec->root.rootfs ? spec->root.rootfs : "/";
         plan->cgroup2 = host_has_only_cgroup2();
         plan->workdir = g_strdup(spec->root.workdir_given ? spec->root.workdir
                                  : spec->root.rootfs      ? NULL

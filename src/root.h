@@ -76,6 +76,7 @@ typedef struct {
         FsConfig *fs;       /* what that is told; the launcher's alone */
         HostPath box_dir;   /* upper/, work/ and tmp/ of this box; path NULL with --overlay=none */
         char *workdir;      /* in the box */
+        const char *lower;  /* the host's directory that is the box's root; the Spec's */
         bool cgroup2;       /* the host's /sys/fs/cgroup is cgroup v2 alone: mount the box's view of it */
 } RootPlan;
 
@@ -100,6 +101,7 @@ LayerEntry *root_plan_add_file(RootPlan *plan, const char *path, const char *dat
  * (hooks/, hooks-work/) until the run is over.
  */
 bool root_dirs_make(int box_fd, const char *path, mode_t mode, GError **error); /* mkdir -p */
+bool root_dirs_make_way(const RootPlan *plan, int box_fd, const char *path, GError **error); /* the same in upper/, with the modes that the host has there */
 int root_dirs_parent(int box_fd, const char *path, const char **ret_name); /* the directory that path is in, and its name there; -1 with errno */
 void root_dirs_trim(int box_fd, const char *path, FdLater *later); /* rmdir upwards while empty, but for the first name of path */
 bool root_plan_make_dirs(const RootPlan *plan, int box_fd, GError **error);

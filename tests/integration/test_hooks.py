@@ -133,6 +133,26 @@ def test_a_new_hook_is_no_file_of_the_host(box, shut):
     assert sorted(p.name for p in box.dir.iterdir()) == ["f", "g"]
 
 
+def test_the_way_to_a_hook_looks_as_on_the_host(box):
+    """In upper/ it is usbox that makes it, before the run by the kernel's overlay and after it by usbox-fs: what is there shows in the box."""
+    way = {"d": 0o710, "d/repo": 0o750, "d/repo/.git": 0o751, "d/repo/.git/hooks": 0o700}
+    box.write("d/repo/.git/hooks/pre-push", "old\n")
+    box.write("d/repo/.git/config", "old\n")
+    for path, mode in way.items():
+        os.chmod(box.dir / path, mode)
+    look = "stat -c %a " + " ".join(way)
+    seen = [f"{mode:o}" for mode in way.values()]
+    script = "echo new >>d/repo/.git/hooks/pre-push; echo new >>d/repo/.git/config; echo new >d/repo/.envrc; "
+    assert box.run("--name", "n", "--network=none", "--rw", "d/repo", "--", "sh", "-c", script + look).lines() == seen
+    assert box.run("--name", "n", "--network=none", "--", "sh", "-c", look + "; cat d/repo/.git/hooks/pre-push d/repo/.git/config d/repo/.envrc").lines() == \
+        [*seen, "old", "new", "old", "new", "new"]
+    listed = box.usbox("diff", "n").lines()
+    assert sorted(line.split("/work/")[1] for line in listed if "/work/" in line) == ["d/repo/.envrc", "d/repo/.git/config", "d/repo/.git/hooks/pre-push"], listed
+    box.usbox("commit", "n").ok()
+    assert [f"{(box.dir / path).stat().st_mode & 0o7777:o}" for path in way] == seen
+    assert (box.dir / "d/repo/.envrc").read_text() == "new\n"
+
+
 def test_a_box_goes_on_with_its_hooks(box):
     fill(box)
     options = ("--name", "n", "--rw", ".")
