@@ -125,6 +125,26 @@ bool changes_same_attributes(int a_dir, const char *a_name, int b_dir, const cha
         return true;
 }
 
+/* FNV-1a. */
+static guint64 add_bytes(guint64 sum, const char *bytes, size_t len) {
+        for (size_t i = 0; i < len; i++)
+                sum = (sum ^ (guint8) bytes[i]) * G_GUINT64_CONSTANT(0x100000001b3);
+        return sum;
+}
+
+guint64 changes_attributes_sum(int dirfd, const char *name) {
+        g_autoptr(GPtrArray) names = changes_attributes(dirfd, name);
+        guint64 sum = G_GUINT64_CONSTANT(0xcbf29ce484222325);
+
+        for (guint i = 0; i < names->len; i++) {
+                size_t len = 0;
+                g_autofree char *value = layer_xattr(dirfd, name, names->pdata[i], &len), *head = g_strdup_printf("%s=%zu:", (char *) names->pdata[i], len);
+                sum = add_bytes(sum, head, strlen(head));
+                sum = add_bytes(sum, value, value ? len : 0);
+        }
+        return sum != 0 ? sum : 1;
+}
+
 /* Files of one size. What cannot be read is not the same. */
 static bool same_bytes(Walk *w, int a_dir, const char *a_name, int b_dir, const char *b_name) {
         const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;

@@ -94,5 +94,8 @@ RuleState changes_rule_of(const ChangesOptions *options, const char *path);
 GPtrArray *changes_attributes(int dirfd, const char *name);
 bool changes_same_attributes(int a_dir, const char *a_name, int b_dir, const char *b_name);
 
+/* A number for all of them, never 0: another one is of others. */
+guint64 changes_attributes_sum(int dirfd, const char *name);
+
 /* "file", "dir", ... as JSON has it; static. */
 const char *changes_type_name(mode_t mode);

@@ -8,7 +8,7 @@
  * A record is three strings, each with a NUL behind it: a letter and numbers; a path; another path or nothing. P: planned, with what stood there. W: made.
  * V: left without one of its names. N: a name of a file of several; O: of one that was to go with its directory. T: a directory that temporary names are
  * made in. R: moved. C: the last R was not carried out. B, U, F: directories of the box's layer are to continue elsewhere, from the first to the last of them.
- * D and S alone come after their deed: brought, with its mode; settled, so that the layer knows of all moves that were made.
+ * D and S alone come after their deed: brought, with its mode and the sum of its attributes; settled, so that the layer knows of all moves that were made.
  */
 #include <fcntl.h>
 #include <string.h>
@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/sys.h"
 #include "commit-journal.h"
+#include "fsoverlay/changes.h"
 #include "mountinfo.h"
 
 #define JOURNAL_MAX (1024u * 1024 * 1024)
@@ -41,7 +42,7 @@ struct CommitJournal {
         GHashTable *planned; /* path → Identity *, ino 0 for nothing */
         GHashTable *planned_in; /* directory → names in it that planned has; NULL: not asked for since the last record */
         GHashTable *planned_inos; /* inode number (guint64) → path, which planned has; NULL: not asked for since the last record */
-        GHashTable *brought; /* path → Identity *, with the mode as its size; ino 0: not told */
+        GHashTable *brought; /* path → Identity *, with the mode as its size and the sum of its attributes as its seconds (0: not told); ino 0: not told */
         GHashTable *taken;   /* set of inode numbers (guint64) */
         GHashTable *names;   /* path → inode number (guint64) */
         GHashTable *left;    /* as made */
@@ -280,9 +281,20 @@ bool commit_journal_brought(const CommitJournal *j, const char *path) {
         return g_hash_table_contains(j->brought, path);
 }
 
-bool commit_journal_has_other_mode(const CommitJournal *j, const char *path, const struct stat *st) {
+/* changes_attributes_sum() of what stands at path; 0: it cannot be come to. */
+static guint64 attributes_sum(const CommitJournal *j, const char *path) {
+        g_autofree char *parent = g_path_get_dirname(path);
+        _cleanup_close_ int dir = sys_openat2(j->lower, parent[1] ? parent + 1 : ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0,
+                                              RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+        return dir >= 0 ? changes_attributes_sum(dir, strrchr(path, '/') + 1) : 0;
+}
+
+bool commit_journal_looks_other(const CommitJournal *j, const char *path, const struct stat *st) {
         const Identity *then = g_hash_table_lookup(j->brought, path);
-        return then && then->dev == st->st_dev && then->ino == st->st_ino && then->size != st->st_mode && (S_ISDIR(st->st_mode) || st->st_nlink == 1);
+
+        if (!then || then->dev != st->st_dev || then->ino != st->st_ino || (!S_ISDIR(st->st_mode) && st->st_nlink > 1))
+                return false;
+        return then->size != st->st_mode || (then->sec != 0 && then->sec != (gint64) attributes_sum(j, path));
 }
 
 static int compare_names(gconstpointer a, gconstpointer b) {
@@ -422,7 +434,10 @@ bool commit_journal_add_made(CommitJournal *j, const struct stat *st, GError **e
 }
 
 bool commit_journal_add_brought(CommitJournal *j, const char *path, const struct stat *st, GError **error) {
-        Identity id = st ? (Identity){ .dev = st->st_dev, .ino = st->st_ino, .size = st->st_mode } : (Identity){ 0 };
+        Identity id = { 0 };
+
+        if (st)
+                id = (Identity){ .dev = st->st_dev, .ino = st->st_ino, .sec = (gint64) attributes_sum(j, path), .size = st->st_mode };
         return write_record(j, 'D', &id, path, "", error);
 }
 

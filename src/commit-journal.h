@@ -41,9 +41,9 @@ bool commit_journal_left_at(const CommitJournal *journal, const char *path, cons
 /* What a commit brought to path, which no commit was to change since: where there is nothing now, the host removed it. */
 bool commit_journal_brought(const CommitJournal *journal, const char *path);
 
-/* It is what a commit brought to path, and has another mode since: of that neither its time nor its size tells. Not a file of several names, which may have
- * it by another one. */
-bool commit_journal_has_other_mode(const CommitJournal *journal, const char *path, const struct stat *st);
+/* It is what a commit brought to path, and has another mode or other attributes since: of that neither its time nor its size tells. Not a file of several
+ * names, which may have them by another one. */
+bool commit_journal_looks_other(const CommitJournal *journal, const char *path, const struct stat *st);
 
 /* A file of that inode number was to be changed or removed, at another name than path or with a directory: it may be what the box has at path. */
 bool commit_journal_took(CommitJournal *journal, guint64 ino, const char *path);

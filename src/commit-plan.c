@@ -84,7 +84,7 @@ static void conflict(Judge *j, CommitItem *item, bool block, const char *reason)
 static bool changed_since(const Judge *j, const char *path, const struct stat *st) {
         const CommitJournal *journal = j->review->journal;
         bool ours = commit_journal_made(journal, st) || commit_journal_left_at(journal, path, st) || commit_journal_planned(journal, path, st);
-        return time_compare(&st->st_ctim, &j->review->seen->since) > 0 && (!ours || commit_journal_has_other_mode(journal, path, st));
+        return time_compare(&st->st_ctim, &j->review->seen->since) > 0 && (!ours || commit_journal_looks_other(journal, path, st));
 }
 
 /* Whose files are replaced and removed: one's own. Real root's are everybody's. */

@@ -502,6 +502,40 @@ def test_the_host_shuts_what_a_commit_brought(tree, name):
     tree.usbox("rm", "agent").ok()
 
 
+def attributes(path):
+    """The machine's own (security.selinux) are not."""
+    return {key: os.getxattr(path, key) for key in os.listxattr(path) if key.startswith(("user.", "system."))}
+
+
+@pytest.mark.parametrize("name", ["new/f", "new", "f", "d", "moved"])
+@pytest.mark.parametrize("what", ["attribute", "changed", "gone", "ACL"])
+def test_the_host_s_attributes_of_what_a_commit_brought_stay(tree, name, what):
+    """They, too, change neither the time nor the size by which the commit knows what it has made."""
+    for path in ("f", "d/1", "old/2"):
+        tree.write(path, f"{path}\n", where=tree.tree)
+    tree.options += ["--name", "agent"]
+    set_it = "setfattr -n user.k -v box new new/f f d moved"
+    run_in_tree(tree, f"mkdir new; echo 1 >new/f; echo 2 >>f; chmod 750 d; mv old moved; chmod 755 moved; {set_it}")
+    assert " 0 failed, 0 passed over" in tree.usbox("commit", "agent").ok().err
+    assert " 0 changes carried" in tree.usbox("commit", "agent").ok().err
+    path = tree.tree / name
+    if what == "gone":
+        os.removexattr(path, "user.k")
+    elif what == "ACL":
+        subprocess.run(["setfacl", "-m", "u:0:r", path], check=True)
+    else:
+        os.setxattr(path, "user.k" if what == "changed" else "user.host", b"host")
+    before = attributes(path)
+    run_in_tree(tree, "echo more >>new/f; echo 3 >other")
+    result = tree.usbox("commit", "agent")
+    assert result.rc == 1 and re.findall(r"conflict: \S+/tree/(\S+): the host changed", result.err) == [name], result
+    assert attributes(path) == before and not (tree.tree / "other").exists()
+    assert " 0 failed, 0 passed over" in tree.usbox("commit", "--force", "agent").ok().err
+    assert attributes(path) == {"user.k": b"box"}
+    assert " 0 changes carried" in tree.usbox("commit", "agent").ok().err
+    tree.usbox("rm", "agent").ok()
+
+
 @pytest.mark.parametrize("tree", ["fuse"], indirect=True)
 def test_a_directory_that_was_renamed_and_is_another_on_the_host_by_now(tree):
     """Even if it has the old one's number, as is usual. What the host did in the old one goes along."""
