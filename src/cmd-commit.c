@@ -35,6 +35,7 @@ typedef struct {
         guint n_done, n_failed, n_all;
         guint64 bytes, all_bytes;
         gint64 started, shown;
+        GHashTable *notes; /* CommitItem * → char *: what is said of one that is carried, with --json alone */
 } Teller;
 
 static void clear_progress(const Teller *t) {
@@ -46,15 +47,20 @@ static char letter(const CommitItem *item) {
         return item->replaced ? CHANGE_ADDED : (char) item->change->kind;
 }
 
-static void print_json(const CommitItem *item, const char *result, const char *why) {
+static void add_text(GString *line, const char *key, const char *text) {
+        if (!text)
+                return;
+        g_string_append_printf(line, ",\"%s\":", key);
+        jsonbytes_append(line, text);
+}
+
+static void print_json(const CommitItem *item, const char *result, const char *why, const char *note) {
         g_autoptr(GString) line = g_string_new("{\"path\":");
 
         jsonbytes_append(line, item->change->path);
         g_string_append_printf(line, ",\"change\":\"%c\",\"result\":\"%s\"", letter(item), result);
-        if (why) {
-                g_string_append(line, ",\"reason\":");
-                jsonbytes_append(line, why);
-        }
+        add_text(line, "reason", why);
+        add_text(line, "note", note);
         g_string_append(line, "}\n");
         fputs(line->str, stdout);
 }
@@ -65,9 +71,20 @@ static void tell(Teller *t, const CommitItem *item, const char *result, const ch
 
         clear_progress(t);
         if (t->json)
-                print_json(item, result, why);
+                print_json(item, result, why, NULL);
         else
                 log_note("%s: %s: %s", result, path, why);
+}
+
+/* Of what is carried, before it is: a line on stderr, or a part of its own line. */
+static void note(const Teller *t, const CommitItem *item, const char *what) {
+        const char *known = t->json ? g_hash_table_lookup(t->notes, item) : NULL;
+        g_autofree char *path = review_quote("", item->change->path);
+
+        if (t->json)
+                g_hash_table_insert(t->notes, (gpointer) item, known ? g_strdup_printf("%s; %s", known, what) : g_strdup(what));
+        else
+                log_note("%s: %s", path, what);
 }
 
 static void progress(Teller *t) {
@@ -87,7 +104,7 @@ static void done(void *data, const CommitItem *item) {
         if (item->change->has_st && S_ISREG(item->change->st.st_mode))
                 t->bytes += (guint64) item->change->st.st_size;
         if (t->json)
-                print_json(item, t->dry_run ? "would" : "done", NULL);
+                print_json(item, t->dry_run ? "would" : "done", NULL, g_hash_table_lookup(t->notes, item));
         else if (t->dry_run) {
                 g_autofree char *path = review_quote("", item->change->path);
                 printf("%c  %s\n", letter(item), path);
@@ -112,10 +129,8 @@ static void tell_verdicts(Teller *t, const CommitPlan *plan) {
                 else if (item->verdict == COMMIT_SKIP)
                         tell(t, item, "skipped", item->reason);
                 else if (item->verdict == COMMIT_DO && item->change->has_st && S_ISREG(item->change->st.st_mode) &&
-                         item->change->st.st_mode & (S_ISUID | S_ISGID) && !t->json) {
-                        g_autofree char *path = review_quote("", item->change->path);
-                        log_note("%s: carried without its set-id bits", path);
-                }
+                         item->change->st.st_mode & (S_ISUID | S_ISGID))
+                        note(t, item, "carried without its set-id bits");
         }
 }
 
@@ -167,7 +182,7 @@ static const HostFile *copied_file(const Review *review, GHashTable *files, GHas
  * A changed file comes into its name's place, as a file of its own: names of the old one that this commit does not change stay with that. So it is where the
  * box gave it another name. Attributes that changed alone are the file's, by all its names, although the kernel's overlay shows the others without them.
  */
-static void tell_names_left(const Review *review, const CommitPlan *plan) {
+static void tell_names_left(const Teller *t, const Review *review, const CommitPlan *plan) {
         g_autoptr(GHashTable) kept = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL), files = linked_files(plan, kept);
         HostFile *file;
 
@@ -188,11 +203,27 @@ static void tell_names_left(const Review *review, const CommitPlan *plan) {
                         what = "has other names on the host, which keep what it was";
                 else if (file && review_keeps_content(c) && seen_by_kernel(review->seen, c->path) && file->names > file->taken + file->changed)
                         what = "has other names on the host, of which mode, attributes and times change as well";
-                if (!what)
-                        continue;
-                g_autofree char *path = review_quote("", c->path);
-                log_note("%s: %s", path, what);
+                if (what)
+                        note(t, item, what);
         }
+}
+
+/* What the box gave to somebody else than the caller: a count, with --json each. */
+static void tell_owners(const Teller *t, const CommitPlan *plan) {
+        guint n = 0;
+
+        for (guint i = 0; i < plan->items->len; i++) {
+                const CommitItem *item = &g_array_index(plan->items, CommitItem, i);
+                const ReviewChange *c = item->change;
+                bool new_owner = c->has_st && (c->kind == CHANGE_MODIFIED ? (c->what & CHANGE_OWNER) != 0 : c->st.st_uid != geteuid());
+                if (item->verdict != COMMIT_DO || !new_owner)
+                        continue;
+                n++;
+                if (t->json)
+                        note(t, item, "has another owner or group in the box, which is not carried");
+        }
+        if (n > 0 && !t->json)
+                log_note("%u change%s ha%s another owner or group in the box: owners are not carried", n, number_plural(n), n == 1 ? "s" : "ve");
 }
 
 static void only_show(Teller *t, const CommitPlan *plan) {
@@ -201,20 +232,6 @@ static void only_show(Teller *t, const CommitPlan *plan) {
                 if (item->verdict == COMMIT_DO)
                         done(t, item);
         }
-}
-
-/* What the box gave to somebody else than the caller. */
-static void tell_owners(const CommitPlan *plan) {
-        guint n = 0;
-
-        for (guint i = 0; i < plan->items->len; i++) {
-                const CommitItem *item = &g_array_index(plan->items, CommitItem, i);
-                const ReviewChange *c = item->change;
-                bool new_owner = c->has_st && (c->kind == CHANGE_MODIFIED ? (c->what & CHANGE_OWNER) != 0 : c->st.st_uid != geteuid());
-                n += item->verdict == COMMIT_DO && new_owner;
-        }
-        if (n > 0)
-                log_note("%u change%s ha%s another owner or group in the box: owners are not carried", n, number_plural(n), n == 1 ? "s" : "ve");
 }
 
 static void summary(const Review *review, const Teller *t, const CommitPlan *plan) {
@@ -228,7 +245,7 @@ static void summary(const Review *review, const Teller *t, const CommitPlan *pla
         else
                 log_note("%u change%s carried to the host, %u failed, %u passed over", t->n_done, number_plural(t->n_done), t->n_failed,
                          plan->n_skipped + plan->n_conflicts);
-        tell_owners(plan);
+        tell_owners(t, plan);
         if (t->n_failed > 0)
                 log_note("what failed is still in the box, as files below %s/upper", review->dir);
 }
@@ -248,8 +265,10 @@ static int commit(Review *review, Teller *t, const char *const *paths, bool forc
         t->n_all = plan->n_do;
         t->all_bytes = plan->bytes;
         tell_verdicts(t, plan);
-        if (plan->n_conflicts == 0 && !t->json)
-                tell_names_left(review, plan);
+        if (plan->n_conflicts == 0)
+                tell_names_left(t, review, plan);
+        if (t->json)
+                tell_owners(t, plan);
         if (t->dry_run)
                 only_show(t, plan);
         else if (plan->n_conflicts > 0) {
@@ -279,6 +298,7 @@ int cmd_commit(int argc, char **argv, GError **error) {
                      .dry_run = verb_args_has(&args, "dry-run"),
                      .terminal = isatty(STDERR_FILENO),
                      .started = g_get_monotonic_time() };
+        g_autoptr(GHashTable) notes = g_hash_table_new_full(NULL, NULL, NULL, g_free);
         g_autoptr(Spec) draft = spec_new(error);
         g_autoptr(Review) review = draft ? review_open(&draft->caller, verb_args_word(&args, 0), error) : NULL;
         if (!review || !review_lock(review, error)) {
@@ -288,6 +308,7 @@ int cmd_commit(int argc, char **argv, GError **error) {
         g_auto(GStrv) paths = review_paths(draft->caller.cwd, &args);
         if (!t.dry_run)
                 commit_rest_clean(review->journal, review_lower(review), review->id);
+        t.notes = notes;
         int status = commit(review, &t, (const char *const *) paths, verb_args_has(&args, "force"), error);
         if (status < 0)
                 err_step(error, "commit");

@@ -1172,6 +1172,26 @@ def test_files_of_other_ids(box):
     assert "owner" not in commit(box).ok().err
 
 
+def test_programs_are_told_what_people_are(tree):
+    tree.write("a", "one\n", where=tree.tree)
+    os.link(tree.tree / "a", tree.tree / "b")
+    run_in_tree(tree, "echo x >>a; echo new >n")
+    for options, did in ((["--dry-run"], "would"), ([], "done")):
+        result = commit(tree, "--json", *options).ok()
+        a, n = sorted((json.loads(line) for line in result.lines()), key=lambda change: change["path"])
+        assert (a["change"], a["result"], a["note"]) == ("M", did, "has other names on the host, which keep what it was"), result
+        assert (n["change"], n["result"]) == ("A", did) and "note" not in n and result.err == "", result
+
+
+def test_owners_are_told_to_programs(box):
+    if not has_subids():
+        cannot("map subordinate ids")
+    box.options = ["--network=none", "--user=root"]
+    box.run("--", "sh", "-c", "echo 1 >mine; echo 3 >open; chown 5:5 open; chmod 4755 open").ok()
+    mine, given = sorted((json.loads(line) for line in commit(box, "--json").lines()), key=lambda change: change["path"])
+    assert "note" not in mine and "carried without its set-id bits; has another owner or group in the box" in given["note"], given
+
+
 def test_the_way_to_a_tree_that_is_written_through(tree):
     """What the box makes of these directories is carried; what usbox makes of them for its hooks' sake is not."""
     way = tree.tree / "way"
