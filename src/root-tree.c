@@ -24,8 +24,8 @@
 #define LOOK_OWN 10000
 #define LOOK_OWN_ALL 20000
 /* The same of other directories: a start takes some 5 us for each. */
-#define LOOK_OTHERS 64
-#define LOOK_OTHERS_ALL 500
+#define LOOK_OTHERS 32
+#define LOOK_OTHERS_ALL 200
 #define LOOK_DEPTH 64
 /* A hidden name is a whiteout, and a rule for who reviews the changes (FS_RULES_MAX). */
 #define LOOK_HIDDEN 2000
@@ -179,6 +179,11 @@ static bool is_package_data(const char *host) {
         return is_packaged(host) || g_strv_contains(dirs, host);
 }
 
+/* Services' own: a user's place there is a directory at the top. */
+static bool is_services_state(const char *host) {
+        return path_is_at_or_below(host, "/var/lib") || path_is_at_or_below(host, "/var/cache");
+}
+
 /* Home and working directory are planned by themselves, with the caller's own eyes. */
 static bool is_own_place(const Planner *p, const char *host) {
         return g_str_equal(host, p->spec->caller.home) || (g_str_equal(host, p->spec->caller.cwd) && plan_cwd_is_shown(p));
@@ -311,7 +316,7 @@ static bool look_at_others(Planner *p, int dirfd, const char *name, const char *
                                 leave_out(p, child, st.st_mode);
                         else if (there == 1 && S_ISDIR(st.st_mode) && may_hold_own(p, &st))
                                 ok = look_at_own(p, dir.fd, d->d_name, child, &st, error);
-                        else if (there == 1 && S_ISDIR(st.st_mode))
+                        else if (there == 1 && S_ISDIR(st.st_mode) && !is_services_state(host))
                                 g_ptr_array_add(dirs, i == 0 ? g_strdup(d->d_name) : plan_join(below, d->d_name));
                 }
                 ok = ok && (dir.errnum == 0 || err_set(error, dir.errnum, "list %s", here));
