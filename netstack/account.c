@@ -314,12 +314,22 @@ void account_answered(Account *account, const char *name, const GArray *addresse
         line_write(account, line);
 }
 
+/* A rule speaks of it; without a rule: it goes to what has become the host's. */
+static bool is_denied(const AccountFlow *flow, const Policy *policy, const NetRule *rule) {
+        const AccountKey *key = &flow->key;
+
+        if (rule)
+                return policy_rule_speaks(policy, rule, key->protocol, key->family, &key->dst, key->dport, flow->name);
+        PolicyDecision now = policy_decide(policy, key->protocol, key->family, &key->dst, key->dport);
+        return now.verdict == POLICY_REFUSE && now.classes & ADDRESS_HOST;
+}
+
 /* To end one may end others, of those that are to be ended, too: libslirp is given its reset, and may send what it has for any. */
 guint account_cut(Account *account, const Policy *policy, const NetRule *rule) {
         for (GList *l = account->flows.head, *next; l; l = next) {
                 AccountFlow *flow = l->data;
                 next = l->next;
-                if (!flow->cut || !policy_rule_speaks(policy, rule, flow->key.protocol, flow->key.family, &flow->key.dst, flow->key.dport, flow->name))
+                if (!flow->cut || !is_denied(flow, policy, rule))
                         continue;
                 g_queue_unlink(&account->flows, l);
                 g_queue_push_tail_link(&account->denied, l);

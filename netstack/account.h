@@ -69,7 +69,8 @@ void account_denied_name(Account *account, const char *name, const NetRule *rule
 /* DNS answered: for the log. addresses: of struct in6_addr, may be empty. */
 void account_answered(Account *account, const char *name, const GArray *addresses);
 
-/* A rule that denies was put before all others: cut the flows that it speaks of. Returns how many. */
+/* A rule that denies was put before all others: cut the flows that it speaks of. rule NULL: the host has other addresses, policy knows them, and cut are
+ * the flows to those that are closed now. Returns how many. */
 guint account_cut(Account *account, const Policy *policy, const NetRule *rule);
 
 /* The present flows and the sums of each destination, as one JSON object; the caller's. */

@@ -170,7 +170,7 @@ bool hostaddr_open(HostAddr *ret, GError **error) {
         return true;
 }
 
-bool hostaddr_update(HostAddr *hostaddr, GError **error) {
+bool hostaddr_update(HostAddr *hostaddr, bool *ret_changed, GError **error) {
         g_autofree uint8_t *buf = g_malloc(RECEIVE_SIZE);
         bool changed = false;
 
@@ -186,5 +186,6 @@ bool hostaddr_update(HostAddr *hostaddr, GError **error) {
                 else if (errno != EINTR)
                         return err_set(error, errno, "read changes of the host's addresses");
         }
+        *ret_changed = changed;
         return !changed || dump(hostaddr, error);
 }

@@ -18,4 +18,4 @@ void hostaddr_close(HostAddr *hostaddr);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(HostAddr, hostaddr_close)
 
 /* Take in what has come; prefixes is replaced where something changed. */
-bool hostaddr_update(HostAddr *hostaddr, GError **error);
+bool hostaddr_update(HostAddr *hostaddr, bool *ret_changed, GError **error);

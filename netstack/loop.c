@@ -206,10 +206,14 @@ static void on_wire(EventSource *source, uint32_t events) {
 
 static void on_host(EventSource *source, uint32_t events) {
         Net *net = EVENTS_OWNER(source, Net, on_host);
+        bool changed = false;
 
-        if (!hostaddr_update(&net->host, &net->error))
+        if (!hostaddr_update(&net->host, &changed, &net->error))
                 net->ended = true;
         net->policy.host = net->host.prefixes;
+        /* A socket that is connected would go on, to the host itself. */
+        if (changed && !net->ended)
+                (void) account_cut(net->account, &net->policy, NULL);
 }
 
 static void on_tap(EventSource *source, uint32_t events) {

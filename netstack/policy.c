@@ -5,8 +5,8 @@
  * Role: usbox-net. Privileges: none. Threads: any; pure functions. Order: between the TAP and libslirp, for each frame; before the connect(2) of
  * each flow that does not go through frames.
  *
- * policy_decide() is asked once for a flow: the user's rules in their order, then the defaults. The host and the metadata addresses are closed
- * unless a rule names them; the rest is open unless there is an --allow.
+ * policy_decide() is asked once for a flow, and again where the host's addresses change (account_cut()): the user's rules in their order, then the
+ * defaults. The host and the metadata addresses are closed unless a rule names them; the rest is open unless there is an --allow.
  *
  * A rule by name speaks of an address if the box's own DNS gave it for that name (names.c). Whoever owns an allowed name decides about its
  * addresses, so by a name nothing is opened that lies behind the user's own door: an answer with a private address (a

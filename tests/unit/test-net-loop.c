@@ -201,6 +201,35 @@ static void test_cut(void) {
         clear(&net);
 }
 
+/* What becomes the host's is closed from then on, to what goes there already as well. */
+static void test_cut_by_the_host(void) {
+        static const char *const places[] = { "203.0.113.9", "203.0.113.10" };
+        g_autoptr(GArray) prefixes = g_array_new(false, false, sizeof(AddressPrefix));
+        const AddressPrefix host = { .addr = address(places[0]), .len = 128 };
+        struct in6_addr to[G_N_ELEMENTS(places)];
+        Net net = { 0 };
+
+        make(&net, NULL);
+        for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
+                to[i] = address(places[i]);
+                if (!has_route(&to[i])) {
+                        g_test_skip("no route to anywhere");
+                        clear(&net);
+                        return;
+                }
+                send_from(&net, 1000, &to[i]);
+                g_assert_true(has(&net, 1000, &to[i]));
+        }
+        g_assert_cmpuint(account_cut(net.account, &net.policy, NULL), ==, 0);
+        g_array_append_val(prefixes, host);
+        net.policy.host = prefixes;
+        g_assert_cmpuint(account_cut(net.account, &net.policy, NULL), ==, 1);
+        g_assert_false(has(&net, 1000, &to[0]));
+        g_assert_true(has(&net, 1000, &to[1]));
+        net.policy.host = NULL;
+        clear(&net);
+}
+
 /* The box's flows may be as many as there are descriptors: the launcher can ask for them nevertheless, and that more than once. */
 static void test_no_descriptors(void) {
         g_autoptr(NetConfig) config = net_config_new();
@@ -252,6 +281,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/net-loop/what-goes-on", test_what_goes_on);
         g_test_add_func("/net-loop/waiting-question", test_waiting_question);
         g_test_add_func("/net-loop/cut", test_cut);
+        g_test_add_func("/net-loop/cut-by-the-host", test_cut_by_the_host);
         g_test_add_func("/net-loop/no-descriptors", test_no_descriptors);
         return g_test_run();
 }
