@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "base/times.h"
 #include "hook-tree.h"
 
 static void mark_free(gpointer p) {
@@ -49,8 +50,7 @@ bool hook_stamp_is_same_file(const HookStamp *a, const HookStamp *b) {
 }
 
 bool hook_stamp_is_same(const HookStamp *a, const HookStamp *b) {
-        return hook_stamp_is_same_file(a, b) && a->mode == b->mode && a->size == b->size && a->changed.tv_sec == b->changed.tv_sec &&
-               a->changed.tv_nsec == b->changed.tv_nsec;
+        return hook_stamp_is_same_file(a, b) && a->mode == b->mode && a->size == b->size && time_compare(&a->changed, &b->changed) == 0;
 }
 
 /* One mount: another below is no part of what is seen, and one that is made by being looked at (autofs) not made. */

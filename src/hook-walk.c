@@ -25,6 +25,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "base/times.h"
 #include "hook-nested.h"
 #include "hook-walk.h"
 
@@ -386,10 +387,6 @@ static void find_before(Walk *w, const Dir *dir, guint first) {
         }
 }
 
-static bool is_later(const struct timespec *a, const struct timespec *b) {
-        return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
-}
-
 static HookStamp stamp_of_statx(const struct statx *st) {
         return (HookStamp){ .dev = makedev(st->stx_dev_major, st->stx_dev_minor), .ino = st->stx_ino, .mode = st->stx_mode, .size = (off_t) st->stx_size,
                             .changed = { .tv_sec = st->stx_ctime.tv_sec, .tv_nsec = st->stx_ctime.tv_nsec } };
@@ -398,7 +395,8 @@ static HookStamp stamp_of_statx(const struct statx *st) {
 /* Whether what is made in it from now on is seen by its stamp. A time without a fraction is one of a file system whose clock goes by seconds; and of a
  * directory that is encrypted the names are others as soon as somebody has its key. */
 static bool is_settled(const Walk *w, const Dir *dir, bool encrypted) {
-        return !w->again && w->whole > dir->depth && dir->stamp.changed.tv_nsec != 0 && !is_later(&dir->stamp.changed, &w->settled) && !encrypted;
+        return !w->again && w->whole > dir->depth && dir->stamp.changed.tv_nsec != 0 && time_compare(&dir->stamp.changed, &w->settled) <= 0 &&
+               !encrypted;
 }
 
 /* fd is open, and st is of before it is read. */
