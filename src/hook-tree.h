@@ -40,7 +40,7 @@ typedef struct {
         GHashTable *by_path;
         size_t path_bytes;
         GPtrArray *dirs; /* the walk's: the directories before the run */
-        bool is_read;  /* contents count */
+        bool is_read;  /* contents count: hook_content_counts() */
         gsize to_read; /* bytes of them, still */
         bool unread;   /* these were too few */
         unsigned whole; /* so many levels were seen as a whole */

@@ -435,25 +435,17 @@ static void read_dir(Walk *w, Dir *dir) {
                 read_open_dir(w, dir, fd, &st);
 }
 
-/* Where the time of change is the kernel's own. Others have it from a server, or take the time of the contents for it, which anybody sets; what an overlay
- * lies on nobody knows. Unlike a file (hook-content.c), a directory of a tmpfs has a new one whenever it changes: nobody maps it. */
-static bool has_times_of_change(int top) {
-        static const guint32 types[] = { EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, F2FS_SUPER_MAGIC, TMPFS_MAGIC };
+/* Where the time of change is the kernel's own: as for files (hook-content.c). But a directory of a tmpfs has a new one whenever it changes: nobody maps it. */
+static bool has_times_of_change(const HookTree *tree, int top) {
         struct statfs fs;
-        bool has = false;
-
-        if (fstatfs(top, &fs) < 0)
-                return false;
-        for (size_t i = 0; i < G_N_ELEMENTS(types); i++)
-                has = has || (guint32) fs.f_type == types[i];
-        return has;
+        return !tree->is_read || (fstatfs(top, &fs) == 0 && fs.f_type == TMPFS_MAGIC);
 }
 
 /* 0: no directory is settled. */
-static struct timespec settled_until(int top) {
+static struct timespec settled_until(const HookTree *tree, int top) {
         struct timespec now;
 
-        if (!has_times_of_change(top) || clock_gettime(CLOCK_REALTIME_COARSE, &now) < 0)
+        if (!has_times_of_change(tree, top) || clock_gettime(CLOCK_REALTIME_COARSE, &now) < 0)
                 return (struct timespec){ 0 };
         now.tv_sec -= now.tv_nsec < SETTLED_NS;
         now.tv_nsec += now.tv_nsec < SETTLED_NS ? 1000 * 1000 * 1000 - SETTLED_NS : -SETTLED_NS;
@@ -466,7 +458,7 @@ unsigned hook_walk(HookTree *tree, const GArray *passed, int top, bool again) {
         Walk w = { .passed = passed, .tree = tree, .again = again, .top = top, .dirs = dirs, .above_fd = -1, .whole = UINT_MAX };
 
         if (!again)
-                w.settled = settled_until(top);
+                w.settled = settled_until(tree, top);
         Dir *root = add_dir(&w, NULL, name);
         root->before = again && tree->dirs->len > 0 ? g_ptr_array_index(tree->dirs, 0) : NULL;
         for (guint i = 0; i < dirs->len && !w.stopped; i++) {
