@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 
 #include "base/error.h"
+#include "base/proc.h"
 #include "doctor-check.h"
 #include "state.h"
 
@@ -56,11 +57,6 @@ char *doctor_reason(const DoctorHost *host, int errnum, bool filtered) {
         return NULL;
 }
 
-static bool is_limited(int resource) {
-        struct rlimit limit;
-        return getrlimit(resource, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
-}
-
 void doctor_explain(GError *error) {
         g_autofree char *root = g_strdup(""), *hint = NULL;
         DoctorHost host = { .root = root, .in_box = doctor_in_box() };
@@ -74,9 +70,9 @@ void doctor_explain(GError *error) {
                 err_replace_hint(error, hint);
                 return;
         }
-        if (err_get_errno(error) == ENOMEM && is_limited(RLIMIT_AS))
+        if (err_get_errno(error) == ENOMEM && proc_is_limited(RLIMIT_AS))
                 (void) err_hint(&error, "the limit on address space may be too small (ulimit -v): a box takes some hundred MiB of it, and uses little");
-        else if (err_get_errno(error) == ENOMEM && is_limited(RLIMIT_DATA))
+        else if (err_get_errno(error) == ENOMEM && proc_is_limited(RLIMIT_DATA))
                 (void) err_hint(&error, "the limit on data may be too small (ulimit -d): a box takes some ten MiB; for the command alone: "
                                         "usbox run --ulimit data=BYTES");
         (void) state_hint_full(&error);

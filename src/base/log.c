@@ -14,15 +14,11 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/proc.h"
 
 static const char *log_program = "usbox";
 static bool log_verbose;
 static struct timespec log_start;
-
-static bool is_limited(int resource) {
-        struct rlimit limit;
-        return getrlimit(resource, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
-}
 
 /*
  * That no memory is to be had is GLib's last word (g_malloc(), glib/gmem.c), after which it takes the process down by a signal, as for a mistake in the
@@ -36,9 +32,10 @@ static void on_glib(const char *domain, GLogLevelFlags level, const char *messag
                 return;
         }
         static const char limit[] = "hint: the limit on memory may be too small (ulimit -v, ulimit -d)\n";
+        bool limited = proc_is_limited(RLIMIT_AS) || proc_is_limited(RLIMIT_DATA);
         const struct iovec parts[] = { { .iov_base = (void *) log_program, .iov_len = strlen(log_program) },
                                        { .iov_base = (void *) said, .iov_len = sizeof said - 1 },
-                                       { .iov_base = (void *) limit, .iov_len = is_limited(RLIMIT_AS) || is_limited(RLIMIT_DATA) ? sizeof limit - 1 : 0 } };
+                                       { .iov_base = (void *) limit, .iov_len = limited ? sizeof limit - 1 : 0 } };
         (void) !writev(STDERR_FILENO, parts, G_N_ELEMENTS(parts));
         _exit(LOG_EXIT_NO_MEMORY);
 }

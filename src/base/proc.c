@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 
@@ -189,6 +190,11 @@ void *proc_share(size_t size, GError **error) {
                 return memory;
         err_set(error, errno, "memory to share");
         return NULL;
+}
+
+bool proc_is_limited(int resource) {
+        struct rlimit limit;
+        return getrlimit((__rlimit_resource_t) resource, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
 }
 
 gint64 proc_microseconds(struct timeval t) {

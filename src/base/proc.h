@@ -52,6 +52,9 @@ bool proc_check_pidfds(GError **error);
 /* Nothing that this process executes gains rights: setuid bits and file capabilities count for nothing (PR_SET_NO_NEW_PRIVS(2const)). */
 bool proc_gains_nothing(void);
 
+/* Whether this process has a limit on it, of setrlimit(2). */
+bool proc_is_limited(int resource);
+
 /* A time as getrusage(2) and wait4(2) give it. */
 gint64 proc_microseconds(struct timeval t);
 
