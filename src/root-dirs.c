@@ -22,6 +22,7 @@
 #include "seen.h"
 
 #define UPPER "upper/"
+#define MODE_WAY ((mode_t) -1) /* way_mode() */
 
 int root_open_beneath(int dir, const char *name, uint64_t flags) {
         return sys_openat2(dir, name, flags | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
@@ -60,7 +61,7 @@ static bool make(const char *lower, int box_fd, const char *path, mode_t mode, G
         /* The directories above first; most exist already, as nodes are sorted parents first. */
         if (dir < 0 && errno == ENOENT) {
                 g_autofree char *parent = g_path_get_dirname(path);
-                return make(lower, box_fd, parent, way_mode(lower, parent), error) && make(lower, box_fd, path, mode, error);
+                return make(lower, box_fd, parent, MODE_WAY, error) && make(lower, box_fd, path, mode, error);
         }
         if (dir < 0)
                 return err_set(error, errno, "make %s", path);
@@ -68,7 +69,7 @@ static bool make(const char *lower, int box_fd, const char *path, mode_t mode, G
                 return errno == EEXIST || err_set(error, errno, "make %s", path);
         if (!mark_way(dir, name))
                 return err_set(error, errno, "mark %s", path);
-        if (fchmodat(dir, name, mode, 0) < 0)
+        if (fchmodat(dir, name, mode == MODE_WAY ? way_mode(lower, path) : mode, 0) < 0)
                 return err_set(error, errno, "chmod %s", path);
         return true;
 }
@@ -78,7 +79,7 @@ bool root_dirs_make(int box_fd, const char *path, mode_t mode, GError **error) {
 }
 
 bool root_dirs_make_way(const RootPlan *plan, int box_fd, const char *path, GError **error) {
-        return make(plan->lower, box_fd, path, way_mode(plan->lower, path), error);
+        return make(plan->lower, box_fd, path, MODE_WAY, error);
 }
 
 /* Of what the kernel's overlayfs writes there, too, usbox-fs diff is to take nothing for a mark that the command can make itself (fsoverlay/lowers.h). */
