@@ -18,6 +18,7 @@ import time
 import pytest
 
 from conftest import USBOX, Env, assert_refused, cannot, wait_until
+from no_launcher import no_launcher  # tests/lib
 from test_doctor import FILTER
 
 # Says that it runs, and sleeps until it is ended.
@@ -441,15 +442,8 @@ def test_garbage_on_the_control_socket(boxes):
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_a_launcher_that_does_not_answer_any_more(boxes, ended):
-    """It ends while it is asked, or has no place left; this one here is no launcher, but has all that one shows of itself."""
-    place = boxes.runtime / "usbox" / "0123456789ab"
-    place.mkdir(parents=True)
-    os.chmod(boxes.runtime / "usbox", 0o700)
-    (place / "state.json").write_text('{"name": "web"}', encoding="utf-8")
-    with open(place / "lock", "wb") as lock, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
-        fcntl.fcntl(lock, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-        server.bind(os.fspath(place / "control"))
-        server.listen()
+    """It ends while it is asked, or has no place left."""
+    with no_launcher(boxes.runtime, "web") as (place, lock, server):
         server.settimeout(60)
         verb = boxes.popen("kill", "web")
         client = server.accept()[0]
@@ -459,8 +453,6 @@ def test_a_launcher_that_does_not_answer_any_more(boxes, ended):
             lock.close()
         client.close()
         err = verb.communicate(timeout=60)[1].decode()
-    if not ended:
-        shutil.rmtree(place)
     assert verb.returncode == 125 and "CTL_" not in err, err
     said = "usbox: box: box web has ended just now\n" if ended else "usbox: box: the launcher of box web has ended the connection without an answer\n"
     assert err.startswith(said) and "\nhint: " in err, err

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What may leave a box: --allow and --deny by address and by name, the box's resolver, --net-log, the word after the run."""
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -15,6 +14,7 @@ import threading
 import pytest
 
 from conftest import TOP, USBOX, assert_refused, cannot, wait_until
+from no_launcher import no_launcher  # tests/lib
 
 # connect PORT TARGET...: what came of it, and whether it came at once.
 CONNECT = """
@@ -476,16 +476,8 @@ WIRE = re.findall(r"^\s+(WIRE_\w+)(?: = 1)?,", (TOP / "src/base/wire.h").read_te
 
 @contextlib.contextmanager
 def launcher_that_says(box, answer, body=b"", text=None):
-    """In a box's place: its lock, its record, its socket, which answers one verb after the other, with text beside it or not."""
-    place = box.runtime / "usbox" / "0123456789ab"
-    place.mkdir(parents=True)
-    os.chmod(box.runtime / "usbox", 0o700)
-    (place / "state.json").write_text('{"name": "x"}', encoding="utf-8")
-    with open(place / "lock", "wb") as lock, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
-        fcntl.fcntl(lock, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-        server.bind(os.fspath(place / "control"))
-        server.listen()
-
+    """It answers one verb after the other, with text beside it or not."""
+    with no_launcher(box.runtime, "x") as (place, _, server):
         def serve():
             while True:
                 client = server.accept()[0]
@@ -508,9 +500,6 @@ def launcher_that_says(box, answer, body=b"", text=None):
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as last:
                 last.connect(os.fspath(place / "control"))
             thread.join()
-            for file in ("state.json", "lock", "control"):
-                (place / file).unlink()
-            place.rmdir()
 
 
 def ask_for_flows(box, times):
