@@ -85,6 +85,28 @@ def launchers(judge):
                    judge.good.names.get(role.rpartition(".")[0]) not in ("usbox-init", "usbox-maker")})
 
 
+def killed_after(ms, roles):
+    """Arguments of the injector: these are killed so long after the fault."""
+    return [word for role in roles for word in ("--then", f"{ms}:SIGKILL:{role}")]
+
+
+def try_all(judge, tries):
+    """tries: of (call, what, arguments of the injector, statuses). Findings; none of a call that does not come this time."""
+    wrong = []
+    for call, what, arguments, statuses in tries:
+        judge.bench.clean()
+        run = judge.bench.run(judge.command, *arguments)
+        if run.lines["fault"]:
+            wrong += look(judge, run, f"{judge.name(call.role)} {call} {what}", statuses)
+    return wrong
+
+
+def check_stopped(judge, calls, then, statuses):
+    """At each of these calls its process is stopped, and then comes what the injector is told."""
+    wrong = try_all(judge, [(call, "SIGSTOP", ("--fault", f"{call}:SIGSTOP", *then), statuses) for call in calls])
+    assert not wrong, "\n".join(wrong)
+
+
 def prepares(judge, call, above):
     """It comes of a launcher, and has had time to prepare for that one's end: who is at his first call, or about to execute a program, or is being loaded, has not."""
     own = [c for c in judge.good.calls if c.role == call.role]
@@ -97,7 +119,7 @@ def prepares(judge, call, above):
 def tries(judge):
     """Each process of usbox's, threads aside, at steps of it, by each signal: (call, what, arguments of the injector, statuses)."""
     above = launchers(judge)
-    killed = [word for role in above for word in ("--then", f"300:SIGKILL:{role}")]
+    killed = killed_after(300, above)
     # Who called for a detached box, or a pod, may end: that is there then, or comes to be there.
     callers = {role.rpartition(".")[0] for role in above}
     assert killed
@@ -119,81 +141,53 @@ def tries(judge):
 
 def test_stopped_while_it_takes_a_box_into_a_pod(bench):
     """The maker has what the box's init waits at; so it ends with its launcher, stopped or not."""
-    judge, wrong = faults.Judge(bench, "pod"), []
-    above = launchers(judge)
+    judge = faults.Judge(bench, "pod")
     own = [c for c in judge.calls() if judge.name(c.role) == "usbox-maker"]
     entered = next(i for i, c in enumerate(own) if c.name == "setns")
     calls = [own[entered - 1], own[-1], *[c for c in own if c.name == "sendmsg"]]
-    for call in dict.fromkeys(calls):
-        bench.clean()
-        run = bench.run(judge.command, "--fault", f"{call}:SIGSTOP", *(word for role in above for word in ("--then", f"300:SIGKILL:{role}")))
-        if run.lines["fault"]:
-            wrong += look(judge, run, call, {125, 137})
-    assert not wrong, "\n".join(wrong)
+    check_stopped(judge, dict.fromkeys(calls), killed_after(300, launchers(judge)), {125, 137})
 
 
 def test_stopped_on_its_way_into_a_box(bench):
     """The joiner of usbox exec is let go on when its launcher is killed, so nothing is left, and who waits for the command is told."""
-    judge, wrong = faults.Judge(bench, "exec-kernel"), []
+    judge = faults.Judge(bench, "exec-kernel")
     above = launchers(judge)
     # Its command, which is a fork of it, has the name, too.
     own = [c for c in judge.calls() if judge.name(c.role) == "usbox-exec" and c.role.rpartition(".")[0] in above]
     entered = next(i for i, c in enumerate(own) if c.name == "setns")
-    for call in (own[1], own[entered - 1], own[entered + 2], own[-1]):
-        bench.clean()
-        run = bench.run(judge.command, "--fault", f"{call}:SIGSTOP", *(word for role in above for word in ("--then", f"300:SIGKILL:{role}")))
-        if run.lines["fault"]:
-            wrong += look(judge, run, call, {0, 125, 137})
-    assert not wrong, "\n".join(wrong)
+    check_stopped(judge, (own[1], own[entered - 1], own[entered + 2], own[-1]), killed_after(300, above), {0, 125, 137})
 
 
 def test_stopped_while_it_is_loaded(bench):
     """Before its main() usbox-fs cannot ask to be told of its launcher's end; the janitor lets it go on."""
-    judge, wrong = faults.Judge(bench, "fuse"), []
+    judge = faults.Judge(bench, "fuse")
     loaded = [c for c in judge.calls() if c.role == "usbox-fs" and not judge.begins_main(c)]
-    bench.clean()
     # By then there is a janitor.
-    run = bench.run(judge.command, "--fault", f"{loaded[len(loaded) // 2]}:SIGSTOP", "--then", "4000:SIGKILL:usbox")
-    if run.lines["fault"]:
-        wrong += look(judge, run, loaded[len(loaded) // 2], {125, 137})
-    assert not wrong, "\n".join(wrong)
+    check_stopped(judge, [loaded[len(loaded) // 2]], killed_after(4000, ["usbox"]), {125, 137})
 
 
 def test_stopped_when_it_has_just_begun(bench):
     """A janitor's first steps: what it does then the kernel tells it of."""
-    judge, wrong = faults.Judge(bench, "fuse"), []
-    for call in [c for c in judge.calls() if judge.name(c.role) == "usbox-janitor"][1:4]:
-        bench.clean()
-        run = bench.run(judge.command, "--fault", f"{call}:SIGSTOP", "--then", "0:SIGKILL:usbox")
-        if run.lines["fault"]:
-            wrong += look(judge, run, call, {0, 125, 137})
-    assert not wrong, "\n".join(wrong)
+    judge = faults.Judge(bench, "fuse")
+    own = [c for c in judge.calls() if judge.name(c.role) == "usbox-janitor"]
+    check_stopped(judge, own[1:4], killed_after(0, ["usbox"]), {0, 125, 137})
 
 
 def test_stopped_while_it_compiles(bench):
     """The compiler of --seccomp=FILE ends with its launcher, which waits for nothing else then."""
-    judge, wrong = faults.Judge(bench, "much"), []
+    judge = faults.Judge(bench, "much")
     own = [c for c in judge.calls() if c.role == "usbox-seccomp" and judge.begins_main(c)]
-    for call in (own[0], own[-1]):
-        bench.clean()
-        run = bench.run(judge.command, "--fault", f"{call}:SIGSTOP", "--then", "300:SIGKILL:usbox")
-        if run.lines["fault"]:
-            wrong += look(judge, run, call, {137})
-    assert not wrong, "\n".join(wrong)
+    check_stopped(judge, (own[0], own[-1]), killed_after(300, ["usbox"]), {137})
 
 
 @pytest.mark.parametrize("kind", [kind for kind in faults.KINDS if kind != "fuse"])
 def test_kinds(bench, kind):
     """The same in boxes of the other kinds, and at what comes and goes with them: two draws of each, the same in each run; with more steps all of it."""
-    judge, wrong = faults.Judge(bench, kind), []
+    judge = faults.Judge(bench, kind)
     every = list(tries(judge))
     if STEPS == FEW:
         every = sorted(every, key=lambda x: hashlib.sha256(f"{SEED} {x[0]} {x[1]}".encode()).digest())[:2]
-    for call, what, arguments, statuses in every:
-        bench.clean()
-        run = bench.run(judge.command, *arguments)
-        if run.lines["fault"]:
-            wrong += look(judge, run, f"{judge.name(call.role)} {call} {what}", statuses)
+    wrong = try_all(judge, every)
     assert not wrong, "\n".join(wrong)
 
 
