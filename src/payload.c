@@ -41,9 +41,10 @@
 static bool wait_for(int gate, char wanted, GError **error) {
         char byte = 0;
         ssize_t n;
+        /* ECONNRESET says, once, that it has ended without having read what we said: likewise. */
         do
                 n = recv(gate, &byte, 1, 0);
-        while (n < 0 && errno == EINTR);
+        while (n < 0 && (errno == EINTR || errno == ECONNRESET));
         if (n < 0)
                 return err_set(error, errno, "wait for init");
         if (n != 1 || byte != wanted)
