@@ -89,7 +89,6 @@ class Recorder:
         self.now = {}      # (directory, name) → inode
         self.fds = {}      # descriptor of the server → inode, or the path of a file that is no part of it
         self.changes, self.marks = [], []
-        self.pids = set()
 
     # Where things are.
 
@@ -213,17 +212,19 @@ class Recorder:
             assert False, f"the model does not know {name}({a})"
 
     def read(self, trace, marks):
-        for pid, name, a, result in calls(trace):
+        record, servers = list(calls(trace)), set()
+        # A thread's first calls may stand before the end of the clone(2) that made it: whose thread it is comes first.
+        leader = {int(result): pid for pid, name, a, result in record if name.startswith("clone") and "CLONE_THREAD" in a[-1] + a[0]}
+        for pid, name, a, result in record:
+            while pid in leader:
+                pid = leader[pid]
             if name == "execve" and text(a[0]) == self.server:
-                self.pids.add(pid)
-            elif name.startswith("clone"):
-                if pid in self.pids and "CLONE_THREAD" in a[-1] + a[0]:
-                    self.pids.add(int(result))
-            elif name == "write" and pid not in self.pids:
+                servers.add(pid)
+            elif name == "write" and pid not in servers:
                 path = re.match(r"\d+<(\\x[^>]*)>$", a[0])
                 if path and text(path[1]) == marks:
                     self.marks.append((len(self.changes), json.loads(data(a[1]))))
-            elif pid in self.pids and name != "write":
+            elif pid in servers and name != "write" and not name.startswith("clone"):
                 self.call(name, a, result)
         return self
 

@@ -59,6 +59,21 @@ def test_the_model_knows_every_call():
     assert allowed - powercut.HARMLESS - powercut.MODELLED - set(powercut.REFUSED) == set()
 
 
+def test_a_thread_is_the_servers_from_its_first_call(tmp_path):
+    """strace(1) writes what a new thread did before it writes that the call that made it has ended."""
+    def x(name):
+        return "".join(f"\\x{byte:02x}" for byte in name.encode())
+    (tmp_path / "trace").write_text(f"""7 execve("{x("/usbox-fs")}", []) = 0
+7 openat(AT_FDCWD<{x("/")}>, "{x("/top/upper")}", O_RDONLY) = 3<{x("/top/upper")}>
+7 clone3({{flags=CLONE_VM|CLONE_THREAD}}, 88 <unfinished ...>
+8 mkdirat(3<{x("/top/upper")}>, "{x("new")}", 0777) = 0
+7 <... clone3 resumed>) = 8
+8 openat(3<{x("/top/upper")}>, "{x("new")}", O_RDONLY|O_DIRECTORY) = 4<{x("/top/upper/new")}>
+""", encoding="ascii")
+    recorder = powercut.Recorder("/top", "/usbox-fs").read(tmp_path / "trace", "/marks")
+    assert [kind for kind, _, _ in recorder.changes] == ["names"]
+
+
 def changes_of(*calls):
     """Like a record, of names in one directory: ("make", a), ("write", a, bytes), ("sync", a), ("rename", a, b)."""
     top, inodes, changes = powercut.Inode("d", 0o755), {}, []
