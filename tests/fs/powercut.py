@@ -54,7 +54,8 @@ def split(arguments):
 
 
 def calls(trace):
-    """(pid, name, arguments, result as text) of each call that did not fail, in the order in which they ended."""
+    """(pid, name, arguments, result as text) of each call that did not fail, in the order in which they ended; but a close(2) where it begins, since its
+    number is another thread's to get before it has ended."""
     begun = {}
     with open(trace, encoding="ascii") as f:
         for line in f:
@@ -64,9 +65,13 @@ def calls(trace):
             pid, resumed, name, rest = m.groups()
             if rest.endswith("<unfinished ...>"):
                 begun[pid] = rest[:-len("<unfinished ...>")]
+                if name == "close":
+                    yield int(pid), name, [begun[pid].strip()], "0"
                 continue
             if resumed:
                 name, rest = resumed, begun.pop(pid) + rest
+                if name == "close":
+                    continue
             arguments, _, result = rest.rpartition(" = ")
             result = result.strip()
             if not result.startswith(("-", "?")):

@@ -74,6 +74,23 @@ def test_a_thread_is_the_servers_from_its_first_call(tmp_path):
     assert [kind for kind, _, _ in recorder.changes] == ["names"]
 
 
+def test_a_number_is_another_threads_before_its_close_has_ended(tmp_path):
+    def x(name):
+        return "".join(f"\\x{byte:02x}" for byte in name.encode())
+    (tmp_path / "trace").write_text(f"""7 execve("{x("/usbox-fs")}", []) = 0
+7 clone3({{flags=CLONE_VM|CLONE_THREAD}}, 88) = 8
+7 openat(AT_FDCWD<{x("/")}>, "{x("/top/upper")}", O_RDONLY) = 3<{x("/top/upper")}>
+7 openat(3<{x("/top/upper")}>, "{x("one")}", O_RDWR|O_CREAT, 0600) = 4<{x("/top/upper/one")}>
+7 close(4<{x("/top/upper/one")}> <unfinished ...>
+8 openat(3<{x("/top/upper")}>, "{x("two")}", O_RDWR|O_CREAT, 0600) = 4<{x("/top/upper/two")}>
+7 <... close resumed>) = 0
+8 fsync(4<{x("/top/upper/two")}>) = 0
+""", encoding="ascii")
+    recorder = powercut.Recorder("/top", "/usbox-fs").read(tmp_path / "trace", "/marks")
+    (_, one, _), (_, two, _), (kind, inode, _) = recorder.changes
+    assert kind == "sync" and inode is two and one is not two
+
+
 def changes_of(*calls):
     """Like a record, of names in one directory: ("make", a), ("write", a, bytes), ("sync", a), ("rename", a, b)."""
     top, inodes, changes = powercut.Inode("d", 0o755), {}, []
