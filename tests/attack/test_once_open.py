@@ -99,7 +99,7 @@ def test_pid_host_leaves_no_process(no_kept, victim):
         children = open(f"/proc/{proc.pid}/task/{proc.pid}/children", encoding="ascii").read().split()
         init = next(int(p) for p in children if open(f"/proc/{p}/comm", encoding="ascii").read().strip() == "usbox-init")
         os.kill(init, signal.SIGKILL)
-    proc.wait(20)
+    proc.wait(60)
     assert wait_until(lambda: not set(own_processes()) - set(before))
     sleeps = ["pgrep", "-u", str(os.getuid()), "-x", "-f", "sleep 77[78]"]
     assert wait_until(lambda: subprocess.run(sleeps, capture_output=True, check=False).stdout == b"")
@@ -114,7 +114,7 @@ def test_hidden_names_made_while_the_box_runs(no_kept, home_file):
     assert proc.stdout.readline() == b"ready\n"
     home_file(name, "secret\n")
     time.sleep(0.1)
-    out, _err = proc.communicate(b"go\n", timeout=20)
+    out, _err = proc.communicate(b"go\n", timeout=60)
     assert out == b"hidden\n"
 
 

@@ -55,7 +55,7 @@ def pytest_configure(config):
         pytest.exit(f"no {SERVER}: build first, or set USBOX_FS", 2)
 
 
-def wait_until(condition, seconds=5.0, step=0.01):
+def wait_until(condition, seconds=30.0, step=0.01):
     """The condition's first true value, or its last one."""
     end = time.monotonic() + seconds * SLOW
     while not (value := condition()):
@@ -212,7 +212,7 @@ class Overlay:
         with open(self.top / "server.log", "ab") as log:
             self.server = subprocess.Popen([*wrap, SERVER, "-f", "-o", self.mount_options(*options, upper=upper), str(self.mnt)],
                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wait_until(lambda: mounted(self.mnt) or self.server.poll() is not None, 10)
+        wait_until(lambda: mounted(self.mnt) or self.server.poll() is not None)
         if self.server.poll() is not None or not mounted(self.mnt):
             self.kill()
             pytest.fail(f"{SERVER} did not mount: {self.messages()}")
@@ -239,7 +239,7 @@ class Overlay:
             nonlocal last
             last = subprocess.run(command, capture_output=True, text=True, check=False)
             return last.returncode == 0
-        if not wait_until(unmounted, 5, 0.1):
+        if not wait_until(unmounted, step=0.1):
             pytest.fail(f"cannot unmount: {last.stderr} {self.messages()}")
         # A mount namespace that somebody made meanwhile has a copy of the mount and keeps the server: it is told, then.
         for patience, number in ((8, signal.SIGTERM), (20, signal.SIGABRT)):
@@ -289,7 +289,7 @@ class Overlay:
                 return json.loads(self.stats_file.read_text(encoding="ascii"))
             except (FileNotFoundError, json.JSONDecodeError):
                 return None
-        found = wait_until(read, 5)
+        found = wait_until(read)
         assert found, f"no statistics on SIGUSR1: {self.messages()}"
         return found
 

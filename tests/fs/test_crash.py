@@ -466,7 +466,7 @@ def test_two_servers_on_one_upper_are_refused(fs, needs_ours):
     (fs.top / "second").mkdir()
     second = subprocess.Popen([SERVER, "-f", "-o", fs.mount_options(), str(fs.top / "second")], stderr=subprocess.PIPE, text=True)
     try:
-        _, err = second.communicate(timeout=3 * SLOW)
+        _, err = second.communicate(timeout=30 * SLOW)
     except subprocess.TimeoutExpired:
         subprocess.run(["umount" if os.getuid() == 0 else "fusermount3", *([] if os.getuid() == 0 else ["-u"]), str(fs.top / "second")], check=True)
         second.communicate()
@@ -480,7 +480,7 @@ def test_told_to_end_it_unmounts(fs, needs_ours, number):
     fs.mount()
     (fs.mnt / "f").write_bytes(b"data")
     fs.server.send_signal(number)
-    assert fs.server.wait(10 * SLOW) == 0
+    assert fs.server.wait(30 * SLOW) == 0
     fs.server = None
     assert not mounted(fs.mnt) and (fs.upper / "f").read_bytes() == b"data" and left_in_work(fs) == []
 
@@ -489,7 +489,7 @@ def test_in_the_background(fs, needs_ours):
     """Without -f it returns when all is mounted, leaves no descriptor of the caller's open, and ends with the mount."""
     fs.write("f", b"x")
     before = descendants()
-    result = subprocess.run([SERVER, "-o", fs.mount_options(), str(fs.mnt)], capture_output=True, text=True, timeout=20 * SLOW, check=False)
+    result = subprocess.run([SERVER, "-o", fs.mount_options(), str(fs.mnt)], capture_output=True, text=True, timeout=30 * SLOW, check=False)
     assert result.returncode == 0 and mounted(fs.mnt) and (fs.mnt / "f").read_bytes() == b"x", result
     (fs.mnt / "g").write_bytes(b"y")
     subprocess.run(["umount" if os.getuid() == 0 else "fusermount3", *([] if os.getuid() == 0 else ["-u"]), str(fs.mnt)], check=True)

@@ -176,7 +176,7 @@ def test_an_upper_that_fuse_overlayfs_made(make_overlay):
     fs.write("f/over", b"over")
     server = subprocess.Popen([program, "-f", "-o", f"lowerdir={fs.lowers[0]}:{fs.lowers[1]},upperdir={fs.upper},workdir={fs.work}", str(fs.mnt)])
     try:
-        assert wait_until(lambda: mounted(fs.mnt), 5)
+        assert wait_until(lambda: mounted(fs.mnt))
         m = fs.mnt
         os.unlink(m / "a")
         (m / "b").write_bytes(b"changed")
@@ -192,7 +192,7 @@ def test_an_upper_that_fuse_overlayfs_made(make_overlay):
         expected = snapshot(m, times=False)
     finally:
         subprocess.run(["umount" if os.getuid() == 0 else "fusermount3", *([] if os.getuid() == 0 else ["-u"]), str(fs.mnt)], check=True)
-        assert server.wait(10) == 0
+        assert server.wait(60) == 0
     assert len(expected) == 8, sorted(expected)
     fs.mount()
     assert_same(snapshot(fs.mnt, times=False), expected)

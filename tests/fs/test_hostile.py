@@ -568,9 +568,9 @@ def test_arguments_that_are_wrong_are_refused(fs, needs_ours):
     for options, where, word in ((f"upperdir={fs.upper},workdir={fs.work}", fs.mnt, "lowerdir"), (good.replace("lower0", "none"), fs.mnt, "none"),
                                  (f"lowerdir={fs.lower},upperdir={fs.upper}", fs.mnt, "workdir"), (good, fs.top / "none", "none"), (good + ",threads=x", fs.mnt, "threads"),
                                  (good + ",cache=maybe", fs.mnt, "cache"), (good + ",nonsense=1", fs.mnt, "nonsense"), (good + ",disk=lots", fs.mnt, "disk")):
-        result = subprocess.run([SERVER, "-f", "-o", options, str(where)], capture_output=True, text=True, timeout=10 * SLOW, check=False)
+        result = subprocess.run([SERVER, "-f", "-o", options, str(where)], capture_output=True, text=True, timeout=30 * SLOW, check=False)
         assert result.returncode not in (0, -6, -11) and word in result.stderr, (options, result)
-    result = subprocess.run([SERVER], capture_output=True, text=True, timeout=10, check=False)
+    result = subprocess.run([SERVER], capture_output=True, text=True, timeout=30, check=False)
     assert result.returncode not in (0, -6, -11) and result.stderr
 
 
@@ -582,7 +582,7 @@ def test_upper_and_work_directory_are_apart(fs, needs_ours, upper, work):
         d.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(b"x")
     options = f"lowerdir={fs.lower},upperdir={fs.top / upper},workdir={fs.top / work}"
-    result = subprocess.run([SERVER, "-o", options, str(fs.mnt)], capture_output=True, text=True, timeout=10 * SLOW, check=False)
+    result = subprocess.run([SERVER, "-o", options, str(fs.mnt)], capture_output=True, text=True, timeout=30 * SLOW, check=False)
     assert result.returncode == 1 and "within the other" in result.stderr and kept.read_bytes() == b"x" and not mounted(fs.mnt), result
 
 
@@ -593,7 +593,7 @@ def test_lower_directories_are_outside_of_what_is_written(fs, needs_ours, lower)
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(b"x")
     options = f"lowerdir={fs.lower}:{fs.top / lower},upperdir={fs.upper},workdir={fs.work}"
-    result = subprocess.run([SERVER, "-o", options, str(fs.mnt)], capture_output=True, text=True, timeout=10 * SLOW, check=False)
+    result = subprocess.run([SERVER, "-o", options, str(fs.mnt)], capture_output=True, text=True, timeout=30 * SLOW, check=False)
     if mounted(fs.mnt):
         subprocess.run(["fusermount3", "-u", str(fs.mnt)], check=True)
     assert result.returncode == 1 and "lower directory" in result.stderr and kept.read_bytes() == b"x" and not mounted(fs.mnt), result

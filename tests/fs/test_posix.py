@@ -738,7 +738,7 @@ def test_no_kind_of_file_passes_under_the_limit(fs, needs_ours, kind):
     root = (fs.upper.stat().st_blocks) * 512
     for path in fs.mnt.iterdir():
         path.unlink() if path.is_symlink() or path.is_file() else path.rmdir()
-    assert wait_until(lambda: used(fs) <= empty + root, 5), used(fs)  # the root has grown, and stays so
+    assert wait_until(lambda: used(fs) <= empty + root), used(fs)  # the root has grown, and stays so
 
 
 def test_holes_do_not_count(fs, needs_ours):
@@ -936,7 +936,7 @@ def test_a_blocking_lock_is_granted_when_the_holder_goes(fs):
     start = time.monotonic()
     lock(fd, fcntl.F_SETLKW, fcntl.F_WRLCK)
     assert select.select([ready_r], [], [], 0)[0] and os.read(ready_r, 1) == b"y", "it was had while another held it"
-    assert time.monotonic() - start < 5 * SLOW
+    assert time.monotonic() - start < 30 * SLOW
     os.waitpid(pid, 0)
     for x in (fd, ready_r, ready_w):
         os.close(x)

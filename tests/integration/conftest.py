@@ -284,8 +284,8 @@ class Env:
         return found
 
 
-def wait_until(condition, seconds=5.0, step=0.02):
-    """The condition's first true value, or its last one."""
+def wait_until(condition, seconds=30.0, step=0.02):
+    """The condition's first true value, or its last one. Whoever waits for what is to come waits no longer by a large limit."""
     end = time.monotonic() + seconds * SLOW
     while not (value := condition()):
         if time.monotonic() > end:

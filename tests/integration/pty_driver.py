@@ -33,7 +33,7 @@ class Pty:
     def send(self, data):
         os.write(self.master, data.encode() if isinstance(data, str) else data)
 
-    def expect(self, pattern, timeout=20):
+    def expect(self, pattern, timeout=60):
         """Read until the regular expression is seen; the match. What was read up to its end is taken."""
         pattern = re.compile(pattern.encode() if isinstance(pattern, str) else pattern, re.S)
         end = time.monotonic() + timeout
@@ -62,7 +62,7 @@ class Pty:
         self.seen += data
         return bool(data)
 
-    def wait(self, timeout=20):
+    def wait(self, timeout=60):
         """Its status as subprocess has it; reads along, since a full terminal would stop it."""
         end = time.monotonic() + timeout
         while self.proc.poll() is None:

@@ -57,7 +57,7 @@ def test_the_rest_is_killed_when_the_payload_ends(box):
 
 def test_a_pipe_held_by_the_rest_is_let_go(box):
     """What stays behind holds stdout open: the run must end all the same."""
-    result = box.sh("sleep 1000 & echo started", timeout=20)
+    result = box.sh("sleep 1000 & echo started", timeout=60)
     assert result.ok().out == "started\n"
 
 
@@ -69,7 +69,7 @@ def test_signals_are_forwarded(box, number):
                      f"trap 'echo got {name}; exit 7' {name}; echo ready; while :; do sleep 0.05; done")
     assert proc.stdout.readline() == b"ready\n"
     proc.send_signal(number)
-    out, err = proc.communicate(timeout=20)
+    out, err = proc.communicate(timeout=60)
     assert (out, proc.returncode) == (f"got {name}\n".encode(), 7), err
 
 
@@ -84,14 +84,14 @@ def test_term_to_a_payload_that_has_no_handler(box):
     proc = box.popen("run", "--rm", "--", "sh", "-c", "echo ready; exec sleep 1000")
     assert proc.stdout.readline() == b"ready\n"
     proc.terminate()
-    proc.communicate(timeout=20)
+    proc.communicate(timeout=60)
     assert proc.returncode == 128 + signal.SIGTERM
 
 
 def test_dispositions_and_mask_are_the_defaults(box):
     proc = box.popen("run", "--rm", "--", "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status", preexec_fn=lambda: (
         signal.signal(signal.SIGPIPE, signal.SIG_IGN), signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])))
-    out, err = proc.communicate(timeout=20)
+    out, err = proc.communicate(timeout=60)
     lines = dict(line.split(":\t") for line in out.decode().splitlines())
     assert int(lines["SigBlk"], 16) == 0, (out, err)
     assert int(lines["SigIgn"], 16) & ~(1 << (signal.SIGPIPE - 1)) == 0, out
@@ -180,7 +180,7 @@ def test_killed_helper_ends_the_box_and_is_named(box, helper):
     assert pids, own_processes()
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    _out, err = proc.communicate(timeout=20)
+    _out, err = proc.communicate(timeout=60)
     assert proc.returncode == 125 and helper in err.decode(), err
 
 

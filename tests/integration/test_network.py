@@ -364,7 +364,7 @@ def test_published_tcp_port(box):
             OSError, talk, next(a for a in host_addresses() if ":" not in a and not a.startswith("127.")), port)
     finally:
         proc.terminate()
-        proc.communicate(timeout=20)
+        proc.communicate(timeout=60)
     with pytest.raises(OSError):
         talk("127.0.0.1", port)
 
@@ -429,7 +429,7 @@ def test_published_without_an_address(box, peer, listens):
             assert box.usbox("port", "last").ok().out == ""
         finally:
             proc.terminate()
-            proc.communicate(timeout=20)
+            proc.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("options, client", [([], "127.0.0.1"), (["--no-fast-path"], "10.0.2.2")], ids=["fast", "frames"])
@@ -460,7 +460,7 @@ while True:
             assert wait_until(lambda: box.usbox("net", "--json", "last").json()["flows"] == [], 20)
         finally:
             proc.terminate()
-            proc.communicate(timeout=20)
+            proc.communicate(timeout=60)
     lines = [json.loads(line) for line in log.read_text(encoding="ascii").splitlines()]
     ends = [line for line in lines if line["event"] == "end"]
     assert [(line["how"], line["bytes_in"], line["bytes_out"], line["path"]) for line in ends] == [("closed", 2000, 4000, "port")], lines
@@ -492,7 +492,7 @@ while True:
             assert box.usbox("net", "--json", "last").json()["flows"] == []
         finally:
             proc.terminate()
-            proc.communicate(timeout=20)
+            proc.communicate(timeout=60)
     ends = [line for line in map(json.loads, log.read_text(encoding="ascii").splitlines()) if line["event"] == "end"]
     assert [(line["how"], line["bytes_in"], line["bytes_out"]) for line in ends] == [("closed", 300, 600)], ends
 
@@ -509,7 +509,7 @@ def test_published_by_ipv4_alone(box, options):
                 talk("::1", port)
         finally:
             proc.terminate()
-            proc.communicate(timeout=20)
+            proc.communicate(timeout=60)
 
 
 def test_published_ipv6_half_is_taken(no_kept):
@@ -572,7 +572,7 @@ def test_published_range(box, options):
             assert said(first) == b"8000"
         finally:
             proc.terminate()
-            proc.communicate(timeout=20)
+            proc.communicate(timeout=60)
 
 
 def test_published_udp_port(box):
@@ -588,7 +588,7 @@ def test_published_udp_port(box):
                 assert s.recv(65536) == b"box:" + b"x" * size
     finally:
         proc.terminate()
-        proc.communicate(timeout=20)
+        proc.communicate(timeout=60)
 
 
 # Answers what begins with "e", takes the rest.
@@ -652,7 +652,7 @@ def test_published_udp_port_and_many_peers(box, word):
                 assert flows[name]["packets_in"] >= 1 and name in started()  # what came before the answer is counted, too
     finally:
         proc.terminate()
-        proc.communicate(timeout=20)
+        proc.communicate(timeout=60)
 
 
 def test_published_port_that_is_taken(no_kept):
@@ -674,7 +674,7 @@ def test_sockets_end_with_the_box(box, peer):
     """A connection of the box is closed towards the other side when the box ends."""
     for _ in range(3):
         assert fetch(box, f"http://{peer}/whoami").ok().out.strip()
-    assert wait_until(lambda: peer not in subprocess.run(["ss", "-tnH", "state", "established"], capture_output=True, text=True, check=False).stdout, 5)
+    assert wait_until(lambda: peer not in subprocess.run(["ss", "-tnH", "state", "established"], capture_output=True, text=True, check=False).stdout)
 
 
 def test_two_boxes_have_two_networks(box):
@@ -752,7 +752,7 @@ def test_published_live_without_agent(box):
         box.usbox("net", "last", "publish", "127.0.0.1:0:9/udp").ok()
     finally:
         proc.terminate()
-        proc.communicate(timeout=20)
+        proc.communicate(timeout=60)
 
 
 def test_without_fast_path(box, peer):
@@ -785,4 +785,4 @@ def test_published_live(box, options):
         assert talk("127.0.0.1", other).endswith(b"from the box\n")
     finally:
         proc.terminate()
-        proc.communicate(timeout=20)
+        proc.communicate(timeout=60)

@@ -83,5 +83,5 @@ def test_reader_of_a_forced_terminal_goes_away(box):
     proc = box.popen("run", "--rm", "--network=none", "-t", "--", "yes")
     assert proc.stdout.read(3) == b"y\r\n"
     proc.stdout.close()
-    assert proc.wait(timeout=20) == 129  # SIGHUP
+    assert proc.wait(timeout=60) == 129  # SIGHUP
     proc.stderr.close()

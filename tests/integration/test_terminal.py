@@ -199,7 +199,7 @@ def test_closed_reader_is_sigpipe_for_the_payload(box):
     proc.stdout.read(4096)
     proc.stdout.close()
     err = proc.stderr.read()
-    proc.wait(timeout=20)
+    proc.wait(timeout=60)
     proc.stderr.close()
     assert b"141" in err or proc.returncode in (0, 141), err
 
