@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """usbox as a job of the caller's own shell: background, foreground, stop and continue."""
+import os
+
 import pytest
+
 from conftest import USBOX
 from pty_driver import Pty
 
 RUN = f"{USBOX} run --rm --network=none --"
+# A box whose command waits until the test lets it go on.
+SAYS = "read x <w/go; echo from-the-box"
+WAITS = f"{USBOX} run --rm --network=none --rw w -- sh -c '{SAYS}'"
 
 
 @pytest.fixture
@@ -25,11 +31,24 @@ def typed(t, line, program):
     t.await_raw()
 
 
-def test_background_job_leaves_the_terminal_alone(shell):
-    shell.send(f"{RUN} sh -c 'sleep 1; echo from-the-box' &\n")
+@pytest.fixture
+def go_on(box):
+    """Lets the command of WAITS go on."""
+    (box.dir / "w").mkdir()
+    os.mkfifo(box.dir / "w" / "go")
+
+    def go():
+        with open(box.dir / "w" / "go", "w", encoding="ascii") as f:
+            f.write("\n")
+    return go
+
+
+def test_background_job_leaves_the_terminal_alone(shell, go_on):
+    shell.send(f"{WAITS} &\n")
     shell.expect("%% $")
     shell.send("echo al''ive\n")  # the shell's line editor, not the box, gets this
     shell.expect("alive\r\n")
+    go_on()
     shell.expect("from-the-box\r+\n")
     shell.send("wait; echo sta''tus $?\n")
     shell.expect("status 0\r\n")
@@ -65,14 +84,15 @@ def test_stop_and_continue(shell):
     shell.expect("%% $")
 
 
-def test_stopped_from_outside_and_continued_in_background(shell):
-    typed(shell, f"{RUN} sh -c 'sleep 2; echo from-the-box'", "sleep 2")
+def test_stopped_from_outside_and_continued_in_background(shell, go_on):
+    typed(shell, WAITS, f"sh -c {SAYS}")
     shell.send(b"\x1a")
     shell.expect("Stopped.*%% $")
     shell.send("bg\n")
     shell.expect("%% ")
     shell.send("echo al''ive\n")
     shell.expect("alive\r\n")
+    go_on()
     shell.expect("from-the-box\r+\n")
     shell.send("wait; echo sta''tus $?\n")
     shell.expect("status 0\r\n")
