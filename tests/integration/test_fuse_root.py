@@ -480,9 +480,10 @@ def test_usbox_fs_that_makes_no_sense(no_kept):
 
 
 def test_a_hanging_usbox_fs_can_be_interrupted(no_kept):
-    replace_helper(no_kept, "wire.recv(65536); fds = socket.recv_fds(wire, 65536, 4)[1]; print(os.read(fds[0], 1 << 17)[:0]); time.sleep(1000)")
+    asked = no_kept.top / "asked"
+    replace_helper(no_kept, f"wire.recv(65536); fds = socket.recv_fds(wire, 65536, 4)[1]; os.read(fds[0], 1 << 17); open({str(asked)!r}, 'w'); time.sleep(1000)")
     proc = no_kept.popen("run", "--", "true")
-    time.sleep(0.5)
+    assert wait_until(asked.exists)
     proc.send_signal(signal.SIGINT)
     _out, err = proc.communicate(timeout=20 * SLOW)
     assert proc.returncode == 130, err

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """pid 1 of the box: reaps, forwards, ends when the payload ends, kills the rest."""
+import contextlib
 import os
 import pathlib
 import signal
@@ -214,11 +215,12 @@ def test_die_with_parent(box):
 
 
 def children(pid):
-    """name → pid of what it has forked, or adopted."""
+    """name → pid of what it has forked, or adopted, and not reaped meanwhile."""
     found = {}
     for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
         for child in path.read_text(encoding="ascii").split():
-            found[pathlib.Path(f"/proc/{child}/comm").read_text(encoding="ascii", errors="replace").strip()] = int(child)
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found[pathlib.Path(f"/proc/{child}/comm").read_text(encoding="ascii", errors="replace").strip()] = int(child)
     return found
 
 
