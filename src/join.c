@@ -149,7 +149,10 @@ static _Noreturn void command_main(const Sandbox *s, const JoinRequest *request,
         ok = ok && ((!host && !s->pod.share_pid) || confine_die_with_parent(host ? joiner : 0, &error));
         /* The joiner is out of the payload's cgroup, in which it counts. */
         ok = ok && (!s->scope.cgroup || wire_expect(wire, "launcher", WIRE_GO, &go, &error));
-        ok = ok && payload_chdir(request->cwd, &error) && payload_filter(&s->filter, &error);
+        ok = ok && payload_chdir(request->cwd, &error);
+        if (ok)
+                payload_drop_lost_places(s->spec, request->envp);
+        ok = ok && payload_filter(&s->filter, &error);
         if (ok)
                 payload_exec(stub, wire, request->argv, request->envp, &error);
         wire_send_error(wire, error);

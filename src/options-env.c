@@ -177,6 +177,31 @@ static char **base_environment(const Spec *draft, const char *const *outside) {
         return g_environ_setenv(env, "SHELL", caller->shell, FALSE);
 }
 
+static bool is_named(const ProcessSpec *s, const char *name) {
+        size_t len = strlen(name);
+
+        for (guint i = 0; i < s->env_ops->len; i++) {
+                const char *op = g_ptr_array_index(s->env_ops, i);
+                if (strcspn(op, "=") == len && strncmp(op, name, len) == 0)
+                        return true;
+        }
+        return false;
+}
+
+/* A program fails where the directory of one of these is not (mktemp), or believes that it stands there (make's $(PWD)). */
+static char **inherited_places(const ProcessSpec *s, const char *const *outside) {
+        static const char *const names[] = { "TMPDIR", "TMP", "TEMP", "XDG_RUNTIME_DIR", "PWD", "OLDPWD", NULL };
+        g_autoptr(GStrvBuilder) places = g_strv_builder_new();
+
+        for (const char *const *name = names; s->env_base == ENV_INHERIT && *name; name++) {
+                const char *value = is_named(s, *name) ? NULL : g_environ_getenv((char **) outside, *name);
+                g_autofree char *entry = value ? g_strconcat(*name, "=", value, NULL) : NULL;
+                if (entry)
+                        g_strv_builder_add(places, entry);
+        }
+        return g_strv_builder_end(places);
+}
+
 void process_fill_environment(Spec *draft, const char *const *outside) {
         char **env = base_environment(draft, outside);
 
@@ -192,4 +217,6 @@ void process_fill_environment(Spec *draft, const char *const *outside) {
         env = g_environ_unsetenv(env, "USBOX_BOX");
         g_strfreev(draft->process.envp);
         draft->process.envp = g_environ_setenv(env, "USBOX", "1", TRUE);
+        g_strfreev(draft->process.env_places);
+        draft->process.env_places = inherited_places(&draft->process, outside);
 }

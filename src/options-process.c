@@ -199,6 +199,7 @@ void process_init(ProcessSpec *s) {
 void process_clear(ProcessSpec *s) {
         g_strfreev(s->argv);
         g_strfreev(s->envp);
+        g_strfreev(s->env_places);
         g_clear_pointer(&s->ulimits, g_array_unref);
         g_clear_pointer(&s->sysctls, g_ptr_array_unref);
         g_clear_pointer(&s->env_ops, g_ptr_array_unref);

@@ -294,6 +294,24 @@ bool payload_chdir(const char *dir, GError **error) {
         return err_step(error, "workdir");
 }
 
+static bool is_there(const char *entry) {
+        const char *dir = strchr(entry, '=') + 1;
+        struct stat st, here;
+
+        if (stat(dir, &st) < 0 || !S_ISDIR(st.st_mode))
+                return false;
+        return !g_str_has_prefix(entry, "PWD=") || (stat(".", &here) == 0 && here.st_ino == st.st_ino && here.st_dev == st.st_dev);
+}
+
+void payload_drop_lost_places(const Spec *spec, char **envp) {
+        char **end = envp;
+
+        for (char **e = envp; *e; e++)
+                if (!g_strv_contains((const char *const *) spec->process.env_places, *e) || is_there(*e))
+                        *end++ = *e;
+        *end = NULL;
+}
+
 /* Always: pivot_root(2) moves the directory only of who stood in the old root itself, and the payload, forked before it,
  * stands where the caller stood: in a mount of the host's. */
 static bool set_workdir(const PayloadContext *c, GError **error) {
@@ -358,6 +376,7 @@ static bool payload_setup(const PayloadContext *c, int keep[2], int *ret_stub, G
 
         if (!wait_for(keep[0], 'R', error) || !set_workdir(c, error))
                 return false;
+        payload_drop_lost_places(spec, child->envp);
         if (!wire_expect(keep[1], "launcher", WIRE_GO, &go, error))
                 return false;
         return !filter_last || payload_filter(&child->filter, error);

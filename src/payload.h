@@ -25,6 +25,10 @@ bool payload_give_up(const Spec *spec, uid_t uid, gid_t gid, mode_t mask, GError
 bool payload_filter(const SeccompProgram *filter, GError **error);
 bool payload_chdir(const char *dir, GError **error);
 
+/* Remove from envp what --env-inherit took over and is the name of a directory that is not there in the box (PWD: is not the working directory).
+ * After payload_chdir(), and before a filter that may be the user's. The strings stay whose they are. */
+void payload_drop_lost_places(const Spec *spec, char **envp);
+
 /* The caller could change the file that this process executes: then nothing of the box is to be executed by it, see stub/stub.c. Asked on the host. */
 bool payload_needs_stub(void);
 

@@ -24,6 +24,7 @@ typedef struct {
         char **argv;         /* the command, never empty after spec_build() */
         char **envp;         /* after process_check(): the environment in force */
         EnvBase env_base;
+        char **env_places;   /* those of envp by --env-inherit alone that name a directory: not the command's where the box has it not */
         GPtrArray *env_ops;  /* of char *: "K=V" sets, "K" unsets: what -e, --env-file and --unsetenv asked, in order */
         GArray *ulimits;     /* of UlimitSpec, each resource once */
         bool oom_score_given;

@@ -45,6 +45,14 @@ def test_what_it_runs_in_is_what_the_command_runs_in(web):
     assert web.exec("web", "--", "sh", "-c", "read p c s pp g sid r </proc/self/stat; test $g = $$ -a $sid = $$").ok()
 
 
+def test_inherited_directory_that_comes_later(web):
+    """The box's variables are the command's; whether their directories are there is looked at again."""
+    web.env["TMPDIR"] = "/tmp/later"
+    web.start("exec sleep 1000", "--env-inherit")
+    assert web.exec("web", "sh", "-c", "echo $TMPDIR; mkdir /tmp/later").ok().out == "\n"
+    assert web.exec("web", "mktemp").ok().out.startswith("/tmp/later/")
+
+
 def test_no_descriptor_and_no_variable_of_the_caller(web):
     web.start()
     r, w = os.pipe()

@@ -97,6 +97,23 @@ def test_clearenv_and_inherit(box):
     assert "OTHER=yes" in env
 
 
+@pytest.mark.parametrize("name", ["TMPDIR", "TMP", "TEMP", "XDG_RUNTIME_DIR", "OLDPWD", "PWD"])
+def test_inherited_names_of_directories(box, name):
+    """A name of the caller's that is no directory in the box would be an error of its programs; what was asked for by name is set."""
+    def has(*options, value):
+        lines = box.run("--rm", *options, "--", "/usr/bin/env", env={name: value}).lines()
+        return [line.split("=", 1)[1] for line in lines if line.startswith(name + "=")]
+
+    box.write("file", "")
+    (box.dir / "tmp").mkdir()
+    assert has("--env-inherit", value=str(box.runtime)) == []
+    assert has("--env-inherit", value=str(box.dir / "file")) == []
+    assert has("--env-inherit", "-w", str(box.dir / "tmp"), value=str(box.dir / "tmp")) == [str(box.dir / "tmp")]
+    assert has("--env-inherit", value=str(box.dir / "tmp")) == ([] if name == "PWD" else [str(box.dir / "tmp")])
+    assert has("--env-inherit", "-e", name, value="/no/such") == ["/no/such"]
+    assert has("--env-inherit", "-e", f"{name}=/no", value="/no/such") == ["/no"]
+
+
 def test_environment_in_order(box):
     assert "A=2" in box.run("--rm", "-e", "A=1", "-e", "A=2", "--", "env").lines()
     assert not [x for x in box.run("--rm", "-e", "A=1", "--unsetenv=A", "--", "env").lines() if x.startswith("A=")]
