@@ -469,6 +469,7 @@ static void visit_directory(Walk *w, const Place *place, const Entry *e, const B
         bool opaque = own_opaque || (place->opaque && !redirect && !here);
         Change change = { .kind = !below->exists ? CHANGE_ADDED : is_dir ? CHANGE_NONE : CHANGE_TYPE, .redirect = redirect, .opaque = is_dir && own_opaque };
         change.merged = !opaque && !redirect && place->lower->parts;
+        change.unread = fd < 0;
 
         if (is_dir && (change.what = differences(w, place, e, below) | (own_opaque || redirect ? CHANGE_PLACE : 0)))
                 change.kind = CHANGE_MODIFIED;

@@ -46,6 +46,7 @@ typedef struct {
         bool hidden;              /* the lower has that name, and the box must not know: below is NULL */
         bool merged;              /* a directory through which the lower one of that name shows, or would if there were one */
         bool opaque;              /* a directory in which nothing of the lower one of that name shows */
+        bool unread;              /* a directory of the upper that could not be opened: merged and the like are not known of it */
         const char *redirect;     /* a directory that was renamed: it was this one of the lower, and what is in it is compared with that */
 } Change;
 

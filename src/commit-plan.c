@@ -344,7 +344,10 @@ static void judge_added(Judge *j, CommitItem *item) {
         }
         if (fd < 0 || commit_journal_planned(j->review->journal, c->path, NULL))
                 return;
-        if (S_ISDIR(c->st.st_mode) && is_copied_dir(j, c, fd))
+        /* Another id's, as a box's root can make it. Whether the host had it nobody can say, and an empty one would be taken for all of it. */
+        if (S_ISDIR(c->st.st_mode) && c->unread)
+                skip(j, item, "the box's directory cannot be read");
+        else if (S_ISDIR(c->st.st_mode) && is_copied_dir(j, c, fd))
                 conflict(j, item, true, "the host has this directory no more");
         else if (S_ISREG(c->st.st_mode) && lost_its_origin(j, c, fd))
                 conflict(j, item, false, "the host has this file no more");

@@ -253,6 +253,7 @@ static bool collect(void *data, const Change *change) {
                                 .redirect = g_strdup(change->redirect),
                                 .opaque = change->opaque,
                                 .merged = change->merged,
+                                .unread = change->unread,
                                 .hidden = change->hidden,
                                 .hook = review_is_hook(change->path) && !is_repository(change),
                                 .moved = c->moved && path_is_at_or_below(change->path, c->moved),

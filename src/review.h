@@ -42,7 +42,7 @@ typedef struct {
         char *below_path;     /* where the lower has what it is compared with; path, but below a renamed directory */
         gsize moved_len;      /* as Change has it */
         char *redirect;       /* a directory that was renamed: from there */
-        bool opaque, merged, hidden; /* as Change has them */
+        bool opaque, merged, unread, hidden; /* as Change has them */
         bool hook;            /* at or below a project hook: other programs run or obey it without being asked */
         bool moved;           /* below a renamed directory */
         bool has_st, has_below;

@@ -1172,6 +1172,22 @@ def test_files_of_other_ids(box):
     assert "owner" not in commit(box).ok().err
 
 
+def test_a_directory_of_another_id(box):
+    """One that cannot be read is not taken for the host's, which has it no more, and keeps nothing else from being carried."""
+    if not has_subids():
+        cannot("map subordinate ids")
+    box.options = ["--network=none", "--user=root"]
+    for mode, force in (("444", []), ("700", []), ("0", ["--force"])):
+        box.run("--", "sh", "-c", f"mkdir -m {mode} shut; touch shut/f; chown 5:5 shut; echo {mode} >mine").ok()
+        result = commit(box, *force)
+        assert result.rc == 1 and f"skipped: {box.dir}/shut: the box's directory cannot be read" in result.err and "conflict" not in result.err, result
+        assert (box.dir / "mine").read_text() == f"{mode}\n" and not (box.dir / "shut").exists()
+        assert "shut in the box's layer: Permission denied" in result.err and "1 change carried to the host, 0 failed, 1 passed over" in result.err, result
+    box.run("--", "sh", "-c", "mkdir -m 555 open; echo x >open/f; chown 5:5 open").ok()
+    commit(box).ok()
+    assert (box.dir / "open/f").read_text() == "x\n"
+
+
 def test_programs_are_told_what_people_are(tree):
     tree.write("a", "one\n", where=tree.tree)
     os.link(tree.tree / "a", tree.tree / "b")
