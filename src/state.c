@@ -412,11 +412,11 @@ static bool is_changed_dir(const Counter *c, int parent, const char *name, const
         return st->st_mode != lower->st_mode || !changes_same_attributes(parent, name, c->lower, c->path->str);
 }
 
-/* What cannot be looked at is a change: what nobody changed is removed. */
-static void count_dir(Counter *c, int parent, const char *name) {
+/* What cannot be looked at is a change: what nobody changed is removed. counted: it is one already. */
+static void count_dir(Counter *c, int parent, const char *name, bool counted) {
         DIR *d = fd_open_dir(parent, name);
         if (!d) {
-                c->count->changed += errno != ENOENT;
+                c->count->changed += errno != ENOENT && !counted;
                 return;
         }
         size_t len = c->path->len;
@@ -437,11 +437,11 @@ static void count_dir(Counter *c, int parent, const char *name) {
                 g_string_append_printf(c->path, "%s%s", len ? "/" : "", e->d_name);
                 bool both = S_ISDIR(st.st_mode) && fstatat(c->lower, c->path->str, &lower, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(lower.st_mode);
                 /* A directory that the host has too is mostly the way to what changed below it. */
-                if (!both || (c->seen && is_changed_dir(c, dirfd(d), e->d_name, &st, &lower)))
-                        c->count->changed++;
+                bool changed = !both || (c->seen && is_changed_dir(c, dirfd(d), e->d_name, &st, &lower));
+                c->count->changed += changed;
                 c->dirs = c->dirs || both;
                 if (S_ISDIR(st.st_mode))
-                        count_dir(c, dirfd(d), e->d_name);
+                        count_dir(c, dirfd(d), e->d_name, changed);
                 else if (S_ISREG(st.st_mode))
                         c->count->bytes += (guint64) st.st_blocks * 512;
                 g_string_truncate(c->path, len);
@@ -458,7 +458,7 @@ void box_dir_count(const BoxDir *dir, const Spec *spec, UpperCount *ret) {
         Counter c = { .lower = lower, .path = path, .count = ret };
 
         *ret = (UpperCount){ 0 };
-        count_dir(&c, dir->fd, "upper");
+        count_dir(&c, dir->fd, "upper", false);
         if (!c.dirs || ret->changed + ret->removed > 0)
                 return;
         /* Nothing but directories of the host's: two may have changed places, or one is empty now. */
@@ -469,5 +469,5 @@ void box_dir_count(const BoxDir *dir, const Spec *spec, UpperCount *ret) {
         c.seen = seen;
         c.upper = upper;
         c.form = layer_form(upper);
-        count_dir(&c, dir->fd, "upper");
+        count_dir(&c, dir->fd, "upper", false);
 }

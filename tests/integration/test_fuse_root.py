@@ -339,8 +339,8 @@ def test_working_directory_in_tmp(box):
 def test_changes_are_counted_as_they_are(box):
     box.write("a/b/old", "x")
     box.write("gone", "x")
-    result = box.run("--", "sh", "-c", "echo y >>a/b/old; rm gone; mkdir -p new/dir; touch new/dir/file").ok()
-    assert "changed 4, removed 1 " in result.err, result
+    result = box.run("--", "sh", "-c", "echo y >>a/b/old; rm gone; mkdir -p new/dir; mkdir -m 0 shut; touch new/dir/file").ok()
+    assert "changed 5, removed 1 " in result.err, result
 
 
 @pytest.mark.parametrize("driver", ["fuse", "kernel"])
