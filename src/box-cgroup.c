@@ -40,7 +40,7 @@ Cgroup *box_cgroup_open(const BoxInfo *box, GError **error) {
 
         if (!path || !g_str_has_prefix(path, "/sys/fs/cgroup/")) {
                 bool pod = box_info_is_pod(box);
-                err_set(error, EOPNOTSUPP, "%s %s has no cgroup of its own", pod ? "pod" : "box", box->name ? box->name : box->id);
+                err_set(error, EOPNOTSUPP, "%s %s has no cgroup of its own", pod ? "pod" : "box", box_info_called(box));
                 err_hint(error, "a %s gets one where it is %s with a limit, such as --pids-limit unlimited", pod ? "pod" : "box", pod ? "created" : "started");
                 err_step(error, "limits");
                 return NULL;

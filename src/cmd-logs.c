@@ -194,7 +194,7 @@ static bool parse_since(const char *text, char ret[static LOG_TIME_LEN + 1], GEr
 static bool show(Reader *r, const BoxInfo *box, const VerbArgs *args, GError **error) {
         r->dir = box->dir ? open(box->dir, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
         if (!json_is_true(json_object_get(box->facts, "detached"))) {
-                err_set(error, 0, "box %s has no log: its output went to where it was started", box->name ? box->name : box->id);
+                err_set(error, 0, "box %s has no log: its output went to where it was started", box_info_called(box));
                 return err_hint(error, "usbox run --detach keeps one");
         }
         if (r->dir < 0)

@@ -165,7 +165,7 @@ static int ps(const VerbArgs *args, const Spec *spec, GError **error) {
                 const char *network = json_string_value(json_object_get(pod->facts, "network"));
                 guint n = count_boxes(boxes, pod);
                 if (quiet)
-                        puts(pod->name ? pod->name : pod->id);
+                        puts(box_info_called(pod));
                 else if (!json)
                         printf("%-12s  %-16s  %-7s  %5u  %s\n", pod->id, pod->name ? pod->name : "-", box_state_name(pod->state), n, network ? network : "?");
                 json_t *object = box_info_to_json(pod);

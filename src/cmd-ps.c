@@ -151,7 +151,7 @@ int cmd_ps(int argc, char **argv, GError **error) {
         } else {
                 for (guint i = 0; i < boxes->len; i++) {
                         const BoxInfo *box = g_ptr_array_index(boxes, i);
-                        puts(box->name ? box->name : box->id);
+                        puts(box_info_called(box));
                 }
         }
         return 0;

@@ -43,8 +43,8 @@ static bool remove_files(const Spec *spec, const BoxInfo *box, GError **error) {
 bool box_forget_found(const Spec *spec, const BoxInfo *box, bool force, GError **error) {
         if (box->state == BOX_RUNNING) {
                 if (!force) {
-                        err_set(error, 0, "box %s is running", box->name ? box->name : box->id);
-                        err_hint(error, "usbox stop %s, or usbox rm -f %s", box->name ? box->name : box->id, box->name ? box->name : box->id);
+                        err_set(error, 0, "box %s is running", box_info_called(box));
+                        err_hint(error, "usbox stop %s, or usbox rm -f %s", box_info_called(box), box_info_called(box));
                         return err_step(error, "box");
                 }
                 /* The launcher then takes down and removes what it removes at any end. */

@@ -69,7 +69,7 @@ static void row_read_network(Row *row) {
 
 static char *name_of(const Row *row) {
         const BoxInfo *box = row->box;
-        return g_strconcat(box->name ? box->name : box->id, box_info_is_pod(box) ? " (pod)" : "", NULL);
+        return g_strconcat(box_info_called(box), box_info_is_pod(box) ? " (pod)" : "", NULL);
 }
 
 /* tree: of this moment; NULL where the row has a cgroup. */

@@ -40,7 +40,7 @@ static bool update(BoxInfo **box, const Spec *spec, GError **error) {
                 return false;
         if (box_has_late_cgroup(*box) && scope_setting_get(limits->settings, "memory.max"))
                 log_note("box %s was started without limits: what memory it had when it got its first is not counted",
-                         (*box)->name ? (*box)->name : (*box)->id);
+                         box_info_called(*box));
         return true;
 }
 

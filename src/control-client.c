@@ -46,14 +46,14 @@ static bool is_elsewhere(const BoxInfo *box) {
 }
 
 static bool say_elsewhere(const BoxInfo *box, GError **error) {
-        err_set(error, 0, "the launcher of %s %s is in another user namespace", box_info_is_pod(box) ? "pod" : "box", box->name ? box->name : box->id);
+        err_set(error, 0, "the launcher of %s %s is in another user namespace", box_info_is_pod(box) ? "pod" : "box", box_info_called(box));
         err_hint(error, "it answers where it was started: say this there, not in a container or an unshare(1) that was begun since then");
         return err_step(error, "box");
 }
 
 /* It has ended the connection, and before its answer. It lets go of its lock first (presence_end()). */
 static bool say_gone(const BoxInfo *box, GError **error) {
-        const char *kind = box_info_is_pod(box) ? "pod" : "box", *shown = box->name ? box->name : box->id;
+        const char *kind = box_info_is_pod(box) ? "pod" : "box", *shown = box_info_called(box);
 
         if (is_elsewhere(box))
                 return say_elsewhere(box, error);
@@ -81,7 +81,7 @@ static int await_answer(int fd) {
 /* Why it does not answer: in its own words, or that it is stopped. */
 static bool explain(const BoxInfo *box, GError *failure_take, GError **error) {
         if (err_get_errno(failure_take) == EAGAIN) {
-                err_set(error, 0, "the launcher of box %s does not answer", box->name ? box->name : box->id);
+                err_set(error, 0, "the launcher of box %s does not answer", box_info_called(box));
                 err_hint(error, "it may be stopped: kill -CONT %d", (int) json_integer_value(json_object_get(box->facts, "launcher")));
                 g_error_free(failure_take);
         } else {
@@ -144,7 +144,7 @@ static int ended_status(const BoxInfo *box, GError **error) {
 
         if (box->state == BOX_EXITED && json_is_integer(status))
                 return (int) json_integer_value(status) & 0xff;
-        err_set(error, 0, "how box %s ended is not known: %s", box->name ? box->name : box->id,
+        err_set(error, 0, "how box %s ended is not known: %s", box_info_called(box),
                 box->state == BOX_DEAD ? "its launcher was killed" : "its state.json is damaged");
         err_step(error, "box");
         return -1;
@@ -162,7 +162,7 @@ bool control_will_answer(const BoxInfo *box, GError **error) {
         const char *at = strrchr(stat, ')');
         if (!at || !g_str_has_prefix(at, ") T"))
                 return true;
-        err_set(error, 0, "the launcher of %s %s is stopped", box_info_is_pod(box) ? "pod" : "box", box->name ? box->name : box->id);
+        err_set(error, 0, "the launcher of %s %s is stopped", box_info_is_pod(box) ? "pod" : "box", box_info_called(box));
         err_hint(error, "kill -CONT %d, or fg where it was started, lets it go on", pid);
         return err_step(error, "box");
 }
@@ -191,7 +191,7 @@ int control_end_wait(const Caller *caller, const BoxInfo *box, int fd_take, GErr
                 (void) say_elsewhere(now, error);
                 return -1;
         }
-        err_set(error, 0, "how box %s ended is not known: it left nothing", box->name ? box->name : box->id);
+        err_set(error, 0, "how box %s ended is not known: it left nothing", box_info_called(box));
         err_step(error, "box");
         return -1;
 }

@@ -174,6 +174,10 @@ bool box_info_is_pod(const BoxInfo *box) {
         return is_pod(box->facts);
 }
 
+const char *box_info_called(const BoxInfo *box) {
+        return box->name ? box->name : box->id;
+}
+
 static GPtrArray *list_all(const Caller *caller, GError **error) {
         Look look = { .runtime_fd = -1, .boxes_fd = -1 };
         g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func((GDestroyNotify) box_info_free);
@@ -306,7 +310,7 @@ BoxInfo *registry_find(const Caller *caller, const char *text, GError **error) {
 
         if (!box || !box_info_is_pod(box))
                 return g_steal_pointer(&box);
-        err_set(error, 0, "%s is a pod, not a box", box->name ? box->name : box->id);
+        err_set(error, 0, "%s is a pod, not a box", box_info_called(box));
         err_hint(error, "usbox pod stop, rm and inspect are for pods, and usbox ps lists their boxes");
         err_step(error, "box");
         return NULL;
@@ -384,7 +388,7 @@ static BoxInfo *must_run(BoxInfo *box_take, GError **error) {
 
         if (!box || box->state == BOX_RUNNING)
                 return g_steal_pointer(&box);
-        const char *shown = box->name ? box->name : box->id;
+        const char *shown = box_info_called(box);
         const char *kind = box_info_is_pod(box) ? "pod" : "box";
         err_set(error, 0, box->state == BOX_DEAD ? "%s %s is dead: its launcher was killed" : "%s %s is not running", kind, shown);
         if (box->name && !box_info_is_pod(box))
@@ -420,7 +424,7 @@ BoxInfo *registry_find_network(const Caller *caller, const char *text, const cha
 
         if (!pod)
                 return g_steal_pointer(&box);
-        err_set(error, 0, "box %s has no network of its own, but that of pod %s", box->name ? box->name : box->id, pod);
+        err_set(error, 0, "box %s has no network of its own, but that of pod %s", box_info_called(box), pod);
         err_hint(error, "usbox %s %s", verb, pod);
         err_step(error, "box");
         return NULL;

@@ -46,6 +46,9 @@ BoxInfo *registry_find_pod(const Caller *caller, const char *text, GError **erro
 BoxInfo *registry_find_running_pod(const Caller *caller, const char *text, GError **error);
 bool box_info_is_pod(const BoxInfo *box);
 
+/* What people call a box or pod: its name, or its id where it has none. The box's. */
+const char *box_info_called(const BoxInfo *box);
+
 /* For what both have (facts, limits): a box, or a pod. */
 BoxInfo *registry_find_any(const Caller *caller, const char *text, GError **error);
 BoxInfo *registry_find_running_any(const Caller *caller, const char *text, GError **error);

@@ -99,7 +99,7 @@ static char *find_box(const Caller *caller, const char *text, Review *r, GError 
         if (!box)
                 return NULL;
         g_strlcpy(r->id, box->id, sizeof r->id);
-        r->name = g_strdup(box->name ? box->name : box->id);
+        r->name = g_strdup(box_info_called(box));
         r->running = box->state == BOX_RUNNING;
         if (!box->dir) {
                 err_set(error, 0, "nothing is kept of it: it has no changes");
