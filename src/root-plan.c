@@ -197,8 +197,7 @@ static bool plan_rootfs(Planner *p, GError **error) {
                 return plan_hint_rootfs(error);
         }
 
-        g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
-        g_autofree char *real = g_file_read_link(link, NULL);
+        g_autofree char *real = fd_read_path(fd);
         if (!real)
                 return err_set(error, errno, "--rootfs %s", rootfs);
         if (plan_has_mount_below(p, real)) {

@@ -175,8 +175,7 @@ static bool lower_node(Planner *p, GError **error) {
         const char *path = p->spec->root.rootfs ? p->spec->root.rootfs : "/";
         struct stat st;
         _cleanup_close_ int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
-        g_autofree char *real = fd >= 0 ? g_file_read_link(link, NULL) : NULL;
+        g_autofree char *real = fd >= 0 ? fd_read_path(fd) : NULL;
 
         if (!real || fstat(fd, &st) < 0) {
                 err_set(error, errno, "%s%s", p->spec->root.rootfs ? "--rootfs " : "open ", path);

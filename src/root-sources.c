@@ -36,16 +36,13 @@ bool plan_overlay_has(const RootNode *node, const char *box_path) {
 static char *resolve_target(const Planner *p, const char *dst) {
         const char *base = p->spec->root.rootfs ? p->spec->root.rootfs : "/";
         _cleanup_close_ int root = open(base, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        g_autofree char *root_link = g_strdup_printf("/proc/self/fd/%d", root),
-                        *root_real = g_file_read_link(root_link, NULL);
-        g_autofree char *head = g_strdup(dst);
+        g_autofree char *root_real = fd_read_path(root), *head = g_strdup(dst);
 
         while (root >= 0 && root_real) {
                 _cleanup_close_ int fd =
                         sys_openat2(root, head, O_PATH | O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
                 if (fd >= 0) {
-                        g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd),
-                                        *real = g_file_read_link(link, NULL);
+                        g_autofree char *real = fd_read_path(fd);
                         size_t skip = strlen(root_real) == 1 ? 0 : strlen(root_real);
                         if (!real || strncmp(real, root_real, skip) != 0)
                                 break;
@@ -164,10 +161,9 @@ static bool open_source(MountSource *source, GError **error) {
                 return S_ISDIR(st.st_mode) ? err_hint(error, "all devices of a directory: --dev-bind %s %s", shown, shown) : false;
         }
 
-        g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
-        g_autofree char *real = g_file_read_link(link, NULL);
+        g_autofree char *real = fd_read_path(fd);
         if (!real)
-                return err_set(error, errno, "%s: readlink %s", op->option, link);
+                return err_set(error, errno, "%s: readlink /proc/self/fd/%d", op->option, fd);
         source->host = plan_host_path(real, &st);
         source->is_dir = S_ISDIR(st.st_mode);
         return true;

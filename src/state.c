@@ -104,10 +104,9 @@ int state_open_boxes(const Caller *caller, bool make, char **ret_path, GError **
         }
         if (!ret_path)
                 return fd_steal(&fd);
-        g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
-        *ret_path = g_file_read_link(link, NULL);
+        *ret_path = fd_read_path(fd);
         if (!*ret_path) {
-                err_set(error, errno, "%s", link);
+                err_set(error, errno, "/proc/self/fd/%d", fd);
                 return -1;
         }
         return fd_steal(&fd);

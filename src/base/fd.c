@@ -251,6 +251,11 @@ DIR *fd_open_dir(int dirfd, const char *name) {
         return dir;
 }
 
+char *fd_read_path(int fd) {
+        g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
+        return g_file_read_link(link, NULL);
+}
+
 bool fd_open_up(int fd, mode_t *ret_mode) {
         g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
         struct stat st;

@@ -105,6 +105,9 @@ bool fd_set_nonblock(int fd, bool on);
  * NULL with errno. */
 DIR *fd_open_dir(int dirfd, const char *name);
 
+/* The path of what fd (it may be O_PATH) is, as the kernel tells it of the caller's root; the caller's. NULL with errno. */
+char *fd_read_path(int fd);
+
 /* Give the owner of what fd (it may be O_PATH) is, the caller, what its mode keeps from him: to read a file, and all of a directory. *ret_mode is what it was,
  * for fd_shut_again(), which leaves errno as it is. False: nothing is kept from him, it is another's, no such thing, or cannot be changed. */
 bool fd_open_up(int fd, mode_t *ret_mode);
