@@ -116,7 +116,7 @@ static json_t *row_to_json(const Row *row) {
 
         json_object_set_new(out, "id", json_string(row->box->id));
         json_object_set_new(out, "name", row->box->name ? json_string(row->box->name) : json_null());
-        json_object_set_new(out, "kind", json_string(box_info_is_pod(row->box) ? "pod" : "box"));
+        json_object_set_new(out, "kind", json_string(box_info_kind(row->box)));
         json_object_set_new(out, "paused", json_boolean(row->cgroup && cgroup_is_frozen(row->cgroup)));
         json_object_set_new(out, "source", json_string(row->cgroup ? "cgroup" : "processes"));
         json_object_set_new(out, "cpu_percent", json_real(rate(row, row->was.cpu_us, n->cpu_us)));

@@ -46,14 +46,14 @@ static bool is_elsewhere(const BoxInfo *box) {
 }
 
 static bool say_elsewhere(const BoxInfo *box, GError **error) {
-        err_set(error, 0, "the launcher of %s %s is in another user namespace", box_info_is_pod(box) ? "pod" : "box", box_info_called(box));
+        err_set(error, 0, "the launcher of %s %s is in another user namespace", box_info_kind(box), box_info_called(box));
         err_hint(error, "it answers where it was started: say this there, not in a container or an unshare(1) that was begun since then");
         return err_step(error, "box");
 }
 
 /* It has ended the connection, and before its answer. It lets go of its lock first (presence_end()). */
 static bool say_gone(const BoxInfo *box, GError **error) {
-        const char *kind = box_info_is_pod(box) ? "pod" : "box", *shown = box_info_called(box);
+        const char *kind = box_info_kind(box), *shown = box_info_called(box);
 
         if (is_elsewhere(box))
                 return say_elsewhere(box, error);
@@ -162,7 +162,7 @@ bool control_will_answer(const BoxInfo *box, GError **error) {
         const char *at = strrchr(stat, ')');
         if (!at || !g_str_has_prefix(at, ") T"))
                 return true;
-        err_set(error, 0, "the launcher of %s %s is stopped", box_info_is_pod(box) ? "pod" : "box", box_info_called(box));
+        err_set(error, 0, "the launcher of %s %s is stopped", box_info_kind(box), box_info_called(box));
         err_hint(error, "kill -CONT %d, or fg where it was started, lets it go on", pid);
         return err_step(error, "box");
 }

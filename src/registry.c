@@ -174,6 +174,10 @@ bool box_info_is_pod(const BoxInfo *box) {
         return is_pod(box->facts);
 }
 
+const char *box_info_kind(const BoxInfo *box) {
+        return box_info_is_pod(box) ? "pod" : "box";
+}
+
 const char *box_info_called(const BoxInfo *box) {
         return box->name ? box->name : box->id;
 }
@@ -389,7 +393,7 @@ static BoxInfo *must_run(BoxInfo *box_take, GError **error) {
         if (!box || box->state == BOX_RUNNING)
                 return g_steal_pointer(&box);
         const char *shown = box_info_called(box);
-        const char *kind = box_info_is_pod(box) ? "pod" : "box";
+        const char *kind = box_info_kind(box);
         err_set(error, 0, box->state == BOX_DEAD ? "%s %s is dead: its launcher was killed" : "%s %s is not running", kind, shown);
         if (box->name && !box_info_is_pod(box))
                 err_hint(error, "usbox run --name %s -- COMMAND goes on with its files; usbox rm %s forgets it", shown, shown);

@@ -45,6 +45,7 @@ GPtrArray *registry_list_pods(const Caller *caller, GError **error);
 BoxInfo *registry_find_pod(const Caller *caller, const char *text, GError **error);
 BoxInfo *registry_find_running_pod(const Caller *caller, const char *text, GError **error);
 bool box_info_is_pod(const BoxInfo *box);
+const char *box_info_kind(const BoxInfo *box); /* "box" or "pod" */
 
 /* What people call a box or pod: its name, or its id where it has none. The box's. */
 const char *box_info_called(const BoxInfo *box);
