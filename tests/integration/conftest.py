@@ -192,6 +192,15 @@ def snapshot(top):
     return found
 
 
+class Started(subprocess.Popen):
+    """Of a with statement that a test leaves by an exception: it is killed, not waited for. Nobody would tell its command to end any more."""
+
+    def __exit__(self, exc_type, value, traceback):
+        if exc_type:
+            self.kill()
+        super().__exit__(exc_type, value, traceback)
+
+
 class Env:
     """One test's world: a working directory that boxes see, state and runtime directories of its own."""
 
@@ -226,7 +235,7 @@ class Env:
         argv = self.with_options(argv)
         for stream in ("stdin", "stdout", "stderr"):
             kw.setdefault(stream, subprocess.DEVNULL if stream == "stdin" else subprocess.PIPE)
-        return subprocess.Popen([USBOX, *map(os.fspath, argv)], env={**self.env, **(env or {})}, cwd=cwd or self.dir, **kw)
+        return Started([USBOX, *map(os.fspath, argv)], env={**self.env, **(env or {})}, cwd=cwd or self.dir, **kw)
 
     def usbox(self, *argv, input=None, timeout=60, env=None, cwd=None, **kw):
         """Run usbox to its end; Result."""

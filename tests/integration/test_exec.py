@@ -177,6 +177,15 @@ def test_ends_with_a_box_that_fails(web):
     assert web.usbox("wait", "web").lines() == ["125"]
 
 
+def test_a_test_that_fails_beside_a_command(web):
+    """It fails, and does not wait for what nobody ends any more: conftest.Started."""
+    web.start()
+    with pytest.raises(LookupError), web.popen("exec", "web", "--", "sh", "-c", "echo up; exec sleep 1000") as proc:
+        assert proc.stdout.readline() == b"up\n"
+        raise LookupError
+    assert proc.returncode == -signal.SIGKILL
+
+
 def test_with_the_hosts_processes(web):
     """--pid=host: no namespace whose end would end it."""
     web.start("exec sleep 1000", "--pid=host")
