@@ -6,10 +6,12 @@
  *
  * The calls that take a directory and a name are new (Linux 6.13); before them the way is /proc/self/fd. An ACL's ids are numbers of
  * the one who asks: what comes from the kernel has the box's, what the upper gets the host's (acl(5), fs/posix_acl.c); and
- * what goes by the agent, who is in the box's user namespace, the box's again.
+ * what goes by the agent, who is in the box's user namespace, the box's again. So it is with the user in whose namespaces a file's capabilities
+ * count (capabilities(7), "Namespaced file capabilities").
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -188,13 +190,63 @@ static int show_acl(Fs *fs, void *value, size_t size) {
         return (int) (to - (char *) value);
 }
 
+/* Where it is of the kind that names a user: there. */
+static char *capability_rootid(void *value, size_t size) {
+        uint32_t magic;
+
+        if (size != sizeof(struct vfs_ns_cap_data))
+                return NULL;
+        memcpy(&magic, value, sizeof magic);
+        return (GUINT32_FROM_LE(magic) & VFS_CAP_REVISION_MASK) == VFS_CAP_REVISION_3 ? (char *) value + offsetof(struct vfs_ns_cap_data, rootid) : NULL;
+}
+
+static int translate_capability(Fs *fs, void *value, size_t size) {
+        char *rootid = capability_rootid(value, size);
+        uint32_t id;
+
+        if (!rootid)
+                return 0;
+        memcpy(&id, rootid, sizeof id);
+        if (!ids_uid_in(&fs->ids, GUINT32_FROM_LE(id), &id))
+                return -EINVAL;
+        id = GUINT32_TO_LE(id);
+        memcpy(rootid, &id, sizeof id);
+        return 0;
+}
+
+/*
+ * A file's capabilities as the box sees them. Of those whose user it has not the kernel says EOVERFLOW to whoever asks (cap_inode_getsecurity()),
+ * and cp(1) and rsync(1) fail by that; in the box they count for nobody: there are none.
+ */
+static int show_capability(Fs *fs, void *value, size_t size) {
+        char *rootid = fs->ids.squash_uid ? NULL : capability_rootid(value, size);
+        uint32_t host = 0, shown = 0, back;
+
+        if (rootid) {
+                memcpy(&host, rootid, sizeof host);
+                host = GUINT32_FROM_LE(host);
+                shown = ids_uid_out(&fs->ids, host);
+        }
+        if (!ids_uid_in(&fs->ids, shown, &back) || (rootid && back != host))
+                return -ENODATA;
+        shown = GUINT32_TO_LE(shown);
+        if (rootid)
+                memcpy(rootid, &shown, sizeof shown);
+        return (int) size;
+}
+
 int xattr_get_place(Fs *fs, const Place *p, const char *xattr, void *value, size_t size) {
         ssize_t r = get_place(p, xattr, value, size);
         if (for_agent(fs, r)) {
                 /* It is asked for the whole of what has only its size asked for. */
                 g_autofree void *whole = size > 0 ? NULL : g_malloc(XATTR_SIZE_MAX);
                 int n = agent_getxattr(fs->agent, p->dir, at_name(p), p->fd, xattr, whole ? whole : value, whole ? XATTR_SIZE_MAX : size);
-                return n >= 0 && !whole && xattr_is_acl(xattr) && translate_acl(fs, value, (size_t) n, true) < 0 ? -EIO : n;
+                if (n < 0 || whole)
+                        return n;
+                int seen = xattr_is_acl(xattr)                    ? translate_acl(fs, value, (size_t) n, true)
+                           : g_str_equal(xattr, XATTR_CAPABILITY) ? translate_capability(fs, value, (size_t) n)
+                                                                  : 0;
+                return seen < 0 ? -EIO : n;
         }
         return r < 0 ? -errno : (int) r;
 }
@@ -229,6 +281,20 @@ static bool is_private(const Fs *fs, const char *name) {
  */
 static bool is_label(const char *name) {
         return g_str_equal(name, "security.selinux");
+}
+
+/* Of a file that has capabilities: the box has none of them. */
+static bool hides_capability(Fs *fs, const Place *p) {
+        struct vfs_ns_cap_data value;
+        int n = xattr_get_place(fs, p, XATTR_CAPABILITY, &value, sizeof value);
+        return n == -EOVERFLOW || (n >= 0 && show_capability(fs, &value, (size_t) n) < 0);
+}
+
+static bool has_name(const char *names, int len, const char *name) {
+        for (int at = 0; at < len; at += (int) strlen(names + at) + 1)
+                if (g_str_equal(names + at, name))
+                        return true;
+        return false;
 }
 
 int acl_inherit(Fs *fs, const Place *parent, const Place *file, mode_t mode, bool is_dir) {
@@ -294,13 +360,15 @@ int op_getxattr(Request *r) {
         if (r->no_reply)
                 return 0;
         /* A layer that has no ACLs has none: the kernel, which asks before it lets somebody in, would give up (fuse_get_acl()). */
-        if (n == -EOPNOTSUPP && xattr_is_acl(name))
+        if ((n == -EOPNOTSUPP && xattr_is_acl(name)) || (n == -EOVERFLOW && g_str_equal(name, XATTR_CAPABILITY)))
                 n = -ENODATA;
         if (n < 0)
                 return n;
         if (room == 0)
                 return reply_xattr_size(r, (uint32_t) n);
         if (xattr_is_acl(name) && (n = show_acl(r->fs, r->out, (size_t) n)) < 0)
+                return n;
+        if (g_str_equal(name, XATTR_CAPABILITY) && (n = show_capability(r->fs, r->out, (size_t) n)) < 0)
                 return n;
         r->out_len = (size_t) n;
         return 0;
@@ -309,6 +377,7 @@ int op_getxattr(Request *r) {
 int op_listxattr(Request *r) {
         const struct fuse_getxattr_in *in = r->in;
         char *names = r->out; /* of them those that the box is not to see go, in place */
+        bool no_capability = false;
         Place p;
 
         pthread_rwlock_rdlock(&r->fs->tree);
@@ -319,6 +388,7 @@ int op_listxattr(Request *r) {
                 n = for_agent(r->fs, got) ? agent_listxattr(r->fs->agent, p.dir, at_name(&p), p.fd, names, most)
                     : got < 0             ? -errno
                                           : (int) got;
+                no_capability = n > 0 && has_name(names, n, XATTR_CAPABILITY) && hides_capability(r->fs, &p);
                 place_put(r->fs, &p);
         }
         pthread_rwlock_unlock(&r->fs->tree);
@@ -329,7 +399,9 @@ int op_listxattr(Request *r) {
         size_t len = 0;
         for (int at = 0; at < n;) {
                 size_t one = strlen(names + at) + 1;
-                if (!is_private(r->fs, names + at) && !is_label(names + at) && (r->fs->acl || !xattr_is_acl(names + at))) {
+                bool shown = !is_private(r->fs, names + at) && !is_label(names + at) && (r->fs->acl || !xattr_is_acl(names + at)) &&
+                             !(no_capability && g_str_equal(names + at, XATTR_CAPABILITY));
+                if (shown) {
                         if (in->size > 0 && len + one > in->size)
                                 return -ERANGE;
                         memmove(names + len, names + at, one);

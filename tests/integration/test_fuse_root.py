@@ -5,13 +5,14 @@ import os
 import pathlib
 import signal
 import stat
+import struct
 import subprocess
 import tempfile
 import time
 
 import pytest
 
-from conftest import BUILD, SLOW, USBOX, assert_refused, cannot, own_processes, snapshot, wait_until
+from conftest import BUILD, SLOW, USBOX, assert_refused, cannot, has_subids, own_processes, snapshot, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -334,6 +335,38 @@ def test_working_directory_in_tmp(box):
         assert "changed 2" in result.err, result
     finally:
         subprocess.run(["rm", "-rf", str(top)], check=True)
+
+
+# As linux/capability.h has them: CAP_NET_RAW, of the file system's root, or of a user namespace's that has the user 5 for its root.
+CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
+CAPABILITY_OF_5 = struct.pack("<IIIIII", 0x03000001, 1 << 13, 0, 0, 0, 5)
+ASK = "import os; names = os.listxattr('f'); print(names, os.getxattr('f', 'security.capability').hex() if names else '')"
+
+
+@pytest.mark.parametrize("value", [CAPABILITY, CAPABILITY_OF_5], ids=["of root", "of another"])
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_capabilities_of_files(box, value, mode):
+    """They count in the user namespace of a user, whom the box sees by its own number; a box that has not that user has not them, and no error of cp(1)."""
+    if not has_subids():
+        cannot("map subordinate ids")
+    give = f"import os; os.setxattr('f', 'security.capability', bytes.fromhex('{value.hex()}'))"
+    told = f"['security.capability'] {value.hex()}\n"
+    # Made in the box: what another id of it has only the agent can read.
+    made = f"import os; open('f', 'w'); os.chmod('f', {mode}); os.chown('f', 5, 5); {give}; {ASK}"
+    assert box.python(made, "-u", "root").ok().out == told
+    # The host's.
+    (box.dir / "f").write_text("x")
+    (box.dir / "f").chmod(mode)
+    box.python(give, "-u", "root", f"--rw={box.dir}").ok()
+    assert len(os.getxattr(box.dir / "f", "security.capability")) == 24
+    assert box.python(ASK, "-u", "root").ok().out == told
+    # The caller's own user, who is another than that of the box's root there.
+    mine = struct.pack("<I", 0x03000001) + value[4:] + struct.pack("<I", os.getuid())
+    there = box.sh(f'python3 -c "{ASK}"; cp --preserve=all f g || true', "--userns=self").ok()
+    if value == CAPABILITY:
+        assert there.out == f"['security.capability'] {mine.hex()}\n", there
+    else:
+        assert there.out == "[] \n" and there.err == "", there
 
 
 def test_changes_are_counted_as_they_are(box):
