@@ -39,7 +39,10 @@ static bool caller_look_up(Caller *caller, bool anywhere, GError **error) {
                 return true;
         if (!anywhere) {
                 err_set(error, caller->cwd ? ENOENT : errno, "the working directory");
-                return err_hint(error, "go to a directory that exists: cd /");
+                /* As a build does it with its own directory. The shell still has the name, its process the directory that is gone. */
+                const char *name = g_getenv("PWD");
+                bool again = name && g_path_is_absolute(name) && g_file_test(name, G_FILE_TEST_IS_DIR);
+                return err_hint(error, again ? "it was removed, and made again: cd . goes to the new one" : "go to a directory that exists: cd /");
         }
         g_free(caller->cwd);
         caller->cwd = g_strdup("/");

@@ -76,8 +76,12 @@ def test_workdirs(box):
 def test_working_directory_that_was_removed(box):
     gone = box.top / "gone"
     gone.mkdir()
-    proc = subprocess.run(["sh", "-c", 'cd "$1" && rmdir "$1" && exec "$0" run --rm -- true', USBOX, str(gone)], env=box.env, cwd=box.dir, capture_output=True, timeout=60, check=False)
-    assert proc.returncode == 125 and proc.stderr.startswith(b"usbox: "), proc
+    script = 'run() { "$0" run --rm -- true; echo $?; }; cd "$1" && rmdir "$1" && run && mkdir "$1" && run && cd . && run'
+    proc = subprocess.run(["sh", "-c", script, USBOX, str(gone)], env=box.env, cwd=box.dir, capture_output=True, timeout=60, check=False)
+    assert proc.stdout == b"125\n125\n0\n", proc
+    said, hint, _, again = proc.stderr.decode().splitlines()
+    assert said == "usbox: caller: the working directory: No such file or directory" and hint == "hint: go to a directory that exists: cd /", proc
+    assert again == "hint: it was removed, and made again: cd . goes to the new one", proc
 
 
 def test_bind_source_missing(box):
