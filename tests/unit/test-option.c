@@ -99,7 +99,9 @@ static void test_bad_words(void) {
         assert_refused(WORDS("--disk", "1X", "cmd"), "--disk: '1X' is not a size", NULL);
         assert_refused(WORDS("--disk", "-1", "cmd"), "--disk: '-1' is not a size", NULL);
         assert_refused(WORDS("--disk", "1e3", "cmd"), "--disk: '1e3' is not a size", NULL);
-        assert_refused(WORDS("--gpus", "x", "cmd"), "unknown option", NULL);
+        assert_refused(WORDS("--gpsu", "x", "cmd"), "unknown option", NULL);
+        assert_refused(WORDS("--unshare-net", "cmd"), "unknown option '--unshare-net'", "--network none");
+        assert_refused(WORDS("--shm-size=1G", "cmd"), "unknown option '--shm-size'", "--tmpfs /dev/shm:size=SIZE");
         assert_refused(WORDS("-Z", "cmd"), "unknown option '-Z'", NULL);
         assert_refused(WORDS("-iZt", "cmd"), "unknown option '-Z'", NULL);
         assert_refused(WORDS("--bad\n\033[31m", "cmd"), "unknown option '--bad\\n\\x1b[31m'", NULL);
