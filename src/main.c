@@ -104,6 +104,21 @@ static const char *foreign_verb(const char *typed) {
         return NULL;
 }
 
+/* An option stands where a verb is to be. */
+static void option_for_verb(const char *typed, GError **error) {
+        g_autofree char *quoted = err_quote(typed), *name = g_strndup(typed, strcspn(typed, "="));
+        bool of_run = g_str_has_prefix(name, "--") ? option_find(name + 2) != NULL : name[1] && option_find_short(name[1]);
+
+        err_usage(error, "'%s' stands where a verb is to be", quoted);
+        err_step(error, "options");
+        if (g_str_equal(typed, "-v"))
+                err_hint(error, "usbox --version");
+        else if (of_run)
+                err_hint(error, "options follow their verb: usbox run %s ...", quoted);
+        else
+                err_hint(error, "usbox help lists the verbs");
+}
+
 static void unknown_verb(const char *typed, GError **error) {
         const char *names[G_N_ELEMENTS(verbs)] = { NULL };
         g_autofree char *quoted = err_quote(typed);
@@ -130,7 +145,10 @@ static int dispatch(int argc, char **argv, GError **error) {
                 name = "version";
         const Verb *verb = find_verb(name);
         if (!verb) {
-                unknown_verb(name, error);
+                if (*name == '-')
+                        option_for_verb(name, error);
+                else
+                        unknown_verb(name, error);
                 return -1;
         }
         /* run has a row for it, since what follows its command is the command's; so it is with exec. pod and profile have verbs of their own. */

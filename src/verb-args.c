@@ -23,8 +23,21 @@ static bool unknown(const Cursor *c, const char *word, GError **error) {
         g_autofree char *quoted = err_quote(word);
 
         err_usage(error, "%s: unknown option '%s'", c->verb, quoted);
-        err_hint(error, "usbox help %s lists them", c->verb);
-        return err_step(error, "options");
+        err_step(error, "options");
+        g_autoptr(GPtrArray) names = g_ptr_array_new();
+        bool signal = false; /* kill -9, as kill(1) has it */
+        for (const VerbOption *o = c->options; o->name; o++) {
+                g_ptr_array_add(names, (gpointer) o->name);
+                signal = signal || (o->short_name == 's' && g_str_equal(o->name, "signal"));
+        }
+        g_ptr_array_add(names, NULL);
+        g_autofree char *typed = g_strndup(word + 2, strcspn(word + 2, "="));
+        const char *near = word[1] == '-' ? option_nearest(typed, (const char *const *) names->pdata) : NULL;
+        if (near)
+                return err_hint(error, "did you mean --%s?", near);
+        if (signal && (g_ascii_isdigit(word[1]) || g_ascii_isupper(word[1])))
+                return err_hint(error, "a signal: usbox %s -s %s BOX", c->verb, quoted + 1);
+        return err_hint(error, "usbox help %s lists them", c->verb);
 }
 
 static void add(const Cursor *c, const VerbOption *o, const char *value) {

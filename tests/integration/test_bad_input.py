@@ -38,6 +38,19 @@ def test_unknown_verb(box):
         assert_refused(box.usbox(word), f"unknown verb '{word}'", hint)
 
 
+def test_option_before_the_verb(box):
+    for word, hint in (("--rm", "usbox run --rm ..."), ("-it", "usbox run -it ..."), ("--network=none", "usbox run --network=none ..."), ("-v", "usbox --version"),
+                       ("--xyzzy-plugh", "usbox help lists the verbs"), ("-", "usbox help lists the verbs")):
+        assert_refused(box.usbox(word, "run", "true"), f"'{word}' stands where a verb is to be", hint)
+
+
+def test_unknown_option_of_a_verb(box):
+    for argv, hint in ((("ps", "--jsn"), "did you mean --json?"), (("commit", "--dry", "last"), "did you mean --dry-run?"), (("diff", "--jso=x"), "did you mean --json?"),
+                       (("kill", "-9", "web"), "usbox kill -s 9 BOX"), (("kill", "-HUP", "web"), "usbox kill -s HUP BOX"), (("kill", "-x", "web"), "usbox help kill"),
+                       (("stop", "-9", "web"), "usbox help stop"), (("ps", "--xyzzy-plugh"), "usbox help ps")):
+        assert_refused(box.usbox(*argv), f"{argv[0]}: unknown option '{argv[1]}'", hint)
+
+
 @pytest.mark.parametrize("argv", [[], ["--"], ["--rm"], ["--rm", "--"]])
 def test_missing_command(box, argv):
     assert_refused(box.run(*argv), "command", hint=False)
