@@ -389,11 +389,16 @@ static bool payload_setup(const PayloadContext *c, int keep[2], int *ret_stub, G
 void payload_explain_exec(const char *command, int errnum, GError **error) {
         g_autofree char *shown = err_quote(command);
         bool missing = errnum == ENOENT || errnum == ENOTDIR;
+        size_t first = strcspn(command, " \t\n"); /* a line in quotes, as docker's and ssh's users write it */
+        bool is_line = first > 0 && command[first] != '\0' && !memchr(command, '/', first);
 
         err_set_code(error, missing ? USBOX_ERROR_NOT_FOUND : USBOX_ERROR_NOT_EXEC, errnum, "%s", *command ? shown : "''");
         err_step(error, "exec");
         if (!*command)
                 err_hint(error, "the command is an empty word: a variable of a script that is not set?");
+        else if (missing && is_line)
+                err_hint(error, "all of it was given as one word: each is to be given for itself, without quotes around all, or the line to a "
+                                "shell: sh -c 'LINE'");
         else if (missing && strchr(command, '/'))
                 err_hint(error, "it is not there in the box (or its interpreter is not); of the home directory the box sees the working directory's tree "
                                 "and toolchains: --home, --ro PATH show more. " NO_IMAGES);

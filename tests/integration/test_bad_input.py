@@ -446,7 +446,9 @@ def test_hints_that_lead_on(box):
     assert_refused(box.usbox("exec"), "hint: usbox exec [OPTION...] BOX [--] COMMAND")
     assert_refused(box.run("--env-file", "nope", "--", "true"), "--env-file: nope: No such file", "hint: it is a file of this machine")
     assert_refused(box.run("--user", "nobody", "--", "true"), "'nobody' is not", "hint: id says")
-    for command, hint in (("debian", "There are no images"), ("docker.io/library/debian", "There are no images"), ("", "an empty word")):
+    for command, hint in (("debian", "There are no images"), ("docker.io/library/debian", "There are no images"), ("", "an empty word"),
+                          ("ls -la", "given as one word"), ("echo a/b | cat", "given as one word"), ("/no/My Program", "it is not there in the box"),
+                          (" ", "There are no images")):
         result = box.run("--network=none", "--overlay=none", command)
         assert result.rc == 127 and f"usbox: exec: {command or repr(command)}: No such file" in result.err and hint in result.err, result
 
