@@ -231,7 +231,7 @@ Agent *agent_start(int userns_fd, int life, const Confinement *files, AgentCount
         if (pid < 0) {
                 err_set(error, errno, "fork the agent");
         } else if (!*a->call->data) {
-                err_set(error, -a->call->result, "the agent ended");
+                err_set(error, -a->call->result, "the agent of usbox-fs ended");
         } else {
                 err_set(error, 0, "%s", a->call->data); /* has the errno's text in it */
                 if (error)

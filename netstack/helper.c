@@ -127,7 +127,7 @@ static bool receive_tap(Net *net, const NetConfig *config, WireMessage *ret, GEr
         if (!fd_set_nonblock(net->tap, true))
                 return err_set(error, errno, "make the TAP non-blocking");
         net->offloads = net_config_offloads(config);
-        return net->agent < 0 || agent_ask_join(net->agent, ret->fds[1]) || err_set(error, errno, "speak to the agent");
+        return net->agent < 0 || agent_ask_join(net->agent, ret->fds[1]) || err_set(error, errno, "speak to the agent of usbox-net");
 }
 
 /* Something, or the end. */

@@ -19,6 +19,8 @@
 
 /* Between the end of usbox-fs and what others see of it. */
 #define REASON_MS 1000
+/* From the end of a mount to that of the child that had it, on a busy machine. Lost where the mount was ended otherwise (fusectl). */
+#define CHILD_END_MS 5000
 
 static const HelperKind kind = { .program = "usbox-fs", .step = "file system", .lost = "root" };
 
@@ -101,6 +103,10 @@ static bool ended_with_its_mount(const Helper *h) {
 
         return recv(h->wire, &byte, 1, MSG_PEEK) == 0 && TEMP_FAILURE_RETRY(waitid(P_PIDFD, (id_t) h->pidfd, &info, WEXITED | WNOWAIT)) == 0 &&
                info.si_code == CLD_EXITED && info.si_status == 0;
+}
+
+bool fs_helper_ended_with(const FsHelper *h, int child_pidfd) {
+        return h->helper.pid > 0 && ended_with_its_mount(&h->helper) && fd_await(child_pidfd, CHILD_END_MS) > 0;
 }
 
 bool fs_helper_is_the_reason(FsHelper *h, int errnum, GError **error) {

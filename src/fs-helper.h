@@ -28,6 +28,9 @@ bool fs_helper_mount(FsHelper *h, const WireMessage *fds, GError **error);
 /* Something came on its wire (or its end): READY, or its error. */
 bool fs_helper_dispatch(FsHelper *h, GError **error);
 
+/* It has ended, as it does with its mount, and the child, whose mount it is, with it; or does so within some moments. */
+bool fs_helper_ended_with(const FsHelper *h, int child_pidfd);
+
 /* It has ended or said why it will, or does so within some moments: as *error. False where it goes on. For an error of somebody
  * else that may come of that. */
 bool fs_helper_is_the_reason(FsHelper *h, int errnum, GError **error);

@@ -316,7 +316,8 @@ static bool dispatch(Sandbox *s, const struct pollfd fds[static POLL_N], GError 
                 struct pollfd child = { .fd = s->child_wire, .events = POLLIN };
                 if (poll(&child, 1, 0) > 0 && !supervise_child_message(s, error))
                         return false;
-                if (!fs_helper_dispatch(&s->fs, error) || !supervise_maybe_go(s, error))
+                /* A child that was killed has left no word: its end, which comes next, is the reason. */
+                if (!fs_helper_ended_with(&s->fs, s->child_pidfd) && (!fs_helper_dispatch(&s->fs, error) || !supervise_maybe_go(s, error)))
                         return false;
         }
         /* A message of the child's may have been the end of it: --best-effort=limits. */

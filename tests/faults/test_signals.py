@@ -57,6 +57,8 @@ def look(judge, run, call, statuses):
     return [f"{call}: {f} | {run.err.strip()[:300]}" for f in found + left]
 
 
+# Of whose end the error line speaks; what an agent is for, its helper is.
+NAMED = {"usbox-init": "init", "usbox-net": "usbox-net", "usbox-net-agent": "usbox-net", "usbox-fs": "usbox-fs", "usbox-fs-agent": "usbox-fs"}
 WHO = ("usbox", "usbox-init", "usbox-net", "usbox-net-agent", "usbox-fs", "usbox-fs-agent", "usbox-janitor")
 
 
@@ -73,10 +75,25 @@ def test_killed(bench, who):
             # janitor's either the run knows nothing, or says so.
             statuses = {128 + number, 125, 0} if who == "usbox" else {125, 0, 137, 128 + number, *faults.PAYLOAD_FAILED}
             wrong += look(judge, run, f"{call} {sig}", statuses)
+            if run.rc == 125 and NAMED.get(who, "") not in run.err:
+                wrong.append(f"{call} {sig}: not said that it was {who}: {run.err}")
             rests.append(rest_ms(run))
     assert not wrong, "\n".join(wrong)
     # Where none of the calls came again, as those of a janitor that is dismissed at another moment, there is nothing to be said.
     assert not rests or statistics.median(rests) < SOON_MS, rests
+
+
+def test_init_is_named(bench):
+    """usbox-fs ends with the mount that was init's, and is not said to have ended by itself."""
+    judge = faults.Judge(bench, "fuse")
+    own = [c for c in judge.calls() if judge.name(c.role) == "usbox-init" and judge.good.names.get(c.role.rpartition(".")[0]) != "usbox-init"]
+    begin = max(i for i, c in enumerate(own) if c.name == "fsmount")
+    end = next(i for i, c in enumerate(own) if c.name == "pivot_root")
+    assert begin < end
+    for call in own[begin:end + 1:max(1, (end - begin) // 6)]:
+        bench.clean()
+        run = bench.run(judge.command, "--fault", f"{call}:SIGKILL")
+        assert not run.lines["fault"] or (run.rc == 125 and "init was killed by signal 9" in run.err and not bench.left(run)), (call, run)
 
 
 def launchers(judge):
