@@ -18,6 +18,7 @@ import resource
 import socket
 
 ROOT = "the box's own root, in the inner user namespace alone"
+INSTALLS = "the box's own root installs programs as they are; nobody else can come to the box's directory"
 NESTED = "what --nested is for"
 HOST_NET = "what --network=host is for"
 
@@ -453,7 +454,8 @@ GROUPS = {
         "host",
         ("setuid_file", "a set-uid file on the host's disk, by chmod"),
         ("setgid_file", "a set-gid file there"),
-        ("setuid_created", "a set-uid file there, by open")),
+        ("setuid_created", "a set-uid file there, by open"),
+        open=dict.fromkeys(ROOT_BOXES, INSTALLS)),
 }
 
 PROBES = {probe.name: probe for group in GROUPS.values() for probe in group}

@@ -104,12 +104,14 @@ class Pod(Usbox):
 
 
 class Exec(Usbox):
-    def __init__(self, tools):
-        super().__init__(tools, "exec")
+    """options: of the box that it is executed in."""
+
+    def __init__(self, tools, title, *options):
+        super().__init__(tools, title, *options)
         self.what = "usbox exec"
 
     def begin(self, world):
-        self.usbox(world, "run", "--detach", "--name=bystander", *self.hide(world), "--", "sleep", "1000")
+        self.usbox(world, "run", "--detach", "--name=bystander", *self.hide(world), *self.options, "--", "sleep", "1000")
 
     def argv(self, world, terminal):
         return [self.tools.usbox, "exec", *(["--tty"] if terminal else []), "bystander", "./probe", *world.targets(sandboxed=True)]
@@ -167,7 +169,7 @@ def all_sandboxes(tools):
             "kernel": UsboxByKernel(tools, "kernel overlay", "--overlay=kernel"),
             "pod": Pod(tools, "pod", "--pod=attacked"),
             "pod-root": Pod(tools, "pod, root", "--pod=attacked", "--user=root"),
-            "exec": Exec(tools),
+            "exec": Exec(tools, "exec"),
             "bwrap": Bubblewrap(tools),
             "bwrap-with-care": BubblewrapWithCare(tools),
             "podman": Podman(tools)}
@@ -214,9 +216,11 @@ class Outcome:
             # Root of a namespace of its own is what an ordinary user without a sandbox has to be shown as.
             before_own = ["--own"] if isinstance(sandbox, Nothing) else []
             self.run(sandbox.argv(world, False), plain + before_own + own, env)
+            # Before the next run, with whose end goes what the box of this one has changed.
+            self.judge([p for p in wanted if p.name in plain + own])
             for name in terminal:
                 self.run_on_terminal(sandbox, name, env)
-            self.reached = {probe.name: self.said[probe.name] for probe in wanted if self.judge(probe)}
+            self.judge([p for p in wanted if p.name in terminal])
         finally:
             sandbox.end(world)
 
@@ -241,7 +245,10 @@ class Outcome:
             waiting = typed(tty)
             self.said[name] = f"typed {waiting!r}" if waiting else (line[1] or line[2]).strip()
 
-    def judge(self, probe):
+    def judge(self, some):
+        self.reached.update((p.name, self.said[p.name]) for p in some if self.came_through(p))
+
+    def came_through(self, probe):
         said = self.said[probe.name]
         if probe.seen == "terminal":
             return said.startswith("typed ")

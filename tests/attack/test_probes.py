@@ -87,6 +87,34 @@ def test_files_outside_without_an_overlay():
     assert set(result.reached) <= {name for name in names if "kernel" in probes.PROBES[name].open}, result.reached
 
 
+@pytest.mark.parametrize("name, options", {"root": ["--user=root"], "nested": ["--nested"]}.items())
+def test_exec_in_boxes_of_other_kinds(name, options):
+    """What comes through is what does in such a box."""
+    if name == "root" and not has_subids():
+        cannot("map subordinate ids: no newuidmap or no range in /etc/subuid")
+    result = sandboxes.attack(sandboxes.Exec(SANDBOXES[name].tools, f"exec, {name}", *options), WORK)
+    # The box's command is another process there, whose program is the box's root's.
+    assert set(result.reached) - {"proc_exe_chmod"} == {p.name for p in probes.PROBES.values() if name in p.open and (provable(p) or p.name in result.reached)}
+
+
+# What the filter alone keeps a box from: calls that reach nothing but the kernel's own code, and what is the box's (to whose directory nobody else can come).
+FILTERED = {p.name for p in probes.GROUPS["Calls"]} - {"int80_unshare_user", "x32_unshare_user", "call_clone3", "call_open_handle"} | {
+    "socket_netfilter", "socket_audit", "socket_vsock", "keys_add", "core_limit", "setuid_file", "setgid_file", "setuid_created"}
+
+
+@pytest.mark.parametrize("name, box", {"default": sandboxes.Usbox, "root": sandboxes.Usbox, "kernel": sandboxes.UsboxByKernel, "pod": sandboxes.Pod}.items())
+def test_without_the_filter(name, box):
+    """Everything else is closed twice."""
+    if name == "root" and not has_subids():
+        cannot("map subordinate ids: no newuidmap or no range in /etc/subuid")
+    sandbox = SANDBOXES[name]
+    result = sandboxes.attack(box(sandbox.tools, f"{name}, no filter", *sandbox.options, "--seccomp=off"), WORK)
+    unmeant = {n: said for n, said in result.reached.items() if n not in FILTERED and name not in probes.PROBES[n].open}
+    assert unmeant == {}
+    # The filter is off.
+    assert "call_personality" in result.reached
+
+
 def test_document_names_what_opens():
     text = DOCUMENT.read_text(encoding="utf-8")
     for name in sandboxes.OURS:
