@@ -49,6 +49,30 @@ def test_network_host_is_the_hosts(box):
     assert box.sh("readlink /proc/self/ns/net", "--network=host").ok().out.strip() == os.readlink("/proc/self/ns/net")
 
 
+# In a mount namespace whose mounts are shared, as those of a host with systemd are; what is mounted there after the box has begun.
+MOUNTED_LATER = """
+usbox=$1; shift
+"$usbox" run --rm --userns=self --network=none -v "$PWD/given:/mnt" "$@" -- sh -ec '
+    grep "shared:\\|master:" /proc/self/mountinfo >/mnt/shared || :
+    echo up >/mnt/up; while [ ! -e /mnt/go ]; do sleep 0.05; done; ls later given/later /mnt/later' &
+while [ ! -e given/up ]; do kill -0 $!; sleep 0.05; done
+for place in later given/later; do mount -t tmpfs none $place; echo >$place/mounted; done
+touch given/go
+wait $!
+"""
+
+
+@pytest.mark.slice
+@pytest.mark.parametrize("overlay", ["fuse", "kernel", "none"])
+def test_what_is_mounted_later_on_the_host_is_not_there(box, overlay):
+    for name in ("later", "given", "given/later"):
+        (box.dir / name).mkdir()
+    argv = ["unshare", "--user", "--map-current-user", "--keep-caps", "--mount", "--propagation", "shared", "sh", "-euc", MOUNTED_LATER, "sh", USBOX, f"--overlay={overlay}"]
+    done = subprocess.run(argv, env=box.env, cwd=box.dir, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0 and "mounted" not in done.stdout and done.stdout.count("later:") == 3, done
+    assert (box.dir / "given" / "shared").read_text() == ""
+
+
 def test_sys_shows_the_boxs_network(box):
     """init makes /sys, the payload's process the network namespace: init must have entered it by then."""
     assert box.sh("ls /sys/class/net", "--network=none").lines() == ["lo"]
