@@ -169,6 +169,28 @@ static long probe_hidden_dir_opath(void) {
         int fd = open("project/.ssh", O_PATH | O_DIRECTORY | O_CLOEXEC);
         return fd < 0 ? -1 : reached_secret_file(fd, "hidden_dir_opath");
 }
+/* By its handle, which depends on nothing but the file system: who has seen another of the kind makes it up. Each mount may be of the host's. */
+static long probe_hidden_handle(void) {
+        static const char *const mounts[] = { ".", "/", "/usr", "/etc", "/tmp", "/var", "/opt" };
+        struct {
+                struct file_handle head;
+                unsigned char room[MAX_HANDLE_SZ];
+        } handle = { .head.handle_bytes = 0 };
+        const char *text = target("handle");
+        int at = 0, n = 0;
+
+        if (!text || sscanf(text, "%d:%n", &handle.head.handle_type, &at) != 1)
+                return -1;
+        for (text += at; handle.head.handle_bytes < sizeof handle.room && sscanf(text, "%2hhx%n", handle.room + handle.head.handle_bytes, &n) == 1; text += n)
+                handle.head.handle_bytes++;
+        for (size_t i = 0; i < sizeof mounts / sizeof *mounts; i++) {
+                int mount = open(mounts[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                int fd = mount < 0 ? -1 : (int) syscall(SYS_open_by_handle_at, mount, &handle, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                if (fd >= 0 && reached_secret_file(fd, "hidden_handle") > 0)
+                        return 0;
+        }
+        return -1;
+}
 static long probe_hidden_symlink(void) {
         return symlink(".ssh", "project/door") < 0 ? -1 : reached_secret_file(AT_FDCWD, "project/door/hidden_symlink");
 }
@@ -317,7 +339,7 @@ const Probe files_probes[] = {
         PROBE(hidden_dir_opath),    PROBE(hidden_symlink),     PROBE(hidden_hard_link),   PROBE(hidden_rename),
         PROBE(hidden_exchange),     PROBE(hidden_move_parent), PROBE(hidden_exchange_parent), PROBE(hidden_merge),
         PROBE(hidden_mmap),         PROBE(hidden_create_over), PROBE(hidden_remove_merge), PROBE(overlay_redirect),
-        PROBE(hidden_proc_cwd),     PROBE(hidden_proc_root),   PROBE(hidden_rename_over),
+        PROBE(hidden_proc_cwd),     PROBE(hidden_proc_root),   PROBE(hidden_rename_over), PROBE(hidden_handle),
         PROBE(overlay_opaque),      PROBE(environment),        PROBE(fd_file),            PROBE(fd_directory),
         PROBE(fd_socket),           PROBE(stdin_reopen_write), PROBE(stderr_reopen_read), PROBE(stderr_reopen_truncate),
         { NULL, NULL },

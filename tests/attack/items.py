@@ -14,7 +14,7 @@ ITEMS = {
     "hidden names by hard links": ["hidden_hard_link", "write_hard_link"],
     "by /proc/PID/root, cwd and fd": ["hidden_proc_root", "hidden_proc_cwd", "proc_root", "proc_cwd", "proc_task_cwd", "proc_fd"],
     "by /proc/self/fd and O_PATH": ["hidden_opath", "hidden_dir_opath", "write_reopen", "write_chmod_opath", "stdin_reopen_write", "stderr_reopen_*"],
-    "by file handles": ["call_open_handle", "call_file_handle"],
+    "by file handles": ["hidden_handle", "call_open_handle", "call_file_handle"],
     "by the overlay's own marks": ["overlay_*", "device_null_made"],
     "by renames, over it and above it": ["hidden_rename*", "hidden_exchange*", "hidden_move_parent", "hidden_merge", "hidden_remove_merge", "hidden_create_over"],
     "by another case": ["attack/test_caseless.py"],

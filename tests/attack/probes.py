@@ -48,6 +48,16 @@ def has_x32():
     return os.uname().machine == "x86_64" and ctypes.CDLL(None).syscall(ctypes.c_long(0x40000000 | 39)) >= 0  # getpid
 
 
+def handle_of(path):
+    """Of a file: TYPE:HEX; None where the file system has no such thing."""
+    handle, mount = (ctypes.c_char * 136).from_buffer_copy((128).to_bytes(4, "little") + bytes(132)), ctypes.c_int()
+    number = 303 if os.uname().machine == "x86_64" else 264
+    if ctypes.CDLL(None).syscall(ctypes.c_long(number), -100, os.fsencode(path), handle, ctypes.byref(mount), 0) < 0:
+        return None
+    size, kind = (int.from_bytes(handle.raw[at:at + 4], "little") for at in (0, 4))
+    return f"{kind}:{handle.raw[8:8 + size].hex()}"
+
+
 def has_family(family, kind=socket.SOCK_STREAM, protocol=0):
     try:
         socket.socket(family, kind, protocol).close()
@@ -72,6 +82,7 @@ NEEDS = {
     "audit": (lambda: has_family(socket.AF_NETLINK, socket.SOCK_RAW, 9), "audit"),
     "netfilter": (lambda: has_family(socket.AF_NETLINK, socket.SOCK_RAW, 12), "nfnetlink"),
     "handles": (lambda: kernel_version() >= (6, 11), "Linux 6.11: file handles in user namespaces"),
+    "handle": (lambda: kernel_version() >= (6, 11) and bool(handle_of(os.environ["HOME"])), "Linux 6.11, and a file system with handles"),
     "setxattrat": (lambda: kernel_version() >= (6, 13), "Linux 6.13: setxattrat"),
     "file_setattr": (lambda: kernel_version() >= (6, 17), "Linux 6.17: file_setattr"),
     "su": (lambda: os.path.exists("/usr/bin/su") and os.stat("/usr/bin/su").st_mode & 0o4000 and not no_new_privileges(), "a set-id su"),
@@ -179,6 +190,7 @@ GROUPS = {
         ("hidden_opath", "by O_PATH and /proc/self/fd"),
         ("hidden_dir_opath", "by an O_PATH descriptor of the hidden directory"),
         ("hidden_symlink", "by a symlink to it"),
+        ("hidden_handle", "by the handle of the directory that it is in", {"proven": "own", "needs": "handle"}),
         ("hidden_hard_link", "by a hard link to it"),
         ("hidden_rename", "by renaming it"),
         ("hidden_exchange", "by RENAME_EXCHANGE with a file of its own"),
