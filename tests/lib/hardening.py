@@ -37,10 +37,25 @@ def program(path):
         yield "not fortified"
 
 
+def stub(path):
+    """What is wrong with the one that has no library: its place is fixed, so there is to be nothing in it that can be written."""
+    head = readelf("-hl", path)
+    stack = re.search(r"GNU_STACK.*", head)
+    if re.search(r"LOAD .* RW", head) or not re.search(r"LOAD .* R", head):
+        yield "a segment is writable"
+    if not stack or "RWE" in stack.group():
+        yield "the stack is executable"
+    if "INTERP" in head or "DYNAMIC" in head:
+        yield "it is linked with something"
+
+
 def objects(build):
     """Objects of the product without marks for CET. The stub has no library, no stack to protect and no indirect call."""
-    for name in sorted(glob.glob(f"{build}/**/*.p/*.o", recursive=True)):
-        if "/tests/" not in name and "/stub/" not in name and "IBT, SHSTK" not in readelf("-n", name):
+    names = [name for name in sorted(glob.glob(f"{build}/**/*.p/*.o", recursive=True)) if "/tests/" not in name and "/stub/" not in name]
+    if not names:
+        yield f"{build}: no object"
+    for name in names:
+        if "IBT, SHSTK" not in readelf("-n", name):
             yield name
 
 
@@ -53,7 +68,7 @@ def main():
             print(f"{name}: not built")
             bad += 1
             continue
-        for lack in program(f"{build}/{name}"):
+        for lack in (stub if name.endswith("/usbox-stub") else program)(f"{build}/{name}"):
             print(f"{name}: {lack}")
             bad += 1
     for name in objects(build) if with_cet else ():
