@@ -46,7 +46,7 @@ class Sandbox:
 
     def environment(self, world):
         return {"PATH": PATH, "HOME": os.environ["HOME"], "USER": os.environ.get("USER", ""), "LANG": "C.UTF-8", "TERM": "xterm",
-                "USBOX_LIBEXECDIR": self.tools.libexec(world), **world.environment()}
+                "USBOX_LIBEXECDIR": self.tools.libexec(world), "G_DEBUG": "fatal-criticals", **world.environment()}
 
     def begin(self, world):
         """A box that runs meanwhile, for the probes at what is a box's on the host."""

@@ -51,6 +51,7 @@ def pytest_configure(config):
         pytest.exit("run these tests as an ordinary user (./check does)", 2)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     os.umask(0o022)
+    os.environ["G_DEBUG"] = "fatal-criticals"  # what GLib complains of is a fault of ours
     if SERVER not in ("kernel", "plain") and not os.access(SERVER, os.X_OK):
         pytest.exit(f"no {SERVER}: build first, or set USBOX_FS", 2)
 

@@ -12,7 +12,7 @@
 static GVariant *dict_of(const uint8_t *data, size_t size) {
         const GVariantType *type = G_VARIANT_TYPE(NET_CONFIG_SIGNATURE);
 
-        if (size > 0 && data[0] == 't')
+        if (size > 0 && data[0] == 't' && g_utf8_validate((const char *) data + 1, (gssize) size - 1, NULL)) /* g_variant_parse() asks for it */
                 return g_variant_parse(type, (const char *) data + 1, (const char *) data + size, NULL, NULL);
         if (size == 0 || data[0] != 'b')
                 return NULL;

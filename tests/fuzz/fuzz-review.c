@@ -111,6 +111,7 @@ static Review *review(void) {
         r->seen->since.tv_sec = G_MAXINT64;
         r->seen->own = g_hash_table_new(g_str_hash, g_str_equal);
         r->seen->ways = g_hash_table_new(g_str_hash, g_str_equal);
+        r->seen->through = g_hash_table_new(g_str_hash, g_str_equal);
         r->seen->rules = fs_config_new();
         r->rules = rules_new(r->seen->rules);
         g_ptr_array_add(lower, g_build_filename(top, "host", NULL));

@@ -219,7 +219,7 @@ class Env:
             "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(HOME), "USER": pwd.getpwuid(os.getuid()).pw_name,
             "LOGNAME": pwd.getpwuid(os.getuid()).pw_name, "SHELL": "/bin/bash", "LANG": "C.UTF-8", "TERM": "xterm",
             "XDG_DATA_HOME": str(self.data), "XDG_RUNTIME_DIR": str(self.runtime), "XDG_CONFIG_HOME": str(self.config),
-            "USBOX_LIBEXECDIR": str(self.libexec), **LEAKS}
+            "USBOX_LIBEXECDIR": str(self.libexec), "G_DEBUG": "fatal-criticals", **LEAKS}  # what GLib complains of is a fault of ours
         self.boxes = self.data / "usbox" / "boxes"
         self.probe_path = self.dir / "probe"
         self.options = []  # of every run of this test, before its own
