@@ -215,23 +215,24 @@ def test_die_with_parent(box):
 
 
 def children(pid):
-    """name → pid of what it has forked, or adopted, and not reaped meanwhile."""
+    """pid → name of what it has forked, or adopted, and not reaped meanwhile."""
     found = {}
     for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
         for child in path.read_text(encoding="ascii").split():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                found[pathlib.Path(f"/proc/{child}/comm").read_text(encoding="ascii", errors="replace").strip()] = int(child)
+                found[int(child)] = pathlib.Path(f"/proc/{child}/comm").read_text(encoding="ascii", errors="replace").strip()
     return found
 
 
 @pytest.mark.parametrize("who", ["usbox-net", "usbox-fs"])
 def test_a_killed_helper_leaves_nobody(box, subids, who):
     """Its agent is the launcher's then, and reaped; not ours, who adopt what launchers leave (tests/lib/reaper.py)."""
+    before = set(children(os.getpid()))
     run = box.popen("run", "--rm", "--userns=subids", "--", "sh", "-c", "echo up; exec sleep 1000")
     assert run.stdout.readline() == b"up\n"
-    helper = children(run.pid)[who]
-    assert list(children(helper)) == [who + "-agent"]
+    helper = next(pid for pid, name in children(run.pid).items() if name == who)
+    assert list(children(helper).values()) == [who + "-agent"]
     os.kill(helper, signal.SIGKILL)
     run.communicate(timeout=60)
     assert run.returncode > 124  # the command may meet the end of its root first, by a SIGBUS
-    assert not [name for name in children(os.getpid()) if name.endswith("-agent")]
+    assert not [name for pid, name in children(os.getpid()).items() if pid not in before and name.endswith("-agent")]

@@ -10,14 +10,23 @@ import pathlib
 import subprocess
 
 PR_SET_CHILD_SUBREAPER = 36
-started = set()  # pids that somebody here waits for himself; one that is used again is not reaped, which does no harm
+started = set()  # who somebody here waits for himself
+
+
+def who(pid):
+    """Pid and start: numbers are used again. None: it is gone."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return pid, stat.rpartition(")")[2].split()[19]
 
 
 def noted(start, pid_of):
-    """start, which makes a process, and then notes its pid."""
+    """start, which makes a process, and then notes who it is."""
     def wrapper(*args, **kw):
         result = start(*args, **kw)
-        started.add(pid_of(result, *args))
+        started.add(who(pid_of(result, *args)))
         return result
     return wrapper
 
@@ -33,7 +42,7 @@ def pytest_configure(config):
 def pytest_runtest_logfinish():
     for path in pathlib.Path("/proc/self/task").glob("*/children"):
         for pid in map(int, path.read_text(encoding="ascii").split()):
-            if pid not in started:
+            if who(pid) not in started:
                 try:
                     os.waitpid(pid, os.WNOHANG)
                 except ChildProcessError:
