@@ -28,6 +28,10 @@
 #include "fsoverlay/server.h"
 
 #define NOTICES_MAX 1024u
+/* Headers of before Linux 6.2 have no name for it, and another one for where it stands. */
+#ifndef FUSE_EXPIRE_ONLY
+#define FUSE_EXPIRE_ONLY (1 << 0)
+#endif
 
 /* What each of them tells of: NODE_TELL_PAGES, NODE_TELL_NAMES. */
 enum { PAGES, NAMES, N_NOTIFIERS };
@@ -63,7 +67,7 @@ typedef struct {
 } Name;
 
 static void add_name(Fs *fs, GArray *names, const Node *parent, const char *name) {
-        Name n = { .body = { .parent = id_of_node(fs, parent), .namelen = (uint32_t) strlen(name), .flags = FUSE_EXPIRE_ONLY } };
+        Name n = { .body = { .parent = id_of_node(fs, parent), .namelen = (uint32_t) strlen(name), FUSE_EXPIRE_ONLY } };
 
         g_strlcpy(n.name, name, sizeof n.name);
         n.head = (struct fuse_out_header){ .len = (uint32_t) (sizeof n.head + sizeof n.body + n.body.namelen + 1), .error = FUSE_NOTIFY_INVAL_ENTRY };
