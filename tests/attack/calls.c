@@ -72,8 +72,6 @@ PROBE_CALL(acct, SYS_acct, "/etc/hostname")
 PROBE_CALL(syslog, SYS_syslog, 3, scratch, sizeof scratch)
 PROBE_CALL(init_module, SYS_init_module, scratch, sizeof scratch, "")
 PROBE_CALL(kexec_load, SYS_kexec_load, 0, 0, NULL, 0)
-PROBE_CALL(iopl, SYS_iopl, 3)
-PROBE_CALL(ioperm, SYS_ioperm, 0, 1, 1)
 PROBE_CALL(vhangup, SYS_vhangup)
 PROBE_CALL(quotactl, SYS_quotactl, 0x80000100, "/dev/vda", 0, scratch)
 
@@ -91,7 +89,6 @@ PROBE_CALL(io_uring_setup, SYS_io_uring_setup, 4, scratch)
 PROBE_CALL(io_uring_enter, SYS_io_uring_enter, -1, 0, 0, 0, NULL, 0)
 PROBE_CALL(io_uring_register, SYS_io_uring_register, -1, 0, NULL, 0)
 PROBE_CALL(fanotify_init, SYS_fanotify_init, 0x200 /* FAN_REPORT_FID */, 0)
-PROBE_CALL(modify_ldt, SYS_modify_ldt, 0, scratch, sizeof scratch)
 PROBE_CALL(set_mempolicy, SYS_set_mempolicy, 0, NULL, 0)
 PROBE_CALL(mbind, SYS_mbind, scratch, 4096, 0, NULL, 0, 0)
 PROBE_CALL(move_pages, SYS_move_pages, 0, 0, NULL, NULL, NULL, 0)
@@ -270,7 +267,9 @@ static long probe_setuid_stored(void) {
         if (fd < 0)
                 return -1;
         (void) syscall(SYS_fchmod, fd, 06755);
+#ifdef SYS_chmod
         (void) syscall(SYS_chmod, "/tmp/probe-suid3", 06755);
+#endif
         (void) syscall(SYS_fchmodat, AT_FDCWD, "/tmp/probe-suid3", 06755);
         (void) syscall(452 /* fchmodat2 */, AT_FDCWD, "/tmp/probe-suid3", 06755, 0);
         if (fstat(fd, &st) < 0)
@@ -298,6 +297,10 @@ static long probe_tioccons(void) {
 }
 
 #ifdef __x86_64__
+PROBE_CALL(iopl, SYS_iopl, 3)
+PROBE_CALL(ioperm, SYS_ioperm, 0, 1, 1)
+PROBE_CALL(modify_ldt, SYS_modify_ldt, 0, scratch, sizeof scratch)
+
 /* x32: the same numbers with bit 30. */
 PROBE_CALL(x32_getpid, 0x40000000 | SYS_getpid)
 PROBE_CALL(x32_unshare_user, 0x40000000 | SYS_unshare, CLONE_NEWUSER)
@@ -322,15 +325,25 @@ static long probe_int80_unshare_user(void) {
 static long probe_int80_keyctl(void) {
         return int80(288, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0);
 }
+#else
+PROBE_ABSENT(iopl)
+PROBE_ABSENT(ioperm)
+PROBE_ABSENT(modify_ldt)
+PROBE_ABSENT(x32_getpid)
+PROBE_ABSENT(x32_unshare_user)
+PROBE_ABSENT(x32_keyctl)
+PROBE_ABSENT(int80_getpid)
+PROBE_ABSENT(int80_unshare_user)
+PROBE_ABSENT(int80_keyctl)
 #endif
 
 const Probe calls_probes[] = {
         PROBE(mount_tmpfs), PROBE(mount_proc), PROBE(mount_bind), PROBE(remount_root), PROBE(remount_proc_sys), PROBE(mount_shared),
         PROBE(umount_proc), PROBE(umount_root), PROBE(umount_tmp), PROBE(pivot_root), PROBE(fsopen), PROBE(fspick), PROBE(open_tree_clone),
         PROBE(move_mount), PROBE(mount_setattr), PROBE(sethostname), PROBE(setdomainname), PROBE(reboot), PROBE(swapon), PROBE(acct),
-        PROBE(syslog), PROBE(init_module), PROBE(kexec_load), PROBE(iopl), PROBE(ioperm), PROBE(vhangup), PROBE(quotactl),
+        PROBE(syslog), PROBE(init_module), PROBE(kexec_load), PROBE(vhangup), PROBE(quotactl),
         PROBE(clock_settime), PROBE(bpf), PROBE(perf_event_open), PROBE(userfaultfd), PROBE(io_uring_setup), PROBE(io_uring_enter),
-        PROBE(io_uring_register), PROBE(fanotify_init), PROBE(modify_ldt), PROBE(set_mempolicy), PROBE(mbind), PROBE(move_pages),
+        PROBE(io_uring_register), PROBE(fanotify_init), PROBE(set_mempolicy), PROBE(mbind), PROBE(move_pages),
         PROBE(kcmp), PROBE(pidfd_getfd), PROBE(process_madvise), PROBE(name_to_handle_at), PROBE(open_by_handle_at),
         PROBE(personality_compat), PROBE(unknown_call), PROBE(clone3_none), PROBE(add_key), PROBE(keyctl_session), PROBE(request_key),
         PROBE(key_session), PROBE(key_user_session), PROBE(unshare_user), PROBE(unshare_mount), PROBE(unshare_net), PROBE(chroot),
@@ -340,8 +353,7 @@ const Probe calls_probes[] = {
         PROBE(socket_audit), PROBE(socket_netfilter), PROBE(socket_unix), PROBE(socket_inet), PROBE(socket_route), PROBE(mknod_null),
         PROBE(mknod_disk), PROBE(chmod_setuid), PROBE(create_setuid), PROBE(setuid_stored), PROBE(tiocsti), PROBE(tiocsti_high_bits),
         PROBE(tioclinux), PROBE(tiocsetd), PROBE(tioccons),
-#ifdef __x86_64__
-        PROBE(x32_getpid), PROBE(x32_unshare_user), PROBE(x32_keyctl), PROBE(int80_getpid), PROBE(int80_unshare_user), PROBE(int80_keyctl),
-#endif
+        PROBE(iopl), PROBE(ioperm), PROBE(modify_ldt), PROBE(x32_getpid), PROBE(x32_unshare_user), PROBE(x32_keyctl),
+        PROBE(int80_getpid), PROBE(int80_unshare_user), PROBE(int80_keyctl),
         { NULL, NULL },
 };

@@ -200,10 +200,14 @@ static long probe_call_perf(void) {
 static long probe_call_fanotify(void) {
         return syscall(SYS_fanotify_init, FAN_CLASS_NOTIF | FAN_REPORT_FID, O_RDONLY) < 0 ? -1 : reached("a fanotify group");
 }
+#ifdef __x86_64__
 static long probe_call_modify_ldt(void) {
         static char table[4096];
         return syscall(SYS_modify_ldt, 0, table, sizeof table) < 0 ? -1 : reached("its LDT");
 }
+#else
+PROBE_ABSENT(call_modify_ldt)
+#endif
 static long probe_call_numa_policy(void) {
         return syscall(SYS_set_mempolicy, 0, NULL, 0) < 0 ? -1 : reached("a memory policy");
 }

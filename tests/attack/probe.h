@@ -17,6 +17,13 @@ typedef struct {
 
 #define PROBE(id) { #id, probe_##id }
 
+/* What this machine has no call for: one that is not there. */
+#define PROBE_ABSENT(id)                \
+        static long probe_##id(void) {  \
+                errno = ENOSYS;         \
+                return -1;              \
+        }
+
 /* Each ended by a row without a name; and all of them, ended by NULL. */
 extern const Probe calls_probes[], files_probes[], writes_probes[], shapes_probes[], processes_probes[], spaces_probes[], sockets_probes[], ipc_probes[],
         kernel_probes[], rights_probes[];

@@ -100,7 +100,9 @@ static long set_id(const char *path, mode_t bits) {
         if (fd < 0)
                 return -1;
         (void) syscall(SYS_fchmod, fd, 0755 | bits);
+#ifdef SYS_chmod
         (void) syscall(SYS_chmod, path, 0755 | bits);
+#endif
         (void) syscall(SYS_fchmodat, AT_FDCWD, path, 0755 | bits);
         (void) syscall(452 /* fchmodat2 */, AT_FDCWD, path, 0755 | bits, 0);
         errno = EPERM;

@@ -163,8 +163,17 @@ static int with_file(int (*call)(const char *, int)) {
         return r;
 }
 
+/* Later machines have the one call for both. */
+static long chmod_named(const char *name, long mode) {
+#ifdef SYS_chmod
+        return syscall(SYS_chmod, name, mode);
+#else
+        return syscall(SYS_fchmodat, (long) AT_FDCWD, name, mode);
+#endif
+}
+
 static int do_chmod(const char *name, int fd) {
-        return result(syscall(SYS_chmod, name, HIGH | 04755));
+        return result(chmod_named(name, HIGH | 04755));
 }
 
 static int do_fchmod(const char *name, int fd) {
@@ -172,7 +181,7 @@ static int do_fchmod(const char *name, int fd) {
 }
 
 static int do_chmod_plain(const char *name, int fd) {
-        return result(syscall(SYS_chmod, name, HIGH | 01755));
+        return result(chmod_named(name, HIGH | 01755));
 }
 
 static int do_creat(const char *name, int fd) {
