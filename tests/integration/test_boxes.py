@@ -19,6 +19,7 @@ import pytest
 
 from conftest import USBOX, Env, assert_refused, cannot, wait_until
 from no_launcher import no_launcher  # tests/lib
+from ports import free_port  # tests/lib
 from test_doctor import FILTER
 
 # Says that it runs, and sleeps until it is ended.
@@ -291,9 +292,7 @@ def test_two_rm_at_once(boxes):
 
 
 def test_port(boxes):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     boxes.start("--name", "web", "-p", f"127.0.0.1:{port}:80")
     assert boxes.usbox("port", "web").lines() == [f"80/tcp -> 127.0.0.1:{port}"]
     assert boxes.usbox("port", "--json", "web").json()[0]["host_port"] == port
@@ -305,9 +304,7 @@ SERVER = "import socket; s = socket.create_server(('', 80)); open('ready', 'w');
 @pytest.mark.parametrize("path", ["--fast-path", "--no-fast-path"])
 def test_bytes_of_flows_are_in_stats(boxes, path):
     """Those that go by sockets on both sides, which no interface counts, as those of frames; while they flow and afterwards."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     options = ["--name", "web", "-p", f"127.0.0.1:{port}:80", *(["--no-fast-path"] if path == "--no-fast-path" else [])]
     proc = boxes.popen("run", *options, "--sysctl", "net.ipv4.ip_unprivileged_port_start=0", "--", "python3", "-c", SERVER)
     stats = lambda: boxes.usbox("stats", "--json", "web").json()[0]

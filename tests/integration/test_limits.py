@@ -14,6 +14,7 @@ import time
 import pytest
 
 from conftest import assert_refused, cannot, wait_until
+from ports import free_port  # tests/lib
 
 pytestmark = pytest.mark.limits
 
@@ -621,9 +622,7 @@ while True:
 
 def test_pause_keeps_connections(box):
     """What is sent to a box that is paused is answered when it goes on: no connection is lost, and none is refused."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     run = box.popen("run", "--name", "echo", "--pids-limit", "20", "-p", f"127.0.0.1:{port}:7000", "--", "/usr/bin/python3", "-c", ECHO)
 
     def connect():

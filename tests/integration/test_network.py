@@ -14,6 +14,7 @@ import time
 import pytest
 
 from conftest import assert_refused, cannot, own_processes, wait_until
+from ports import free_port, free_range  # tests/lib
 
 GET = "import urllib.request,sys; sys.stdout.write(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())"
 
@@ -206,8 +207,8 @@ class Server:
     """A server on the host that counts who reaches it."""
 
     def __init__(self):
-        self.tcp = [self.listen(socket.AF_INET, "0.0.0.0", 0)]
-        self.port = self.tcp[0].getsockname()[1]
+        self.port = free_port()
+        self.tcp = [self.listen(socket.AF_INET, "0.0.0.0", self.port)]
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("0.0.0.0", self.port))
         self.udp6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
@@ -324,12 +325,6 @@ def test_abstract_sockets_of_the_host_are_not_there(box):
     out = box.python(f"import socket\ns = socket.socket(socket.AF_UNIX)\ntry:\n  s.connect('\\0usbox-test-{os.getpid()}'); print('REACHED')\nexcept OSError:\n  print('closed')").ok().out
     assert out == "closed\n"
     s.close()
-
-
-def free_port(kind=socket.SOCK_STREAM):
-    with socket.socket(type=kind) as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 SERVE = """
@@ -468,7 +463,7 @@ while True:
 
 def test_published_datagrams_are_accounted(box):
     """Who wrote to a published UDP port, and what was answered; the flow ends with the port."""
-    port, log = free_port(socket.SOCK_DGRAM), box.dir / "log"
+    port, log = free_port(), box.dir / "log"
     server = """
 import socket
 s = socket.socket(type=socket.SOCK_DGRAM); s.bind(("", 8000)); print("ready", flush=True)
@@ -530,18 +525,6 @@ while True:
         with s.accept()[0] as c:
             c.sendall(b"%d" % all[s])
 """
-
-
-def free_range(n):
-    """The first of n ports in a row that were free just now."""
-    while True:
-        first = free_port()
-        try:
-            for s in [socket.create_server(("127.0.0.1", first + i)) for i in range(n)]:
-                s.close()
-            return first
-        except (OSError, OverflowError):
-            continue
 
 
 def said(port, address="127.0.0.1"):
@@ -626,7 +609,7 @@ def echo(s, times):
 @pytest.mark.parametrize("word", [b"x", b"echo"], ids=["unanswered", "answered"])
 def test_published_udp_port_and_many_peers(box, word):
     """Who writes in thousands of names closes the port neither to who comes then nor to who was there, and writes no log without end."""
-    port, log = free_port(socket.SOCK_DGRAM), box.top / "net.log"
+    port, log = free_port(), box.top / "net.log"
 
     def started():
         return [line["from"] for line in map(json.loads, log.read_text(encoding="ascii").splitlines()) if line["event"] == "start"]

@@ -5,18 +5,15 @@ import hashlib
 import os
 import pathlib
 import pwd
-import socket
 import subprocess
-import sys
 import time
 import urllib.request
 
 import pytest
 
-from conftest import TOP, cannot, own_processes, wait_until
-
-sys.path.insert(0, str(TOP / "tests" / "lib"))
-import unpacked  # noqa: E402
+import unpacked  # tests/lib
+from conftest import cannot, own_processes, wait_until
+from ports import free_port  # tests/lib
 
 MB = 1 << 20
 TIMEOUT = 120
@@ -61,11 +58,6 @@ http {
     server { listen 8080; listen [::]:8080; root www; location /store/ { dav_methods PUT; create_full_put_path on; } }
 }
 """
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        return s.getsockname()[1]
 
 
 def test_nginx_in_the_box_behind_a_published_port(box):

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from conftest import BUILD, SLOW, TOP, own_processes, wait_until
+from ports import free_port  # tests/lib
 
 USBOX_NET = BUILD / "netstack" / "usbox-net"
 WAIT = 30 * SLOW
@@ -175,10 +176,8 @@ def test_it_works(box, target, peer, more):
 def test_another_network(box, target, peer, more):
     """--cidr: addresses, routes, the resolver by UDP and TCP, the host's loopback, a published port, a ping of the gateway."""
     target.sh("echo 'nameserver 172.30.128.3' >/run/resolv")
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port, own = free.getsockname()[1], server.getsockname()[1]
-        free.close()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port, own = free_port(), server.getsockname()[1]
         with Net(box, "--netns", target.pid, "--cidr=172.30.128.0/17", "--dns", peer, "--expose-host", own, "-p", f"127.0.0.1:{port}:8000", *more):
             assert "inet 172.30.128.100/17 " in target.sh("ip -4 address show tap0")
             assert "default via 172.30.128.2 " in target.sh("ip route")
