@@ -34,14 +34,14 @@ def fill(fd):
         pass
     return written
 def opened(name, flags):
-    for _ in range(100):
+    for _ in range(1000):
         try:
             return os.open(name, flags | os.O_RDWR)
         except OSError:  # no room for a name yet
             time.sleep(.05)
 def until_free(name):
     written = 0
-    for _ in range(100):
+    for _ in range(1000):
         fd = opened(name, os.O_CREAT)
         written = fill(fd)
         os.close(fd)
