@@ -395,7 +395,7 @@ class World:
                 "stderr_reopen_truncate": lambda: not self.stderr.read_text(encoding="utf-8", errors="replace").startswith(self.old_log),
                 "vm_write": lambda: written == b"owned",
                 "slow_priority": lambda: os.getpriority(os.PRIO_PROCESS, pid) == 19,
-                "slow_affinity": lambda: os.sched_getaffinity(pid) == {0},
+                "slow_affinity": lambda: os.sched_getaffinity(pid) == {0} != os.sched_getaffinity(0),
                 "slow_io_of_user": lambda: syscall("ioprio_get", 1, pid) == 2 << 13 | 6,
                 "limit_process": lambda: resource.prlimit(pid, resource.RLIMIT_MSGQUEUE) == (4711, 4711),
                 "sem_set": lambda: libc.semctl(self.sem, 0, SEM_GETVAL) == 4711}[name]()
