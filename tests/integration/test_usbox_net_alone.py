@@ -23,7 +23,7 @@ def play(module, scenario):
     argv = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable,
             str(TOP / "tests" / "lib" / module), scenario]
     result = subprocess.run(argv, env={**os.environ, "USBOX_BUILD": str(BUILD), "PYTHONDONTWRITEBYTECODE": "1"}, stdin=subprocess.DEVNULL,
-                            capture_output=True, text=True, timeout=90 * SLOW, check=False)
+                            capture_output=True, text=True, timeout=400 * SLOW, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

@@ -45,7 +45,7 @@ def family(address):
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def wait_for(condition, seconds=5.0):
+def wait_for(condition, seconds=30.0):
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -190,7 +190,7 @@ class Box:
     def end(self):
         """The driver's status: 0 only if usbox-net ended by itself, with 0, when the wire was closed."""
         self.proc.stdin.close()
-        return self.proc.wait(10)
+        return self.proc.wait(60)
 
     def __enter__(self):
         return self
@@ -208,7 +208,7 @@ class Box:
 def tcp_echo(address, port, size):
     """Send size bytes and read them back, both at once; how many came back as they were sent."""
     sent = os.urandom(size)
-    with socket.create_connection((address, port), 5) as s:
+    with socket.create_connection((address, port), 20) as s:
         s.settimeout(20)
         writer = threading.Thread(target=lambda: (s.sendall(sent), s.shutdown(socket.SHUT_WR)))
         writer.start()
@@ -222,7 +222,7 @@ def tcp_echo(address, port, size):
 def udp_echo(address, port, size):
     sent = os.urandom(size)
     with socket.socket(family(address), socket.SOCK_DGRAM) as s:
-        s.settimeout(5)
+        s.settimeout(20)
         s.connect((address, port))
         s.send(sent)
         while s.recv(70000) != sent:  # an answer to a hostile frame that had this port
@@ -247,7 +247,7 @@ def udp_error(address, port, resolver=False):
     """The error that a connected UDP socket gets for a datagram, or "timeout". With resolver it asks to be told of all, as glibc's
     does (IP_RECVERR, IPV6_RECVERR): without, the kernel keeps quiet about what may pass."""
     with socket.socket(family(address), socket.SOCK_DGRAM) as s:
-        s.settimeout(3)
+        s.settimeout(20)
         if resolver:
             s.setsockopt(*((socket.IPPROTO_IPV6, 25) if s.family == socket.AF_INET6 else (socket.IPPROTO_IP, 11)), 1)
         try:
@@ -264,7 +264,7 @@ def udp_error(address, port, resolver=False):
 def dns(address, name="example.test"):
     """The address of a name, or the code of the error that was answered."""
     with socket.socket(family(address), socket.SOCK_DGRAM) as s:
-        s.settimeout(5)
+        s.settimeout(20)
         s.connect((address, 53))
         s.send(dns_query(name))
         answer = s.recv(512)
@@ -274,7 +274,7 @@ def dns(address, name="example.test"):
 def dns_large(address, room):
     """Was the answer cut short? And how long is it?"""
     with socket.socket(family(address), socket.SOCK_DGRAM) as s:
-        s.settimeout(5)
+        s.settimeout(20)
         s.connect((address, 53))
         s.send(dns_query("a.large", room))
         answer = s.recv(65535)

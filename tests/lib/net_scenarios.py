@@ -299,7 +299,7 @@ def udp_peer_only():
 
 def refused(*words, publish=(), options=(), wrap=()):
     box = Box(*options, publish=publish, wrap=wrap)
-    assert box.proc.wait(10) == 70, box.errors()
+    assert box.proc.wait(60) == 70, box.errors()
     errors = box.errors()
     for word in words:
         assert word in errors, (word, errors)

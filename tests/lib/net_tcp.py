@@ -315,7 +315,7 @@ def agentless():
     with Box("--verbose", wrap=[*cannot_enter, *late]) as box:
         assert wait_for(lambda: "no more connections to published ports: " + why in box.errors(), 20), box.errors()
     box = Box(publish=["tcp,,0,,80"], wrap=cannot_enter)
-    assert box.proc.wait(10) == 70 and "published ports: " + why in box.errors(), box.errors()
+    assert box.proc.wait(60) == 70 and "published ports: " + why in box.errors(), box.errors()
 
 
 def agent_lost():
