@@ -352,7 +352,7 @@ static bool take_in(const Hook *hook, int box_fd, int from, const char *name, in
 }
 
 /* By descriptors and without following anything: the box wrote this tree. */
-static void take_back(const RootPlan *plan, const MountSource *source, const Hook *hook, int box_fd) {
+static void take_back(const RootPlan *plan, const MountSource *source, const Hook *hook, int box_fd, const Spec *spec) {
         g_autofree char *parent = g_path_get_dirname(hook->name), *name = g_path_get_basename(hook->name);
         g_autofree char *made = g_strconcat("upper/", hook->path, NULL);
         FdLater later = { .n = 0 };
@@ -367,20 +367,20 @@ static void take_back(const RootPlan *plan, const MountSource *source, const Hoo
                 return;
         _cleanup_close_ int to = upper_parent(plan, hook, box_fd, &to_name);
         /* root_hooks_appeared() tells of what stays */
-        if (to >= 0 && take_in(hook, box_fd, from, name, to, to_name) && !hook_own(to, to_name))
+        if (to >= 0 && take_in(hook, box_fd, from, name, to, to_name) && !hook_own(to, to_name, spec))
                 log_note("what the box made of %s could not be kept as it was: %s", hook->name, err_text(errno));
         *strrchr(made, '/') = '\0';
         root_dirs_trim(box_fd, made, &later);
         fd_later_release(&later);
 }
 
-void root_hooks_take_back(const RootPlan *plan, int box_fd) {
+void root_hooks_take_back(const RootPlan *plan, int box_fd, const Spec *spec) {
         for (guint i = 0; i < plan->sources->len; i++) {
                 const MountSource *source = g_ptr_array_index(plan->sources, i);
                 for (guint j = 0; source->hooks && j < source->hooks->len; j++) {
                         const Hook *hook = g_ptr_array_index(source->hooks, j);
                         if (!hook->host.path && hook->parent_there)
-                                take_back(plan, source, hook, box_fd);
+                                take_back(plan, source, hook, box_fd, spec);
                 }
         }
 }

@@ -39,7 +39,7 @@ void root_hooks_trim(const RootPlan *plan, int box_fd, FdLater *later);
  * that is written through, so it is on the host while the box runs; here it is moved into upper/, where the others are. Only
  * where what it lies in (.git) was there: a repository that the box made itself stays whole.
  */
-void root_hooks_take_back(const RootPlan *plan, int box_fd);
+void root_hooks_take_back(const RootPlan *plan, int box_fd, const Spec *spec);
 
 /* Those that are still there after that (another file system, --overlay=none, a new repository), as host paths; NULL: none. The
  * caller can only be told. The caller's to free. */

@@ -125,7 +125,7 @@ void sandbox_end_hooks(const Sandbox *s) {
         if (!s->plan)
                 return;
         if (s->dir)
-                root_hooks_take_back(s->plan, s->dir->fd);
+                root_hooks_take_back(s->plan, s->dir->fd, s->spec);
         tell_hooks(root_hooks_back, s->plan, "", " was replaced on the host while the box ran: its guard is back, but for a moment the box could write it");
         tell_hooks(root_hooks_replaced, s->plan, "", " was replaced on the host while the box ran, and from then on the box could write it");
         tell_hooks(root_hooks_appeared, s->plan, "the box made ", " on the host");

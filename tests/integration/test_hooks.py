@@ -133,6 +133,68 @@ def test_a_new_hook_is_no_file_of_the_host(box, shut):
     assert sorted(p.name for p in box.dir.iterdir()) == ["f", "g"]
 
 
+DEEP = """
+import os
+top = os.open(".", os.O_PATH)
+os.mkdir(".vscode"), os.chdir(".vscode")
+for i in range(2100):
+    os.mkdir("d"), os.chdir("d")
+os.link("f", "g", src_dir_fd=top)
+"""
+
+
+@pytest.mark.parametrize("descriptors", [256, 4096])
+def test_a_new_hook_that_is_too_deep(box, descriptors):
+    """What cannot be looked at is not kept, since there may be a file of the host's in it."""
+    box.write("f", "host\n")
+    limit = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", USBOX]
+    result = subprocess.run([*limit, "run", "--network=none", "--name", "n", "--rw", ".", "--", "python3", "-c", DEEP], env=box.env, cwd=box.dir,
+                            capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0 and "what the box made of .vscode could not be kept as it was" in result.stderr, result
+    assert os.listdir(box.dir) == ["f"] and (box.dir / "f").stat().st_nlink == 1
+    assert (next(box.boxes.iterdir()) / "upper" / str(box.dir).lstrip("/") / ".vscode").is_dir()
+    box.usbox("rm", "n").ok()
+
+
+MARKS = """
+import os, stat, subprocess
+os.makedirs(".vscode/moved/in"), os.makedirs(".vscode/opaque"), os.makedirs(".idea/d")
+def mark(path, what, value, mode):
+    os.setxattr(path, "user.keep", b"kept"), os.setxattr(path, f"user.overlay.{what}", value), os.chmod(path, mode)
+mark(".vscode/moved", "redirect", os.fsencode(os.path.abspath("../secret")), 0o755)
+mark(".vscode/moved/in", "redirect", os.fsencode(os.path.abspath("../other")), 0o555)
+mark(".vscode/opaque", "opaque", b"y", 0o700)
+for path, mode in ((".idea/f", 0o444), (".idea/d/g", 0o640), (".envrc", 0o400)):
+    open(path, "w").close(), mark(path, "usbox.ino", b"1", mode)
+for path in (".vscode/moved/key", ".idea/d/n"):
+    os.mknod(path, stat.S_IFCHR | 0o600, 0)
+"""
+
+
+def test_a_new_hook_has_no_marks(box):
+    """The tree is the box's to write, with all that says something in its layer: that it renamed a directory, of which it does not even know."""
+    box.write("secret/key", "secret\n")
+    box.write("other/file", "file\n")
+    box.write("proj/file")
+    options = ("--name", "n", "--hide", box.dir / "secret")
+    box.run(*options, "--rw", "proj", "--", "python3", "-c", f"import os; os.chdir('proj')\n{MARKS}").ok()
+    assert os.listdir(box.dir / "proj") == ["file"]
+    (kept,) = list(box.boxes.iterdir())
+    upper = kept / "upper" / str(box.dir / "proj").lstrip("/")
+    modes = {".vscode/moved": 0o755, ".vscode/moved/in": 0o555, ".vscode/opaque": 0o700, ".idea/f": 0o444, ".idea/d/g": 0o640, ".envrc": 0o400}
+    for name, mode in modes.items():
+        path = upper / name
+        assert path.stat().st_mode & 0o7777 == mode, name
+        path.chmod(0o700)
+        assert [a for a in os.listxattr(path) if a.startswith("user.")] == ["user.keep"], name
+        path.chmod(mode)
+    assert sorted(str(p.relative_to(upper)) for p in upper.rglob("*")) == sorted([".vscode", ".idea", ".idea/d", *modes])
+    assert "renamed" not in box.usbox("diff", "n").ok().out
+    box.usbox("commit", "n").ok()
+    assert (box.dir / "secret/key").read_text() == "secret\n" and (box.dir / "other/file").read_text() == "file\n"
+    assert os.listdir(box.dir / "proj/.vscode/moved") == ["in"] and os.listdir(box.dir / "proj/.vscode/moved/in") == []
+
+
 def test_the_way_to_a_hook_looks_as_on_the_host(box):
     """In upper/ it is usbox that makes it, before the run by the kernel's overlay and after it by usbox-fs: what is there shows in the box."""
     way = {"d": 0o710, "d/repo": 0o750, "d/repo/.git": 0o751, "d/repo/.git/hooks": 0o700}
