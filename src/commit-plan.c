@@ -204,6 +204,27 @@ static bool made_since(const Judge *j, const char *path) {
         return time_compare(&(struct timespec){ sx.stx_btime.tv_sec, sx.stx_btime.tv_nsec }, &j->review->seen->since) > 0;
 }
 
+/* The box knew the directory of that path, as usbox-fs judges where a mark leads: no other can it have renamed, whatever its layer says. */
+static bool was_shown(const Judge *j, const char *path) {
+        g_auto(GStrv) names = g_strsplit(path + 1, "/", -1);
+        g_autoptr(GString) parent = g_string_new("/");
+        RuleState rule = rules_root(j->review->rules);
+        _cleanup_close_ int at = fcntl(review_lower(j->review), F_DUPFD_CLOEXEC, 3);
+        bool shown = at >= 0;
+
+        for (char **name = names; shown && *name; name++) {
+                struct stat st;
+                shown = fstatat(at, *name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) == 0 &&
+                        changes_shows(&j->review->options, at, parent->str, *name, &st, &rule);
+                int next = shown ? openat(at, *name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+                fd_closep(&at);
+                at = next;
+                shown = at >= 0;
+                g_string_append_printf(parent, "%s%s", parent->len > 1 ? "/" : "", *name);
+        }
+        return shown;
+}
+
 /* A renamed directory: can it be moved on the host? */
 static void judge_move(Judge *j, CommitItem *item) {
         const ReviewChange *c = item->change;
@@ -213,6 +234,8 @@ static void judge_move(Judge *j, CommitItem *item) {
                 return; /* judge() says so of everything hidden */
         if (!stands(j, c->redirect, &st) || !S_ISDIR(st.st_mode))
                 set(item, COMMIT_CONFLICT, "the host has not the directory any more that was renamed to it");
+        else if (!was_shown(j, c->redirect))
+                skip(j, item, "the directory that was renamed to it is hidden from the box");
         else if (judge_tree(j, item, c->redirect, &st, true) && made_since(j, c->redirect))
                 conflict(j, item, true, "the host has another directory now where the one was that was renamed to it");
         g_ptr_array_add(item->verdict == COMMIT_DO ? j->moved_from : j->stuck_from, c->redirect);

@@ -856,6 +856,27 @@ def test_hidden_names(box):
     assert (box.dir / "d/ok").read_text() == "ok\n"
 
 
+def test_a_mark_that_leads_to_what_was_hidden(box):
+    """No box makes one; where its layer has one all the same, the commit believes no more of it than usbox-fs, and nothing hidden comes to where a box sees it."""
+    box.options = ["--network=none", "--name", "n", "--hide", "secret", "--hide", f"{box.dir}/d/keys"]
+    for name in ("secret/in/file", "d/keys/file", "shown/file"):
+        box.write(name, "host\n")
+    box.run("--", "mkdir", "a", "b", "c", "e").ok()
+    (kept,) = list(box.boxes.iterdir())
+    upper = kept / "upper" / str(box.dir).lstrip("/")
+    for name, to in (("a", "secret"), ("b", "secret/in"), ("c", "d/keys"), ("e", "shown")):
+        os.removexattr(upper / name, "user.overlay.opaque")
+        os.setxattr(upper / name, "user.overlay.redirect", os.fsencode(box.dir / to))
+    (upper / "a/new").write_text("box\n", encoding="utf-8")
+    assert box.run("--", "ls", "-A", "a", "b", "c", "e").ok().out == "a:\nnew\n\nb:\n\nc:\n\ne:\nfile\n"
+    for force in ([], ["--force"]):
+        result = box.usbox("commit", *force, "n")
+        skipped = re.findall(r": skipped: (\S+): (.*)", result.err)
+        assert result.rc == 1 and skipped == [(f"{box.dir}/{name}", "the directory that was renamed to it is hidden from the box") for name in "abc"], result
+        assert sorted(p.name for p in box.dir.iterdir()) == ["d", "e", "secret"], result
+        assert (box.dir / "secret/in/file").exists() and (box.dir / "d/keys/file").exists() and (box.dir / "e/file").exists()
+
+
 def test_names_like_a_hidden_one(tree):
     """In a directory that the host has not, it is another path. There a path is hidden, too, where that is known of names that are not there."""
     tree.write("keys/k", "secret\n", where=tree.tree)
