@@ -82,7 +82,7 @@ static bool settle(int box_fd, bool begin, GError **error) {
                 Settle s = { journal, error };
                 if (!begin || commit_journal_settled(journal) == commit_journal_n_moves(journal))
                         return true;
-                if (!commit_journal_begin_unsettled(journal, error) || !layer_redirects_each(upper, note_mark, &s) ||
+                if (!commit_journal_begin_unsettled(journal, error) || !layer_redirects_each(upper, note_mark, &s, error) ||
                     !commit_journal_end_unsettled(journal, error))
                         return false;
         }

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -21,7 +22,17 @@ typedef struct {
         GString *path; /* of the directory at hand */
         LayerRedirect each;
         void *data;
+        int shortage; /* errno of what was not looked at for want of descriptors or memory, or 0 */
 } Walk;
+
+/* False: all stops. */
+static bool may_pass_over(Walk *w) {
+        bool shortage = errno == EMFILE || errno == ENFILE || errno == ENOMEM;
+
+        if (shortage)
+                w->shortage = errno;
+        return !shortage;
+}
 
 static bool walk(Walk *w, int dir, unsigned depth);
 
@@ -30,7 +41,7 @@ static bool walk_into(Walk *w, int dir, const char *name, unsigned depth) {
         size_t len = w->path->len;
 
         if (fd < 0)
-                return true; /* it is no directory */
+                return may_pass_over(w); /* mostly it is no directory */
         g_string_append_printf(w->path, "/%s", name);
         mode_t mode;
         bool bad, opened = fd_open_up(fd, &mode);
@@ -47,7 +58,7 @@ static bool walk(Walk *w, int dir, unsigned depth) {
         bool ok = true;
 
         if (!d)
-                return true;
+                return depth == DEPTH_MAX || may_pass_over(w);
         for (const struct dirent *e; ok && (e = readdir(d));)
                 if ((e->d_type == DT_DIR || e->d_type == DT_UNKNOWN) && !g_str_equal(e->d_name, ".") && !g_str_equal(e->d_name, ".."))
                         ok = walk_into(w, dirfd(d), e->d_name, depth);
@@ -55,11 +66,18 @@ static bool walk(Walk *w, int dir, unsigned depth) {
         return ok;
 }
 
-bool layer_redirects_each(int upper, LayerRedirect each, void *data) {
+bool layer_redirects_each(int upper, LayerRedirect each, void *data, GError **error) {
         g_autoptr(GString) path = g_string_new(NULL);
-        Walk w = { layer_form(upper), path, each, data };
+        Walk w = { .form = layer_form(upper), .path = path, .each = each, .data = data };
+        struct rlimit before;
+        bool known = getrlimit(RLIMIT_NOFILE, &before) == 0;
 
-        return walk(&w, upper, 0);
+        /* Each level of the layer takes two. The command has the caller's limit. */
+        (void) fd_raise_limit();
+        bool ok = walk(&w, upper, 0);
+        if (known)
+                (void) setrlimit(RLIMIT_NOFILE, &before);
+        return w.shortage ? err_set(error, w.shortage, "look for renamed directories in the box's layer") : ok;
 }
 
 static bool refuse(void *data, const char *path, const char *mark) {
@@ -76,5 +94,5 @@ bool layer_redirects_none(int box_fd, GError **error) {
                 return true;
         _cleanup_close_ int upper = openat(box_fd, "upper", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-        return upper < 0 || layer_redirects_each(upper, refuse, error);
+        return upper < 0 || layer_redirects_each(upper, refuse, error, error);
 }

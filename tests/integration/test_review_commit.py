@@ -877,6 +877,27 @@ def test_a_mark_that_leads_to_what_was_hidden(box):
         assert (box.dir / "secret/in/file").exists() and (box.dir / "d/keys/file").exists() and (box.dir / "e/file").exists()
 
 
+def test_a_renamed_directory_that_lies_deep(box):
+    """Each level takes descriptors, and the caller's limit is the command's: what is not looked at for want of them is not taken for nothing."""
+    box.options = ["--network=none", "--name", "n"]
+    deep = "d/" * 300
+    box.write("h/f", "host\n")
+    box.run("--", "sh", "-c", f"mkdir -p {deep} && mv h {deep}x && touch {deep}x/new").ok()
+
+    def run_with(limit, *argv):
+        words = ["sh", "-c", f'ulimit {limit} 256; exec "$@"', "sh", USBOX, "run", *box.options, *argv]
+        return subprocess.run(words, env=box.env, cwd=box.dir, capture_output=True, text=True, timeout=60, check=False)
+    result = run_with("-Sn", "--overlay=kernel", "--", "true")
+    assert result.returncode == 125 and "the box renamed a directory" in result.stderr, result
+    box.usbox("commit", "n").ok()
+    result = run_with("-n", "--", "ls", f"{deep}x")
+    assert result.returncode == 125 and "look for renamed directories in the box's layer: Too many open files" in result.stderr, result
+    result = run_with("-Sn", "--", "sh", "-c", f"ulimit -Sn; ls {deep}x")
+    assert (result.returncode, result.stdout) == (0, "256\nf\nnew\n"), result
+    assert box.usbox("diff", "n").ok().out == ""
+    box.usbox("rm", "n").ok()
+
+
 def test_names_like_a_hidden_one(tree):
     """In a directory that the host has not, it is another path. There a path is hidden, too, where that is known of names that are not there."""
     tree.write("keys/k", "secret\n", where=tree.tree)
