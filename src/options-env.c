@@ -54,6 +54,9 @@ static bool apply_env_file(Spec *draft, const char *const *values, GError **erro
                 err_set_code(error, USBOX_ERROR_USAGE, errno, "--env-file: %s", quoted);
                 return err_hint(error, "it is a file of this machine with a line NAME=VALUE for each variable; -e NAME=VALUE gives one without a file");
         }
+        if (!draft->process.env_files)
+                draft->process.env_files = g_ptr_array_new_with_free_func(g_free);
+        g_ptr_array_add(draft->process.env_files, g_strdup(path));
         if (strlen(text) != len)
                 return err_usage(error, "--env-file: %s: a NUL byte in it", quoted);
 

@@ -203,6 +203,7 @@ void process_clear(ProcessSpec *s) {
         g_clear_pointer(&s->ulimits, g_array_unref);
         g_clear_pointer(&s->sysctls, g_ptr_array_unref);
         g_clear_pointer(&s->env_ops, g_ptr_array_unref);
+        g_clear_pointer(&s->env_files, g_ptr_array_unref);
 }
 
 /* Raising a hard limit needs CAP_SYS_RESOURCE on the host, which root in a user namespace does not have. */

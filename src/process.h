@@ -26,6 +26,7 @@ typedef struct {
         EnvBase env_base;
         char **env_places;   /* those of envp by --env-inherit alone that name a directory: not the command's where the box has it not */
         GPtrArray *env_ops;  /* of char *: "K=V" sets, "K" unsets: what -e, --env-file and --unsetenv asked, in order */
+        GPtrArray *env_files; /* of char *, absolute: what --env-file read; NULL: none */
         GArray *ulimits;     /* of UlimitSpec, each resource once */
         bool oom_score_given;
         int oom_score_adj;

@@ -17,6 +17,7 @@
 #include "mountinfo.h"
 #include "root-hooks.h"
 #include "root-plan.h"
+#include "through.h"
 
 #define MOUNT_FILE_MAX (64 * 1024 * 1024)
 
@@ -169,6 +170,29 @@ static bool open_source(MountSource *source, GError **error) {
         return true;
 }
 
+/* A source lies in no tree that the box may write but by names that are in there. Others' boxes may write it at this moment: what was opened counts. */
+static bool stay_in_trees(const RootPlan *plan, GError **error) {
+        g_autoptr(GPtrArray) trees = g_ptr_array_new();
+
+        for (guint i = 0; i < plan->sources->len; i++) {
+                const MountSource *source = plan->sources->pdata[i];
+                if (source->host.path && source->op->kind == MOUNT_BIND && !source->op->read_only && source->is_dir)
+                        g_ptr_array_add(trees, source->host.path);
+        }
+        for (guint i = 0; i < plan->sources->len && trees->len > 0; i++) {
+                const MountSource *source = plan->sources->pdata[i];
+                g_autofree char *real = NULL;
+                const char *tree = source->host.path ? through_left(trees, source->op->src, true, &real) : NULL;
+                if (tree)
+                        return through_refuse(source->op->option, source->op->src, tree, error);
+                if (real && !g_str_equal(real, source->host.path)) {
+                        g_autofree char *shown = err_quote(source->op->src);
+                        return err_set(error, 0, "%s: %s is not what it was a moment ago", source->op->option, shown);
+                }
+        }
+        return true;
+}
+
 /* A source that cannot be opened is not this one's business. */
 bool root_plan_hide_reaches(const Spec *spec, GError **error) {
         RootPlan plan = { .sources = g_ptr_array_new_with_free_func(plan_source_free) };
@@ -180,7 +204,7 @@ bool root_plan_hide_reaches(const Spec *spec, GError **error) {
                 if (source->op->kind == MOUNT_FILE || !open_source(source, NULL))
                         source->skip = true;
         }
-        bool ok = plan_hide_reaches(&(Planner){ .spec = spec, .plan = &plan }, error);
+        bool ok = stay_in_trees(&plan, error) && plan_hide_reaches(&(Planner){ .spec = spec, .plan = &plan }, error);
         g_ptr_array_unref(plan.sources);
         return ok;
 }
@@ -199,5 +223,5 @@ bool plan_sources(Planner *p, GError **error) {
                 if (!source->skip && source->is_dir && source->op->hooks_cow && !root_hooks_plan(p, source, error))
                         return false;
         }
-        return plan_hide_reaches(p, error);
+        return stay_in_trees(p->plan, error) && plan_hide_reaches(p, error);
 }

@@ -14,6 +14,7 @@
 #include "mountinfo.h"
 #include "own-state.h"
 #include "spec.h"
+#include "through.h"
 
 static bool caller_look_up(Caller *caller, bool anywhere, GError **error) {
         caller->uid = getuid();
@@ -106,7 +107,8 @@ const Spec *spec_build(Spec *draft, char *const *argv, GError **error) {
          * namespaces decide on its sysctls. */
         if (!box_check(draft, error) || !pod_check(draft, error) || !user_check(draft, error) || !namespaces_check(draft, error) ||
             !timens_check(draft, error) || !root_check(draft, error) || !mount_check(draft, error) || !net_check(draft, error) ||
-            !caps_check(draft, error) || !limits_check(draft, error) || !process_check(draft, error) || !own_state_check(draft, error)) {
+            !caps_check(draft, error) || !limits_check(draft, error) || !process_check(draft, error) || !own_state_check(draft, error) ||
+            !through_check(draft, error)) {
                 err_step(error, "options");
                 return NULL;
         }

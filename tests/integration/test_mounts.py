@@ -222,6 +222,63 @@ def test_a_later_run_does_not_follow_what_a_box_left(box):
     assert set(os.listdir("/etc")) == before
 
 
+REPLACE = "mv vendor v2; mkdir vendor; ln -s {} vendor/lib"
+
+
+@pytest.mark.parametrize("options", [["--rw", "vendor/lib"], ["--ro", "vendor/lib"], ["--ro", "vendor/lib/in/key"], ["-v", "{}/vendor/lib:/mnt"],
+                                     ["--ro-bind-try", "{}/./vendor/../vendor/lib/in", "/mnt"], ["--rw", "vendor/lib", "--rw", "vendor/lib/in", "-v", "/etc:/mnt"],
+                                     ["-v", "{}/../link:/mnt"]], ids=" ".join)
+def test_a_source_in_a_written_tree_does_not_lead_out_of_it(no_kept, options):
+    """An earlier run of the same line has put a symlink in its place. One that leads to something else in the tree gives nothing that the box has not."""
+    box, cwd = no_kept, no_kept.dir / "proj"
+    box.write("keys/in/key", "secret\n")
+    box.write("proj/vendor/lib/in/key", "own\n")
+    (box.dir / "link").symlink_to("proj/vendor/lib")
+    line = ["--rm", "--network=none", "--rw", ".", *[word.format(cwd) for word in options], "--"]
+    box.run(*line, "sh", "-c", REPLACE.format(box.dir / "keys"), cwd=cwd).ok()
+    for more in ([], ["--dry-run"]):
+        result = box.run(*more, *line, "cat", "vendor/lib/in/key", cwd=cwd)
+        assert_refused(result, options[0].replace("-v", "--volume"), f"leads by a symlink out of {cwd}, which the box may write")
+        assert str(box.dir / "keys") in result.err.splitlines()[1], result
+    (cwd / "vendor/lib").unlink()
+    (cwd / "vendor/lib").symlink_to("../v2/lib")
+    box.run(*line, "true", cwd=cwd).ok()
+    assert (box.dir / "keys/in/key").read_text() == "secret\n"
+
+
+def test_a_source_beside_a_written_tree(no_kept):
+    """The way to it leads out of the tree by names that the box cannot change."""
+    no_kept.write("proj/f", "f\n")
+    no_kept.write("lib/f", "lib\n")
+    (no_kept.dir / "link").symlink_to("lib")
+    (no_kept.dir / "project").symlink_to("proj")
+    for source in ("../lib", "../link", no_kept.dir / "link"):
+        assert no_kept.sh("cat /mnt/f", "--rw", ".", "--ro-bind", source, "/mnt", cwd=no_kept.dir / "proj").ok().out == "lib\n"
+    assert no_kept.sh("cat /mnt/f", "--rw", "project", "-v", f"{no_kept.dir}/project/../link:/mnt").ok().out == "lib\n"
+
+
+@pytest.mark.parametrize("option", ["--net-log", "--pcap", "--trace-files", "--env-file", "--pidfile"])
+@pytest.mark.parametrize("way", ["file", "nothing", "directory", "by another"])
+def test_files_of_usbox_in_a_written_tree(no_kept, option, way):
+    """It writes and reads none that the box has made a symlink of; a pidfile takes the place of one."""
+    box, cwd, name = no_kept, no_kept.dir / "proj", "d/f"
+    box.write("proj/d/f", "A=1\n")
+    box.write("other/f", "SECRET=1\n")
+    to = box.dir / "other" / {"file": "f", "directory": ""}.get(way, "g")
+    if way == "by another":
+        (box.dir / "f").symlink_to("proj/d/f")
+        name = "../f"
+    box.sh(f"rm -r d; ln -s {to} d" if way == "directory" else f"ln -sf {to} d/f", "--network=none", "--rw", ".", cwd=cwd).ok()
+    result = box.sh("env", "--rw", ".", *(["--overlay=fuse"] if option == "--trace-files" else []), option, name, cwd=cwd)
+    if option == "--pidfile" and way != "directory":
+        result.ok()
+    elif option == "--env-file" and to.name == "g":
+        assert_refused(result, f"--env-file: {name}: No such file")
+    else:
+        assert_refused(result, f"{option}: {cwd}/{name} leads by a symlink out of {cwd}, which the box may write")
+    assert [p.name for p in (box.dir / "other").iterdir()] == ["f"] and (box.dir / "other/f").read_text() == "SECRET=1\n"
+
+
 @pytest.mark.parametrize("source", ["/tmp", "/dev/pts", "/sys/kernel", "/"])
 def test_sources_are_the_host_s_alone(box, source):
     """While the box is built, a file system of its own stands somewhere in the host's tree: no source may have it in it."""

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "spec.h"
+
+/*
+ * Whether a symlink on the way of path (absolute), which lies in one of trees (of char *, real paths), leads out of that tree: which then; NULL: none does.
+ * follow_last: what the last name is counts, too. *ret_real, where it is asked for: what path leads to, if the way goes through one of them; else NULL. The
+ * caller's.
+ */
+const char *through_left(const GPtrArray *trees, const char *path, bool follow_last, char **ret_real);
+
+/* Say so. False. */
+bool through_refuse(const char *option, const char *path, const char *tree, GError **error);
+
+/* Files that usbox itself reads or writes for the box, by a name that may lie in such trees. */
+bool through_check(const Spec *draft, GError **error);
