@@ -250,7 +250,8 @@ static char *option_for(const AccountKey *key, const PolicyDecision *d) {
                 return g_strdup_printf("--allow host%s", port);
         if (d->reason == POLICY_BY_REBINDING)
                 return g_strdup_printf("--allow %s%s", d->classes & ADDRESS_LINK_LOCAL ? "link-local" : "private", port);
-        return g_strdup_printf("--allow %s%s", d->name ? d->name : place, d->name ? port : "");
+        g_autofree char *name = d->name ? net_rule_name_text(d->name) : NULL;
+        return g_strdup_printf("--allow %s%s", name ? name : place, name ? port : "");
 }
 
 static const char *reason_text(PolicyReason reason) {
@@ -296,7 +297,8 @@ void account_denied_name(Account *account, const char *name, const NetRule *rule
         }
         if (!remember_denial(account, name))
                 return;
-        g_autofree char *option = rule ? g_strdup_printf("--deny %s", rule->text) : g_strdup_printf("--allow %s", name);
+        g_autofree char *text = net_rule_name_text(name);
+        g_autofree char *option = rule ? g_strdup_printf("--deny %s", rule->text) : g_strdup_printf("--allow %s", text);
         log_step("denied by policy: %s", name);
         account->tell(name, option, account->tell_data);
 }

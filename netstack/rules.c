@@ -102,12 +102,13 @@ static char *take_ports(char *text, NetRule *rule, bool *ret_bracketed) {
 static bool parse_class(const char *text, NetRule *rule) {
         const char *name = rule->allow && g_str_has_prefix(text, "allow-") ? text + strlen("allow-") : text;
 
-        if (g_str_equal(name, "any")) {
+        /* In capitals, too: it would be a name, of which nobody has heard. */
+        if (g_ascii_strcasecmp(name, "any") == 0) {
                 rule->kind = RULE_ANY;
                 return true;
         }
         for (size_t i = 0; i < G_N_ELEMENTS(rule_classes); i++)
-                if (g_str_equal(name, rule_classes[i].name)) {
+                if (g_ascii_strcasecmp(name, rule_classes[i].name) == 0) {
                         rule->kind = RULE_CLASS;
                         rule->classes = rule_classes[i].class;
                         return true;
@@ -134,6 +135,20 @@ static bool parse_target(const char *text, bool bracketed, NetRule *rule) {
         return rule->name != NULL;
 }
 
+/* What is taken for a class, and would be the name of a machine that there is not: a --deny of it closed nothing, and said so to nobody. With a dot behind
+ * it is a name even so. NULL: it is none of these. */
+static const char *hint_for_no_name(const char *text) {
+        static const char *const all[] = { "all", "everything", "internet", "public", "world", "lan", "local", NULL };
+        static const char *const here[] = { "localhost", "loopback", NULL };
+        g_autofree char *name = g_ascii_strdown(text, -1);
+
+        if (g_strv_contains(here, name))
+                return "in the box that is the box itself; --expose-host PORT lets in a port of this host's loopback, and the class host is all of this host";
+        if (g_strv_contains(all, name))
+                return "for everything: any; for local networks: private; for a machine that has this name: the name with a dot behind it";
+        return NULL;
+}
+
 NetRule *net_rule_parse(bool allow, const char *text, GError **error) {
         g_autoptr(NetRule) rule = g_new0(NetRule, 1);
         g_autofree char *rest = g_strdup(text);
@@ -149,9 +164,22 @@ NetRule *net_rule_parse(bool allow, const char *text, GError **error) {
                                 "any, host, private, link-local, metadata");
                 return NULL;
         }
+        const char *no_name = rule->kind == RULE_NAME ? hint_for_no_name(target) : NULL;
+        if (no_name) {
+                g_autofree char *quoted = err_quote(target);
+                err_usage(error, "%s: '%s' is no class of addresses", allow ? "--allow" : "--deny", quoted);
+                err_hint(error, "%s", no_name);
+                return NULL;
+        }
         if (rule->protocols == 0)
                 rule->protocols = RULE_TCP | RULE_UDP | (rule->first == 0 ? RULE_ICMP : 0);
         return g_steal_pointer(&rule);
+}
+
+char *net_rule_name_text(const char *name) {
+        g_autoptr(NetRule) rule = net_rule_parse(true, name, NULL);
+        bool as_it_is = rule && (rule->kind == RULE_NAME || rule->kind == RULE_GATEWAY);
+        return as_it_is ? g_strdup(name) : g_strconcat(name, ".", NULL);
 }
 
 NetRule *net_rule_expose(uint16_t port) {

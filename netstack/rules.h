@@ -58,6 +58,9 @@ typedef struct {
  */
 NetRule *net_rule_parse(bool allow, const char *text, GError **error);
 
+/* How a rule's text speaks of the machine that DNS calls name: a word that would be a class, or is refused, has a dot behind. The caller's. */
+char *net_rule_name_text(const char *name);
+
 /* --expose-host: that port of the host's loopback, TCP and UDP. */
 NetRule *net_rule_expose(uint16_t port);
 void net_rule_free(NetRule *rule);

@@ -329,6 +329,8 @@ except OSError: pass
 def test_what_is_no_rule_is_refused(box):
     for option, value in (("--allow", "github.com:0"), ("--deny", "*"), ("--allow", "http://a.example"), ("--deny", "10.0.0.0/33")):
         assert_refused(box.run(option, value, "true"), f"{option}: '{value}'")
+    assert_refused(box.run("--deny", "all", "true"), "--deny: 'all' is no class of addresses", "for everything: any")
+    assert_refused(box.run("--allow", "localhost:5432", "true"), "--allow: 'localhost' is no class of addresses", "--expose-host PORT")
     assert_refused(box.run("--expose-host", "0", "true"), "--expose-host", hint=False)
     assert_refused(box.run("--network=none", "--allow=a.example", "true"), "--allow needs --network=user", hint=False)
     assert_refused(box.run("--net-log", "/nonexistent/log", "true"), "--net-log", hint=False)

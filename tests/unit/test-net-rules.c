@@ -83,7 +83,7 @@ static void test_text(void) {
                 { "*.debian.org:80-443/tcp", RULE_WILDCARD, "debian.org", 80, 443, RULE_TCP },
                 { "xn--bcher-kva.example/udp", RULE_NAME, "xn--bcher-kva.example", 0, 65535, RULE_UDP },
                 { "_sip._tcp.example.org", RULE_NAME, "_sip._tcp.example.org", 0, 65535, RULE_TCP | RULE_UDP | RULE_ICMP },
-                { "localhost", RULE_NAME, "localhost", 0, 65535, RULE_TCP | RULE_UDP | RULE_ICMP },
+                { "localhost.", RULE_NAME, "localhost", 0, 65535, RULE_TCP | RULE_UDP | RULE_ICMP },
                 { "host.usbox:5432", RULE_GATEWAY, "host.usbox", 5432, 5432, RULE_TCP | RULE_UDP },
                 { "allow-listed.example", RULE_NAME, "allow-listed.example", 0, 65535, RULE_TCP | RULE_UDP | RULE_ICMP },
                 { "192.0.2.1", RULE_PREFIX, NULL, 0, 65535, RULE_TCP | RULE_UDP | RULE_ICMP },
@@ -94,6 +94,11 @@ static void test_text(void) {
                 { "any:53/udp", RULE_ANY, NULL, 53, 53, RULE_UDP },
                 { "host", RULE_CLASS, NULL, 0, 65535, RULE_TCP | RULE_UDP | RULE_ICMP },
                 { "allow-private", RULE_CLASS, NULL, 0, 65535, RULE_TCP | RULE_UDP | RULE_ICMP },
+                { "ANY", RULE_ANY, NULL, 0, 65535, RULE_TCP | RULE_UDP | RULE_ICMP },
+                { "Host:80", RULE_CLASS, NULL, 80, 80, RULE_TCP | RULE_UDP },
+                { "lan.", RULE_NAME, "lan", 0, 65535, RULE_TCP | RULE_UDP | RULE_ICMP },
+                { "all.example", RULE_NAME, "all.example", 0, 65535, RULE_TCP | RULE_UDP | RULE_ICMP },
+                { "*.lan", RULE_WILDCARD, "lan", 0, 65535, RULE_TCP | RULE_UDP | RULE_ICMP },
                 { "link-local:80", RULE_CLASS, NULL, 80, 80, RULE_TCP | RULE_UDP },
         };
         static const char *const bad[] = {
@@ -101,7 +106,7 @@ static void test_text(void) {
                 "a.com/", "*", "*.", "*.*.org", "www.*.org", "*github.com", "a..b", ".a", "a.com..", "https://a.com", "[a.com]:80", "[192.0.2.1]:80",
                 "[2001:db8::1", "[2001:db8::1]80", "192.0.2.300", "192.0.2", "192.0.2.0/33", "2001:db8::/129", "192.0.2.0/", "192.0.2.0/-1",
                 ("b\xc3\xbc" "cher.example"), "a.com:80:90", "1234", "a.com:+80", "a.com:0x50", "a.com: 80", "192.0.2.0/ 8", "[]:80",
-                "a.com:80/tcp/udp",
+                "a.com:80/tcp/udp", "all", "ALL:443", "localhost:5432", "internet/tcp",
         };
 
         for (size_t i = 0; i < G_N_ELEMENTS(good); i++) {
@@ -121,6 +126,14 @@ static void test_text(void) {
                 g_test_message("%s", bad[i]);
                 g_assert_null(net_rule_parse(false, bad[i], &error));
                 g_assert_true(g_str_has_prefix(error->message, "--deny: '"));
+        }
+        static const char *const names[][2] = { { "a.example", "a.example" }, { "host.usbox", "host.usbox" }, { "build1", "build1" }, { "lan", "lan." },
+                                                { "any", "any." }, { "host", "host." }, { "allow-any", "allow-any." } };
+        for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+                g_autofree char *text = net_rule_name_text(names[i][0]);
+                g_assert_cmpstr(text, ==, names[i][1]);
+                g_autoptr(NetRule) rule = net_rule_parse(true, text, NULL);
+                g_assert_cmpstr(rule->name, ==, names[i][0]);
         }
         g_autofree char *label = g_strnfill(64, 'a'), *much = g_strnfill(254, 'a');
         for (size_t i = 63; i < 254; i += 64)
