@@ -157,8 +157,12 @@ static int dispatch(int argc, char **argv, GError **error) {
         if (verb->run != cmd_run && alone && (g_str_equal(last, "--help") || g_str_equal(last, "-h")))
                 return cmd_help_verb(verb);
         int r = verb->run(argc - 2, argv + 2, error);
-        if (r < 0 && verb->run != cmd_run && g_error_matches(*error, USBOX_ERROR, USBOX_ERROR_USAGE) && !err_get_hint(*error))
-                err_hint(error, "usbox %s %s", verb->name, verb->arguments);
+        if (r < 0 && g_error_matches(*error, USBOX_ERROR, USBOX_ERROR_USAGE)) {
+                if (!err_get_step(*error))
+                        err_step(error, "options");
+                if (verb->run != cmd_run && !err_get_hint(*error))
+                        err_hint(error, "usbox %s %s", verb->name, verb->arguments);
+        }
         return r;
 }
 

@@ -428,6 +428,7 @@ def test_live_rules_are_not_for_boxes_without_a_network(box):
     assert proc.stdout.readline() == b"up\n"
     assert wait_until(lambda: box.usbox("ps", "-q").out.strip(), 20)
     assert_refused(box.usbox("net", "last"), "no network of its own", "--network user")
+    assert_refused(box.usbox("net", "last", "deny", "a.example:0"), "usbox: options: --deny: 'a.example:0'", "TARGET is a name")
     assert_refused(box.usbox("net", "last", "permit", "a.example"), "'permit' is neither allow, deny, publish nor unpublish", "usbox help net")
     proc.terminate()
     proc.communicate(timeout=30)
