@@ -58,6 +58,14 @@ _usbox_boxes() {
         usbox ps --all --quiet 2>/dev/null
 }
 
+# With SIG where that was begun, else without; bash has more names for its traps (EXIT), and for numbers that have none (SIGJUNK).
+_usbox_signals() {
+        local names
+        names=$(compgen -A signal -X '!SIG*' | grep -v JUNK)
+        [[ $cur == SIG* ]] || names=${names//SIG/}
+        COMPREPLY=($(compgen -W "$names" -- "$cur"))
+}
+
 _usbox_pods() {
         usbox pod ps --quiet 2>/dev/null
 }
@@ -80,7 +88,7 @@ _usbox_verb() {
         fi
         case $previous in
         -s | --signal)
-                COMPREPLY=($(compgen -A signal -X '*JUNK*' -- "$cur"))
+                _usbox_signals
                 return
                 ;;
         esac
@@ -259,7 +267,7 @@ BASH_ACTIONS = {
     "dir": "compopt -o filenames\n                mapfile -t COMPREPLY < <(compgen -d -- \"$cur\")",
     "profile": "compopt -o filenames\n                mapfile -t COMPREPLY < <(compgen -W \"$(_usbox_profiles)\" -- \"$cur\"; "
                "[[ $cur == */* ]] && compgen -f -- \"$cur\")",
-    "signal": "COMPREPLY=($(compgen -A signal -X '*JUNK*' -- \"$cur\"))",
+    "signal": "_usbox_signals",
     "box": "COMPREPLY=($(compgen -W \"$(_usbox_boxes)\" -- \"$cur\"))",
     "pod": "COMPREPLY=($(compgen -W \"$(_usbox_pods)\" -- \"$cur\"))",
 }

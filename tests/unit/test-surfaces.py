@@ -190,7 +190,9 @@ class Surfaces(unittest.TestCase):
         self.assertIn("basename", self.bash("usbox", "exec", "-e", "A=1", "-t", "box", "basenam"))
         self.assertIn("basename", self.bash("usbox", "exec", "box", "--", "basenam"))
         self.assertEqual(self.bash("usbox", "kill", "-s", "SIGTER"), {"SIGTERM"})
-        self.assertFalse([name for name in self.bash("usbox", "kill", "-s", "") if "JUNK" in name])
+        self.assertEqual(self.bash("usbox", "kill", "-s", "TER"), {"TERM"})
+        self.assertEqual(self.bash("usbox", "run", "--stop-signal", "TER"), {"TERM"})
+        self.assertFalse([name for name in self.bash("usbox", "kill", "-s", "") if "JUNK" in name or name == "EXIT"])
 
     def fish(self, *lines):
         """For each line what fish offers at its end."""
