@@ -208,7 +208,8 @@ bool option_box_path(const char *option, const char *text, bool not_root, char *
         g_autofree char *path = option_normal_path(text);
         if (not_root && g_str_equal(path, "/")) {
                 err_usage(error, "%s: the box's root itself cannot be replaced", option);
-                return err_hint(error, "--rootfs DIR gives the box another root");
+                return err_hint(error, "this machine's files are there without it, copy-on-write (--read-only: not to be written); "
+                                       "--rootfs DIR is another root");
         }
         *ret = g_steal_pointer(&path);
         return true;

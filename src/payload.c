@@ -286,7 +286,7 @@ bool payload_chdir(const char *dir, GError **error) {
         int saved = errno;
         err_set(error, saved, "working directory %s", shown);
         if (saved == ENOENT)
-                err_hint(error, "it is not there in the box; choose another by -w DIR, or give it with --rw %s", shown);
+                err_hint(error, "it is not there in the box; choose another by -w DIR, or show it by --rw %s, or another as it by -v DIR:%s", shown, shown);
         else if (saved == EACCES)
                 err_hint(error, "the command may not enter it there; choose another by -w DIR, or start from another");
         else if (saved == ENOTDIR)

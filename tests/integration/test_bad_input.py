@@ -81,7 +81,8 @@ def test_workdirs(box):
         assert_refused(box.run("-w", f"{box.dir}/closed/in", "--", "true"), "closed", hint=False)
     finally:
         (box.dir / "closed").chmod(0o700)
-    assert_refused(box.run("-w", "/no/such/dir", "--", "true"), "/no/such/dir", hint=False)
+    assert_refused(box.run("-w", "/no/such/dir", "--", "true"), "/no/such/dir", "-v DIR:/no/such/dir")
+    assert_refused(box.run("--ro-bind", "/", "/", "--", "true"), "--ro-bind: the box's root itself", "copy-on-write (--read-only")
     assert_refused(box.run("-w", "/etc/passwd", "--", "true"), "/etc/passwd", hint=False)
     assert_refused(box.run("-w", "relative", "--", "true"), "relative", hint=False)
 
