@@ -185,8 +185,10 @@ static bool parse_since(const char *text, char ret[static LOG_TIME_LEN + 1], GEr
                 log_time(g_date_time_to_unix(then) * G_USEC_PER_SEC + g_date_time_get_microsecond(then), ret);
                 return true;
         }
-        if (!option_duration("--since", text, &ago, error))
+        if (!option_duration("--since", text, &ago, error)) {
+                err_hint(error, "so long ago (10m), or a moment: 2026-01-31T12:00:00Z");
                 return err_step(error, "options");
+        }
         log_time(MAX(g_get_real_time() - (gint64) (ago / 1000), 0), ret);
         return true;
 }
