@@ -29,6 +29,10 @@ static void only_the_view(Spec *draft, const Review *review) {
         draft->box.status_fd = -1;
         draft->box.timeout_ns = 0;
         g_ptr_array_set_size(draft->net.publish, 0);
+        /* Who looks around changes nothing by it: with the shell's history the box had a change of a name that is hidden from it, by which each commit of
+         * all of the box was a conflict. What -e says of them comes later. */
+        g_ptr_array_insert(draft->process.env_ops, 0, g_strdup("HISTFILE="));
+        g_ptr_array_insert(draft->process.env_ops, 0, g_strdup("fish_history="));
         draft->box.explored = g_strdup(review->id);
 }
 

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import SANITIZED, USBOX, assert_refused
+from conftest import HOME, SANITIZED, USBOX, assert_refused
 
 OVERLAYS = ("fuse", "kernel")
 
@@ -320,6 +320,16 @@ def test_explore(box, overlay):
     assert explored.out == "1\n" and "usbox diff named shows it" in explored.err, explored
     assert box.run(*run, "--name", "named", "--", "cat", "a").ok().out == "1\n2\n"
     box.usbox("rm", "named").ok()
+
+
+def test_the_shell_of_a_look_has_no_history(box):
+    """It would be a change: of a name that is hidden from boxes, by which each commit of all was a conflict."""
+    look = b"echo [${HISTFILE-none}]; HISTFILE=${HISTFILE-$HOME/.bash_history} bash --norc -i 2>/dev/null <<'END'\necho in it\nEND\n"
+    home_file = str(HOME / ".bash_history")
+    for options, has in (([], ""), (["--env-inherit"], ""), (["-e", "HISTFILE=/tmp/h"], "/tmp/h")):
+        box.run("--network=none", *options, "--", "sh", "-c", "echo 1 >a", env={"HISTFILE": home_file}).ok()
+        assert box.usbox("explore", "last", input=look, env={"HISTFILE": home_file}).ok().lines()[0] == f"[{has}]"
+        assert [line["path"] for line in map(json.loads, diff(box, "--json").lines())] == [f"{box.dir}/a"]
 
 
 def test_a_look_leaves_what_is_known_of_the_run(box):
