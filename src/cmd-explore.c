@@ -47,6 +47,13 @@ static Spec *draft_of(const Review *review, GError **error) {
                 return NULL;
         }
         g_autoptr(Spec) draft = spec_new(error);
+        if (draft && !g_str_equal(draft->caller.cwd, review->seen->cwd)) {
+                g_autofree char *was = err_quote(review->seen->cwd), *now = err_quote(draft->caller.cwd);
+                err_set(error, 0, "the box's working directory %s is %s now, by a symlink", was, now);
+                err_hint(error, "a box may have made it, and what it leads to would be shown: put the directory back where it was. usbox diff %s does without",
+                         review->name);
+                return NULL;
+        }
         if (!draft || !option_parse(draft, n, options, &rest, error)) {
                 err_hint(error, "the box was run with this option; usbox diff %s and usbox commit %s do without", review->name, review->name);
                 return NULL;

@@ -63,7 +63,14 @@ static bool read_journal(Review *r, GError **error) {
 
 static bool open_lower_tree(Review *r, GError **error) {
         g_autoptr(GPtrArray) paths = g_ptr_array_new();
+        g_autofree char *real = path_real(r->seen->lower);
 
+        /* As it was, it was a real path. With a tree around it the box may have moved it, and put a symlink there: a commit would follow that. */
+        if (real && !g_str_equal(real, r->seen->lower)) {
+                g_autofree char *was = err_quote(r->seen->lower), *now = err_quote(real);
+                err_set(error, 0, "the box's root %s is %s now, by a symlink", was, now);
+                return err_hint(error, "a box may have made it: look at it, and put the directory back where it was");
+        }
         g_ptr_array_add(paths, r->seen->lower);
         if (!lowers_open(paths, &r->lowers, error))
                 return false;

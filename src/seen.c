@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "fsoverlay/lowers.h"
+#include "mountinfo.h"
 #include "root-hooks.h"
 #include "seen.h"
 #include "state.h"
@@ -177,8 +178,10 @@ void seen_set_back(struct timespec *since, gint64 boot_then, gint64 boot_now) {
 bool seen_write(int fd, const struct timespec *since, const Spec *spec, const RootPlan *plan, GError **error) {
         const char *lower = spec->root.rootfs ? spec->root.rootfs : "/";
         const char *const none[] = { NULL }, *const *typed = spec->box.typed ? (const char *const *) spec->box.typed : none;
-        g_autofree char *real = g_canonicalize_filename(lower, spec->caller.cwd);
+        g_autofree char *full = g_canonicalize_filename(lower, spec->caller.cwd), *real = path_real(full);
         GVariant *rules = plan->fs ? fs_config_pack(plan->fs) : rules_of_nodes(plan);
+        if (!real) /* it has gone meanwhile */
+                real = g_steal_pointer(&full);
         GVariant *body = g_variant_new("(xux^aybuu@aay@aay@aay^aay^ay@a{sv})", (gint64) since->tv_sec, (guint32) since->tv_nsec, boot_by_clock(), real,
                                        plan->fs != NULL, box_root(spec->user.uidmap), box_root(spec->user.gidmap), own_files(plan), made_directories(plan),
                                        written_through(plan), typed, spec->caller.cwd, rules);

@@ -130,6 +130,7 @@ bool through_check(const Spec *draft, GError **error) {
                 const char *option, *path;
                 bool replaced; /* the name itself, by another file */
         } files[] = {
+                { "--rootfs", draft->root.rootfs, false },
                 { "--net-log", draft->net.log_file, false },
                 { "--pcap", draft->net.pcap_file, false },
                 { "--trace-files", draft->root.trace_file, false },

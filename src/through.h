@@ -13,5 +13,5 @@ const char *through_left(const GPtrArray *trees, const char *path, bool follow_l
 /* Say so. False. */
 bool through_refuse(const char *option, const char *path, const char *tree, GError **error);
 
-/* Files that usbox itself reads or writes for the box, by a name that may lie in such trees. */
+/* What usbox itself reads or writes for the box, by a name that may lie in such trees: its files, and the directory of --rootfs. */
 bool through_check(const Spec *draft, GError **error);

@@ -257,6 +257,12 @@ def test_a_source_beside_a_written_tree(no_kept):
     assert no_kept.sh("cat /mnt/f", "--rw", "project", "-v", f"{no_kept.dir}/project/../link:/mnt").ok().out == "lib\n"
 
 
+def test_a_root_in_a_written_tree(no_kept):
+    no_kept.write("proj/root/f")
+    no_kept.sh(f"mv root r2; ln -s {no_kept.dir} root", "--rw", ".", cwd=no_kept.dir / "proj").ok()
+    assert_refused(no_kept.sh("true", "--rw", ".", "--rootfs", "root", cwd=no_kept.dir / "proj"), f"--rootfs: {no_kept.dir}/proj/root leads by a symlink out of")
+
+
 @pytest.mark.parametrize("option", ["--net-log", "--pcap", "--trace-files", "--env-file", "--pidfile"])
 @pytest.mark.parametrize("way", ["file", "nothing", "directory", "by another"])
 def test_files_of_usbox_in_a_written_tree(no_kept, option, way):

@@ -1286,6 +1286,25 @@ def test_rootfs(box):
     assert (top / "data/x/f").read_text() == "1\n" and not os.path.exists("/data/x/f")
 
 
+def test_rootfs_that_the_box_moved(box):
+    """A symlink that it has put there leads to what is not its root."""
+    box.options = ["--network=none"]
+    box.write("proj/root/usr/f")
+    for name in ("bin", "lib", "lib64"):
+        if os.path.islink("/" + name):
+            (box.dir / "proj/root" / name).symlink_to(os.readlink("/" + name))
+    box.write("other/f")
+    script = f"echo 1 >/new; cd {box.dir}/proj; mv root r2; ln -s {box.dir}/other root"
+    box.run("--rootfs", "proj/root", "--ro-bind", "/usr", "/usr", "--rw", "proj", "-w", "/", "--", "/bin/sh", "-c", script).ok()
+    for verb in ("commit", "diff"):
+        assert_refused(box.usbox(verb, "last"), f"the box's root {box.dir}/proj/root is {box.dir}/other now, by a symlink")
+    assert os.listdir(box.dir / "other") == ["f"]
+    (box.dir / "proj/root").unlink()
+    (box.dir / "proj/r2").rename(box.dir / "proj/root")
+    commit(box).ok()
+    assert (box.dir / "proj/root/new").read_text() == "1\n"
+
+
 def test_output(box):
     box.options = ["--network=none"]
     box.write("f", "f\n")

@@ -332,6 +332,18 @@ def test_the_shell_of_a_look_has_no_history(box):
         assert [line["path"] for line in map(json.loads, diff(box, "--json").lines())] == [f"{box.dir}/a"]
 
 
+def test_explore_where_the_working_directory_is_another(box):
+    """By a symlink that the box has put there: a working directory is shown as it is."""
+    box.write("proj/sub/f")
+    box.write("keys/id", "secret\n")
+    script = f"mkdir -p {box.dir}/new; mv {box.dir}/proj/sub {box.dir}/proj/s2; ln -s {box.dir}/keys {box.dir}/proj/sub"
+    box.run("--network=none", "--rw", box.dir / "proj", "--", "sh", "-c", script, cwd=box.dir / "proj/sub").ok()
+    assert_refused(box.usbox("explore", "last", input=b"cat id\n"), f"the box's working directory {box.dir}/proj/sub is {box.dir}/keys now, by a symlink")
+    (box.dir / "proj/sub").unlink()
+    (box.dir / "proj/s2").rename(box.dir / "proj/sub")
+    assert box.usbox("explore", "last", input=b"ls\n").ok().out == "f\n"
+
+
 def test_a_look_leaves_what_is_known_of_the_run(box):
     box.usbox("run", "-d", "--name", "job", "--network=none", "--", "sh", "-c", "echo out; echo 1 >a; exit 3").ok()
     assert box.usbox("wait", "job").lines() == ["3"]
