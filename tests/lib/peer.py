@@ -20,6 +20,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 
 import peer_real
 
@@ -139,13 +140,15 @@ def start_dnsmasq():
     query = struct.pack("!HHHHHH", 1, 0x100, 1, 0, 0, 0) + b"\6target\4test\0" + struct.pack("!HH", 1, 1)
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
         s.settimeout(0.1)
-        for _ in range(80):
+        for _ in range(600):
             try:
                 s.sendto(query, (ADDR6.rpartition("::")[0] + "::53", 53))
                 s.recv(512)
                 return
-            except OSError:
+            except TimeoutError:
                 pass
+            except OSError:  # it does not listen yet
+                time.sleep(0.1)
     sys.exit("dnsmasq does not answer")
 
 

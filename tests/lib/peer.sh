@@ -46,8 +46,10 @@ peer_up() {
         env -i PATH="$PATH" HOME="$work/peer" LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 USBOX_TEST_UNPACKED="${unpacked:+$unpacked/root}" \
         python3 "$src/tests/lib/peer.py" "$work/peer" "$addr4" "$peer_addr6" >"$tmp/peer.log" 2>&1 </dev/null 9<&- &
     peer_pid=$!
-    for _ in $(seq 300); do
+    # It ends where one of its servers does not come up.
+    for _ in $(seq 1800); do
         [ ! -e "$work/peer/ready" ] || { peer_addr=$addr4; return 0; }
+        [ -d "/proc/$peer_pid" ] || break
         sleep 0.1
     done
     echo "the peer's servers do not come up:"

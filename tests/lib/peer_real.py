@@ -90,7 +90,7 @@ def make_ssh_keys(top, www, address):
 
 
 def wait_for_port(address, port, what):
-    for _ in range(100):
+    for _ in range(1200):
         try:
             socket.create_connection((address, port), 1).close()
             return
