@@ -270,7 +270,7 @@ def settled(usbox, world, lasting, first):
     """After the next boxes, which remove what killed ones have left, and when the kernel has let go."""
     for _ in range(6):
         subprocess.run([usbox, "run", "--rm", "--network=none", "--overlay=kernel", "--", "true"], env=world.env, cwd=world.dir, check=True, capture_output=True)
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while grown(first, now := usage(world, lasting)) and time.monotonic() < end:
         time.sleep(0.1)
     return now
