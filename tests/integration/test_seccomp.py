@@ -67,12 +67,12 @@ def test_filter_off_where_asked(box):
 def test_filter_from_an_oci_profile(box):
     profile = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
                "syscalls": [{"names": ["sync"], "action": "SCMP_ACT_ALLOW"},
-                            {"names": ["getcwd"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+                            {"names": ["getsid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
                             {"names": ["personality"], "action": "SCMP_ACT_ERRNO",
                              "args": [{"index": 0, "value": 0x0400000, "op": "SCMP_CMP_EQ"}]}]}
     path = box.write("oci.json", json.dumps(profile))
     assert box.probe("personality_compat", options=[f"--seccomp={path}"]) == {"personality_compat": "EPERM"}
-    out = box.python("import os\ntry:\n  print(os.getcwd())\nexcept OSError as e:\n  print(e.errno)", f"--seccomp={path}", "-w", "/").ok().out
+    out = box.python("import os\ntry:\n  print(os.getsid(0))\nexcept OSError as e:\n  print(e.errno)", f"--seccomp={path}").ok().out
     assert out == "38\n"
 
 
