@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "cmd-verbs.h"
 #include "control-client.h"
+#include "janitor.h"
 #include "process.h"
 #include "stdfds.h"
 #include "supervise.h"
@@ -38,6 +39,7 @@ typedef struct {
         int wire, signals;
         Stdio stdio;
         Term *term;
+        Janitor janitor; /* of the terminal */
         int status; /* -1: not known yet */
         bool box_failed; /* that is the error, and not that the box had ended */
 } Session;
@@ -116,7 +118,16 @@ static bool send_request(Session *x, const VerbArgs *args, GError **error) {
         return wire_send(x->wire, WIRE_CTL_EXEC, body, fds, 3, error);
 }
 
+/* A terminal that we set raw is not to stay so where we are killed. */
+static bool start_janitor(Session *x, GError **error) {
+        return x->stdio.tty < 0 || (term_share(error) && janitor_start(NULL, NULL, NULL, (int[]){ -1, -1 }, &x->janitor, error));
+}
+
 static bool start_term(Session *x, int master_take, GError **error) {
+        if (!start_janitor(x, error)) {
+                close(master_take);
+                return err_step(error, "terminal");
+        }
         x->term = stdfds_make_term(&x->stdio, master_take, error);
         if (!x->term)
                 return err_step(error, "terminal");
@@ -253,7 +264,7 @@ int cmd_exec(int argc, char **argv, GError **error) {
                 return -1;
         spec->box.tty = verb_args_has(&args, "tty");
         g_autoptr(GError) failure = NULL;
-        Session x = { .wire = control_open(box, error), .signals = -1, .stdio = STDIO_NONE, .status = -1 };
+        Session x = { .wire = control_open(box, error), .signals = -1, .stdio = STDIO_NONE, .janitor = { .life = -1 }, .status = -1 };
         bool ok = x.wire >= 0 && greet(box, x.wire, &failure) && (verb_args_has(&args, "detach") || stdfds_prepare(spec, &x.stdio, error)) &&
                   (x.signals = supervise_signals(error)) >= 0 && send_request(&x, &args, error);
         if (ok)
@@ -267,6 +278,7 @@ int cmd_exec(int argc, char **argv, GError **error) {
         else if (failure)
                 explain(spec, box, g_steal_pointer(&failure), error);
         g_clear_pointer(&x.term, term_free);
+        janitor_clear(&x.janitor);
         stdfds_clear(&x.stdio);
         fd_closep(&x.signals);
         fd_closep(&x.wire);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Removing what a box has on the host when its launcher cannot: its directory, and what it has in the runtime directory. And the terminal, which that
- * may have set raw.
+ * may have set raw, as `usbox exec` does, which has one for that alone.
  *
- * Role: janitor, forked by the launcher. Privileges: the caller's (newuidmap must work). Threads: one. Order: from the clone to the
- * end of the run. It holds none of the caller's descriptors, so that nobody waits for their end because of it.
+ * Role: janitor, forked by the launcher or by `usbox exec`. Privileges: the caller's (newuidmap must work). Threads: one. Order: from the clone to the
+ * end of the run; from the pseudo-terminal to the end of the exec. It holds none of the caller's descriptors, so that nobody waits for their end because of it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -65,10 +65,11 @@ static _Noreturn void janitor_main(const char *id, const BoxDir *dir, const Spec
         (void) prctl(PR_SET_NAME, "usbox-janitor", 0, 0, 0);
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
         bool ok = null >= 0 && dup2(null, 0) >= 0 && dup2(null, 1) >= 0 && dup2(null, 2) >= 0;
-        int keep[5] = { life, pidfds[0] };
-        size_t n = 2;
-        if (pidfds[1] >= 0)
-                keep[n++] = pidfds[1];
+        int keep[5] = { life };
+        size_t n = 1;
+        for (int i = 0; i < 2; i++)
+                if (pidfds[i] >= 0)
+                        keep[n++] = pidfds[i];
         size_t processes = n;
         if (dir) {
                 keep[n++] = dir->boxes_fd;
@@ -84,6 +85,8 @@ static _Noreturn void janitor_main(const char *id, const BoxDir *dir, const Spec
         if (got != 0)
                 _exit(1);
         term_restore_orphan();
+        if (!id)
+                _exit(0);
         /* The box, and then usbox-fs, which writes into the directory: both end with the launcher. */
         for (size_t i = 1; i < processes; i++)
                 await(keep[i], i > 1);

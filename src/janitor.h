@@ -17,7 +17,8 @@ typedef struct {
         int life;  /* the launcher's end of a pipe: its closing is the launcher's death */
 } Janitor;
 
-/* dir: of the box id, or NULL where it has none. pidfds (borrowed): the box's init; usbox-fs, or -1. It removes when both have ended. */
+/* dir: of the box id, or NULL where it has none. pidfds (borrowed): the box's init; usbox-fs, or -1. It removes when both have ended. id NULL, and both
+ * pidfds -1: there is a terminal alone to be seen to. */
 bool janitor_start(const char *id, const BoxDir *dir, const Spec *spec, const int pidfds[2], Janitor *ret, GError **error);
 
 /* The directory has been seen to: end it; and wait for its end. */

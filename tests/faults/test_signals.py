@@ -208,14 +208,14 @@ def test_kinds(bench, kind):
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("kind", ("bare", "kernel"))
-def test_terminal(bench, kind):
-    """It is as it was, even where the launcher is killed while it is raw. After its error line, so the end of all is waited for."""
+@pytest.mark.parametrize("kind, who", (("bare", "usbox"), ("kernel", "usbox"), ("exec-kernel", "usbox#2")))
+def test_terminal(bench, kind, who):
+    """It is as it was, even where the launcher, or `usbox exec`, is killed while it is raw. After its error line, so the end of all is waited for."""
     judge, wrong = faults.Judge(bench, kind), []
     # The launcher's own calls are others with a terminal.
     judge.good = bench.run(judge.command, on_terminal=True)
     assert judge.good.rc == 0 and "not as it was" not in judge.good.err, judge.good.err
-    raw = [c for c in judge.calls() if c.role == "usbox"][-40:]
+    raw = [c for c in judge.calls() if c.role == who][-40:]
     # Of its last ones each: there it has taken half of it back.
     calls = raw[::max(1, len(raw) // (2 * STEPS))] + [c for c in raw if c.name == "ioctl"][-4:] + steps_of(judge, "usbox-init")
     for call in calls:
