@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What --hide cannot hide: a tree that --rw, --ro, -v or the like gives is the host's own, and no rule speaks of its names.
+ * What --hide cannot hide: a tree that --rw, --ro, -v or the like gives is the host's own, and no rule speaks of its names. And, where the kernel's
+ * overlay is the root, a name on a file system that ignores case: a whiteout is of one spelling (usbox-fs: is_spelled_so()).
  *
- * Role: launcher. Privileges: the caller's. Threads: one. Order: called by root-sources.c, when all sources are open.
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: called by root-sources.c, when all sources are open; and by root-plan.c after that.
  */
+#include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "mountinfo.h"
@@ -103,6 +107,49 @@ bool plan_hide_reaches(const Planner *p, GError **error) {
                         if (pattern_may_reach(pattern, source->op->dst) || pattern_may_reach(pattern, source->host.path))
                                 return refuse(pattern, source, error);
                 }
+        }
+        return true;
+}
+
+/* Where nobody can say, it is not. */
+static bool is_listed(const char *path) {
+        g_autofree char *dir = g_path_get_dirname(path);
+        const char *name = strrchr(path, '/') + 1;
+        DIR *d = opendir(dir);
+        bool listed = false;
+
+        for (const struct dirent *e; d && !listed && (e = readdir(d));)
+                listed = g_str_equal(e->d_name, name);
+        if (d)
+                closedir(d);
+        return listed;
+}
+
+/* Its last name with the case of one letter changed is the same file, and no name of its own, as a hard link would be. */
+static bool is_found_by_another_case(const char *path) {
+        g_autofree char *other = g_strdup(path);
+        char *letter = strrchr(other, '/') + 1;
+        struct stat st, same;
+
+        while (*letter && !g_ascii_isalpha(*letter))
+                letter++;
+        if (!*letter || lstat(path, &st) < 0)
+                return false;
+        *letter ^= 'a' ^ 'A';
+        if (lstat(other, &same) < 0)
+                return errno != ENOENT;
+        return st.st_dev == same.st_dev && st.st_ino == same.st_ino && !is_listed(other);
+}
+
+bool plan_hide_by_name(const Planner *p, const char *host, const char *top, GHashTable *looked_at, GError **error) {
+        if (p->spec->box.best_effort & BEST_EFFORT_HIDE)
+                return true;
+        for (g_autofree char *at = g_strdup(host); path_is_below(at, top) && g_hash_table_add(looked_at, g_strdup(at)); *strrchr(at, '/') = '\0') {
+                if (!is_found_by_another_case(at))
+                        continue;
+                g_autofree char *shown = err_quote(host);
+                err_set(error, 0, "%s is to be hidden, and is found by other spellings, too: its file system ignores case", shown);
+                return err_hint(error, "--overlay=fuse, the default, hides each; or show it by --best-effort=hide");
         }
         return true;
 }

@@ -143,7 +143,8 @@ static bool is_in_hidden(const Planner *p, const RootNode *node, const char *pat
 }
 
 /* Hidden names become whiteouts of the box layer where an overlay would show them; in the skeleton they are simply not made. */
-static void plan_whiteouts(Planner *p) {
+static bool plan_whiteouts(Planner *p, GError **error) {
+        g_autoptr(GHashTable) looked_at = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         GHashTableIter iter;
         gpointer key;
 
@@ -159,9 +160,13 @@ static void plan_whiteouts(Planner *p) {
                 host = g_strconcat(node->host.path, *node->path ? path + 1 + strlen(node->path) : path, NULL);
                 /* Also a name that is not there yet, if it could come to be: in a directory that exists. */
                 g_autofree char *parent = g_path_get_dirname(host);
-                if (lstat(parent, &st) == 0 && S_ISDIR(st.st_mode))
-                        plan_add_entry(p, LAYER_ABSENT, path);
+                if (lstat(parent, &st) < 0 || !S_ISDIR(st.st_mode))
+                        continue;
+                if (!plan_hide_by_name(p, host, node->host.path, looked_at, error))
+                        return false;
+                plan_add_entry(p, LAYER_ABSENT, path);
         }
+        return true;
 }
 
 static bool plan_host_root(Planner *p, GError **error) {
@@ -341,7 +346,8 @@ RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error) {
         /* Before the whiteouts: a mount on a hidden name takes its place. */
         if (!plan_sources(&p, error))
                 return NULL;
-        plan_whiteouts(&p);
+        if (!plan_whiteouts(&p, error))
+                return NULL;
         tell_left_out(&p);
         mark_layers(plan);
         return g_steal_pointer(&plan);

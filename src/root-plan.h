@@ -77,3 +77,6 @@ bool plan_sources(Planner *p, GError **error);
 
 /* root-hide.c: false where --hide names what a tree shows that is given as it is. All sources are open. */
 bool plan_hide_reaches(const Planner *p, GError **error);
+/* False where the kernel's overlay would show host, a hidden name below the directory top, by another spelling. looked_at: the caller's, paths that
+ * have none. */
+bool plan_hide_by_name(const Planner *p, const char *host, const char *top, GHashTable *looked_at, GError **error);

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from conftest import cannot
+from conftest import assert_refused, cannot, has_subids
 
 READ = """
 import os
@@ -47,10 +47,28 @@ def test_without_a_box_it_is_found_by_every_case(caseless):
 
 
 @pytest.mark.slice
+@pytest.mark.parametrize("kind", ["", "--user=root", "--nested", "--network=host"])
 @pytest.mark.parametrize("what", ["**/.ssh", "caseless/.ssh"])
-def test_a_hidden_name_is_hidden_in_every_case(no_kept, caseless, what):
-    out = no_kept.python("import os; os.chdir('caseless')" + READ, "--rm", "--hide", what).lines()
+def test_a_hidden_name_is_hidden_in_every_case(no_kept, caseless, what, kind):
+    if kind == "--user=root" and not has_subids():
+        cannot("map subordinate ids: no newuidmap or no range in /etc/subuid")
+    out = no_kept.python("import os; os.chdir('caseless')" + READ, "--rm", "--hide", what, *kind.split()).lines()
     assert out == [*lines("No such file or directory"), "True ['Makefile']"]
+
+
+@pytest.mark.parametrize("what", ["caseless/.ssh", "caseless/.ssh/key"])
+@pytest.mark.parametrize("overlay", ["kernel", "none"])
+def test_what_the_kernels_overlay_cannot_hide_so_stops_the_run(no_kept, caseless, what, overlay):
+    """A whiteout is of one spelling."""
+    result = no_kept.run("--rm", f"--overlay={overlay}", "--hide", what, "--", "true")
+    assert_refused(result, "found by other spellings", "--overlay=fuse")
+    no_kept.run("--rm", f"--overlay={overlay}", "--hide", what, "--best-effort=hide", "--", "true").ok()
+
+
+def test_a_hard_link_is_no_other_spelling(no_kept):
+    no_kept.write("secret", "x")
+    os.link(no_kept.dir / "secret", no_kept.dir / "Secret")
+    assert no_kept.sh("ls", "--rm", "--overlay=kernel", "--hide", "secret").ok().out == "Secret\n"
 
 
 def test_what_is_not_hidden_is_there_by_its_name(no_kept, caseless):
