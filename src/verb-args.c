@@ -25,14 +25,17 @@ static bool unknown(const Cursor *c, const char *word, GError **error) {
         err_usage(error, "%s: unknown option '%s'", c->verb, quoted);
         err_step(error, "options");
         g_autoptr(GPtrArray) names = g_ptr_array_new();
-        bool signal = false; /* kill -9, as kill(1) has it */
+        bool signal = false /* kill -9, as kill(1) has it */, json = false;
         for (const VerbOption *o = c->options; o->name; o++) {
                 g_ptr_array_add(names, (gpointer) o->name);
                 signal = signal || (o->short_name == 's' && g_str_equal(o->name, "signal"));
+                json = json || g_str_equal(o->name, "json");
         }
         g_ptr_array_add(names, NULL);
         g_autofree char *typed = g_strndup(word + 2, strcspn(word + 2, "="));
         const char *near = word[1] == '-' ? option_nearest(typed, (const char *const *) names->pdata) : NULL;
+        if (json && (g_str_equal(typed, "format") || g_str_equal(typed, "filter"))) /* podman's */
+                return err_hint(error, "--json is for programs, such as jq, which take what they want of it");
         if (near)
                 return err_hint(error, "did you mean --%s?", near);
         if (signal && (g_ascii_isdigit(word[1]) || g_ascii_isupper(word[1])))

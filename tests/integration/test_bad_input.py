@@ -47,7 +47,8 @@ def test_option_before_the_verb(box):
 def test_unknown_option_of_a_verb(box):
     for argv, hint in ((("ps", "--jsn"), "did you mean --json?"), (("commit", "--dry", "last"), "did you mean --dry-run?"), (("diff", "--jso=x"), "did you mean --json?"),
                        (("kill", "-9", "web"), "usbox kill -s 9 BOX"), (("kill", "-HUP", "web"), "usbox kill -s HUP BOX"), (("kill", "-x", "web"), "usbox help kill"),
-                       (("stop", "-9", "web"), "usbox help stop"), (("ps", "--xyzzy-plugh"), "usbox help ps")):
+                       (("stop", "-9", "web"), "usbox help stop"), (("ps", "--xyzzy-plugh"), "usbox help ps"),
+                       (("ps", "--format={{.ID}}"), "--json is for programs"), (("stop", "--filter", "x"), "usbox help stop")):
         assert_refused(box.usbox(*argv), f"{argv[0]}: unknown option '{argv[1]}'", hint)
 
 
