@@ -10,6 +10,7 @@
  * USBOX_ATTACK_PROCESS  which of them, by the name that ps shows: usbox-net-agent, say
  * USBOX_ATTACK_INSIDE   the names of probes, with blanks between
  * USBOX_ATTACK_WITH     their targets, KEY=VALUE, in lines
+ * USBOX_ATTACK_SPARED   calls that are not made, with blanks between: seccomp and landlock seem to succeed, unshare is refused; so one sees what else holds
  * USBOX_ATTACK_REPORT   a file of REPORT_SIZE zeroes, for a line from each: "before|after NAME ok|ERRNO WHAT"
  */
 #include <dlfcn.h>
@@ -32,6 +33,7 @@ enum { REPORT_SIZE = 1 << 16 };
 
 static char *report; /* memory: who has no right to write(2) says it so */
 static char *wanted, *wanted_process; /* NULL: nothing is, here */
+static char *spared;                   /* NULL: nothing */
 static bool busy;                      /* what is called now is called by a probe */
 static bool began;                     /* it has made its attempts before */
 
@@ -49,6 +51,7 @@ __attribute__((constructor)) static void read_environment(void) {
         /* Copies: helpers wipe what the caller gave. */
         wanted = names ? strdup(names) : NULL;
         wanted_process = name ? strdup(name) : NULL;
+        spared = getenv("USBOX_ATTACK_SPARED") ? strdup(getenv("USBOX_ATTACK_SPARED")) : NULL;
         char *lines = with ? strdup(with) : NULL;
         for (char *at = lines; at && *at;) {
                 char *line = strsep(&at, "\n");
@@ -86,10 +89,19 @@ static void begins(void) {
         attempt_all("before");
 }
 
+/* Of the process alone that is looked at, and not of a probe's. */
+static bool is_spared(const char *call) {
+        return began && !busy && spared && strstr(spared, call);
+}
+
 int unshare(int flags) {
         int (*next)(int) = (int (*)(int)) dlsym(RTLD_NEXT, "unshare");
         if (flags & CLONE_NEWUSER)
                 begins();
+        if (is_spared("unshare")) {
+                errno = EPERM;
+                return -1;
+        }
         return next(flags);
 }
 
@@ -116,7 +128,8 @@ long syscall(long number, ...) {
         for (int i = 0; i < 6; i++)
                 a[i] = va_arg(ap, long);
         va_end(ap);
-        long ret = next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+        bool not_made = (number == SYS_seccomp && is_spared("seccomp")) || (number == SYS_landlock_restrict_self && is_spared("landlock"));
+        long ret = not_made ? 0 : next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
         if (number == SYS_seccomp && a[0] == SECCOMP_SET_MODE_FILTER && ret == 0 && !busy && began)
                 attempt_all("after");
         return ret;

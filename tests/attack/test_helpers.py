@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What usbox-net and usbox-fs would reach if they were taken over: probes from inside them (inside.c), before they confine themselves, when
 each must come through, and afterwards."""
+import ctypes
 import os
 import pathlib
 import subprocess
@@ -39,10 +40,10 @@ def report(world):
     return world.top / "report"
 
 
-def environment(world, process):
+def environment(world, process, spared):
     report(world).write_bytes(bytes(1 << 16))
     targets = [word for word in world.targets(sandboxed=False) if word != "--with"]
-    return {"LD_PRELOAD": str(INSIDE), "ASAN_OPTIONS": "verify_asan_link_order=0", "USBOX_ATTACK_PROCESS": process, "USBOX_ATTACK_INSIDE": " ".join(ALL), "USBOX_ATTACK_WITH": "\n".join(targets),
+    return {"LD_PRELOAD": str(INSIDE), "ASAN_OPTIONS": "verify_asan_link_order=0", "USBOX_ATTACK_PROCESS": process, "USBOX_ATTACK_INSIDE": " ".join(ALL), "USBOX_ATTACK_SPARED": spared, "USBOX_ATTACK_WITH": "\n".join(targets),
             "USBOX_ATTACK_REPORT": str(report(world))}
 
 
@@ -56,14 +57,14 @@ def await_report(world):
     assert wait_until(lambda: len([moment for moment, *_ in lines(world) if moment == "after"]) == len(ALL), 120), lines(world)
 
 
-def preloaded(world, process):
+def preloaded(world, process, spared=""):
     """Who starts a helper gives it no environment, so in a directory of helpers this one is a script, which puts there what is to be in it."""
     libexec = pathlib.Path(Tools(BUILD, USBOX).libexec(world))
     name = process.removesuffix("-agent")
     path = libexec / (name + "-stack" if name == "usbox-net" else name)
     real = str(path.resolve() if path.name != "usbox-fs" else INSIDE.with_name("usbox-fs"))  # which is without the dynamic linker
     path.unlink()
-    path.write_text(f"#!/usr/bin/python3\nimport os, sys\nos.execve({real!r}, [{real!r}, *sys.argv[1:]], {environment(world, process)!r})\n", encoding="utf-8")
+    path.write_text(f"#!/usr/bin/python3\nimport os, sys\nos.execve({real!r}, [{real!r}, *sys.argv[1:]], {environment(world, process, spared)!r})\n", encoding="utf-8")
     path.chmod(0o755)
     return {**os.environ, "USBOX_LIBEXECDIR": str(libexec)}
 
@@ -85,9 +86,10 @@ def by_itself(world, process):
         target.end()
 
 
-def of_a_box(world, process):
-    env = {**preloaded(world, process), "XDG_DATA_HOME": str(world.data)}
-    with subprocess.Popen([USBOX, "run", "--rm", "--", "cat"], env=env, cwd=world.dir, stdin=subprocess.PIPE) as box:
+def of_a_box(world, process, spared=""):
+    env = {**preloaded(world, process, spared), "XDG_DATA_HOME": str(world.data)}
+    more = ["--best-effort=confine"] if "unshare" in spared else []
+    with subprocess.Popen([USBOX, "run", "--rm", *more, "--", "cat"], env=env, cwd=world.dir, stdin=subprocess.PIPE) as box:
         await_report(world)
         box.stdin.close()
         assert box.wait(60 * SLOW) == 0
@@ -124,3 +126,23 @@ def test_what_a_helper_reaches(world, process, way):
     came = {moment: {name for name, result in results.items() if result == "ok"} for moment, results in said.items()}
     assert here - came["before"] - set(never) == set(), said["before"]
     assert came["after"] - set(needed) == set()
+
+
+# What Landlock, as usbox-net has it, knows nothing of.
+NO_ACCESS = [*ATTRIBUTES, "write_chmod", "write_chmod_opath", "write_times_fd", "write_xattr_at", "write_truncate", "write_flags", "write_flags_at", "setuid_file", "setgid_file",
+             "overlay_redirect"]
+# Walls that are taken away → what those that are left keep from usbox-net by themselves.
+WALLS = {"seccomp landlock": [*READ, *WRITE, "unix_work", "unix_tmp", "unix_session_bus", "unix_agent", "fifo_work", "fifo_tmp", "shm_key", "shm_id", "msg_receive", "sem_set"],
+         "seccomp unshare": [name for name in [*READ, *WRITE, "fifo_work", "fifo_tmp"] if name not in NO_ACCESS]}
+
+
+@pytest.mark.parametrize("spared", WALLS)
+def test_each_wall_of_the_network_helper(world, spared):
+    """Files are out of its reach by an empty root, and by Landlock where it has none; the filter covers both."""
+    if "unshare" in spared and ctypes.CDLL(None).syscall(ctypes.c_long(444), None, ctypes.c_size_t(0), 1) < 1:  # landlock_create_ruleset
+        cannot("confine by Landlock")
+    of_a_box(world, "usbox-net", spared)
+    came = {name for moment, name, result in lines(world) if moment == "after" and result == "ok"}
+    assert came & set(WALLS[spared]) == set()
+    # The filter is not there.
+    assert "slow_priority" in came
