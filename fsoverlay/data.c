@@ -115,6 +115,9 @@ int op_read(Request *r) {
         return err;
 }
 
+/* A page that was changed stays with the kernel for half a minute, and is under way for some time where the machine has other work. */
+#define KEPT_S 60
+
 /* A file of the upper whose data is about to change; what it took before is for the quota. */
 typedef struct {
         Fd *f;
@@ -254,8 +257,8 @@ int op_write(Request *r) {
                         err = n == 0 ? -EIO : -errno;
         }
         /* A page that the kernel kept was written when it says so. Its SETATTR follows, but not where writing fell into the tick of
-         * the clock that the mtime is of: then the file is as young as that. */
-        if (w.known && done > 0 && whole && time(NULL) - w.before.st_mtim.tv_sec <= 1) {
+         * the clock that the mtime is of: then the file is as young as that, however long the page was under way. */
+        if (fs->writeback && w.known && done > 0 && whole && time(NULL) - w.before.st_mtim.tv_sec <= KEPT_S) {
                 const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, w.before.st_mtim };
                 if (futimens(fd, times) < 0 && fs->agent)
                         (void) agent_utimens(fs->agent, -1, NULL, fd, times);

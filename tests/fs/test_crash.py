@@ -358,6 +358,18 @@ def test_a_directory_replaces_an_empty_one_in_one_moment(fs, needs_ours, call, e
         fs.umount()
 
 
+def test_no_time_changes_because_data_come_late(fs, needs_ours):
+    """Of a file that is made and written in one tick of the clock no time is sent; it was that of whenever its data came."""
+    fs.mount()
+    names = [f"new{i}" for i in range(4)]
+    with injected(fs, "pwrite64:delay_exit=2300000"):
+        for name in names:
+            (fs.mnt / name).write_bytes(b"x")
+        before = [(fs.mnt / name).stat().st_mtime_ns for name in names]
+    fs.remount()
+    assert [(fs.mnt / name).stat().st_mtime_ns for name in names] == before
+
+
 def test_leftovers_in_the_work_directory_go(fs, needs_ours):
     fs.mount()
     fs.umount()
