@@ -9,7 +9,6 @@
  * followed if it is a symlink; paths are opened beneath their layer's root without following anything (openat2(2)). So a
  * symlink that somebody puts into a lower, or that the box made, leads nowhere.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -19,6 +18,7 @@
 #include "base/fd.h"
 #include "base/sys.h"
 #include "fsoverlay/fs.h"
+#include "fsoverlay/spelling.h"
 
 void found_clear(Found *found) {
         for (unsigned i = 0; i < found->n_lower; i++)
@@ -149,18 +149,6 @@ static bool layer_shows(Fs *fs, const Layer *layer, Node *parent, int dir, const
         return !rules_others_eyes(*rule) || !closed_to_others(fs, dir, name, st) || rules_close(rule);
 }
 
-static bool is_listed(int dir, const char *name) {
-        DIR *list = fd_open_dir(dir, ".");
-        bool found = false;
-
-        if (!list)
-                return false;
-        for (const struct dirent *entry; !found && (entry = readdir(list));)
-                found = g_str_equal(entry->d_name, name);
-        closedir(list);
-        return found;
-}
-
 /*
  * Some file systems find a file by more spellings than the one that they list: another case (vfat, ntfs, cifs, directories of ext4 with +F), a
  * short name. Rules speak of names as they are listed; so where there are rules, no other spelling exists. Most directories are none of these: one look
@@ -169,21 +157,17 @@ static bool is_listed(int dir, const char *name) {
 static bool is_spelled_so(DirLayer *lower, int dir, const char *name, const struct stat *st) {
         if (atomic_load_explicit(&lower->exact, memory_order_relaxed))
                 return true;
-        g_autofree char *other = g_strdup(name);
-        char *letter = other;
-        while (*letter && !g_ascii_isalpha(*letter))
-                letter++;
-        if (*letter) {
-                struct stat same;
-                *letter ^= 'a' ^ 'A';
-                int r = fstatat(dir, other, &same, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT);
-                if (r < 0 ? errno == ENOENT : same.st_dev != st->st_dev || same.st_ino != st->st_ino) {
-                        atomic_store_explicit(&lower->exact, true, memory_order_relaxed);
-                        return true;
-                }
-        } else if (g_str_is_ascii(name) && !strchr(name, '~'))
-                return true; /* nothing to spell otherwise, and no short name */
-        return is_listed(dir, name);
+        g_autofree char *other = NULL;
+        switch (spelling_of(dir, name, st, &other)) {
+        case SPELLING_COUNTS:
+                atomic_store_explicit(&lower->exact, true, memory_order_relaxed);
+                return true;
+        case SPELLING_UNKNOWN: /* nothing to spell otherwise, and no short name */
+                return (g_str_is_ascii(name) && !strchr(name, '~')) || spelling_is_listed(dir, name);
+        case SPELLING_IGNORED:
+                break;
+        }
+        return spelling_is_listed(dir, name);
 }
 
 static bool add_lower(Found *f, unsigned layer, const char *redirect) {

@@ -5,13 +5,14 @@
  *
  * Role: launcher. Privileges: the caller's. Threads: one. Order: called by root-sources.c, when all sources are open; and by root-plan.c after that.
  */
-#include <dirent.h>
-#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/error.h"
+#include "base/fd.h"
+#include "fsoverlay/spelling.h"
 #include "mountinfo.h"
 #include "root-plan.h"
 
@@ -111,34 +112,15 @@ bool plan_hide_reaches(const Planner *p, GError **error) {
         return true;
 }
 
-/* Where nobody can say, it is not. */
-static bool is_listed(const char *path) {
-        g_autofree char *dir = g_path_get_dirname(path);
-        const char *name = strrchr(path, '/') + 1;
-        DIR *d = opendir(dir);
-        bool listed = false;
-
-        for (const struct dirent *e; d && !listed && (e = readdir(d));)
-                listed = g_str_equal(e->d_name, name);
-        if (d)
-                closedir(d);
-        return listed;
-}
-
-/* Its last name with the case of one letter changed is the same file, and no name of its own, as a hard link would be. */
+/* Its last name is found in another case, which is no name of its own, as a hard link would be. */
 static bool is_found_by_another_case(const char *path) {
-        g_autofree char *other = g_strdup(path);
-        char *letter = strrchr(other, '/') + 1;
-        struct stat st, same;
+        g_autofree char *dir = g_path_get_dirname(path), *other = NULL;
+        const char *name = strrchr(path, '/') + 1;
+        struct stat st;
+        _cleanup_close_ int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-        while (*letter && !g_ascii_isalpha(*letter))
-                letter++;
-        if (!*letter || lstat(path, &st) < 0)
-                return false;
-        *letter ^= 'a' ^ 'A';
-        if (lstat(other, &same) < 0)
-                return errno != ENOENT;
-        return st.st_dev == same.st_dev && st.st_ino == same.st_ino && !is_listed(other);
+        return fd >= 0 && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) == 0 && spelling_of(fd, name, &st, &other) == SPELLING_IGNORED &&
+               !spelling_is_listed(fd, other);
 }
 
 bool plan_hide_by_name(const Planner *p, const char *host, const char *top, GHashTable *looked_at, GError **error) {
