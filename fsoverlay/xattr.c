@@ -190,14 +190,24 @@ static int show_acl(Fs *fs, void *value, size_t size) {
         return (int) (to - (char *) value);
 }
 
+/* A number of a file's capabilities, which are little-endian and stand at any address. */
+static uint32_t get_le32(const void *from) {
+        uint32_t n;
+
+        memcpy(&n, from, sizeof n);
+        return GUINT32_FROM_LE(n);
+}
+
+static void put_le32(void *to, uint32_t n) {
+        n = GUINT32_TO_LE(n);
+        memcpy(to, &n, sizeof n);
+}
+
 /* Where it is of the kind that names a user: there. */
 static char *capability_rootid(void *value, size_t size) {
-        uint32_t magic;
-
-        if (size != sizeof(struct vfs_ns_cap_data))
+        if (size != sizeof(struct vfs_ns_cap_data) || (get_le32(value) & VFS_CAP_REVISION_MASK) != VFS_CAP_REVISION_3)
                 return NULL;
-        memcpy(&magic, value, sizeof magic);
-        return (GUINT32_FROM_LE(magic) & VFS_CAP_REVISION_MASK) == VFS_CAP_REVISION_3 ? (char *) value + offsetof(struct vfs_ns_cap_data, rootid) : NULL;
+        return (char *) value + offsetof(struct vfs_ns_cap_data, rootid);
 }
 
 static int translate_capability(Fs *fs, void *value, size_t size) {
@@ -206,11 +216,9 @@ static int translate_capability(Fs *fs, void *value, size_t size) {
 
         if (!rootid)
                 return 0;
-        memcpy(&id, rootid, sizeof id);
-        if (!ids_uid_in(&fs->ids, GUINT32_FROM_LE(id), &id))
+        if (!ids_uid_in(&fs->ids, get_le32(rootid), &id))
                 return -EINVAL;
-        id = GUINT32_TO_LE(id);
-        memcpy(rootid, &id, sizeof id);
+        put_le32(rootid, id);
         return 0;
 }
 
@@ -223,15 +231,13 @@ static int show_capability(Fs *fs, void *value, size_t size) {
         uint32_t host = 0, shown = 0, back;
 
         if (rootid) {
-                memcpy(&host, rootid, sizeof host);
-                host = GUINT32_FROM_LE(host);
+                host = get_le32(rootid);
                 shown = ids_uid_out(&fs->ids, host);
         }
         if (!ids_uid_in(&fs->ids, shown, &back) || (rootid && back != host))
                 return -ENODATA;
-        shown = GUINT32_TO_LE(shown);
         if (rootid)
-                memcpy(rootid, &shown, sizeof shown);
+                put_le32(rootid, shown);
         return (int) size;
 }
 
