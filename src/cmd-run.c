@@ -116,7 +116,7 @@ int cmd_run(int argc, char **argv, GError **error) {
         if (!spec)
                 return not_begun(draft, *error);
         if (spec->box.dry_run) {
-                if (!root_plan_hide_reaches(spec, error)) {
+                if (!root_plan_check_sources(spec, error)) {
                         err_step(error, "mount");
                         return -1;
                 }

@@ -182,9 +182,8 @@ static bool stay_in_trees(const RootPlan *plan, GError **error) {
         for (guint i = 0; i < plan->sources->len && trees->len > 0; i++) {
                 const MountSource *source = plan->sources->pdata[i];
                 g_autofree char *real = NULL;
-                const char *tree = source->host.path ? through_left(trees, source->op->src, true, &real) : NULL;
-                if (tree)
-                        return through_refuse(source->op->option, source->op->src, tree, error);
+                if (source->host.path && !through_stays(source->op->option, trees, source->op->src, true, &real, error))
+                        return false;
                 if (real && !g_str_equal(real, source->host.path)) {
                         g_autofree char *shown = err_quote(source->op->src);
                         return err_set(error, 0, "%s: %s is not what it was a moment ago", source->op->option, shown);
@@ -194,7 +193,7 @@ static bool stay_in_trees(const RootPlan *plan, GError **error) {
 }
 
 /* A source that cannot be opened is not this one's business. */
-bool root_plan_hide_reaches(const Spec *spec, GError **error) {
+bool root_plan_check_sources(const Spec *spec, GError **error) {
         RootPlan plan = { .sources = g_ptr_array_new_with_free_func(plan_source_free) };
 
         for (guint i = 0; i < spec->mount.ops->len; i++) {

@@ -86,8 +86,9 @@ typedef struct {
 RootPlan *root_plan_new_bare(void);
 RootPlan *root_plan_new(const Spec *spec, const char *box_dir, GError **error);
 
-/* What root_plan_new() says of --hide, alone: false where one would have to reach into a tree that is given as it is. */
-bool root_plan_hide_reaches(const Spec *spec, GError **error);
+/* What root_plan_new() says of the sources of mounts, alone: false where a name in a tree that the box may write leads out of it, or where --hide would have
+ * to reach into a tree that is given as it is. */
+bool root_plan_check_sources(const Spec *spec, GError **error);
 void root_plan_free(RootPlan *plan);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(RootPlan, root_plan_free)
 

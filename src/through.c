@@ -88,7 +88,16 @@ static bool step(Way *w, const char *name, bool last_counts) {
         return true;
 }
 
-const char *through_left(const GPtrArray *trees, const char *path, bool follow_last, char **ret_real) {
+static bool refuse(const char *option, const char *path, const char *tree, GError **error) {
+        g_autofree char *shown = err_quote(path), *tree_shown = err_quote(tree), *real = path_real(path), *real_shown = real ? err_quote(real) : NULL;
+
+        err_set(error, 0, "%s: %s leads by a symlink out of %s, which the box may write", option, shown, tree_shown);
+        if (!real_shown)
+                return err_hint(error, "a box may have made it: look at it, and remove it");
+        return err_hint(error, "a box may have made it, and it leads to %s: look at it, and name that itself where it is meant", real_shown);
+}
+
+bool through_stays(const char *option, const GPtrArray *trees, const char *path, bool follow_last, char **ret_real, GError **error) {
         Way w = { .trees = trees, .names = G_QUEUE_INIT, .at = g_strdup("/") };
         bool there = true;
 
@@ -101,16 +110,7 @@ const char *through_left(const GPtrArray *trees, const char *path, bool follow_l
                 *ret_real = there && w.through ? g_strdup(w.at) : NULL;
         g_queue_clear_full(&w.names, g_free);
         g_free(w.at);
-        return w.left;
-}
-
-bool through_refuse(const char *option, const char *path, const char *tree, GError **error) {
-        g_autofree char *shown = err_quote(path), *tree_shown = err_quote(tree), *real = path_real(path), *real_shown = real ? err_quote(real) : NULL;
-
-        err_set(error, 0, "%s: %s leads by a symlink out of %s, which the box may write", option, shown, tree_shown);
-        if (!real_shown)
-                return err_hint(error, "a box may have made it: look at it, and remove it");
-        return err_hint(error, "a box may have made it, and it leads to %s: look at it, and name that itself where it is meant", real_shown);
+        return !w.left || refuse(option, path, w.left, error);
 }
 
 static GPtrArray *written_trees(const Spec *draft) {
@@ -138,15 +138,13 @@ bool through_check(const Spec *draft, GError **error) {
         };
         g_autoptr(GPtrArray) trees = written_trees(draft);
 
-        for (size_t i = 0; i < G_N_ELEMENTS(files) && trees->len > 0; i++) {
-                const char *tree = files[i].path ? through_left(trees, files[i].path, !files[i].replaced, NULL) : NULL;
-                if (tree)
-                        return through_refuse(files[i].option, files[i].path, tree, error);
-        }
-        for (guint i = 0; draft->process.env_files && i < draft->process.env_files->len && trees->len > 0; i++) {
-                const char *path = draft->process.env_files->pdata[i], *tree = through_left(trees, path, true, NULL);
-                if (tree)
-                        return through_refuse("--env-file", path, tree, error);
-        }
+        if (trees->len == 0)
+                return true;
+        for (size_t i = 0; i < G_N_ELEMENTS(files); i++)
+                if (files[i].path && !through_stays(files[i].option, trees, files[i].path, !files[i].replaced, NULL, error))
+                        return false;
+        for (guint i = 0; draft->process.env_files && i < draft->process.env_files->len; i++)
+                if (!through_stays("--env-file", trees, draft->process.env_files->pdata[i], true, NULL, error))
+                        return false;
         return true;
 }

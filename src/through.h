@@ -4,14 +4,11 @@
 #include "spec.h"
 
 /*
- * Whether a symlink on the way of path (absolute), which lies in one of trees (of char *, real paths), leads out of that tree: which then; NULL: none does.
- * follow_last: what the last name is counts, too. *ret_real, where it is asked for: what path leads to, if the way goes through one of them; else NULL. The
- * caller's.
+ * False, with error, where a symlink on the way of path (absolute), which option gave and which lies in one of trees (of char *, real paths), leads out of
+ * that tree. follow_last: what the last name is counts, too. *ret_real, where it is asked for: what path leads to, if the way goes through one of them; else
+ * NULL. The caller's.
  */
-const char *through_left(const GPtrArray *trees, const char *path, bool follow_last, char **ret_real);
-
-/* Say so. False. */
-bool through_refuse(const char *option, const char *path, const char *tree, GError **error);
+bool through_stays(const char *option, const GPtrArray *trees, const char *path, bool follow_last, char **ret_real, GError **error);
 
 /* What usbox itself reads or writes for the box, by a name that may lie in such trees: its files, and the directory of --rootfs. */
 bool through_check(const Spec *draft, GError **error);
