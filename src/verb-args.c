@@ -19,26 +19,30 @@ typedef struct {
         int next;
 } Cursor;
 
+/* The row of a long name, of which len bytes count; NULL where there is none. */
+static const VerbOption *find(const Cursor *c, const char *name, size_t len) {
+        for (const VerbOption *o = c->options; o->name; o++)
+                if (strlen(o->name) == len && memcmp(o->name, name, len) == 0)
+                        return o;
+        return NULL;
+}
+
 static bool unknown(const Cursor *c, const char *word, GError **error) {
         g_autofree char *quoted = err_quote(word);
 
         err_usage(error, "%s: unknown option '%s'", c->verb, quoted);
         err_step(error, "options");
         g_autoptr(GPtrArray) names = g_ptr_array_new();
-        bool signal = false /* kill -9, as kill(1) has it */, json = false;
-        for (const VerbOption *o = c->options; o->name; o++) {
+        for (const VerbOption *o = c->options; o->name; o++)
                 g_ptr_array_add(names, (gpointer) o->name);
-                signal = signal || (o->short_name == 's' && g_str_equal(o->name, "signal"));
-                json = json || g_str_equal(o->name, "json");
-        }
         g_ptr_array_add(names, NULL);
         g_autofree char *typed = g_strndup(word + 2, strcspn(word + 2, "="));
         const char *near = word[1] == '-' ? option_nearest(typed, (const char *const *) names->pdata) : NULL;
-        if (json && (g_str_equal(typed, "format") || g_str_equal(typed, "filter"))) /* podman's */
+        if (find(c, "json", strlen("json")) && (g_str_equal(typed, "format") || g_str_equal(typed, "filter"))) /* podman's */
                 return err_hint(error, "--json is for programs, such as jq, which take what they want of it");
         if (near)
                 return err_hint(error, "did you mean --%s?", near);
-        if (signal && (g_ascii_isdigit(word[1]) || g_ascii_isupper(word[1])))
+        if (find(c, "signal", strlen("signal")) && (g_ascii_isdigit(word[1]) || g_ascii_isupper(word[1]))) /* kill -9, as kill(1) has it */
                 return err_hint(error, "a signal: usbox %s -s %s BOX", c->verb, quoted + 1);
         return err_hint(error, "usbox help %s lists them", c->verb);
 }
@@ -63,12 +67,9 @@ static bool take(Cursor *c, const VerbOption *o, const char *value, GError **err
 
 static bool take_long(Cursor *c, const char *word, GError **error) {
         const char *equals = strchr(word, '=');
-        size_t len = equals ? (size_t) (equals - word - 2) : strlen(word + 2);
+        const VerbOption *o = find(c, word + 2, equals ? (size_t) (equals - word - 2) : strlen(word + 2));
 
-        for (const VerbOption *o = c->options; o->name; o++)
-                if (strlen(o->name) == len && memcmp(o->name, word + 2, len) == 0)
-                        return take(c, o, equals ? equals + 1 : NULL, error);
-        return unknown(c, word, error);
+        return o ? take(c, o, equals ? equals + 1 : NULL, error) : unknown(c, word, error);
 }
 
 /* -it, -s9, -s 9 */
