@@ -235,6 +235,12 @@ static bool remember_denial(Account *a, const char *what) {
         return true;
 }
 
+/* port: as in ":443", or empty. */
+static char *allow_name(const char *name, const char *port) {
+        g_autofree char *text = net_rule_name_text(name);
+        return g_strdup_printf("--allow %s%s", text, port);
+}
+
 /* The option that would let this through, as somebody would write it. */
 static char *option_for(const AccountKey *key, const PolicyDecision *d) {
         g_autofree char *port = has_ports(key->protocol) ? g_strdup_printf(":%u", key->dport) : g_strdup("");
@@ -250,8 +256,7 @@ static char *option_for(const AccountKey *key, const PolicyDecision *d) {
                 return g_strdup_printf("--allow host%s", port);
         if (d->reason == POLICY_BY_REBINDING)
                 return g_strdup_printf("--allow %s%s", d->classes & ADDRESS_LINK_LOCAL ? "link-local" : "private", port);
-        g_autofree char *name = d->name ? net_rule_name_text(d->name) : NULL;
-        return g_strdup_printf("--allow %s%s", name ? name : place, name ? port : "");
+        return d->name ? allow_name(d->name, port) : g_strdup_printf("--allow %s", place);
 }
 
 static const char *reason_text(PolicyReason reason) {
@@ -297,8 +302,7 @@ void account_denied_name(Account *account, const char *name, const NetRule *rule
         }
         if (!remember_denial(account, name))
                 return;
-        g_autofree char *text = net_rule_name_text(name);
-        g_autofree char *option = rule ? g_strdup_printf("--deny %s", rule->text) : g_strdup_printf("--allow %s", text);
+        g_autofree char *option = rule ? g_strdup_printf("--deny %s", rule->text) : allow_name(name, "");
         log_step("denied by policy: %s", name);
         account->tell(name, option, account->tell_data);
 }
