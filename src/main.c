@@ -79,30 +79,22 @@ static int print_error(const GError *error) {
         return error->code == USBOX_ERROR_NOT_EXEC ? 126 : error->code == USBOX_ERROR_NOT_FOUND ? 127 : 125;
 }
 
-/* What other tools call a verb: no typing error, so no name that is near to it helps. NULL where it is not one of them. */
-static const char *foreign_verb(const char *typed) {
-        static const struct {
-                const char *verbs[10], *hint;
-        } rows[] = {
-                { { "attach" }, "usbox logs -f BOX shows what the box writes; a shell in it: usbox exec BOX -- sh" },
-                { { "build", "image", "images", "load", "pull", "push", "rmi", "save" },
-                  "there are no images: a box has this machine's files, or a directory's by usbox run --rootfs DIR" },
-                { { "cp" }, "usbox commit BOX PATH carries what a box changed to the host; usbox run -v SOURCE:TARGET shows it more" },
-                { { "create" }, "a box begins with its command: usbox run -d -- CMD" },
-                { { "container" }, "usbox ps, stop, rm, inspect and the others stand without it: usbox help lists them" },
-                { { "enter" }, "a shell in a box that runs: usbox exec BOX -- sh" },
-                { { "info", "system" }, "what this machine has and lacks: usbox doctor" },
-                { { "list", "ls" }, "usbox ps -a lists the boxes" },
-                { { "prune" }, "a box without a name goes by itself when the next one ends, others by usbox rm BOX..." },
-                { { "restart", "start" }, "a box that was given a name goes on with what it changed: usbox run --name NAME -- CMD" },
-                { { "shell" }, "a shell in a new box: usbox run -- sh; in a box that runs: usbox exec BOX -- sh" },
-        };
-
-        for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
-                if (g_strv_contains(rows[i].verbs, typed))
-                        return rows[i].hint;
-        return NULL;
-}
+/* What other tools call a verb. */
+static const ForeignWords foreign_verbs[] = {
+        { { "attach" }, "usbox logs -f BOX shows what the box writes; a shell in it: usbox exec BOX -- sh" },
+        { { "build", "image", "images", "load", "pull", "push", "rmi", "save" },
+          "there are no images: a box has this machine's files, or a directory's by usbox run --rootfs DIR" },
+        { { "cp" }, "usbox commit BOX PATH carries what a box changed to the host; usbox run -v SOURCE:TARGET shows it more" },
+        { { "create" }, "a box begins with its command: usbox run -d -- CMD" },
+        { { "container" }, "usbox ps, stop, rm, inspect and the others stand without it: usbox help lists them" },
+        { { "enter" }, "a shell in a box that runs: usbox exec BOX -- sh" },
+        { { "info", "system" }, "what this machine has and lacks: usbox doctor" },
+        { { "list", "ls" }, "usbox ps -a lists the boxes" },
+        { { "prune" }, "a box without a name goes by itself when the next one ends, others by usbox rm BOX..." },
+        { { "restart", "start" }, "a box that was given a name goes on with what it changed: usbox run --name NAME -- CMD" },
+        { { "shell" }, "a shell in a new box: usbox run -- sh; in a box that runs: usbox exec BOX -- sh" },
+        { { NULL }, NULL },
+};
 
 /* An option stands where a verb is to be. */
 static void option_for_verb(const char *typed, GError **error) {
@@ -127,7 +119,7 @@ static void unknown_verb(const char *typed, GError **error) {
                 names[i] = verbs[i].name;
         err_usage(error, "unknown verb '%s'", quoted);
         err_step(error, "options");
-        const char *foreign = foreign_verb(typed), *near = option_nearest(typed, names);
+        const char *foreign = foreign_hint(foreign_verbs, typed), *near = option_nearest(typed, names);
         if (foreign)
                 err_hint(error, "%s", foreign);
         else if (near)

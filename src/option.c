@@ -143,47 +143,46 @@ bool option_apply(const Option *o, Spec *draft, const char *const *values, GErro
         return o->apply(draft, values, error);
 }
 
-/* What podman, bubblewrap and systemd-run call it, each with its own word: no name that looks like it helps. NULL where it is not one of them. */
-static const char *foreign_option(const char *typed) {
-        static const struct {
-                const char *names[8], *hint;
-        } rows[] = {
-                { { "chdir", "working-directory", "same-dir" }, "--workdir DIR; without it the command starts where you are" },
-                { { "cidfile" }, "run -d prints the box's id; --pidfile FILE gets the command's pid, --status-fd FD both" },
-                { { "dir" }, "an empty directory: --tmpfs DST" },
-                { { "entrypoint" }, "there are no images: the command stands behind the options" },
-                { { "env-host" }, "--env-inherit begins with all of your environment" },
-                { { "gpus" }, "a device is named: --device /dev/X; all of a directory: --dev-bind /dev/dri /dev/dri" },
-                { { "init" }, "a box has an init of its own, always" },
-                { { "memory-reservation" }, "--memory-low SIZE: so much is taken away from it last" },
-                { { "privileged" }, "no option gives rights over this machine; --user root is root of the box, --nested lets it make boxes of its own" },
-                { { "proc", "dev" }, "a box has /proc and /dev of its own, always; more of them: --mount type=proc,dst=DIR, --device /dev/X" },
-                { { "pty" }, "a terminal is the command's where it is yours; elsewhere by -t" },
-                { { "pull" }, "there are no images: a box has this machine's files, or a directory's by --rootfs DIR" },
-                { { "security-opt" }, "--seccomp default, off or FILE; new privileges (setuid programs) are not to be had" },
-                { { "setenv" }, "--env NAME=VALUE" },
-                { { "share-net" }, "--network host is the host's own network; by default the box has one that leads outside" },
-                { { "shm-size" }, "--tmpfs /dev/shm:size=SIZE" },
-                { { "stop-timeout" }, "usbox stop -t SECONDS" },
-                { { "uid", "gid" }, "--user UID:GID" },
-                { { "unit" }, "--name NAME" },
-                { { "unshare-all", "unshare-cgroup", "unshare-ipc", "unshare-pid", "unshare-user", "unshare-uts" },
-                  "a box has namespaces of its own, always; none but its own network: --network none" },
-                { { "unshare-net" }, "--network none" },
-        };
-
-        for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
-                if (g_strv_contains(rows[i].names, typed))
-                        return rows[i].hint;
+const char *foreign_hint(const ForeignWords *rows, const char *typed) {
+        for (; *rows->words; rows++)
+                if (g_strv_contains(rows->words, typed))
+                        return rows->hint;
         return NULL;
 }
+
+/* What podman, bubblewrap and systemd-run call it, each with its own word. */
+static const ForeignWords foreign_options[] = {
+        { { "chdir", "working-directory", "same-dir" }, "--workdir DIR; without it the command starts where you are" },
+        { { "cidfile" }, "run -d prints the box's id; --pidfile FILE gets the command's pid, --status-fd FD both" },
+        { { "dir" }, "an empty directory: --tmpfs DST" },
+        { { "entrypoint" }, "there are no images: the command stands behind the options" },
+        { { "env-host" }, "--env-inherit begins with all of your environment" },
+        { { "gpus" }, "a device is named: --device /dev/X; all of a directory: --dev-bind /dev/dri /dev/dri" },
+        { { "init" }, "a box has an init of its own, always" },
+        { { "memory-reservation" }, "--memory-low SIZE: so much is taken away from it last" },
+        { { "privileged" }, "no option gives rights over this machine; --user root is root of the box, --nested lets it make boxes of its own" },
+        { { "proc", "dev" }, "a box has /proc and /dev of its own, always; more of them: --mount type=proc,dst=DIR, --device /dev/X" },
+        { { "pty" }, "a terminal is the command's where it is yours; elsewhere by -t" },
+        { { "pull" }, "there are no images: a box has this machine's files, or a directory's by --rootfs DIR" },
+        { { "security-opt" }, "--seccomp default, off or FILE; new privileges (setuid programs) are not to be had" },
+        { { "setenv" }, "--env NAME=VALUE" },
+        { { "share-net" }, "--network host is the host's own network; by default the box has one that leads outside" },
+        { { "shm-size" }, "--tmpfs /dev/shm:size=SIZE" },
+        { { "stop-timeout" }, "usbox stop -t SECONDS" },
+        { { "uid", "gid" }, "--user UID:GID" },
+        { { "unit" }, "--name NAME" },
+        { { "unshare-all", "unshare-cgroup", "unshare-ipc", "unshare-pid", "unshare-user", "unshare-uts" },
+          "a box has namespaces of its own, always; none but its own network: --network none" },
+        { { "unshare-net" }, "--network none" },
+        { { NULL }, NULL },
+};
 
 static bool unknown_option(const char *typed, GError **error) {
         g_autofree char *quoted = err_quote(typed);
         err_usage(error, "unknown option '%s'", quoted);
 
         bool is_long = g_str_has_prefix(typed, "--");
-        const char *foreign = is_long ? foreign_option(typed + 2) : NULL, *near = is_long ? option_nearest(typed + 2, NULL) : NULL;
+        const char *foreign = is_long ? foreign_hint(foreign_options, typed + 2) : NULL, *near = is_long ? option_nearest(typed + 2, NULL) : NULL;
         if (foreign)
                 return err_hint(error, "%s", foreign);
         if (near)

@@ -76,6 +76,14 @@ const char *option_group_title(OptionGroup group);
  * if none is near (edit distance). Static or borrowed. */
 const char *option_nearest(const char *typed, const char *const *names);
 
+/* Words of other tools that are no typing errors, so that no name that is near to them helps, and what they are here. */
+typedef struct {
+        const char *words[10], *hint;
+} ForeignWords;
+
+/* The hint of the row that has what was typed, or NULL. rows end with one without words. */
+const char *foreign_hint(const ForeignWords *rows, const char *typed);
+
 /*
  * Parse argv (without the program and the verb) into draft: options up to the first non-option or "--". *ret_rest is
  * the index of what follows. Profiles that are named are applied first, in their order, so that the command line wins:
