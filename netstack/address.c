@@ -14,6 +14,8 @@
 #define V4(a, b, c, d) { .s6_addr = { [10] = 0xff, 0xff, a, b, c, d } }
 #define V6(...) { .s6_addr = { __VA_ARGS__ } }
 
+#define MAPPED_LEN 96 /* of the prefix that all of IPv4 has in this form */
+
 typedef struct {
         AddressPrefix prefix;
         AddressClass classes;
@@ -132,6 +134,9 @@ bool address_same(const struct in6_addr *a, const struct in6_addr *b) {
 bool address_prefix_has(const AddressPrefix *prefix, const struct in6_addr *addr) {
         size_t bytes = prefix->len / 8, bits = prefix->len % 8;
 
+        /* "::/0" is all of IPv6, and none of IPv4, which stands within it in this form. */
+        if (prefix->len < MAPPED_LEN && address_is_mapped(addr))
+                return false;
         if (memcmp(prefix->addr.s6_addr, addr->s6_addr, bytes) != 0)
                 return false;
         return bits == 0 || ((prefix->addr.s6_addr[bytes] ^ addr->s6_addr[bytes]) & (0xff << (8 - bits)) & 0xff) == 0;

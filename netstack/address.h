@@ -11,7 +11,7 @@
  * say, since a hostile IPv6 packet can carry such an address too.
  */
 
-/* Addresses whose first len bits are those of addr; of IPv4 len is from 96 on. */
+/* Addresses whose first len bits are those of addr; of IPv4 len is from 96 on, and a shorter one has no IPv4 address. */
 typedef struct {
         struct in6_addr addr;
         uint8_t len;

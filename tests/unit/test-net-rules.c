@@ -219,6 +219,25 @@ static void test_spellings(void) {
         assert_open(&classes, "198.18.0.1", 80);
 }
 
+/* A short prefix of IPv6 is none of IPv4, which is kept as a part of it. */
+static void test_families(void) {
+        g_auto(World) allow = { 0 }, deny = { 0 }, both = { 0 }, low = { 0 };
+        world_init(&allow, RULES("allow ::/0"));
+        world_init(&deny, RULES("deny ::/0"));
+        world_init(&both, RULES("deny [::/0]:80", "allow 0.0.0.0/0", "deny any"));
+        world_init(&low, RULES("deny ::/3", "deny [::/80]:443"));
+
+        assert_open(&allow, "2001:db8::1", 80);
+        assert_closed(&allow, "192.0.2.1", 80, UNMATCHED);
+        assert_closed(&deny, "2001:db8::1", 80, RULE);
+        assert_open(&deny, "192.0.2.1", 80);
+        assert_open(&both, "192.0.2.1", 80);
+        assert_closed(&both, "2001:db8::1", 80, RULE);
+        assert_open(&low, "192.0.2.1", 443);
+        assert_open(&low, "2001:db8::1", 443);
+        assert_closed(&low, "64:ff9b::192.0.2.1", 80, RULE);
+}
+
 static void test_guarded(void) {
         g_auto(World) wide = { 0 }, host = { 0 }, named = { 0 }, metadata = { 0 }, expose = { 0 };
         world_init(&wide, RULES("allow any", "allow private", "allow link-local", "allow 0.0.0.0/0", "allow ::/0", "allow 192.168.0.0/16"));
@@ -400,6 +419,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/net-rules/defaults", test_defaults);
         g_test_add_func("/net-rules/order", test_order);
         g_test_add_func("/net-rules/spellings", test_spellings);
+        g_test_add_func("/net-rules/families", test_families);
         g_test_add_func("/net-rules/guarded", test_guarded);
         g_test_add_func("/net-rules/names", test_names);
         g_test_add_func("/net-rules/questions", test_questions);
