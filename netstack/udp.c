@@ -12,7 +12,8 @@
  * is that of what the box sends.
  *
  * A flow ends when nothing was heard for a while. The table has an end, and descriptors too: then a flow goes that was never answered, the one that
- * was silent for longest, and only if there are none of those one that was. So a program that sends to everybody does not end the flows of others.
+ * was silent for longest; one that was, only where those have no more than their share. So a program that sends to everybody does not end the flows of
+ * others, and where there are many of others, as a name server's, who is new finds room for an answer.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -31,6 +32,9 @@
 
 /* And no more than half of the descriptors that there may be: the rest is for TCP. */
 #define FLOWS_MAX 4096u
+
+/* Of those that there are, one of so many may be one that was not answered yet. */
+#define FRESH_SHARE 4u
 
 /* As conntrack has it for what was not answered and what was, in ms. */
 #define IDLE_NEW 30000
@@ -218,7 +222,8 @@ static void on_ready(EventSource *source, uint32_t events) {
 /* The flow that another has to go for. False: there is none. */
 static bool evict(void *data) {
         Udp *udp = data;
-        GQueue *queue = udp->fresh.head ? &udp->fresh : &udp->known;
+        guint share = (udp->fresh.length + udp->known.length) / FRESH_SHARE;
+        GQueue *queue = udp->fresh.length > share || !udp->known.head ? &udp->fresh : &udp->known;
 
         if (!queue->head)
                 return false;

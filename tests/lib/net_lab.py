@@ -261,6 +261,20 @@ def udp_error(address, port, resolver=False):
             return os.strerror(e.errno)
 
 
+def udp_each(address, port, count):
+    """As many flows, one after the other, each of which gets an answer."""
+    return sum(udp_echo(address, port, 1) for _ in range(count))
+
+
+def udp_at_once(address, port, count):
+    """As many flows, of which all have sent before one is answered; how many were."""
+    socks = [socket.socket(family(address), socket.SOCK_DGRAM) for _ in range(count)]
+    for s in socks:
+        s.connect((address, port))
+        s.send(b"x")
+    return len(select.select(socks, [], [], 5)[0]) and sum(bool(select.select([s], [], [], 1)[0]) for s in socks)
+
+
 def dns(address, name="example.test"):
     """The address of a name, or the code of the error that was answered."""
     with socket.socket(family(address), socket.SOCK_DGRAM) as s:

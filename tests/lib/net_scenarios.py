@@ -33,6 +33,25 @@ def udp():
                 assert box.call("udp_echo", address, ECHO, size) == size, (address, size)
 
 
+def udp_many_answered():
+    """A name server in the box has as many flows as there may be, each of which was answered: who is new finds room for an exchange, and so do others beside it."""
+    lab = Lab()
+    late = f"""
+import socket
+s = socket.socket(type=socket.SOCK_DGRAM)
+s.bind(("", {ECHO + 1}))
+print("up", flush=True)
+for peer in [s.recvfrom(10)[1] for _ in range(20)]:
+    s.sendto(b"x", peer)
+"""
+    peer = subprocess.Popen(["nsenter", "-t", str(lab.peer.pid), "-n", sys.executable, "-c", late], stdout=subprocess.PIPE)
+    assert peer.stdout.readline() == b"up\n"
+    with Box(wrap=["prlimit", "--nofile=300:300"]) as box:
+        assert box.call("udp_each", PEER4, ECHO, 200) == 200
+        assert box.call("udp_at_once", PEER4, ECHO + 1, 20) == 20
+    peer.kill()
+
+
 def dns():
     """The host's resolvers of both families answer at the box's two addresses."""
     Lab()
