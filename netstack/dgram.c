@@ -11,6 +11,7 @@
 #include "netstack/address.h"
 #include "netstack/dgram.h"
 #include "netstack/errqueue.h"
+#include "netstack/policy.h"
 
 int dgram_open(int family, int protocol, const struct in6_addr *to, uint16_t port, DgramEvict evict, void *data) {
         struct sockaddr_storage addr;
@@ -45,13 +46,21 @@ void dgram_tell_errno(const Packet *packet, int errnum, StackSend send, void *da
                 send(reply, n, data);
 }
 
+/* The box's kernel takes no packet from a loopback address, as of who stands behind host.usbox, nor from one of the box's own: to it those are the gateway. */
+static bool is_visible(int family, const struct in6_addr *from) {
+        return !(address_classes(family, from) & ADDRESS_HOST) && !policy_is_subnet(family, from);
+}
+
 void dgram_tell_icmp(const uint8_t *frame, size_t len, const ReplyIcmp *error, StackSend send, void *data) {
         uint8_t reply[REPLY_MAX];
+        ReplyIcmp told = *error;
         Packet packet;
 
         if (!packet_parse(frame, len, &packet))
                 return;
-        size_t n = reply_icmp(error, &packet, reply);
+        if (told.from && !is_visible(packet.family, told.from))
+                told.from = NULL;
+        size_t n = reply_icmp(&told, &packet, reply);
         if (n > 0)
                 send(reply, n, data);
 }

@@ -128,6 +128,8 @@ int main(int argc, char **argv) {
                         with_tap = false;
                 else if (g_str_equal(argv[i], "--resolver"))
                         g_ptr_array_add(config->resolvers, g_strdup(argv[++i]));
+                else if (g_str_equal(argv[i], "--expose"))
+                        net_rules_append(config->rules, net_rule_expose((uint16_t) atoi(argv[++i])));
                 else if (g_str_equal(argv[i], "-p"))
                         parse_publish(config, argv[++i]);
         g_assert(argc - i >= 2);

@@ -52,6 +52,14 @@ for peer in [s.recvfrom(10)[1] for _ in range(20)]:
     peer.kill()
 
 
+def udp_exposed():
+    """A closed port of the host's loopback says so, too."""
+    Lab()
+    with Box("--expose", "8000") as box:
+        for address in ("10.0.2.2", "fd00::2"):
+            assert box.call("udp_error", address, 8000) == "Connection refused", address
+
+
 def dns():
     """The host's resolvers of both families answer at the box's two addresses."""
     Lab()
