@@ -5,6 +5,8 @@
  * Role: usbox-net. Privileges: none; opening a low port may need some. Threads: one. Order: sockets are opened before the
  * confinement, used by the loop.
  *
+ * Answers come from that one of the host's addresses that the peer wrote to (arrival.c).
+ *
  * libslirp's own forwarding of UDP cannot answer a peer that is on the host itself, as answers to the gateway are
  * what disable_host_loopback closes. Here the box may answer exactly those who wrote to it, each at the one address and port
  * under which it saw them, and nobody else on the host.
@@ -23,6 +25,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "netstack/arrival.h"
 #include "netstack/forward.h"
 #include "netstack/policy.h"
 #include "netstack/subnet.h"
@@ -62,8 +65,7 @@ G_STATIC_ASSERT(sizeof(PeerKey) == 20);
 
 typedef struct {
         PeerKey key;
-        struct sockaddr_storage real;
-        socklen_t real_len;
+        Arrival real;
         int64_t used; /* s of the monotonic clock */
         bool answered, known; /* the box has answered; it has written since */
         GList link;           /* in Forward.fresh or Forward.known */
@@ -191,8 +193,9 @@ void forward_visible(int family, const struct sockaddr_storage *real, struct in6
                 inet_pton(AF_INET6, NET_GATEWAY_IPV6, ret_addr);
 }
 
-static bool is_same(const Peer *peer, const struct sockaddr_storage *real, socklen_t real_len) {
-        return peer->real_len == real_len && memcmp(&peer->real, real, real_len) == 0;
+/* Who writes to two of the host's addresses is two peers: the box could not say else which of them answers. */
+static bool is_same(const Peer *peer, const Arrival *real) {
+        return peer->real.from_len == real->from_len && memcmp(&peer->real.from, &real->from, real->from_len) == 0 && address_same(&peer->real.to, &real->to);
 }
 
 static void account_peer(Forward *forward, const Port *port, Peer *peer) {
@@ -200,7 +203,7 @@ static void account_peer(Forward *forward, const Port *port, Peer *peer) {
 
         if (peer->account)
                 return;
-        (void) address_of_socket((const struct sockaddr *) &peer->real, &flow.src, &flow.sport);
+        (void) address_of_socket((const struct sockaddr *) &peer->real.from, &flow.src, &flow.sport);
         peer->account = account_start(forward->account, &flow, NULL, ACCOUNT_PORT, NULL, NULL);
         account_moved(peer->account, 0, 0, peer->in_bytes, peer->in_packets);
 }
@@ -227,26 +230,25 @@ static Peer *new_peer(Forward *forward, const PeerKey *key) {
 }
 
 /* The peer behind real, remembered. */
-static Peer *take_peer(Forward *forward, const Port *port, const struct sockaddr_storage *real, socklen_t real_len) {
+static Peer *take_peer(Forward *forward, const Port *port, const Arrival *real) {
         int64_t now = now_s(), stale = now - PEER_SECONDS;
         bool roomy = false;
         PeerKey key = { .port_index = (guint16) port->index };
         Peer *peer = NULL;
 
-        forward_visible(port->family, real, &key.addr, &key.port);
+        forward_visible(port->family, &real->from, &key.addr, &key.port);
         for (int i = 0; i < PORT_TRIES; i++, key.port++) {
                 peer = g_hash_table_lookup(forward->peers, &key);
-                if (!peer || peer->used < stale || is_same(peer, real, real_len))
+                if (!peer || peer->used < stale || is_same(peer, real))
                         break;
         }
-        if (peer && !is_same(peer, real, real_len))
+        if (peer && !is_same(peer, real))
                 forget_peer(forward, g_steal_pointer(&peer), "timeout");
         if (!peer) {
                 roomy = make_room(forward);
                 peer = new_peer(forward, &key);
         }
-        memcpy(&peer->real, real, real_len);
-        peer->real_len = real_len;
+        peer->real = *real;
         if (roomy)
                 account_peer(forward, port, peer);
         touch(forward, peer, now, peer->answered);
@@ -277,7 +279,7 @@ bool forward_input(Forward *forward, const Packet *packet) {
                 const uint8_t *udp = packet->frame + packet->l4;
                 size_t len = (size_t) packet_get16(udp + 4) - UDP_LEN;
                 /* As on any network, what the socket does not take is lost. */
-                (void) sendto(port->fd, udp + UDP_LEN, len, MSG_DONTWAIT, (struct sockaddr *) &peer->real, peer->real_len);
+                (void) arrival_answer(port->fd, udp + UDP_LEN, len, &peer->real);
                 account_moved(peer->account, len, 1, 0, 0);
                 return true;
         }
@@ -286,18 +288,17 @@ bool forward_input(Forward *forward, const Packet *packet) {
 
 /* One datagram from the socket to the box. False: there is none. */
 static bool take_datagram(Forward *forward, const Port *port) {
-        struct sockaddr_storage real = { 0 };
-        socklen_t real_len = sizeof real;
+        Arrival real;
         size_t headers = PACKET_ETH_LEN + (port->family == AF_INET ? 20 : 40) + UDP_LEN;
         /* What an IPv4 packet cannot hold is cut by one byte more, and seen by that. */
         size_t room = 65535 - (headers - PACKET_ETH_LEN) + 1;
 
-        ssize_t n = recvfrom(port->fd, forward->buf + headers, room, 0, (struct sockaddr *) &real, &real_len);
+        ssize_t n = arrival_receive(port->fd, forward->buf + headers, room, &real);
         if (n < 0)
                 return errno == EINTR;
         if ((size_t) n == room)
                 return true;
-        Peer *peer = take_peer(forward, port, &real, real_len);
+        Peer *peer = take_peer(forward, port, &real);
         peer_received(peer, (guint64) n);
         size_t udp_len = UDP_LEN + (size_t) n;
         uint8_t *udp = forward->buf + packet_write_headers(forward->buf, forward->box_mac, port->family,
@@ -326,7 +327,7 @@ guint16 forward_publish(Forward *forward, const NetPublish *publish, GError **er
         _cleanup_close_ int fd = socket(host.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         int on = 1;
         if (fd < 0 || (host.ss_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) < 0) ||
-            bind(fd, (struct sockaddr *) &host, host_len) < 0 ||
+            !arrival_want(fd, host.ss_family) || bind(fd, (struct sockaddr *) &host, host_len) < 0 ||
             getsockname(fd, (struct sockaddr *) &host, &host_len) < 0) {
                 net_publish_failed(publish, errno, error);
                 return 0;

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from net_lab import ANSWER, ANYIP4, ECHO, HOST4, HOST6, PEER4, PEER6, Box, Lab, alive, cpu_seconds, family, ip, wait_for
+from net_lab import ANSWER, ANYIP4, ECHO, HOST4, HOST6, HOST6_TOO, PEER4, PEER6, Box, Lab, alive, cpu_seconds, family, ip, wait_for
 
 MEGABYTE = 1 << 20
 
@@ -308,6 +308,34 @@ def publish():
     for port in (tcp4, 8080):
         s = socket.socket()
         assert s.connect_ex(("127.0.0.1", port)) != 0
+
+
+def publish_addresses():
+    """Answers come from that one of the host's addresses that was asked, also to who asks two of them by one socket."""
+    lab = Lab()
+    for address in ("203.0.113.3/24", "2001:db8:1::3/64"):
+        ip("addr", "add", address, "dev", "up0", *(["nodad"] if ":" in address else []))
+    with Box(publish=["udp,,0,,80", "udp,::,0,,80"]) as box:
+        box.call("serve", "0.0.0.0", 80)
+        box.call("serve", "::", 80)
+        udp4, udp6 = (p[2] for p in box.ports)
+        four, six = [(a, udp4) for a in (HOST4, "203.0.113.3")], [(a, udp6) for a in (HOST6, "2001:db8:1::3")]
+        for place in [*four, *six, ("127.0.0.5", udp4), ("::1", udp6), (HOST6_TOO, udp6)]:
+            assert ask(*place).endswith(b" hello"), place
+        script = f"from net_scenarios import *; print(*(ask(*x).decode() for x in {four + six}), *ask_two({four}), *ask_two({six}))"
+        out = subprocess.run(["nsenter", "-t", str(lab.peer.pid), "-n", sys.executable, "-c", script], capture_output=True, text=True,
+                             cwd=os.path.dirname(os.path.abspath(__file__)), check=True).stdout
+        assert out.split() == [PEER4, "hello"] * 2 + [PEER6, "hello"] * 2 + ["True"] * 4, out
+
+
+def ask_two(places):
+    """By one socket, from each of them: does its answer come from there?"""
+    with socket.socket(family(places[0][0]), socket.SOCK_DGRAM) as s:
+        s.settimeout(5)
+        for place in places:
+            s.sendto(place[0].encode(), place)
+        answers = [s.recvfrom(1000) for _ in places]
+    return [data.split()[-1].decode() == source[0] for data, source in answers]
 
 
 def udp_peer_only():
