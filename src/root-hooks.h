@@ -26,6 +26,14 @@ typedef struct {
 
 void hook_free(gpointer hook);
 
+/* Why a hook that is there (opened as fd; negative: errno says why not) cannot be guarded, as an errno; 0: it can, and *ret_st is its. */
+int hook_problem(int fd, struct stat *ret_st);
+
+/* Where its copy is while the box runs, in the box's directory; the caller's to free. In a root that usbox-fs serves upper/ and work/ are its own: the
+ * directories on the way there would be taken for changes of the box's. So only what an earlier run of the box has changed is in upper/ from the start. */
+char *hook_copy_path(const RootPlan *plan, const Hook *hook, int box_fd);
+char *hook_work_path(const RootPlan *plan, const Hook *hook);
+
 /* Launcher: find the hooks of a source that is a directory, as source->hooks. A symlink on the way to one is an error:
  * what it leads to could not be guarded. */
 bool root_hooks_plan(Planner *p, MountSource *source, GError **error);
