@@ -382,6 +382,9 @@ static bool watch(Sandbox *s, GError **error) {
                         s->child_ended = true;
                         if (!s->exited && !init_died(s, error))
                                 return false;
+                        /* No EXITED comes of a box that was killed: what its terminal has now is all. */
+                        if (s->term)
+                                term_drain(s->term);
                 }
         }
         return true;

@@ -95,6 +95,19 @@ def test_terminal_is_restored_when_it_is_told_to_end(box):
         assert t.settings() == t.before
 
 
+def test_terminal_of_a_box_that_had_to_be_killed(box):
+    """An interactive shell does not listen to SIGTERM either. Its last words are there, and so is what a second one in that box has."""
+    deaf = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
+    with box.pty("run", "--rm", "--name", "deaf", "--network=none", "--", "sh", "-c", deaf) as t:
+        t.expect("ready")
+        with box.pty("exec", "deaf", "sh", "-c", deaf) as second:
+            second.expect("ready")
+            box.usbox("stop", "-t", "0", "deaf").ok()
+            assert t.wait() == 128 + signal.SIGKILL
+            assert second.wait() == 128 + signal.SIGKILL
+            assert t.settings() == t.before and second.settings() == second.before
+
+
 def test_terminal_is_restored_after_an_error(box):
     with box.pty("run", "--rm", "--", "/no/such/command") as t:
         assert t.wait() == 127
