@@ -288,7 +288,7 @@ static void follow(const char *name, const GArray *cnames, const GArray *owned, 
         }
 }
 
-/* An answer without records holds as long as its SOA says: the lesser of its TTL and its last field (RFC 2308). */
+/* An answer that there is nothing, be it that of an alias, holds as long as its SOA says: the lesser of its TTL and its last field (RFC 2308). */
 static uint32_t negative_ttl(const Reader *r, const Record *soa) {
         uint32_t minimum = soa->len >= 22 ? packet_get32(r->msg + soa->data_at + soa->len - 4) : 0;
         return MIN(MIN(soa->ttl, minimum), NEGATIVE_TTL_MAX);
@@ -298,6 +298,7 @@ static bool walk(Reader *r, const DnsQuery *query, DnsAnswer *ret) {
         unsigned answers = packet_get16(r->msg + 6), authorities = packet_get16(r->msg + 8), more = packet_get16(r->msg + 10);
         g_autoptr(GArray) cnames = g_array_new(false, false, sizeof(Cname)), owned = g_array_new(false, false, sizeof(Owned));
         uint32_t least = TTL_MAX, negative = 0;
+        bool denies = answers == 0 || ret->rcode != DNS_NOERROR;
         Record record;
 
         for (unsigned i = 0; i < answers + authorities + more; i++) {
@@ -310,13 +311,14 @@ static bool walk(Reader *r, const DnsQuery *query, DnsAnswer *ret) {
                 least = record.ttl > G_MAXINT32 ? 0 : MIN(least, record.ttl); /* RFC 2181: its first bit must be 0 */
                 if (i < answers && !take_record(r, &record, cnames, owned))
                         return false;
-                if (i >= answers && i < answers + authorities && record.type == DNS_TYPE_SOA)
+                if (i >= answers && i < answers + authorities && record.type == DNS_TYPE_SOA) {
                         negative = negative_ttl(r, &record);
+                        denies = true;
+                }
         }
         follow(query->name, cnames, owned, ret);
-        bool positive = answers > 0 && ret->rcode == DNS_NOERROR;
         if (!ret->truncated && (ret->rcode == DNS_NOERROR || ret->rcode == DNS_NXDOMAIN))
-                ret->ttl = positive ? least : MIN(negative, least);
+                ret->ttl = denies ? MIN(negative, least) : least;
         return true;
 }
 

@@ -240,6 +240,14 @@ static void test_negative(void) {
         packet_put16(m.bytes + 2, 0x8182); /* SERVFAIL is not kept */
         g_assert_true(parse_answer(&m, &q, &c));
         g_assert_true(c.rcode == DNS_SERVFAIL && c.ttl == 0);
+
+        /* An alias of a name that has no such address: the alias may hold for longer. */
+        g_auto(DnsAnswer) d = { 0 };
+        Message alias = make(7, 0x8180, "no.example.org", 1);
+        put_cname(&alias, "no.example.org", "other.example.org");
+        put_record(&alias, 8, "example.org", DNS_TYPE_SOA, 3000, soa.bytes, soa.len);
+        g_assert_true(parse_answer(&alias, &q, &d));
+        g_assert_cmpuint(d.ttl, ==, 90);
 }
 
 static void test_bad_answers(void) {
