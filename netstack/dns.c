@@ -26,6 +26,7 @@ struct DnsQuestion {
         DnsQuery query;
         DnsAsker *asker;
         DnsExchange *exchange;
+        guint change; /* Dns.changes when it was asked */
 };
 
 /* Who asks by UDP. */
@@ -47,6 +48,7 @@ struct Dns {
         void *send_data;
         DnsUpstream *up;
         DnsCache *cache;
+        guint changes; /* of name servers */
 };
 
 Dns *dns_new(Events *events, const NetConfig *config, Names *names, Account *account, StackSend send, void *data) {
@@ -66,7 +68,9 @@ void dns_free(Dns *dns) {
         g_free(dns);
 }
 
+/* What those before still have to say is for who has asked, and for nobody later. */
 void dns_resolvers_changed(Dns *dns) {
+        dns->changes++;
         dns_cache_clear(dns->cache);
 }
 
@@ -114,7 +118,8 @@ static void on_answer(uint8_t *msg, size_t len, const DnsAnswer *answer, void *d
 
         if (msg) {
                 learn(dns, &question->query, answer);
-                dns_cache_add(dns->cache, &question->query, msg, len, answer, events_now(dns->events));
+                if (question->change == dns->changes)
+                        dns_cache_add(dns->cache, &question->query, msg, len, answer, events_now(dns->events));
                 dns_answer_adapt(msg, &question->query);
                 reply_answer(&question->query, msg, len, question->asker);
         } else {
@@ -190,7 +195,7 @@ DnsQuestion *dns_ask(Dns *dns, const uint8_t *msg, size_t len, DnsAsker *asker) 
                 return NULL;
 
         DnsQuestion *question = g_new0(DnsQuestion, 1);
-        *question = (DnsQuestion){ .dns = dns, .query = query, .asker = asker };
+        *question = (DnsQuestion){ .dns = dns, .query = query, .asker = asker, .change = dns->changes };
         question->exchange = dns_upstream_ask(dns->up, &query, asker->tcp, on_answer, question);
         if (question->exchange)
                 return question;

@@ -4,11 +4,14 @@ import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 
-from net_lab import ANSWER, ANYIP4, ECHO, HOST4, HOST6, HOST6_TOO, PEER4, PEER6, Box, Lab, alive, cpu_seconds, family, ip, wait_for
+from net_lab import ANSWER, ANYIP4, ECHO, HOST4, HOST6, HOST6_TOO, PEER4, PEER6, USBOX_NET, Box, Lab, alive, cpu_seconds, dns_answer, family, ip, serve_udp, wait_for
 
 MEGABYTE = 1 << 20
 
@@ -75,7 +78,6 @@ def dns():
 
 def dns_on_loopback():
     """A resolver of the host's own, as systemd has it, is reached through 10.0.2.3 and in no other way."""
-    from net_lab import dns_answer, serve_udp
     Lab()
     serve_udp("127.0.0.53", 53, dns_answer)
     with Box(resolvers=["127.0.0.53"]) as box:
@@ -119,6 +121,60 @@ def dns_bound():
         assert box.call("dns", "10.0.2.3", name) == ANSWER.hex()
         assert len(os.listdir(f"/proc/{box.net_pid}/fd")) < fds + 100  # pipes, flows that have just ended
         assert box.errors().count("questions wait") == 1, box.errors()
+
+
+# Twice: the code of the answer to the same question; in between, a line.
+ASK_TWICE = """
+import sys
+from net_lab import *
+for _ in range(2):
+    print(dns("10.0.2.3", "late.test"), flush=True)
+    sys.stdin.readline()
+"""
+
+
+def dns_old_answer():
+    """What a name server says that is none any more is for who asked it, and is not kept: with a VPN another one knows the name."""
+    Lab()
+    asked, late = threading.Event(), threading.Event()
+
+    def old(data, _peer):
+        asked.set()
+        late.wait(20)
+        end = data.index(b"\0", 12) + 5
+        soa = b"\0\0" + struct.pack(">IIIII", 1, 2, 3, 4, 3600)
+        return data[:2] + b"\x81\x83\0\1\0\0\0\1\0\0" + data[12:end] + b"\0\0\6\0\1" + struct.pack(">IH", 3600, len(soa)) + soa
+    serve_udp("127.0.0.54", 53, old)
+    serve_udp("127.0.0.55", 53, dns_answer)
+    with tempfile.TemporaryDirectory() as work:
+        resolv, log = os.path.join(work, "resolv.conf"), os.path.join(work, "log")
+        with open(resolv, "w", encoding="ascii") as f:
+            f.write("nameserver 127.0.0.54\n")
+        subprocess.run(["mount", "--bind", resolv, os.path.realpath("/etc/resolv.conf")], check=True)
+        target = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo up; exec sleep 1000"], stdout=subprocess.PIPE)
+        assert target.stdout.readline() == b"up\n"
+        ready, theirs = os.pipe()
+        with open(log, "wb") as out:
+            net = subprocess.Popen([os.path.join(os.path.dirname(USBOX_NET), "usbox-net"), "--verbose", "--netns", str(target.pid), "--ready-fd", str(theirs)],
+                                   pass_fds=[theirs], stderr=out)
+        assert os.read(ready, 1) == b"1"
+        box = subprocess.Popen(["nsenter", "-t", str(target.pid), "-n", sys.executable, "-c", ASK_TWICE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                               cwd=os.path.dirname(os.path.abspath(__file__)))
+        assert asked.wait(20)
+        with open(log, encoding="utf-8") as said:
+            before = said.read().count("name servers")
+            with open(resolv, "w", encoding="ascii") as f:
+                f.write("nameserver 127.0.0.55\n")
+            assert wait_for(lambda: said.seek(0) == 0 and said.read().count("name servers") > before)
+        late.set()
+        assert box.stdout.readline() == "3\n"  # NXDOMAIN
+        box.stdin.write("\n")
+        box.stdin.flush()
+        assert box.stdout.readline() == ANSWER.hex() + "\n"
+        for proc in (box, net, target):
+            proc.kill()
+            proc.wait()
+        subprocess.run(["umount", os.path.realpath("/etc/resolv.conf")], check=True)
 
 
 def no_ipv6():
