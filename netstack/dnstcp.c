@@ -134,8 +134,9 @@ static void on_client(EventSource *source, uint32_t events) {
         c->used = events_now(c->tcp->events);
         g_queue_unlink(&c->tcp->clients, &c->link);
         g_queue_push_tail_link(&c->tcp->clients, &c->link);
-        /* Whoever has closed his side has no use for an answer either (RFC 7766 lets us think so), and a full buffer waits. */
-        if (!flush(c) || ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && !fill(c)) || !ask_next(c)) {
+        /* Whoever has closed his side has no use for an answer either (RFC 7766 lets us think so), and a full buffer waits: but not for one that is lost,
+         * which is said again and again. */
+        if (events & (EPOLLHUP | EPOLLERR) || !flush(c) || ((events & EPOLLIN) && !fill(c)) || !ask_next(c)) {
                 client_free(c);
                 return;
         }

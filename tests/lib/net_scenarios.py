@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 
-from net_lab import ANSWER, ANYIP4, ECHO, HOST4, HOST6, HOST6_TOO, PEER4, PEER6, USBOX_NET, Box, Lab, alive, cpu_seconds, dns_answer, family, ip, serve_udp, wait_for
+from net_lab import ANSWER, ANYIP4, ECHO, HOST4, HOST6, HOST6_TOO, PEER4, PEER6, USBOX_NET, Box, Lab, alive, cpu_seconds, dns_answer, dns_query, family, ip, serve_udp, wait_for
 
 MEGABYTE = 1 << 20
 
@@ -175,6 +175,32 @@ def dns_old_answer():
             proc.kill()
             proc.wait()
         subprocess.run(["umount", os.path.realpath("/etc/resolv.conf")], check=True)
+
+
+def dns_tcp_lost():
+    """A connection to the box's resolver that is full of questions, of which the first waits, and then is reset: it costs no time."""
+    Lab()
+    subprocess.run(["mount", "--bind", "/dev/null", os.path.realpath("/etc/resolv.conf")], check=False)
+    with Box("--no-fast-path", resolvers=["203.0.113.77"]) as box:  # nobody has that address
+        before = set(listening())
+        assert box.call("connect", "10.0.2.3", 53)[0] == "ok"
+        port, = set(listening()) - before
+        question = dns_query("host.silent")
+        with socket.create_connection(("127.0.0.1", port), 10) as s:
+            s.sendall((struct.pack(">H", len(question)) + question) * 200)
+            time.sleep(0.3)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        used = cpu_seconds(box.net_pid)
+        time.sleep(1)
+        assert cpu_seconds(box.net_pid) - used < 0.05, "it spins"
+        assert box.call("dns", "10.0.2.3", "host.usbox") == bytes([10, 0, 2, 2]).hex()
+
+
+def listening():
+    """The ports of 127.0.0.1 on which somebody listens for TCP."""
+    with open("/proc/net/tcp", encoding="ascii") as f:
+        rows = [line.split() for line in f.read().splitlines()[1:]]
+    return [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and row[1].startswith("0100007F")]
 
 
 def no_ipv6():
