@@ -21,6 +21,9 @@
 /* Questions on their way at a time: a descriptor each. */
 #define EXCHANGES_MAX 512
 
+/* Datagrams that are none of the answer, in one turn. */
+#define DATAGRAMS_PER_TURN 32
+
 /* A box that asks by glibc waits 5 s for us, twice: in the first of them two servers can be tried. */
 #define TRY_MS 2000
 #define ROUNDS 2
@@ -135,7 +138,7 @@ static void give_up(DnsExchange *x) {
 static void on_datagram(DnsExchange *x) {
         uint8_t *buf = x->up->buf;
 
-        for (;;) {
+        for (int i = 0; i < DATAGRAMS_PER_TURN; i++) {
                 ssize_t n = recv(x->source.fd, buf, DATAGRAM_MAX, 0);
                 if (n < 0 && errno == EINTR)
                         continue;

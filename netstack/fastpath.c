@@ -65,6 +65,9 @@
 /* ms for which listeners are left alone when there is no descriptor for a connection. */
 #define LISTEN_PAUSE 200
 
+/* Connections taken in one turn: programs of the box's that connect to the listener itself, in a loop, would leave nobody else one. */
+#define ACCEPTS_PER_TURN 64
+
 typedef struct {
         EventSource source;
         FastPath *fastpath;
@@ -282,7 +285,7 @@ static void set_paused(FastPath *f, bool paused) {
 }
 
 static void accept_all(Listener *listener) {
-        for (;;) {
+        for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
                 struct sockaddr_storage peer = { 0 };
                 socklen_t len = sizeof peer;
                 int fd = accept4(listener->fd, (struct sockaddr *) &peer, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
