@@ -19,6 +19,11 @@
 
 #define ETC_FILE_MAX (1024 * 1024)
 
+/* As libc reads it: the word stands first, and a blank, which may be a tab, behind it. */
+static bool is_about(const char *line, const char *keyword) {
+        return g_str_has_prefix(line, keyword) && (line[strlen(keyword)] == ' ' || line[strlen(keyword)] == '\t');
+}
+
 char *net_resolv_conf(const Spec *spec) {
         struct stat st;
 
@@ -33,8 +38,7 @@ char *net_resolv_conf(const Spec *spec) {
         GString *text = g_string_new(own ? "nameserver " NET_DNS_IPV4 "\n" : NULL);
         char *rest = host;
         for (char *line; (line = strsep(&rest, "\n"));)
-                if (g_str_has_prefix(line, "search ") || g_str_has_prefix(line, "domain ") || g_str_has_prefix(line, "options ") ||
-                    (!own && g_str_has_prefix(line, "nameserver ")))
+                if (is_about(line, "search") || is_about(line, "domain") || is_about(line, "options") || (!own && is_about(line, "nameserver")))
                         g_string_append_printf(text, "%s\n", line);
         return g_string_free(text, FALSE);
 }

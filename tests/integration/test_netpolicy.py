@@ -229,9 +229,10 @@ print(socket.getaddrinfo("peer.usbox.test", 80, socket.AF_INET)[0][4][0])
 
 @pytest.mark.parametrize("overlay", ["fuse", "kernel", "none"])
 def test_search_domains_are_kept(box, overlay):
-    """As the host has them: in the box's resolv.conf beside the box's own resolver. With another file mounted there, since a machine's own may have none."""
-    here = ["search a.usbox.test b.usbox.test", "options ndots:2"]
-    resolv = box.write("resolv.conf", "\n".join(["nameserver 127.0.0.9", *here]) + "\n")
+    """As the host has them, with blanks or with tabs: in the box's resolv.conf beside the box's own resolver. With another file mounted there, since a
+    machine's own may have none."""
+    here = ["search\ta.usbox.test b.usbox.test", "options ndots:2", "options\ttimeout:3"]
+    resolv = box.write("resolv.conf", "\n".join(["nameserver\t127.0.0.9", "searching x", *here]) + "\n")
     argv = ["unshare", "-Urm", "sh", "-c", 'mount --bind "$1" /etc/resolv.conf && shift && exec "$@"', "sh", str(resolv), USBOX,
             "run", "--rm", f"--overlay={overlay}", "--userns=self", "--", "cat", "/etc/resolv.conf"]
     proc = subprocess.run(argv, env=box.env, cwd=box.dir, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
