@@ -4,10 +4,9 @@
  *
  * Role: usbox-net. Privileges: none. Threads: one. Order: beside dns.c.
  *
- * A connection has one question on its way at a time, so that a client that asks and does not read waits, and costs a buffer. Where the fast
- * path carries TCP, connections come from there. Where libslirp does, it must have a place on the host to connect to: a listener on the
- * loopback, made when it is needed, to which the frames for the resolver are turned. Others on the host can ask it too, what they could ask the
- * host's own resolver.
+ * A connection has one question on its way at a time, so that a client that asks and does not read waits, and costs a buffer. It comes by libslirp, also
+ * where the fast path carries other TCP, and that must have a place on the host to connect to: a listener on the loopback, made when it is needed, to which
+ * the frames for the resolver are turned. Others on the host can ask it too, what they could ask the host's own resolver.
  */
 #include <arpa/inet.h>
 #include <string.h>
@@ -145,7 +144,8 @@ static void on_client(EventSource *source, uint32_t events) {
                 client_free(c);
 }
 
-void dns_tcp_take(DnsTcp *tcp, int fd_take) {
+/* A connection, non-blocking. */
+static void take_client(DnsTcp *tcp, int fd_take) {
         if (tcp->clients.length >= CLIENTS_MAX)
                 client_free(tcp->clients.head->data);
         Client *c = g_new0(Client, 1);
@@ -188,7 +188,7 @@ static void on_listener(EventSource *source, uint32_t events) {
         int fd = accept4(source->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
         if (fd >= 0) {
-                dns_tcp_take(tcp, fd);
+                take_client(tcp, fd);
         } else if (errno == EMFILE || errno == ENFILE) {
                 pause_listeners(tcp, true);
                 tcp->timer.at = events_now(tcp->events) + PAUSE_MS;

@@ -11,11 +11,8 @@ DnsTcp *dns_tcp_new(Events *events, Dns *dns);
 void dns_tcp_free(DnsTcp *tcp);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DnsTcp, dns_tcp_free)
 
-/* A connection of the box's to its resolver, non-blocking: from the TCP fast path. */
-void dns_tcp_take(DnsTcp *tcp, int fd_take);
-
 /*
- * For connections that libslirp carries: a TCP frame to port 53 of the box's resolver becomes, in place, one to our listener, by way of the
+ * A TCP frame to port 53 of the box's resolver becomes, in place, one to our listener, by way of the
  * gateway's address. False: there is no listener (a descriptor is missing, or IPv6).
  */
 bool dns_tcp_frame_out(DnsTcp *tcp, uint8_t *frame, const Packet *packet);
