@@ -11,7 +11,6 @@
 #include "netstack/address.h"
 #include "netstack/dgram.h"
 #include "netstack/errqueue.h"
-#include "netstack/policy.h"
 
 int dgram_open(int family, int protocol, const struct in6_addr *to, uint16_t port, DgramEvict evict, void *data) {
         struct sockaddr_storage addr;
@@ -27,6 +26,23 @@ int dgram_open(int family, int protocol, const struct in6_addr *to, uint16_t por
         close(fd);
         errno = saved;
         return -1;
+}
+
+bool dgram_is_at_home(int fd, const Policy *policy) {
+        struct sockaddr_storage local = { 0 };
+        socklen_t len = sizeof local;
+        struct in6_addr addr;
+
+        return getsockname(fd, (struct sockaddr *) &local, &len) < 0 || !address_of_socket((struct sockaddr *) &local, &addr, NULL) ||
+               policy_is_host(policy, &addr);
+}
+
+bool dgram_renew(int fd, int family, const struct in6_addr *to, uint16_t port) {
+        static const struct sockaddr none = { .sa_family = AF_UNSPEC };
+        struct sockaddr_storage addr;
+        socklen_t len = address_to_socket(family, to, port, &addr);
+
+        return connect(fd, &none, sizeof none) == 0 && connect(fd, (struct sockaddr *) &addr, len) == 0;
 }
 
 void dgram_set_hops(int fd, int family, uint8_t hops) {

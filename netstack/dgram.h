@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <stdbool.h>
 
+#include "netstack/policy.h"
 #include "netstack/reply.h"
 #include "netstack/stack.h"
 
@@ -15,6 +16,12 @@ typedef bool (*DgramEvict)(void *data);
 /* A socket of the family (SOCK_DGRAM) that is connected to that address and port (host byte order; 0 for protocols without), and keeps the errors of what it
  * sends (errqueue.h). The caller's; -1 with errno. */
 int dgram_open(int family, int protocol, const struct in6_addr *to, uint16_t port, DgramEvict evict, void *data);
+
+/* Is the address that it sends from, which the kernel has chosen when it was connected, still the host's? */
+bool dgram_is_at_home(int fd, const Policy *policy);
+
+/* Connect it anew: from an address that is the host's now, and another port. False: there is no way there now, and nothing is sent. For UDP alone. */
+bool dgram_renew(int fd, int family, const struct in6_addr *to, uint16_t port);
 
 /* What it sends has this hop limit. */
 void dgram_set_hops(int fd, int family, uint8_t hops);

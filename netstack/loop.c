@@ -212,8 +212,11 @@ static void on_host(EventSource *source, uint32_t events) {
                 net->ended = true;
         net->policy.host = net->host.prefixes;
         /* A socket that is connected would go on, to the host itself. */
-        if (changed && !net->ended)
-                (void) account_cut(net->account, &net->policy, NULL);
+        if (!changed || net->ended)
+                return;
+        (void) account_cut(net->account, &net->policy, NULL);
+        udp_host_changed(net->udp, &net->policy);
+        ping_host_changed(net->ping, &net->policy);
 }
 
 static void on_tap(EventSource *source, uint32_t events) {

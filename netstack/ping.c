@@ -201,6 +201,15 @@ static Flow *new_flow(Ping *ping, const AccountKey *key, const Packet *packet, c
         return flow;
 }
 
+void ping_host_changed(Ping *ping, const Policy *policy) {
+        for (GList *l = ping->by_use.head, *next; l; l = next) {
+                Flow *flow = l->data;
+                next = l->next;
+                if (!dgram_is_at_home(flow->source.fd, policy))
+                        end_flow(flow, "closed");
+        }
+}
+
 static void set_hops(Flow *flow, uint8_t hops) {
         if (flow->hops == hops)
                 return;

@@ -20,5 +20,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Ping, ping_free)
 /* Is an echo request of the box's one of a flow that lives? */
 bool ping_has(const Ping *ping, const Packet *packet);
 
+/* The host's addresses are others: the next request of who pings from one which it has no more goes by another. */
+void ping_host_changed(Ping *ping, const Policy *policy);
+
 /* An echo request of the box's that the policy has passed. */
 void ping_input(Ping *ping, const Packet *packet, const PolicyDecision *decision);

@@ -68,7 +68,7 @@ bool policy_is_resolver(int family, const struct in6_addr *addr) {
         return address_same(addr, family == AF_INET ? &subnet_ipv4()->dns : &dns_ipv6);
 }
 
-static bool is_host(const Policy *policy, const struct in6_addr *addr) {
+bool policy_is_host(const Policy *policy, const struct in6_addr *addr) {
         for (guint i = 0; policy->host && i < policy->host->len; i++)
                 if (address_prefix_has(&g_array_index(policy->host, AddressPrefix, i), addr))
                         return true;
@@ -79,10 +79,10 @@ static unsigned classes_of(const Policy *policy, int family, const struct in6_ad
         unsigned classes = address_classes(family, addr);
         struct in6_addr inner[ADDRESS_EMBEDDED_MAX];
         unsigned n = family == AF_INET6 ? address_embedded(addr, inner) : 0;
-        bool host = is_host(policy, addr);
+        bool host = policy_is_host(policy, addr);
 
         for (unsigned i = 0; i < n && !host; i++)
-                host = is_host(policy, &inner[i]);
+                host = policy_is_host(policy, &inner[i]);
         if (host)
                 classes |= ADDRESS_HOST;
         return classes;

@@ -73,3 +73,6 @@ PolicyVerdict policy_frame(const Policy *policy, const uint8_t *frame, size_t le
 bool policy_is_subnet(int family, const struct in6_addr *addr);
 bool policy_is_gateway(int family, const struct in6_addr *addr);
 bool policy_is_resolver(int family, const struct in6_addr *addr);
+
+/* Is it one to which the host itself answers? */
+bool policy_is_host(const Policy *policy, const struct in6_addr *addr);

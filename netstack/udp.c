@@ -11,6 +11,9 @@
  * kernel gives what arrived together as one piece (UDP_GRO), which is cut here. Each is a frame on the TAP again, of whatever length: the MTU
  * is that of what the box sends.
  *
+ * The kernel chooses the address that a socket sends from when it is connected. Where the host has that one no more, as a laptop in another network, the
+ * socket is connected anew, for the next datagram: a program in the box sees a loss, as behind any router.
+ *
  * A flow ends when nothing was heard for a while. The table has an end, and descriptors too: then a flow goes that was never answered, the one that
  * was silent for longest; one that was, only where those have no more than their share. So a program that sends to everybody does not end the flows of
  * others, and where there are many of others, as a name server's, who is new finds room for an answer.
@@ -58,6 +61,8 @@ typedef struct {
         AccountFlow *account;
         uint8_t mac[6]; /* the box's */
         uint8_t hops;   /* as the socket has them */
+        struct in6_addr to; /* the peer, as the host sees it */
+        bool stale;     /* the socket's own address is none of the host's any more */
         bool answered;
         int64_t used;
         GList link;     /* in Udp.fresh or Udp.known */
@@ -253,6 +258,7 @@ static Flow *new_flow(Udp *udp, const AccountKey *key, const Packet *packet, con
         flow->owner = udp;
         flow->source.ready = on_ready;
         flow->hops = DEFAULT_HOPS;
+        flow->to = decision->to;
         memcpy(&flow->key, key, sizeof flow->key);
         if (!events_add(udp->events, &flow->source, fd, EPOLLIN)) {
                 close(fd);
@@ -266,6 +272,16 @@ static Flow *new_flow(Udp *udp, const AccountKey *key, const Packet *packet, con
         if (udp->sweep.at < 0)
                 udp->sweep.at = events_now(udp->events) + SWEEP_MS;
         return flow;
+}
+
+static void mark_stale(void *data, void *policy) {
+        Flow *flow = data;
+        flow->stale |= !dgram_is_at_home(flow->source.fd, policy);
+}
+
+void udp_host_changed(Udp *udp, const Policy *policy) {
+        g_queue_foreach(&udp->fresh, mark_stale, (void *) policy);
+        g_queue_foreach(&udp->known, mark_stale, (void *) policy);
 }
 
 /* All of the batch by one call. False: the kernel or the path does not do that. */
@@ -299,6 +315,8 @@ void udp_flush(Udp *udp) {
         if (!flow)
                 return;
         account_moved(flow->account, udp->batch_len, udp->n_segments, 0, 0);
+        if (flow->stale)
+                flow->stale = !dgram_renew(flow->source.fd, flow->key.family, &flow->to, flow->key.dport);
         if (udp->n_segments == 1 || !send_segments(udp)) {
                 size_t at = 0;
                 do {

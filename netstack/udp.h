@@ -23,5 +23,8 @@ bool udp_has(const Udp *udp, const Packet *packet);
 /* A datagram of the box's that the policy has passed. It may wait for udp_flush(). */
 void udp_input(Udp *udp, const Packet *packet, const PolicyDecision *decision);
 
+/* The host's addresses are others: flows that were by one which it has no more go on by another, with their next datagram. */
+void udp_host_changed(Udp *udp, const Policy *policy);
+
 /* There are no more frames for now: what waits goes. */
 void udp_flush(Udp *udp);

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import BUILD, SLOW, TOP
 
-SCENARIOS = ["tcp", "udp", "udp_many_answered", "udp_exposed", "dns", "dns_on_loopback", "dns_without_ipv4", "dns_bound", "dns_old_answer", "dns_tcp_lost", "no_ipv6", "host_closed", "host_address_added", "host_address_of_another_table",
+SCENARIOS = ["tcp", "udp", "udp_many_answered", "udp_exposed", "dns", "dns_on_loopback", "dns_without_ipv4", "dns_bound", "dns_old_answer", "dns_tcp_lost", "no_ipv6", "host_closed", "host_address_added", "host_address_moved", "host_address_of_another_table",
              "fragments", "hostile_frames", "ping", "publish", "publish_addresses", "udp_peer_only", "publish_errors", "config_errors", "confinement", "no_namespaces",
              "killed_launcher", "killed_before_tap", "interface_gone", "no_descriptors", "many_flows"]
 

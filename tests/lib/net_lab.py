@@ -266,6 +266,24 @@ def udp_each(address, port, count):
     return sum(udp_echo(address, port, 1) for _ in range(count))
 
 
+kept = {}
+
+
+def udp_kept(address, port, count=1):
+    """What comes back of as many datagrams, by a socket that is kept for the next time; "" of one that is lost."""
+    if address not in kept:
+        kept[address] = socket.socket(family(address), socket.SOCK_DGRAM)
+        kept[address].settimeout(1)
+    answers = []
+    for _ in range(count):
+        try:
+            kept[address].sendto(b"x", (address, port))
+            answers.append(kept[address].recv(100).decode())
+        except OSError:
+            answers.append("")
+    return answers
+
+
 def udp_at_once(address, port, count):
     """As many flows, of which all have sent before one is answered; how many were."""
     socks = [socket.socket(family(address), socket.SOCK_DGRAM) for _ in range(count)]

@@ -250,6 +250,32 @@ def host_address_added():
         assert lab.hits == []
 
 
+def host_address_moved():
+    """A laptop in another network: what a program goes on to send to the same peer by the same socket gets there."""
+    lab = Lab()
+    whom = f"""
+import socket
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.bind(("::", {ECHO + 1}))
+print("up", flush=True)
+while True:
+    peer = s.recvfrom(10)[1]
+    s.sendto(peer[0].replace("::ffff:", "").encode(), peer)
+"""
+    peer = subprocess.Popen(["nsenter", "-t", str(lab.peer.pid), "-n", sys.executable, "-c", whom], stdout=subprocess.PIPE)
+    assert peer.stdout.readline() == b"up\n"
+    with Box() as box:
+        for address, host in ((PEER4, HOST4), (PEER6, HOST6)):
+            assert host in box.call("udp_kept", address, ECHO + 1, 5)
+        ip("addr", "flush", "dev", "up0", "scope", "global")
+        assert box.call("udp_kept", PEER4, ECHO + 1, 1) == [""]
+        for address in ("203.0.113.7/24", "2001:db8:1::7/64"):
+            ip("addr", "add", address, "dev", "up0", *(["nodad"] if ":" in address else []))
+        for address, host in ((PEER4, "203.0.113.7"), (PEER6, "2001:db8:1::7")):
+            assert wait_for(lambda address=address, host=host: host in box.call("udp_kept", address, ECHO + 1)), address
+    peer.kill()
+
+
 def host_address_of_another_table():
     """As addresses of a VRF are: local, by another table than "local", from before and from then on."""
     lab = Lab()
