@@ -104,6 +104,9 @@ static void explain(const DoctorHost *host, DoctorCheck *check, int errnum) {
         } else if (errnum == EROFS) {
                 doctor_means(check, "/proc is read-only here, and id maps are written there");
                 doctor_mend(check, "give the container around this a /proc that can be written (bubblewrap: --proc /proc)");
+        } else if (errnum == EPERM && host->uid == 0 && host->trial[TRIAL_USERNS_MAP] == EPERM) {
+                doctor_means(check, "root without capabilities, as in a container that drops them, may map no ids");
+                doctor_mend(check, "give it SETFCAP, SETUID and SETGID (docker, podman: --cap-add), or call usbox as another user");
         } else if (denied && doctor_read_number(host, DOCTOR_APPARMOR_RESTRICTS, 0) != 0) {
                 blame_apparmor(host, check);
         } else if (denied && container) {

@@ -43,8 +43,15 @@ static bool write_maps(int proc_dir, bool deny_setgroups, const GArray *uidmap, 
 
         if (deny_setgroups && !fd_write_file(proc_dir, "setgroups", "deny"))
                 return err_set(error, errno, "write setgroups");
-        if (!fd_write_file(proc_dir, "uid_map", uids))
-                return err_set(error, errno, "write uid_map");
+        if (!fd_write_file(proc_dir, "uid_map", uids)) {
+                bool denied = errno == EPERM;
+                err_set(error, errno, "write uid_map");
+                /* user_namespaces(7): whoever maps root has to have it, as of Linux 5.12. */
+                if (denied && geteuid() == 0)
+                        err_hint(error, "root without capabilities, as in a container that drops them, cannot make a box: give it SETFCAP, SETUID and SETGID "
+                                        "(docker, podman: --cap-add), or call usbox as another user");
+                return false;
+        }
         if (!fd_write_file(proc_dir, "gid_map", gids))
                 return err_set(error, errno, "write gid_map");
         return true;

@@ -200,3 +200,14 @@ def test_tells_what_a_filter_refuses(box, call):
     if row["id"] == "syscalls":
         # Whoever meets it first, and however much of that is seen: what it comes from is said.
         assert call in row["found"] and re.search(rf"^usbox: .*\nhint: .* refuses {call}, without which there is no box: .", run.stderr, re.M), (row, run.stderr)
+
+
+def test_root_without_capabilities_is_told_which_it_wants(box):
+    """As of a container that drops them all."""
+    said = [subprocess.run(["unshare", "-Ur", "setpriv", "--bounding-set=-all", USBOX, *argv], env=box.env, cwd=box.dir, stdin=subprocess.DEVNULL,
+                           capture_output=True, text=True, timeout=60, check=False)
+            for argv in (["run", "--rm", "--network=none", "--", "true"], ["doctor", "--json"])]
+    assert said[0].returncode == 125 and "SETFCAP" in said[0].stderr, said[0]
+    assert said[0].stderr.startswith("usbox: user: write uid_map: Operation not permitted\nhint: root without capabilities"), said[0]
+    (row,) = [check for check in json.loads(said[1].stdout) if check["id"] == "userns"]
+    assert row["state"] == "missing" and "SETFCAP" in row["mend"], row
