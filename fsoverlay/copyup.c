@@ -141,6 +141,14 @@ static int put_nameless(Fs *fs, Node *node, const char *temp, int fd) {
         return 0;
 }
 
+/* Which file of the lower that is a copy of. */
+static int note_origin(int fd, uint64_t ino) {
+        char text[32];
+
+        (void) g_snprintf(text, sizeof text, "%" PRIu64, ino);
+        return fsetxattr(fd, XATTR_INO, text, strlen(text), 0) < 0 && errno != EOPNOTSUPP ? -errno : 0;
+}
+
 static int copy_up_dir(Fs *fs, Node *node) {
         char temp[32];
         struct stat st = { 0 };
@@ -162,6 +170,8 @@ static int copy_up_dir(Fs *fs, Node *node) {
         if (mkdirat(fs->work, temp, 0700) < 0 || (fd = openat(fs->work, temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
                 r = -errno;
         const Place made = { .dir = -1, .fd = fd };
+        if (r == 0)
+                r = note_origin(fd, st.st_ino); /* nobody here asks for it: usbox commit does */
         if (r == 0 && from >= 0)
                 r = copy_up_xattrs(fs, from, fd);
         else if (r == 0 && (r = copy_acl(fs, &p, &made, XATTR_ACL_DEFAULT)) == 0)
@@ -283,7 +293,6 @@ static guint64 data_size(const Fd *from, off_t size) {
 static int copy_regular(Fs *fs, Node *node, Fd *from, struct stat *st, const char *temp, int64_t keep, int *ret_fd) {
         const off_t size = wanted(st, keep);
         const guint64 reserved = fs->quota ? data_size(from, size) : 0;
-        char text[32];
         int r = 0;
 
         *ret_fd = -1;
@@ -294,9 +303,8 @@ static int copy_regular(Fs *fs, Node *node, Fd *from, struct stat *st, const cha
                 r = -errno;
         if (r == 0 && from)
                 r = copy_settled(from->fd, fd, size, size == st->st_size, st);
-        (void) g_snprintf(text, sizeof text, "%" PRIu64, node->ino);
-        if (r == 0 && fsetxattr(fd, XATTR_INO, text, strlen(text), 0) < 0 && errno != EOPNOTSUPP)
-                r = -errno;
+        if (r == 0)
+                r = note_origin(fd, node->ino);
         if (r == 0 && from)
                 r = copy_up_xattrs(fs, from->fd, fd);
         if (r == 0)

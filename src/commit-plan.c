@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "base/times.h"
 #include "commit-plan.h"
+#include "commit-swapped.h"
 #include "copy-origin.h"
 #include "home.h"
 #include "mountinfo.h"
@@ -33,6 +34,7 @@ typedef struct {
         GPtrArray *moved_from;  /* of char *: where renamed directories are now, which will be moved */
         GPtrArray *stuck_from;  /* those that will not be */
         GPtrArray *left;        /* of ReviewChange *: renamed directories that the commit was not asked for */
+        GHashTable *swapped;    /* paths of directories that are other ones on the host by now; NULL: nobody asks, by force */
         CopyOrigins *origins;   /* files of the lower that may have other names in the box; NULL: not asked for yet */
 } Judge;
 
@@ -236,7 +238,8 @@ static void judge_move(Judge *j, CommitItem *item) {
                 set(item, COMMIT_CONFLICT, "the host has not the directory any more that was renamed to it");
         else if (!was_shown(j, c->redirect))
                 skip(j, item, "the directory that was renamed to it is hidden from the box");
-        else if (judge_tree(j, item, c->redirect, &st, true) && made_since(j, c->redirect))
+        else if (judge_tree(j, item, c->redirect, &st, true) &&
+                 (made_since(j, c->redirect) || commit_is_swapped(j->review, c->path, c->redirect, &st)))
                 conflict(j, item, true, "the host has another directory now where the one was that was renamed to it");
         g_ptr_array_add(item->verdict == COMMIT_DO ? j->moved_from : j->stuck_from, c->redirect);
         j->blocked = NULL; /* that is for the walk over all items */
@@ -413,6 +416,17 @@ static void judge_unchanged(Judge *j, CommitItem *item, const CommitItem *next) 
                 conflict(j, item, true, "the host changed the directory since");
 }
 
+/* What the host has here is as it was, and yet not what the box changed: it would be overwritten. True: it is so. */
+static bool judge_swapped(Judge *j, CommitItem *item) {
+        const ReviewChange *c = item->change;
+
+        if (!j->swapped || !c->has_below || c->kind == CHANGE_NONE || !commit_is_in_swapped(j->swapped, c))
+                return false;
+        if (!judge_never(j, item))
+                conflict(j, item, c->has_st && S_ISDIR(c->st.st_mode), "the host has another directory now where the one was that this is in");
+        return true;
+}
+
 /* next: the item after it, NULL at the end. */
 static void judge(Judge *j, CommitItem *item, const CommitItem *next) {
         const ReviewChange *c = item->change;
@@ -425,6 +439,8 @@ static void judge(Judge *j, CommitItem *item, const CommitItem *next) {
                 j->blocked = c->path;
                 return;
         }
+        if (judge_swapped(j, item))
+                return;
         bool went = went_with_any(j->moved_from, c);
         if (went && c->kind != CHANGE_DELETED && !judge_never(j, item))
                 item->replaced = true;
@@ -583,6 +599,8 @@ CommitPlan *commit_plan_new(Review *review, const char *const *paths, bool force
         bool links = false;
         plan->items = g_array_sized_new(FALSE, TRUE, sizeof(CommitItem), plan->changes->len);
         g_array_set_clear_func(plan->items, item_clear);
+        g_autoptr(GHashTable) swapped = force ? NULL : commit_swapped(review, plan->changes);
+        j.swapped = swapped;
         add_items(&j, paths);
         judge_all(&j);
         for (guint i = 0; i < plan->items->len; i++) {

@@ -97,3 +97,8 @@ CopyOriginKnown copy_origins_have(const CopyOrigins *origins, int upper_fd) {
         g_autofree char *key = key_of_upper(upper_fd, &unknown);
         return unknown ? COPY_ORIGIN_UNKNOWN : key && g_hash_table_contains(origins->keys, key) ? COPY_ORIGIN_YES : COPY_ORIGIN_NO;
 }
+
+CopyOriginKnown copy_origin_was(int upper_fd, const struct stat *lower) {
+        guint64 ino = copy_origin_ino(upper_fd);
+        return ino == 0 ? COPY_ORIGIN_UNKNOWN : ino == without_file_system(lower->st_ino) ? COPY_ORIGIN_YES : COPY_ORIGIN_NO;
+}

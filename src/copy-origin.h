@@ -3,6 +3,7 @@
 
 #include <glib.h>
 #include <stdbool.h>
+#include <sys/stat.h>
 
 /*
  * Which file of the lower a file of an upper was copied from. Both drivers of a box's root note it where the box cannot: usbox-fs the inode number
@@ -25,3 +26,6 @@ guint64 copy_origin_ino(int upper_fd);
 /* And that is one of these. */
 typedef enum { COPY_ORIGIN_NO, COPY_ORIGIN_YES, COPY_ORIGIN_UNKNOWN } CopyOriginKnown;
 CopyOriginKnown copy_origins_have(const CopyOrigins *origins, int upper_fd);
+
+/* A directory of the upper (O_PATH) was copied from the one of the lower that has this status, as far as inode numbers tell. */
+CopyOriginKnown copy_origin_was(int upper_fd, const struct stat *lower);

@@ -481,6 +481,22 @@ def test_what_the_host_removed_of_what_a_commit_brought_does_not_come_back(tree)
     tree.usbox("rm", "agent").ok()
 
 
+def test_a_directory_whose_mode_a_commit_changed_is_the_same_one(tree):
+    """And so is one that the host renamed and put back."""
+    tree.options += ["--name", "agent"]
+    for path in ("d/1", "d/s/2", "e/3"):
+        tree.write(path, f"{path}\n", where=tree.tree)
+    run_in_tree(tree, "chmod 750 d; chmod 711 d/s; setfattr -n user.k -v box e")
+    assert " 3 changes carried" in tree.usbox("commit", "agent").ok().err
+    run_in_tree(tree, "echo more >>d/1; rm d/s/2; echo more >>e/3")
+    assert " 3 changes carried" in tree.usbox("commit", "agent").ok().err
+    run_in_tree(tree, "echo and more >>d/1; echo and more >>e/3")
+    for to in ("aside", "d"):
+        next(tree.tree.glob("d" if to == "aside" else "aside")).rename(tree.tree / to)
+    assert " 2 changes carried" in tree.usbox("commit", "agent").ok().err
+    tree.usbox("rm", "agent").ok()
+
+
 @pytest.mark.parametrize("name", ["new/f", "new", "f", "d", "moved"])
 def test_the_host_shuts_what_a_commit_brought(tree, name):
     """It stays shut: a mode changes neither the time nor the size by which the commit knows what it has made."""
@@ -778,6 +794,12 @@ def test_what_a_killed_commit_left_goes_with_the_box(tree):
     assert n > 4
 
 
+def swap(a, b):
+    a.rename(a.parent / "swapped")
+    b.rename(a)
+    (a.parent / "swapped").rename(b)
+
+
 # What the box did, what the host did meanwhile, whether that is a conflict.
 MATRIX = {
     "both change": ("echo box >>f", lambda t: (t / "f").write_text("host\n"), True),
@@ -799,6 +821,13 @@ MATRIX = {
     "host's link changes": ("ln -sfn box l", lambda t: ((t / "l").unlink(), (t / "l").symlink_to("host")), True),
     "both change a directory's mode": ("chmod 700 d", lambda t: (t / "d").chmod(0o711), True),
     "box renames what the host changed": ("mv f n", lambda t: (t / "f").write_text("host\n"), True),
+    "host swaps directories in which nothing is new": ("echo box >>d/f", lambda t: swap(t / "d", t / "o"), True),
+    "host swaps, box replaces": ("echo box >d/e/n; mv d/e/n d/e/f", lambda t: swap(t / "d", t / "o"), True),
+    "host swaps, box removes": ("rm d/f", lambda t: swap(t / "d", t / "o"), True),
+    "host swaps, box adds": ("echo 1 >d/n", lambda t: swap(t / "d", t / "o"), False),
+    "host swaps, box changes the mode": ("chmod 700 d; echo box >>d/f", lambda t: swap(t / "d", t / "o"), True),
+    "host swaps, box renames one out of it": ("mv d/e n", lambda t: swap(t / "d", t / "o"), True),
+    "host swaps two elsewhere": ("echo box >>d/f", lambda t: swap(t / "o", t / "p"), False),
     "box renames, host elsewhere": ("mv f n", lambda t: (t / "g").write_text("host\n"), False),
 }
 
@@ -809,7 +838,7 @@ def test_conflicts(box, case, overlay):
     script, on_host, is_conflict = MATRIX[case]
     box.options = ["--network=none", f"--overlay={overlay}"]
     box.tree = box.dir / "tree"
-    for name in ("f", "g", "d/e/f", "d/f"):
+    for name in ("f", "g", "d/e/f", "d/f", "o/e/f", "o/f", "p/f"):
         box.write(name, f"{name}\n", where=box.tree)
     (box.tree / "l").symlink_to("f")
     run_in_tree(box, script + "; echo untouched by the host >other")
