@@ -19,6 +19,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/times.h"
+#include "commit-held.h"
 #include "commit-rest.h"
 #include "commit-work.h"
 #include "mountinfo.h"
@@ -280,7 +281,7 @@ bool commit_remove(CommitWork *w, const char *name, const struct stat *then) {
 static bool remove_one(CommitWork *w, const ReviewChange *c) {
         const char *name;
 
-        if (S_ISDIR(c->below.st_mode) && !commit_may_go(w, c->path))
+        if (!commit_held_may_go(w->held, w->plan, c) || (S_ISDIR(c->below.st_mode) && !commit_may_go(w, c->path)))
                 return false;
         if (!commit_enter(w, c->path, &name))
                 return errno == ENOENT && !w->error;
@@ -307,6 +308,7 @@ static void tell(CommitWork *w, const CommitItem *item, bool ok) {
         const char *why = errno == EBUSY         ? "the host changed it while commit was at work"
                           : errno == EEXIST      ? "the host has something by this name by now"
                           : errno == EINPROGRESS ? "the box has a directory of it elsewhere, to where that could not be moved"
+                          : errno == EDEADLK     ? "the box has it, or something in it, by a name that could not be made"
                           : errno == ESTALE      ? "the box's layer changed while commit was at work"
                                                  : err_text(errno);
         w->report->failed(w->report->data, item, why);
@@ -461,6 +463,7 @@ static void init_work(CommitWork *w, Review *review) {
         w->names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify) g_ptr_array_unref);
         w->devices = g_hash_table_new(NULL, NULL);
         w->moved = g_hash_table_new(g_str_hash, g_str_equal);
+        w->held = commit_held_new();
 }
 
 static void clear_work(CommitWork *w) {
@@ -468,6 +471,7 @@ static void clear_work(CommitWork *w) {
         g_hash_table_unref(w->names);
         g_hash_table_unref(w->devices);
         g_hash_table_unref(w->moved);
+        g_hash_table_unref(w->held);
 }
 
 bool commit_apply(Review *review, const CommitPlan *plan, const CommitReport *report, GError **error) {
@@ -479,6 +483,7 @@ bool commit_apply(Review *review, const CommitPlan *plan, const CommitReport *re
         w.report = report;
         if (write_plan(&w, &w.error) && sync_box(&w, &w.error)) {
                 make_all(&w, ok);
+                commit_held_add(w.held, review, plan, ok);
                 remove_all(&w);
                 w.blocked = NULL;
                 finish_dirs(&w, ok);

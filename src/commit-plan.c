@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/times.h"
+#include "commit-held.h"
 #include "commit-plan.h"
 #include "commit-swapped.h"
 #include "copy-origin.h"
@@ -562,6 +563,21 @@ static void judge_all(Judge *j) {
         } while (find_stuck(j));
 }
 
+/* What the box moved to where nothing comes of it stays where it is. */
+static void judge_held(Judge *j) {
+        g_autoptr(GHashTable) held = commit_held_new();
+
+        for (guint i = 0; i < j->plan->items->len; i++)
+                if (g_array_index(j->plan->items, CommitItem, i).verdict == COMMIT_CONFLICT)
+                        return; /* nothing is carried at all */
+        commit_held_add(held, j->review, j->plan, NULL);
+        for (guint i = 0; i < j->plan->items->len; i++) {
+                CommitItem *item = &g_array_index(j->plan->items, CommitItem, i);
+                if (item->verdict == COMMIT_DO && !commit_held_may_go(held, j->plan, item->change))
+                        skip(j, item, "the box has it, or something in it, by a name that is passed over");
+        }
+}
+
 static bool may_be_linked(const CommitItem *item) {
         const ReviewChange *c = item->change;
         return item->verdict == COMMIT_DO && c->has_st && S_ISREG(c->st.st_mode) && c->st.st_nlink > 1;
@@ -603,6 +619,7 @@ CommitPlan *commit_plan_new(Review *review, const char *const *paths, bool force
         j.swapped = swapped;
         add_items(&j, paths);
         judge_all(&j);
+        judge_held(&j);
         for (guint i = 0; i < plan->items->len; i++) {
                 const CommitItem *item = &g_array_index(plan->items, CommitItem, i);
                 count(plan, item);

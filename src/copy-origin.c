@@ -35,12 +35,12 @@ void copy_origins_free(CopyOrigins *origins) {
         g_free(origins);
 }
 
-static guint64 without_file_system(guint64 ino) {
+guint64 copy_origin_number(guint64 ino) {
         return ino & ((G_GUINT64_CONSTANT(1) << INO_BITS) - 1);
 }
 
 static char *ino_key(guint64 ino) {
-        return g_strdup_printf("i%" G_GINT64_MODIFIER "x", without_file_system(ino));
+        return g_strdup_printf("i%" G_GINT64_MODIFIER "x", copy_origin_number(ino));
 }
 
 static char *handle_key(unsigned type, const unsigned char *bytes, size_t len) {
@@ -83,7 +83,7 @@ static char *key_of_upper(int upper_fd, bool *ret_unknown) {
 
 guint64 copy_origin_ino(int upper_fd) {
         g_autofree char *ino = layer_xattr(upper_fd, NULL, INO_ATTRIBUTE, NULL);
-        return ino ? without_file_system(g_ascii_strtoull(ino, NULL, 10)) : 0;
+        return ino ? copy_origin_number(g_ascii_strtoull(ino, NULL, 10)) : 0;
 }
 
 bool copy_origin_of_upper(int upper_fd) {
@@ -100,5 +100,5 @@ CopyOriginKnown copy_origins_have(const CopyOrigins *origins, int upper_fd) {
 
 CopyOriginKnown copy_origin_was(int upper_fd, const struct stat *lower) {
         guint64 ino = copy_origin_ino(upper_fd);
-        return ino == 0 ? COPY_ORIGIN_UNKNOWN : ino == without_file_system(lower->st_ino) ? COPY_ORIGIN_YES : COPY_ORIGIN_NO;
+        return ino == 0 ? COPY_ORIGIN_UNKNOWN : ino == copy_origin_number(lower->st_ino) ? COPY_ORIGIN_YES : COPY_ORIGIN_NO;
 }

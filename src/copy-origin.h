@@ -23,9 +23,12 @@ bool copy_origin_of_upper(int upper_fd);
 /* Its inode number; 0: it was not, or that is not told. */
 guint64 copy_origin_ino(int upper_fd);
 
+/* What of an inode number of the lower is told by that. */
+guint64 copy_origin_number(guint64 ino);
+
 /* And that is one of these. */
 typedef enum { COPY_ORIGIN_NO, COPY_ORIGIN_YES, COPY_ORIGIN_UNKNOWN } CopyOriginKnown;
 CopyOriginKnown copy_origins_have(const CopyOrigins *origins, int upper_fd);
 
-/* A directory of the upper (O_PATH) was copied from the one of the lower that has this status, as far as inode numbers tell. */
+/* What the upper has (O_PATH) was copied from what the lower has with this status, as far as inode numbers tell. */
 CopyOriginKnown copy_origin_was(int upper_fd, const struct stat *lower);

@@ -1110,6 +1110,33 @@ def test_a_directory_that_cannot_be_written(box):
     assert (box.dir / "shut/f").read_text() == "f\n1\n" and (box.dir / "shut").stat().st_mode & 0o777 == 0o555
 
 
+HELD = {
+    "to a place for keys": ("mkdir -p ~/.ssh; mv k d/1 ~/.ssh; rm -r d", ["d", "k"], "passed over"),
+    "to what cannot be written": ("chmod 755 shut; mv k d/1 shut; rm -r d; chmod 555 shut", ["d", "k"], "could not be made"),
+    "and to another name as well": ("chmod 755 shut; mv k shut; ln shut/k n; chmod 555 shut", [], "could not be made"),
+}
+
+
+@pytest.mark.parametrize("case", HELD)
+def test_what_the_box_moved_to_where_it_cannot_come_stays(box, case):
+    """The host would have it nowhere. Who names it takes it away."""
+    script, stays, why = HELD[case]
+    box.options = ["--network=none"]
+    for name in ("k", "d/1", "d/2", "gone", "shut/s"):
+        box.write(name, f"{name}\n")
+    (box.dir / "shut").chmod(0o555)
+    box.run("--", "sh", "-c", f"set -e; {script}; rm gone").ok()
+    result = commit(box)
+    assert result.rc == 1 and re.findall(r"(?:skipped|failed): (\S+): the box has it, or something in it, by a name that (.*)", result.err) == [
+        (f"{box.dir}/{name}", f"{'is ' * (why == 'passed over')}{why}") for name in stays], result
+    left = [name for name in ("d", "k", "gone") if (box.dir / name).exists()]
+    assert left == (stays or ["d"]) and (not stays or sorted(os.listdir(box.dir / "d")) == ["1", "2"])
+    (box.dir / "shut").chmod(0o755)
+    if stays:
+        commit(box, "k").ok()
+        assert not (box.dir / "k").exists()
+
+
 def test_a_read_only_host(box):
     """One line for each change, and nothing lost: on a host that can be written the same commit carries it."""
     box.options = ["--network=none"]
