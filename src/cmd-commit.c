@@ -4,9 +4,11 @@
  *
  * Role: verb. Privileges: the caller's. Threads: one. Order: when the box has ended; its lock is held meanwhile.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -120,17 +122,36 @@ static void failed(void *data, const CommitItem *item, const char *why) {
         progress(t);
 }
 
+/* File capabilities (setcap), which are rights as set-id bits are. */
+static bool has_capabilities(const Review *review, const ReviewChange *c) {
+        _cleanup_close_ int fd = review_open_upper(review, c->path, O_PATH);
+        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+        /* Those of another user namespace can be there and have no meaning here. */
+        return fd >= 0 && (getxattr(path, "security.capability", NULL, 0) > 0 || errno == EOVERFLOW);
+}
+
+/* What is said of a file that is carried. */
+static void tell_rights(Teller *t, const Review *review, const CommitItem *item) {
+        const ReviewChange *c = item->change;
+
+        if (!c->has_st || !S_ISREG(c->st.st_mode) || (review_keeps_mode(c) && !item->replaced))
+                return;
+        if (c->st.st_mode & (S_ISUID | S_ISGID))
+                note(t, item, "carried without its set-id bits");
+        if (has_capabilities(review, c))
+                note(t, item, "carried without its capabilities");
+}
+
 /* Conflicts and what is passed over; said before anything is done. */
-static void tell_verdicts(Teller *t, const CommitPlan *plan) {
+static void tell_verdicts(Teller *t, const Review *review, const CommitPlan *plan) {
         for (guint i = 0; i < plan->items->len; i++) {
                 const CommitItem *item = &g_array_index(plan->items, CommitItem, i);
                 if (item->verdict == COMMIT_CONFLICT)
                         tell(t, item, "conflict", item->reason);
                 else if (item->verdict == COMMIT_SKIP)
                         tell(t, item, "skipped", item->reason);
-                else if (item->verdict == COMMIT_DO && item->change->has_st && S_ISREG(item->change->st.st_mode) &&
-                         item->change->st.st_mode & (S_ISUID | S_ISGID))
-                        note(t, item, "carried without its set-id bits");
+                else if (item->verdict == COMMIT_DO)
+                        tell_rights(t, review, item);
         }
 }
 
@@ -264,7 +285,7 @@ static int commit(Review *review, Teller *t, const char *const *paths, bool forc
 
         t->n_all = plan->n_do;
         t->all_bytes = plan->bytes;
-        tell_verdicts(t, plan);
+        tell_verdicts(t, review, plan);
         if (plan->n_conflicts == 0)
                 tell_names_left(t, review, plan);
         if (t->json)

@@ -225,8 +225,9 @@ static bool replace(CommitWork *w, const ReviewChange *c, const struct stat *the
         return ok;
 }
 
-/* No bytes changed: the file stays what it is, and gets its mode, attributes and times. */
+/* No bytes changed: the file stays what it is, and gets its mode, attributes and times. Of times alone it keeps what set-id bits it has on the host. */
 static bool change_attributes(CommitWork *w, const ReviewChange *c) {
+        const struct timespec times[2] = { c->st.st_atim, c->st.st_mtim };
         const char *name;
 
         if (!commit_enter(w, c->path, &name) || !stands_as(w, name, &c->below))
@@ -239,7 +240,8 @@ static bool change_attributes(CommitWork *w, const ReviewChange *c) {
                 return changed_meanwhile();
         if (!commit_journal_add_made(w->review->journal, &now, &w->error))
                 return false;
-        return commit_copy_attributes(w, c, from, to) && fstat(to, &now) == 0 && commit_journal_add_made(w->review->journal, &now, &w->error);
+        return (review_keeps_mode(c) ? futimens(to, times) == 0 : commit_copy_attributes(w, c, from, to)) && fstat(to, &now) == 0 &&
+               commit_journal_add_made(w->review->journal, &now, &w->error);
 }
 
 /* No bytes of a file that stands here: it stays the file that it is. */

@@ -55,6 +55,11 @@ static inline bool review_keeps_content(const ReviewChange *c) {
         return c->kind == CHANGE_MODIFIED && !(c->what & CHANGE_CONTENT);
 }
 
+/* Of what a commit carries nothing but times. */
+static inline bool review_keeps_mode(const ReviewChange *c) {
+        return review_keeps_content(c) && !(c->what & (CHANGE_MODE | CHANGE_XATTR));
+}
+
 /* The box of that name, id or "last". NULL with error. */
 Review *review_open(const Caller *caller, const char *box, GError **error);
 void review_free(Review *review);

@@ -1110,6 +1110,24 @@ def test_a_directory_that_cannot_be_written(box):
     assert (box.dir / "shut/f").read_text() == "f\n1\n" and (box.dir / "shut").stat().st_mode & 0o777 == 0o555
 
 
+def test_rights_of_files(box):
+    """Those of programs are not carried, which is said; what the host has of them stays where the box changed a time alone."""
+    if not has_subids():
+        cannot("no range of subordinate ids, no newuidmap")
+    box.options = ["--network=none", "--user=root"]
+    for name in ("times", "mode", "bytes", "able"):
+        box.write(name, f"{name}\n", mode=0o4755)
+    (box.dir / "able").chmod(0o755)
+    able = "import os; [os.setxattr(f, 'security.capability', bytes.fromhex('0100000200200000' + '00' * 12)) for f in ('able', 'new')]"  # cap_net_raw=ep
+    box.run("--", "sh", "-c", f'touch -d 2001-02-03 times; chmod 4775 mode; echo more >>bytes; chmod 4755 bytes; cp able new; python3 -c "{able}"').ok()
+    result = commit(box)
+    assert sorted(re.findall(r"/(\w+): carried without its (\S+)", result.ok().err)) == [
+        ("able", "capabilities"), ("bytes", "set-id"), ("mode", "set-id"), ("new", "capabilities")], result
+    modes = {name: (box.dir / name).stat().st_mode & 0o7777 for name in ("times", "mode", "bytes", "able", "new")}
+    assert modes == {"times": 0o4755, "mode": 0o775, "bytes": 0o755, "able": 0o755, "new": 0o755}
+    assert (box.dir / "times").stat().st_mtime < 1e9 and "times" not in box.usbox("diff", "last", box.dir).ok().out
+
+
 HELD = {
     "to a place for keys": ("mkdir -p ~/.ssh; mv k d/1 ~/.ssh; rm -r d", ["d", "k"], "passed over"),
     "to what cannot be written": ("chmod 755 shut; mv k d/1 shut; rm -r d; chmod 555 shut", ["d", "k"], "could not be made"),
