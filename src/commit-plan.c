@@ -397,10 +397,7 @@ static void judge_modified(Judge *j, CommitItem *item) {
 static void judge_gone(Judge *j, CommitItem *item) {
         const ReviewChange *c = item->change;
 
-        /* What is not seen of the layer may have it by another name: a renamed directory is in the host's tree alone. */
-        if (!j->plan->complete && !j->force)
-                skip(j, item, "the box's layer could not be read in full: it may have been moved");
-        else if (S_ISDIR(c->below.st_mode))
+        if (S_ISDIR(c->below.st_mode))
                 (void) judge_tree(j, item, c->below_path, &c->below, false);
         else if (others(j, &c->below))
                 skip(j, item, "the host's belongs to another user");
@@ -408,12 +405,25 @@ static void judge_gone(Judge *j, CommitItem *item) {
                 conflict(j, item, c->kind == CHANGE_TYPE, "the host changed it since");
 }
 
+/* What is not seen of the layer may have it by another name: a renamed directory is in the host's tree alone, and by force all of it would be lost.
+ * True: so it stays. */
+static bool judge_unread(Judge *j, CommitItem *item) {
+        const ReviewChange *c = item->change;
+
+        if (j->plan->complete || !c->has_below || !(c->kind == CHANGE_DELETED || c->kind == CHANGE_TYPE || c->redirect || c->opaque))
+                return false;
+        skip(j, item, "the box's layer could not be read in full: it may have been moved");
+        return true;
+}
+
 /* Something is in it that is to be changed, and it is another directory than the box had at the start. */
 static void judge_unchanged(Judge *j, CommitItem *item, const CommitItem *next) {
         const ReviewChange *c = item->change;
 
         set(item, COMMIT_NOTHING, NULL);
-        if (c->opaque && next && path_is_at_or_below(next->change->path, c->path) && changed_since(j, c->path, &c->below))
+        if (!c->opaque || !next || !path_is_at_or_below(next->change->path, c->path) || judge_unread(j, item))
+                return;
+        if (changed_since(j, c->path, &c->below))
                 conflict(j, item, true, "the host changed the directory since");
 }
 
@@ -447,7 +457,7 @@ static void judge(Judge *j, CommitItem *item, const CommitItem *next) {
                 item->replaced = true;
         else if (c->kind == CHANGE_NONE || (c->kind == CHANGE_DELETED && went))
                 judge_unchanged(j, item, next);
-        else if (item->verdict != COMMIT_DO || judge_never(j, item) || judge_loss(j, item))
+        else if (item->verdict != COMMIT_DO || judge_never(j, item) || judge_loss(j, item) || judge_unread(j, item))
                 return;
         else if (c->kind == CHANGE_ADDED)
                 judge_added(j, item);

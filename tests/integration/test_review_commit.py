@@ -1304,6 +1304,27 @@ def test_a_directory_of_another_id(box):
     assert (box.dir / "open/f").read_text() == "x\n"
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_what_the_box_moved_into_a_directory_of_another_id_stays(box, force):
+    """Of a renamed directory the box has nothing but a mark, which nobody can read there: by force it would be nowhere."""
+    if not has_subids():
+        cannot("map subordinate ids")
+    box.options = ["--network=none", "--user=root"]
+    box.tree = box.dir / "tree"
+    for name in ("gone", "file", "other", "anew"):
+        box.write(f"{name}/1", f"{name}\n", where=box.tree)
+    box.write("f", "f\n", where=box.tree)
+    before = look(box.tree)
+    run_in_tree(box, "mkdir -m 700 shut; mv gone file other anew f shut; echo file >file; mkdir -m 755 anew; echo new >anew/1; mkdir new; echo 1 >new/1; chown 5:5 shut")
+    result = commit(box, *["--force"] * force)
+    assert result.rc == 1 and "2 changes carried to the host, 0 failed" in result.err, result
+    why = "the box's layer could not be read in full: it may have been moved"
+    assert re.findall(r"skipped: \S+/tree/(\S+): (.*)", result.err) == [
+        *((name, why) for name in ("anew", "f", "file", "gone", "other")), ("shut", "the box's directory cannot be read")], result
+    shutil.rmtree(box.tree / "new")
+    assert look(box.tree) == before
+
+
 def test_programs_are_told_what_people_are(tree):
     tree.write("a", "one\n", where=tree.tree)
     os.link(tree.tree / "a", tree.tree / "b")
