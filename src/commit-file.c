@@ -125,11 +125,27 @@ static bool copy_xattrs(int from, int to) {
         return true;
 }
 
+/* Attributes user.* ask for the right to write, which a file may keep from its owner: then for as long as this takes. */
+static bool copy_closed_xattrs(int from, int to) {
+        struct stat st;
+
+        if (copy_xattrs(from, to))
+                return true;
+        if (errno != EACCES || fstat(to, &st) < 0 || st.st_mode & S_IWUSR || fchmod(to, (st.st_mode & 07777) | S_IWUSR) < 0)
+                return false;
+        bool ok = copy_xattrs(from, to);
+        int errnum = errno;
+        if (!ok)
+                (void) fchmod(to, st.st_mode & 07777);
+        errno = errnum;
+        return ok;
+}
+
 bool commit_copy_attributes(CommitWork *w, const ReviewChange *c, int from, int to) {
         const struct timespec times[2] = { c->st.st_atim, c->st.st_mtim };
         mode_t mode = c->st.st_mode & (S_ISDIR(c->st.st_mode) ? 07777 : 01777);
 
-        return copy_xattrs(from, to) && fchmod(to, mode) == 0 && futimens(to, times) == 0;
+        return copy_closed_xattrs(from, to) && fchmod(to, mode) == 0 && futimens(to, times) == 0;
 }
 
 static bool make_file(CommitWork *w, const ReviewChange *c, const struct stat *replaced) {

@@ -1155,6 +1155,20 @@ def test_what_the_box_moved_to_where_it_cannot_come_stays(box, case):
         assert not (box.dir / "k").exists()
 
 
+def test_attributes_of_what_its_owner_may_not_write(box):
+    """The caller may change its mode, and so have them there; it ends with the mode that the box had."""
+    box.options = ["--network=none"]
+    for name in ("stays", "opened", "d/f"):
+        box.write(name, f"{name}\n", mode=0o444)
+    (box.dir / "d").chmod(0o555)
+    box.run("--", "sh", "-c", "set -e; for f in stays opened d; do chmod u+w $f; setfattr -n user.k -v box $f; done; chmod 444 stays; chmod 555 d").ok()
+    assert "3 changes carried to the host, 0 failed" in commit(box).ok().err
+    assert {name: ((box.dir / name).stat().st_mode & 0o7777, os.getxattr(box.dir / name, "user.k")) for name in ("stays", "opened", "d")} == {
+        "stays": (0o444, b"box"), "opened": (0o644, b"box"), "d": (0o555, b"box")}
+    assert box.usbox("diff", "last", box.dir).lines() == []
+    (box.dir / "d").chmod(0o755)
+
+
 def test_a_read_only_host(box):
     """One line for each change, and nothing lost: on a host that can be written the same commit carries it."""
     box.options = ["--network=none"]
