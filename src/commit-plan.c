@@ -83,10 +83,15 @@ static void conflict(Judge *j, CommitItem *item, bool block, const char *reason)
                 j->blocked = item->change->path;
 }
 
-/* The host changed it after the box came to be, and no commit did. path: of the change that it is judged for. */
-static bool changed_since(const Judge *j, const char *path, const struct stat *st) {
+static bool is_ours(const CommitJournal *journal, const char *path, const struct stat *st) {
+        return commit_journal_made(journal, st) || commit_journal_left_at(journal, path, st) || commit_journal_planned(journal, path, st);
+}
+
+/* The host changed what it has at path after the box came to be, and no commit did. in_box: the path of the change that it is judged for, which is another
+ * one in a directory that the box renamed since an earlier commit. */
+static bool changed_since(const Judge *j, const char *path, const char *in_box, const struct stat *st) {
         const CommitJournal *journal = j->review->journal;
-        bool ours = commit_journal_made(journal, st) || commit_journal_left_at(journal, path, st) || commit_journal_planned(journal, path, st);
+        bool ours = is_ours(journal, path, st) || is_ours(journal, in_box, st);
         return time_compare(&st->st_ctim, &j->review->seen->since) > 0 && (!ours || commit_journal_looks_other(journal, path, st));
 }
 
@@ -117,7 +122,7 @@ static bool look_at(void *data, const ReviewEntry *e) {
                 may_not(t, false, "something is mounted in it");
         else if (others(t->judge, e->st))
                 may_not(t, false, "something in it belongs to another user");
-        else if (!t->reason && changed_since(t->judge, e->path, e->st))
+        else if (!t->reason && changed_since(t->judge, e->path, e->path, e->st))
                 may_not(t, true, "something in it changed on the host since");
         if (t->files && S_ISREG(e->st->st_mode))
                 add_name(t->files, e->path, e->st);
@@ -138,7 +143,7 @@ static bool judge_tree(Judge *j, CommitItem *item, const char *path, const struc
                 t.reason = "not all of it can be read";
         if (moves && t.forceable) /* what changed goes with it */
                 t.reason = NULL;
-        if (!t.reason && !moves && changed_since(j, item->change->path, st))
+        if (!t.reason && !moves && changed_since(j, path, item->change->path, st))
                 may_not(&t, true, "the host changed it since");
         if (!t.reason)
                 return true;
@@ -388,7 +393,7 @@ static void judge_modified(Judge *j, CommitItem *item) {
                 skip(j, item, "the host's belongs to another user");
         else if (c->redirect)
                 (void) judge_tree(j, item, c->path, &c->below, false);
-        else if (changed_since(j, c->path, &c->below))
+        else if (changed_since(j, c->below_path, c->path, &c->below))
                 conflict(j, item, dir && place, dir && !place ? "the host changed the directory since" : "the host changed it since");
         if (dir && item->verdict == COMMIT_SKIP && !place)
                 j->blocked = NULL; /* its attributes are; what is in it is another matter */
@@ -401,7 +406,7 @@ static void judge_gone(Judge *j, CommitItem *item) {
                 (void) judge_tree(j, item, c->below_path, &c->below, false);
         else if (others(j, &c->below))
                 skip(j, item, "the host's belongs to another user");
-        else if (changed_since(j, c->path, &c->below))
+        else if (changed_since(j, c->below_path, c->path, &c->below))
                 conflict(j, item, c->kind == CHANGE_TYPE, "the host changed it since");
 }
 
@@ -423,7 +428,7 @@ static void judge_unchanged(Judge *j, CommitItem *item, const CommitItem *next) 
         set(item, COMMIT_NOTHING, NULL);
         if (!c->opaque || !next || !path_is_at_or_below(next->change->path, c->path) || judge_unread(j, item))
                 return;
-        if (changed_since(j, c->path, &c->below))
+        if (changed_since(j, c->below_path, c->path, &c->below))
                 conflict(j, item, true, "the host changed the directory since");
 }
 
@@ -482,7 +487,7 @@ static GPtrArray *find_others(const Judge *j) {
 static bool add_linked(void *data, const ReviewEntry *e) {
         const Judge *j = data;
 
-        if (S_ISREG(e->st->st_mode) && e->st->st_nlink > 1 && !changed_since(j, e->path, e->st))
+        if (S_ISREG(e->st->st_mode) && e->st->st_nlink > 1 && !changed_since(j, e->path, e->path, e->st))
                 add_name(j->plan->linked, e->path, e->st);
         return true;
 }
@@ -494,7 +499,7 @@ static void find_linked(Judge *j, bool all) {
                 const ReviewChange *c = j->plan->changes->pdata[i];
                 if (!c->has_below)
                         continue;
-                if (S_ISREG(c->below.st_mode) && c->below.st_nlink > 1 && !changed_since(j, c->path, &c->below))
+                if (S_ISREG(c->below.st_mode) && c->below.st_nlink > 1 && !changed_since(j, c->below_path, c->path, &c->below))
                         add_name(j->plan->linked, c->path, &c->below);
                 else if (!all && S_ISDIR(c->below.st_mode) && (c->kind == CHANGE_DELETED || c->kind == CHANGE_TYPE))
                         (void) review_walk_lower(j->review, c->below_path, c->rule, add_linked, j);

@@ -497,6 +497,22 @@ def test_a_directory_whose_mode_a_commit_changed_is_the_same_one(tree):
     tree.usbox("rm", "agent").ok()
 
 
+@pytest.mark.parametrize("tree", ["fuse"], indirect=True)
+def test_the_host_shuts_what_a_commit_brought_in_a_directory_that_the_box_renames_then(tree):
+    """On the host it has its old path still."""
+    tree.options += ["--name", "agent"]
+    tree.write("a/f", "1\n", where=tree.tree)
+    run_in_tree(tree, "echo 2 >>a/f")
+    assert " 1 change carried" in tree.usbox("commit", "agent").ok().err
+    (tree.tree / "a/f").chmod(0o600)
+    run_in_tree(tree, "mv a z; echo more >>z/f")
+    result = tree.usbox("commit", "agent")
+    assert result.rc == 1 and re.findall(r"conflict: \S+/tree/(\S+): (.*)", result.err) == [("z/f", "the host changed it since")], result
+    assert " 0 failed, 0 passed over" in tree.usbox("commit", "agent", "--force").ok().err
+    assert (tree.tree / "z/f").read_text(encoding="utf-8") == "1\n2\nmore\n"
+    tree.usbox("rm", "agent").ok()
+
+
 @pytest.mark.parametrize("name", ["new/f", "new", "f", "d", "moved"])
 def test_the_host_shuts_what_a_commit_brought(tree, name):
     """It stays shut: a mode changes neither the time nor the size by which the commit knows what it has made."""
