@@ -243,7 +243,7 @@ void check_frame(const uint8_t *bytes, size_t n, const Net *net) {
         struct virtio_net_hdr h;
         Packet p;
 
-        g_assert_cmpuint(n, >, HEADER + PACKET_ETH_LEN);
+        g_assert_cmpuint(n, >=, HEADER + PACKET_ETH_LEN);
         memcpy(&h, bytes, HEADER);
         const uint8_t *frame = bytes + HEADER;
         size_t len = n - HEADER;
