@@ -127,17 +127,13 @@ static bool copy_xattrs(int from, int to) {
 
 /* Attributes user.* ask for the right to write, which a file may keep from its owner: then for as long as this takes. */
 static bool copy_closed_xattrs(int from, int to) {
-        struct stat st;
-
-        if (copy_xattrs(from, to))
-                return true;
-        if (errno != EACCES || fstat(to, &st) < 0 || st.st_mode & S_IWUSR || fchmod(to, (st.st_mode & 07777) | S_IWUSR) < 0)
-                return false;
         bool ok = copy_xattrs(from, to);
-        int errnum = errno;
-        if (!ok)
-                (void) fchmod(to, st.st_mode & 07777);
-        errno = errnum;
+        mode_t mode;
+
+        if (ok || errno != EACCES || !fd_open_up(to, S_IWUSR, &mode))
+                return ok;
+        ok = copy_xattrs(from, to);
+        fd_shut_again(to, mode);
         return ok;
 }
 

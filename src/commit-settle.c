@@ -41,7 +41,7 @@ static bool write_mark(int upper, const char *path, const char *place, GError **
         _cleanup_close_ int fd = root_open_beneath(upper, path + 1, O_PATH | O_DIRECTORY);
         g_autofree char *self = g_strdup_printf("/proc/self/fd/%d", fd);
         mode_t mode;
-        bool opened = fd >= 0 && fd_open_up(fd, &mode), ok = fd >= 0 && setxattr(self, XATTR_REDIRECT, place, strlen(place), 0) == 0;
+        bool opened = fd >= 0 && fd_open_up(fd, S_IRUSR, &mode), ok = fd >= 0 && setxattr(self, XATTR_REDIRECT, place, strlen(place), 0) == 0;
 
         if (opened)
                 fd_shut_again(fd, mode);

@@ -44,7 +44,7 @@ static bool walk_into(Walk *w, int dir, const char *name, unsigned depth) {
                 return may_pass_over(w); /* mostly it is no directory */
         g_string_append_printf(w->path, "/%s", name);
         mode_t mode;
-        bool bad, opened = fd_open_up(fd, &mode);
+        bool bad, opened = fd_open_up(fd, S_IRUSR, &mode);
         g_autofree char *mark = layer_redirect(w->form, fd, &bad);
         bool ok = (!mark || w->each(w->data, w->path->str, mark)) && walk(w, fd, depth + 1);
         if (opened)

@@ -311,11 +311,11 @@ static int open_name(int dir, const char *name, int flags) {
 
         if (fd >= 0 || errno != EACCES)
                 return fd;
-        bool opened = fd_open_up(dir, &dir_mode);
+        bool opened = fd_open_up(dir, S_IRUSR, &dir_mode);
         fd = open_below(dir, name, flags, RESOLVE_NO_XDEV);
         if (fd < 0 && errno == EACCES) {
                 _cleanup_close_ int closed = open_below(dir, name, O_PATH, RESOLVE_NO_XDEV);
-                if (closed >= 0 && fd_open_up(closed, &mode)) {
+                if (closed >= 0 && fd_open_up(closed, S_IRUSR, &mode)) {
                         fd = open_below(dir, name, flags, RESOLVE_NO_XDEV);
                         fd_shut_again(closed, mode);
                 }

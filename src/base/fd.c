@@ -256,13 +256,13 @@ char *fd_read_path(int fd) {
         return g_file_read_link(link, NULL);
 }
 
-bool fd_open_up(int fd, mode_t *ret_mode) {
+bool fd_open_up(int fd, mode_t of_file, mode_t *ret_mode) {
         g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
         struct stat st;
 
         if (fstat(fd, &st) < 0 || st.st_uid != geteuid() || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)))
                 return false;
-        mode_t wanted = S_ISDIR(st.st_mode) ? S_IRWXU : S_IRUSR;
+        mode_t wanted = S_ISDIR(st.st_mode) ? S_IRWXU : of_file;
         *ret_mode = st.st_mode & 07777;
         return (*ret_mode & wanted) != wanted && chmod(path, *ret_mode | wanted) == 0;
 }

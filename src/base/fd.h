@@ -108,9 +108,10 @@ DIR *fd_open_dir(int dirfd, const char *name);
 /* The path of what fd (it may be O_PATH) is, as the kernel tells it of the caller's root; the caller's. NULL with errno. */
 char *fd_read_path(int fd);
 
-/* Give the owner of what fd (it may be O_PATH) is, the caller, what its mode keeps from him: to read a file, and all of a directory. *ret_mode is what it was,
- * for fd_shut_again(), which leaves errno as it is. False: nothing is kept from him, it is another's, no such thing, or cannot be changed. */
-bool fd_open_up(int fd, mode_t *ret_mode);
+/* Give the owner of what fd (it may be O_PATH) is, the caller, what its mode keeps from him: of a file the right that is said (S_IRUSR, S_IWUSR), all of a
+ * directory. *ret_mode is what it was, for fd_shut_again(), which leaves errno as it is. False: nothing is kept from him, it is another's, no such thing, or
+ * cannot be changed. */
+bool fd_open_up(int fd, mode_t of_file, mode_t *ret_mode);
 void fd_shut_again(int fd, mode_t mode);
 
 /* Open the regular file that option names, made where it is not there, to be appended to; -1 with error. */
