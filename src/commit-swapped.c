@@ -29,9 +29,8 @@ static bool may_be_renamed(const Review *review, const char *path, const struct 
 }
 
 static bool is_mounted(const Review *review, const char *path) {
-        struct statx sx = { 0 };
         _cleanup_close_ int fd = review_open_lower(review, path, O_PATH);
-        return fd >= 0 && statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, 0, &sx) == 0 && sx.stx_attributes & STATX_ATTR_MOUNT_ROOT;
+        return fd >= 0 && fd_is_mount(fd);
 }
 
 /* A file system that makes inode numbers up anew makes no other directory by that: so something must have happened to it as well. The kernel's overlay has no

@@ -78,12 +78,6 @@ bool root_hooks_mount(RootBuild *b, guint number, int mnt, GError **error) {
         return !any || wire_send(b->wire, WIRE_GUARDED, g_variant_new("(u)", number), &mnt, 1, error);
 }
 
-/* A guard is the root of a mount. */
-static bool is_mount(int fd) {
-        struct statx now;
-        return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &now) == 0 && (now.stx_attributes & STATX_ATTR_MOUNT_ROOT);
-}
-
 static HookOutcome outcome_of(int errnum) {
         return errnum == ENOENT || errnum == ENOTDIR ? HOOK_GONE : HOOK_FAILED;
 }
@@ -94,12 +88,12 @@ HookOutcome root_hooks_put_back(int box, const Hook *hook, struct stat *ret_st) 
 
         if (dir < 0)
                 return outcome_of(errno);
-        if (!is_mount(dir) && !pin_parent(box, hook->name, NULL))
+        if (!fd_is_mount(dir) && !pin_parent(box, hook->name, NULL))
                 return HOOK_FAILED;
         _cleanup_close_ int target = root_open_beneath(box, hook->name, O_PATH | O_NOFOLLOW);
         if (target < 0)
                 return outcome_of(errno);
-        if (is_mount(target))
+        if (fd_is_mount(target)) /* as a guard is */
                 return HOOK_GUARDED;
         if (hook_problem(target, ret_st) != 0)
                 return HOOK_FAILED;
@@ -108,5 +102,5 @@ HookOutcome root_hooks_put_back(int box, const Hook *hook, struct stat *ret_st) 
                 return HOOK_FAILED;
         /* The host may have gone on meanwhile: then there is a change more to come for. */
         _cleanup_close_ int now = root_open_beneath(box, hook->name, O_PATH | O_NOFOLLOW);
-        return now < 0 ? outcome_of(errno) : is_mount(now) ? HOOK_PUT_BACK : HOOK_FAILED;
+        return now < 0 ? outcome_of(errno) : fd_is_mount(now) ? HOOK_PUT_BACK : HOOK_FAILED;
 }

@@ -251,6 +251,11 @@ DIR *fd_open_dir(int dirfd, const char *name) {
         return dir;
 }
 
+bool fd_is_mount(int fd) {
+        struct statx now;
+        return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &now) == 0 && (now.stx_attributes & STATX_ATTR_MOUNT_ROOT);
+}
+
 char *fd_read_path(int fd) {
         g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
         return g_file_read_link(link, NULL);

@@ -105,6 +105,9 @@ bool fd_set_nonblock(int fd, bool on);
  * NULL with errno. */
 DIR *fd_open_dir(int dirfd, const char *name);
 
+/* Something is mounted there: fd (it may be O_PATH) is the root of a mount. */
+bool fd_is_mount(int fd);
+
 /* The path of what fd (it may be O_PATH) is, as the kernel tells it of the caller's root; the caller's. NULL with errno. */
 char *fd_read_path(int fd);
 
