@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -20,6 +19,7 @@
 #include "commit-rest.h"
 #include "copy-origin.h"
 #include "fsoverlay/jsonbytes.h"
+#include "fsoverlay/lowers.h"
 #include "review-list.h"
 
 #define PROGRESS_US 200000 /* between two lines of progress */
@@ -125,9 +125,9 @@ static void failed(void *data, const CommitItem *item, const char *why) {
 /* File capabilities (setcap), which are rights as set-id bits are. */
 static bool has_capabilities(const Review *review, const ReviewChange *c) {
         _cleanup_close_ int fd = review_open_upper(review, c->path, O_PATH);
-        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+        g_autofree char *value = fd >= 0 ? layer_xattr(fd, NULL, "security.capability", NULL) : NULL;
         /* Those of another user namespace can be there and have no meaning here. */
-        return fd >= 0 && (getxattr(path, "security.capability", NULL, 0) > 0 || errno == EOVERFLOW);
+        return value || (fd >= 0 && errno == EOVERFLOW);
 }
 
 /* What is said of a file that is carried. */
