@@ -162,8 +162,10 @@ static bool is_spelled_so(DirLayer *lower, int dir, const char *name, const stru
         case SPELLING_COUNTS:
                 atomic_store_explicit(&lower->exact, true, memory_order_relaxed);
                 return true;
-        case SPELLING_UNKNOWN: /* nothing to spell otherwise, and no short name */
-                return (g_str_is_ascii(name) && !strchr(name, '~')) || spelling_is_listed(dir, name);
+        case SPELLING_UNKNOWN:
+                if (g_str_is_ascii(name) && !strchr(name, '~'))
+                        return true; /* nothing to spell otherwise, and no short name */
+                break;
         case SPELLING_IGNORED:
                 break;
         }

@@ -13,8 +13,7 @@ typedef enum {
         SPELLING_IGNORED, /* there is the same file: so it is with a hard link of that name, too */
 } Spelling;
 
-/* How dir takes a name of it in another case. st is what it has by the name. *ret_other: the
- * name in that case, to be freed. */
+/* How dir takes a name of it in another case. st is what it has by the name. *ret_other: the name in that case, to be freed. */
 Spelling spelling_of(int dir, const char *name, const struct stat *st, char **ret_other);
 
 /* dir lists this name, letter by letter. Where it cannot be listed, not. */
