@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "doctor-check.h"
+#include "user.h"
 
 /* RHEL's documentation and rootless podman's use it where the distribution has 0. */
 #define NAMESPACES_WANTED "15000"
@@ -106,7 +107,7 @@ static void explain(const DoctorHost *host, DoctorCheck *check, int errnum) {
                 doctor_mend(check, "give the container around this a /proc that can be written (bubblewrap: --proc /proc)");
         } else if (errnum == EPERM && host->uid == 0 && host->trial[TRIAL_USERNS_MAP] == EPERM) {
                 doctor_means(check, "root without capabilities, as in a container that drops them, may map no ids");
-                doctor_mend(check, "give it SETFCAP, SETUID and SETGID (docker, podman: --cap-add), or call usbox as another user");
+                doctor_mend(check, USER_GIVE_ROOT);
         } else if (denied && doctor_read_number(host, DOCTOR_APPARMOR_RESTRICTS, 0) != 0) {
                 blame_apparmor(host, check);
         } else if (denied && container) {

@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "base/proc.h"
 #include "user-map.h"
+#include "user.h"
 
 /* What newuidmap says goes to the error message; longer than any line of it. */
 #define HELPER_OUTPUT_MAX 4096
@@ -46,10 +47,8 @@ static bool write_maps(int proc_dir, bool deny_setgroups, const GArray *uidmap, 
         if (!fd_write_file(proc_dir, "uid_map", uids)) {
                 bool denied = errno == EPERM;
                 err_set(error, errno, "write uid_map");
-                /* user_namespaces(7): whoever maps root has to have it, as of Linux 5.12. */
                 if (denied && geteuid() == 0)
-                        err_hint(error, "root without capabilities, as in a container that drops them, cannot make a box: give it SETFCAP, SETUID and SETGID "
-                                        "(docker, podman: --cap-add), or call usbox as another user");
+                        err_hint(error, "root without capabilities, as in a container that drops them, cannot make a box: " USER_GIVE_ROOT);
                 return false;
         }
         if (!fd_write_file(proc_dir, "gid_map", gids))

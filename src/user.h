@@ -29,6 +29,9 @@ typedef struct {
         bool subids; /* newuidmap and newgidmap write the maps (or, as real root, we do) */
 } UserSpec;
 
+/* What root of a container that drops its capabilities lacks to map root (user_namespaces(7), as of Linux 5.12). */
+#define USER_GIVE_ROOT "give it SETFCAP, SETUID and SETGID (docker, podman: --cap-add), or call usbox as another user"
+
 extern const Option user_options[];
 
 /* The defaults; and free what it owns. */
