@@ -142,6 +142,17 @@ class Lab:
         ip("route", "add", "local", "198.51.100.0/24", "dev", "lo")
         assert self.peer.stdout.readline() == "up\n"
 
+    def peer_program(self, script):
+        """Python on the other machine, which has said that it is up."""
+        proc = subprocess.Popen(["nsenter", "-t", str(self.peer.pid), "-n", sys.executable, "-c", script], stdout=subprocess.PIPE)
+        assert proc.stdout.readline() == b"up\n"
+        return proc
+
+    def peer_says(self, script):
+        """What Python prints there; it has these modules."""
+        return subprocess.run(["nsenter", "-t", str(self.peer.pid), "-n", sys.executable, "-c", script], capture_output=True, text=True,
+                              cwd=os.path.dirname(os.path.abspath(__file__)), check=True).stdout
+
     def host_services(self, port=8000):
         """Services of the host on every address it has: no box may reach one."""
         def note(kind):

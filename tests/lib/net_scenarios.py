@@ -47,8 +47,7 @@ print("up", flush=True)
 for peer in [s.recvfrom(10)[1] for _ in range(20)]:
     s.sendto(b"x", peer)
 """
-    peer = subprocess.Popen(["nsenter", "-t", str(lab.peer.pid), "-n", sys.executable, "-c", late], stdout=subprocess.PIPE)
-    assert peer.stdout.readline() == b"up\n"
+    peer = lab.peer_program(late)
     with Box(wrap=["prlimit", "--nofile=300:300"]) as box:
         assert box.call("udp_each", PEER4, ECHO, 200) == 200
         assert box.call("udp_at_once", PEER4, ECHO + 1, 20) == 20
@@ -262,8 +261,7 @@ while True:
     peer = s.recvfrom(10)[1]
     s.sendto(peer[0].replace("::ffff:", "").encode(), peer)
 """
-    peer = subprocess.Popen(["nsenter", "-t", str(lab.peer.pid), "-n", sys.executable, "-c", whom], stdout=subprocess.PIPE)
-    assert peer.stdout.readline() == b"up\n"
+    peer = lab.peer_program(whom)
     with Box() as box:
         for address, host in ((PEER4, HOST4), (PEER6, HOST6)):
             assert host in box.call("udp_kept", address, ECHO + 1, 5)
@@ -409,8 +407,7 @@ def publish():
 
         # The other machine.
         script = f"from net_lab import *; print(tcp_echo('{HOST4}', {tcp4}, 100000), tcp_echo('{HOST6}', {tcp6}, 100000))"
-        out = subprocess.run(["nsenter", "-t", str(lab.peer.pid), "-n", sys.executable, "-c", script], capture_output=True, text=True,
-                             cwd=os.path.dirname(os.path.abspath(__file__)), check=True).stdout
+        out = lab.peer_says(script)
         assert out == "100000 100000\n"
     # With the box the listeners are gone.
     for port in (tcp4, 8080):
@@ -431,8 +428,7 @@ def publish_addresses():
         for place in [*four, *six, ("127.0.0.5", udp4), ("::1", udp6), (HOST6_TOO, udp6)]:
             assert ask(*place).endswith(b" hello"), place
         script = f"from net_scenarios import *; print(*(ask(*x).decode() for x in {four + six}), *ask_two({four}), *ask_two({six}))"
-        out = subprocess.run(["nsenter", "-t", str(lab.peer.pid), "-n", sys.executable, "-c", script], capture_output=True, text=True,
-                             cwd=os.path.dirname(os.path.abspath(__file__)), check=True).stdout
+        out = lab.peer_says(script)
         assert out.split() == [PEER4, "hello"] * 2 + [PEER6, "hello"] * 2 + ["True"] * 4, out
 
 
