@@ -24,6 +24,7 @@ SYS = {"add_key": 248, "keyctl": 250, "ioprio_get": 252, "ioprio_set": 251} if o
 KEYCTL_JOIN_SESSION_KEYRING, KEYCTL_LINK, KEYCTL_UNLINK, KEYCTL_SET_TIMEOUT = 1, 8, 9, 15
 SESSION_KEYRING, USER_KEYRING = -3, -4
 FS_IOC_GETFLAGS = 0x80086601
+SECRET = "USBOX-SECRET-"
 IPC_CREAT, IPC_RMID, SEM_GETVAL = 0o1000, 0, 12
 GATEWAY = {"gateway": "10.0.2.2", "gateway6": "fd00::2", "resolver": "10.0.2.3"}  # a box's, where it has a network of its own
 SIGNALS = {"signal_kill": "01", "signal_tgkill": "02", "signal_queue": "03", "signal_pidfd": "04", "signal_async": "05", "signal_all": "99"}
@@ -137,7 +138,7 @@ class World:
             raise
 
     def secret(self):
-        text = "USBOX-SECRET-" + secrets.token_hex(8)
+        text = SECRET + secrets.token_hex(8)
         self.secrets.add(text)
         return text
 
@@ -206,7 +207,7 @@ class World:
             tool.mkdir()
             self.cleanup.append(tool.rmdir)
         place = tool / "credentials"
-        if not place.exists():
+        if not place.exists() or place.read_text(encoding="utf-8", errors="replace").startswith(SECRET):  # a World's that was killed
             self.write(place, self.secret())
             self.cleanup.append(place.unlink)
         self.tools = {"tool_place": place, "tool_name": self.write(self.directory(tool) / "registry" / ".netrc", self.secret())}

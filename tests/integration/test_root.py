@@ -155,7 +155,7 @@ def test_home_shows_the_working_directory_only(box):
     box.write("seen", "yes\n")
     out = box.sh(f"cat seen; ls -A {HOME}").lines()
     assert out[0] == "yes"
-    allowed = {".cache", ".cargo", ".rustup", ".nvm", ".pyenv", ".rbenv", ".sdkman", "go", ".local", ".gitconfig", ".config"}
+    allowed = {".cache", ".cargo", ".rustup", ".nvm", ".pyenv", ".rye", ".rbenv", ".sdkman", "go", ".local", ".gitconfig", ".config"}
     assert set(out[1:]) <= allowed | {pathlib.Path(box.dir).relative_to(HOME).parts[0]}, out
 
 
