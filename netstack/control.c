@@ -48,7 +48,7 @@ static bool add_hosts(Net *net, GVariant *array, GError **error) {
                 const NetHost *host = hosts->pdata[i];
                 AddressPrefix prefix;
                 if (address_prefix_parse(host->address, &prefix))
-                        names_add(net->names, &prefix.addr, host->name, NAME_GIVEN, 0, 0);
+                        names_add(net->names, &prefix.addr, host->name, NULL, 0, 0);
                 if (has_host(hosts, known, host))
                         g_ptr_array_remove_index_fast(hosts, i);
                 else

@@ -102,10 +102,10 @@ static void learn(Dns *dns, const DnsQuery *query, const DnsAnswer *answer) {
                 return;
         for (guint i = 0; i < answer->addresses->len; i++) {
                 const DnsAddress *a = &g_array_index(answer->addresses, DnsAddress, i);
-                names_add(dns->names, &a->addr, query->name, NAME_ASKED, a->ttl, now);
+                names_add(dns->names, &a->addr, query->name, query->name, a->ttl, now);
                 for (guint j = 0; j < answer->aliases->len; j++)
                         if (!g_str_equal(answer->aliases->pdata[j], query->name))
-                                names_add(dns->names, &a->addr, answer->aliases->pdata[j], NAME_ALIAS, a->ttl, now);
+                                names_add(dns->names, &a->addr, answer->aliases->pdata[j], query->name, a->ttl, now);
                 g_array_append_val(addresses, a->addr);
         }
         account_answered(dns->account, query->name, addresses);

@@ -17,7 +17,8 @@ typedef enum {
 
 /* One name of an address. Names are lower case, without the final dot. */
 typedef struct NameEntry {
-        char *name;
+        char *name;  /* a GRefString, as the next */
+        char *asked; /* the name of the question that had it in its answer, interned; NULL: the user's */
         NameSource source;
         gint64 expires; /* ms, of the clock that names_expire() is given */
         struct NameEntry *next;
@@ -27,8 +28,9 @@ Names *names_new(void);
 void names_free(Names *names);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Names, names_free)
 
-/* Learn, or learn again; ttl in s. IPv4 addresses as ::ffff:a.b.c.d. Bounded: where there is no room, what would be forgotten first goes. */
-void names_add(Names *names, const struct in6_addr *addr, const char *name, NameSource source, guint32 ttl, gint64 now_ms);
+/* Learn, or learn again; ttl in s. IPv4 addresses as ::ffff:a.b.c.d. asked: the name that was asked for, of which name may be an alias; NULL: it is
+ * given by the user. Bounded: where there is no room, of what the question with most entries has that goes which would be forgotten first. */
+void names_add(Names *names, const struct in6_addr *addr, const char *name, const char *asked, guint32 ttl, gint64 now_ms);
 
 /* The names of an address, the latest first; NULL: none. Borrowed until the next names_add() or names_expire(). */
 const NameEntry *names_of(const Names *names, const struct in6_addr *addr);

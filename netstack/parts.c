@@ -45,7 +45,7 @@ static void make_policy(Net *net) {
                 const NetHost *host = config->hosts->pdata[i];
                 AddressPrefix prefix;
                 if (address_prefix_parse(host->address, &prefix))
-                        names_add(net->names, &prefix.addr, host->name, NAME_GIVEN, 0, 0);
+                        names_add(net->names, &prefix.addr, host->name, NULL, 0, 0);
         }
         net->policy = (Policy){ .ipv6 = config->ipv6, .ping = may_ping(), .tls_names = config->tls_names, .host = net->host.prefixes, .rules = config->rules,
                                 .names = net->names };

@@ -41,8 +41,8 @@ static void test_denials(void) {
         net_rules_append(rules, net_rule_parse(false, "192.0.2.9:25", NULL));
         net_rules_append(rules, net_rule_parse(true, "a.example:443", NULL));
         net_rules_append(rules, net_rule_parse(true, "b.example", NULL));
-        names_add(names, &named.dst, "a.example", NAME_ASKED, 60, 0);
-        names_add(names, &rebound.dst, "b.example", NAME_ASKED, 60, 0);
+        names_add(names, &named.dst, "a.example", "a.example", 60, 0);
+        names_add(names, &rebound.dst, "b.example", "b.example", 60, 0);
 
         Account *a = account_new(-1, tell, NULL);
         static const char *const expected[] = {
@@ -110,7 +110,7 @@ static void test_flows(void) {
         Policy policy = { .ipv6 = true, .rules = rules, .names = names };
         AccountKey named = key_of("192.0.2.1", IPPROTO_TCP, 443);
 
-        names_add(names, &named.dst, "a.example", NAME_ASKED, 60, 0);
+        names_add(names, &named.dst, "a.example", "a.example", 60, 0);
         Account *a = cut_from = account_new(-1, tell, NULL);
         AccountFlow *first = start(a, &policy, "192.0.2.1", 443), *second = start(a, &policy, "192.0.2.1", 80);
         start(a, &policy, "2001:db8::1", 443);

@@ -80,8 +80,8 @@ static void test_old_names(void) {
         net_rules_append(rules, net_rule_parse(true, "*.example", NULL));
         make(&net, rules);
         int64_t now = events_now(net.events);
-        names_add(net.names, &old, "old.example", NAME_ASKED, 10, now - 5 * 60 * 1000 - 10001);
-        names_add(net.names, &young, "young.example", NAME_ASKED, 10, now - 5 * 60 * 1000);
+        names_add(net.names, &old, "old.example", "old.example", 10, now - 5 * 60 * 1000 - 10001);
+        names_add(net.names, &young, "young.example", "young.example", 10, now - 5 * 60 * 1000);
         send_from(&net, 1000, &young);
         g_assert_cmpuint(denials, ==, 0);
         send_from(&net, 1000, &old);
@@ -103,7 +103,7 @@ static void test_what_goes_on(void) {
         net_rules_append(rules, net_rule_parse(true, "a.example", NULL));
         make(&net, rules);
         int64_t now = events_now(net.events);
-        names_add(net.names, &to, "a.example", NAME_ASKED, 10, now);
+        names_add(net.names, &to, "a.example", "a.example", 10, now);
         send_from(&net, 1000, &to);
         g_assert_true(has(&net, 1000, &to));
         names_expire(net.names, now + 6 * 60 * 1000);

@@ -52,7 +52,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(World, world_clear)
 static void learn(World *w, const char *addr, const char *name, NameSource source) {
         int family;
         struct in6_addr a = address(addr, &family);
-        names_add(w->names, &a, name, source, 60, 0);
+        names_add(w->names, &a, name, source == NAME_GIVEN ? NULL : source == NAME_ASKED ? name : "asked.example", 60, 0);
 }
 
 static PolicyDecision decide(const World *w, uint8_t protocol, const char *addr, uint16_t port) {
@@ -356,11 +356,11 @@ static void test_table(void) {
         g_autoptr(Names) names = names_new();
         struct in6_addr given = { .s6_addr = { 0xfd } }, addr = { .s6_addr = { 0x20, 1 } };
 
-        names_add(names, &given, "given.lan", NAME_GIVEN, 0, 0);
+        names_add(names, &given, "given.lan", NULL, 0, 0);
         for (unsigned i = 0; i < 30000; i++) {
                 g_autofree char *name = g_strdup_printf("n%u.example", i);
                 memcpy(addr.s6_addr + 8, &i, sizeof i);
-                names_add(names, &addr, name, NAME_ASKED, i, i);
+                names_add(names, &addr, name, name, i, i);
                 g_assert_cmpstr(names_of(names, &addr)->name, ==, name);
         }
         unsigned kept = 0;
@@ -372,7 +372,7 @@ static void test_table(void) {
         g_assert_cmpuint(kept, <=, 8192);
         for (unsigned i = 0; i < 1000; i++) {
                 g_autofree char *name = g_strdup_printf("n%u.example", i);
-                names_add(names, &given, name, NAME_ASKED, 60, 30000);
+                names_add(names, &given, name, name, 60, 30000);
         }
         unsigned n = 0;
         bool still = false;
@@ -383,12 +383,42 @@ static void test_table(void) {
 
         /* For the TTL and five minutes more. */
         struct in6_addr short_lived = { .s6_addr = { 0x20, 2 } };
-        names_add(names, &short_lived, "short.example", NAME_ASKED, 10, 1000000);
+        names_add(names, &short_lived, "short.example", "short.example", 10, 1000000);
         names_expire(names, 1000000 + 309000);
         g_assert_nonnull(names_of(names, &short_lived));
         names_expire(names, 1000000 + 309000 + 20000);
         g_assert_null(names_of(names, &short_lived));
         g_assert_nonnull(names_of(names, &given));
+}
+
+static bool has_name(const Names *names, const struct in6_addr *addr, const char *name) {
+        for (const NameEntry *e = names_of(names, addr); e; e = e->next)
+                if (g_str_equal(e->name, name))
+                        return true;
+        return false;
+}
+
+/* Answers to one name, of many addresses that hold for long, and of ever new aliases, leave others what they have. */
+static void test_table_is_shared(void) {
+        g_autoptr(Names) names = names_new();
+        struct in6_addr other = { .s6_addr = { 0x20, 2 } }, addr = { .s6_addr = { 0x20, 1 } };
+
+        for (unsigned i = 0; i < 40; i++) {
+                other.s6_addr[15] = (uint8_t) i;
+                names_add(names, &other, "other.example", "other.example", 30, 0);
+        }
+        for (unsigned i = 0; i < 20000; i++) {
+                g_autofree char *alias = g_strdup_printf("n%u.example", i);
+                memcpy(addr.s6_addr + 8, &i, sizeof i);
+                names_add(names, &addr, "many.example", "many.example", 86400, i);
+                names_add(names, &addr, alias, "many.example", 86400, i);
+                g_assert_true(has_name(names, &addr, "many.example"));
+                names_add(names, &other, alias, "many.example", 86400, i);
+        }
+        for (unsigned i = 0; i < 40; i++) {
+                other.s6_addr[15] = (uint8_t) i;
+                g_assert_true(has_name(names, &other, "other.example"));
+        }
 }
 
 static void test_live(void) {
@@ -424,6 +454,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/net-rules/names", test_names);
         g_test_add_func("/net-rules/questions", test_questions);
         g_test_add_func("/net-rules/table", test_table);
+        g_test_add_func("/net-rules/table-is-shared", test_table_is_shared);
         g_test_add_func("/net-rules/live", test_live);
         return g_test_run();
 }
