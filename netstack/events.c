@@ -38,6 +38,7 @@ struct Events {
         GQueue works;
         struct epoll_event batch[BATCH_MAX];
         int at, n; /* of the batch: being served, and all */
+        guint watched;
 };
 
 static int64_t clock_ns(void) {
@@ -74,10 +75,12 @@ bool events_add(Events *events, EventSource *source, int fd, uint32_t mask) {
         struct epoll_event event = { .events = mask, .data.ptr = source };
 
         source->fd = fd;
-        if (epoll_ctl(events->epoll, EPOLL_CTL_ADD, fd, &event) == 0)
-                return true;
-        source->fd = -1;
-        return false;
+        if (epoll_ctl(events->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
+                source->fd = -1;
+                return false;
+        }
+        events->watched++;
+        return true;
 }
 
 bool events_change(Events *events, EventSource *source, uint32_t mask) {
@@ -90,9 +93,14 @@ void events_remove(Events *events, EventSource *source) {
                 return;
         (void) epoll_ctl(events->epoll, EPOLL_CTL_DEL, source->fd, NULL);
         source->fd = -1;
+        events->watched--;
         for (int i = events->at; i < events->n; i++)
                 if (events->batch[i].data.ptr == source)
                         events->batch[i].data.ptr = NULL;
+}
+
+guint events_watched(const Events *events) {
+        return events->watched;
 }
 
 void events_add_timer(Events *events, EventTimer *timer) {

@@ -43,6 +43,9 @@ bool events_change(Events *events, EventSource *source, uint32_t mask);
 /* Watch it no more: before its fd is closed. What has come for it in this turn is forgotten, so the owner may be freed at once. */
 void events_remove(Events *events, EventSource *source);
 
+/* How many descriptors are watched: all that there are for flows, names and ports. */
+guint events_watched(const Events *events);
+
 /* Timers are few and live as long as the loop: one for each module, not one for each flow. */
 void events_add_timer(Events *events, EventTimer *timer);
 

@@ -69,7 +69,7 @@ bool parts_make(Net *net, GError **error) {
         net->events = events_new(error);
         if (!net->events)
                 return false;
-        net->pipes = splice_pipes_new();
+        net->pipes = splice_pipes_new(net->events);
         net->publish = publish_new(net->events, net->pipes);
         net->account = account_new(config->log_fd, control_tell_denied, net);
         net->forward = forward_new(net->events, net->account, loop_send, net);

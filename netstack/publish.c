@@ -143,15 +143,13 @@ static void on_box(EventSource *source, uint32_t events);
 
 /* The other way, by the spare socket. False: it is none either. */
 static bool try_ipv4(Connection *c) {
-        SpliceSide *side = &c->splice.side[SPLICE_BOX];
         const NetPublish to = { .host_addr = (char *) "", .box_addr = (char *) "", .box_port = c->box_port };
         struct sockaddr_storage box;
 
         if (c->spare < 0)
                 return false;
         net_publish_box(&to, &box);
-        events_remove(c->publish->events, &side->source);
-        fd_closep(&side->fd);
+        splice_unwatch(&c->splice, SPLICE_BOX);
         return connect_box(V4, &box, c->spare, &c->client) && splice_watch_take(&c->splice, SPLICE_BOX, fd_steal(&c->spare), on_box);
 }
 

@@ -43,13 +43,15 @@
 
 #define COPY_SIZE (64 * 1024)
 
-/* Descriptors that are not for connections: names, UDP, what else there is. */
+/* Descriptors that are not for connections: names, UDP, what else there is. Where those that are watched are more, so many more are not for them either. */
 #define FDS_RESERVED 128
+#define FDS_MORE 32
 
 struct SplicePipes {
         GArray *spare; /* of int[2] */
         guint in_use;
-        guint splices;
+        guint splices, sockets; /* connections, and what they have of their two sockets */
+        const Events *events;
         rlim_t fds_max;
         ssize_t slots; /* that each pipe has, at least */
         uint8_t *buf; /* COPY_SIZE bytes, made when first needed */
@@ -57,12 +59,13 @@ struct SplicePipes {
 
 typedef enum { MOVED, WAITS, FAILED } Outcome;
 
-SplicePipes *splice_pipes_new(void) {
+SplicePipes *splice_pipes_new(const Events *events) {
         SplicePipes *pipes = g_new0(SplicePipes, 1);
         struct rlimit limit;
 
         pipes->spare = g_array_new(false, false, sizeof(int[2]));
         pipes->slots = PIPE_SLOTS;
+        pipes->events = events;
         pipes->fds_max = getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 1024;
         return pipes;
 }
@@ -78,7 +81,8 @@ void splice_pipes_free(SplicePipes *pipes) {
 }
 
 bool splice_has_room(const SplicePipes *pipes) {
-        return 2 * ((rlim_t) pipes->splices + pipes->in_use + pipes->spare->len) + FDS_RESERVED < pipes->fds_max;
+        guint others = events_watched(pipes->events) - pipes->sockets;
+        return 2 * ((rlim_t) pipes->splices + pipes->in_use + pipes->spare->len) + MAX(others + FDS_MORE, FDS_RESERVED) < pipes->fds_max;
 }
 
 /* Lend one. False: there is none to be had just now. */
@@ -297,12 +301,24 @@ bool splice_watch_take(Splice *splice, SpliceSideName name, int fd, void (*ready
         (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         if (name == SPLICE_HOST)
                 (void) setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-        if (events_add(splice->events, &side->source, fd, EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET))
+        if (events_add(splice->events, &side->source, fd, EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET)) {
+                splice->pipes->sockets++;
                 return true;
+        }
         int saved = errno;
         fd_closep(&side->fd);
         errno = saved;
         return false;
+}
+
+void splice_unwatch(Splice *splice, SpliceSideName name) {
+        SpliceSide *side = &splice->side[name];
+
+        if (side->fd < 0)
+                return;
+        events_remove(splice->events, &side->source);
+        splice->pipes->sockets--;
+        fd_closep(&side->fd);
 }
 
 void splice_start(Splice *splice) {
@@ -331,7 +347,6 @@ void splice_close(Splice *splice, bool reset) {
                         continue;
                 if (reset)
                         (void) setsockopt(side->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-                events_remove(splice->events, &side->source);
-                fd_closep(&side->fd);
+                splice_unwatch(splice, i);
         }
 }

@@ -44,8 +44,8 @@ struct Splice {
         void (*ended)(Splice *splice, const char *how);
 };
 
-/* Bounded by the limit of descriptors as it is now. */
-SplicePipes *splice_pipes_new(void);
+/* Bounded by the limit of descriptors as it is now; events, which outlives it, knows those of others. */
+SplicePipes *splice_pipes_new(const Events *events);
 void splice_pipes_free(SplicePipes *pipes);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SplicePipes, splice_pipes_free)
 
@@ -57,6 +57,9 @@ void splice_init(Splice *splice, Events *events, SplicePipes *pipes);
 
 /* Watch a socket, which is the splice's from now on (closed on failure, too). ready: who gets its events, until splice_start(). False with errno. */
 bool splice_watch_take(Splice *splice, SpliceSideName name, int fd, void (*ready)(EventSource *source, uint32_t events));
+
+/* Close one that was no use, as it is; another may follow. */
+void splice_unwatch(Splice *splice, SpliceSideName name);
 
 /* Both are watched, and connected: carry. May end it before it returns. */
 void splice_start(Splice *splice);

@@ -209,6 +209,10 @@ def no_fds():
     with Box(wrap=["prlimit", "--nofile=300:300"]) as box:
         assert box.call("udp_to_many", PEER4, 1000) == 1000
         assert box.call("many_connections", PEER4, ECHO, 20) == 20
+        # More than there are descriptors for are refused at once: none is connected, and then meets silence.
+        box.call("let_go")
+        count = box.call("many_connections", PEER4, ECHO, 100)
+        assert 20 <= count < 100 and box.call("held_answer") == count
 
 
 def pending():

@@ -11,7 +11,7 @@ import time
 
 import net_lab
 from net_lab import ECHO, box_main, family, serve_tcp, wait_for
-from net_lab import connect, let_go, many_connections, tcp_echo  # pylint: disable=unused-import # called by name
+from net_lab import connect, held_answer, let_go, many_connections, tcp_echo  # pylint: disable=unused-import # called by name
 
 FILTERED4 = "203.0.113.77"  # the peer gets what is sent there, and says nothing
 SCRIPT = 7100               # the peer's server that does what it is told

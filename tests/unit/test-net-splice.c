@@ -73,7 +73,7 @@ static void on_tick(EventTimer *timer) {
 /* The pipe is full whenever the reader has taken some: what fits in then is a few bytes, and there is more, of which no event will tell. */
 static void test_short_pieces(void) {
         g_autoptr(Events) events = events_new(NULL);
-        g_autoptr(SplicePipes) pipes = splice_pipes_new();
+        g_autoptr(SplicePipes) pipes = splice_pipes_new(events);
         Splice splice = { .ended = on_ended };
         EventTimer tick = { .fire = on_tick, .at = -1 };
         int in[2], out[2];
