@@ -241,6 +241,8 @@ static bool on_exec_signal(Sandbox *s, ControlClient *client, const WireMessage 
 }
 
 static bool on_update(Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {
+        if (s->exited) /* nobody hears what usbox-scope would answer */
+                return supervise_command_runs(s, error);
         if (!scope_helper_update(&s->scope, s->spec->pod.make, m->body, error))
                 return false;
         s->updater = control_later(client);

@@ -5,6 +5,7 @@
  * Role: launcher. Privileges: the caller's. Threads: one. Order: steps 6, 8 and 10. Any helper may fail at any moment of it;
  * the first error ends the loop, and sandbox.c takes the box down.
  */
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/pidfd.h>
@@ -27,6 +28,9 @@
 
 /* For a box that has no pid namespace to end with, as long as the loop may stand still. */
 #define KILL_MS 2000
+
+/* Who ended the box waits as long for somebody to read on where its output goes. */
+#define UNREAD_GRACE (2 * G_USEC_PER_SEC)
 
 /* Everything that a person or a service manager sends. SIGKILL and SIGSTOP cannot be had; faults are ours. */
 static const int handled[] = { SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGUSR1,  SIGUSR2, SIGALRM, SIGXCPU,
@@ -175,6 +179,8 @@ static int poll_timeout(const Sandbox *s) {
         int term = s->term ? term_timeout_ms(s->term) : -1;
         if (s->watch_at && !s->exited)
                 next = next ? MIN(next, s->watch_at) : s->watch_at;
+        if (s->unread_deadline)
+                next = next ? MIN(next, s->unread_deadline) : s->unread_deadline;
         if (!next)
                 return term;
         gint64 ms = MAX((next - g_get_monotonic_time() + 999) / 1000, 0);
@@ -217,7 +223,7 @@ static void fill_poll(const Sandbox *s, struct pollfd fds[static POLL_N]) {
                         relay_poll(s->stdio.relays[i], fds + POLL_RELAY + i * RELAY_N_FDS);
         if (s->log)
                 log_writer_poll(s->log, fds + POLL_LOG);
-        if (s->control && !s->exited)
+        if (s->control) /* of a command that has ended, too: its output may be on its way for long */
                 control_poll(s->control, fds + POLL_CONTROL);
 }
 
@@ -364,6 +370,32 @@ static bool init_died(Sandbox *s, GError **error) {
         return err_step(error, s->started ? "init" : "namespaces");
 }
 
+/*
+ * A box that was told to end does not stay for what nobody reads: who has stopped it, or its time limit, would wait for a terminal
+ * that somebody has left. Nor does what usbox itself would say there. One that ends by itself stays: its output may be wanted yet.
+ */
+static bool give_output_up(Sandbox *s, const struct pollfd fds[static POLL_N]) {
+        gint64 now = g_get_monotonic_time();
+        bool moves = fds[POLL_TERM].revents || fds[POLL_TERM + 1].revents;
+        struct pollfd said = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+        if (!(s->exited || s->child_ended) || !(s->stopping || s->timed_out))
+                return false;
+        for (int i = POLL_RELAY; i < POLL_LOG; i++)
+                moves = moves || fds[i].revents;
+        if (moves || !s->unread_deadline)
+                s->unread_deadline = now + UNREAD_GRACE;
+        if (now < s->unread_deadline)
+                return false;
+        log_step("output: nobody reads the rest");
+        if (poll(&said, 1, 0) == 0) {
+                _cleanup_close_ int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+                if (null >= 0)
+                        (void) dup2(null, STDERR_FILENO);
+        }
+        return true;
+}
+
 static bool watch(Sandbox *s, GError **error) {
         if (!supervise_maybe_go(s, error))
                 return false;
@@ -386,6 +418,8 @@ static bool watch(Sandbox *s, GError **error) {
                         if (s->term)
                                 term_drain(s->term);
                 }
+                if (give_output_up(s, fds))
+                        break;
         }
         return true;
 }

@@ -70,6 +70,7 @@ typedef struct Sandbox {
         int interrupted;                /* a signal that ended the start, or 0 */
         gint64 deadline, kill_deadline; /* g_get_monotonic_time(); 0: none */
         gint64 watch_at;                /* likewise: net_helper_watch() is due */
+        gint64 unread_deadline;         /* likewise: what the box has written is given up */
         struct rusage usage;
         /* presence.c's; NULL before it is shown to others. */
         json_t *record;

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from conftest import USBOX
+from conftest import USBOX, wait_until
 
 
 @pytest.mark.slice
@@ -106,6 +106,17 @@ def test_terminal_of_a_box_that_had_to_be_killed(box):
             assert t.wait() == 128 + signal.SIGKILL
             assert second.wait() == 128 + signal.SIGKILL
             assert t.settings() == t.before and second.settings() == second.before
+
+
+@pytest.mark.parametrize("script,status", [("echo >w/now; exec yes", 143), ("head -c 20000 /dev/zero; echo >w/now", 0)])
+def test_a_box_is_ended_though_nobody_reads_its_terminal(box, script, status):
+    """One whose command writes, and one whose command has ended by itself; both would say there that something was changed."""
+    (box.dir / "w").mkdir()
+    with box.pty("run", "--name", "unread", "--network=none", "--rw", "w", "--", "sh", "-c", f"touch changed; {script}") as t:
+        assert wait_until((box.dir / "w" / "now").exists)
+        box.usbox("stop", "unread").ok()
+        assert t.proc.wait(timeout=60) == status
+        box.usbox("rm", "unread").ok()
 
 
 def test_terminal_is_restored_after_an_error(box):
