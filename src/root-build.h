@@ -74,6 +74,7 @@ bool root_layers_make(RootBuild *b, GError **error);
 int root_layer_dir(RootBuild *b, const RootNode *carrier);
 
 /* root-mounts.c, in the order of their use */
+int root_mount_devpts(const RootBuild *b, GError **error); /* one of the box's own (the only kind since 4.7); attached nowhere yet, -1 with error */
 bool root_mounts_begin(RootBuild *b, int *ret_pty_master, GError **error); /* ret_pty_master: NULL, none is wanted */
 bool root_mounts_own(RootBuild *b, GError **error); /* in the stage */
 bool root_mounts_open(RootBuild *b, GError **error);

@@ -18,6 +18,9 @@
 #include "base/sys.h"
 #include "root-build.h"
 
+/* The group tty, by its number: distributions and systemd agree on it. */
+#define TTY_GID 5
+
 /* The whole of /dev, but for pts, shm, mqueue and the links. */
 static const char *const devices[] = { "null", "zero", "full", "random", "urandom", "tty" };
 
@@ -158,10 +161,17 @@ static bool make_proc(RootBuild *b, GError **error) {
         return b->proc >= 0;
 }
 
+int root_mount_devpts(const RootBuild *b, GError **error) {
+        guint32 host;
+        bool has_tty = user_map_to_host(b->spec->user.gidmap, TTY_GID, &host);
+        /* Without that group what wants its terminals to have it (sshd) changes their owner, which the box's root alone may. */
+        const char *options[] = { "ptmxmode=0666", "mode=0620", has_tty ? "gid=" G_STRINGIFY(TTY_GID) : NULL, NULL };
+
+        return root_mount_new("devpts", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, error);
+}
+
 bool root_mounts_begin(RootBuild *b, int *ret_pty_master, GError **error) {
-        /* Own instance (the only kind since 4.7), root's group tty is not asked for: it is not mapped everywhere. */
-        const char *options[] = { "ptmxmode=0666", "mode=0620", NULL };
-        b->pts = root_mount_new("devpts", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, error);
+        b->pts = root_mount_devpts(b, error);
         if (b->pts < 0)
                 return false;
         if (ret_pty_master) {

@@ -92,8 +92,7 @@ static bool mount_one(RootBuild *b, const MountSource *source, guint index, GErr
                 mnt = root_mount_bare_proc(b, error);
                 break;
         case MOUNT_DEVPTS:
-                mnt = root_mount_new("devpts", (const char *const[]){ "ptmxmode=0666", "mode=0620", NULL },
-                                     MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, error);
+                mnt = root_mount_devpts(b, error);
                 break;
         case MOUNT_MQUEUE:
                 mnt = root_mount_new("mqueue", NULL, KERNEL_ATTRS, error);

@@ -2,6 +2,7 @@
 """stdio: a terminal of the box's own where stdin is one, untouched bytes where it is not."""
 import hashlib
 import os
+import pwd
 import signal
 import subprocess
 import termios
@@ -21,6 +22,13 @@ def test_a_terminal_of_its_own(box):
         assert t.expect(r"24 80\r\nall\r\n")
         assert t.wait() == 0
         assert outer  # still there
+
+
+def test_a_terminal_has_the_group_of_terminals(box, subids):
+    """sshd changes the owner of one that has not, and fails."""
+    with box.pty("run", "--rm", "--network=none", "--", "sh", "-c", "stat -c '%U %g %a' $(tty); script -qc 'stat -c \"%U %g %a\" $(tty)' /dev/null") as t:
+        assert t.wait() == 0
+        assert t.seen.decode().split("\r\n")[:2] == [f"{pwd.getpwuid(os.getuid()).pw_name} 5 620"] * 2
 
 
 def test_no_terminal_without_one(box):
