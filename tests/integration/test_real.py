@@ -53,13 +53,12 @@ def digest(path):
 
 
 def test_hello_built_in_a_box_is_hello(box, sources):
-    build = "cd '{}' && ./configure --disable-nls --quiet >/dev/null && make -j2 >/dev/null 2>&1 && ./hello && ./hello -g 'in a box' && ./hello --version | head -1"
-    outside = source(sources, "hello", box.dir / "outside")
+    build = "cd '{}' && ./configure --disable-nls --disable-dependency-tracking --quiet >/dev/null && make -j2 >/dev/null 2>&1 && ./hello && ./hello -g 'in a box' && ./hello --version | head -1"
     inside = source(sources, "hello", box.dir / "inside tree")
-    expected = subprocess.run(["sh", "-ec", build.format(outside)], env=box.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=True).stdout
+    version, = (d.name.partition("-")[2] for d in sources.iterdir() if d.is_dir() and d.name.startswith("hello-"))
     before = snapshot(inside)
     result = box.run("--", "sh", "-c", build.format(inside), timeout=300)
-    assert result.ok().out == expected and "in a box" in expected
+    assert result.lines() == ["Hello, world!", "in a box", f"hello (GNU Hello) {version}"]
     assert snapshot(inside) == before
     # Kept apart from the host as it was, what the box made is whole: it runs outside.
     made = [p for p in box.boxes.rglob("hello") if p.is_file() and os.access(p, os.X_OK)]
