@@ -40,6 +40,7 @@ if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
 # Which want more than usbox from where it was built, or ask nothing of a machine that others of the slice do not.
 NOT_IN_VM = ("test_fuse_packages.py", "test_usbox_net_alone.py", "test_boxes.py", "test_detach.py", "test_doctor.py", "test_exec.py", "test_full_disk.py",
              "test_review_commit.py", "test_review_diff.py", "test_term.py", "test_usbox_fs_diff.py")
+SOME_LIMITS = ("test_full_disk.py",)  # of these, whose tests of limits are for the machine
 
 
 def cannot(what):
@@ -63,6 +64,12 @@ def pytest_configure(config):
 ITS_OWN = ["test_limits.py", "test_pod_limits.py", "test_clock.py", "test_core_pattern.py", "test_helper_memory.py",
            "test_scope_signals.py"]
 collect_ignore = [] if "USBOX_TEST_LIMITS" in os.environ else ITS_OWN
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Where the machine's slice is all that is asked for, what has nothing for it is not even read: that takes the machine seconds."""
+    name = collection_path.name
+    return True if config.option.markexpr == "limits or vm_slice" and name in NOT_IN_VM and name not in SOME_LIMITS else None
 
 
 @pytest.hookimpl(tryfirst=True)
