@@ -482,6 +482,9 @@ int copy_up(Fs *fs, Node *node, int64_t keep_size) {
                         r = S_ISDIR(node_type(at)) ? copy_up_dir(fs, at) : copy_up_file(fs, at, at == node ? keep_size : -1);
                 pthread_mutex_unlock(node_copy_lock(fs, at));
                 node_unref(fs, at, 1);
+                /* Gone on the host: so the kernel looks the name up again, and who would have it made gets a new one (do_filp_open()). */
+                if (r == -ENOENT || r == -ENOTDIR)
+                        r = -ESTALE;
                 if (r < 0 && r != -ERESTART)
                         return r;
         }

@@ -176,6 +176,24 @@ def test_a_changed_file_is_moved_and_written(fs, needs_ours, how, cache):
     assert (fs.mnt / "g").read_bytes() == new + b"!" and sorted(os.listdir(fs.mnt)) == ["g"]
 
 
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("known", [os.stat, read])
+def test_a_file_that_is_gone_is_written_anew(fs, needs_ours, known, cache):
+    """By who makes it if it is not there, as a shell's > does, and dpkg: dpkg failed in a box while the host's was at work. Who does not is told."""
+    for name in ("made", "cut", "moded"):
+        fs.write(name, OLD)
+    fs.mount(f"cache={cache}")
+    for name in ("made", "cut", "moded"):
+        known(fs.mnt / name)
+        (fs.lower / name).unlink()
+    (fs.mnt / "made").write_bytes(b"new")
+    assert (fs.mnt / "made").read_bytes() == b"new" and sorted(os.listdir(fs.mnt)) == ["made"]
+    raises(errno.ENOENT, lambda: os.truncate(fs.mnt / "cut", 0))
+    raises(errno.ENOENT, lambda: os.chmod(fs.mnt / "moded", 0o600))
+    fs.remount()
+    assert (fs.mnt / "made").read_bytes() == b"new" and sorted(os.listdir(fs.mnt)) == ["made"]
+
+
 def test_fast_appends_to_the_file_that_it_knows(fs, needs_ours):
     """A log that the host went on with: the box's line follows what the box knew of it. Of one that was cut off there is nothing to follow."""
     f, g = fs.write("f", b"one\n"), fs.write("g", b"one\n")
