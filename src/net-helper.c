@@ -336,5 +336,9 @@ void net_helper_clear(NetHelper *h) {
         g_clear_pointer(&h->ports, g_ptr_array_unref);
         g_clear_pointer(&h->denied, g_ptr_array_unref);
         g_clear_pointer(&h->options, g_ptr_array_unref);
+        for (guint i = 0; h->questions && i < h->questions->len; i++) {
+                const Question *question = &g_array_index(h->questions, Question, i);
+                question->done("the box has ended", NULL, question->data);
+        }
         g_clear_pointer(&h->questions, g_array_unref);
 }
