@@ -15,14 +15,17 @@ BY_ADDRESSES = "memory ends by RLIMIT_AS, and a sanitizer, which has a malloc(3)
 
 BY_CALLS = "which call fails is left to chance, and a sanitizer ends the process where it was one of its own (mmap)"
 
+BY_LEAKS = "the leak sanitizer starts a process of its own"
+
 # (sanitizers, file below tests/ or file::test or file::test[parameters, with * as in a shell], why)
 CANNOT = [
     (ALL, "faults/test_at_work.py::test_out_of_memory", BY_ADDRESSES),
     (ALL, "faults/test_calls.py::test_sample", BY_CALLS),
     (ALL, "faults/test_commit.py::test_commit[errno]", BY_CALLS),
     (ALL, "faults/test_shortage.py::test_limits[*-address space]", BY_ADDRESSES),
+    (["address"], "integration/test_doctor.py::test_tells_what_the_shell_has_set[processes]", BY_LEAKS),
     (["address"], "integration/test_network_real.py::test_10000_connections_leave_nothing", "memory that was freed is kept for a while"),
-    (["address"], "integration/test_process.py::test_no_process_left", "the leak sanitizer starts a process of its own"),
+    (["address"], "integration/test_process.py::test_no_process_left", BY_LEAKS),
     (["address"], "integration/test_usbox_net_netns.py::test_nothing_of_the_caller_is_where_frames_are_read", "all memory is read, terabytes of shadow with it"),
     (ALL, "fs/test_hostile.py::test_out_of_memory_a_request_fails_and_no_more", BY_ADDRESSES),
     (ALL, "fs/test_long.py", "takes an hour, and tests/fs/long runs it"),
