@@ -19,7 +19,8 @@
 static bool is_told(const struct sock_extended_err *e) {
         if (e->ee_origin == SO_EE_ORIGIN_ICMP)
                 return e->ee_type == ICMP_DEST_UNREACH || e->ee_type == ICMP_TIME_EXCEEDED;
-        return e->ee_origin == SO_EE_ORIGIN_ICMP6 && (e->ee_type == ICMP6_DST_UNREACH || e->ee_type == ICMP6_TIME_EXCEEDED);
+        return e->ee_origin == SO_EE_ORIGIN_ICMP6 &&
+               (e->ee_type == ICMP6_DST_UNREACH || e->ee_type == ICMP6_TIME_EXCEEDED || e->ee_type == ICMP6_PACKET_TOO_BIG);
 }
 
 static bool take_error(struct cmsghdr *c, ErrqueueError *ret) {

@@ -254,7 +254,7 @@ def connect(address, port, seconds=5):
     return [result, (time.monotonic() - start) * 1000]
 
 
-def udp_error(address, port, resolver=False):
+def udp_error(address, port, resolver=False, size=1):
     """The error that a connected UDP socket gets for a datagram, or "timeout". With resolver it asks to be told of all, as glibc's
     does (IP_RECVERR, IPV6_RECVERR): without, the kernel keeps quiet about what may pass."""
     with socket.socket(family(address), socket.SOCK_DGRAM) as s:
@@ -263,7 +263,7 @@ def udp_error(address, port, resolver=False):
             s.setsockopt(*((socket.IPPROTO_IPV6, 25) if s.family == socket.AF_INET6 else (socket.IPPROTO_IP, 11)), 1)
         try:
             s.connect((address, port))
-            s.send(b"x")
+            s.send(bytes(size))
             s.recv(100)
             return "answer"
         except socket.timeout:

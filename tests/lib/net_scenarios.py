@@ -29,11 +29,22 @@ def tcp():
 
 
 def udp():
-    Lab()
+    lab = Lab()
+    # Behind the other machine a link of a smaller MTU, of which that tells.
+    ip("link", "add", "narrow0", "mtu", "1400", "type", "veth", "peer", "name", "narrow1", netns=lab.peer.pid)
+    for link in ("narrow1", "narrow0"):
+        ip("link", "set", link, "up", netns=lab.peer.pid)
+    for prefix in ("192.0.2.0/24", "2001:db8:2::/64"):
+        ip("route", "add", prefix, "dev", "narrow0", netns=lab.peer.pid)
+    lab.peer_says("for f in 'ipv4/conf/all', 'ipv6/conf/all': open(f'/proc/sys/net/{f}/forwarding', 'w').write('1')")
     with Box() as box:
         for address in (PEER4, PEER6):
             for size in (0, 1, 1400, 9000, 60000):
                 assert box.call("udp_echo", address, ECHO, size) == size, (address, size)
+        # One address after the other, since a link that has just come up may say something else.
+        for net in ("192.0.2.", "2001:db8:2::"):
+            told = (box.call("udp_error", f"{net}{i}", ECHO, True, 1430) for i in range(1, 9))
+            assert "Message too long" in told, net
 
 
 def udp_many_answered():
