@@ -12,7 +12,8 @@
  * is that of what the box sends.
  *
  * The kernel chooses the address that a socket sends from when it is connected. Where the host has that one no more, as a laptop in another network, the
- * socket is connected anew, for the next datagram: a program in the box sees a loss, as behind any router.
+ * socket is connected anew, for the next datagram: a program in the box sees a loss, as behind any router. Where the host has no way at all, or a firewall
+ * against it, the box is told so.
  *
  * A flow ends when nothing was heard for a while. The table has an end, and descriptors too: then a flow goes that was never answered, the one that
  * was silent for longest; one that was, only where those have no more than their share. So a program that sends to everybody does not end the flows of
@@ -32,6 +33,9 @@
 #include "netstack/udp.h"
 
 #define UDP_LEN 8
+
+/* Of a datagram without data, by IPv6. */
+#define SENT_LEN (PACKET_ETH_LEN + 40 + UDP_LEN)
 
 /* And no more than half of the descriptors that there may be: the rest is for TCP. */
 #define FLOWS_MAX 4096u
@@ -174,14 +178,32 @@ static void send_to_box(Flow *flow, size_t len, size_t segment) {
         account_moved(flow->account, 0, 0, len, n);
 }
 
-/* The error as the box would have got it on a path of its own. The packet that it is about is made anew: the box's kernel finds its socket by that. */
-static void send_error(Flow *flow, const ReplyIcmp *error) {
-        uint8_t frame[PACKET_ETH_LEN + 40 + UDP_LEN];
+/* The packet that an error is about is made anew: the box's kernel finds its socket by that. */
+static size_t write_sent(const Flow *flow, uint8_t frame[static SENT_LEN]) {
         const AccountKey *k = &flow->key;
 
         size_t len = packet_write_udp(frame, flow->mac, k->family, &k->src, k->sport, &k->dst, k->dport, 0);
         memcpy(frame + 6, flow->mac, sizeof flow->mac); /* who is answered */
+        return len;
+}
+
+/* The error as the box would have got it on a path of its own. */
+static void send_error(const Flow *flow, const ReplyIcmp *error) {
+        uint8_t frame[SENT_LEN];
+
+        size_t len = write_sent(flow, frame);
         dgram_tell_icmp(frame, len, error, flow->owner->send, flow->owner->send_data);
+}
+
+/* It did not leave the host, which has no way there any more, or a firewall against it. What others said is in the queue of errors. */
+static void tell_unsent(const Flow *flow, int errnum) {
+        uint8_t frame[SENT_LEN];
+        Packet packet;
+
+        if (errnum != ENETUNREACH && errnum != ENETDOWN && errnum != EHOSTUNREACH && errnum != EADDRNOTAVAIL && errnum != EACCES && errnum != EPERM)
+                return;
+        if (packet_parse(frame, write_sent(flow, frame), &packet))
+                dgram_tell_errno(&packet, errnum, flow->owner->send, flow->owner->send_data);
 }
 
 static void take_errors(Flow *flow) {
@@ -303,10 +325,26 @@ static bool send_segments(const Udp *udp) {
         return sendmsg(udp->batch->source.fd, &msg, MSG_NOSIGNAL) >= 0 || errno == EAGAIN || errno == ENOBUFS;
 }
 
+static bool try_send(int fd, const uint8_t *data, size_t len) {
+        return send(fd, data, len, MSG_NOSIGNAL) >= 0 || errno == EAGAIN || errno == ENOBUFS;
+}
+
 /* An error of an earlier datagram's may be told here, for which this one was not sent: once more. */
-static void send_one(int fd, const uint8_t *data, size_t len) {
-        if (send(fd, data, len, MSG_NOSIGNAL) < 0 && errno != EAGAIN && errno != ENOBUFS)
-                (void) send(fd, data, len, MSG_NOSIGNAL);
+static bool send_one(int fd, const uint8_t *data, size_t len) {
+        return try_send(fd, data, len) || try_send(fd, data, len);
+}
+
+static void send_each(const Udp *udp) {
+        int errnum = 0;
+        size_t at = 0;
+
+        do {
+                size_t part = MIN(udp->segment, udp->batch_len - at);
+                if (!send_one(udp->batch->source.fd, udp->batch_buf + at, part))
+                        errnum = errno;
+                at += part;
+        } while (at < udp->batch_len);
+        tell_unsent(udp->batch, errnum);
 }
 
 void udp_flush(Udp *udp) {
@@ -317,14 +355,10 @@ void udp_flush(Udp *udp) {
         account_moved(flow->account, udp->batch_len, udp->n_segments, 0, 0);
         if (flow->stale)
                 flow->stale = !dgram_renew(flow->source.fd, flow->key.family, &flow->to, flow->key.dport);
-        if (udp->n_segments == 1 || !send_segments(udp)) {
-                size_t at = 0;
-                do {
-                        size_t part = MIN(udp->segment, udp->batch_len - at);
-                        send_one(flow->source.fd, udp->batch_buf + at, part);
-                        at += part;
-                } while (at < udp->batch_len);
-        }
+        if (flow->stale)
+                tell_unsent(flow, errno);
+        else if (udp->n_segments == 1 || !send_segments(udp))
+                send_each(udp);
         udp->batch = NULL;
 }
 

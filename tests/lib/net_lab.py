@@ -254,13 +254,18 @@ def connect(address, port, seconds=5):
     return [result, (time.monotonic() - start) * 1000]
 
 
+def want_errors(s):
+    """IPV6_RECVERR, IP_RECVERR"""
+    return (socket.IPPROTO_IPV6, 25) if s.family == socket.AF_INET6 else (socket.IPPROTO_IP, 11)
+
+
 def udp_error(address, port, resolver=False, size=1):
     """The error that a connected UDP socket gets for a datagram, or "timeout". With resolver it asks to be told of all, as glibc's
     does (IP_RECVERR, IPV6_RECVERR): without, the kernel keeps quiet about what may pass."""
     with socket.socket(family(address), socket.SOCK_DGRAM) as s:
         s.settimeout(20)
         if resolver:
-            s.setsockopt(*((socket.IPPROTO_IPV6, 25) if s.family == socket.AF_INET6 else (socket.IPPROTO_IP, 11)), 1)
+            s.setsockopt(*want_errors(s), 1)
         try:
             s.connect((address, port))
             s.send(bytes(size))
@@ -281,17 +286,18 @@ kept = {}
 
 
 def udp_kept(address, port, count=1):
-    """What comes back of as many datagrams, by a socket that is kept for the next time; "" of one that is lost."""
+    """What comes back of as many datagrams, by a socket that is kept for the next time; an error's text, "" of one that is lost."""
     if address not in kept:
         kept[address] = socket.socket(family(address), socket.SOCK_DGRAM)
         kept[address].settimeout(1)
+        kept[address].setsockopt(*want_errors(kept[address]), 1)
     answers = []
     for _ in range(count):
         try:
             kept[address].sendto(b"x", (address, port))
             answers.append(kept[address].recv(100).decode())
-        except OSError:
-            answers.append("")
+        except OSError as e:
+            answers.append(os.strerror(e.errno) if e.errno else "")
     return answers
 
 
