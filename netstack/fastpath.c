@@ -159,31 +159,10 @@ static void on_ended(Splice *splice, const char *how) {
 static void answer_syn(const Flow *flow, int errnum) {
         uint8_t reply[REPLY_MAX];
         Packet packet;
-        ReplyKind kind;
 
-        switch (errnum) {
-        case ECONNREFUSED:
-        case ECONNRESET:
-                kind = REPLY_RESET;
-                break;
-        case ENETUNREACH:
-        case ENETDOWN:
-        case EADDRNOTAVAIL:
-                kind = REPLY_NO_NETWORK;
-                break;
-        case EACCES:
-        case EPERM:
-                kind = REPLY_PROHIBITED;
-                break;
-        case ETIMEDOUT:
-                return; /* the box's own connect(2) has the same patience */
-        default:
-                kind = REPLY_NO_HOST;
-                break;
-        }
         if (!packet_parse(flow->syn, flow->syn_len, &packet))
                 return;
-        size_t n = reply_with(kind, &packet, reply);
+        size_t n = reply_syn(errnum, &packet, reply);
         if (n > 0)
                 flow->fastpath->send(reply, n, flow->fastpath->send_data);
 }

@@ -89,6 +89,25 @@ size_t reply_with(ReplyKind kind, const Packet *packet, uint8_t *out) {
         return kind == REPLY_RESET ? reply_reset(packet, out) : reply_unreachable(kind, packet, out);
 }
 
+size_t reply_syn(int errnum, const Packet *syn, uint8_t *out) {
+        switch (errnum) {
+        case ECONNREFUSED:
+        case ECONNRESET:
+                return reply_with(REPLY_RESET, syn, out);
+        case ENETUNREACH:
+        case ENETDOWN:
+        case EADDRNOTAVAIL:
+                return reply_with(REPLY_NO_NETWORK, syn, out);
+        case EACCES:
+        case EPERM:
+                return reply_with(REPLY_PROHIBITED, syn, out);
+        case ETIMEDOUT:
+                return 0; /* the box's own connect(2) has the same patience */
+        default:
+                return reply_with(REPLY_NO_HOST, syn, out);
+        }
+}
+
 size_t reply_refuse(const Packet *packet, uint8_t *out) {
         return reply_with(packet->protocol == IPPROTO_TCP ? REPLY_RESET : REPLY_PROHIBITED, packet, out);
 }

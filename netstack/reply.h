@@ -19,6 +19,9 @@ ReplyKind reply_kind_of(int errnum);
 /* The frame that answers packet so. Writes to out (REPLY_MAX bytes) and returns the length, 0 where nothing may be answered. */
 size_t reply_with(ReplyKind kind, const Packet *packet, uint8_t *out);
 
+/* What a connect(2) on the host's side has come to, as the answer to the SYN that it was for; as reply_with(). */
+size_t reply_syn(int errnum, const Packet *syn, uint8_t *out);
+
 /* An ICMP or ICMPv6 error about a packet, as some router said it. */
 typedef struct {
         uint8_t type, code;

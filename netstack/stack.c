@@ -13,6 +13,7 @@
  * go there is the policy's to say, before a frame comes here.
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <libslirp.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "netstack/near.h"
+#include "netstack/reply.h"
 #include "netstack/stack.h"
 #include "netstack/subnet.h"
 
@@ -34,6 +36,9 @@
 
 /* libslirp knows no longer ones (IF_MTU_MAX). */
 #define FRAME_MTU 65521u
+
+/* A SYN with all its options, and some data of TCP fast open. */
+#define SYN_MAX 2048
 
 /* How long listeners are left alone when there is no descriptor for a connection, in ms. */
 #define LISTEN_PAUSE 200
@@ -63,6 +68,9 @@ struct Stack {
         void *send_data;
         StackTimer timers[SLIRP_TIMER_NUM];
         GHashTable *fds;      /* int → StackFd */
+        GHashTable *syns;     /* int → GBytes: the SYN for which it connects */
+        const uint8_t *input; /* the frame that libslirp is given, and its length */
+        size_t input_len;
         GPtrArray *turn_fds;  /* of StackFd *: by the number that libslirp got for it; NULL: closed since */
         EventWork turn;       /* what is to do for libslirp at the end of this turn */
         EventTimer wake;
@@ -110,14 +118,20 @@ static void on_timer_mod(void *timer, int64_t expires, void *opaque) {
         ((StackTimer *) timer)->expires = expires;
 }
 
-/* What it waits for on a socket it says in each turn anew. */
+/* What it waits for on a socket it says in each turn anew. A frame that makes it open one for TCP is a SYN. */
 static void on_register_poll_fd(int fd, void *opaque) {
+        Stack *stack = opaque;
+        Packet packet;
+
+        if (stack->input && stack->input_len <= SYN_MAX && packet_parse(stack->input, stack->input_len, &packet) && packet.protocol == IPPROTO_TCP)
+                g_hash_table_insert(stack->syns, GINT_TO_POINTER(fd), g_bytes_new(stack->input, stack->input_len));
 }
 
 /* Just before it closes it: the number may be another module's a moment later. */
 static void on_unregister_poll_fd(int fd, void *opaque) {
         Stack *stack = opaque;
         g_hash_table_remove(stack->fds, GINT_TO_POINTER(fd));
+        g_hash_table_remove(stack->syns, GINT_TO_POINTER(fd));
 }
 
 /* There is no other thread to wake. */
@@ -190,6 +204,7 @@ Stack *stack_new(const NetConfig *config, Events *events, StackSend send, void *
         stack->send_data = data;
         stack->events = events;
         stack->fds = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify) stack_fd_free);
+        stack->syns = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify) g_bytes_unref);
         stack->turn_fds = g_ptr_array_new();
         stack->turn.run = on_turn;
         stack->wake = (EventTimer){ .fire = on_wake, .at = -1 };
@@ -208,6 +223,7 @@ void stack_free(Stack *stack) {
                 return;
         g_clear_pointer(&stack->slirp, slirp_cleanup);
         g_clear_pointer(&stack->fds, g_hash_table_unref);
+        g_clear_pointer(&stack->syns, g_hash_table_unref);
         g_clear_pointer(&stack->turn_fds, g_ptr_array_unref);
         g_clear_pointer(&stack->listeners, g_array_unref);
         g_free(stack);
@@ -223,7 +239,10 @@ static void say_sent(Stack *stack) {
 }
 
 void stack_input(Stack *stack, const uint8_t *frame, size_t len) {
+        stack->input = frame;
+        stack->input_len = len;
         slirp_input(stack->slirp, frame, (int) len);
+        stack->input = NULL;
         say_sent(stack);
         events_later(stack->events, &stack->turn);
         events_expect(stack->events);
@@ -340,6 +359,37 @@ static bool has_descriptor(int listener) {
         return fd >= 0;
 }
 
+/* Why it cannot connect; 0: it has, and what came is libslirp's to read, an error behind it too. */
+static int connect_error(int fd) {
+        int errnum = 0;
+        socklen_t len = sizeof errnum;
+        char byte;
+
+        ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+        if (n < 0 && errno != EAGAIN)
+                return errno;
+        /* A router's word that came within connect(2) is told here alone. */
+        return n < 0 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &errnum, &len) == 0 ? errnum : 0;
+}
+
+/* The first event of a socket that connects. libslirp tells the box of a refusal, and of what fails at once; of a router's word, which comes later, it says
+ * nothing, and the box's connect(2) would wait for two minutes. */
+static void take_connected(Stack *stack, int fd, uint32_t events) {
+        GBytes *syn = g_hash_table_lookup(stack->syns, GINT_TO_POINTER(fd));
+        uint8_t reply[REPLY_MAX];
+        Packet packet;
+        gsize len;
+
+        if (!syn)
+                return;
+        int errnum = events & EPOLLERR ? connect_error(fd) : 0;
+        const uint8_t *frame = g_bytes_get_data(syn, &len);
+        size_t n = errnum != 0 && packet_parse(frame, len, &packet) ? reply_syn(errnum, &packet, reply) : 0;
+        if (n > 0)
+                stack->send(reply, n, stack->send_data);
+        g_hash_table_remove(stack->syns, GINT_TO_POINTER(fd));
+}
+
 static int get_revents(int idx, void *opaque) {
         Stack *stack = opaque;
         int revents = 0;
@@ -355,6 +405,8 @@ static int get_revents(int idx, void *opaque) {
                 stack->listen_after = now_ms() + LISTEN_PAUSE;
                 return 0;
         }
+        if (events)
+                take_connected(stack, fd->source.fd, events);
         if (events & EPOLLIN)
                 revents |= SLIRP_POLL_IN;
         if (events & EPOLLOUT)

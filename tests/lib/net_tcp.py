@@ -35,12 +35,19 @@ class TcpLab(Lab):
 
 def errors():
     """connect(2) fails as on the host, and as fast."""
-    TcpLab()
+    lab = TcpLab()
+    # Behind the other machine are networks to which that knows no way, and says so.
+    lab.peer_says("for f in 'ipv4/conf/all', 'ipv6/conf/all': open(f'/proc/sys/net/{f}/forwarding', 'w').write('1')")
+    for prefix in ("192.0.2.128/25", "2001:db8:2::/64"):
+        ip("route", "add", "unreachable", prefix, netns=lab.peer.pid)
     for options in ((), ("--no-fast-path",)):
         with Box(*options) as box:
             for address in (PEER4, PEER6):
                 result, ms = box.call("connect", address, 9)
                 assert result == "Connection refused" and ms < 1000, (options, address, result, ms)
+            assert box.call("connect", "192.0.2.129", 9, 20)[0] == "No route to host", options
+            if options:
+                assert box.call("connect", "2001:db8:2::1", 9, 20)[0] == "Network is unreachable"
     with Box() as box:
         assert box.call("connect", "192.0.2.1", 9)[0] == "No route to host"
         assert box.call("connect", "2001:db8:ffff::1", 9)[0] == "Network is unreachable"
