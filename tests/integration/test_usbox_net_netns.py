@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -59,7 +60,7 @@ class Net:
         read_end, write_end = os.pipe()
         argv = [*wrap, USBOX_NET, *argv, *(["--ready-fd", str(write_end)] if ready else [])]
         with open(self.path, "w", encoding="utf-8") as log:
-            self.proc = subprocess.Popen(list(map(str, argv)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, pass_fds=[write_end],
+            self.proc = subprocess.Popen(list(map(str, argv)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, pass_fds=[write_end] if ready else [],
                                          cwd=box.dir, env=box.env)
         os.close(write_end)
         with os.fdopen(read_end, "rb") as ready_file:
@@ -133,6 +134,37 @@ target.kill()
 target.wait()
 print(net.returncode, [open(f"/proc/{pid}/comm").read().strip() for pid in open(f"/proc/self/task/{os.getpid()}/children").read().split()])
 """
+
+
+# A root in the namespace, until its input ends: into which of usbox-net's processes may it look, as only who may trace them can?
+LOOKER = """
+import os, select, sys
+seen = set()
+print("up", flush=True)
+while not select.select([0], [], [], 0)[0]:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if (name := open(f"/proc/{pid}/comm").read().strip()).startswith("usbox-net"):
+                os.readlink(f"/proc/{pid}/exe")
+                seen.add(name)
+        except OSError:
+            pass
+print(seen)
+"""
+
+
+def test_nobody_is_looked_into(box, target):
+    """Those who enter the namespace have what the caller has open, and the caller's files."""
+    argv = ["nsenter", "--target", str(target.pid), "--user", "--preserve-credentials", "--net", "--", "/usr/bin/python3", "-c", LOOKER]
+    late = ["strace", "-f", "-o", "/dev/null", "-e", "trace=setns", "-e", "inject=setns:delay_exit=300000"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as looker:
+        assert looker.stdout.readline() == "up\n"
+        with Net(box, "--netns", target.pid, "-p", "127.0.0.1:0:80", wrap=late, ready=False) as net:
+            while "published" not in net.text() and net.proc.poll() is None:
+                time.sleep(0.01)
+            target.proc.kill()
+            assert net.proc.wait(WAIT) == 0
+        assert looker.communicate()[0] == "set()\n"
 
 
 def test_nobody_is_left_to_be_reaped(box):
