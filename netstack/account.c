@@ -259,6 +259,11 @@ static char *option_for(const AccountKey *key, const PolicyDecision *d) {
         return d->name ? allow_name(d->name, port) : g_strdup_printf("--allow %s", place);
 }
 
+/* In the box's network, where nobody is but itself and what usbox-net plays. */
+static bool is_neighbour(const AccountKey *key) {
+        return policy_is_subnet(key->family, &key->dst) && !policy_is_resolver(key->family, &key->dst);
+}
+
 static const char *reason_text(PolicyReason reason) {
         static const char *const texts[] = { [POLICY_BY_RULE] = "rule",   [POLICY_BY_DEFAULT] = "default",     [POLICY_BY_UNMATCHED] = "unmatched",
                                              [POLICY_BY_CLASS] = "class", [POLICY_BY_REBINDING] = "rebinding", [POLICY_BY_ADDRESS] = "address" };
@@ -280,12 +285,14 @@ void account_denied(Account *account, const AccountKey *key, const PolicyDecisio
                 g_string_append_printf(line, ",\"text\":\"denied by policy: %s\"", decision->name ? decision->name : place);
                 line_write(account, line);
         }
-        /* Nothing would open such an address: not worth a word to the user. */
-        if (decision->reason == POLICY_BY_ADDRESS || !remember_denial(account, what))
+        /* Nothing would open such an address: not worth a word to the user. But of the box's own network there may be another on the host's side. */
+        bool own = decision->reason == POLICY_BY_ADDRESS && is_neighbour(key);
+        if ((decision->reason == POLICY_BY_ADDRESS && !own) || !remember_denial(account, what))
                 return;
-        g_autofree char *option = option_for(key, decision);
-        log_step("denied by policy: %s", what);
-        account->tell(what, option, account->tell_data);
+        g_autofree char *option = own ? g_strdup("") : option_for(key, decision);
+        g_autofree char *told = g_strconcat(what, own ? " (of the box's own network)" : "", NULL);
+        log_step("denied by policy: %s", told);
+        account->tell(told, option, account->tell_data);
 }
 
 void account_denied_name(Account *account, const char *name, const NetRule *rule) {

@@ -40,7 +40,7 @@ gboolean account_key_equal(gconstpointer a, gconstpointer b);
 /* End a flow at once, because a new rule denies it: the carrier's affair. It calls account_end() before it returns. */
 typedef void (*AccountCut)(AccountFlow *flow, void *carrier);
 
-/* Something was denied that was not before: what ("github.com:443/tcp"), and the option that would allow it, or what else denies it. */
+/* Something was denied that was not before: what ("github.com:443/tcp"), and the option that would allow it, or what else denies it; "": none does. */
 typedef void (*AccountTell)(const char *what, const char *option, void *data);
 
 /* log_fd (borrowed): where JSON lines go; -1: nowhere. */

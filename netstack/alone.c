@@ -206,7 +206,10 @@ static bool take_message(Front *f, GError **error) {
                 return err_set(error, EPROTO, "usbox-net said NET_DENIED more than %u times", NET_DENIALS_MAX);
         g_variant_get(m.body, "(&s&s)", &what, &option);
         g_autofree char *what_quoted = err_quote(what), *option_quoted = err_quote(option);
-        log_note("denied by policy: %s (%s%s)", what_quoted, g_str_has_prefix(option, "--deny ") ? "" : "to allow: ", option_quoted);
+        if (*option)
+                log_note("denied by policy: %s (%s%s)", what_quoted, g_str_has_prefix(option, "--deny ") ? "" : "to allow: ", option_quoted);
+        else
+                log_note("denied by policy: %s", what_quoted);
         if (++f->denials == NET_DENIALS_MAX)
                 log_note("that were %u denials: of more, --net-log alone tells", NET_DENIALS_MAX);
         return true;

@@ -296,7 +296,7 @@ static char *options_text(const NetHelper *h) {
 
         for (guint i = 0; i < h->options->len && shown->len < TOLD_MAX; i++) {
                 char *option = h->options->pdata[i];
-                if (g_str_has_prefix(option, "--deny ") || g_ptr_array_find_with_equal_func(shown, option, g_str_equal, NULL))
+                if (!*option || g_str_has_prefix(option, "--deny ") || g_ptr_array_find_with_equal_func(shown, option, g_str_equal, NULL))
                         continue;
                 allows |= g_str_has_prefix(option, "--allow ");
                 g_ptr_array_add(shown, option);

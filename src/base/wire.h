@@ -51,7 +51,7 @@ typedef enum {
         WIRE_NET_READY, /* (a(ssqsq)) published ports as they came out: protocol, host address, port, box address, port */
         WIRE_NET_PORTS, /* (a(ssqsq)) published ports, as they are from now on */
         WIRE_NET_DONE,   /* (uss) the serial number of NET_RULE, NET_FLOWS or NET_PUBLISH; an error's text and hint, or "" */
-        WIRE_NET_DENIED, /* (ss) what the policy refused; the option that would allow it, or the --deny that refuses it */
+        WIRE_NET_DENIED, /* (ss) what the policy refused; the option that would allow it, or the --deny that refuses it; "": none would */
         /* launcher → usbox-fs */
         WIRE_FS_CONFIG, /* see FS_CONFIG_SIGNATURE in fsoverlay/config.h */
         WIRE_FS_MOUNT,  /* + what WIRE_FS_FDS had */

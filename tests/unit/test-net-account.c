@@ -55,6 +55,8 @@ static void test_denials(void) {
                 "127.0.0.1:80/tcp | --allow host:80",
                 "169.254.169.254:80/tcp | --allow metadata:80",
                 "b.example:80/tcp | --allow private:80",
+                "10.0.2.50:80/tcp (of the box's own network) | ",
+                "[fd00::50]:80/tcp (of the box's own network) | ",
                 "c.example | --allow c.example",
         };
         for (int i = 0; i < 2; i++) { /* the second time nothing is new */
@@ -67,6 +69,9 @@ static void test_denials(void) {
                 deny(a, &policy, "127.0.0.1", IPPROTO_TCP, 80);
                 deny(a, &policy, "169.254.169.254", IPPROTO_TCP, 80);
                 deny(a, &policy, "10.1.2.3", IPPROTO_TCP, 80);
+                deny(a, &policy, "10.0.2.50", IPPROTO_TCP, 80);
+                deny(a, &policy, "fd00::50", IPPROTO_TCP, 80);
+                deny(a, &policy, "10.0.2.3", IPPROTO_TCP, 80); /* the resolver has nothing else */
                 deny(a, &policy, "240.0.0.1", IPPROTO_TCP, 80); /* nothing would open it: not a word */
                 account_denied_name(a, "c.example", NULL);
         }
