@@ -19,7 +19,6 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/times.h"
-#include "commit-held.h"
 #include "commit-rest.h"
 #include "commit-work.h"
 #include "mountinfo.h"
@@ -244,8 +243,7 @@ static bool change_attributes(CommitWork *w, const ReviewChange *c) {
                commit_journal_add_made(w->review->journal, &now, &w->error);
 }
 
-/* No bytes of a file that stands here: it stays the file that it is. */
-static bool is_changed_in_place(const CommitItem *item) {
+bool commit_is_in_place(const CommitItem *item) {
         const ReviewChange *c = item->change;
         return review_keeps_content(c) && S_ISREG(c->st.st_mode) && !item->replaced;
 }
@@ -261,7 +259,7 @@ static bool make_one(CommitWork *w, const CommitItem *item) {
                 return commit_move(w, item);
         if (dir && was_dir)
                 return true; /* what it is itself comes last */
-        if (is_changed_in_place(item))
+        if (commit_is_in_place(item))
                 return change_attributes(w, c);
         return replace(w, c, then);
 }
@@ -280,10 +278,11 @@ bool commit_remove(CommitWork *w, const char *name, const struct stat *then) {
         return errno == 0;
 }
 
-static bool remove_one(CommitWork *w, const ReviewChange *c) {
+static bool remove_one(CommitWork *w, guint i) {
+        const ReviewChange *c = g_array_index(w->plan->items, CommitItem, i).change;
         const char *name;
 
-        if (!commit_held_may_go(w->held, w->plan, c) || (S_ISDIR(c->below.st_mode) && !commit_may_go(w, c->path)))
+        if (!commit_held_may_go(w->held, i) || (S_ISDIR(c->below.st_mode) && !commit_may_go(w, c->path)))
                 return false;
         if (!commit_enter(w, c->path, &name))
                 return errno == ENOENT && !w->error;
@@ -297,7 +296,7 @@ static bool finish_dir(CommitWork *w, const CommitItem *item) {
 
         struct stat st;
         return from >= 0 && to >= 0 && commit_copy_attributes(w, c, from, to) && fstat(to, &st) == 0 &&
-               commit_journal_add_brought(w->review->journal, c->path, &st, &w->error);
+               commit_journal_add_brought(w->review->journal, c->path, &st, 0, &w->error);
 }
 
 static void tell(CommitWork *w, const CommitItem *item, bool ok) {
@@ -318,6 +317,10 @@ static void tell(CommitWork *w, const CommitItem *item, bool ok) {
                 w->blocked = item->change->path;
 }
 
+void commit_tell_failed(CommitWork *w, const CommitItem *item) {
+        tell(w, item, false);
+}
+
 static bool is_finished_later(const CommitItem *item) {
         const ReviewChange *c = item->change;
         return c->has_st && S_ISDIR(c->st.st_mode) && (item->replaced || c->kind != CHANGE_MODIFIED || c->what & (CHANGE_MODE | CHANGE_XATTR | CHANGE_PLACE));
@@ -327,71 +330,19 @@ static bool is_finished_later(const CommitItem *item) {
 static bool note_brought(CommitWork *w, const ReviewChange *c) {
         struct stat st;
         bool told = S_ISREG(c->st.st_mode) && w->dir >= 0 && fstatat(w->dir, strrchr(c->path, '/') + 1, &st, AT_SYMLINK_NOFOLLOW) == 0;
-        return commit_journal_add_brought(w->review->journal, c->path, told ? &st : NULL, &w->error);
+        return commit_journal_add_brought(w->review->journal, c->path, told ? &st : NULL, S_ISREG(c->st.st_mode) ? c->st.st_ino : 0, &w->error);
 }
 
-/* In the order of the walk: behind the directory that could not be made comes what is in it. */
-static bool is_to_make(const CommitWork *w, const CommitItem *item) {
-        const ReviewChange *c = item->change;
-        return item->verdict == COMMIT_DO && c->kind != CHANGE_DELETED && !(w->blocked && path_is_at_or_below(c->path, w->blocked));
-}
-
-static void make_item(CommitWork *w, const CommitItem *item, bool *ok) {
+bool commit_make_item(CommitWork *w, const CommitItem *item) {
         const ReviewChange *c = item->change;
 
         errno = 0;
-        *ok = make_one(w, item) && note_brought(w, c);
-        if (*ok)
+        bool ok = make_one(w, item) && note_brought(w, c);
+        if (ok)
                 commit_remember_name(w, c);
-        if (!*ok || !is_finished_later(item))
-                tell(w, item, *ok);
-}
-
-/* Inode numbers of the upper's files that have a name which they keep on the host, and others in the box. */
-static GHashTable *files_in_place(const CommitPlan *plan) {
-        GHashTable *inos = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-
-        for (guint i = 0; i < plan->items->len; i++) {
-                const CommitItem *item = &g_array_index(plan->items, CommitItem, i);
-                if (item->verdict == COMMIT_DO && is_changed_in_place(item) && item->change->st.st_nlink > 1)
-                        g_hash_table_add(inos, g_memdup2(&(guint64){ item->change->st.st_ino }, sizeof(guint64)));
-        }
-        return inos;
-}
-
-/* Another name of such a file, which has to be as it is in the box before it gets that. */
-static bool comes_last(GHashTable *in_place, const CommitItem *item) {
-        const ReviewChange *c = item->change;
-        guint64 ino = c->st.st_ino;
-        return c->has_st && S_ISREG(c->st.st_mode) && c->st.st_nlink > 1 && !is_changed_in_place(item) && g_hash_table_contains(in_place, &ino);
-}
-
-/* Names that come, in the order of the walk: a directory before what is in it. */
-static void make_all(CommitWork *w, bool *ok) {
-        g_autoptr(GHashTable) in_place = files_in_place(w->plan);
-        g_autoptr(GArray) last = g_array_new(FALSE, FALSE, sizeof(guint));
-
-        for (guint i = 0; w->plan->others && i < w->plan->others->len; i++)
-                commit_remember_name(w, w->plan->others->pdata[i]);
-        /* First, since the name that an earlier commit could not make may come before one that it made. */
-        for (guint i = 0; i < w->plan->items->len; i++) {
-                const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
-                if (item->verdict == COMMIT_NOTHING && item->change->kind == CHANGE_NONE)
-                        commit_remember_name(w, item->change);
-        }
-        for (guint i = 0; i < w->plan->items->len && !w->error; i++) {
-                const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
-                if (!is_to_make(w, item))
-                        continue;
-                if (comes_last(in_place, item))
-                        g_array_append_val(last, i);
-                else
-                        make_item(w, item, &ok[i]);
-        }
-        for (guint i = 0; i < last->len && !w->error; i++) {
-                guint at = g_array_index(last, guint, i);
-                make_item(w, &g_array_index(w->plan->items, CommitItem, at), &ok[at]);
-        }
+        if (!ok || !is_finished_later(item))
+                tell(w, item, ok);
+        return ok;
 }
 
 static void remove_all(CommitWork *w) {
@@ -399,7 +350,7 @@ static void remove_all(CommitWork *w) {
                 const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
                 errno = 0;
                 if (item->verdict == COMMIT_DO && item->change->kind == CHANGE_DELETED)
-                        tell(w, item, remove_one(w, item->change));
+                        tell(w, item, remove_one(w, i));
         }
 }
 
@@ -421,7 +372,7 @@ static bool write_plan(CommitWork *w, GError **error) {
                 if ((item->verdict == COMMIT_DO || like_it) &&
                     !commit_journal_add_plan(w->review->journal, c->path, c->has_below ? &c->below : NULL, error))
                         return false;
-                if (like_it && !commit_journal_add_brought(w->review->journal, c->path, &c->below, error))
+                if (like_it && !commit_journal_add_brought(w->review->journal, c->path, &c->below, 0, error))
                         return false;
         }
         for (guint i = 0; i < w->plan->taken->len; i++) {
@@ -465,7 +416,6 @@ static void init_work(CommitWork *w, Review *review) {
         w->names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify) g_ptr_array_unref);
         w->devices = g_hash_table_new(NULL, NULL);
         w->moved = g_hash_table_new(g_str_hash, g_str_equal);
-        w->held = commit_held_new();
 }
 
 static void clear_work(CommitWork *w) {
@@ -473,7 +423,7 @@ static void clear_work(CommitWork *w) {
         g_hash_table_unref(w->names);
         g_hash_table_unref(w->devices);
         g_hash_table_unref(w->moved);
-        g_hash_table_unref(w->held);
+        g_clear_pointer(&w->held, commit_held_free);
 }
 
 bool commit_apply(Review *review, const CommitPlan *plan, const CommitReport *report, GError **error) {
@@ -484,8 +434,9 @@ bool commit_apply(Review *review, const CommitPlan *plan, const CommitReport *re
         w.plan = plan;
         w.report = report;
         if (write_plan(&w, &w.error) && sync_box(&w, &w.error)) {
-                make_all(&w, ok);
-                commit_held_add(w.held, review, plan, ok);
+                w.held = commit_held_new(review, plan);
+                commit_make_all(&w, ok);
+                commit_held_find(w.held, ok);
                 remove_all(&w);
                 w.blocked = NULL;
                 finish_dirs(&w, ok);

@@ -3,11 +3,16 @@
 
 #include "commit-plan.h"
 
-/* A set of such files, by inode number. The caller's. */
-GHashTable *commit_held_new(void);
+/* Files of the host that are not to go, since what the box has of them by another name does not come to the host. */
+typedef struct CommitHeld CommitHeld;
 
-/* Add those of which a name is not carried, and none is that was not there before. made: which of the plan's items were; NULL: all that are to be. */
-void commit_held_add(GHashTable *held, const Review *review, const CommitPlan *plan, const bool *made);
+/* Both are borrowed. */
+CommitHeld *commit_held_new(const Review *review, const CommitPlan *plan);
+void commit_held_free(CommitHeld *held);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CommitHeld, commit_held_free)
 
-/* c takes none of them away from the host. False with errno EDEADLK. */
-bool commit_held_may_go(GHashTable *held, const CommitPlan *plan, const ReviewChange *c);
+/* Find them. made: of each item whether it is on the host, or will be; NULL: all that are to be carried are. */
+void commit_held_find(CommitHeld *held, const bool *made);
+
+/* What the i-th item would take from its name on the host may go. False with errno EDEADLK. */
+bool commit_held_may_go(const CommitHeld *held, guint i);

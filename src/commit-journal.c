@@ -8,7 +8,8 @@
  * A record is three strings, each with a NUL behind it: a letter and numbers; a path; another path or nothing. P: planned, with what stood there. W: made.
  * V: left without one of its names. N: a name of a file of several; O: of one that was to go with its directory. T: a directory that temporary names are
  * made in. R: moved. C: the last R was not carried out. B, U, F: directories of the box's layer are to continue elsewhere, from the first to the last of them.
- * D and S alone come after their deed: brought, with its mode and the sum of its attributes; settled, so that the layer knows of all moves that were made.
+ * D and S alone come after their deed: brought, with its mode, the sum of its attributes and the layer's inode number; settled, so that the layer knows of
+ * all moves that were made.
  */
 #include <fcntl.h>
 #include <string.h>
@@ -42,7 +43,8 @@ struct CommitJournal {
         GHashTable *planned; /* path → Identity *, ino 0 for nothing */
         GHashTable *planned_in; /* directory → names in it that planned has; NULL: not asked for since the last record */
         GHashTable *planned_inos; /* inode number (guint64) → path, which planned has; NULL: not asked for since the last record */
-        GHashTable *brought; /* path → Identity *, with the mode as its size and the sum of its attributes as its seconds (0: not told); ino 0: not told */
+        GHashTable *brought; /* path → Identity *: size is the mode, sec the sum of its attributes, nsec the inode number in the layer; each 0: not told */
+        GHashTable *brought_from; /* inode number in the layer (guint64) → path */
         GHashTable *taken;   /* set of inode numbers (guint64) */
         GHashTable *names;   /* path → inode number (guint64) */
         GHashTable *left;    /* as made */
@@ -84,6 +86,7 @@ void commit_journal_free(CommitJournal *j) {
         g_hash_table_unref(j->planned);
         forget_indexes(j);
         g_hash_table_unref(j->brought);
+        g_hash_table_unref(j->brought_from);
         g_hash_table_unref(j->taken);
         g_hash_table_unref(j->names);
         g_hash_table_unref(j->left);
@@ -125,6 +128,8 @@ static bool take(CommitJournal *j, const char *head, const char *path, const cha
                 g_hash_table_remove(j->brought, path);
                 return true;
         case 'D':
+                if (id.nsec != 0)
+                        g_hash_table_replace(j->brought_from, g_memdup2(&(guint64){ (guint64) id.nsec }, sizeof(guint64)), g_strdup(path));
                 g_hash_table_replace(j->brought, g_strdup(path), g_memdup2(&id, sizeof id));
                 return true;
         case 'O':
@@ -211,6 +216,7 @@ CommitJournal *commit_journal_read(int box_fd, int lower, GError **error) {
         j->fd = -1;
         j->planned = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
         j->brought = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+        j->brought_from = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
         j->taken = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
         j->names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
         j->left = g_hash_table_new_full(identity_hash, identity_equal, g_free, NULL);
@@ -279,6 +285,10 @@ bool commit_journal_planned(const CommitJournal *j, const char *path, const stru
 
 bool commit_journal_brought(const CommitJournal *j, const char *path) {
         return g_hash_table_contains(j->brought, path);
+}
+
+const char *commit_journal_brought_from(const CommitJournal *j, guint64 upper_ino) {
+        return g_hash_table_lookup(j->brought_from, &upper_ino);
 }
 
 /* changes_attributes_sum() of what stands at path; 0: it cannot be come to. */
@@ -433,11 +443,12 @@ bool commit_journal_add_made(CommitJournal *j, const struct stat *st, GError **e
         return write_record(j, 'W', &id, "", "", error);
 }
 
-bool commit_journal_add_brought(CommitJournal *j, const char *path, const struct stat *st, GError **error) {
+bool commit_journal_add_brought(CommitJournal *j, const char *path, const struct stat *st, guint64 upper_ino, GError **error) {
         Identity id = { 0 };
 
         if (st)
                 id = (Identity){ .dev = st->st_dev, .ino = st->st_ino, .sec = (gint64) attributes_sum(j, path), .size = st->st_mode };
+        id.nsec = (gint64) upper_ino;
         return write_record(j, 'D', &id, path, "", error);
 }
 

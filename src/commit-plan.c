@@ -137,19 +137,32 @@ static void judge_all(CommitJudge *j) {
         } while (find_stuck(j));
 }
 
-/* What the box moved to where nothing comes of it stays where it is. */
-static void judge_held(CommitJudge *j) {
-        g_autoptr(GHashTable) held = commit_held_new();
+/* What the box moved to where nothing comes of it stays where it is; and so what was to come there, and has a name of its own. */
+static bool hold_more(CommitJudge *j, CommitHeld *held) {
+        bool more = false;
 
+        commit_held_find(held, NULL);
+        j->blocked = NULL;
+        for (guint i = 0; i < j->plan->items->len; i++) {
+                CommitItem *item = &g_array_index(j->plan->items, CommitItem, i);
+                if (item->verdict != COMMIT_DO)
+                        continue;
+                if (j->blocked && path_is_below(item->change->path, j->blocked))
+                        commit_item_set(item, COMMIT_BELOW, NULL);
+                else if (!commit_held_may_go(held, i))
+                        commit_judge_skip(j, item, "the box has it, or something in it, by a name that is passed over");
+                more = more || item->verdict != COMMIT_DO;
+        }
+        return more;
+}
+
+static void judge_held(CommitJudge *j) {
         for (guint i = 0; i < j->plan->items->len; i++)
                 if (g_array_index(j->plan->items, CommitItem, i).verdict == COMMIT_CONFLICT)
                         return; /* nothing is carried at all */
-        commit_held_add(held, j->review, j->plan, NULL);
-        for (guint i = 0; i < j->plan->items->len; i++) {
-                CommitItem *item = &g_array_index(j->plan->items, CommitItem, i);
-                if (item->verdict == COMMIT_DO && !commit_held_may_go(held, j->plan, item->change))
-                        commit_judge_skip(j, item, "the box has it, or something in it, by a name that is passed over");
-        }
+        g_autoptr(CommitHeld) held = commit_held_new(j->review, j->plan);
+        while (hold_more(j, held))
+                ;
 }
 
 static bool may_be_linked(const CommitItem *item) {

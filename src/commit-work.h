@@ -4,6 +4,7 @@
 /* What the files of a commit at work share: commit-apply.c (the order), commit-file.c (what is made), commit-move.c (renamed directories). */
 
 #include "commit-apply.h"
+#include "commit-held.h"
 
 #define COMMIT_NAME_MAX (sizeof COMMIT_PARKED + BOX_ID_LEN + 16)
 
@@ -17,7 +18,7 @@ typedef struct {
         GHashTable *names;   /* "DEV:INO" of files of the upper with several names → of char *: where on the host it is */
         GHashTable *devices; /* st_dev of file systems that were written to → descriptor, as pointers */
         GHashTable *moved;   /* set of sources of renamed directories (ReviewChange.redirect) that were moved */
-        GHashTable *held;    /* set of inode numbers (guint64) of the host's files whose name in the box could not be made (commit-held.c) */
+        CommitHeld *held;    /* files of the host's whose name in the box could not be made */
         guint first_move;    /* how many moves earlier commits made */
         guint parked;
         bool aside_stays; /* the host's is under a temporary name, or one like it, and is not to be removed */
@@ -56,6 +57,16 @@ void commit_remember_name(CommitWork *w, const ReviewChange *change);
 
 /* Remove what stands under the temporary name. 0 or an errno. */
 int commit_remove_temp(CommitWork *w);
+
+/* commit-apply.c: make what an item of the plan says, and say so. True: it is there. */
+bool commit_make_item(CommitWork *w, const CommitItem *item);
+/* Say that an item failed, by errno. */
+void commit_tell_failed(CommitWork *w, const CommitItem *item);
+/* No bytes of a file that stands here: it stays the file that it is. */
+bool commit_is_in_place(const CommitItem *item);
+
+/* commit-order.c: make all. ok: of each item whether it was made, false before. */
+void commit_make_all(CommitWork *w, bool *ok);
 
 /* commit-move.c: move the directory that change says was renamed. False with errno, or work->error. */
 bool commit_move(CommitWork *w, const CommitItem *item);
