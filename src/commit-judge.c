@@ -162,15 +162,22 @@ static bool judge_loss(CommitJudge *j, CommitItem *item) {
         return false;
 }
 
+/* Where the file system has such times. */
+static bool birth(int fd, struct timespec *ret) {
+        struct statx sx = { 0 };
+
+        if (statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BTIME, &sx) < 0 || !(sx.stx_mask & STATX_BTIME))
+                return false;
+        *ret = (struct timespec){ sx.stx_btime.tv_sec, sx.stx_btime.tv_nsec };
+        return true;
+}
+
 /* What the host has at path was made after the box came to be, as far as its file system tells: it is not what the box had there, even if it has the same
  * inode number. */
 static bool made_since(const CommitJudge *j, const char *path) {
-        struct statx sx = { 0 };
         _cleanup_close_ int fd = review_open_lower(j->review, path, O_PATH);
-
-        if (fd < 0 || statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BTIME, &sx) < 0 || !(sx.stx_mask & STATX_BTIME))
-                return false;
-        return time_compare(&(struct timespec){ sx.stx_btime.tv_sec, sx.stx_btime.tv_nsec }, &j->review->seen->since) > 0;
+        struct timespec born;
+        return fd >= 0 && birth(fd, &born) && time_compare(&born, &j->review->seen->since) > 0;
 }
 
 /* The box knew the directory of that path, as usbox-fs judges where a mark leads: no other can it have renamed, whatever its layer says. */
@@ -271,11 +278,25 @@ static bool is_copied_dir(const CommitJudge *j, const ReviewChange *c, int fd) {
         return !seen_by_kernel(j->review->seen, c->path) || copy_origin_of_upper(fd);
 }
 
-/* Names came or went in the host's directory of path. */
-static bool directory_changed(const CommitJudge *j, const char *path) {
+/* When the host had what was copied to this file of the layer: at its birth, which no box can set; where the file system has none, at the box's start. */
+static struct timespec copied_at(const CommitJudge *j, int upper_fd) {
+        struct timespec born, since = j->review->seen->since;
+        return birth(upper_fd, &born) && time_compare(&born, &since) > 0 ? born : since;
+}
+
+/* Names came or went in the host's directory of path, since the host had what is at fd in the layer. */
+static bool directory_changed(const CommitJudge *j, const char *path, int fd) {
         g_autofree char *parent = g_path_get_dirname(path);
+        struct timespec when = copied_at(j, fd);
         struct stat st;
-        return stands(j, parent, &st) && time_compare(&st.st_ctim, &j->review->seen->since) > 0;
+        return stands(j, parent, &st) && time_compare(&st.st_ctim, &when) > 0;
+}
+
+/* An earlier commit brought it by another name, which it still has there. */
+static bool is_brought_elsewhere(const CommitJudge *j, const ReviewChange *c) {
+        const char *path = commit_journal_brought_from(j->review->journal, c->st.st_ino);
+        struct stat st;
+        return path && !g_str_equal(path, c->path) && stands(j, path, &st);
 }
 
 static bool add_origin(void *data, const ReviewEntry *e) {
@@ -314,7 +335,7 @@ static bool lost_its_origin(CommitJudge *j, const ReviewChange *c, int fd) {
         CopyOriginKnown known = copy_origins_have(j->origins, fd);
         /* An earlier commit of other paths may have taken it from the name that it had. */
         return (known == COPY_ORIGIN_NO && !commit_journal_took(j->review->journal, copy_origin_ino(fd), c->path)) ||
-               (known == COPY_ORIGIN_UNKNOWN && directory_changed(j, c->path));
+               (known == COPY_ORIGIN_UNKNOWN && !is_brought_elsewhere(j, c) && directory_changed(j, c->path, fd));
 }
 
 /* A commit brought it, and somebody removed it from the host since: that alone, and not with the directory that it was in. */
