@@ -145,12 +145,16 @@ guint64 changes_attributes_sum(int dirfd, const char *name) {
         return sum != 0 ? sum : 1;
 }
 
-/* Files of one size. What cannot be read is not the same. */
+/* Files of one size. False with errno, 0 where the bytes are others. */
 static bool same_bytes(Walk *w, int a_dir, const char *a_name, int b_dir, const char *b_name) {
         const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
         _cleanup_close_ int a = openat(a_dir, a_name, flags), b = openat(b_dir, b_name, flags);
 
-        return a >= 0 && b >= 0 && copy_is_same(a, b, G_MAXOFFSET, w->buffer) == 1;
+        if (a < 0 || b < 0)
+                return false;
+        int same = copy_is_same(a, b, G_MAXOFFSET, w->buffer);
+        errno = same < 0 ? -same : 0;
+        return same == 1;
 }
 
 /* Not part of visit_directory(), of which there are as many on the stack as a path has names. */
@@ -175,6 +179,11 @@ static bool same_owner(const Walk *w, int dirfd, const char *name, const struct 
         return same_id((guint32) uid, b->st_uid, w->options->root_uid) && same_id((guint32) gid, b->st_gid, w->options->root_gid);
 }
 
+/* A file that could not be read is what it looks like where its mode shuts out everybody, here and there: else a commit of it would never be through. */
+static bool is_shut_alike(const struct stat *st, unsigned what) {
+        return errno == EACCES && !(st->st_mode & (S_IRUSR | S_IRGRP | S_IROTH)) && !(what & (CHANGE_MODE | CHANGE_TIME));
+}
+
 /* Of one type: what is not the same? */
 static unsigned differences(Walk *w, const Place *place, const Entry *e, const Below *below) {
         const struct stat *a = &e->st, *b = &below->st;
@@ -193,7 +202,7 @@ static unsigned differences(Walk *w, const Place *place, const Entry *e, const B
                 what |= CHANGE_TIME;
         if (!changes_same_attributes(place->fd, e->name, below->dirfd, e->name))
                 what |= CHANGE_XATTR;
-        if (file && !(same_size && same_bytes(w, place->fd, e->name, below->dirfd, e->name)))
+        if (file && !(same_size && (same_bytes(w, place->fd, e->name, below->dirfd, e->name) || is_shut_alike(a, what))))
                 what |= CHANGE_CONTENT;
         return what;
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""usbox commit of a box that ran again since it was committed."""
+"""usbox commit of a box that ran again since it was committed, and what is left to carry then: nothing that nobody changed."""
 import pytest
 
 OVERLAYS = ("fuse", "kernel")
@@ -24,6 +24,13 @@ def test_a_file_that_is_moved_after_a_commit(twice):
     """The kernel's overlay does not tell which file it copied; that names of its directory came and went was the commit itself."""
     twice.commits("echo more >>d/f; echo n >d/n", "mv d/f d/x; mv d/n d/m", "mv d/g d/y")
     assert sorted(p.name for p in (twice.dir / "d").iterdir()) == ["m", "x", "y"]
+
+
+def test_a_file_that_nobody_may_read(twice):
+    twice.commits("echo s >d/s; chmod 0 d/s", "chmod 0 d/f", "echo other >d/o")
+    for name in ("s", "f"):
+        assert (twice.dir / "d" / name).stat().st_mode & 0o777 == 0
+        (twice.dir / "d" / name).chmod(0o600)
 
 
 def test_a_file_that_the_host_removed_is_not_taken_for_one_that_was_moved(twice):
