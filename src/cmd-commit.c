@@ -247,10 +247,25 @@ static void tell_owners(const Teller *t, const CommitPlan *plan) {
                 log_note("%u change%s ha%s another owner or group in the box: owners are not carried", n, number_plural(n), n == 1 ? "s" : "ve");
 }
 
-static void only_show(Teller *t, const CommitPlan *plan) {
+/* Its directory on the host, as that is now, takes and gives up no names. Where it comes to be another one nobody has looked. */
+static bool is_closed(const Review *review, const CommitItem *item) {
+        const ReviewChange *c = item->change;
+        g_autofree char *parent = g_path_get_dirname(c->path);
+
+        if (item->replaced || c->moved || review_keeps_content(c))
+                return false;
+        _cleanup_close_ int fd = review_open_lower(review, parent, O_PATH | O_DIRECTORY);
+        return fd >= 0 && faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) < 0;
+}
+
+static void only_show(Teller *t, const Review *review, const CommitPlan *plan) {
         for (guint i = 0; i < plan->items->len; i++) {
                 const CommitItem *item = &g_array_index(plan->items, CommitItem, i);
-                if (item->verdict == COMMIT_DO)
+                if (item->verdict != COMMIT_DO)
+                        continue;
+                if (is_closed(review, item))
+                        failed(t, item, err_text(errno));
+                else
                         done(t, item);
         }
 }
@@ -261,13 +276,13 @@ static void summary(const Review *review, const Teller *t, const CommitPlan *pla
                 return;
         fflush(stdout);
         if (t->dry_run)
-                log_note("%u change%s would be carried, %u conflict%s, %u passed over", plan->n_do, number_plural(plan->n_do), plan->n_conflicts,
-                         number_plural(plan->n_conflicts), plan->n_skipped);
+                log_note("%u change%s would be carried, %u conflict%s, %u passed over%s", t->n_done, number_plural(t->n_done), plan->n_conflicts,
+                         number_plural(plan->n_conflicts), plan->n_skipped, t->n_failed > 0 ? ", and the rest would fail" : "");
         else
                 log_note("%u change%s carried to the host, %u failed, %u passed over", t->n_done, number_plural(t->n_done), t->n_failed,
                          plan->n_skipped + plan->n_conflicts);
         tell_owners(t, plan);
-        if (t->n_failed > 0)
+        if (t->n_failed > 0 && !t->dry_run)
                 log_note("what failed is still in the box, as files below %s/upper", review->dir);
 }
 
@@ -291,7 +306,7 @@ static int commit(Review *review, Teller *t, const char *const *paths, bool forc
         if (t->json)
                 tell_owners(t, plan);
         if (t->dry_run)
-                only_show(t, plan);
+                only_show(t, review, plan);
         else if (plan->n_conflicts > 0) {
                 log_note("%u conflict%s: nothing was carried to the host. usbox commit --force %s takes the box's version%s, usbox commit %s PATH... takes "
                          "other paths alone",

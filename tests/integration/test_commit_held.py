@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """usbox commit: what the host has of a file stays until it has it where the box moved it, too, and a later commit does the rest."""
+import json
+
 import pytest
 
 ALL = ["--network=none", "--name=b"]
@@ -79,3 +81,13 @@ def test_what_the_box_hid_and_wrote_anew_stays(shut):
     assert words(shut, "f", "g", "h", "free") == ["f", "g", "h", "new"]
     shut.usbox("commit", "b", "f").ok()
     assert words(shut, "f", "g", "h") == ["g", "g", "h"]
+
+
+def test_a_dry_run_knows_of_a_directory_that_is_closed(shut):
+    """It says what the commit would."""
+    shut.options = ["--overlay=fuse"]
+    run(shut, "echo n >shut/n; echo >shut/other; chmod 600 f; mkdir d; echo n >d/n")
+    (shut.dir / "shut").chmod(0o555)
+    said = [shut.usbox("commit", "b", "--json", *argv) for argv in (["--dry-run"], [])]
+    told = [sorted((line["path"], line["result"].replace("would", "done")) for line in map(json.loads, result.out.splitlines())) for result in said]
+    assert said[0].rc == said[1].rc == 1 and told[0] == told[1] and sum(result == "failed" for _, result in told[0]) == 2, said
