@@ -6,6 +6,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,6 +23,7 @@
 #include "fsoverlay/jsonbytes.h"
 #include "fsoverlay/lowers.h"
 #include "review-list.h"
+#include "subid.h"
 
 #define PROGRESS_US 200000 /* between two lines of progress */
 #define PROGRESS_WAIT_US 1000000 /* before the first */
@@ -37,6 +40,7 @@ typedef struct {
         guint n_done, n_failed, n_all;
         guint64 bytes, all_bytes;
         gint64 started, shown;
+        GArray *subuids, *subgids; /* of SubidRange: ids that are nobody's on the host */
         GHashTable *notes; /* CommitItem * → char *: what is said of one that is carried, with --json alone */
 } Teller;
 
@@ -130,10 +134,38 @@ static bool has_capabilities(const Review *review, const ReviewChange *c) {
         return value || (fd >= 0 && errno == EOVERFLOW);
 }
 
+/* An ACL (linux/posix_acl_xattr.h: a version, then entries of tag, rights and id, all little-endian) names somebody who is in the box alone. */
+static bool names_nobody(const Teller *t, int fd, const char *acl) {
+        size_t len = 0;
+        g_autofree char *value = layer_xattr(fd, NULL, acl, &len);
+        struct posix_acl_xattr_entry e;
+
+        for (size_t at = sizeof(struct posix_acl_xattr_header); value && at + sizeof e <= len; at += sizeof e) {
+                memcpy(&e, value + at, sizeof e);
+                guint16 tag = GUINT16_FROM_LE(e.e_tag);
+                const GArray *ids = tag == ACL_USER ? t->subuids : tag == ACL_GROUP ? t->subgids : NULL;
+                if (ids && subid_contains(ids, GUINT32_FROM_LE(e.e_id), 1))
+                        return true;
+        }
+        return false;
+}
+
+/* Of a file or a directory: its ACL goes with it, as numbers. */
+static void tell_acl(Teller *t, const Review *review, const CommitItem *item) {
+        const ReviewChange *c = item->change;
+
+        if (!c->has_st || S_ISLNK(c->st.st_mode) || (c->kind == CHANGE_MODIFIED && !(c->what & CHANGE_XATTR) && !item->replaced))
+                return;
+        _cleanup_close_ int fd = review_open_upper(review, c->path, O_PATH);
+        if (fd >= 0 && (names_nobody(t, fd, "system.posix_acl_access") || names_nobody(t, fd, "system.posix_acl_default")))
+                note(t, item, "its ACL names ids of the box, which on the host are subordinate numbers");
+}
+
 /* What is said of a file that is carried. */
 static void tell_rights(Teller *t, const Review *review, const CommitItem *item) {
         const ReviewChange *c = item->change;
 
+        tell_acl(t, review, item);
         if (!c->has_st || !S_ISREG(c->st.st_mode) || (review_keeps_mode(c) && !item->replaced))
                 return;
         if (c->st.st_mode & (S_ISUID | S_ISGID))
@@ -345,6 +377,9 @@ int cmd_commit(int argc, char **argv, GError **error) {
         if (!t.dry_run)
                 commit_rest_clean(review->journal, review_lower(review), review->id);
         t.notes = notes;
+        g_autoptr(GArray) subuids = subid_read("/etc/subuid", NULL, 0, NULL), subgids = subid_read("/etc/subgid", NULL, 0, NULL);
+        t.subuids = subuids;
+        t.subgids = subgids;
         int status = commit(review, &t, (const char *const *) paths, verb_args_has(&args, "force"), error);
         if (status < 0)
                 err_step(error, "commit");
