@@ -134,7 +134,7 @@ static bool is_planned(void *data, const ReviewEntry *e) {
         if (S_ISDIR(e->st->st_mode) || commit_journal_made(w->review->journal, e->st) || commit_journal_left(w->review->journal, e->st))
                 return true;
         return time_compare(&e->st->st_ctim, &w->plan->looked) <= 0 &&
-               (!S_ISREG(e->st->st_mode) || e->st->st_nlink < 2 || commit_journal_add_left(w->review->journal, e->st, &w->error));
+               (!S_ISREG(e->st->st_mode) || e->st->st_nlink < 2 || commit_journal_add_left(w->review->journal, e->st, false, &w->error));
 }
 
 /* So is all that is in the directory that was put aside. False with errno, which is 0 where it is not so. */
@@ -174,14 +174,27 @@ static bool aside_is(CommitWork *w, const char *name, const struct stat *then, u
                         return true;
                 looked = errno == 0;
         } else if (same) /* its other names are found changed in a moment: that was us */
-                return !S_ISREG(st.st_mode) || st.st_nlink < 2 || commit_journal_add_left(w->review->journal, &st, &w->error);
+                return !S_ISREG(st.st_mode) || st.st_nlink < 2 || commit_journal_add_left(w->review->journal, &st, false, &w->error);
         int errnum = looked ? EBUSY : errno;
         if (renameat2(w->dir, w->temp, w->dir, name, flags) < 0)
                 keep_aside(w, name, errno);
         else if (fstatat(w->dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && commit_same(&st, then, false))
-                (void) commit_journal_add_left(w->review->journal, &st, &w->error);
+                (void) commit_journal_add_left(w->review->journal, &st, false, &w->error);
         errno = errnum;
         return false;
+}
+
+/* What was put aside goes. A file that has other names gets another ctime by that. */
+static bool drop_aside(CommitWork *w) {
+        _cleanup_close_ int fd = openat(w->dir, w->temp, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        struct stat st;
+
+        errno = commit_remove_temp(w);
+        if (errno != 0)
+                return false;
+        if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink == 0)
+                return true;
+        return commit_journal_add_left(w->review->journal, &st, true, &w->error);
 }
 
 /* What was made under the temporary name becomes name, in the place of then (NULL: of nothing). */
@@ -192,8 +205,7 @@ static bool put_in_place(CommitWork *w, const char *name, const struct stat *the
                 return errno == ENOENT ? changed_meanwhile() : false;
         if (!aside_is(w, name, then, RENAME_EXCHANGE) || !commit_note_worked(w, w->dir))
                 return false;
-        errno = commit_remove_temp(w);
-        return errno == 0;
+        return drop_aside(w);
 }
 
 /* What the plan saw at name is still there, unchanged. */
@@ -274,8 +286,7 @@ bool commit_remove(CommitWork *w, const char *name, const struct stat *then) {
         if (!commit_rename(w, w->dir, name, w->temp, RENAME_NOREPLACE) || !aside_is(w, name, then, RENAME_NOREPLACE) ||
             !commit_note_worked(w, w->dir))
                 return false;
-        errno = commit_remove_temp(w);
-        return errno == 0;
+        return drop_aside(w);
 }
 
 static bool remove_one(CommitWork *w, guint i) {

@@ -6,10 +6,10 @@
  * record before its deed, but for one.
  *
  * A record is three strings, each with a NUL behind it: a letter and numbers; a path; another path or nothing. P: planned, with what stood there. W: made.
- * V: left without one of its names. N: a name of a file of several; O: of one that was to go with its directory. T: a directory that temporary names are
- * made in. R: moved. C: the last R was not carried out. B, U, F: directories of the box's layer are to continue elsewhere, from the first to the last of them.
- * D and S alone come after their deed: brought, with its mode, the sum of its attributes and the layer's inode number; settled, so that the layer knows of
- * all moves that were made.
+ * V: left without one of its names; L: so, with its ctime then. N: a name of a file of several; O: of one that was to go with its directory. T: a directory
+ * that temporary names are made in. R: moved. C: the last R was not carried out. B, U, F: directories of the box's layer are to continue elsewhere, from the
+ * first to the last of them. D, L and S alone come after their deed: brought, with its mode, the sum of its attributes and the layer's inode number;
+ * settled, so that the layer knows of all moves that were made.
  */
 #include <fcntl.h>
 #include <string.h>
@@ -48,6 +48,7 @@ struct CommitJournal {
         GHashTable *taken;   /* set of inode numbers (guint64) */
         GHashTable *names;   /* path → inode number (guint64) */
         GHashTable *left;    /* as made */
+        GHashTable *left_as; /* the same, with its ctime */
         GHashTable *made;    /* Identity * (by dev and ino) → itself */
         GHashTable *temps;   /* set of paths */
         GPtrArray *moves;    /* of Move * */
@@ -90,6 +91,7 @@ void commit_journal_free(CommitJournal *j) {
         g_hash_table_unref(j->taken);
         g_hash_table_unref(j->names);
         g_hash_table_unref(j->left);
+        g_hash_table_unref(j->left_as);
         g_hash_table_unref(j->made);
         g_hash_table_unref(j->temps);
         g_ptr_array_unref(j->moves);
@@ -134,13 +136,13 @@ static bool take(CommitJournal *j, const char *head, const char *path, const cha
                 return true;
         case 'O':
                 g_hash_table_add(j->taken, g_memdup2(&id.ino, sizeof id.ino));
-                g_hash_table_replace(j->names, g_strdup(path), g_memdup2(&id.ino, sizeof id.ino));
-                return true;
+                G_GNUC_FALLTHROUGH;
         case 'N':
                 g_hash_table_replace(j->names, g_strdup(path), g_memdup2(&id.ino, sizeof id.ino));
                 return true;
         case 'V':
-                g_hash_table_add(j->left, g_memdup2(&id, sizeof id));
+        case 'L':
+                g_hash_table_add(*head == 'V' ? j->left : j->left_as, g_memdup2(&id, sizeof id));
                 return true;
         case 'W':
                 g_hash_table_add(j->made, g_memdup2(&id, sizeof id));
@@ -220,6 +222,7 @@ CommitJournal *commit_journal_read(int box_fd, int lower, GError **error) {
         j->taken = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
         j->names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
         j->left = g_hash_table_new_full(identity_hash, identity_equal, g_free, NULL);
+        j->left_as = g_hash_table_new_full(identity_hash, identity_equal, g_free, NULL);
         j->made = g_hash_table_new_full(identity_hash, identity_equal, g_free, NULL);
         j->temps = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         j->moves = g_ptr_array_new_with_free_func(move_free);
@@ -244,9 +247,8 @@ CommitJournal *commit_journal_read(int box_fd, int lower, GError **error) {
         return g_steal_pointer(&j);
 }
 
-static bool is_in(GHashTable *identities, const struct stat *st) {
-        Identity now = identity_of(st, &st->st_mtim);
-        const Identity *then = g_hash_table_lookup(identities, &now);
+static bool is_in(GHashTable *identities, const struct stat *st, const struct timespec *when) {
+        Identity now = identity_of(st, when), *then = g_hash_table_lookup(identities, &now);
         return then && memcmp(then, &now, sizeof now) == 0;
 }
 
@@ -260,17 +262,20 @@ static bool is_moved(const CommitJournal *j, const struct stat *st) {
 }
 
 bool commit_journal_made(const CommitJournal *j, const struct stat *st) {
-        return is_in(j->made, st) || (S_ISDIR(st->st_mode) && is_moved(j, st));
+        return is_in(j->made, st, &st->st_mtim) || (S_ISDIR(st->st_mode) && is_moved(j, st));
 }
 
 bool commit_journal_left(const CommitJournal *j, const struct stat *st) {
-        return is_in(j->left, st);
+        return is_in(j->left, st, &st->st_mtim);
 }
 
 bool commit_journal_left_at(const CommitJournal *j, const char *path, const struct stat *st) {
         const Identity *then = g_hash_table_lookup(j->planned, path);
         const guint64 *ino = g_hash_table_lookup(j->names, path);
-        return is_in(j->left, st) && ((then && then->dev == st->st_dev && then->ino == st->st_ino) || (ino && *ino == st->st_ino));
+
+        if (is_in(j->left_as, st, &st->st_ctim))
+                return true;
+        return commit_journal_left(j, st) && ((then && then->dev == st->st_dev && then->ino == st->st_ino) || (ino && *ino == st->st_ino));
 }
 
 bool commit_journal_made_at(const CommitJournal *j, const char *path, const struct stat *st) {
@@ -452,9 +457,9 @@ bool commit_journal_add_brought(CommitJournal *j, const char *path, const struct
         return write_record(j, 'D', &id, path, "", error);
 }
 
-bool commit_journal_add_left(CommitJournal *j, const struct stat *st, GError **error) {
-        Identity id = identity_of(st, &st->st_mtim);
-        return write_record(j, 'V', &id, "", "", error);
+bool commit_journal_add_left(CommitJournal *j, const struct stat *st, bool now, GError **error) {
+        Identity id = identity_of(st, now ? &st->st_ctim : &st->st_mtim);
+        return write_record(j, now ? 'L' : 'V', &id, "", "", error);
 }
 
 bool commit_journal_add_name(CommitJournal *j, const char *path, guint64 ino, GError **error) {

@@ -35,7 +35,7 @@ bool commit_journal_planned(const CommitJournal *journal, const char *path, cons
 /* This is a file of the host's of which a commit took another name, or which it had to put back: by that its ctime is another. Nobody changed it since. */
 bool commit_journal_left(const CommitJournal *journal, const struct stat *st);
 
-/* The same, and it stood at path before: it may have been moved there since. */
+/* The same, and nobody moved it either: it stood at path before, or has its ctime since. */
 bool commit_journal_left_at(const CommitJournal *journal, const char *path, const struct stat *st);
 
 /* What a commit brought to path, which no commit was to change since: where there is nothing now, the host removed it. */
@@ -74,7 +74,8 @@ bool commit_journal_add_plan(CommitJournal *journal, const char *path, const str
 bool commit_journal_add_made(CommitJournal *journal, const struct stat *st, GError **error);
 /* st: as it is then, NULL where that is not to be told yet. upper_ino: of the layer's file, 0 for a directory. */
 bool commit_journal_add_brought(CommitJournal *journal, const char *path, const struct stat *st, guint64 upper_ino, GError **error);
-bool commit_journal_add_left(CommitJournal *journal, const struct stat *st, GError **error);
+/* now: the name is gone, and st says what it is since. */
+bool commit_journal_add_left(CommitJournal *journal, const struct stat *st, bool now, GError **error);
 /* A file of that inode number stands at path, and is not to be changed. */
 bool commit_journal_add_name(CommitJournal *journal, const char *path, guint64 ino, GError **error);
 /* It is to go with the directory that it is in. */

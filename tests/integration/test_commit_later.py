@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """usbox commit of a box that ran again since it was committed, and what is left to carry then: nothing that nobody changed."""
+import os
+
 import pytest
 
 OVERLAYS = ("fuse", "kernel")
@@ -40,3 +42,15 @@ def test_a_file_that_the_host_removed_is_not_taken_for_one_that_was_moved(twice)
     (twice.dir / "d/f").unlink()
     result = twice.usbox("commit", "b")
     assert result.rc == 1 and "the host has this file no more" in result.err, result
+
+
+def test_a_file_of_which_a_commit_took_another_name(twice):
+    """It has another ctime by that, which nobody else gave it; what the host does to it later is a change."""
+    for name in "xy":
+        os.link(twice.dir / "d/f", twice.dir / "d" / name)
+    twice.commits("rm d/f", "echo more >>d/x", "rm d/x")
+    assert (twice.dir / "d/y").read_text(encoding="utf-8") == "d/f\n"
+    (twice.dir / "d/y").rename(twice.dir / "d/z")
+    twice.run("--network=none", "--name=b", "--", "sh", "-c", "echo more >>d/z").ok()
+    result = twice.usbox("commit", "b")
+    assert result.rc == 1 and "d/z: the host changed it since" in result.err, result
