@@ -4,8 +4,8 @@
  *
  * Role: commit. Privileges: the caller's. Threads: one. Order: under commit-apply.c, before anything is removed.
  *
- * That of the walk, a directory before what is in it; but another name of a file that gets new attributes comes when it has those, and what would take the
- * place of a file that the box has elsewhere, when that is there.
+ * That of the walk, a directory before what is in it; but another name of a file that gets new attributes, or moves with its directory, comes when it has
+ * those, or is there; and what would take the place of a file that the box has elsewhere, when that is there.
  */
 #include <errno.h>
 
@@ -17,7 +17,8 @@ typedef enum { TURN_FIRST, TURN_SECOND, TURN_LAST } Turn;
 typedef struct {
         bool *ok;
         bool *open; /* it is there, or was not tried yet */
-        GHashTable *in_place; /* inode numbers of the upper's files that have a name which they keep on the host, and others in the box */
+        /* Inode numbers of the upper's files that have a name which they keep on the host, or which moves with its directory, and others in the box. */
+        GHashTable *in_place;
         GArray *later; /* of guint: what has to wait for the next turn */
 } Order;
 
@@ -33,13 +34,14 @@ static GHashTable *files_in_place(const CommitPlan *plan) {
 
         for (guint i = 0; i < plan->items->len; i++) {
                 const CommitItem *item = &g_array_index(plan->items, CommitItem, i);
-                if (item->verdict == COMMIT_DO && commit_is_in_place(item) && item->change->st.st_nlink > 1)
+                bool moves = item->verdict == COMMIT_NOTHING && item->change->moved && S_ISREG(item->change->st.st_mode);
+                if ((moves || (item->verdict == COMMIT_DO && commit_is_in_place(item))) && item->change->st.st_nlink > 1)
                         g_hash_table_add(inos, g_memdup2(&(guint64){ item->change->st.st_ino }, sizeof(guint64)));
         }
         return inos;
 }
 
-/* Another name of such a file, which has to be as it is in the box before it gets that. */
+/* Another name of such a file, which has to be as it is in the box, and where, before it gets that. */
 static bool comes_last(GHashTable *in_place, const CommitItem *item) {
         const ReviewChange *c = item->change;
         guint64 ino = c->st.st_ino;

@@ -28,6 +28,12 @@ def test_a_file_that_is_moved_after_a_commit(twice):
     assert sorted(p.name for p in (twice.dir / "d").iterdir()) == ["m", "x", "y"]
 
 
+def test_another_name_of_a_file_in_a_directory_that_is_moved(twice):
+    """It comes first in the order of the walk, when that file is not there yet."""
+    twice.commits("mv d z; ln z/f a")
+    assert os.path.samefile(twice.dir / "a", twice.dir / "z/f")
+
+
 def test_a_file_that_nobody_may_read(twice):
     twice.commits("echo s >d/s; chmod 0 d/s", "chmod 0 d/f", "echo other >d/o")
     for name in ("s", "f"):
