@@ -48,6 +48,7 @@ typedef struct {
         gsize moved_len;        /* so much of it is the path of a directory that was renamed to this one, or to one above it; 0: none was */
         RuleState rule;         /* of lower */
         bool opaque;            /* lower is not to be seen through it: what the upper has not is gone */
+        bool later;             /* lower, or what it is in, came to be when the upper's was there: it is in place of nothing */
 } Place;
 
 /* What the lower has at an entry's place, for the eyes of the box. */
@@ -316,8 +317,8 @@ bool changes_shows(const ChangesOptions *options, int dirfd, const char *parent_
         return true;
 }
 
-/* A hidden name at which something was made of what the upper had, and the upper has it no more: no mark was needed for that, since nothing of the lower's
- * shows there. */
+/* A name at which something was made of what the upper had, and the upper has it no more: no mark was needed for that, since nothing of the lower's
+ * shows there, be it hidden, or in a directory that the upper's does not show. */
 static void add_made(Walk *w, const Place *place, GArray *entries) {
         const GPtrArray *names = w->options->made_in ? w->options->made_in(w->options->data, *place->lower_path ? place->lower_path : "/") : NULL;
         g_autoptr(GPtrArray) gone = g_ptr_array_new();
@@ -328,8 +329,8 @@ static void add_made(Walk *w, const Place *place, GArray *entries) {
                 struct stat st;
                 int dirfd;
                 if (lowers_lookup(w->lowers, place->lower, names->pdata[i], &st, &dir, &dirfd) &&
-                    !shown_by_rules(w->options, dirfd, place->lower_path, names->pdata[i], &st, &rule) &&
-                    is_made(w->options, place->lower_path, names->pdata[i], &st))
+                    (place->later || (!shown_by_rules(w->options, dirfd, place->lower_path, names->pdata[i], &st, &rule) &&
+                                      is_made(w->options, place->lower_path, names->pdata[i], &st))))
                         g_ptr_array_add(gone, names->pdata[i]);
         }
         if (gone->len > 0)
@@ -408,6 +409,7 @@ RuleState changes_rule_of(const ChangesOptions *options, const char *path) {
 typedef struct {
         int fd;
         bool opaque; /* itself, or what it is in */
+        bool later;
         const char *redirect;
 } Entered;
 
@@ -437,7 +439,8 @@ static void walk_into(Walk *w, const Place *place, const Entry *e, const Below *
                               .lower_path = lower_path,
                               .moved_len = redirect ? strlen(redirect) : place->moved_len,
                               .rule = redirect ? changes_rule_of(w->options, redirect) : rule_inside(w, place, e, below),
-                              .opaque = entered->opaque };
+                              .opaque = entered->opaque,
+                              .later = entered->later };
         gsize len = w->path->len;
         g_string_append_printf(w->path, "/%s", e->name);
         walk(w, &child);
@@ -467,6 +470,12 @@ static int enter_dir(const Walk *w, const Place *place, const Entry *e, bool *re
         return *ret_closed ? open_dir(place, e->name, O_RDONLY) : -1;
 }
 
+/* The lower's directory e came to be later than that of the upper, fd. */
+static bool came_later(const Walk *w, const Place *place, const Entry *e, int fd) {
+        g_autofree char *path = g_strconcat(place->lower_path, "/", e->name, NULL);
+        return w->options->came_later && w->options->came_later(w->options->data, path, fd);
+}
+
 /* What is below a directory of the upper, by which path, and what of it shows; then into it. */
 static void visit_directory(Walk *w, const Place *place, const Entry *e, const Below *below) {
         bool closed;
@@ -474,8 +483,10 @@ static void visit_directory(Walk *w, const Place *place, const Entry *e, const B
         int errnum = errno;
         bool own_opaque = fd >= 0 && layer_is_opaque(w->form, fd), here = false, bad = false, is_dir = below->exists && S_ISDIR(below->st.st_mode);
         g_autofree char *redirect = fd >= 0 && !own_opaque ? continued_at(w, place, e->name, fd, &here, &bad) : NULL;
+        bool later = is_dir && !redirect && !here && (place->later || (own_opaque && came_later(w, place, e, fd)));
+        own_opaque = own_opaque && !later;
         own_opaque = own_opaque || (is_dir && !redirect && below->rule == rules_nothing());
-        bool opaque = own_opaque || (place->opaque && !redirect && !here);
+        bool opaque = own_opaque || (place->opaque && !redirect && !here && !later);
         Change change = { .kind = !below->exists ? CHANGE_ADDED : is_dir ? CHANGE_NONE : CHANGE_TYPE, .redirect = redirect, .opaque = is_dir && own_opaque };
         change.merged = !opaque && !redirect && place->lower->parts;
         change.unread = fd < 0;
@@ -486,7 +497,7 @@ static void visit_directory(Walk *w, const Place *place, const Entry *e, const B
         if (fd < 0 || bad)
                 complain(w, e->name, bad ? EINVAL : errnum);
         if (fd >= 0 && enter)
-                walk_into(w, place, e, below, &(Entered){ fd, opaque, redirect });
+                walk_into(w, place, e, below, &(Entered){ fd, opaque, later, redirect });
         if (closed)
                 (void) set_mode(fd, e->st.st_mode & 07777);
 }

@@ -66,7 +66,9 @@ typedef struct {
         bool (*made)(void *data, const char *path, const struct stat *st);
         /* Names of that kind, and maybe others, in the directory at path of the lower: of char *, borrowed; NULL: there are none. */
         const GPtrArray *(*made_in)(void *data, const char *path);
-        void *data; /* of all three */
+        /* The directory at path of the lower came to be later than the upper's, upper: so that is in place of none, and both show. NULL: none did. */
+        bool (*came_later)(void *data, const char *path, int upper);
+        void *data; /* of all four */
         GHashTable *own;        /* set of absolute paths that the box has from neither layer: the lower's are hidden; NULL: none */
 } ChangesOptions;
 

@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "base/times.h"
 #include "commit-settle.h"
 #include "mountinfo.h"
 #include "registry.h"
@@ -57,7 +58,7 @@ int review_lower(const Review *review) {
 
 static bool read_journal(Review *r, GError **error) {
         g_clear_pointer(&r->journal, commit_journal_free);
-        r->options.data = r->journal = commit_journal_read(r->dir_fd, review_lower(r), error);
+        r->journal = commit_journal_read(r->dir_fd, review_lower(r), error);
         return r->journal != NULL;
 }
 
@@ -79,15 +80,35 @@ static bool open_lower_tree(Review *r, GError **error) {
 }
 
 static char *place(void *data, const char *redirect) {
-        return commit_journal_place(data, redirect);
+        return commit_journal_place(((Review *) data)->journal, redirect);
 }
 
 static bool made(void *data, const char *path, const struct stat *st) {
-        return commit_journal_made_at(data, path, st);
+        return commit_journal_made_at(((Review *) data)->journal, path, st);
 }
 
 static const GPtrArray *made_in(void *data, const char *path) {
-        return commit_journal_planned_in(data, path);
+        return commit_journal_planned_in(((Review *) data)->journal, path);
+}
+
+static bool born(int fd, struct timespec *ret) {
+        struct statx sx = { 0 };
+
+        if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &sx) < 0 || !(sx.stx_mask & STATX_BTIME))
+                return false;
+        *ret = (struct timespec){ sx.stx_btime.tv_sec, sx.stx_btime.tv_nsec };
+        return true;
+}
+
+/* The box made a directory, and the host later one of that name, as several boxes do whose changes are all taken. What a commit of this
+ * box brought is no such thing. */
+static bool came_later(void *data, const char *path, int upper) {
+        const Review *r = data;
+        struct timespec in_box, on_host;
+        _cleanup_close_ int fd = review_open_lower(r, path, O_PATH);
+
+        return fd >= 0 && !commit_journal_brought(r->journal, path) && born(upper, &in_box) && born(fd, &on_host) &&
+               time_compare(&on_host, &in_box) > 0;
 }
 
 /* The box's directory is the caller's own, upper/ its first level that the box could write. */
@@ -135,6 +156,8 @@ Review *review_open(const Caller *caller, const char *box, GError **error) {
         r->options.place = place;
         r->options.made = made;
         r->options.made_in = made_in;
+        r->options.came_later = came_later;
+        r->options.data = r;
         r->options.uid = caller->uid;
         r->options.root_uid = r->seen->root_uid;
         r->options.root_gid = r->seen->root_gid;

@@ -829,6 +829,8 @@ MATRIX = {
     "both make": ("echo box >n", lambda t: (t / "n").write_text("host\n"), True),
     "both make the same": ("printf same >n; touch -d @1 n", lambda t: ((t / "n").write_text("same"), os.utime(t / "n", (1, 1))), False),
     "both make a directory": ("mkdir n; echo 1 >n/1", lambda t: ((t / "n").mkdir(), (t / "n/1").write_text("host\n")), True),
+    "both make a directory of other things": ("mkdir -p n/s; echo 1 >n/1 >n/s/1", lambda t: ((t / "n/s").mkdir(parents=True), (t / "n/s/2").touch()), False),
+    "host makes a file in a directory that the box replaced": ("rm -r d; mkdir d; echo 1 >d/1", lambda t: (t / "d/2").touch(), True),
     "host makes a file in a directory that the box removed": ("rm -r d", lambda t: (t / "d/n").write_text("host\n"), True),
     "host changes a file in a directory that the box removed": ("rm -r d", lambda t: (t / "d/e/f").write_text("host\n"), True),
     "host removes the directory that the box worked in": ("echo 1 >d/n", lambda t: shutil.rmtree(t / "d"), True),
@@ -877,6 +879,20 @@ def test_conflicts(box, case, overlay):
         return
     assert forced.rc == 0 and "conflict:" not in forced.err, forced
     assert box.usbox("diff", "last", box.tree).lines() == []
+
+
+def test_directories_that_two_boxes_make(tree):
+    """Both are taken, each has no say about what is the other's, and each about its own goes on."""
+    for name in ("one", "two"):
+        tree.usbox("run", *tree.options, "--name", name, "--", "sh", "-c", f"mkdir -p n/s; touch n/{name} n/s/{name}").ok()
+    for name in ("one", "two"):
+        tree.usbox("commit", name).ok()
+    assert tree.usbox("diff", "two").lines() == []
+    tree.usbox("run", *tree.options, "--name", "two", "--", "rm", "n/s/two").ok()
+    assert [line.split("/n/")[1] for line in tree.usbox("diff", "two").lines()] == ["s/two"]
+    tree.usbox("commit", "--force", "two").ok()
+    assert {p.name for p in tree.dir.rglob("n/**/*")} == {"s", "one", "two"} and [p.name for p in (tree.dir / "n/s").iterdir()] == ["one"]
+    tree.usbox("rm", "one", "two").ok()
 
 
 def test_hidden_names(box):
