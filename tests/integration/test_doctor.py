@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import USBOX, assert_refused, cannot, sanitized
+from conftest import BUILD, USBOX, assert_refused, cannot, sanitized
 
 
 def left_in(path):
@@ -150,7 +150,7 @@ def test_the_shell_s_limit_on_file_sizes_is_an_error(box):
 
 
 def test_the_shell_s_limit_on_data_is_named(box):
-    if sanitized.sanitizer(USBOX):
+    if sanitized.sanitizer(BUILD / "fsoverlay" / "usbox-fs"):
         cannot("limit the memory of sanitized programs, which want much of it")
     result = limited(box, resource.RLIMIT_DATA, 1 << 20, "run", "--rm", "--network=none", "--userns=self", "--", "true")
     assert result.rc == 125 and re.search("^hint: .*ulimit -d", result.err, re.M), result
