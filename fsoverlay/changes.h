@@ -93,12 +93,5 @@ bool changes_shows(const ChangesOptions *options, int dirfd, const char *parent_
 /* The rules' state of a directory of the lower that is come to by its path and not from its parent; a hidden one's is its directory's. */
 RuleState changes_rule_of(const ChangesOptions *options, const char *path);
 
-/* The extended attributes that are a program's own, of name in dirfd, sorted; the caller's. */
-GPtrArray *changes_attributes(int dirfd, const char *name);
-bool changes_same_attributes(int a_dir, const char *a_name, int b_dir, const char *b_name);
-
-/* A number for all of them, never 0: another one is of others. */
-guint64 changes_attributes_sum(int dirfd, const char *name);
-
 /* "file", "dir", ... as JSON has it; static. */
 const char *changes_type_name(mode_t mode);

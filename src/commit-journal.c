@@ -18,7 +18,7 @@
 #include "base/fd.h"
 #include "base/sys.h"
 #include "commit-journal.h"
-#include "fsoverlay/changes.h"
+#include "fsoverlay/changes-xattr.h"
 #include "mountinfo.h"
 
 #define JOURNAL_MAX (1024u * 1024 * 1024)

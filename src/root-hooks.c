@@ -13,7 +13,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "box-remove.h"
-#include "fsoverlay/changes.h"
+#include "fsoverlay/changes-xattr.h"
 #include "hook-own.h"
 #include "root-hooks.h"
 
