@@ -162,22 +162,12 @@ static bool judge_loss(CommitJudge *j, CommitItem *item) {
         return false;
 }
 
-/* Where the file system has such times. */
-static bool birth(int fd, struct timespec *ret) {
-        struct statx sx = { 0 };
-
-        if (statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BTIME, &sx) < 0 || !(sx.stx_mask & STATX_BTIME))
-                return false;
-        *ret = (struct timespec){ sx.stx_btime.tv_sec, sx.stx_btime.tv_nsec };
-        return true;
-}
-
 /* What the host has at path was made after the box came to be, as far as its file system tells: it is not what the box had there, even if it has the same
  * inode number. */
 static bool made_since(const CommitJudge *j, const char *path) {
         _cleanup_close_ int fd = review_open_lower(j->review, path, O_PATH);
         struct timespec born;
-        return fd >= 0 && birth(fd, &born) && time_compare(&born, &j->review->seen->since) > 0;
+        return fd >= 0 && fd_birth(fd, &born) && time_compare(&born, &j->review->seen->since) > 0;
 }
 
 /* The box knew the directory of that path, as usbox-fs judges where a mark leads: no other can it have renamed, whatever its layer says. */
@@ -281,7 +271,7 @@ static bool is_copied_dir(const CommitJudge *j, const ReviewChange *c, int fd) {
 /* When the host had what was copied to this file of the layer: at its birth, which no box can set; where the file system has none, at the box's start. */
 static struct timespec copied_at(const CommitJudge *j, int upper_fd) {
         struct timespec born, since = j->review->seen->since;
-        return birth(upper_fd, &born) && time_compare(&born, &since) > 0 ? born : since;
+        return fd_birth(upper_fd, &born) && time_compare(&born, &since) > 0 ? born : since;
 }
 
 /* Names came or went in the host's directory of path, since the host had what is at fd in the layer. */

@@ -91,15 +91,6 @@ static const GPtrArray *made_in(void *data, const char *path) {
         return commit_journal_planned_in(((Review *) data)->journal, path);
 }
 
-static bool born(int fd, struct timespec *ret) {
-        struct statx sx = { 0 };
-
-        if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &sx) < 0 || !(sx.stx_mask & STATX_BTIME))
-                return false;
-        *ret = (struct timespec){ sx.stx_btime.tv_sec, sx.stx_btime.tv_nsec };
-        return true;
-}
-
 /* The box made a directory, and the host later one of that name, as several boxes do whose changes are all taken. What a commit of this
  * box brought is no such thing. */
 static bool came_later(void *data, const char *path, int upper) {
@@ -107,7 +98,7 @@ static bool came_later(void *data, const char *path, int upper) {
         struct timespec in_box, on_host;
         _cleanup_close_ int fd = review_open_lower(r, path, O_PATH);
 
-        return fd >= 0 && !commit_journal_brought(r->journal, path) && born(upper, &in_box) && born(fd, &on_host) &&
+        return fd >= 0 && !commit_journal_brought(r->journal, path) && fd_birth(upper, &in_box) && fd_birth(fd, &on_host) &&
                time_compare(&on_host, &in_box) > 0;
 }
 

@@ -256,6 +256,15 @@ bool fd_is_mount(int fd) {
         return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &now) == 0 && (now.stx_attributes & STATX_ATTR_MOUNT_ROOT);
 }
 
+bool fd_birth(int fd, struct timespec *ret) {
+        struct statx now = { 0 };
+
+        if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &now) < 0 || !(now.stx_mask & STATX_BTIME))
+                return false;
+        *ret = (struct timespec){ now.stx_btime.tv_sec, now.stx_btime.tv_nsec };
+        return true;
+}
+
 char *fd_read_path(int fd) {
         g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
         return g_file_read_link(link, NULL);

@@ -108,6 +108,9 @@ DIR *fd_open_dir(int dirfd, const char *name);
 /* Something is mounted there: fd (it may be O_PATH) is the root of a mount. */
 bool fd_is_mount(int fd);
 
+/* When what fd is (it may be O_PATH) came to be, which no program can set. False: its file system does not know. */
+bool fd_birth(int fd, struct timespec *ret);
+
 /* The path of what fd (it may be O_PATH) is, as the kernel tells it of the caller's root; the caller's. NULL with errno. */
 char *fd_read_path(int fd);
 
