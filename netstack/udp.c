@@ -331,7 +331,9 @@ static bool try_send(int fd, const uint8_t *data, size_t len) {
 
 /* An error of an earlier datagram's may be told here, for which this one was not sent: once more. */
 static bool send_one(int fd, const uint8_t *data, size_t len) {
-        return try_send(fd, data, len) || try_send(fd, data, len);
+        bool sent = try_send(fd, data, len);
+
+        return sent || try_send(fd, data, len);
 }
 
 static void send_each(const Udp *udp) {

@@ -539,7 +539,8 @@ def await_all(running, ended):
 def running(box):
     """A box that is limited and waits for a line."""
     run = box.popen("run", "--name", "limited", "--rw", box.dir, "--pids-limit", "60", "--memory", "200M", "--", "/usr/bin/python3", "-u", "-c", TICKS)
-    assert wait_until(lambda: box.usbox("ps", "-q").out == "limited\n" and (box.dir / "ticks").exists(), 30)
+    up = wait_until(lambda: run.poll() is not None or (box.usbox("ps", "-q").out == "limited\n" and (box.dir / "ticks").exists()), 30)
+    assert up and run.poll() is None, (up, run.poll(), box.usbox("ps", "-a"), os.listdir(box.dir), run.poll() is None or run.communicate())
     yield run
     box.usbox("kill", "-s", "KILL", "limited")
     run.communicate(timeout=60)
