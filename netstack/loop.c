@@ -200,8 +200,9 @@ static bool take_frames(Net *net, GError **error) {
 
 static void on_wire(EventSource *source, uint32_t events) {
         Net *net = EVENTS_OWNER(source, Net, on_wire);
-        int r = control_receive(net, &net->error);
-        net->ended = r <= 0;
+
+        if (control_receive(net, &net->error) <= 0)
+                net->ended = true;
 }
 
 static void on_host(EventSource *source, uint32_t events) {
