@@ -293,7 +293,7 @@ static bool remove_one(CommitWork *w, guint i) {
         const ReviewChange *c = g_array_index(w->plan->items, CommitItem, i).change;
         const char *name;
 
-        if (!commit_held_may_go(w->held, i) || (S_ISDIR(c->below.st_mode) && !commit_may_go(w, c->path)))
+        if (!commit_held_may_go(w->plan->held, i) || (S_ISDIR(c->below.st_mode) && !commit_may_go(w, c->path)))
                 return false;
         if (!commit_enter(w, c->path, &name))
                 return errno == ENOENT && !w->error;
@@ -434,7 +434,6 @@ static void clear_work(CommitWork *w) {
         g_hash_table_unref(w->names);
         g_hash_table_unref(w->devices);
         g_hash_table_unref(w->moved);
-        g_clear_pointer(&w->held, commit_held_free);
 }
 
 bool commit_apply(Review *review, const CommitPlan *plan, const CommitReport *report, GError **error) {
@@ -445,9 +444,8 @@ bool commit_apply(Review *review, const CommitPlan *plan, const CommitReport *re
         w.plan = plan;
         w.report = report;
         if (write_plan(&w, &w.error) && sync_box(&w, &w.error)) {
-                w.held = commit_held_new(review, plan);
                 commit_make_all(&w, ok);
-                commit_held_find(w.held, ok);
+                commit_held_find(plan->held, ok);
                 remove_all(&w);
                 w.blocked = NULL;
                 finish_dirs(&w, ok);

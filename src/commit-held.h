@@ -3,13 +3,12 @@
 
 #include "commit-plan.h"
 
-/* Files of the host that are not to go, since what the box has of them by another name does not come to the host. */
-typedef struct CommitHeld CommitHeld;
-
-/* Both are borrowed. */
+/*
+ * A CommitHeld: files of the host that are not to go, since what the box has of them by another name does not come to the host. The plan's, which is
+ * borrowed, and has all of its items by then.
+ */
 CommitHeld *commit_held_new(const Review *review, const CommitPlan *plan);
 void commit_held_free(CommitHeld *held);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(CommitHeld, commit_held_free)
 
 /* Find them. made: of each item whether it is on the host, or will be; NULL: all that are to be carried are. */
 void commit_held_find(CommitHeld *held, const bool *made);

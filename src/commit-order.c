@@ -52,7 +52,7 @@ static bool comes_last(GHashTable *in_place, const CommitItem *item) {
 static bool has_to_wait(const CommitWork *w, const Order *o, guint i, Turn turn) {
         const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
 
-        return !commit_held_may_go(w->held, i) || (turn == TURN_FIRST && comes_last(o->in_place, item));
+        return !commit_held_may_go(w->plan->held, i) || (turn == TURN_FIRST && comes_last(o->in_place, item));
 }
 
 /* Two files that changed places wait for each other until the last turn, where nothing is held but for what failed. */
@@ -61,7 +61,7 @@ static void take_turn(CommitWork *w, Order *o, Turn turn) {
         const char *waits = NULL; /* a directory: what is in it does so as well */
 
         o->later = g_array_new(FALSE, FALSE, sizeof(guint));
-        commit_held_find(w->held, turn == TURN_LAST ? o->open : o->ok);
+        commit_held_find(w->plan->held, turn == TURN_LAST ? o->open : o->ok);
         for (guint at = 0; at < todo->len && !w->error; at++) {
                 guint i = g_array_index(todo, guint, at);
                 const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);

@@ -15,6 +15,7 @@
 void commit_plan_free(CommitPlan *plan) {
         if (!plan)
                 return;
+        g_clear_pointer(&plan->held, commit_held_free);
         g_clear_pointer(&plan->items, g_array_unref);
         g_clear_pointer(&plan->changes, g_ptr_array_unref);
         g_clear_pointer(&plan->others, g_ptr_array_unref);
@@ -138,10 +139,10 @@ static void judge_all(CommitJudge *j) {
 }
 
 /* What the box moved to where nothing comes of it stays where it is; and so what was to come there, and has a name of its own. */
-static bool hold_more(CommitJudge *j, CommitHeld *held) {
+static bool hold_more(CommitJudge *j) {
         bool more = false;
 
-        commit_held_find(held, NULL);
+        commit_held_find(j->plan->held, NULL);
         j->blocked = NULL;
         for (guint i = 0; i < j->plan->items->len; i++) {
                 CommitItem *item = &g_array_index(j->plan->items, CommitItem, i);
@@ -149,7 +150,7 @@ static bool hold_more(CommitJudge *j, CommitHeld *held) {
                         continue;
                 if (j->blocked && path_is_below(item->change->path, j->blocked))
                         commit_item_set(item, COMMIT_BELOW, NULL);
-                else if (!commit_held_may_go(held, i))
+                else if (!commit_held_may_go(j->plan->held, i))
                         commit_judge_skip(j, item, "the box has it, or something in it, by a name that is passed over");
                 more = more || item->verdict != COMMIT_DO;
         }
@@ -160,8 +161,7 @@ static void judge_held(CommitJudge *j) {
         for (guint i = 0; i < j->plan->items->len; i++)
                 if (g_array_index(j->plan->items, CommitItem, i).verdict == COMMIT_CONFLICT)
                         return; /* nothing is carried at all */
-        g_autoptr(CommitHeld) held = commit_held_new(j->review, j->plan);
-        while (hold_more(j, held))
+        while (hold_more(j))
                 ;
 }
 
@@ -206,6 +206,7 @@ CommitPlan *commit_plan_new(Review *review, const char *const *paths, bool force
         j.swapped = swapped;
         add_items(&j, paths);
         judge_all(&j);
+        plan->held = commit_held_new(review, plan);
         judge_held(&j);
         for (guint i = 0; i < plan->items->len; i++) {
                 const CommitItem *item = &g_array_index(plan->items, CommitItem, i);

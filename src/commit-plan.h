@@ -30,12 +30,15 @@ typedef struct {
         guint64 ino;
 } CommitName;
 
+typedef struct CommitHeld CommitHeld; /* commit-held.h */
+
 typedef struct {
         GPtrArray *changes; /* of ReviewChange *: all, also those that the commit was not asked for */
         GArray *items;      /* of CommitItem, one for each that it was asked for, in their order */
         GPtrArray *others;  /* of ReviewChange *: files that are not to be changed, whose names what is to be made may share; NULL: none but those of items */
         GArray *taken;      /* of CommitName: files in directories of the host that are to go */
         GArray *linked;     /* likewise: where the host has a file of several names, which did not change */
+        CommitHeld *held;   /* for who carries it out, too */
         struct timespec looked; /* what has a later ctime the host changed after the plan had its look at it; to within a tick of the kernel's clock by force */
         guint n_do, n_conflicts, n_skipped;
         guint64 bytes; /* of the files to be carried */

@@ -18,7 +18,6 @@ typedef struct {
         GHashTable *names;   /* "DEV:INO" of files of the upper with several names → of char *: where on the host it is */
         GHashTable *devices; /* st_dev of file systems that were written to → descriptor, as pointers */
         GHashTable *moved;   /* set of sources of renamed directories (ReviewChange.redirect) that were moved */
-        CommitHeld *held;    /* files of the host's whose name in the box could not be made */
         guint first_move;    /* how many moves earlier commits made */
         guint parked;
         bool aside_stays; /* the host's is under a temporary name, or one like it, and is not to be removed */
