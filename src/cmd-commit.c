@@ -20,6 +20,7 @@
 #include "commit-apply.h"
 #include "commit-rest.h"
 #include "copy-origin.h"
+#include "fsoverlay/config.h"
 #include "fsoverlay/jsonbytes.h"
 #include "fsoverlay/lowers.h"
 #include "review-list.h"
@@ -157,7 +158,7 @@ static void tell_acl(Teller *t, const Review *review, const CommitItem *item) {
         if (!c->has_st || S_ISLNK(c->st.st_mode) || (c->kind == CHANGE_MODIFIED && !(c->what & CHANGE_XATTR) && !item->replaced))
                 return;
         _cleanup_close_ int fd = review_open_upper(review, c->path, O_PATH);
-        if (fd >= 0 && (names_nobody(t, fd, "system.posix_acl_access") || names_nobody(t, fd, "system.posix_acl_default")))
+        if (fd >= 0 && (names_nobody(t, fd, XATTR_ACL_ACCESS) || names_nobody(t, fd, XATTR_ACL_DEFAULT)))
                 note(t, item, "its ACL names ids of the box, which on the host are subordinate numbers");
 }
 

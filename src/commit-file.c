@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "base/times.h"
 #include "commit-work.h"
+#include "fsoverlay/config.h"
 #include "mountinfo.h"
 
 #define ATTRIBUTE_MAX 65536
@@ -95,7 +96,7 @@ static Link link_known(CommitWork *w, const ReviewChange *c) {
 }
 
 static bool is_acl(const char *name) {
-        return g_str_has_prefix(name, "system.posix_acl_");
+        return g_str_has_prefix(name, XATTR_ACL);
 }
 
 static bool wanted(const char *name) {
