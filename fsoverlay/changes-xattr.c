@@ -13,7 +13,7 @@
 
 /* Attributes that are a program's own; the rest are ours, or the machine's (security.selinux). */
 static bool counts(const char *attribute) {
-        static const char *const ours[] = { "user.overlay.", "user.fuseoverlayfs.", "user.containers." };
+        static const char *const ours[] = { XATTR_PRIVATE, "user.fuseoverlayfs.", "user.containers." };
 
         for (guint i = 0; i < G_N_ELEMENTS(ours); i++)
                 if (g_str_has_prefix(attribute, ours[i]))

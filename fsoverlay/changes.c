@@ -23,8 +23,6 @@
 #include "fsoverlay/changes.h"
 #include "fsoverlay/config.h"
 
-#define OWNER_ATTRIBUTE "user.overlay.usbox.owner" /* XATTR_OWNER of fs.h */
-
 typedef struct {
         char *name;
         bool whiteout;
@@ -109,7 +107,7 @@ static bool same_id(guint32 upper, guint32 below, guint32 box_root) {
 
 /* Whose it is: what it says, where it could not be given to them. */
 static bool same_owner(const Walk *w, int dirfd, const char *name, const struct stat *a, const struct stat *b) {
-        g_autofree char *note = S_ISLNK(a->st_mode) ? NULL : layer_xattr(dirfd, name, OWNER_ATTRIBUTE, NULL);
+        g_autofree char *note = S_ISLNK(a->st_mode) ? NULL : layer_xattr(dirfd, name, XATTR_OWNER, NULL);
         guint64 uid = a->st_uid, gid = a->st_gid;
         g_auto(GStrv) parts = note ? g_strsplit(note, ":", 3) : NULL;
 

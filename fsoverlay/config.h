@@ -22,18 +22,20 @@
 #define XATTR_WHITEOUT XATTR_PRIVATE "whiteout"
 /* At the top of an upper that usbox or usbox-fs began, "y": in it no other marks count, such as .wh.NAME, which a box can make. */
 #define XATTR_FORM XATTR_PRIVATE "usbox.form"
+#define XATTR_OWNER XATTR_PRIVATE "usbox.owner" /* UID:GID of the host that a copy shows, where it could not be given to them */
+#define XATTR_INO XATTR_PRIVATE "usbox.ino"     /* the st_ino that a copied-up file keeps; of a directory, what it was copied from */
 
 #define FS_RULES_MAX 8192
 #define FS_THREADS_MAX 64
 #define FS_MAP_LINES_MAX 340 /* UID_GID_MAP_MAX_EXTENTS of the kernel */
 
+/* Below the mount's root, for the launcher's mount alone: the root once more, by an id whose ACL the kernel keeps. */
+#define FS_ROOT_NAME ".usbox-root"
+
 /*
  * What of the lower is there. Rules speak of names of the lower alone: what the box makes itself is always there. Between
  * paths the longest wins.
  */
-/* Below the mount's root, for the launcher's mount alone: the root once more, by an id whose ACL the kernel keeps. */
-#define FS_ROOT_NAME ".usbox-root"
-
 typedef enum {
         FS_RULE_HIDE = 'h',   /* this path and all below do not exist in the lower */
         FS_RULE_GLOB = 'g',   /* nor do names that match, see below; what a SHOW says does not count against it */

@@ -35,10 +35,7 @@
 #define NODE_STRIPES 256u
 #define FS_DEVS_MAX 65535u
 
-/* Ours, beside those of overlayfs (config.h). */
-#define XATTR_OWNER "user.overlay.usbox.owner" /* UID:GID of the host that a copy shows, where it could not be given to them */
-#define XATTR_ROOT "user.overlay.usbox.root" /* the root's owner and mode are the upper's own */
-#define XATTR_INO "user.overlay.usbox.ino"     /* the st_ino that a copied-up file keeps; of a directory, what it was copied from */
+#define XATTR_ROOT XATTR_PRIVATE "usbox.root" /* the root's owner and mode are the upper's own */
 #define XATTR_CAPABILITY "security.capability"
 /*
  * links/ of the work directory. INO (hexadecimal): a file with several lower names that was copied up, INO its lower inode number as the box sees it. The

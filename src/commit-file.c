@@ -100,7 +100,7 @@ static bool is_acl(const char *name) {
 }
 
 static bool wanted(const char *name) {
-        return is_acl(name) || (g_str_has_prefix(name, "user.") && !g_str_has_prefix(name, "user.overlay."));
+        return is_acl(name) || (g_str_has_prefix(name, "user.") && !g_str_has_prefix(name, XATTR_PRIVATE));
 }
 
 /* What the one has of them, the other gets; what the other has besides (an ACL that its directory gave it) goes. */

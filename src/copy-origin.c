@@ -10,13 +10,13 @@
 #include <sys/stat.h>
 
 #include "copy-origin.h"
+#include "fsoverlay/config.h"
 #include "fsoverlay/lowers.h"
 
-#define INO_ATTRIBUTE "user.overlay.usbox.ino" /* XATTR_INO of fsoverlay/fs.h */
-#define ORIGIN_ATTRIBUTE "user.overlay.origin" /* struct ovl_fb of the kernel's fs/overlayfs/overlayfs.h: */
-#define ORIGIN_TYPE 4                          /* of the handle */
-#define ORIGIN_HEAD 21                         /* where the handle begins: version, magic, len, flags, type, uuid[16] */
-#define INO_BITS 48                            /* usbox-fs shows the number of the file system above these */
+#define ORIGIN_ATTRIBUTE XATTR_PRIVATE "origin" /* struct ovl_fb of the kernel's fs/overlayfs/overlayfs.h: */
+#define ORIGIN_TYPE 4                           /* of the handle */
+#define ORIGIN_HEAD 21                          /* where the handle begins: version, magic, len, flags, type, uuid[16] */
+#define INO_BITS 48                             /* usbox-fs shows the number of the file system above these */
 
 struct CopyOrigins {
         GHashTable *keys; /* set of strings */
@@ -69,7 +69,7 @@ void copy_origins_add(CopyOrigins *origins, int lower_fd) {
 /* NULL: it was copied from nowhere, or (*ret_unknown) from somewhere that is not told: the kernel asks for a right to tell. */
 static char *key_of_upper(int upper_fd, bool *ret_unknown) {
         size_t len = 0;
-        g_autofree char *ino = layer_xattr(upper_fd, NULL, INO_ATTRIBUTE, NULL);
+        g_autofree char *ino = layer_xattr(upper_fd, NULL, XATTR_INO, NULL);
 
         *ret_unknown = false;
         if (ino)
@@ -82,7 +82,7 @@ static char *key_of_upper(int upper_fd, bool *ret_unknown) {
 }
 
 guint64 copy_origin_ino(int upper_fd) {
-        g_autofree char *ino = layer_xattr(upper_fd, NULL, INO_ATTRIBUTE, NULL);
+        g_autofree char *ino = layer_xattr(upper_fd, NULL, XATTR_INO, NULL);
         return ino ? copy_origin_number(g_ascii_strtoull(ino, NULL, 10)) : 0;
 }
 

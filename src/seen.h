@@ -15,7 +15,7 @@
 #define SEEN_FILE "seen"
 
 /* On upper/ and on each directory on the way in it that usbox made: what the box itself has of the others, with mode and attributes, has it not. */
-#define WAY_ATTRIBUTE "user.overlay.usbox.way"
+#define WAY_ATTRIBUTE XATTR_PRIVATE "usbox.way"
 
 typedef struct {
         struct timespec since; /* just before the command was let go, by the clock that gives files their times */
