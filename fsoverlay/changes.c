@@ -300,7 +300,6 @@ static bool report(Walk *w, const Place *place, const Entry *e, const Below *bel
         change->dirfd = place->fd;
         change->st = change->kind == CHANGE_DELETED ? NULL : &e->st;
         change->below = below->exists ? &below->st : NULL;
-        change->below_dirfd = below->exists ? below->dirfd : -1;
         change->below_path = below_path;
         change->moved_len = place->moved_len;
         change->rule = below->rule;

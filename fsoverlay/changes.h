@@ -39,7 +39,6 @@ typedef struct {
         const struct stat *st;    /* in the upper; NULL for CHANGE_DELETED */
         const struct stat *below; /* in the lower, as the box sees it; NULL: nothing */
         int dirfd;                /* the upper's directory that name is in; of a CHANGE_DELETED it may hold a whiteout */
-        int below_dirfd;          /* the lower's directory that has it by the same name; only with below */
         const char *below_path;   /* where that is in the lower: path, but below a renamed directory; set for all */
         gsize moved_len;          /* so much of below_path is where the nearest directory above that was renamed has been; 0: none above was */
         RuleState rule;           /* with below: what the rules say of it */
