@@ -57,7 +57,7 @@ void dgram_set_hops(int fd, int family, uint8_t hops) {
 void dgram_tell_errno(const Packet *packet, int errnum, StackSend send, void *data) {
         uint8_t reply[REPLY_MAX];
 
-        size_t n = reply_with(reply_kind_of(errnum), packet, reply);
+        size_t n = reply_unsent(errnum, packet, reply);
         if (n > 0)
                 send(reply, n, data);
 }

@@ -372,7 +372,7 @@ static void refuse_for_want_of_fds(FastPath *f, const Packet *packet) {
         if (!f->told_full)
                 log_note("no descriptors left: connections are refused; more are for a higher `ulimit -n`");
         f->told_full = true;
-        size_t n = reply_with(REPLY_RESET, packet, reply);
+        size_t n = reply_refuse(packet, reply);
         if (n > 0)
                 f->send(reply, n, f->send_data);
 }

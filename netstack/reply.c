@@ -13,6 +13,13 @@
 #include "netstack/reply.h"
 #include "netstack/subnet.h"
 
+typedef enum {
+        REPLY_RESET,      /* TCP: a RST */
+        REPLY_PROHIBITED, /* ICMP errors: "administratively prohibited" */
+        REPLY_NO_NETWORK, /* ... and so on: ENETUNREACH in the box */
+        REPLY_NO_HOST,    /* EHOSTUNREACH */
+} ReplyKind;
+
 #define TCP_LEN 20
 #define ICMP_LEN 8
 #define IPV4_LEN 20
@@ -79,33 +86,37 @@ static size_t reply_unreachable(ReplyKind kind, const Packet *p, uint8_t *out) {
         return reply_icmp(&error, p, out);
 }
 
-ReplyKind reply_kind_of(int errnum) {
-        return errnum == EACCES || errnum == EPERM ? REPLY_PROHIBITED : errnum == EHOSTUNREACH ? REPLY_NO_HOST : REPLY_NO_NETWORK;
+/* What an errno of the host's is to the box; others: what any other one is. */
+static ReplyKind kind_of(int errnum, ReplyKind others) {
+        switch (errnum) {
+        case ENETUNREACH:
+        case ENETDOWN:
+        case EADDRNOTAVAIL:
+                return REPLY_NO_NETWORK;
+        case EHOSTUNREACH:
+                return REPLY_NO_HOST;
+        case EACCES:
+        case EPERM:
+                return REPLY_PROHIBITED;
+        default:
+                return others;
+        }
 }
 
-size_t reply_with(ReplyKind kind, const Packet *packet, uint8_t *out) {
+static size_t reply_with(ReplyKind kind, const Packet *packet, uint8_t *out) {
         if (packet->family != AF_INET && packet->family != AF_INET6)
                 return 0;
         return kind == REPLY_RESET ? reply_reset(packet, out) : reply_unreachable(kind, packet, out);
 }
 
+size_t reply_unsent(int errnum, const Packet *packet, uint8_t *out) {
+        return reply_with(kind_of(errnum, REPLY_NO_NETWORK), packet, out);
+}
+
 size_t reply_syn(int errnum, const Packet *syn, uint8_t *out) {
-        switch (errnum) {
-        case ECONNREFUSED:
-        case ECONNRESET:
-                return reply_with(REPLY_RESET, syn, out);
-        case ENETUNREACH:
-        case ENETDOWN:
-        case EADDRNOTAVAIL:
-                return reply_with(REPLY_NO_NETWORK, syn, out);
-        case EACCES:
-        case EPERM:
-                return reply_with(REPLY_PROHIBITED, syn, out);
-        case ETIMEDOUT:
+        if (errnum == ETIMEDOUT)
                 return 0; /* the box's own connect(2) has the same patience */
-        default:
-                return reply_with(REPLY_NO_HOST, syn, out);
-        }
+        return reply_with(errnum == ECONNREFUSED || errnum == ECONNRESET ? REPLY_RESET : kind_of(errnum, REPLY_NO_HOST), syn, out);
 }
 
 size_t reply_refuse(const Packet *packet, uint8_t *out) {
