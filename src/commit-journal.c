@@ -118,41 +118,37 @@ static bool parse_head(const char *head, Identity *ret) {
 }
 
 /* Take a record in. False: it is of no known kind. */
-static bool take(CommitJournal *j, const char *head, const char *path, const char *other) {
-        Identity id = { 0 };
-
-        if (!parse_head(head, &id))
-                return false;
-        switch (*head) {
+static bool take(CommitJournal *j, char kind, const Identity *id, const char *path, const char *other) {
+        switch (kind) {
         case 'P':
                 forget_indexes(j);
-                g_hash_table_replace(j->planned, g_strdup(path), g_memdup2(&id, sizeof id));
+                g_hash_table_replace(j->planned, g_strdup(path), g_memdup2(id, sizeof *id));
                 g_hash_table_remove(j->brought, path);
                 return true;
         case 'D':
-                if (id.nsec != 0)
-                        g_hash_table_replace(j->brought_from, g_memdup2(&(guint64){ (guint64) id.nsec }, sizeof(guint64)), g_strdup(path));
-                g_hash_table_replace(j->brought, g_strdup(path), g_memdup2(&id, sizeof id));
+                if (id->nsec != 0)
+                        g_hash_table_replace(j->brought_from, g_memdup2(&(guint64){ (guint64) id->nsec }, sizeof(guint64)), g_strdup(path));
+                g_hash_table_replace(j->brought, g_strdup(path), g_memdup2(id, sizeof *id));
                 return true;
         case 'O':
-                g_hash_table_add(j->taken, g_memdup2(&id.ino, sizeof id.ino));
+                g_hash_table_add(j->taken, g_memdup2(&id->ino, sizeof id->ino));
                 G_GNUC_FALLTHROUGH;
         case 'N':
-                g_hash_table_replace(j->names, g_strdup(path), g_memdup2(&id.ino, sizeof id.ino));
+                g_hash_table_replace(j->names, g_strdup(path), g_memdup2(&id->ino, sizeof id->ino));
                 return true;
         case 'V':
         case 'L':
-                g_hash_table_add(*head == 'V' ? j->left : j->left_as, g_memdup2(&id, sizeof id));
+                g_hash_table_add(kind == 'V' ? j->left : j->left_as, g_memdup2(id, sizeof *id));
                 return true;
         case 'W':
-                g_hash_table_add(j->made, g_memdup2(&id, sizeof id));
+                g_hash_table_add(j->made, g_memdup2(id, sizeof *id));
                 return true;
         case 'T':
                 g_hash_table_add(j->temps, g_strdup(path));
                 return true;
         case 'R': {
                 Move *move = g_new(Move, 1);
-                *move = (Move){ g_strdup(path), g_strdup(other), id };
+                *move = (Move){ g_strdup(path), g_strdup(other), *id };
                 g_ptr_array_add(j->moves, move);
                 return true;
         }
@@ -193,7 +189,8 @@ static bool take_all(CommitJournal *j, const char *data, gsize len) {
                                 return true;
                         next++;
                 }
-                if (!take(j, strings[0], strings[1], strings[2]))
+                Identity id = { 0 };
+                if (!parse_head(strings[0], &id) || !take(j, *strings[0], &id, strings[1], strings[2]))
                         return false;
                 at = next;
                 j->end = at - data;
@@ -429,13 +426,11 @@ static bool write_record(CommitJournal *j, char kind, const Identity *id, const 
                 return err_set(error, errno, "write down what commit does");
         g_string_printf(record, "%c %" G_GINT64_MODIFIER "x %" G_GINT64_MODIFIER "x %" G_GINT64_FORMAT " %" G_GINT64_FORMAT " %" G_GINT64_FORMAT, kind, id->dev,
                         id->ino, id->sec, id->nsec, id->size);
-        take(j, record->str, path, other);
+        take(j, kind, id, path, other);
         g_string_append_c(record, '\0');
         g_string_append_len(record, path, (gssize) strlen(path) + 1);
         g_string_append_len(record, other, (gssize) strlen(other) + 1);
-        if (!fd_write_all(j->fd, record->str, record->len))
-                return err_set(error, errno, "write down what commit does");
-        return true;
+        return fd_write_all(j->fd, record->str, record->len) || err_set(error, errno, "write down what commit does");
 }
 
 bool commit_journal_add_plan(CommitJournal *j, const char *path, const struct stat *st, GError **error) {
