@@ -202,7 +202,7 @@ static GHashTable *linked_files(const CommitPlan *plan, GHashTable *kept) {
 
         for (guint i = 0; i < plan->changes->len; i++) {
                 const ReviewChange *c = plan->changes->pdata[i];
-                if (!c->has_below || !S_ISREG(c->below.st_mode) || c->below.st_nlink < 2)
+                if (!c->has_below || !commit_has_other_names(&c->below))
                         continue;
                 HostFile *file = g_new0(HostFile, 1);
                 *file = (HostFile){ .ino = c->below.st_ino, .names = c->below.st_nlink };

@@ -43,8 +43,7 @@ bool commit_enter(CommitWork *w, const char *path, const char **ret_name) {
 
         *ret_name = strrchr(path, '/') + 1;
         if (!w->dir_path || !g_str_equal(dir, w->dir_path)) {
-                g_clear_pointer(&w->dir_path, g_free);
-                fd_closep(&w->dir);
+                commit_leave(w);
                 w->dir = review_open_lower(w->review, dir, O_PATH | O_DIRECTORY);
                 if (w->dir < 0 || !note_device(w))
                         return false;
@@ -53,8 +52,7 @@ bool commit_enter(CommitWork *w, const char *path, const char **ret_name) {
         return commit_journal_add_temp(w->review->journal, w->dir_path, &w->error);
 }
 
-/* The path of the directory at hand may lead elsewhere now. */
-static void leave(CommitWork *w) {
+void commit_leave(CommitWork *w) {
         g_clear_pointer(&w->dir_path, g_free);
         fd_closep(&w->dir);
 }
@@ -70,7 +68,7 @@ bool commit_same(const struct stat *now, const struct stat *then, bool with_ctim
 
 /* It is that file, as a commit left it by another name: with new attributes and times, or with fewer names. */
 static bool left_by_us(const CommitWork *w, const struct stat *now, const struct stat *then) {
-        return then->st_nlink > 1 && S_ISREG(then->st_mode) && now->st_dev == then->st_dev && now->st_ino == then->st_ino &&
+        return commit_has_other_names(then) && now->st_dev == then->st_dev && now->st_ino == then->st_ino &&
                (commit_journal_made(w->review->journal, now) || commit_journal_left(w->review->journal, now));
 }
 
@@ -134,7 +132,7 @@ static bool is_planned(void *data, const ReviewEntry *e) {
         if (S_ISDIR(e->st->st_mode) || commit_journal_made(w->review->journal, e->st) || commit_journal_left(w->review->journal, e->st))
                 return true;
         return time_compare(&e->st->st_ctim, &w->plan->looked) <= 0 &&
-               (!S_ISREG(e->st->st_mode) || e->st->st_nlink < 2 || commit_journal_add_left(w->review->journal, e->st, false, &w->error));
+               (!commit_has_other_names(e->st) || commit_journal_add_left(w->review->journal, e->st, &w->error));
 }
 
 /* So is all that is in the directory that was put aside. False with errno, which is 0 where it is not so. */
@@ -162,39 +160,39 @@ static void keep_aside(CommitWork *w, const char *name, int errnum) {
 
 /*
  * What was put aside is what the plan found (then). What is not, or cannot be looked at, goes back to its name. Its ctime is a new one by that: where it is
- * what it was after all, the journal has it that this was us. False with errno: EBUSY, or why it cannot be looked at; or with w->error.
+ * what it was after all, the journal has it that this was us. *ret_st is what it is. False with errno: EBUSY, or why it cannot be looked at; or with
+ * w->error.
  */
-static bool aside_is(CommitWork *w, const char *name, const struct stat *then, unsigned flags) {
-        struct stat st;
-        bool looked = fstatat(w->dir, w->temp, &st, AT_SYMLINK_NOFOLLOW) == 0;
-        bool same = looked && (commit_same(&st, then, false) || left_by_us(w, &st, then));
+static bool aside_is(CommitWork *w, const char *name, const struct stat *then, unsigned flags, struct stat *ret_st) {
+        bool looked = fstatat(w->dir, w->temp, ret_st, AT_SYMLINK_NOFOLLOW) == 0;
+        bool same = looked && (commit_same(ret_st, then, false) || left_by_us(w, ret_st, then));
 
-        if (same && S_ISDIR(st.st_mode)) {
-                if (content_is_planned(w, &st))
+        if (same && S_ISDIR(ret_st->st_mode)) {
+                if (content_is_planned(w, ret_st))
                         return true;
                 looked = errno == 0;
         } else if (same) /* its other names are found changed in a moment: that was us */
-                return !S_ISREG(st.st_mode) || st.st_nlink < 2 || commit_journal_add_left(w->review->journal, &st, false, &w->error);
+                return !commit_has_other_names(ret_st) || commit_journal_add_left(w->review->journal, ret_st, &w->error);
         int errnum = looked ? EBUSY : errno;
         if (renameat2(w->dir, w->temp, w->dir, name, flags) < 0)
                 keep_aside(w, name, errno);
-        else if (fstatat(w->dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && commit_same(&st, then, false))
-                (void) commit_journal_add_left(w->review->journal, &st, false, &w->error);
+        else if (fstatat(w->dir, name, ret_st, AT_SYMLINK_NOFOLLOW) == 0 && commit_same(ret_st, then, false))
+                (void) commit_journal_add_left(w->review->journal, ret_st, &w->error);
         errno = errnum;
         return false;
 }
 
-/* What was put aside goes. A file that has other names gets another ctime by that. */
-static bool drop_aside(CommitWork *w) {
-        _cleanup_close_ int fd = openat(w->dir, w->temp, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+/* What was put aside goes, if it is what the plan found. A file that has other names gets another ctime by that. */
+static bool drop_aside(CommitWork *w, const char *name, const struct stat *then, unsigned flags) {
         struct stat st;
 
+        if (!aside_is(w, name, then, flags, &st) || !commit_note_worked(w, w->dir))
+                return false;
+        _cleanup_close_ int fd = commit_has_other_names(&st) ? openat(w->dir, w->temp, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
         errno = commit_remove_temp(w);
         if (errno != 0)
                 return false;
-        if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink == 0)
-                return true;
-        return commit_journal_add_left(w->review->journal, &st, true, &w->error);
+        return fd < 0 || fstat(fd, &st) < 0 || st.st_nlink == 0 || commit_journal_add_left_as(w->review->journal, &st, &w->error);
 }
 
 /* What was made under the temporary name becomes name, in the place of then (NULL: of nothing). */
@@ -203,9 +201,7 @@ static bool put_in_place(CommitWork *w, const char *name, const struct stat *the
                 return commit_rename(w, w->dir, w->temp, name, RENAME_NOREPLACE) && commit_note_worked(w, w->dir);
         if (!commit_rename(w, w->dir, w->temp, name, RENAME_EXCHANGE))
                 return errno == ENOENT ? changed_meanwhile() : false;
-        if (!aside_is(w, name, then, RENAME_EXCHANGE) || !commit_note_worked(w, w->dir))
-                return false;
-        return drop_aside(w);
+        return drop_aside(w, name, then, RENAME_EXCHANGE);
 }
 
 /* What the plan saw at name is still there, unchanged. */
@@ -232,7 +228,7 @@ static bool replace(CommitWork *w, const ReviewChange *c, const struct stat *the
                 errno = errnum;
         }
         if (then && S_ISDIR(then->st_mode))
-                leave(w);
+                commit_leave(w);
         return ok;
 }
 
@@ -283,10 +279,7 @@ bool commit_remove(CommitWork *w, const char *name, const struct stat *then) {
                 return errno == ENOENT;
         if (!commit_unchanged(w, &now, then))
                 return changed_meanwhile();
-        if (!commit_rename(w, w->dir, name, w->temp, RENAME_NOREPLACE) || !aside_is(w, name, then, RENAME_NOREPLACE) ||
-            !commit_note_worked(w, w->dir))
-                return false;
-        return drop_aside(w);
+        return commit_rename(w, w->dir, name, w->temp, RENAME_NOREPLACE) && drop_aside(w, name, then, RENAME_NOREPLACE);
 }
 
 static bool remove_one(CommitWork *w, guint i) {
@@ -310,11 +303,7 @@ static bool finish_dir(CommitWork *w, const CommitItem *item) {
                commit_journal_add_brought(w->review->journal, c->path, &st, 0, &w->error);
 }
 
-static void tell(CommitWork *w, const CommitItem *item, bool ok) {
-        if (ok) {
-                w->report->done(w->report->data, item);
-                return;
-        }
+void commit_tell_failed(CommitWork *w, const CommitItem *item) {
         if (w->error)
                 return;
         const char *why = errno == EBUSY         ? "the host changed it while commit was at work"
@@ -328,8 +317,11 @@ static void tell(CommitWork *w, const CommitItem *item, bool ok) {
                 w->blocked = item->change->path;
 }
 
-void commit_tell_failed(CommitWork *w, const CommitItem *item) {
-        tell(w, item, false);
+static void tell(CommitWork *w, const CommitItem *item, bool ok) {
+        if (ok)
+                w->report->done(w->report->data, item);
+        else
+                commit_tell_failed(w, item);
 }
 
 static bool is_finished_later(const CommitItem *item) {
@@ -430,7 +422,7 @@ static void init_work(CommitWork *w, Review *review) {
 }
 
 static void clear_work(CommitWork *w) {
-        leave(w);
+        commit_leave(w);
         g_hash_table_unref(w->names);
         g_hash_table_unref(w->devices);
         g_hash_table_unref(w->moved);

@@ -28,7 +28,7 @@ static char *name_key(const struct stat *st) {
 }
 
 void commit_remember_name(CommitWork *w, const ReviewChange *c) {
-        if (c->st.st_nlink < 2 || !S_ISREG(c->st.st_mode))
+        if (!commit_has_other_names(&c->st))
                 return;
         g_autofree char *key = name_key(&c->st);
         GPtrArray *names = g_hash_table_lookup(w->names, key);

@@ -452,9 +452,14 @@ bool commit_journal_add_brought(CommitJournal *j, const char *path, const struct
         return write_record(j, 'D', &id, path, "", error);
 }
 
-bool commit_journal_add_left(CommitJournal *j, const struct stat *st, bool now, GError **error) {
-        Identity id = identity_of(st, now ? &st->st_ctim : &st->st_mtim);
-        return write_record(j, now ? 'L' : 'V', &id, "", "", error);
+bool commit_journal_add_left(CommitJournal *j, const struct stat *st, GError **error) {
+        Identity id = identity_of(st, &st->st_mtim);
+        return write_record(j, 'V', &id, "", "", error);
+}
+
+bool commit_journal_add_left_as(CommitJournal *j, const struct stat *st, GError **error) {
+        Identity id = identity_of(st, &st->st_ctim);
+        return write_record(j, 'L', &id, "", "", error);
 }
 
 bool commit_journal_add_name(CommitJournal *j, const char *path, guint64 ino, GError **error) {

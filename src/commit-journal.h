@@ -74,8 +74,9 @@ bool commit_journal_add_plan(CommitJournal *journal, const char *path, const str
 bool commit_journal_add_made(CommitJournal *journal, const struct stat *st, GError **error);
 /* st: as it is then, NULL where that is not to be told yet. upper_ino: of the layer's file, 0 for a directory. */
 bool commit_journal_add_brought(CommitJournal *journal, const char *path, const struct stat *st, guint64 upper_ino, GError **error);
-/* now: the name is gone, and st says what it is since. */
-bool commit_journal_add_left(CommitJournal *journal, const struct stat *st, bool now, GError **error);
+bool commit_journal_add_left(CommitJournal *journal, const struct stat *st, GError **error);
+/* The name is gone, and st says what it is since. */
+bool commit_journal_add_left_as(CommitJournal *journal, const struct stat *st, GError **error);
 /* A file of that inode number stands at path, and is not to be changed. */
 bool commit_journal_add_name(CommitJournal *journal, const char *path, guint64 ino, GError **error);
 /* It is to go with the directory that it is in. */

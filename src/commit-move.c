@@ -50,9 +50,7 @@ static bool rename_dir(CommitWork *w, const char *from, const char *to) {
                 return false;
         if (ok && !(commit_note_worked(w, source) && commit_note_worked(w, w->dir)))
                 return false;
-        /* Paths lead elsewhere now. */
-        g_clear_pointer(&w->dir_path, g_free);
-        fd_closep(&w->dir);
+        commit_leave(w);
         errno = errnum;
         return ok;
 }

@@ -46,7 +46,7 @@ static bool comes_last(GHashTable *in_place, const CommitItem *item) {
         const ReviewChange *c = item->change;
         guint64 ino = c->st.st_ino;
 
-        return c->has_st && S_ISREG(c->st.st_mode) && c->st.st_nlink > 1 && !commit_is_in_place(item) && g_hash_table_contains(in_place, &ino);
+        return c->has_st && commit_has_other_names(&c->st) && !commit_is_in_place(item) && g_hash_table_contains(in_place, &ino);
 }
 
 static bool has_to_wait(const CommitWork *w, const Order *o, guint i, Turn turn) {

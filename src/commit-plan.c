@@ -38,7 +38,7 @@ static GPtrArray *find_others(const CommitJudge *j) {
 
         for (guint i = 0; i < j->plan->changes->len; i++) {
                 const ReviewChange *c = j->plan->changes->pdata[i];
-                if (c->kind == CHANGE_NONE && S_ISREG(c->st.st_mode) && c->st.st_nlink > 1 && !commit_went_with_any(j->moved_from, c))
+                if (c->kind == CHANGE_NONE && commit_has_other_names(&c->st) && !commit_went_with_any(j->moved_from, c))
                         g_ptr_array_add(others, j->plan->changes->pdata[i]);
         }
         return others;
@@ -47,7 +47,7 @@ static GPtrArray *find_others(const CommitJudge *j) {
 static bool add_linked(void *data, const ReviewEntry *e) {
         const CommitJudge *j = data;
 
-        if (S_ISREG(e->st->st_mode) && e->st->st_nlink > 1 && !commit_changed_since(j, e->path, e->path, e->st))
+        if (commit_has_other_names(e->st) && !commit_changed_since(j, e->path, e->path, e->st))
                 commit_name_add(j->plan->linked, e->path, e->st);
         return true;
 }
@@ -59,7 +59,7 @@ static void find_linked(CommitJudge *j, bool all) {
                 const ReviewChange *c = j->plan->changes->pdata[i];
                 if (!c->has_below)
                         continue;
-                if (S_ISREG(c->below.st_mode) && c->below.st_nlink > 1 && !commit_changed_since(j, c->below_path, c->path, &c->below))
+                if (commit_has_other_names(&c->below) && !commit_changed_since(j, c->below_path, c->path, &c->below))
                         commit_name_add(j->plan->linked, c->path, &c->below);
                 else if (!all && S_ISDIR(c->below.st_mode) && (c->kind == CHANGE_DELETED || c->kind == CHANGE_TYPE))
                         (void) review_walk_lower(j->review, c->below_path, c->rule, add_linked, j);
@@ -167,7 +167,7 @@ static void judge_held(CommitJudge *j) {
 
 static bool may_be_linked(const CommitItem *item) {
         const ReviewChange *c = item->change;
-        return item->verdict == COMMIT_DO && c->has_st && S_ISREG(c->st.st_mode) && c->st.st_nlink > 1;
+        return item->verdict == COMMIT_DO && c->has_st && commit_has_other_names(&c->st);
 }
 
 static void count(CommitPlan *plan, const CommitItem *item) {

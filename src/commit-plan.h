@@ -50,6 +50,11 @@ CommitPlan *commit_plan_new(Review *review, const char *const *paths, bool force
 void commit_plan_free(CommitPlan *plan);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CommitPlan, commit_plan_free)
 
+/* A file of several names: what is done at one of them, the others show. */
+static inline bool commit_has_other_names(const struct stat *st) {
+        return S_ISREG(st->st_mode) && st->st_nlink > 1;
+}
+
 /* Names that commit uses for what is not finished, in the directory where it is to come to; with the box's id behind. */
 #define COMMIT_TEMP ".usbox-commit-"
 #define COMMIT_PARKED ".usbox-moved-"

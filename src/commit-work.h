@@ -28,6 +28,8 @@ typedef struct {
 /* The directory of path on the host becomes the one at hand, and a temporary name may be made in it. *ret_name: path's last part. False with errno, or with
  * work->error. */
 bool commit_enter(CommitWork *w, const char *path, const char **ret_name);
+/* There is none any more: its path may lead elsewhere now. */
+void commit_leave(CommitWork *w);
 
 /* Is it the file that the plan looked at? Its ctime tells, until we rename it: then do not ask for that. */
 bool commit_same(const struct stat *now, const struct stat *then, bool with_ctime);
