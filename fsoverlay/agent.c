@@ -283,19 +283,19 @@ int agent_stat(Agent *a, int dir, const char *name, struct stat *ret) {
         return r;
 }
 
-int agent_mkdir(Agent *a, int dir, const char *name, mode_t mode) {
+static int agent_mkdir(Agent *a, int dir, const char *name, mode_t mode) {
         return call(a, &(Call){ .op = DO_MKDIR, .dir = dir, .mode = mode }, name, NULL, NULL, NULL, 0);
 }
 
-int agent_mknod(Agent *a, int dir, const char *name, mode_t mode, dev_t dev) {
+static int agent_mknod(Agent *a, int dir, const char *name, mode_t mode, dev_t dev) {
         return call(a, &(Call){ .op = DO_MKNOD, .dir = dir, .mode = mode, .dev = dev }, name, NULL, NULL, NULL, 0);
 }
 
-int agent_symlink(Agent *a, const char *target, int dir, const char *name) {
+static int agent_symlink(Agent *a, const char *target, int dir, const char *name) {
         return call(a, &(Call){ .op = DO_SYMLINK, .dir = dir }, name, target, NULL, NULL, 0);
 }
 
-int agent_link(Agent *a, int from, const char *from_name, int to, const char *to_name) {
+static int agent_link(Agent *a, int from, const char *from_name, int to, const char *to_name) {
         return call(a, &(Call){ .op = DO_LINK, .dir = from, .dir2 = to }, from_name, to_name, NULL, NULL, 0);
 }
 
@@ -303,11 +303,11 @@ int agent_link_fd(Agent *a, int fd, int to, const char *to_name) {
         return call(a, &(Call){ .op = DO_LINK, .fd = fd, .dir2 = to }, NULL, to_name, NULL, NULL, 0);
 }
 
-int agent_unlink(Agent *a, int dir, const char *name, int flags) {
+static int agent_unlink(Agent *a, int dir, const char *name, int flags) {
         return call(a, &(Call){ .op = DO_UNLINK, .dir = dir, .flags = flags }, name, NULL, NULL, NULL, 0);
 }
 
-int agent_rename(Agent *a, int from, const char *from_name, int to, const char *to_name, unsigned flags) {
+static int agent_rename(Agent *a, int from, const char *from_name, int to, const char *to_name, unsigned flags) {
         return call(a, &(Call){ .op = DO_RENAME, .dir = from, .dir2 = to, .flags = (int) flags }, from_name, to_name, NULL, NULL, 0);
 }
 
@@ -315,7 +315,7 @@ int agent_chown(Agent *a, int dir, const char *name, int fd, uint32_t uid, uint3
         return call(a, &(Call){ .op = DO_CHOWN, .dir = dir, .fd = fd, .uid = uid, .gid = gid }, name, NULL, NULL, NULL, 0);
 }
 
-int agent_chmod(Agent *a, int dir, const char *name, int fd, mode_t mode) {
+static int agent_chmod(Agent *a, int dir, const char *name, int fd, mode_t mode) {
         return call(a, &(Call){ .op = DO_CHMOD, .dir = dir, .fd = fd, .mode = mode }, name, NULL, NULL, NULL, 0);
 }
 

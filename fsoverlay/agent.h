@@ -29,16 +29,9 @@ Agent *agent_start(int userns_fd, int life, const Confinement *files, AgentCount
 
 int agent_open(Agent *a, int dir, const char *name, int flags, mode_t mode); /* the descriptor */
 int agent_stat(Agent *a, int dir, const char *name, struct stat *ret); /* owners as the host has them */
-int agent_mkdir(Agent *a, int dir, const char *name, mode_t mode);
-int agent_mknod(Agent *a, int dir, const char *name, mode_t mode, dev_t dev);
-int agent_symlink(Agent *a, const char *target, int dir, const char *name);
-int agent_link(Agent *a, int from, const char *from_name, int to, const char *to_name);
-int agent_unlink(Agent *a, int dir, const char *name, int flags);
-int agent_rename(Agent *a, int from, const char *from_name, int to, const char *to_name, unsigned flags);
 int agent_link_fd(Agent *a, int fd, int to, const char *to_name);
 /* dir -1, name NULL: of the descriptor fd, O_PATH or not. uid and gid are the box's; (uint32_t) -1: as it is. */
 int agent_chown(Agent *a, int dir, const char *name, int fd, uint32_t uid, uint32_t gid);
-int agent_chmod(Agent *a, int dir, const char *name, int fd, mode_t mode);
 int agent_utimens(Agent *a, int dir, const char *name, int fd, const struct timespec times[2]);
 int agent_readlink(Agent *a, int dir, const char *name, char *ret, size_t size);
 /* Of what stands at dir/name (never followed), or of fd. */

@@ -64,14 +64,6 @@ const char *cgroup_path(const Cgroup *c) {
         return c->path;
 }
 
-int cgroup_open_payload(const Cgroup *c, GError **error) {
-        int fd = openat(c->fd, SCOPE_LEAF_PAYLOAD, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-        if (fd < 0)
-                err_set(error, errno, "%s/" SCOPE_LEAF_PAYLOAD, c->path);
-        return fd;
-}
-
 static bool write_file(const Cgroup *c, const char *file, const char *text, GError **error) {
         return fd_write_file(c->fd, file, text) ? true : err_set(error, errno, "write '%s' to %s/%s", text, c->path, file);
 }
@@ -238,7 +230,7 @@ static void add_processes(int dir, GArray *ret) {
 
 GArray *cgroup_processes(const Cgroup *c) {
         GArray *ret = g_array_new(FALSE, FALSE, sizeof(pid_t));
-        _cleanup_close_ int dir = cgroup_open_payload(c, NULL);
+        _cleanup_close_ int dir = openat(c->fd, SCOPE_LEAF_PAYLOAD, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
         if (dir >= 0)
                 add_processes(dir, ret);

@@ -20,9 +20,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Cgroup, cgroup_free)
 
 const char *cgroup_path(const Cgroup *c);
 
-/* The payload's leaf, to be cloned into; -1 with error. */
-int cgroup_open_payload(const Cgroup *c, GError **error);
-
 /* Its limit of processor time, as cpu.max has it. */
 bool cgroup_limit_cpu(const Cgroup *c, const char *cpu_max, GError **error);
 

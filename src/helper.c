@@ -49,6 +49,25 @@ bool helper_send(Helper *h, WireType type, GVariant *body, const int *fds, unsig
         return err_step(error, h->kind->step);
 }
 
+char *helper_end_text(int status) {
+        return WIFEXITED(status) && WEXITSTATUS(status) == LOG_EXIT_NO_MEMORY ? g_strdup("out of memory") : proc_status_text(status);
+}
+
+/* The helper has ended, which it never does by itself: the error says how. */
+static bool died(Helper *h, GError **error) {
+        int status;
+        /* Its wire may close a moment before it is a zombie. */
+        if (h->pid > 0 && proc_wait(h->pid, &status)) {
+                g_autofree char *how = helper_end_text(status);
+                h->pid = 0;
+                err_set(error, 0, "the helper %s ended: %s", h->kind->program, how);
+        } else {
+                err_set(error, 0, "the helper %s ended", h->kind->program);
+        }
+        err_hint(error, "the box was stopped, as it had no %s any more; usbox --verbose shows what the helper says", h->kind->lost);
+        return err_step(error, h->kind->step);
+}
+
 bool helper_receive_any(Helper *h, WireMessage *ret, GError **error) {
         g_auto(WireMessage) m = { 0 };
 
@@ -56,7 +75,7 @@ bool helper_receive_any(Helper *h, WireMessage *ret, GError **error) {
         if (r < 0)
                 return err_step(error, h->kind->step);
         if (r == 0)
-                return helper_died(h, error);
+                return died(h, error);
         if (m.type == WIRE_ERROR) {
                 wire_error_to_gerror(&m, error);
                 return err_step(error, h->kind->step);
@@ -78,24 +97,6 @@ bool helper_receive(Helper *h, WireType type, WireMessage *ret, GError **error) 
         *ret = m;
         m = (WireMessage){ 0 };
         return true;
-}
-
-char *helper_end_text(int status) {
-        return WIFEXITED(status) && WEXITSTATUS(status) == LOG_EXIT_NO_MEMORY ? g_strdup("out of memory") : proc_status_text(status);
-}
-
-bool helper_died(Helper *h, GError **error) {
-        int status;
-        /* Its wire may close a moment before it is a zombie. */
-        if (h->pid > 0 && proc_wait(h->pid, &status)) {
-                g_autofree char *how = helper_end_text(status);
-                h->pid = 0;
-                err_set(error, 0, "the helper %s ended: %s", h->kind->program, how);
-        } else {
-                err_set(error, 0, "the helper %s ended", h->kind->program);
-        }
-        err_hint(error, "the box was stopped, as it had no %s any more; usbox --verbose shows what the helper says", h->kind->lost);
-        return err_step(error, h->kind->step);
 }
 
 void helper_adopt(Helper *h) {

@@ -45,9 +45,6 @@ bool helper_receive_any(Helper *h, WireMessage *ret, GError **error);
 /* How a helper has ended, from wait(2)'s status, for an error; the caller's. */
 char *helper_end_text(int status);
 
-/* The helper has ended, which it never does by itself: the error says how. Returns false. */
-bool helper_died(Helper *h, GError **error);
-
 /* Before it is made to end, or may end by itself: what it has forked will be ours to reap. */
 void helper_adopt(Helper *h);
 

@@ -32,7 +32,8 @@ json_t *record_new(const Sandbox *s) {
                 json_object_set_new(record, "pod_id", json_string(s->pod.id));
         }
         json_object_set_new(record, "launcher", json_integer(getpid()));
-        record_set_pid(record, s->payload);
+        if (s->payload > 0)
+                json_object_set_new(record, "pid", json_integer(s->payload));
         json_object_set_new(record, "command", jsontext_list((const char *const *) spec->process.argv));
         json_object_set_new(record, "cwd", jsontext_string(spec->caller.cwd));
         json_object_set_new(record, "user", json_integer(spec->user.uid));
@@ -49,11 +50,6 @@ json_t *record_new(const Sandbox *s) {
 void record_set_late_cgroup(json_t *record, const char *path) {
         json_object_set_new(record, "cgroup", jsontext_string(path));
         json_object_set_new(record, "cgroup_late", json_true());
-}
-
-void record_set_pid(json_t *record, pid_t pid) {
-        if (pid > 0)
-                json_object_set_new(record, "pid", json_integer(pid));
 }
 
 json_t *record_ports(const Sandbox *s) {

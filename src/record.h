@@ -16,9 +16,6 @@
 /* What is known when it starts; the caller's. */
 json_t *record_new(const Sandbox *s);
 
-/* The command's pid, once it is known. */
-void record_set_pid(json_t *record, pid_t pid);
-
 /* A cgroup that the box has not had from its start on. */
 void record_set_late_cgroup(json_t *record, const char *path);
 

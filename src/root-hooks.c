@@ -25,7 +25,7 @@ static const char *const hook_names[] = { ".git/hooks", ".git/config", ".git/con
 /* The same of a tree that is a repository itself: a project's .git, as a worktree elsewhere needs it, or a bare one. */
 static const char *const repository_hook_names[] = { "hooks", "config", "config.worktree", "commondir", NULL };
 
-void hook_free(gpointer p) {
+static void hook_free(gpointer p) {
         Hook *hook = p;
         g_free(hook->path);
         g_free(hook->host.path);

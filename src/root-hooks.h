@@ -24,8 +24,6 @@ typedef struct {
         bool put_back; /* and that guard was put back */
 } Hook;
 
-void hook_free(gpointer hook);
-
 /* Why a hook that is there (opened as fd; negative: errno says why not) cannot be guarded, as an errno; 0: it can, and *ret_st is its. */
 int hook_problem(int fd, struct stat *ret_st);
 

@@ -152,7 +152,8 @@ BoxDir *box_dir_new(const char *id, const Caller *caller, GError **error) {
         return dir && make_dir(dir, id, error) ? g_steal_pointer(&dir) : NULL;
 }
 
-bool box_dir_mark(const BoxDir *dir, const char *name, const char *text, GError **error) {
+/* Write a small file of the box's directory. */
+static bool write_mark(const BoxDir *dir, const char *name, const char *text, GError **error) {
         _cleanup_close_ int fd = openat(dir->fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 
         if (fd >= 0 && fd_write_all(fd, text, strlen(text)))
@@ -270,7 +271,7 @@ BoxDir *box_dir_named(const char *name, char id[static BOX_ID_LEN + 1], const Ca
         }
         if (!make_dir(dir, id, error))
                 return NULL;
-        if (!box_dir_mark(dir, "held", "", error) || !box_dir_mark(dir, "name", name, error)) {
+        if (!write_mark(dir, "held", "", error) || !write_mark(dir, "name", name, error)) {
                 (void) box_remove_part(&dir->later, dir->boxes_fd, id, NULL);
                 return NULL;
         }
@@ -361,7 +362,7 @@ static bool make_end_mark(const BoxDir *dir, const char *name, GError **error) {
                 (void) unlinkat(dir->fd, UNUSED_MARK, 0);
                 return true;
         }
-        return renameat(dir->fd, UNUSED_MARK, dir->fd, name) == 0 || box_dir_mark(dir, name, "", error);
+        return renameat(dir->fd, UNUSED_MARK, dir->fd, name) == 0 || write_mark(dir, name, "", error);
 }
 
 bool box_dir_keep(BoxDir *dir, const Spec *spec, bool held, GError **error) {

@@ -71,9 +71,6 @@ bool state_lock(int fd, int how);
 /* The lock of box id, LOCK_EX. -1 with error: ENOENT in it where there is no such box, EBUSY where another has it. */
 int box_dir_lock(int boxes_fd, const char *id, GError **error);
 
-/* Write a small file of the box's directory. */
-bool box_dir_mark(const BoxDir *dir, const char *name, const char *text, GError **error);
-
 /* Removes nothing; releases the lock. */
 void box_dir_free(BoxDir *dir);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BoxDir, box_dir_free)
