@@ -15,7 +15,6 @@
 #include <string.h>
 
 #include "base/copy.h"
-#include "base/error.h"
 #include "base/fd.h"
 #include "base/sys.h"
 #include "base/times.h"

@@ -12,8 +12,6 @@
  * owners are what they are, and so cannot have an empty root of its own.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <sys/prctl.h>
 
 #include "base/confine.h"
 #include "base/error.h"

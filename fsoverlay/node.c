@@ -7,7 +7,6 @@
  * A node goes when the kernel has forgotten it (FORGET) and no child and no request uses it, so the table is as large as
  * what the kernel remembers. Names are not hashed: a lookup asks the real directory anyway, and finds the node by device and inode number.
  */
-#include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>

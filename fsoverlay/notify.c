@@ -15,9 +15,7 @@
  * (writeback cache), which would be told as holes, and cp(1) would skip them. Forgetting a file's pages has the kernel write them
  * first; then the answer is true.
  */
-#include <errno.h>
 #include <linux/fuse.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <sys/uio.h>
 #include <unistd.h>

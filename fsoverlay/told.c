@@ -18,7 +18,6 @@
  * it is refused where it differs from the copy (op_write()), and what the box wrote is lost, which fsync(2), msync(2) and close(2) say.
  */
 #include <fcntl.h>
-#include <string.h>
 #include <sys/sysmacros.h>
 
 #include "fsoverlay/fs.h"

@@ -9,7 +9,6 @@
  * (net_name_normal(), dnswire.c), rules of what net_rule_parse() takes, addresses are of our own writing. Log lines are one write(2) each.
  */
 #include <string.h>
-#include <time.h>
 
 #include "base/error.h"
 #include "base/fd.h"

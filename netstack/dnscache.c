@@ -7,7 +7,6 @@
  * Two questions have the same answer if name, type and class are the same, and what changes an answer's form: EDNS, and the wish for
  * signatures or for no validation.
  */
-#include <string.h>
 
 #include "netstack/dnscache.h"
 

@@ -23,7 +23,6 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#include "base/error.h"
 #include "base/fd.h"
 #include "netstack/arrival.h"
 #include "netstack/forward.h"

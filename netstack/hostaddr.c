@@ -18,8 +18,8 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "netstack/address.h"
 #include "netstack/hostaddr.h"
-#include "netstack/policy.h"
 
 /* A dump is asked for again when a change came into it; a host where that never ends is not usable. */
 #define DUMP_TRIES 100

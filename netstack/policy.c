@@ -25,7 +25,6 @@
  * DHCPv6 and TFTP never pass, since nobody needs libslirp's: the former writes past its buffer when a request is long.
  */
 #include <arpa/inet.h>
-#include <string.h>
 
 #include "netstack/policy.h"
 #include "netstack/subnet.h"

@@ -5,7 +5,6 @@
  * Role: usbox-scope. Privileges: the caller's. Threads: one. Order: instead of systemd.c, where the user has none.
  */
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 

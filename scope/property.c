@@ -5,7 +5,6 @@
  * Role: launcher (checks --property) and usbox-scope. Privileges: none needed. Threads: any. Pure.
  */
 #include <string.h>
-#include <sys/sysmacros.h>
 
 #include "base/error.h"
 #include "scope/config.h"

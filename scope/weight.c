@@ -10,8 +10,6 @@
  * the kernel tells us (inotify(7)).
  */
 #include <fcntl.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/inotify.h>
 
 #include "base/error.h"

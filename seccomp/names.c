@@ -8,7 +8,6 @@
 #include <linux/audit.h>
 #include <seccomp.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/error.h"
 #include "names.h"

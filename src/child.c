@@ -7,7 +7,6 @@
  * Order: steps 5, 7 and 9 of sandbox_run(). The order of the calls in child_setup() is the security argument.
  */
 #include <fcntl.h>
-#include <grp.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>

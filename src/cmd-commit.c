@@ -23,7 +23,6 @@
 #include "fsoverlay/config.h"
 #include "fsoverlay/jsonbytes.h"
 #include "fsoverlay/lowers.h"
-#include "review-list.h"
 #include "subid.h"
 
 #define PROGRESS_US 200000 /* between two lines of progress */

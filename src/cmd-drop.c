@@ -4,7 +4,6 @@
  *
  * Role: verb. Privileges: the caller's (newuidmap must work for files of other ids). Threads: one. Order: when the box has ended.
  */
-#include "base/error.h"
 #include "cmd-verbs.h"
 
 static const VerbOption no_options[] = { { 0 } };

@@ -6,7 +6,6 @@
  *
  * What a run tells others (names of descriptors and files, ports, an end) belonged to that run and not to its view of the host, and is left out.
  */
-#include <string.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -15,7 +14,6 @@
 #include "cmd-verbs.h"
 #include "review.h"
 #include "sandbox.h"
-#include "stdfds.h"
 
 static const VerbOption no_options[] = { { 0 } };
 

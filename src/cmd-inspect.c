@@ -6,7 +6,6 @@
  */
 #include <stdio.h>
 
-#include "base/error.h"
 #include "box-usage.h"
 #include "cmd-verbs.h"
 #include "control-client.h"

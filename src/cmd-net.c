@@ -5,7 +5,6 @@
  * Role: verb. Privileges: the caller's. Threads: one.
  */
 #include <stdio.h>
-#include <string.h>
 
 #include "base/error.h"
 #include "cmd-verbs.h"

@@ -12,7 +12,6 @@
 #include "jsontext.h"
 #include "profile.h"
 #include "scope-helper.h"
-#include "stdfds.h"
 
 #define OF_CREATE "create: "
 

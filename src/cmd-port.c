@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/error.h"
 #include "cmd-verbs.h"
 #include "control-client.h"
 #include "jsontext.h"

@@ -5,11 +5,8 @@
  * Role: verb. Privileges: the caller's. Threads: one. Asks no launcher: what they wrote down and the locks that they hold are enough;
  * whether it is paused, its cgroup says.
  */
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "base/fd.h"

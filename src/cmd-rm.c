@@ -4,12 +4,9 @@
  *
  * Role: verb. Privileges: the caller's (newuidmap must work for files of other ids). Threads: one.
  */
-#include <signal.h>
-#include <stdio.h>
 
 #include "base/error.h"
 #include "base/fd.h"
-#include "base/log.h"
 #include "box-remove.h"
 #include "cmd-verbs.h"
 #include "control-client.h"

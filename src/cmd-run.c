@@ -22,7 +22,6 @@
 #include "scope-helper.h"
 #include "spec.h"
 #include "status.h"
-#include "stdfds.h"
 
 /* --die-with-parent: the box goes with us, and we go with whoever started us. */
 static bool die_with(pid_t parent, GError **error) {

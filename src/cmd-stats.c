@@ -10,7 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/error.h"
 #include "box-cgroup.h"
 #include "box-processes.h"
 #include "cmd-verbs.h"

@@ -6,7 +6,6 @@
  */
 #include <stdio.h>
 
-#include "base/error.h"
 #include "box-cgroup.h"
 #include "box-processes.h"
 #include "cmd-verbs.h"

@@ -6,7 +6,6 @@
  */
 #include <stdio.h>
 
-#include "base/error.h"
 #include "base/fd.h"
 #include "cmd-verbs.h"
 #include "control-client.h"

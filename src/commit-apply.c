@@ -21,7 +21,6 @@
 #include "base/times.h"
 #include "commit-rest.h"
 #include "commit-work.h"
-#include "mountinfo.h"
 
 #define KEPT_MAX 100u
 

@@ -14,7 +14,6 @@
 #include <sys/xattr.h>
 
 #include "base/copy.h"
-#include "base/error.h"
 #include "base/fd.h"
 #include "base/times.h"
 #include "commit-work.h"

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-#include "base/error.h"
 #include "base/fd.h"
 #include "commit-work.h"
 #include "mountinfo.h"

@@ -7,7 +7,6 @@
  * That of the walk, a directory before what is in it; but another name of a file that gets new attributes, or moves with its directory, comes when it has
  * those, or is there; and what would take the place of a file that the box has elsewhere, when that is there.
  */
-#include <errno.h>
 
 #include "commit-work.h"
 #include "mountinfo.h"

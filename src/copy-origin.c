@@ -5,8 +5,6 @@
  * Role: commit. Privileges: the caller's. Threads: one. Order: under commit-plan.c.
  */
 #include <fcntl.h>
-#include <stdint.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "copy-origin.h"

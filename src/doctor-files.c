@@ -5,7 +5,6 @@
  * Role: verb. Privileges: none needed. Threads: one. Pure functions over DoctorHost and files below its root.
  */
 #include <errno.h>
-#include <string.h>
 
 #include "base/error.h"
 #include "doctor-check.h"

@@ -4,7 +4,6 @@
  *
  * Role: verb. Privileges: none needed. Threads: one. Pure functions over DoctorHost.
  */
-#include <errno.h>
 
 #include "base/error.h"
 #include "doctor-check.h"

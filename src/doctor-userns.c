@@ -10,7 +10,6 @@
  * around us, or the kernel's configuration.
  */
 #include <errno.h>
-#include <string.h>
 
 #include "base/error.h"
 #include "doctor-check.h"

@@ -8,7 +8,6 @@
  * the checks are pure functions over those facts and files of /proc, /sys and /etc. A check says that something is missing
  * because a trial failed, and uses the files only to say why and what mends it: sysctls and versions alone mislead.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 

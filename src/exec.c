@@ -13,7 +13,6 @@
 
 #include "base/error.h"
 #include "base/fd.h"
-#include "base/log.h"
 #include "base/proc.h"
 #include "exec.h"
 #include "join.h"

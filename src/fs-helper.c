@@ -5,10 +5,8 @@
  * Role: launcher. Privileges: the caller's. Threads: one. Order: steps 4, 6 and 11.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "base/error.h"

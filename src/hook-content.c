@@ -8,7 +8,6 @@
  * that was mapped (mmap(2)) and read before, nor does an overlay whose upper layer is on one; FAT takes the time of the contents for it, which anybody sets;
  * a server may do what it likes.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <string.h>

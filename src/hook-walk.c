@@ -24,7 +24,6 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "base/sys.h"
 #include "base/times.h"
 #include "hook-nested.h"
 #include "hook-walk.h"

@@ -35,7 +35,6 @@
 #include "child.h"
 #include "join.h"
 #include "payload.h"
-#include "scope/config.h"
 
 /* What the joiner keeps open, in this order; fd_keep_only() renumbers it. */
 enum { KEEP_WIRE, KEEP_PIDFD, KEEP_MOUNT_NS, KEEP_SELF, KEEP_LAUNCHER, KEEP_STDIO, KEEP_N = KEEP_STDIO + 3 };

@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/error.h"
 #include "base/fd.h"
 #include "net-names.h"
 #include "netstack/config.h"

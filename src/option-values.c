@@ -11,7 +11,6 @@
 #include <math.h>
 #include <signal.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "base/number.h"

@@ -4,7 +4,6 @@
  *
  * Role: launcher. Privileges: the caller's. Threads: one. Order: option_parse(), then spec_build() after user_check().
  */
-#include <string.h>
 
 #include "base/error.h"
 #include "spec.h"

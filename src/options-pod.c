@@ -5,7 +5,6 @@
  * Role: launcher. Privileges: the caller's. Threads: one. Order: option_parse(), then spec_build().
  */
 #include "base/error.h"
-#include "netstack/rules.h"
 #include "registry.h"
 #include "spec.h"
 

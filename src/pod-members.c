@@ -5,13 +5,13 @@
  * Role: launcher, of a pod. Privileges: the caller's. Threads: one. Order: step 10, behind control.c. Of a member comes no request: POD_BOX once, where the
  * boxes share their processes, and its end. They are waited for by one epoll instance, so that the loop's list does not grow with them.
  */
+#include <jansson.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "jsontext.h"
 #include "pod-kill.h"
 #include "pod-members.h"
 #include "state.h"

@@ -6,7 +6,6 @@
  */
 #include <unistd.h>
 
-#include "base/error.h"
 #include "jsontext.h"
 #include "netstack/config.h"
 #include "record.h"

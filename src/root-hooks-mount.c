@@ -13,7 +13,6 @@
 
 #include "base/error.h"
 #include "base/fd.h"
-#include "base/sys.h"
 #include "base/wire.h"
 #include "root-hooks.h"
 

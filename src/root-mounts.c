@@ -7,15 +7,11 @@
  */
 #include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/fd.h"
-#include "base/log.h"
-#include "base/sys.h"
 #include "root-build.h"
 
 /* The group tty, by its number: distributions and systemd agree on it. */

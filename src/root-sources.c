@@ -5,9 +5,7 @@
  * Role: launcher. Privileges: the caller's. Threads: one. Order: called by root-plan.c; root-user-mounts.c carries
  * the mounts out in the child.
  */
-#include <dirent.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 

@@ -8,7 +8,6 @@
  * nothing meanwhile, which would not be found.
  */
 #include "base/error.h"
-#include "base/log.h"
 #include "base/proc.h"
 #include "record.h"
 #include "scope-late.h"

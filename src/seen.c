@@ -18,7 +18,6 @@
 #include "root-hooks.h"
 #include "seen.h"
 #include "state.h"
-#include "user-map.h"
 
 #define SEEN_MAX (16 * 1024 * 1024)
 #define SEEN_ROOM 8192

@@ -6,7 +6,6 @@
  *
  * Role: launcher. Privileges: none needed. Threads: any. Order: after spec_build().
  */
-#include <string.h>
 
 #include "base/error.h"
 #include "jsontext.h"

@@ -6,7 +6,6 @@
  * the host has been changed when spec_build() returns.
  */
 #include <errno.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "account.h"

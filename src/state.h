@@ -4,7 +4,7 @@
 #include <glib.h>
 #include <stdbool.h>
 
-#include "root.h"
+#include "base/fd.h"
 #include "spec.h"
 
 #define BOX_ID_LEN 12

@@ -10,7 +10,6 @@
  * (Landlock would stop just the latter, and takes mq_open(3) and mount(2) with it.)
  */
 #include <fcntl.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "base/error.h"

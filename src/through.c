@@ -8,8 +8,6 @@
  * What an earlier run made there may be a symlink in the place of a directory that the caller names again: `--rw . --rw vendor/lib` would give it what that
  * leads to. Where it leads to something else in the tree, the box has that anyway.
  */
-#include <errno.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "base/error.h"

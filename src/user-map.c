@@ -6,8 +6,6 @@
  * capabilities; user_map_payload() either init or the payload. Threads: one. Order: steps 4 and 9.
  */
 #include <fcntl.h>
-#include <grp.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
