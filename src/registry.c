@@ -19,7 +19,7 @@
 #include "registry.h"
 #include "runtime.h"
 
-#define FACTS_MAX (1024 * 1024)
+#define FACTS_MAX (16 * 1024 * 1024) /* a command may have 2 MiB, each byte of which may be an escape of six */
 
 typedef struct {
         int runtime_fd, boxes_fd; /* -1: there is none yet */

@@ -91,6 +91,19 @@ def test_columns_are_as_wide_as_names(boxes):
     assert len(rows) == len(ones) and {row.index("running") for row in rows} == {head.index("STATE")}, rows
 
 
+def test_long_command(boxes):
+    """As long as the kernel takes one, with characters that JSON writes as six."""
+    words = ["\x01" * 100000] * 8
+    boxes.usbox("run", "-d", "--name=x", "--network=none", "--", "sh", "-c", READY, *words).ok()
+    (found,) = boxes.ps()
+    assert found["command"][3:] == words and found["pid"]
+    assert len(boxes.usbox("top", "x").lines()) > 1
+    boxes.usbox("stop", "-t", "0", "x").ok()
+    assert boxes.usbox("wait", "x").rc == 0 and boxes.ps("-a")[0]["status"] == 137
+    event = [json.loads(line) for line in boxes.usbox("events", "--past", "--json").lines() if "start" in line][-1]
+    assert event["command"][3:] == words
+
+
 def test_box_by_name_id_prefix_and_last(boxes):
     first, second = boxes.start("--name", "first"), boxes.start("--rm")
     for name in ("first", first.id, first.id[:6]):
