@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "cmd-verbs.h"
 #include "control-client.h"
+#include "exec.h"
 #include "janitor.h"
 #include "process.h"
 #include "stdfds.h"
@@ -102,20 +103,35 @@ static bool greet(const BoxInfo *box, int wire, GError **error) {
         return control_ask(box, wire, WIRE_CTL_HELLO, NULL, WIRE_CTL_OK, &m, error);
 }
 
+/* What is too large for a packet goes beside it, see exec.h: *body is empty then, and *ret_fd has it. */
+static bool set_aside(GVariant **body, int *ret_fd, GError **error) {
+        if (g_variant_get_size(*body) <= WIRE_MAX_BODY)
+                return true;
+        *ret_fd = fd_sealed("usbox-exec", g_variant_get_data(*body), g_variant_get_size(*body));
+        if (*ret_fd < 0)
+                return err_set(error, errno, "memfd");
+        g_variant_unref(*body);
+        *body = g_variant_ref_sink(g_variant_new("a{sv}", NULL));
+        return true;
+}
+
 /* What of stdio is the box's own terminal there is /dev/null meanwhile. */
 static bool send_request(Session *x, const VerbArgs *args, GError **error) {
-        _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC), aside = -1;
         g_autoptr(GVariant) body = request(args, &x->stdio, error);
         bool detach = verb_args_has(args, "detach");
-        int fds[3];
+        int fds[EXEC_STDIO + 1];
 
         if (!body)
                 return err_step(error, "options");
         if (null < 0)
                 return err_set(error, errno, "/dev/null");
-        for (int i = 0; i < 3; i++)
+        if (!set_aside(&body, &aside, error))
+                return false;
+        for (int i = 0; i < EXEC_STDIO; i++)
                 fds[i] = detach || x->stdio.plan.pty[i] ? null : x->stdio.plan.fds[i];
-        return wire_send(x->wire, WIRE_CTL_EXEC, body, fds, 3, error);
+        fds[EXEC_STDIO] = aside;
+        return wire_send(x->wire, WIRE_CTL_EXEC, body, fds, aside < 0 ? EXEC_STDIO : EXEC_STDIO + 1, error);
 }
 
 /* A terminal that we set raw is not to stay so where we are killed. */

@@ -109,10 +109,9 @@ void control_answer_fd(ControlClient *client, WireType type, int fd) {
 
 void control_answer_text(ControlClient *client, const char *text) {
         g_autoptr(GError) failure = NULL;
-        _cleanup_close_ int fd = memfd_create("usbox-answer", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        _cleanup_close_ int fd = fd_sealed("usbox-answer", text, strlen(text));
 
-        if (fd < 0 || !fd_write_all(fd, text, strlen(text)) || lseek(fd, 0, SEEK_SET) < 0 ||
-            fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+        if (fd < 0) {
                 err_set(&failure, errno, "memfd");
                 control_answer_error(client, failure);
         } else {

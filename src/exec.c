@@ -18,6 +18,7 @@
 #include "join.h"
 #include "payload.h"
 
+#define REQUEST "a request to execute a command"
 #define FORKED_SIZE (EXEC_MAX * sizeof(pid_t))
 
 typedef struct {
@@ -157,29 +158,50 @@ static char **environment(char *const *box, char **changes) {
         return (char **) g_ptr_array_steal(out, NULL);
 }
 
-static bool parse(const Sandbox *s, const WireMessage *m, JoinRequest *ret, bool *ret_detach, GError **error) {
-        g_auto(GStrv) changes = bytestrings(m->body, "env");
+/* What the request says: in its body, or as exec.h has it. NULL with error. */
+static GVariant *request_of(const WireMessage *m, GError **error) {
+        char *text;
+        size_t len;
+
+        if (m->n_fds == EXEC_STDIO)
+                return g_variant_ref(m->body);
+        if (!fd_read_sealed(m->fds[EXEC_STDIO], EXEC_REQUEST_MAX, &text, &len)) {
+                err_set(error, errno, REQUEST);
+                return NULL;
+        }
+        g_autoptr(GBytes) bytes = g_bytes_new_take(text, len);
+        GVariant *body = g_variant_ref_sink(g_variant_new_from_bytes(G_VARIANT_TYPE_VARDICT, bytes, false));
+        if (!g_variant_is_normal_form(body)) {
+                g_clear_pointer(&body, g_variant_unref);
+                err_set(error, EPROTO, REQUEST);
+        }
+        return body;
+}
+
+/* ret borrows from body. */
+static bool parse(const Sandbox *s, GVariant *body, JoinRequest *ret, bool *ret_detach, GError **error) {
+        g_auto(GStrv) changes = bytestrings(body, "env");
         const char *cwd = NULL;
         guint32 uid = s->spec->user.uid, gid = s->spec->user.gid;
-        gboolean pty[3] = { FALSE }, detach = FALSE; /* GVariant writes whole ints */
+        gboolean pty[EXEC_STDIO] = { FALSE }, detach = FALSE; /* GVariant writes whole ints */
 
-        *ret = (JoinRequest){ .argv = bytestrings(m->body, "argv"), .fds = { m->fds[0], m->fds[1], m->fds[2] } };
+        ret->argv = bytestrings(body, "argv");
         ret->envp = changes ? environment(s->envp, changes) : NULL;
-        (void) g_variant_lookup(m->body, "user", "(uu)", &uid, &gid);
-        (void) g_variant_lookup(m->body, "stdio", "(bbb)", &pty[0], &pty[1], &pty[2]);
-        (void) g_variant_lookup(m->body, "detach", "b", &detach);
-        if (!g_variant_lookup(m->body, "cwd", "^&ay", &cwd))
+        (void) g_variant_lookup(body, "user", "(uu)", &uid, &gid);
+        (void) g_variant_lookup(body, "stdio", "(bbb)", &pty[0], &pty[1], &pty[2]);
+        (void) g_variant_lookup(body, "detach", "b", &detach);
+        if (!g_variant_lookup(body, "cwd", "^&ay", &cwd))
                 cwd = s->plan->workdir ? s->plan->workdir : "/";
         ret->cwd = cwd;
         ret->uid = uid;
         ret->gid = gid;
-        for (int i = 0; i < 3; i++) {
+        for (int i = 0; i < EXEC_STDIO; i++) {
                 ret->on_pty[i] = pty[i];
                 ret->pty = ret->pty || pty[i];
         }
         *ret_detach = detach;
         if (!ret->argv || !ret->argv[0] || !ret->envp || *cwd != '/' || uid == (guint32) -1 || gid == (guint32) -1)
-                return err_set(error, EINVAL, "a request to execute a command");
+                return err_set(error, EINVAL, REQUEST);
         return true;
 }
 
@@ -223,10 +245,11 @@ static bool begin(ExecTable *t, Sandbox *s, ControlClient *client, JoinRequest *
 }
 
 bool exec_begin(ExecTable *t, Sandbox *s, ControlClient *client, const WireMessage *m, GError **error) {
-        JoinRequest request;
+        JoinRequest request = { .fds = { m->fds[0], m->fds[1], m->fds[2] } };
+        g_autoptr(GVariant) body = request_of(m, error);
         bool detach = false;
 
-        bool ok = parse(s, m, &request, &detach, error) && begin(t, s, client, &request, detach, error);
+        bool ok = body && parse(s, body, &request, &detach, error) && begin(t, s, client, &request, detach, error);
         g_strfreev(request.argv);
         g_strfreev(request.envp);
         return ok;

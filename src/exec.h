@@ -10,12 +10,15 @@
  * The commands that `usbox exec` started, from the launcher's side. A request is CTL_EXEC with the three descriptors of its stdio;
  * its body is a dictionary:
  *   argv aay, env aay (K=V, replacing the box's), cwd ay, user (uu), stdio (bbb): which of the three are a terminal of the box's
- *   own, detach b. Without cwd, user: the payload's.
+ *   own, detach b. Without cwd, user: the payload's. Where that is more than a packet holds, the body is empty, and a fourth
+ *   descriptor has it, of fd_sealed().
  * Answers: CTL_PTY (the terminal's master side) where there is one, and in the end CTL_EXITED or ERROR; with detach CTL_OK when the
  * command is executed. Signals for it come by CTL_EXEC_SIGNAL on the same connection, whose end is SIGHUP to it.
  */
 typedef struct ExecTable ExecTable;
 
+#define EXEC_STDIO 3
+#define EXEC_REQUEST_MAX (16 * 1024 * 1024) /* the kernel takes 6 MiB of arguments and variables at most */
 #define EXEC_MAX 32
 #define EXEC_N_FDS (2 * EXEC_MAX)
 

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -89,6 +90,26 @@ bool fd_read_all(int fd, size_t max, char **ret, size_t *ret_len) {
         if (ret_len)
                 *ret_len = len;
         return true;
+}
+
+#define SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+int fd_sealed(const char *name, const void *data, size_t len) {
+        _cleanup_close_ int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+        if (fd < 0 || !fd_write_all(fd, data, len) || lseek(fd, 0, SEEK_SET) < 0 || fcntl(fd, F_ADD_SEALS, SEALS) < 0)
+                return -1;
+        return fd_steal(&fd);
+}
+
+bool fd_read_sealed(int fd, size_t max, char **ret, size_t *ret_len) {
+        int seals = fcntl(fd, F_GET_SEALS);
+
+        if (seals < 0 || (seals & SEALS) != SEALS) {
+                errno = EINVAL;
+                return false;
+        }
+        return fd_read_all(fd, max, ret, ret_len);
 }
 
 bool fd_read_file(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len) {

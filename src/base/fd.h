@@ -48,6 +48,12 @@ bool fd_write_all(int fd, const void *buf, size_t len);
  * caller's. False with errno set on failure. ret_len may be NULL. */
 bool fd_read_all(int fd, size_t max, char **ret, size_t *ret_len);
 
+/* A memfd of these bytes, sealed, at its beginning: for who gets it and may not trust who sent it. -1 with errno. */
+int fd_sealed(const char *name, const void *data, size_t len);
+
+/* Read all of what fd_sealed() made, as fd_read_all() does: of nothing else, which might have no end or keep one waiting (EINVAL). */
+bool fd_read_sealed(int fd, size_t max, char **ret, size_t *ret_len);
+
 /* Read the file path below dirfd (AT_FDCWD: any path) as fd_read_all() does. */
 bool fd_read_file(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len);
 

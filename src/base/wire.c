@@ -64,7 +64,7 @@ static const WireRow wire_table[WIRE_TYPE_MAX] = {
         [WIRE_CTL_NET_FLOWS] = { "CTL_NET_FLOWS", "()", 0, "verb", "launcher" },
         [WIRE_CTL_NET_PUBLISH] = { "CTL_NET_PUBLISH", "(bs)", 0, "verb", "launcher" },
         [WIRE_CTL_HELLO] = { "CTL_HELLO", "()", 0, "verb", "launcher" },
-        [WIRE_CTL_EXEC] = { "CTL_EXEC", "a{sv}", 3, "verb", "launcher" },
+        [WIRE_CTL_EXEC] = { "CTL_EXEC", "a{sv}", 3, "verb", "launcher", 1 },
         [WIRE_CTL_EXEC_SIGNAL] = { "CTL_EXEC_SIGNAL", "(i)", 0, "verb", "launcher" },
         [WIRE_CTL_CGROUP] = { "CTL_CGROUP", "()", 0, "verb", "launcher" },
         [WIRE_CTL_UPDATE] = { "CTL_UPDATE", "(a(ss)a(ss))", 0, "verb", "launcher" },
@@ -147,7 +147,7 @@ bool wire_send(int fd, WireType type, GVariant *body, const int *fds, unsigned n
                 iov[1].iov_len = g_variant_get_size(held);
                 iov[1].iov_base = (void *) g_variant_get_data(held);
                 msg.msg_iovlen = 2;
-                if (iov[1].iov_len > WIRE_MAX_SIZE - sizeof header)
+                if (iov[1].iov_len > WIRE_MAX_BODY)
                         return err_set(error, EMSGSIZE, "send %s", row->name);
         }
 

@@ -70,7 +70,7 @@ typedef enum {
         WIRE_CTL_NET_FLOWS, /* TEXT comes */
         WIRE_CTL_NET_PUBLISH, /* (bs) open or close; the port as -p takes it. OK comes */
         WIRE_CTL_HELLO,   /* OK comes: the launcher is not stopped */
-        WIRE_CTL_EXEC,    /* another command, see src/exec.h + its stdin, + stdout, + stderr */
+        WIRE_CTL_EXEC,    /* another command, see src/exec.h + its stdin, + stdout, + stderr; + what does not fit in the body */
         WIRE_CTL_EXEC_SIGNAL, /* (i) for that command */
         WIRE_CTL_CGROUP,  /* the box shall have a cgroup of its own (scope-late.h). OK comes */
         WIRE_CTL_UPDATE,  /* (a(ss)a(ss)) other limits, see SCOPE_UPDATE_SIGNATURE in scope/config.h */
@@ -103,6 +103,7 @@ typedef enum {
 
 #define WIRE_MAX_FDS 6
 #define WIRE_MAX_SIZE 65536u
+#define WIRE_MAX_BODY (WIRE_MAX_SIZE - sizeof(uint32_t))
 
 typedef struct {
         WireType type;

@@ -84,8 +84,20 @@ def test_options(web):
     assert_refused(web.exec("-e", "=x", "web", "true"), "--env", hint=False)
     assert_refused(web.exec("-u", "nobody", "web", "true"), "--user", hint=False)
     assert_refused(web.exec("web"), "missing")
-    assert_refused(web.exec("web", "true", "x" * 100000), "too long", hint=False)
     assert web.exec("web", "true").ok()
+
+
+def test_as_many_arguments_as_the_kernel_takes(web):
+    """A command line of xargs is 128 KiB."""
+    web.start()
+    words = [str(i) for i in range(100000)]
+    assert web.exec("web", "sh", "-c", "echo $# ${100000}", "x", *words).ok().lines() == ["100000 99999"]
+    assert web.exec("-e", "A=" + "a" * 100000, "web", "sh", "-c", "echo ${#A}").ok().lines() == ["100000"]
+    # Together with what the box has they are more than that.
+    variables = [word for i in range(9) for word in ("-e", f"{{}}{i}=" + "a" * 130000)]
+    web.start("exec sleep 1000", "--ulimit", "stack=8388608", *[word.format("A") for word in variables], name="full")
+    result = web.exec(*[word.format("B") for word in variables], "full", "true")
+    assert result.rc == 126 and "Argument list too long" in result.err and "ulimit -s" in result.err, result
 
 
 def test_stdin_stdout_and_files(web):

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 
 #include "base/error.h"
@@ -154,6 +155,28 @@ static void on_alarm(int sig) {
 }
 
 /* Short writes and interruptions are none of the caller's business. */
+static void test_sealed(void) {
+        static const char text[] = "a\0b\n";
+        char *got = NULL;
+        size_t len = 99;
+        int fd = fd_sealed("usbox-test", text, sizeof text), pipes[2];
+
+        g_assert_cmpint(fd, >=, 0);
+        g_assert_cmpint(write(fd, "x", 1), <, 0);
+        g_assert_true(fd_read_sealed(fd, sizeof text, &got, &len));
+        g_assert_cmpmem(got, len, text, sizeof text);
+        g_free(got);
+        close(fd);
+
+        /* What may be written to, or has no end, is not read. */
+        fd = memfd_create("usbox-test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        g_assert_true(fd >= 0 && !fd_read_sealed(fd, 10, &got, &len) && errno == EINVAL);
+        close(fd);
+        g_assert_true(pipe(pipes) == 0 && !fd_read_sealed(pipes[0], 10, &got, &len) && errno == EINVAL);
+        close(pipes[0]);
+        close(pipes[1]);
+}
+
 static void test_write_all(void) {
         g_autofree char *data = g_strnfill(1000000, 'x');
         struct sigaction action = { .sa_handler = on_alarm }; /* no SA_RESTART */
@@ -396,6 +419,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/fd/keep-only", test_keep_only);
         g_test_add_func("/fd/keep-only-fails", test_keep_only_fails);
         g_test_add_func("/fd/read", test_read);
+        g_test_add_func("/fd/sealed", test_sealed);
         g_test_add_func("/fd/write-all", test_write_all);
         g_test_add_func("/fd/write-file", test_write_file);
         g_test_add_func("/fd/small-things", test_small_things);
