@@ -94,7 +94,7 @@ static bool goes_on(const Net *net, const Packet *packet, const PolicyDecision *
         return packet->protocol == IPPROTO_UDP ? udp_has(net->udp, packet) : ping_has(net->ping, packet);
 }
 
-static void take_frame(Net *net, uint8_t *frame, size_t len) {
+static void take_frame(Net *net, uint8_t *frame, size_t len, const TapLeft *left) {
         uint8_t reply[REPLY_MAX];
         PolicyDecision decision;
         Packet packet;
@@ -109,6 +109,8 @@ static void take_frame(Net *net, uint8_t *frame, size_t len) {
         names_expire(net->names, events_now(net->events));
         PolicyVerdict verdict = policy_frame(&net->policy, frame, len, &packet, &decision, &judged);
         if (verdict == POLICY_DROP || (whole && !judged)) /* not to libslirp */
+                return;
+        if (left->unsummed && (whole || packet.protocol != IPPROTO_UDP))
                 return;
         if (verdict == POLICY_REFUSE && judged && goes_on(net, &packet, &decision))
                 verdict = POLICY_PASS;
@@ -139,6 +141,8 @@ static void take_frame(Net *net, uint8_t *frame, size_t len) {
                         udp_input(net->udp, &packet, &decision);
                         break;
                 }
+                if (left->unsummed)
+                        tap_sum_udp(frame, &packet);
                 if (judged && (packet.protocol == IPPROTO_ICMP || packet.protocol == IPPROTO_ICMPV6)) {
                         ping_input(net->ping, &packet, &decision);
                         break;
@@ -151,6 +155,8 @@ static void take_frame(Net *net, uint8_t *frame, size_t len) {
         case POLICY_REFUSE: {
                 if (judged)
                         say_denied(net, &packet, &decision);
+                if (left->unsummed)
+                        tap_sum_udp(frame, &packet);
                 size_t n = reply_refuse(&packet, reply);
                 if (n > 0)
                         loop_send(reply, n, net);
@@ -164,14 +170,17 @@ static void take_frame(Net *net, uint8_t *frame, size_t len) {
 void loop_shaped_up(uint8_t *frame, size_t len, void *data) {
         Net *net = data;
 
-        take_frame(net, frame, len);
+        /* The kernel leaves nothing to us in such a network (net_config_offloads()). */
+        take_frame(net, frame, len, &(TapLeft){ .unsummed = false });
         udp_flush(net->udp);
 }
 
 /* Take what frames there are, a turn's worth at most. */
 static bool take_frames(Net *net, GError **error) {
+        TapLeft left;
+
         for (int i = 0; i < FRAMES_PER_TURN; i++) {
-                ssize_t n = tap_read(net->tap, net->frame, FRAME_MAX);
+                ssize_t n = tap_read(net->tap, net->frame, FRAME_MAX, &left);
                 if (n >= 0 && fastpath_turn_back(net->fast_path, net->frame, (size_t) n)) {
                         loop_send(net->frame, (size_t) n, net);
                         continue;
@@ -181,7 +190,7 @@ static bool take_frames(Net *net, GError **error) {
                         if (net->shape)
                                 shape_put(net->shape, SHAPE_UP, net->frame, (size_t) n);
                         else
-                                take_frame(net, net->frame, (size_t) n);
+                                take_frame(net, net->frame, (size_t) n, &left);
                         continue;
                 }
                 if (errno == EAGAIN || errno == EINTR)

@@ -13,6 +13,8 @@
  * SYN, whose MSS is raised. Two of its longest are as much as a frame holds; where it sends one right after the other they go as one. Then the
  * reader in the box wakes up once for both, and they are acknowledged once.
  *
+ * Of a datagram only what is in it goes on, by a socket of the host's: its sum is left as it is, and made where somebody looks at it.
+ *
  * The header is written by the box's kernel, but a program there can say what it holds (PACKET_VNET_HDR): nothing of it is
  * believed that is not checked here.
  */
@@ -28,6 +30,7 @@
 #define TCP_FLAGS 13
 #define TCP_WINDOW 14
 #define TCP_CHECKSUM 16
+#define UDP_CHECKSUM 6
 #define TCP_PSH 0x08
 #define TCP_OPTION_END 0
 #define TCP_OPTION_NOP 1
@@ -41,18 +44,22 @@
 /* What is shorter costs little, and is not worth a copy. */
 #define HOLD_MIN 8192
 
+/* Of UDP, which is all that has its sum there. */
+static bool is_for_udp(const struct virtio_net_hdr *h) {
+        return h->csum_offset == UDP_CHECKSUM;
+}
+
 /* The field holds the pseudo header's sum already. */
 static bool complete_checksum(const struct virtio_net_hdr *h, uint8_t *frame, size_t len) {
         size_t start = h->csum_start, at = start + h->csum_offset;
 
         if (start >= len || at + 2 > len)
                 return false;
-        uint16_t checksum = packet_sum_end(packet_sum(0, frame + start, len - start));
-        packet_put16(frame + at, checksum ? checksum : 0xffff); /* in UDP 0 says that there is none; in TCP both mean the same */
+        packet_put16(frame + at, packet_sum_end(packet_sum(0, frame + start, len - start)));
         return true;
 }
 
-ssize_t tap_read(int tap, uint8_t *frame, size_t size) {
+ssize_t tap_read(int tap, uint8_t *frame, size_t size, TapLeft *ret_left) {
         struct virtio_net_hdr h;
         struct iovec iov[] = { { .iov_base = &h, .iov_len = sizeof h }, { .iov_base = frame, .iov_len = size } };
 
@@ -62,9 +69,17 @@ ssize_t tap_read(int tap, uint8_t *frame, size_t size) {
         if (n <= (ssize_t) sizeof h)
                 return 0;
         size_t len = (size_t) n - sizeof h;
-        if ((h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !complete_checksum(&h, frame, len))
+        ret_left->unsummed = (h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && is_for_udp(&h);
+        if ((h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !ret_left->unsummed && !complete_checksum(&h, frame, len))
                 return 0;
         return (ssize_t) len;
+}
+
+void tap_sum_udp(uint8_t *frame, const Packet *packet) {
+        uint8_t *udp = frame + packet->l4;
+
+        packet_put16(udp + UDP_CHECKSUM, 0);
+        packet_put16(udp + UDP_CHECKSUM, packet_l4_checksum(packet->family, &packet->src, &packet->dst, IPPROTO_UDP, udp, packet->l4_len));
 }
 
 /* The pseudo header's sum alone: whoever makes the segments adds the rest. */

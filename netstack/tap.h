@@ -11,8 +11,16 @@
 
 /* Frames to and from a TAP that has a virtio_net_hdr before each of them (IFF_VNET_HDR, boxside.c). */
 
-/* Read one frame; its checksum is whole. Returns its length, 0 for one that makes no sense; -1 with errno. */
-ssize_t tap_read(int tap, uint8_t *frame, size_t size);
+/* What a frame is to be like is left to us. */
+typedef struct {
+        bool unsummed; /* the checksum is not whole. Only UDP may say so: of another protocol such a frame makes no sense */
+} TapLeft;
+
+/* Read one frame; its checksum is whole, but for what *ret_left says. Returns its length, 0 for one that makes no sense; -1 with errno. */
+ssize_t tap_read(int tap, uint8_t *frame, size_t size, TapLeft *ret_left);
+
+/* Make the checksum of a UDP frame that is unsummed. */
+void tap_sum_udp(uint8_t *frame, const Packet *packet);
 
 /* Write one. TCP that is longer than mtu goes as what it would be in segments of that size, of which the box's kernel makes none. -1 with errno. */
 ssize_t tap_write(int tap, const uint8_t *frame, size_t len, size_t mtu);

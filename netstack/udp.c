@@ -179,11 +179,9 @@ static void send_to_box(Flow *flow, size_t len, size_t segment) {
 }
 
 /* The packet that an error is about is made anew: the box's kernel finds its socket by that. */
-static size_t write_sent(const Flow *flow, uint8_t frame[static SENT_LEN]) {
-        const AccountKey *k = &flow->key;
-
-        size_t len = packet_write_udp(frame, flow->mac, k->family, &k->src, k->sport, &k->dst, k->dport, 0);
-        memcpy(frame + 6, flow->mac, sizeof flow->mac); /* who is answered */
+static size_t write_sent(const AccountKey *k, const uint8_t mac[6], uint8_t frame[static SENT_LEN]) {
+        size_t len = packet_write_udp(frame, mac, k->family, &k->src, k->sport, &k->dst, k->dport, 0);
+        memcpy(frame + 6, mac, 6); /* who is answered */
         return len;
 }
 
@@ -191,19 +189,23 @@ static size_t write_sent(const Flow *flow, uint8_t frame[static SENT_LEN]) {
 static void send_error(const Flow *flow, const ReplyIcmp *error) {
         uint8_t frame[SENT_LEN];
 
-        size_t len = write_sent(flow, frame);
+        size_t len = write_sent(&flow->key, flow->mac, frame);
         dgram_tell_icmp(frame, len, error, flow->owner->send, flow->owner->send_data);
+}
+
+static void tell_errno(const Udp *udp, const AccountKey *key, const uint8_t mac[6], int errnum) {
+        uint8_t frame[SENT_LEN];
+        Packet packet;
+
+        if (packet_parse(frame, write_sent(key, mac, frame), &packet))
+                dgram_tell_errno(&packet, errnum, udp->send, udp->send_data);
 }
 
 /* It did not leave the host, which has no way there any more, or a firewall against it. What others said is in the queue of errors. */
 static void tell_unsent(const Flow *flow, int errnum) {
-        uint8_t frame[SENT_LEN];
-        Packet packet;
-
         if (errnum != ENETUNREACH && errnum != ENETDOWN && errnum != EHOSTUNREACH && errnum != EADDRNOTAVAIL && errnum != EACCES && errnum != EPERM)
                 return;
-        if (packet_parse(frame, write_sent(flow, frame), &packet))
-                dgram_tell_errno(&packet, errnum, flow->owner->send, flow->owner->send_data);
+        tell_errno(flow->owner, &flow->key, flow->mac, errnum);
 }
 
 static void take_errors(Flow *flow) {
@@ -273,7 +275,7 @@ static Flow *new_flow(Udp *udp, const AccountKey *key, const Packet *packet, con
                 (void) evict(udp);
         int fd = open_socket(udp, key, &decision->to);
         if (fd < 0) {
-                dgram_tell_errno(packet, errno, udp->send, udp->send_data);
+                tell_errno(udp, key, packet->frame + 6, errno);
                 return NULL;
         }
         Flow *flow = g_new0(Flow, 1);

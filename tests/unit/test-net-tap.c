@@ -23,6 +23,8 @@ static const struct in6_addr box4 = { .s6_addr = { [10] = 0xff, 0xff, 10, 0, 2, 
 static const struct in6_addr box6 = { .s6_addr = { 0xfd, [14] = 1 } }, peer6 = { .s6_addr = { 0x20, 1, 0xd, 0xb8, [15] = 1 } };
 static const uint8_t mac[6] = { 2 };
 
+static TapLeft left; /* of what was read last */
+
 static const struct in6_addr *box_of(int family) {
         return family == AF_INET ? &box4 : &box6;
 }
@@ -70,9 +72,9 @@ static void test_short(gconstpointer data) {
         size_t len = make_tcp(frame, family, PACKET_TCP_ACK, NULL, 0, MTU - (family == AF_INET ? 40 : 60));
         g_assert_cmpint(len, ==, PACKET_ETH_LEN + MTU);
         g_assert_cmpint(tap_write(fds[0], frame, len, MTU), ==, len + sizeof(struct virtio_net_hdr));
-        g_assert_cmpint(tap_read(fds[1], got, FRAME_MAX), ==, len);
+        g_assert_cmpint(tap_read(fds[1], got, FRAME_MAX, &left), ==, len);
         g_assert_cmpmem(got, len, frame, len);
-        g_assert_cmpint(tap_read(fds[1], got, FRAME_MAX), ==, -1);
+        g_assert_cmpint(tap_read(fds[1], got, FRAME_MAX, &left), ==, -1);
         g_assert_cmpint(errno, ==, EAGAIN);
         close(fds[0]);
         close(fds[1]);
@@ -97,7 +99,7 @@ static void test_long(gconstpointer data) {
                 g_assert_cmpint(w->h.hdr_len, ==, PACKET_ETH_LEN + headers + n_options);
                 /* The other way: whole again, and the same. */
                 g_assert_cmpint(write(fds[0], w, sizeof w->h + len), ==, sizeof w->h + len);
-                g_assert_cmpint(tap_read(fds[1], back, FRAME_MAX), ==, len);
+                g_assert_cmpint(tap_read(fds[1], back, FRAME_MAX, &left), ==, len);
                 g_assert_cmpmem(back, len, frame, len);
         }
         close(fds[0]);
@@ -121,6 +123,36 @@ static void test_long_datagram(void) {
         close(fds[1]);
 }
 
+/* Its sum stays what the box's kernel has put there, and is made when it is asked for. */
+static void test_unsummed(gconstpointer data) {
+        int family = GPOINTER_TO_INT(data), fds[2];
+        g_autofree uint8_t *got = g_malloc(FRAME_MAX);
+        g_autofree Wire *w = g_new0(Wire, 1);
+        Packet p;
+
+        make_pair(fds);
+        for (size_t n = 0; n < 1000; n += 333) {
+                size_t len = packet_write_udp(w->frame, mac, family, peer_of(family), 2000, box_of(family), 1000, n);
+                g_autofree uint8_t *whole = g_memdup2(w->frame, len);
+                g_assert_true(packet_parse(w->frame, len, &p));
+                w->h = (struct virtio_net_hdr){ .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = (uint16_t) p.l4, .csum_offset = 6 };
+                packet_put16(w->frame + p.l4 + 6, 0xabcd);
+                g_assert_cmpint(write(fds[0], w, sizeof w->h + len), ==, sizeof w->h + len);
+                g_assert_cmpint(tap_read(fds[1], got, FRAME_MAX, &left), ==, len);
+                g_assert_true(left.unsummed);
+                g_assert_cmpmem(got, len, w->frame, len);
+                g_assert_true(packet_parse(got, len, &p));
+                tap_sum_udp(got, &p);
+                g_assert_cmpmem(got, len, whole, len);
+                w->h.flags = 0;
+                g_assert_cmpint(write(fds[0], w, sizeof w->h + len), ==, sizeof w->h + len);
+                g_assert_cmpint(tap_read(fds[1], got, FRAME_MAX, &left), ==, len);
+                g_assert_false(left.unsummed);
+        }
+        close(fds[0]);
+        close(fds[1]);
+}
+
 static void test_header_that_lies(void) {
         static const struct { uint16_t start, offset; } places[] = { { 34, 100 }, { 34, 65535 }, { 65535, 65535 }, { 53, 0 }, { 54, 0 }, { 0, 53 } };
         int fds[2];
@@ -131,12 +163,12 @@ static void test_header_that_lies(void) {
         for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
                 w->h = (struct virtio_net_hdr){ .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = places[i].start, .csum_offset = places[i].offset };
                 g_assert_cmpint(write(fds[0], w, sizeof w->h + 54), ==, sizeof w->h + 54);
-                g_assert_cmpint(tap_read(fds[1], got, sizeof got), ==, 0);
+                g_assert_cmpint(tap_read(fds[1], got, sizeof got, &left), ==, 0);
         }
         /* No more than a header, or a part of one. */
         for (size_t len = 1; len <= sizeof w->h; len++) {
                 g_assert_cmpint(write(fds[0], w, len), ==, len);
-                g_assert_cmpint(tap_read(fds[1], got, sizeof got), ==, 0);
+                g_assert_cmpint(tap_read(fds[1], got, sizeof got, &left), ==, 0);
         }
         close(fds[0]);
         close(fds[1]);
@@ -224,7 +256,7 @@ static void test_join(gconstpointer data) {
                         g_assert_cmpint(w->h.gso_type, ==, is_long ? type : VIRTIO_NET_HDR_GSO_NONE);
                         g_assert_cmpint(w->h.gso_size, ==, is_long ? mtus[i] - headers : 0);
                         g_assert_cmpint(write(fds[0], w, sizeof w->h + whole_len), ==, sizeof w->h + whole_len);
-                        g_assert_cmpint(tap_read(fds[1], got, FRAME_MAX), ==, whole_len);
+                        g_assert_cmpint(tap_read(fds[1], got, FRAME_MAX, &left), ==, whole_len);
                         g_assert_cmpmem(got, whole_len, whole, whole_len);
                         Packet p = parsed(got, whole_len);
                         g_assert_cmpint(sum_of(got, &p), ==, 0);
@@ -251,7 +283,7 @@ static void test_held_alone(gconstpointer data) {
         memset(frame, 0, len);
         g_assert_cmpint(tap_write_held(fds[0], &held, MTU), ==, len + sizeof(struct virtio_net_hdr));
         g_assert_cmpint(held.len, ==, 0);
-        g_assert_cmpint(tap_read(fds[1], got, FRAME_MAX), ==, len);
+        g_assert_cmpint(tap_read(fds[1], got, FRAME_MAX, &left), ==, len);
         g_assert_cmpmem(got, len, copy, len);
         g_free(held.frame);
         close(fds[0]);
@@ -339,6 +371,8 @@ int main(int argc, char **argv) {
         g_test_add_data_func("/tap/long/ipv4", GINT_TO_POINTER(AF_INET), test_long);
         g_test_add_data_func("/tap/long/ipv6", GINT_TO_POINTER(AF_INET6), test_long);
         g_test_add_func("/tap/long-datagram", test_long_datagram);
+        g_test_add_data_func("/tap/unsummed/ipv4", GINT_TO_POINTER(AF_INET), test_unsummed);
+        g_test_add_data_func("/tap/unsummed/ipv6", GINT_TO_POINTER(AF_INET6), test_unsummed);
         g_test_add_func("/tap/header-that-lies", test_header_that_lies);
         g_test_add_data_func("/tap/mss/ipv4", GINT_TO_POINTER(AF_INET), test_mss);
         g_test_add_data_func("/tap/mss/ipv6", GINT_TO_POINTER(AF_INET6), test_mss);
