@@ -17,6 +17,7 @@
 
 /* An Ethernet header before the largest packet that a TAP can carry. */
 #define FRAME_MAX (PACKET_ETH_LEN + 65536)
+#define READ_SIZE (TAP_ROOM + FRAME_MAX)
 
 /* Frames taken in one turn, so that what comes from the host has its turn too. */
 #define FRAMES_PER_TURN 64
@@ -175,22 +176,27 @@ void loop_shaped_up(uint8_t *frame, size_t len, void *data) {
         udp_flush(net->udp);
 }
 
+/* One that was read. */
+static void take_read(Net *net, uint8_t *frame, size_t len, const TapLeft *left) {
+        if (fastpath_turn_back(net->fast_path, frame, len)) {
+                loop_send(frame, len, net);
+                return;
+        }
+        pcap_frame(&net->pcap, frame, len);
+        if (net->shape)
+                shape_put(net->shape, SHAPE_UP, frame, len);
+        else
+                take_frame(net, frame, len, left);
+}
+
 /* Take what frames there are, a turn's worth at most. */
 static bool take_frames(Net *net, GError **error) {
         TapLeft left;
 
         for (int i = 0; i < FRAMES_PER_TURN; i++) {
-                ssize_t n = tap_read(net->tap, net->frame, FRAME_MAX, &left);
-                if (n >= 0 && fastpath_turn_back(net->fast_path, net->frame, (size_t) n)) {
-                        loop_send(net->frame, (size_t) n, net);
-                        continue;
-                }
+                ssize_t n = tap_read(net->tap, net->read_buf, READ_SIZE, &left);
                 if (n >= 0) {
-                        pcap_frame(&net->pcap, net->frame, (size_t) n);
-                        if (net->shape)
-                                shape_put(net->shape, SHAPE_UP, net->frame, (size_t) n);
-                        else
-                                take_frame(net, net->frame, (size_t) n, &left);
+                        take_read(net, net->read_buf + TAP_ROOM, (size_t) n, &left);
                         continue;
                 }
                 if (errno == EAGAIN || errno == EINTR)
@@ -243,7 +249,7 @@ static bool watch(Net *net, EventSource *source, int fd, void (*ready)(EventSour
 }
 
 bool loop_start(Net *net, GError **error) {
-        net->frame = g_malloc(FRAME_MAX);
+        net->read_buf = g_malloc(READ_SIZE);
         net->dns_frame = g_malloc(FRAME_MAX);
         if (!watch(net, &net->on_wire, net->wire, on_wire, error) || !watch(net, &net->on_host, net->host.fd, on_host, error) ||
             !watch(net, &net->on_tap, net->tap, on_tap, error))

@@ -53,7 +53,7 @@ typedef struct {
         /* The loop's own. */
         EventSource on_wire, on_host, on_tap;
         EventTimer unmap; /* helper.c's */
-        uint8_t *frame;  /* the one that is being taken */
+        uint8_t *read_buf; /* the frame that is being taken (tap_read()) */
         uint8_t *dns_frame; /* one of libslirp's that is being changed */
         TapHeld held;    /* one of libslirp's, until it has said that no other follows */
         bool ended;

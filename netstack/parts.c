@@ -104,7 +104,7 @@ void parts_free(Net *net) {
         hostaddr_close(&net->host);
         fd_closep(&net->spare);
         g_clear_pointer(&net->events, events_free);
-        g_clear_pointer(&net->frame, g_free);
+        g_clear_pointer(&net->read_buf, g_free);
         g_clear_pointer(&net->dns_frame, g_free);
         g_clear_pointer(&net->held.frame, g_free);
         g_clear_error(&net->error);

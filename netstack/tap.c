@@ -22,6 +22,7 @@
 #include <linux/virtio_net.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "netstack/tap.h"
 
@@ -59,15 +60,17 @@ static bool complete_checksum(const struct virtio_net_hdr *h, uint8_t *frame, si
         return true;
 }
 
-ssize_t tap_read(int tap, uint8_t *frame, size_t size, TapLeft *ret_left) {
+ssize_t tap_read(int tap, uint8_t *buf, size_t size, TapLeft *ret_left) {
+        uint8_t *frame = buf + TAP_ROOM;
         struct virtio_net_hdr h;
-        struct iovec iov[] = { { .iov_base = &h, .iov_len = sizeof h }, { .iov_base = frame, .iov_len = size } };
 
-        ssize_t n = readv(tap, iov, G_N_ELEMENTS(iov));
+        G_STATIC_ASSERT(sizeof h == TAP_ROOM);
+        ssize_t n = read(tap, buf, size);
         if (n < 0)
                 return -1;
         if (n <= (ssize_t) sizeof h)
                 return 0;
+        memcpy(&h, buf, sizeof h);
         size_t len = (size_t) n - sizeof h;
         ret_left->unsummed = (h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && is_for_udp(&h);
         if ((h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !ret_left->unsummed && !complete_checksum(&h, frame, len))

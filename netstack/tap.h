@@ -16,8 +16,12 @@ typedef struct {
         bool unsummed; /* the checksum is not whole. Only UDP may say so: of another protocol such a frame makes no sense */
 } TapLeft;
 
-/* Read one frame; its checksum is whole, but for what *ret_left says. Returns its length, 0 for one that makes no sense; -1 with errno. */
-ssize_t tap_read(int tap, uint8_t *frame, size_t size, TapLeft *ret_left);
+/* Bytes before a frame in the buffer that it is read into. With an Ethernet header they are 24, so the IP header is as much aligned as the buffer. */
+#define TAP_ROOM 10u
+
+/* Read one frame to buf + TAP_ROOM; its checksum is whole, but for what *ret_left says. size: buf's. Returns the frame's length, 0 for one that makes no
+ * sense; -1 with errno. */
+ssize_t tap_read(int tap, uint8_t *buf, size_t size, TapLeft *ret_left);
 
 /* Make the checksum of a UDP frame that is unsummed. */
 void tap_sum_udp(uint8_t *frame, const Packet *packet);

@@ -71,18 +71,18 @@ FILE *open_for_fuzzer(const char *path, const char *mode) {
 
 /* The names of --wrap. */
 void __wrap_log_note(const char *fmt, ...);
-ssize_t __real_tap_read(int fd, uint8_t *frame, size_t size, TapLeft *ret_left);
-ssize_t __wrap_tap_read(int fd, uint8_t *frame, size_t size, TapLeft *ret_left);
+ssize_t __real_tap_read(int fd, uint8_t *buf, size_t size, TapLeft *ret_left);
+ssize_t __wrap_tap_read(int fd, uint8_t *buf, size_t size, TapLeft *ret_left);
 
 void __wrap_log_note(const char *fmt, ...) {
 }
 
 /* What stands behind a frame is that of others, and nobody's to read. */
-ssize_t __wrap_tap_read(int fd, uint8_t *frame, size_t size, TapLeft *ret_left) {
-        ASAN_UNPOISON_MEMORY_REGION(frame, size);
-        ssize_t n = __real_tap_read(fd, frame, size, ret_left);
-        size_t len = n < 0 ? 0 : (size_t) n;
-        ASAN_POISON_MEMORY_REGION(frame + len, size - len);
+ssize_t __wrap_tap_read(int fd, uint8_t *buf, size_t size, TapLeft *ret_left) {
+        ASAN_UNPOISON_MEMORY_REGION(buf, size);
+        ssize_t n = __real_tap_read(fd, buf, size, ret_left);
+        size_t end = TAP_ROOM + (n < 0 ? 0 : (size_t) n);
+        ASAN_POISON_MEMORY_REGION(buf + end, size - end);
         return n;
 }
 
