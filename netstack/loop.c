@@ -101,6 +101,8 @@ static void take_frame(Net *net, uint8_t *frame, size_t len, const TapLeft *left
         Packet packet;
         bool judged, whole = false;
 
+        if (udp_input_next(net->udp, frame, len))
+                return;
         if (reassembly_is_fragment(frame, len)) {
                 frame = reassembly_take(net->reassembly, frame, len, events_now(net->events), &len);
                 if (!frame)

@@ -34,8 +34,8 @@
 
 #define UDP_LEN 8
 
-/* Of a datagram without data, by IPv6. */
-#define SENT_LEN (PACKET_ETH_LEN + 40 + UDP_LEN)
+/* Of a datagram by IPv6, up to its data. */
+#define HEADERS_MAX (PACKET_ETH_LEN + 40 + UDP_LEN)
 
 /* And no more than half of the descriptors that there may be: the rest is for TCP. */
 #define FLOWS_MAX 4096u
@@ -87,6 +87,8 @@ struct Udp {
         uint8_t *batch_buf;
         size_t batch_len, segment; /* bytes of all, and of each but the last, which may be shorter */
         unsigned n_segments;
+        uint8_t headers[HEADERS_MAX]; /* of the last that was judged */
+        size_t headers_len;           /* up to the data */
 };
 
 static GQueue *queue_of(Flow *flow) {
@@ -179,7 +181,7 @@ static void send_to_box(Flow *flow, size_t len, size_t segment) {
 }
 
 /* The packet that an error is about is made anew: the box's kernel finds its socket by that. */
-static size_t write_sent(const AccountKey *k, const uint8_t mac[6], uint8_t frame[static SENT_LEN]) {
+static size_t write_sent(const AccountKey *k, const uint8_t mac[6], uint8_t frame[static HEADERS_MAX]) {
         size_t len = packet_write_udp(frame, mac, k->family, &k->src, k->sport, &k->dst, k->dport, 0);
         memcpy(frame + 6, mac, 6); /* who is answered */
         return len;
@@ -187,14 +189,14 @@ static size_t write_sent(const AccountKey *k, const uint8_t mac[6], uint8_t fram
 
 /* The error as the box would have got it on a path of its own. */
 static void send_error(const Flow *flow, const ReplyIcmp *error) {
-        uint8_t frame[SENT_LEN];
+        uint8_t frame[HEADERS_MAX];
 
         size_t len = write_sent(&flow->key, flow->mac, frame);
         dgram_tell_icmp(frame, len, error, flow->owner->send, flow->owner->send_data);
 }
 
 static void tell_errno(const Udp *udp, const AccountKey *key, const uint8_t mac[6], int errnum) {
-        uint8_t frame[SENT_LEN];
+        uint8_t frame[HEADERS_MAX];
         Packet packet;
 
         if (packet_parse(frame, write_sent(key, mac, frame), &packet))
@@ -385,6 +387,19 @@ bool udp_has(const Udp *udp, const Packet *packet) {
         return g_hash_table_contains(udp->flows, &key);
 }
 
+static void append(Udp *udp, Flow *flow, const uint8_t *data, size_t len) {
+        if (!fits(udp, flow, len)) {
+                udp_flush(udp);
+                udp->batch = flow;
+                udp->segment = len;
+                udp->batch_len = 0;
+                udp->n_segments = 0;
+        }
+        memcpy(udp->batch_buf + udp->batch_len, data, len);
+        udp->batch_len += len;
+        udp->n_segments++;
+}
+
 void udp_input(Udp *udp, const Packet *packet, const PolicyDecision *decision) {
         const uint8_t *data = packet->frame + packet->l4 + UDP_LEN;
         size_t len = (size_t) packet_get16(packet->frame + packet->l4 + 4) - UDP_LEN;
@@ -396,14 +411,29 @@ void udp_input(Udp *udp, const Packet *packet, const PolicyDecision *decision) {
         memcpy(flow->mac, packet->frame + 6, sizeof flow->mac);
         set_hops(flow, packet->hops);
         touch(flow, false);
-        if (!fits(udp, flow, len)) {
-                udp_flush(udp);
-                udp->batch = flow;
-                udp->segment = len;
-                udp->batch_len = 0;
-                udp->n_segments = 0;
-        }
-        memcpy(udp->batch_buf + udp->batch_len, data, len);
-        udp->batch_len += len;
-        udp->n_segments++;
+        append(udp, flow, data, len);
+        udp->headers_len = packet->l4 + UDP_LEN;
+        memcpy(udp->headers, packet->frame, udp->headers_len);
+}
+
+/* But for lengths, and IPv4's number and sum, which are the datagram's own. */
+static bool same_headers(const uint8_t *a, const uint8_t *b, bool v4) {
+        size_t ip = PACKET_ETH_LEN;
+
+        if (!v4)
+                return memcmp(a, b, ip + 4) == 0 && memcmp(a + ip + 6, b + ip + 6, 38) == 0;
+        return memcmp(a, b, ip + 2) == 0 && memcmp(a + ip + 6, b + ip + 6, 4) == 0 && memcmp(a + ip + 12, b + ip + 12, 12) == 0;
+}
+
+bool udp_input_next(Udp *udp, const uint8_t *frame, size_t len) {
+        size_t headers = udp->headers_len;
+        bool v4 = headers < HEADERS_MAX;
+
+        if (!udp->batch || len < headers || !same_headers(udp->headers, frame, v4))
+                return false;
+        size_t udp_len = packet_get16(frame + headers - UDP_LEN + 4), ip_len = packet_get16(frame + PACKET_ETH_LEN + (v4 ? 2 : 4));
+        if (udp_len < UDP_LEN || udp_len > len - (headers - UDP_LEN) || ip_len != udp_len + (v4 ? 20 : 0))
+                return false;
+        append(udp, udp->batch, frame + headers, udp_len - UDP_LEN);
+        return true;
 }

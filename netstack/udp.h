@@ -23,6 +23,11 @@ bool udp_has(const Udp *udp, const Packet *packet);
 /* A datagram of the box's that the policy has passed. It may wait for udp_flush(). */
 void udp_input(Udp *udp, const Packet *packet, const PolicyDecision *decision);
 
+
+/* A frame of the box's as it was read: where it is the next datagram of the flow whose datagrams wait, with the same headers, it is as the one before was
+ * judged, and waits with them. False: it is another's, or has to be looked at. */
+bool udp_input_next(Udp *udp, const uint8_t *frame, size_t len);
+
 /* The host's addresses are others: flows that were by one which it has no more go on by another, with their next datagram. */
 void udp_host_changed(Udp *udp, const Policy *policy);
 
