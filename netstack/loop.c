@@ -43,6 +43,16 @@ static void send_now(Net *net, const void *frame, size_t len) {
         while (n < 0 && errno == EINTR);
 }
 
+void loop_send_datagram(uint8_t *frame, size_t len, void *data) {
+        Net *net = data;
+
+        if (net->tap < 0)
+                return;
+        send_held(net);
+        while (tap_write_udp(net->tap, frame, len) < 0 && errno == EINTR)
+                ;
+}
+
 void loop_shaped_down(uint8_t *frame, size_t len, void *data) {
         send_now(data, frame, len);
 }

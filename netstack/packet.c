@@ -162,16 +162,21 @@ uint16_t packet_sum_end(uint32_t sum) {
         return (uint16_t) ~sum;
 }
 
+static uint32_t sum_pseudo(int family, const struct in6_addr *src, const struct in6_addr *dst, uint8_t protocol, size_t len) {
+        size_t skip = family == AF_INET ? 12 : 0;
+        uint32_t sum = packet_sum(0, src->s6_addr + skip, 16 - skip);
+
+        return packet_sum(sum, dst->s6_addr + skip, 16 - skip) + protocol + (uint32_t) len;
+}
+
+uint16_t packet_pseudo_sum(int family, const struct in6_addr *src, const struct in6_addr *dst, uint8_t protocol, size_t len) {
+        return (uint16_t) ~packet_sum_end(sum_pseudo(family, src, dst, protocol, len));
+}
+
 uint16_t packet_l4_checksum(int family, const struct in6_addr *src, const struct in6_addr *dst, uint8_t protocol,
                             const void *l4, size_t len) {
-        uint32_t sum = 0;
+        uint32_t sum = protocol == IPPROTO_ICMP ? 0 : sum_pseudo(family, src, dst, protocol, len); /* which has no pseudo header */
 
-        if (protocol != IPPROTO_ICMP) { /* which has no pseudo header */
-                size_t skip = family == AF_INET ? 12 : 0;
-                sum = packet_sum(sum, src->s6_addr + skip, 16 - skip);
-                sum = packet_sum(sum, dst->s6_addr + skip, 16 - skip);
-                sum += protocol + (uint32_t) len;
-        }
         uint16_t checksum = packet_sum_end(packet_sum(sum, l4, len));
         /* In UDP 0 says that there is none (RFC 768). */
         return checksum == 0 && protocol == IPPROTO_UDP ? 0xffff : checksum;
@@ -208,14 +213,23 @@ size_t packet_write_headers(uint8_t *frame, const uint8_t eth_dst[6], int family
         return PACKET_ETH_LEN + IPV6_LEN;
 }
 
-size_t packet_write_udp(uint8_t *frame, const uint8_t eth_dst[6], int family, const struct in6_addr *src, uint16_t sport,
-                        const struct in6_addr *dst, uint16_t dport, size_t len) {
+size_t packet_write_udp_unsummed(uint8_t *frame, const uint8_t eth_dst[6], int family, const struct in6_addr *src, uint16_t sport,
+                                 const struct in6_addr *dst, uint16_t dport, size_t len) {
         uint8_t *udp = frame + packet_write_headers(frame, eth_dst, family, src, dst, IPPROTO_UDP, UDP_LEN + len);
 
         packet_put16(udp, sport);
         packet_put16(udp + 2, dport);
         packet_put16(udp + 4, (unsigned) (UDP_LEN + len));
+        packet_put16(udp + 6, packet_pseudo_sum(family, src, dst, IPPROTO_UDP, UDP_LEN + len));
+        return packet_udp_payload(family) + len;
+}
+
+size_t packet_write_udp(uint8_t *frame, const uint8_t eth_dst[6], int family, const struct in6_addr *src, uint16_t sport,
+                        const struct in6_addr *dst, uint16_t dport, size_t len) {
+        size_t n = packet_write_udp_unsummed(frame, eth_dst, family, src, sport, dst, dport, len);
+        uint8_t *udp = frame + packet_udp_payload(family) - UDP_LEN;
+
         packet_put16(udp + 6, 0);
         packet_put16(udp + 6, packet_l4_checksum(family, src, dst, IPPROTO_UDP, udp, UDP_LEN + len));
-        return packet_udp_payload(family) + len;
+        return n;
 }

@@ -46,6 +46,9 @@ bool packet_parse(const uint8_t *frame, size_t len, Packet *ret);
 uint32_t packet_sum(uint32_t sum, const void *data, size_t len);
 uint16_t packet_sum_end(uint32_t sum);
 
+/* The pseudo header's sum alone, as it stands in the place of a checksum that somebody else is to complete. */
+uint16_t packet_pseudo_sum(int family, const struct in6_addr *src, const struct in6_addr *dst, uint8_t protocol, size_t len);
+
 /* The checksum of a transport packet of len bytes with its pseudo header; the field itself must hold 0. */
 uint16_t packet_l4_checksum(int family, const struct in6_addr *src, const struct in6_addr *dst, uint8_t protocol,
                             const void *l4, size_t len);
@@ -54,10 +57,15 @@ uint16_t packet_l4_checksum(int family, const struct in6_addr *src, const struct
 size_t packet_write_headers(uint8_t *frame, const uint8_t eth_dst[6], int family, const struct in6_addr *src,
                             const struct in6_addr *dst, uint8_t protocol, size_t l4_len);
 
-/* The same for a datagram whose payload of len bytes stands at frame + packet_udp_payload(family) already, UDP header and checksum too. Returns the
- * frame's length. */
+/* A datagram whose payload of len bytes stands at frame + packet_udp_payload(family) already: all headers, with the checksum. Returns the frame's
+ * length. */
 size_t packet_write_udp(uint8_t *frame, const uint8_t eth_dst[6], int family, const struct in6_addr *src, uint16_t sport,
                         const struct in6_addr *dst, uint16_t dport, size_t len);
+
+/* The same, but where the checksum stands is the pseudo header's sum alone: whoever sends it adds the rest. */
+size_t packet_write_udp_unsummed(uint8_t *frame, const uint8_t eth_dst[6], int family, const struct in6_addr *src, uint16_t sport,
+                                 const struct in6_addr *dst, uint16_t dport, size_t len);
+
 static inline size_t packet_udp_payload(int family) {
         return PACKET_ETH_LEN + (family == AF_INET ? 20 : 40) + 8;
 }

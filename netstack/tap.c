@@ -27,6 +27,7 @@
 #include "netstack/tap.h"
 
 #define IPV4_LEN 20
+#define IPV6_LEN 40
 #define TCP_LEN 20
 #define TCP_FLAGS 13
 #define TCP_WINDOW 14
@@ -85,13 +86,8 @@ void tap_sum_udp(uint8_t *frame, const Packet *packet) {
         packet_put16(udp + UDP_CHECKSUM, packet_l4_checksum(packet->family, &packet->src, &packet->dst, IPPROTO_UDP, udp, packet->l4_len));
 }
 
-/* The pseudo header's sum alone: whoever makes the segments adds the rest. */
 static uint16_t pseudo_sum(const Packet *p) {
-        size_t skip = p->family == AF_INET ? 12 : 0;
-        uint32_t sum = packet_sum(0, p->src.s6_addr + skip, 16 - skip);
-
-        sum = packet_sum(sum, p->dst.s6_addr + skip, 16 - skip);
-        return (uint16_t) ~packet_sum_end(sum + IPPROTO_TCP + (uint32_t) p->l4_len);
+        return packet_pseudo_sum(p->family, &p->src, &p->dst, IPPROTO_TCP, p->l4_len);
 }
 
 /* Where the payload begins. */
@@ -132,6 +128,14 @@ ssize_t tap_write(int tap, const uint8_t *frame, size_t len, size_t mtu) {
         if (len > PACKET_ETH_LEN + mtu && packet_parse(frame, len, &packet) && packet.protocol == IPPROTO_TCP)
                 return write_long(tap, frame, &packet, mtu);
         return writev(tap, iov, G_N_ELEMENTS(iov));
+}
+
+ssize_t tap_write_udp(int tap, uint8_t *frame, size_t len) {
+        size_t l4 = PACKET_ETH_LEN + (packet_get16(frame + 12) == PACKET_ETH_IPV4 ? IPV4_LEN : IPV6_LEN);
+        const struct virtio_net_hdr h = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = (uint16_t) l4, .csum_offset = UDP_CHECKSUM };
+
+        memcpy(frame - TAP_ROOM, &h, sizeof h);
+        return write(tap, frame - TAP_ROOM, TAP_ROOM + len);
 }
 
 /* Data alone, without options: what libslirp sends of a stream. */

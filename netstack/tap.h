@@ -29,6 +29,9 @@ void tap_sum_udp(uint8_t *frame, const Packet *packet);
 /* Write one. TCP that is longer than mtu goes as what it would be in segments of that size, of which the box's kernel makes none. -1 with errno. */
 ssize_t tap_write(int tap, const uint8_t *frame, size_t len, size_t mtu);
 
+/* Write a datagram that packet_write_udp_unsummed() has made. The TAP_ROOM bytes before it are overwritten. -1 with errno. */
+ssize_t tap_write_udp(int tap, uint8_t *frame, size_t len);
+
 /* A frame that waits for the next of its connection, since both may go as one. All zero: there is none. */
 typedef struct {
         uint8_t *frame;

@@ -30,6 +30,7 @@
 #include "base/fd.h"
 #include "netstack/dgram.h"
 #include "netstack/errqueue.h"
+#include "netstack/tap.h"
 #include "netstack/udp.h"
 
 #define UDP_LEN 8
@@ -53,6 +54,7 @@
 #define BATCH_BYTES 65507
 
 #define RECEIVE_BYTES 65536
+#define RECEIVE_AT (TAP_ROOM + HEADERS_MAX)
 #define RECEIVES_PER_TURN 32
 
 /* A packet with another is one that the program chose (traceroute). */
@@ -76,12 +78,13 @@ struct Udp {
         Events *events;
         Account *account;
         StackSend send;
+        UdpSend send_datagram; /* NULL: send */
         void *send_data;
         GHashTable *flows;   /* Flow.key → Flow */
         guint flows_max;
         GQueue fresh, known; /* not answered, answered; the one that was silent for longest first */
         EventTimer sweep;
-        uint8_t *buf;        /* a frame's headers, and what was received */
+        uint8_t *buf;        /* room for what stands before the data of a frame for the box, and what was received */
         /* The datagrams that wait. */
         Flow *batch;         /* NULL: none do */
         uint8_t *batch_buf;
@@ -134,16 +137,17 @@ static void on_sweep(EventTimer *timer) {
         timer->at = udp->fresh.length + udp->known.length > 0 ? now + SWEEP_MS : -1;
 }
 
-Udp *udp_new(Events *events, Account *account, StackSend send, void *data) {
+Udp *udp_new(Events *events, Account *account, StackSend send, UdpSend send_datagram, void *data) {
         Udp *udp = g_new0(Udp, 1);
         struct rlimit limit;
 
-        *udp = (Udp){ .events = events, .account = account, .send = send, .send_data = data, .sweep = { .fire = on_sweep, .at = -1 } };
+        *udp = (Udp){ .events = events, .account = account, .send = send, .send_datagram = send_datagram, .send_data = data,
+                      .sweep = { .fire = on_sweep, .at = -1 } };
         udp->flows_max = getrlimit(RLIMIT_NOFILE, &limit) == 0 ? (guint) MIN(limit.rlim_cur / 2, FLOWS_MAX) : FLOWS_MAX;
         udp->flows = g_hash_table_new_full(account_key_hash, account_key_equal, NULL, g_free);
         g_queue_init(&udp->fresh);
         g_queue_init(&udp->known);
-        udp->buf = g_malloc(packet_udp_payload(AF_INET6) + RECEIVE_BYTES);
+        udp->buf = g_malloc(RECEIVE_AT + RECEIVE_BYTES);
         udp->batch_buf = g_malloc(RECEIVE_BYTES);
         events_add_timer(events, &udp->sweep);
         return udp;
@@ -166,14 +170,19 @@ void udp_free(Udp *udp) {
 static void send_to_box(Flow *flow, size_t len, size_t segment) {
         Udp *udp = flow->owner;
         const AccountKey *k = &flow->key;
-        size_t room = packet_udp_payload(k->family), at = 0;
-        uint8_t *frame = udp->buf + packet_udp_payload(AF_INET6) - room;
+        uint8_t *frame = udp->buf + RECEIVE_AT - packet_udp_payload(k->family);
+        size_t at = 0;
         guint64 n = 0;
 
         do {
                 size_t part = MIN(segment, len - at);
-                size_t frame_len = packet_write_udp(frame + at, flow->mac, k->family, &k->dst, k->dport, &k->src, k->sport, part);
-                udp->send(frame + at, frame_len, udp->send_data);
+                if (udp->send_datagram) {
+                        size_t n_bytes = packet_write_udp_unsummed(frame + at, flow->mac, k->family, &k->dst, k->dport, &k->src, k->sport, part);
+                        udp->send_datagram(frame + at, n_bytes, udp->send_data);
+                } else {
+                        size_t n_bytes = packet_write_udp(frame + at, flow->mac, k->family, &k->dst, k->dport, &k->src, k->sport, part);
+                        udp->send(frame + at, n_bytes, udp->send_data);
+                }
                 at += part;
                 n++;
         } while (at < len);
@@ -226,7 +235,7 @@ static bool take_datagrams(Flow *flow) {
                 struct cmsghdr align;
                 char space[CMSG_SPACE(sizeof(int))];
         } control;
-        struct iovec iov = { .iov_base = udp->buf + packet_udp_payload(AF_INET6), .iov_len = RECEIVE_BYTES };
+        struct iovec iov = { .iov_base = udp->buf + RECEIVE_AT, .iov_len = RECEIVE_BYTES };
         struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
         int segment = 0;
 

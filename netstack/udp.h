@@ -12,8 +12,11 @@
 /* The box's UDP: a connected socket of the host's for each flow. */
 typedef struct Udp Udp;
 
-/* send gets frames for the box. */
-Udp *udp_new(Events *events, Account *account, StackSend send, void *data);
+/* A datagram for the box, by packet_write_udp_unsummed(); TAP_ROOM bytes before it may be overwritten. */
+typedef void (*UdpSend)(uint8_t *frame, size_t len, void *data);
+
+/* send gets frames for the box; send_datagram (NULL: send) those with data. */
+Udp *udp_new(Events *events, Account *account, StackSend send, UdpSend send_datagram, void *data);
 void udp_free(Udp *udp);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Udp, udp_free)
 

@@ -169,10 +169,12 @@ static void check_sums(const struct virtio_net_hdr *h, const Packet *p) {
         const uint8_t *l4 = p->frame + p->l4;
 
         if (h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) {
-                g_assert_cmpuint(p->protocol, ==, IPPROTO_TCP);
+                unsigned at = p->protocol == IPPROTO_UDP ? 6 : 16;
+                g_assert_true(p->protocol == IPPROTO_TCP || p->protocol == IPPROTO_UDP);
+                g_assert_false(shaped);
                 g_assert_cmpuint(h->csum_start, ==, p->l4);
-                g_assert_cmpuint(h->csum_offset, ==, 16);
-                g_assert_cmpuint(packet_get16(l4 + 16), ==, (uint16_t) ~packet_sum_end(pseudo_header(p)));
+                g_assert_cmpuint(h->csum_offset, ==, at);
+                g_assert_cmpuint(packet_get16(l4 + at), ==, (uint16_t) ~packet_sum_end(pseudo_header(p)));
                 return;
         }
         if (p->protocol == IPPROTO_UDP && packet_get16(l4 + 6) == 0) { /* there is none */

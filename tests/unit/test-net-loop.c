@@ -47,7 +47,7 @@ static void make(Net *net, NetRules *rules) {
         net->policy = (Policy){ .ping = true, .rules = rules, .names = net->names };
         net->reassembly = reassembly_new();
         net->forward = forward_new(net->events, net->account, loop_send, net);
-        net->udp = udp_new(net->events, net->account, loop_send, net);
+        net->udp = udp_new(net->events, net->account, loop_send, NULL, net);
         net->ping = ping_new(net->events, net->account, loop_send, net);
         denials = 0;
 }
