@@ -42,6 +42,7 @@ static Spec *draft_of(const Review *review, GError **error) {
         if (chdir(review->seen->cwd) < 0) {
                 g_autofree char *quoted = err_quote(review->seen->cwd);
                 err_set(error, errno, "the box's working directory %s", quoted);
+                err_hint(error, "put it back where it was; usbox diff %s and usbox commit %s do without", review->name, review->name);
                 return NULL;
         }
         g_autoptr(Spec) draft = spec_new(error);

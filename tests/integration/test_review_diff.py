@@ -340,6 +340,7 @@ def test_explore_where_the_working_directory_is_another(box):
     box.run("--network=none", "--rw", box.dir / "proj", "--", "sh", "-c", script, cwd=box.dir / "proj/sub").ok()
     assert_refused(box.usbox("explore", "last", input=b"cat id\n"), f"the box's working directory {box.dir}/proj/sub is {box.dir}/keys now, by a symlink")
     (box.dir / "proj/sub").unlink()
+    assert_refused(box.usbox("explore", "last", input=b"ls\n"), f"the box's working directory {box.dir}/proj/sub: No such file", "usbox diff")
     (box.dir / "proj/s2").rename(box.dir / "proj/sub")
     assert box.usbox("explore", "last", input=b"ls\n").ok().out == "f\n"
 
