@@ -110,7 +110,7 @@ bool commit_rename(CommitWork *w, int from_dir, const char *from, const char *to
         if (errno == EINVAL) {
                 g_autofree char *dir = err_quote(w->dir_path);
                 err_set(&w->error, EINVAL, "rename in %s without overwriting", dir);
-                err_hint(&w->error, "its file system (NFS, sshfs) cannot do that: usbox diff --patch is for git apply, and usbox explore to copy from");
+                err_hint(&w->error, "its file system (NFS, sshfs, bindfs) cannot do that: usbox diff --patch is for git apply, and usbox explore to copy from");
         }
         return false;
 }
