@@ -49,8 +49,15 @@ static void add_default_route(NetlinkBatch *b, const char *what, int index, int 
         netlink_attr_u32(b, h, RTA_OIF, (uint32_t) index);
 }
 
+#ifndef TUN_F_USO4 /* headers from Linux 6.2 on */
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+
 bool boxside_offload(int tap) {
-        return ioctl(tap, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6) == 0;
+        const unsigned long usual = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
+
+        return ioctl(tap, TUNSETOFFLOAD, usual | TUN_F_USO4 | TUN_F_USO6) == 0 || ioctl(tap, TUNSETOFFLOAD, usual) == 0;
 }
 
 static int open_tap(const BoxSide *side, int *ret_index, GError **error) {

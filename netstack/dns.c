@@ -222,12 +222,21 @@ static void reply_datagram(DnsAsker *asker, const uint8_t *msg, size_t len) {
         g_free(d);
 }
 
-void dns_input(Dns *dns, const Packet *packet) {
+static void take_question(Dns *dns, const Packet *packet, const uint8_t *msg, size_t len) {
         Datagram *d = g_new0(Datagram, 1);
 
         *d = (Datagram){ .asker = { .reply = reply_datagram }, .dns = dns, .family = packet->family, .src = packet->src, .dst = packet->dst,
                          .sport = packet->sport, .dport = packet->dport };
         memcpy(d->mac, packet->frame + 6, sizeof d->mac);
-        const uint8_t *udp = packet->frame + packet->l4;
-        (void) dns_ask(dns, udp + 8, packet_get16(udp + 4) - 8u, &d->asker);
+        (void) dns_ask(dns, msg, len, &d->asker);
+}
+
+void dns_input(Dns *dns, const Packet *packet) {
+        size_t at = 0, len = packet_udp_len(packet);
+
+        do {
+                size_t part = packet_datagram_len(packet, at);
+                take_question(dns, packet, packet->frame + packet->l4 + 8 + at, part);
+                at += part;
+        } while (at < len);
 }

@@ -37,7 +37,7 @@ DnsQuestion *dns_ask(Dns *dns, const uint8_t *msg, size_t len, DnsAsker *asker);
 /* reply is not called any more. */
 void dns_cancel(DnsQuestion *question);
 
-/* A datagram of the box's to its resolver: a frame for which the policy says POLICY_DNS. */
+/* A datagram of the box's to its resolver, or some: a frame for which the policy says POLICY_DNS. */
 void dns_input(Dns *dns, const Packet *packet);
 
 /* The name servers are others: what the old ones said is forgotten. */

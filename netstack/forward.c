@@ -254,6 +254,19 @@ static Peer *take_peer(Forward *forward, const Port *port, const Arrival *real) 
         return peer;
 }
 
+static void answer(const Port *port, Peer *peer, const Packet *packet) {
+        const uint8_t *data = packet->frame + packet->l4 + UDP_LEN;
+        size_t at = 0, len = packet_udp_len(packet);
+
+        do {
+                size_t part = packet_datagram_len(packet, at);
+                /* As on any network, what the socket does not take is lost. */
+                (void) arrival_answer(port->fd, data + at, part, &peer->real);
+                account_moved(peer->account, part, 1, 0, 0);
+                at += part;
+        } while (at < len);
+}
+
 bool forward_input(Forward *forward, const Packet *packet) {
         if (packet->family == AF_UNSPEC)
                 return false;
@@ -275,11 +288,7 @@ bool forward_input(Forward *forward, const Packet *packet) {
                 peer->answered = true;
                 touch(forward, peer, now, false);
                 account_peer(forward, port, peer);
-                const uint8_t *udp = packet->frame + packet->l4;
-                size_t len = (size_t) packet_get16(udp + 4) - UDP_LEN;
-                /* As on any network, what the socket does not take is lost. */
-                (void) arrival_answer(port->fd, udp + UDP_LEN, len, &peer->real);
-                account_moved(peer->account, len, 1, 0, 0);
+                answer(port, peer, packet);
                 return true;
         }
         return false;

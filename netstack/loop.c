@@ -43,14 +43,17 @@ static void send_now(Net *net, const void *frame, size_t len) {
         while (n < 0 && errno == EINTR);
 }
 
-void loop_send_datagram(uint8_t *frame, size_t len, void *data) {
+bool loop_send_datagrams(uint8_t *frame, size_t len, uint16_t segment, void *data) {
         Net *net = data;
+        ssize_t n;
 
         if (net->tap < 0)
-                return;
+                return true;
         send_held(net);
-        while (tap_write_udp(net->tap, frame, len) < 0 && errno == EINTR)
-                ;
+        do
+                n = tap_write_udp(net->tap, frame, len, segment);
+        while (n < 0 && errno == EINTR);
+        return n >= 0 || errno != EINVAL;
 }
 
 void loop_shaped_down(uint8_t *frame, size_t len, void *data) {
@@ -111,7 +114,7 @@ static void take_frame(Net *net, uint8_t *frame, size_t len, const TapLeft *left
         Packet packet;
         bool judged, whole = false;
 
-        if (udp_input_next(net->udp, frame, len))
+        if (udp_input_next(net->udp, frame, len, left->segment))
                 return;
         if (reassembly_is_fragment(frame, len)) {
                 frame = reassembly_take(net->reassembly, frame, len, events_now(net->events), &len);
@@ -125,6 +128,7 @@ static void take_frame(Net *net, uint8_t *frame, size_t len, const TapLeft *left
                 return;
         if (left->unsummed && (whole || packet.protocol != IPPROTO_UDP))
                 return;
+        packet.segment = left->segment;
         if (verdict == POLICY_REFUSE && judged && goes_on(net, &packet, &decision))
                 verdict = POLICY_PASS;
         /* A program can bind its socket to the TAP; by frames nobody would look at the name. */

@@ -67,8 +67,8 @@ void loop_shaped_down(uint8_t *frame, size_t len, void *net);
 /* A frame for the box, by way of the TAP; lost where that is full. Fits StackSend, net is a Net *. */
 void loop_send(const void *frame, size_t len, void *net);
 
-/* UdpSend, net is a Net *. Where frames of the TAP need not be whole (net_config_offloads()) it costs less. */
-void loop_send_datagram(uint8_t *frame, size_t len, void *net);
+/* UdpSend, net is a Net *. For where frames of the TAP need not be whole (net_config_offloads()). */
+bool loop_send_datagrams(uint8_t *frame, size_t len, uint16_t segment, void *net);
 
 /* The same, for a frame of libslirp's, whose flow is accounted for. */
 void loop_send_counted(const void *frame, size_t len, void *net);

@@ -32,6 +32,7 @@ typedef struct {
         size_t l4;     /* offset of the transport header in the frame */
         size_t l4_len; /* bytes from there to the end, the header's own minimum at least */
         uint16_t sport, dport;        /* TCP, UDP */
+        uint16_t segment;             /* UDP: bytes of data of each of the datagrams of which it is made, but for the last; 0: it is one. The reader's to set */
         uint8_t tcp_flags;            /* TCP */
         uint8_t icmp_type, icmp_code; /* ICMP, ICMPv6 */
 } Packet;
@@ -86,4 +87,14 @@ static inline uint32_t packet_get32(const uint8_t *p) {
 static inline void packet_put32(uint8_t *p, uint32_t v) {
         packet_put16(p, v >> 16);
         packet_put16(p + 2, v & 0xffff);
+}
+
+/* UDP: the bytes of data; those of the datagram whose data begins at the offset `at` of them. */
+static inline size_t packet_udp_len(const Packet *p) {
+        return packet_get16(p->frame + p->l4 + 4) - 8u;
+}
+
+static inline size_t packet_datagram_len(const Packet *p, size_t at) {
+        size_t rest = packet_udp_len(p) - at;
+        return p->segment > 0 && p->segment < rest ? p->segment : rest;
 }

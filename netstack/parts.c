@@ -57,7 +57,7 @@ static void make_policy(Net *net) {
         const ShapeSink sinks[SHAPE_DIRECTIONS] = { [SHAPE_UP] = loop_shaped_up, [SHAPE_DOWN] = loop_shaped_down };
         if (config->shape.up_bps > 0 || config->shape.down_bps > 0 || config->shape.delay_us > 0 || config->shape.loss_ppm > 0)
                 net->shape = shape_new(net->events, &config->shape, sinks, net);
-        net->udp = udp_new(net->events, net->account, loop_send, net_config_offloads(config) ? loop_send_datagram : NULL, net);
+        net->udp = udp_new(net->events, net->account, loop_send, net_config_offloads(config) ? loop_send_datagrams : NULL, net);
         net->ping = ping_new(net->events, net->account, loop_send, net);
         net->flows = flows_new(net->events, net->account, &(FlowsEnds){ .send = loop_send, .input = input, .data = net });
 }

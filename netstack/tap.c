@@ -13,7 +13,8 @@
  * SYN, whose MSS is raised. Two of its longest are as much as a frame holds; where it sends one right after the other they go as one. Then the
  * reader in the box wakes up once for both, and they are acknowledged once.
  *
- * Of a datagram only what is in it goes on, by a socket of the host's: its sum is left as it is, and made where somebody looks at it.
+ * Of a datagram only what is in it goes on, by a socket of the host's: its sum is left as it is, and made where somebody looks at it. Datagrams that a program
+ * sends by one call (UDP_SEGMENT) are one frame, and so is what arrived at a socket of the host's as one piece (UDP_GRO), with Linux 6.2.
  *
  * The header is written by the box's kernel, but a program there can say what it holds (PACKET_VNET_HDR): nothing of it is
  * believed that is not checked here.
@@ -37,6 +38,16 @@
 #define TCP_OPTION_END 0
 #define TCP_OPTION_NOP 1
 #define TCP_OPTION_MSS 2
+
+#define UDP_LEN 8
+
+#ifndef VIRTIO_NET_HDR_GSO_UDP_L4 /* headers from Linux 6.2 on */
+#define VIRTIO_NET_HDR_GSO_UDP_L4 5
+#endif
+
+/* Up to a datagram's data, by IPv6; and no kernel makes one frame of more datagrams (UDP_MAX_SEGMENTS). */
+#define HEADERS_MAX (PACKET_ETH_LEN + IPV6_LEN + UDP_LEN)
+#define DATAGRAMS_MAX 128
 
 /* What an IP packet holds, less the headers of IPv6 and of TCP. */
 #define MSS_MAX (65535 - 60)
@@ -74,6 +85,12 @@ ssize_t tap_read(int tap, uint8_t *buf, size_t size, TapLeft *ret_left) {
         memcpy(&h, buf, sizeof h);
         size_t len = (size_t) n - sizeof h;
         ret_left->unsummed = (h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && is_for_udp(&h);
+        ret_left->segment = 0;
+        if (h.gso_type == VIRTIO_NET_HDR_GSO_UDP_L4) {
+                if (!ret_left->unsummed || h.gso_size == 0 || len > HEADERS_MAX + (size_t) h.gso_size * DATAGRAMS_MAX)
+                        return 0;
+                ret_left->segment = h.gso_size;
+        }
         if ((h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !ret_left->unsummed && !complete_checksum(&h, frame, len))
                 return 0;
         return (ssize_t) len;
@@ -130,10 +147,15 @@ ssize_t tap_write(int tap, const uint8_t *frame, size_t len, size_t mtu) {
         return writev(tap, iov, G_N_ELEMENTS(iov));
 }
 
-ssize_t tap_write_udp(int tap, uint8_t *frame, size_t len) {
+ssize_t tap_write_udp(int tap, uint8_t *frame, size_t len, uint16_t segment) {
         size_t l4 = PACKET_ETH_LEN + (packet_get16(frame + 12) == PACKET_ETH_IPV4 ? IPV4_LEN : IPV6_LEN);
-        const struct virtio_net_hdr h = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = (uint16_t) l4, .csum_offset = UDP_CHECKSUM };
+        struct virtio_net_hdr h = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = (uint16_t) l4, .csum_offset = UDP_CHECKSUM };
 
+        if (len > l4 + UDP_LEN + segment) {
+                h.gso_type = VIRTIO_NET_HDR_GSO_UDP_L4;
+                h.gso_size = segment;
+                h.hdr_len = (uint16_t) (l4 + UDP_LEN);
+        }
         memcpy(frame - TAP_ROOM, &h, sizeof h);
         return write(tap, frame - TAP_ROOM, TAP_ROOM + len);
 }

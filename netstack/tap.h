@@ -13,7 +13,8 @@
 
 /* What a frame is to be like is left to us. */
 typedef struct {
-        bool unsummed; /* the checksum is not whole. Only UDP may say so: of another protocol such a frame makes no sense */
+        bool unsummed;    /* the checksum is not whole. Only UDP may say so: of another protocol such a frame makes no sense */
+        uint16_t segment; /* it is datagrams of so many bytes of data each, but for the last: as Packet.segment. Then it is unsummed, too */
 } TapLeft;
 
 /* Bytes before a frame in the buffer that it is read into. With an Ethernet header they are 24, so the IP header is as much aligned as the buffer. */
@@ -29,8 +30,13 @@ void tap_sum_udp(uint8_t *frame, const Packet *packet);
 /* Write one. TCP that is longer than mtu goes as what it would be in segments of that size, of which the box's kernel makes none. -1 with errno. */
 ssize_t tap_write(int tap, const uint8_t *frame, size_t len, size_t mtu);
 
-/* Write a datagram that packet_write_udp_unsummed() has made. The TAP_ROOM bytes before it are overwritten. -1 with errno. */
-ssize_t tap_write_udp(int tap, uint8_t *frame, size_t len);
+/* Datagrams that may be one frame: what every kernel takes that takes any. */
+#define TAP_DATAGRAMS_MAX 64
+
+/* Write datagrams of one flow as one frame, that of one datagram with the data of all, by packet_write_udp_unsummed(). segment: bytes of data of each
+ * but the last. The TAP_ROOM bytes before the frame are overwritten. -1 with errno: EINVAL for more than one where the kernel (before Linux 6.2) takes no
+ * such frame. */
+ssize_t tap_write_udp(int tap, uint8_t *frame, size_t len, uint16_t segment);
 
 /* A frame that waits for the next of its connection, since both may go as one. All zero: there is none. */
 typedef struct {

@@ -8,8 +8,8 @@
  * code (errqueue.c), and so the box gets them as they were: a closed port, an unreachable net, a hop of traceroute.
  *
  * Out: datagrams of one flow and one length that come one after the other are one sendmsg(2), which the kernel cuts again (UDP_SEGMENT). In: the
- * kernel gives what arrived together as one piece (UDP_GRO), which is cut here. Each is a frame on the TAP again, of whatever length: the MTU
- * is that of what the box sends.
+ * kernel gives what arrived together as one piece (UDP_GRO), which is one frame on the TAP again, and cut by the box's kernel; or by us, where that takes
+ * no such frame or each one counts. A datagram is of whatever length: the MTU is that of what the box sends.
  *
  * The kernel chooses the address that a socket sends from when it is connected. Where the host has that one no more, as a laptop in another network, the
  * socket is connected anew, for the next datagram: a program in the box sees a loss, as behind any router. Where the host has no way at all, or a firewall
@@ -78,8 +78,9 @@ struct Udp {
         Events *events;
         Account *account;
         StackSend send;
-        UdpSend send_datagram; /* NULL: send */
+        UdpSend send_datagrams; /* NULL: send */
         void *send_data;
+        bool one_by_one;     /* the kernel takes one datagram at a time */
         GHashTable *flows;   /* Flow.key → Flow */
         guint flows_max;
         GQueue fresh, known; /* not answered, answered; the one that was silent for longest first */
@@ -137,11 +138,11 @@ static void on_sweep(EventTimer *timer) {
         timer->at = udp->fresh.length + udp->known.length > 0 ? now + SWEEP_MS : -1;
 }
 
-Udp *udp_new(Events *events, Account *account, StackSend send, UdpSend send_datagram, void *data) {
+Udp *udp_new(Events *events, Account *account, StackSend send, UdpSend send_datagrams, void *data) {
         Udp *udp = g_new0(Udp, 1);
         struct rlimit limit;
 
-        *udp = (Udp){ .events = events, .account = account, .send = send, .send_datagram = send_datagram, .send_data = data,
+        *udp = (Udp){ .events = events, .account = account, .send = send, .send_datagrams = send_datagrams, .send_data = data,
                       .sweep = { .fire = on_sweep, .at = -1 } };
         udp->flows_max = getrlimit(RLIMIT_NOFILE, &limit) == 0 ? (guint) MIN(limit.rlim_cur / 2, FLOWS_MAX) : FLOWS_MAX;
         udp->flows = g_hash_table_new_full(account_key_hash, account_key_equal, NULL, g_free);
@@ -166,27 +167,33 @@ void udp_free(Udp *udp) {
         g_free(udp);
 }
 
-/* What was received as one piece, cut into the datagrams that it was. Each frame's headers overwrite the end of the one before, which is sent. */
-static void send_to_box(Flow *flow, size_t len, size_t segment) {
+/* Some at once, or where the kernel does not take that one alone. Returns the bytes that went. */
+static size_t send_part(Flow *flow, uint8_t *frame, size_t len, size_t segment) {
         Udp *udp = flow->owner;
         const AccountKey *k = &flow->key;
-        uint8_t *frame = udp->buf + RECEIVE_AT - packet_udp_payload(k->family);
-        size_t at = 0;
-        guint64 n = 0;
+        size_t most = udp->one_by_one ? 1 : CLAMP(BATCH_BYTES / segment, 1, TAP_DATAGRAMS_MAX), one = MIN(segment, len), part = MIN(len, segment * most);
 
-        do {
-                size_t part = MIN(segment, len - at);
-                if (udp->send_datagram) {
-                        size_t n_bytes = packet_write_udp_unsummed(frame + at, flow->mac, k->family, &k->dst, k->dport, &k->src, k->sport, part);
-                        udp->send_datagram(frame + at, n_bytes, udp->send_data);
-                } else {
-                        size_t n_bytes = packet_write_udp(frame + at, flow->mac, k->family, &k->dst, k->dport, &k->src, k->sport, part);
-                        udp->send(frame + at, n_bytes, udp->send_data);
-                }
-                at += part;
-                n++;
-        } while (at < len);
-        account_moved(flow->account, 0, 0, len, n);
+        if (!udp->send_datagrams) {
+                size_t n = packet_write_udp(frame, flow->mac, k->family, &k->dst, k->dport, &k->src, k->sport, one);
+                udp->send(frame, n, udp->send_data);
+                return one;
+        }
+        size_t n = packet_write_udp_unsummed(frame, flow->mac, k->family, &k->dst, k->dport, &k->src, k->sport, part);
+        if (udp->send_datagrams(frame, n, (uint16_t) segment, udp->send_data) || part == one)
+                return part;
+        udp->one_by_one = true;
+        return 0;
+}
+
+/* What was received as one piece, as the datagrams that it was. Each frame's headers overwrite the end of the one before, which is sent. */
+static void send_to_box(Flow *flow, size_t len, size_t segment) {
+        uint8_t *frame = flow->owner->buf + RECEIVE_AT - packet_udp_payload(flow->key.family);
+        size_t at = 0;
+
+        do
+                at += send_part(flow, frame + at, len - at, segment);
+        while (at < len);
+        account_moved(flow->account, 0, 0, len, MAX((len + segment - 1) / segment, 1));
 }
 
 /* The packet that an error is about is made anew: the box's kernel finds its socket by that. */
@@ -396,7 +403,7 @@ bool udp_has(const Udp *udp, const Packet *packet) {
         return g_hash_table_contains(udp->flows, &key);
 }
 
-static void append(Udp *udp, Flow *flow, const uint8_t *data, size_t len) {
+static void append_one(Udp *udp, Flow *flow, const uint8_t *data, size_t len) {
         if (!fits(udp, flow, len)) {
                 udp_flush(udp);
                 udp->batch = flow;
@@ -409,9 +416,18 @@ static void append(Udp *udp, Flow *flow, const uint8_t *data, size_t len) {
         udp->n_segments++;
 }
 
-void udp_input(Udp *udp, const Packet *packet, const PolicyDecision *decision) {
+static void append(Udp *udp, Flow *flow, const Packet *packet) {
         const uint8_t *data = packet->frame + packet->l4 + UDP_LEN;
-        size_t len = (size_t) packet_get16(packet->frame + packet->l4 + 4) - UDP_LEN;
+        size_t at = 0, len = packet_udp_len(packet);
+
+        do {
+                size_t part = packet_datagram_len(packet, at);
+                append_one(udp, flow, data + at, part);
+                at += part;
+        } while (at < len);
+}
+
+void udp_input(Udp *udp, const Packet *packet, const PolicyDecision *decision) {
         const AccountKey key = account_key_of(packet);
 
         Flow *flow = g_hash_table_lookup(udp->flows, &key);
@@ -420,7 +436,7 @@ void udp_input(Udp *udp, const Packet *packet, const PolicyDecision *decision) {
         memcpy(flow->mac, packet->frame + 6, sizeof flow->mac);
         set_hops(flow, packet->hops);
         touch(flow, false);
-        append(udp, flow, data, len);
+        append(udp, flow, packet);
         udp->headers_len = packet->l4 + UDP_LEN;
         memcpy(udp->headers, packet->frame, udp->headers_len);
 }
@@ -434,7 +450,7 @@ static bool same_headers(const uint8_t *a, const uint8_t *b, bool v4) {
         return memcmp(a, b, ip + 2) == 0 && memcmp(a + ip + 6, b + ip + 6, 4) == 0 && memcmp(a + ip + 12, b + ip + 12, 12) == 0;
 }
 
-bool udp_input_next(Udp *udp, const uint8_t *frame, size_t len) {
+bool udp_input_next(Udp *udp, const uint8_t *frame, size_t len, uint16_t segment) {
         size_t headers = udp->headers_len;
         bool v4 = headers < HEADERS_MAX;
 
@@ -443,6 +459,6 @@ bool udp_input_next(Udp *udp, const uint8_t *frame, size_t len) {
         size_t udp_len = packet_get16(frame + headers - UDP_LEN + 4), ip_len = packet_get16(frame + PACKET_ETH_LEN + (v4 ? 2 : 4));
         if (udp_len < UDP_LEN || udp_len > len - (headers - UDP_LEN) || ip_len != udp_len + (v4 ? 20 : 0))
                 return false;
-        append(udp, udp->batch, frame + headers, udp_len - UDP_LEN);
+        append(udp, udp->batch, &(Packet){ .frame = frame, .l4 = headers - UDP_LEN, .segment = segment });
         return true;
 }

@@ -186,7 +186,7 @@ void box_tcp(Input *in) {
         send_last();
 }
 
-/* Who; from which port and to which; length and payload. */
+/* Who; from which port and to which; length and payload; where the port says so, in how many bytes it is to be cut. */
 void box_udp(Input *in) {
         uint8_t who = take8(in), ports = take8(in);
         unsigned lengths = take16(in);
@@ -196,6 +196,11 @@ void box_udp(Input *in) {
         size_t at = begin_frame(who, IPPROTO_UDP, 8 + len, &src, &dst);
         uint8_t *udp = last + HEADER + at;
         int family = at == PACKET_ETH_LEN + 20 ? AF_INET : AF_INET6;
+        if (ports & 0x80) {
+                struct virtio_net_hdr h = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .gso_type = GSO_UDP_L4, .gso_size = (uint16_t) take16(in),
+                                            .csum_start = (uint16_t) at, .csum_offset = 6 };
+                memcpy(last, &h, sizeof h);
+        }
         memcpy(udp + 8, frames_buf, len);
         packet_put16(udp, ports & 0x40 ? CHECK_BOX_UDP_PORT : PORT_BASE + ports % PORTS);
         packet_put16(udp + 2, destination_ports[ports / PORTS % G_N_ELEMENTS(destination_ports)]);

@@ -12,10 +12,10 @@
 
 #include "frames-check.h"
 #include "frames-world.h"
+#include "frames.h"
 #include "netstack/divert.h"
 #include "netstack/subnet.h"
 
-#define HEADER (sizeof(struct virtio_net_hdr))
 #define IPV4_LEN 20
 #define IPV6_LEN 40
 #define CLIENTS_MAX 64
@@ -187,7 +187,14 @@ static void check_sums(const struct virtio_net_hdr *h, const Packet *p) {
 static void check_lengths(const struct virtio_net_hdr *h, const Packet *p, const Net *net) {
         size_t headers = p->l4 + (p->protocol == IPPROTO_TCP ? (size_t) (p->frame[p->l4 + 12] >> 4) * 4 : 8);
 
-        if (h->gso_type != VIRTIO_NET_HDR_GSO_NONE) {
+        if (h->gso_type == GSO_UDP_L4) {
+                g_assert_cmpuint(p->protocol, ==, IPPROTO_UDP);
+                g_assert_true(h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM);
+                g_assert_cmpuint(h->hdr_len, ==, headers);
+                g_assert_cmpuint(h->gso_size, >, 0);
+                g_assert_cmpuint(packet_udp_len(p), >, h->gso_size);
+                g_assert_cmpuint(packet_udp_len(p), <=, h->gso_size * 64u);
+        } else if (h->gso_type != VIRTIO_NET_HDR_GSO_NONE) {
                 g_assert_cmpuint(p->protocol, ==, IPPROTO_TCP);
                 g_assert_cmpuint(h->gso_type, ==, p->family == AF_INET ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6);
                 g_assert_true(h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM);

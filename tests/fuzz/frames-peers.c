@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
+#include <netinet/udp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -165,6 +166,8 @@ void peers_answer(Input *in) {
         unsigned lengths = take16(in);
 
         size_t len = take_payload(in, frames_buf, lengths & 0x8000, lengths & 0x8000 ? lengths & 0x7fff : lengths & 0x1ff);
+        const int segment = n & 0x80 ? (int) take16(in) : 0; /* many by one call */
+        (void) setsockopt(world_udp[0], SOL_UDP, UDP_SEGMENT, &segment, sizeof segment);
         for (int i = 0; take_asked(0) && i < n % 8 + 1; i++)
                 answer(0, frames_buf, len);
 }

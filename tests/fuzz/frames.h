@@ -11,6 +11,7 @@
 
 #define HEADER (sizeof(struct virtio_net_hdr)) /* stands before each frame */
 #define FRAME_MAX (PACKET_ETH_LEN + 65535)
+#define GSO_UDP_L4 5 /* VIRTIO_NET_HDR_GSO_UDP_L4 of headers from Linux 6.2 on */
 
 /* The ports of the box's programs. */
 #define PORT_BASE 40000

@@ -4,6 +4,7 @@
  * what becomes of a question at the end, of flows that a new rule ends, and of the launcher's wish where there are no descriptors.
  */
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -275,6 +276,77 @@ static void test_no_descriptors(void) {
         clear(&net);
 }
 
+static struct { size_t len; uint16_t segment; } sent[8]; /* frames for the box */
+static unsigned n_sent;
+static bool takes_many;
+
+/* UdpSend */
+static bool send_datagrams(uint8_t *frame, size_t len, uint16_t segment, void *data) {
+        size_t n = len - packet_udp_payload(AF_INET);
+
+        if (!takes_many && n > segment)
+                return false;
+        memset(frame - TAP_ROOM, 0xee, TAP_ROOM);
+        g_assert_cmpuint(n_sent, <, G_N_ELEMENTS(sent));
+        sent[n_sent].len = n;
+        sent[n_sent++].segment = segment;
+        for (size_t i = 0; i < n; i++)
+                g_assert_cmpuint(frame[packet_udp_payload(AF_INET) + i], ==, 'a' + i / segment + (n > segment ? 0 : n_sent - 1));
+        return true;
+}
+
+/* What comes as one piece goes as one, or one by one where the kernel does not take that; and what goes so comes one by one. */
+static void test_datagrams(gconstpointer data) {
+        const struct in6_addr peer = address("192.0.2.1"), to = address("127.0.0.1");
+        const PolicyDecision decision = { .verdict = POLICY_PASS, .reason = POLICY_BY_DEFAULT, .to = to };
+        struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) }, from;
+        socklen_t len = sizeof addr, from_len = sizeof from;
+        const int segment = 100;
+        uint8_t frame[512] = { 0 };
+        char buf[512];
+        Packet packet;
+        Net net = { 0 };
+
+        int server = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        g_assert_no_errno(bind(server, (struct sockaddr *) &addr, sizeof addr));
+        g_assert_no_errno(getsockname(server, (struct sockaddr *) &addr, &len));
+        make(&net, NULL);
+        udp_free(net.udp);
+        net.udp = udp_new(net.events, net.account, loop_send, send_datagrams, &net);
+        takes_many = GPOINTER_TO_INT(data);
+        n_sent = 0;
+
+        for (size_t i = 0; i < 250; i++)
+                frame[packet_udp_payload(AF_INET) + i] = (uint8_t) ('a' + i / 100);
+        size_t n = packet_write_udp(frame, mac, AF_INET, &box, 1000, &peer, ntohs(addr.sin_port), 250);
+        g_assert_true(packet_parse(frame, n, &packet));
+        packet.segment = 100;
+        udp_input(net.udp, &packet, &decision);
+        g_assert_true(udp_input_next(net.udp, frame, n, 125));
+        udp_flush(net.udp);
+        static const ssize_t lengths[] = { 100, 100, 50, 125, 125 };
+        for (size_t i = 0; i < G_N_ELEMENTS(lengths); i++)
+                g_assert_cmpint(recvfrom(server, buf, sizeof buf, 0, (struct sockaddr *) &from, &from_len), ==, lengths[i]);
+
+        if (setsockopt(server, SOL_UDP, UDP_SEGMENT, &segment, sizeof segment) < 0) {
+                g_test_skip("no UDP_SEGMENT");
+        } else {
+                g_assert_cmpint(sendto(server, frame + packet_udp_payload(AF_INET), 250, 0, (struct sockaddr *) &from, from_len), ==, 250);
+                while (n_sent == 0)
+                        g_assert_true(events_turn(net.events, NULL));
+                g_assert_cmpuint(n_sent, ==, takes_many ? 1 : 3);
+                g_assert_cmpuint(sent[0].len, ==, takes_many ? 250 : 100);
+                g_assert_cmpuint(sent[0].segment, ==, 100);
+                g_assert_cmpuint(sent[n_sent - 1].len, ==, takes_many ? 250 : 50);
+        }
+        g_autofree char *flows = account_json(net.account);
+        g_assert_nonnull(strstr(flows, "\"bytes_out\":500,\"packets_out\":5,"));
+        if (n_sent > 0)
+                g_assert_nonnull(strstr(flows, "\"bytes_in\":250,\"packets_in\":3"));
+        clear(&net);
+        close(server);
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
         g_test_add_func("/net-loop/old-names", test_old_names);
@@ -283,5 +355,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/net-loop/cut", test_cut);
         g_test_add_func("/net-loop/cut-by-the-host", test_cut_by_the_host);
         g_test_add_func("/net-loop/no-descriptors", test_no_descriptors);
+        g_test_add_data_func("/net-loop/datagrams/many", GINT_TO_POINTER(true), test_datagrams);
+        g_test_add_data_func("/net-loop/datagrams/one-by-one", GINT_TO_POINTER(false), test_datagrams);
         return g_test_run();
 }

@@ -13,6 +13,7 @@
 
 #define FRAME_MAX 66000
 #define MTU 1500
+#define GSO_UDP_L4 5 /* VIRTIO_NET_HDR_GSO_UDP_L4 of headers from Linux 6.2 on */
 
 typedef struct {
         struct virtio_net_hdr h;
@@ -158,6 +159,54 @@ static void test_unsummed(gconstpointer data) {
                 g_assert_cmpint(write(fds[0], w, sizeof w->h + len), ==, sizeof w->h + len);
                 g_assert_cmpint(read_frame(fds[1], got, FRAME_MAX), ==, len);
                 g_assert_false(left.unsummed);
+        }
+        close(fds[0]);
+        close(fds[1]);
+}
+
+/* Datagrams that are one frame: as it is written, and read; and what cannot be. */
+static void test_datagrams(gconstpointer data) {
+        int family = GPOINTER_TO_INT(data), fds[2];
+        g_autofree uint8_t *buf = g_malloc0(TAP_ROOM + FRAME_MAX), *got = g_malloc(FRAME_MAX);
+        g_autofree Wire *w = g_new0(Wire, 1);
+        uint8_t *frame = buf + TAP_ROOM;
+        size_t headers = packet_udp_payload(family);
+        static const struct { size_t len, segment; bool is_long, taken; } cases[] = {
+                { 0, 1, false, true },       { 1000, 1000, false, true },  { 1000, 1001, false, true }, { 1001, 1000, true, true },
+                { 64000, 1000, true, true }, { 12800, 100, true, true },   { 12900, 100, true, false }, { 50000, 1, true, false },
+        };
+
+        make_pair(fds);
+        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+                size_t len = packet_write_udp_unsummed(frame, mac, family, peer_of(family), 2000, box_of(family), 1000, cases[i].len);
+                g_assert_cmpint(tap_write_udp(fds[0], frame, len, (uint16_t) cases[i].segment), ==, len + sizeof w->h);
+                g_assert_cmpint(read(fds[1], w, sizeof *w), ==, len + sizeof w->h);
+                g_assert_cmpmem(w->frame, len, frame, len);
+                g_assert_cmpint(w->h.flags, ==, VIRTIO_NET_HDR_F_NEEDS_CSUM);
+                g_assert_cmpint(w->h.csum_start, ==, headers - 8);
+                g_assert_cmpint(w->h.csum_offset, ==, 6);
+                g_assert_cmpint(w->h.gso_type, ==, cases[i].is_long ? GSO_UDP_L4 : VIRTIO_NET_HDR_GSO_NONE);
+                g_assert_cmpint(w->h.gso_size, ==, cases[i].is_long ? cases[i].segment : 0);
+                g_assert_cmpint(write(fds[0], w, sizeof w->h + len), ==, sizeof w->h + len);
+                g_assert_cmpint(read_frame(fds[1], got, FRAME_MAX), ==, cases[i].taken ? len : 0);
+                if (!cases[i].taken)
+                        continue;
+                g_assert_true(left.unsummed);
+                g_assert_cmpint(left.segment, ==, cases[i].is_long ? cases[i].segment : 0);
+                Packet p;
+                g_assert_true(packet_parse(got, len, &p));
+                p.segment = left.segment;
+                g_assert_cmpint(packet_udp_len(&p), ==, cases[i].len);
+                g_assert_cmpint(packet_datagram_len(&p, 0), ==, MIN(cases[i].len, cases[i].segment));
+                if (cases[i].is_long)
+                        g_assert_cmpint(packet_datagram_len(&p, cases[i].len - 1), ==, 1);
+        }
+        /* Of no bytes each; and those whose sum is made, or is not UDP's. */
+        for (int i = 0; i < 3; i++) {
+                w->h = (struct virtio_net_hdr){ .flags = i == 1 ? 0 : VIRTIO_NET_HDR_F_NEEDS_CSUM, .gso_type = GSO_UDP_L4, .gso_size = i == 0 ? 0 : 1000,
+                                                .csum_start = (uint16_t) (headers - 8), .csum_offset = i == 2 ? 16 : 6 };
+                g_assert_cmpint(write(fds[0], w, sizeof w->h + 3000), ==, sizeof w->h + 3000);
+                g_assert_cmpint(read_frame(fds[1], got, FRAME_MAX), ==, 0);
         }
         close(fds[0]);
         close(fds[1]);
@@ -383,6 +432,8 @@ int main(int argc, char **argv) {
         g_test_add_func("/tap/long-datagram", test_long_datagram);
         g_test_add_data_func("/tap/unsummed/ipv4", GINT_TO_POINTER(AF_INET), test_unsummed);
         g_test_add_data_func("/tap/unsummed/ipv6", GINT_TO_POINTER(AF_INET6), test_unsummed);
+        g_test_add_data_func("/tap/datagrams/ipv4", GINT_TO_POINTER(AF_INET), test_datagrams);
+        g_test_add_data_func("/tap/datagrams/ipv6", GINT_TO_POINTER(AF_INET6), test_datagrams);
         g_test_add_func("/tap/header-that-lies", test_header_that_lies);
         g_test_add_data_func("/tap/mss/ipv4", GINT_TO_POINTER(AF_INET), test_mss);
         g_test_add_data_func("/tap/mss/ipv6", GINT_TO_POINTER(AF_INET6), test_mss);
