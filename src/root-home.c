@@ -2,7 +2,7 @@
 /*
  * The home directory in the box, the working directory, and the names that do not exist in the box.
  *
- * Role: launcher. Privileges: the caller's. Threads: one. Order: called by root-plan.c. home.c has the lists.
+ * Role: launcher. Privileges: the caller's. Threads: one. Order: called by root-plan.c. home-tools.c and home-hidden.c have the lists.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -47,7 +47,7 @@ static bool hidden_target(const char *path, char **ret, GError **error) {
         return *ret || errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == ELOOP || err_set(error, errno, "hide %s", path);
 }
 
-/* Whether a name of home.c's lists, relative to the home, can exist: most are ruled out by their first part. */
+/* Whether a name of home.h's lists, relative to the home, can exist: most are ruled out by their first part. */
 bool plan_home_may_have(const Planner *p, const char *name) {
         guint bit = first_part_hash(name);
         return p->home_filter[bit / 64] >> bit % 64 & 1;

@@ -20,7 +20,7 @@ typedef struct {
         GPtrArray *kernel_mounts; /* of char *: mount points of file systems that are windows on the kernel; --overlay=fuse alone */
         GHashTable *rules;        /* char * to FsRuleKind: likewise */
         guint64 home_filter
-                [HOME_FILTER_WORDS]; /* Bloom filter of what the caller's home has: the lists of home.c are long */
+                [HOME_FILTER_WORDS]; /* Bloom filter of what the caller's home has: the lists of home.h are long */
         dev_t root_dev;              /* the host's "/": what differs is another mount */
         gid_t *groups;
         int n_groups;
@@ -60,7 +60,7 @@ bool plan_home(Planner *p, GError **error);
 bool plan_home_may_have(const Planner *p, const char *name); /* relative to the home; false: it surely has it not */
 bool plan_hint_rootfs(GError **error); /* what --rootfs is to be given; false */
 bool plan_cwd_is_shown(const Planner *p); /* the working directory is to be in the box by itself */
-void plan_hide_shown(Planner *p, const char *const *names); /* names of home.c that the tools would show */
+void plan_hide_shown(Planner *p, const char *const *names); /* names of home.h that the tools would show */
 
 /* root-rules.c: the same host as rules of usbox-fs */
 bool plan_fuse(Planner *p, GError **error);

@@ -209,7 +209,7 @@ static int compare_strings(gconstpointer a, gconstpointer b) {
         return strcmp(*(const char *const *) a, *(const char *const *) b);
 }
 
-/* What is hidden and would not be missing without a rule: most of home.c's lists lie where only what is named is shown. */
+/* What is hidden and would not be missing without a rule: most of home.h's lists lie where only what is named is shown. */
 static void hidden_rules(Planner *p) {
         GHashTableIter iter;
         gpointer key;
