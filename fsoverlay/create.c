@@ -299,13 +299,21 @@ int op_symlink(Request *r) {
         return target ? reply_new(r, name, &new) : -EINVAL;
 }
 
-/* Where open is not told either, MKNOD makes the file, and there is nothing to release when it is closed. */
-int op_create(Request *r) {
-        const struct fuse_create_in *in = r->in;
+/* The answer to a file that was made and opened by one request. */
+static void reply_created(Request *r, Node *node, const struct stat *st) {
         struct {
                 struct fuse_entry_out entry;
                 struct fuse_open_out open;
         } *out = r->out;
+
+        reply_entry(r, node, st, &out->entry);
+        out->open = (struct fuse_open_out){ .open_flags = FOPEN_KEEP_CACHE };
+        r->out_len = sizeof *out;
+}
+
+/* Where open is not told either, MKNOD makes the file, and there is nothing to release when it is closed. */
+int op_create(Request *r) {
+        const struct fuse_create_in *in = r->in;
         New new = { .mode = S_IFREG | (in->mode & 07777), .umask = in->umask };
         Node *node = NULL;
         struct stat st = { 0 };
@@ -315,19 +323,13 @@ int op_create(Request *r) {
         int n = make_new(r, request_name(r, sizeof *in), &new, &node, &st);
         if (n < 0)
                 return n;
-        reply_entry(r, node, &st, &out->entry);
-        out->open = (struct fuse_open_out){ .open_flags = FOPEN_KEEP_CACHE };
-        r->out_len = sizeof *out;
+        reply_created(r, node, &st);
         return 0;
 }
 
 /* A file without a name yet: in work/ it has one, by which link can give it another. */
 int op_tmpfile(Request *r) {
         const struct fuse_create_in *in = r->in;
-        struct {
-                struct fuse_entry_out entry;
-                struct fuse_open_out open;
-        } *out = r->out;
         Fs *fs = r->fs;
         uint32_t uid, gid;
         struct stat st = { 0 }, dir_st = { 0 };
@@ -370,9 +372,7 @@ int op_tmpfile(Request *r) {
                 return -ENOMEM;
         }
         fd_put(fs, f);
-        reply_entry(r, node, &st, &out->entry);
-        out->open = (struct fuse_open_out){ .open_flags = FOPEN_KEEP_CACHE };
-        r->out_len = sizeof *out;
+        reply_created(r, node, &st);
         return 0;
 }
 
