@@ -40,7 +40,7 @@ static bool has(const Net *net, uint16_t sport, const struct in6_addr *to) {
         return udp_has(net->udp, &(Packet){ .family = AF_INET, .protocol = IPPROTO_UDP, .src = box, .dst = *to, .sport = sport, .dport = 9 });
 }
 
-static void make(Net *net, NetRules *rules) {
+static void make_with(Net *net, NetRules *rules, UdpSend send_datagrams) {
         net->tap = -1;
         net->events = events_new(NULL);
         net->account = account_new(-1, tell, NULL);
@@ -48,9 +48,13 @@ static void make(Net *net, NetRules *rules) {
         net->policy = (Policy){ .ping = true, .rules = rules, .names = net->names };
         net->reassembly = reassembly_new();
         net->forward = forward_new(net->events, net->account, loop_send, net);
-        net->udp = udp_new(net->events, net->account, loop_send, NULL, net);
+        net->udp = udp_new(net->events, net->account, loop_send, send_datagrams, net);
         net->ping = ping_new(net->events, net->account, loop_send, net);
         denials = 0;
+}
+
+static void make(Net *net, NetRules *rules) {
+        make_with(net, rules, NULL);
 }
 
 static void clear(Net *net) {
@@ -310,9 +314,7 @@ static void test_datagrams(gconstpointer data) {
         int server = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
         g_assert_no_errno(bind(server, (struct sockaddr *) &addr, sizeof addr));
         g_assert_no_errno(getsockname(server, (struct sockaddr *) &addr, &len));
-        make(&net, NULL);
-        udp_free(net.udp);
-        net.udp = udp_new(net.events, net.account, loop_send, send_datagrams, &net);
+        make_with(&net, NULL, send_datagrams);
         takes_many = GPOINTER_TO_INT(data);
         n_sent = 0;
 
