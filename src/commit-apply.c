@@ -299,7 +299,7 @@ static bool finish_dir(CommitWork *w, const CommitItem *item) {
 
         struct stat st;
         return from >= 0 && to >= 0 && commit_copy_attributes(w, c, from, to) && fstat(to, &st) == 0 &&
-               commit_journal_add_brought(w->review->journal, c->path, &st, 0, &w->error);
+               commit_journal_add_brought(w->review->journal, c->path, &st, -1, &w->error);
 }
 
 void commit_tell_failed(CommitWork *w, const CommitItem *item) {
@@ -331,8 +331,9 @@ static bool is_finished_later(const CommitItem *item) {
 /* A directory has not its mode yet. */
 static bool note_brought(CommitWork *w, const ReviewChange *c) {
         struct stat st;
-        bool told = S_ISREG(c->st.st_mode) && w->dir >= 0 && fstatat(w->dir, strrchr(c->path, '/') + 1, &st, AT_SYMLINK_NOFOLLOW) == 0;
-        return commit_journal_add_brought(w->review->journal, c->path, told ? &st : NULL, S_ISREG(c->st.st_mode) ? c->st.st_ino : 0, &w->error);
+        bool file = S_ISREG(c->st.st_mode), told = file && w->dir >= 0 && fstatat(w->dir, strrchr(c->path, '/') + 1, &st, AT_SYMLINK_NOFOLLOW) == 0;
+        _cleanup_close_ int upper = file ? review_open_upper(w->review, c->path, O_PATH) : -1;
+        return commit_journal_add_brought(w->review->journal, c->path, told ? &st : NULL, upper, &w->error);
 }
 
 bool commit_make_item(CommitWork *w, const CommitItem *item) {
@@ -374,7 +375,7 @@ static bool write_plan(CommitWork *w, GError **error) {
                 if ((item->verdict == COMMIT_DO || like_it) &&
                     !commit_journal_add_plan(w->review->journal, c->path, c->has_below ? &c->below : NULL, error))
                         return false;
-                if (like_it && !commit_journal_add_brought(w->review->journal, c->path, &c->below, 0, error))
+                if (like_it && !commit_journal_add_brought(w->review->journal, c->path, &c->below, -1, error))
                         return false;
         }
         for (guint i = 0; i < w->plan->taken->len; i++) {

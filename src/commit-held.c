@@ -46,7 +46,7 @@ static Source *source_new(const Review *review, const ReviewChange *c) {
         if (fd < 0)
                 return s;
         s->ino = copy_origin_ino(fd);
-        s->path = g_strdup(commit_journal_brought_from(review->journal, c->st.st_ino));
+        s->path = g_strdup(commit_journal_brought_from(review->journal, fd));
         s->unknown = s->ino == 0 && copy_origin_of_upper(fd);
         s->own = c->has_below && (s->unknown || copy_origin_was(fd, &c->below) == COPY_ORIGIN_YES || g_strcmp0(s->path, c->path) == 0);
         return s;

@@ -8,8 +8,8 @@
  * A record is three strings, each with a NUL behind it: a letter and numbers; a path; another path or nothing. P: planned, with what stood there. W: made.
  * V: left without one of its names; L: so, with its ctime then. N: a name of a file of several; O: of one that was to go with its directory. T: a directory
  * that temporary names are made in. R: moved. C: the last R was not carried out. B, U, F: directories of the box's layer are to continue elsewhere, from the
- * first to the last of them. D, L and S alone come after their deed: brought, with its mode, the sum of its attributes and the layer's inode number;
- * settled, so that the layer knows of all moves that were made.
+ * first to the last of them. D, L and S alone come after their deed: brought, with its mode, the sum of its attributes and, as other path, which file of the
+ * layer's it was (fd_file_key()); settled, so that the layer knows of all moves that were made.
  */
 #include <fcntl.h>
 #include <string.h>
@@ -43,8 +43,8 @@ struct CommitJournal {
         GHashTable *planned; /* path → Identity *, ino 0 for nothing */
         GHashTable *planned_in; /* directory → names in it that planned has; NULL: not asked for since the last record */
         GHashTable *planned_inos; /* inode number (guint64) → path, which planned has; NULL: not asked for since the last record */
-        GHashTable *brought; /* path → Identity *: size is the mode, sec the sum of its attributes, nsec the inode number in the layer; each 0: not told */
-        GHashTable *brought_from; /* inode number in the layer (guint64) → path */
+        GHashTable *brought; /* path → Identity *: size is the mode, sec the sum of its attributes; each 0: not told */
+        GHashTable *brought_from; /* fd_file_key() of the layer's file → path */
         GHashTable *taken;   /* set of inode numbers (guint64) */
         GHashTable *names;   /* path → inode number (guint64) */
         GHashTable *left;    /* as made */
@@ -126,8 +126,8 @@ static bool take(CommitJournal *j, char kind, const Identity *id, const char *pa
                 g_hash_table_remove(j->brought, path);
                 return true;
         case 'D':
-                if (id->nsec != 0)
-                        g_hash_table_replace(j->brought_from, g_memdup2(&(guint64){ (guint64) id->nsec }, sizeof(guint64)), g_strdup(path));
+                if (*other)
+                        g_hash_table_replace(j->brought_from, g_strdup(other), g_strdup(path));
                 g_hash_table_replace(j->brought, g_strdup(path), g_memdup2(id, sizeof *id));
                 return true;
         case 'O':
@@ -215,7 +215,7 @@ CommitJournal *commit_journal_read(int box_fd, int lower, GError **error) {
         j->fd = -1;
         j->planned = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
         j->brought = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-        j->brought_from = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
+        j->brought_from = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
         j->taken = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
         j->names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
         j->left = g_hash_table_new_full(identity_hash, identity_equal, g_free, NULL);
@@ -289,8 +289,9 @@ bool commit_journal_brought(const CommitJournal *j, const char *path) {
         return g_hash_table_contains(j->brought, path);
 }
 
-const char *commit_journal_brought_from(const CommitJournal *j, guint64 upper_ino) {
-        return g_hash_table_lookup(j->brought_from, &upper_ino);
+const char *commit_journal_brought_from(const CommitJournal *j, int upper) {
+        g_autofree char *key = fd_file_key(upper);
+        return key ? g_hash_table_lookup(j->brought_from, key) : NULL;
 }
 
 /* changes_attributes_sum() of what stands at path; 0: it cannot be come to. */
@@ -443,13 +444,11 @@ bool commit_journal_add_made(CommitJournal *j, const struct stat *st, GError **e
         return write_record(j, 'W', &id, "", "", error);
 }
 
-bool commit_journal_add_brought(CommitJournal *j, const char *path, const struct stat *st, guint64 upper_ino, GError **error) {
-        Identity id = { 0 };
+bool commit_journal_add_brought(CommitJournal *j, const char *path, const struct stat *st, int upper, GError **error) {
+        g_autofree char *key = upper >= 0 ? fd_file_key(upper) : NULL;
+        const Identity id = st ? (Identity){ st->st_dev, st->st_ino, .sec = (gint64) attributes_sum(j, path), .size = st->st_mode } : (Identity){ 0 };
 
-        if (st)
-                id = (Identity){ .dev = st->st_dev, .ino = st->st_ino, .sec = (gint64) attributes_sum(j, path), .size = st->st_mode };
-        id.nsec = (gint64) upper_ino;
-        return write_record(j, 'D', &id, path, "", error);
+        return write_record(j, 'D', &id, path, key ? key : "", error);
 }
 
 bool commit_journal_add_left(CommitJournal *j, const struct stat *st, GError **error) {

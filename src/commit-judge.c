@@ -282,8 +282,8 @@ static bool directory_changed(const CommitJudge *j, const char *path, int fd) {
 }
 
 /* An earlier commit brought it by another name, which it still has there. */
-static bool is_brought_elsewhere(const CommitJudge *j, const ReviewChange *c) {
-        const char *path = commit_journal_brought_from(j->review->journal, c->st.st_ino);
+static bool is_brought_elsewhere(const CommitJudge *j, const ReviewChange *c, int fd) {
+        const char *path = commit_journal_brought_from(j->review->journal, fd);
         struct stat st;
         return path && !g_str_equal(path, c->path) && stands(j, path, &st);
 }
@@ -324,7 +324,7 @@ static bool lost_its_origin(CommitJudge *j, const ReviewChange *c, int fd) {
         CopyOriginKnown known = copy_origins_have(j->origins, fd);
         /* An earlier commit of other paths may have taken it from the name that it had. */
         return (known == COPY_ORIGIN_NO && !commit_journal_took(j->review->journal, copy_origin_ino(fd), c->path)) ||
-               (known == COPY_ORIGIN_UNKNOWN && !is_brought_elsewhere(j, c) && directory_changed(j, c->path, fd));
+               (known == COPY_ORIGIN_UNKNOWN && !is_brought_elsewhere(j, c, fd) && directory_changed(j, c->path, fd));
 }
 
 /* A commit brought it, and somebody removed it from the host since: that alone, and not with the directory that it was in. */

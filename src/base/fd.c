@@ -286,6 +286,16 @@ bool fd_birth(int fd, struct timespec *ret) {
         return true;
 }
 
+char *fd_file_key(int fd) {
+        struct timespec born = { 0 };
+        struct stat st;
+
+        if (fstat(fd, &st) < 0)
+                return NULL;
+        (void) fd_birth(fd, &born);
+        return g_strdup_printf("%" G_GINT64_MODIFIER "x %" G_GINT64_FORMAT ".%09ld", (guint64) st.st_ino, (gint64) born.tv_sec, born.tv_nsec);
+}
+
 char *fd_read_path(int fd) {
         g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
         return g_file_read_link(link, NULL);

@@ -117,6 +117,10 @@ bool fd_is_mount(int fd);
 /* When what fd is (it may be O_PATH) came to be, which no program can set. False: its file system does not know. */
 bool fd_birth(int fd, struct timespec *ret);
 
+/* What tells a file (fd may be O_PATH) from all others of its file system, those that get its inode number when it is gone included: the next one does with
+ * ext4. Where no birth is told it is the number alone. The caller's; NULL with errno. */
+char *fd_file_key(int fd);
+
 /* The path of what fd (it may be O_PATH) is, as the kernel tells it of the caller's root; the caller's. NULL with errno. */
 char *fd_read_path(int fd);
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """usbox commit: what the host has of a file stays until it has it where the box moved it, too, and a later commit does the rest."""
 import json
+import re
 
 import pytest
 
@@ -70,6 +71,20 @@ def test_what_a_commit_brought_stays_until_it_is_where_a_later_run_moved_it(shut
     assert words(shut, "f", "n") == ["f\nmore", "n"]
     commit(shut)
     assert words(shut, "f", "n", "shut/f", "shut/n") == [None, None, "f\nmore", "n"]
+
+
+def test_what_has_the_inode_number_of_what_a_commit_brought_may_be_another(shut):
+    """The file that came next after that was removed, say: its birth tells. Which number a file gets nobody can choose, so the journal has another birth."""
+    shut.options = ["--overlay=fuse"]
+    run(shut, "echo n >n")
+    shut.usbox("commit", "b").ok()
+    journal = next(shut.boxes.glob("*/commit"))
+    records, n = re.subn(rb"(/n\0[0-9a-f]+ )[0-9]+(\.[0-9]{9}\0)", rb"\g<1>1\2", journal.read_bytes())
+    assert n == 1, journal.read_bytes()
+    journal.write_bytes(records)
+    run(shut, "mv n shut")
+    result = shut.usbox("commit", "b")
+    assert result.rc == 1 and "shut/n: " in result.err and words(shut, "n") == [None], result
 
 
 def test_what_the_box_hid_and_wrote_anew_stays(shut):
