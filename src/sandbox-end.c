@@ -5,12 +5,15 @@
  * Role: launcher. Privileges: the caller's, in the host's namespaces. Threads: one. Order: step 11 of sandbox_run(), which calls
  * these one after the other.
  */
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/confine.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -32,6 +35,49 @@ void sandbox_release_kernel_object(int *fd) {
 
         fd_later_take(&later, fd);
         fd_later_release(&later);
+}
+
+/* go: a pipe's end, which ends when nobody else has the mount namespace any more. */
+static _Noreturn void unmounter_main(int go, int mount_ns) {
+        int keep[] = { go, mount_ns };
+        char byte;
+
+        (void) prctl(PR_SET_NAME, "usbox-unmount", 0, 0, 0);
+        if (confine_wake_without_parent(NULL) && fd_keep_only(keep, G_N_ELEMENTS(keep)))
+                while (read(keep[0], &byte, 1) < 0 && errno == EINTR)
+                        ;
+        close(keep[1]); /* not by exiting */
+        _exit(0);
+}
+
+/*
+ * Let go of the mounts of a box whose usbox-fs is to be waited for: it ends with them. The kernel's own worker would come to them two ticks of its clock
+ * later, on a busy machine after 50 ms; so does it where the last who has them is exiting (mntput_no_expire(), fs/namespace.c). And whoever takes them down
+ * may wait for an answer of usbox-fs where no signal reaches him: not the launcher, who has to end one that hangs. So it is a process of its own.
+ */
+static void take_down_mounts(Sandbox *s) {
+        int go[2];
+
+        if (s->mount_ns < 0 || pipe2(go, O_CLOEXEC) < 0)
+                return;
+        s->unmounter = fork();
+        if (s->unmounter == 0) {
+                close(go[1]);
+                unmounter_main(go[0], s->mount_ns);
+        }
+        if (s->unmounter > 0)
+                fd_closep(&s->mount_ns);
+        close(go[0]);
+        close(go[1]);
+}
+
+/* When usbox-fs has ended, for which alone it may have to wait. */
+void sandbox_end_unmounter(Sandbox *s) {
+        if (s->unmounter > 0) {
+                (void) kill(s->unmounter, SIGKILL);
+                (void) proc_wait(s->unmounter, NULL);
+        }
+        s->unmounter = 0;
 }
 
 /* A process of the box may wait for an answer of usbox-fs, where no signal reaches it: for one that hangs, the box is ended by its end. */
@@ -88,6 +134,8 @@ void sandbox_end_processes(Sandbox *s, bool ran, bool keep) {
         }
         if (s->spec->namespaces.pid_host)
                 proc_kill_children((pid_t[]){ s->janitor.pid, s->fs.helper.pid }, 2);
+        if (s->fs.helper.pid > 0)
+                take_down_mounts(s);
         sandbox_release_kernel_object(&s->mount_ns);
 }
 

@@ -11,5 +11,7 @@ void sandbox_end_processes(Sandbox *s, bool ran, bool keep);
 void sandbox_end_scope(Sandbox *s);
 void sandbox_end_hooks(const Sandbox *s);
 bool sandbox_end_box_dir(Sandbox *s, bool ran, GError **error);
+/* Once usbox-fs has ended, too. */
+void sandbox_end_unmounter(Sandbox *s);
 /* For the last that is held of the box; *fd is -1 then. */
 void sandbox_release_kernel_object(int *fd);

@@ -441,6 +441,7 @@ int sandbox_run(const Spec *spec, int *detached, GError **error) {
         sandbox_release_kernel_object(&s.tap);
         helper_reap_orphans(&s.net.helper);
         helper_reap_orphans(&s.fs.helper);
+        sandbox_end_unmounter(&s);
         /* Told after the payload has had its say, and no reason to throw away what it changed. */
         if (!failure && s.stdio.lost_output)
                 failure = g_steal_pointer(&s.stdio.lost_output);

@@ -50,6 +50,7 @@ typedef struct Sandbox {
         CgroupNumbers numbers; /* what the box used of it, read when all but the helper had ended */
         bool counted;
         FsHelper fs; /* none but with --overlay=fuse */
+        pid_t unmounter; /* takes the mounts down at the end; 0: nobody does, or has to be waited for */
         Janitor janitor; /* none with --overlay=none */
         HookGuard *guard; /* NULL where no project hook is watched */
         HookNested *nested; /* NULL where no tree is written through */

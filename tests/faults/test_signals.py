@@ -59,7 +59,7 @@ def look(judge, run, call, statuses):
 
 # Of whose end the error line speaks; what an agent is for, its helper is.
 NAMED = {"usbox-init": "init", "usbox-net": "usbox-net", "usbox-net-agent": "usbox-net", "usbox-fs": "usbox-fs", "usbox-fs-agent": "usbox-fs"}
-WHO = ("usbox", "usbox-init", "usbox-net", "usbox-net-agent", "usbox-fs", "usbox-fs-agent", "usbox-janitor")
+WHO = ("usbox", "usbox-init", "usbox-net", "usbox-net-agent", "usbox-fs", "usbox-fs-agent", "usbox-janitor", "usbox-unmount")
 
 
 @pytest.mark.parametrize("who", [pytest.param(who, marks=[pytest.mark.slice] if who in ("usbox", "usbox-fs") else []) for who in WHO])
