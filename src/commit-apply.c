@@ -299,7 +299,7 @@ static bool finish_dir(CommitWork *w, const CommitItem *item) {
 
         struct stat st;
         return from >= 0 && to >= 0 && commit_copy_attributes(w, c, from, to) && fstat(to, &st) == 0 &&
-               commit_journal_add_brought(w->review->journal, c->path, &st, -1, &w->error);
+               commit_journal_add_brought(w->review->journal, c->path, &st, NULL, &w->error);
 }
 
 void commit_tell_failed(CommitWork *w, const CommitItem *item) {
@@ -329,18 +329,18 @@ static bool is_finished_later(const CommitItem *item) {
 }
 
 /* A directory has not its mode yet. */
-static bool note_brought(CommitWork *w, const ReviewChange *c) {
+static bool note_brought(CommitWork *w, const ReviewChange *c, const char *key) {
         struct stat st;
-        bool file = S_ISREG(c->st.st_mode), told = file && w->dir >= 0 && fstatat(w->dir, strrchr(c->path, '/') + 1, &st, AT_SYMLINK_NOFOLLOW) == 0;
-        _cleanup_close_ int upper = file ? review_open_upper(w->review, c->path, O_PATH) : -1;
-        return commit_journal_add_brought(w->review->journal, c->path, told ? &st : NULL, upper, &w->error);
+        bool told = S_ISREG(c->st.st_mode) && w->dir >= 0 && fstatat(w->dir, strrchr(c->path, '/') + 1, &st, AT_SYMLINK_NOFOLLOW) == 0;
+        return commit_journal_add_brought(w->review->journal, c->path, told ? &st : NULL, key, &w->error);
 }
 
-bool commit_make_item(CommitWork *w, const CommitItem *item) {
+bool commit_make_item(CommitWork *w, guint i) {
+        const CommitItem *item = &g_array_index(w->plan->items, CommitItem, i);
         const ReviewChange *c = item->change;
 
         errno = 0;
-        bool ok = make_one(w, item) && note_brought(w, c);
+        bool ok = make_one(w, item) && note_brought(w, c, commit_held_key(w->plan->held, i));
         if (ok)
                 commit_remember_name(w, c);
         if (!ok || !is_finished_later(item))
@@ -375,7 +375,7 @@ static bool write_plan(CommitWork *w, GError **error) {
                 if ((item->verdict == COMMIT_DO || like_it) &&
                     !commit_journal_add_plan(w->review->journal, c->path, c->has_below ? &c->below : NULL, error))
                         return false;
-                if (like_it && !commit_journal_add_brought(w->review->journal, c->path, &c->below, -1, error))
+                if (like_it && !commit_journal_add_brought(w->review->journal, c->path, &c->below, NULL, error))
                         return false;
         }
         for (guint i = 0; i < w->plan->taken->len; i++) {

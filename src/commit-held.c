@@ -28,6 +28,7 @@ struct CommitHeld {
 /* Which file of the host's an item's is. */
 typedef struct {
         guint64 ino; /* 0: none, or that is not told */
+        char *key; /* fd_file_key() of the layer's; NULL: no file */
         char *path; /* to where a commit brought it; NULL: none did */
         bool unknown; /* a copy, and of which is not told */
         bool own; /* the one that has its name there */
@@ -35,6 +36,7 @@ typedef struct {
 
 static void source_free(gpointer p) {
         Source *s = p;
+        g_free(s->key);
         g_free(s->path);
         g_free(s);
 }
@@ -46,7 +48,8 @@ static Source *source_new(const Review *review, const ReviewChange *c) {
         if (fd < 0)
                 return s;
         s->ino = copy_origin_ino(fd);
-        s->path = g_strdup(commit_journal_brought_from(review->journal, fd));
+        s->key = fd_file_key(fd);
+        s->path = g_strdup(commit_journal_brought_from(review->journal, s->key));
         s->unknown = s->ino == 0 && copy_origin_of_upper(fd);
         s->own = c->has_below && (s->unknown || copy_origin_was(fd, &c->below) == COPY_ORIGIN_YES || g_strcmp0(s->path, c->path) == 0);
         return s;
@@ -69,6 +72,10 @@ void commit_held_free(CommitHeld *held) {
         g_hash_table_unref(held->inos);
         g_ptr_array_unref(held->sources);
         g_free(held);
+}
+
+const char *commit_held_key(const CommitHeld *held, guint i) {
+        return ((const Source *) held->sources->pdata[i])->key;
 }
 
 void commit_held_find(CommitHeld *held, const bool *made) {

@@ -10,6 +10,9 @@
 CommitHeld *commit_held_new(const Review *review, const CommitPlan *plan);
 void commit_held_free(CommitHeld *held);
 
+/* fd_file_key() of the layer's file of the plan's i-th item; NULL: it is none. The holder's. */
+const char *commit_held_key(const CommitHeld *held, guint i);
+
 /* Find them. made: of each item whether it is on the host, or will be; NULL: all that are to be carried are. */
 void commit_held_find(CommitHeld *held, const bool *made);
 

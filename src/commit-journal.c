@@ -289,8 +289,7 @@ bool commit_journal_brought(const CommitJournal *j, const char *path) {
         return g_hash_table_contains(j->brought, path);
 }
 
-const char *commit_journal_brought_from(const CommitJournal *j, int upper) {
-        g_autofree char *key = fd_file_key(upper);
+const char *commit_journal_brought_from(const CommitJournal *j, const char *key) {
         return key ? g_hash_table_lookup(j->brought_from, key) : NULL;
 }
 
@@ -444,8 +443,7 @@ bool commit_journal_add_made(CommitJournal *j, const struct stat *st, GError **e
         return write_record(j, 'W', &id, "", "", error);
 }
 
-bool commit_journal_add_brought(CommitJournal *j, const char *path, const struct stat *st, int upper, GError **error) {
-        g_autofree char *key = upper >= 0 ? fd_file_key(upper) : NULL;
+bool commit_journal_add_brought(CommitJournal *j, const char *path, const struct stat *st, const char *key, GError **error) {
         const Identity id = st ? (Identity){ st->st_dev, st->st_ino, .sec = (gint64) attributes_sum(j, path), .size = st->st_mode } : (Identity){ 0 };
 
         return write_record(j, 'D', &id, path, key ? key : "", error);

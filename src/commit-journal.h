@@ -41,8 +41,8 @@ bool commit_journal_left_at(const CommitJournal *journal, const char *path, cons
 /* What a commit brought to path, which no commit was to change since: where there is nothing now, the host removed it. */
 bool commit_journal_brought(const CommitJournal *journal, const char *path);
 
-/* To where one brought that file of the layer's (it may be O_PATH); NULL: none did. The journal's, until the next record. */
-const char *commit_journal_brought_from(const CommitJournal *journal, int upper);
+/* To where one brought the layer's file that fd_file_key() says so of (NULL: none); NULL: none did. The journal's, until the next record. */
+const char *commit_journal_brought_from(const CommitJournal *journal, const char *key);
 
 /* It is what a commit brought to path, and has another mode or other attributes since: of that neither its time nor its size tells. Not a file of several
  * names, which may have them by another one. */
@@ -72,8 +72,8 @@ const char *const *commit_journal_temps(CommitJournal *journal);
 /* The same, to write; false with error. The first call opens the file. add_move: it is on the disk when this returns. */
 bool commit_journal_add_plan(CommitJournal *journal, const char *path, const struct stat *st, GError **error);
 bool commit_journal_add_made(CommitJournal *journal, const struct stat *st, GError **error);
-/* st: as it is then, NULL where that is not to be told yet. upper: the layer's file, -1 for a directory. */
-bool commit_journal_add_brought(CommitJournal *journal, const char *path, const struct stat *st, int upper, GError **error);
+/* st: as it is then, NULL where that is not to be told yet. key: fd_file_key() of the layer's file, NULL for a directory. */
+bool commit_journal_add_brought(CommitJournal *journal, const char *path, const struct stat *st, const char *key, GError **error);
 bool commit_journal_add_left(CommitJournal *journal, const struct stat *st, GError **error);
 /* The name is gone, and st says what it is since. */
 bool commit_journal_add_left_as(CommitJournal *journal, const struct stat *st, GError **error);

@@ -283,7 +283,8 @@ static bool directory_changed(const CommitJudge *j, const char *path, int fd) {
 
 /* An earlier commit brought it by another name, which it still has there. */
 static bool is_brought_elsewhere(const CommitJudge *j, const ReviewChange *c, int fd) {
-        const char *path = commit_journal_brought_from(j->review->journal, fd);
+        g_autofree char *key = fd_file_key(fd);
+        const char *path = commit_journal_brought_from(j->review->journal, key);
         struct stat st;
         return path && !g_str_equal(path, c->path) && stands(j, path, &st);
 }

@@ -74,7 +74,7 @@ static void take_turn(CommitWork *w, Order *o, Turn turn) {
                         g_array_append_val(o->later, i);
                         continue;
                 }
-                o->ok[i] = commit_make_item(w, item);
+                o->ok[i] = commit_make_item(w, i);
                 o->open[i] = o->ok[i];
         }
 }

@@ -59,8 +59,8 @@ void commit_remember_name(CommitWork *w, const ReviewChange *change);
 /* Remove what stands under the temporary name. 0 or an errno. */
 int commit_remove_temp(CommitWork *w);
 
-/* commit-apply.c: make what an item of the plan says, and say so. True: it is there. */
-bool commit_make_item(CommitWork *w, const CommitItem *item);
+/* commit-apply.c: make what the plan's i-th item says, and say so. True: it is there. */
+bool commit_make_item(CommitWork *w, guint i);
 /* Say that an item failed, by errno. */
 void commit_tell_failed(CommitWork *w, const CommitItem *item);
 /* No bytes of a file that stands here: it stays the file that it is. */

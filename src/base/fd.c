@@ -287,13 +287,13 @@ bool fd_birth(int fd, struct timespec *ret) {
 }
 
 char *fd_file_key(int fd) {
-        struct timespec born = { 0 };
-        struct stat st;
+        struct statx st = { 0 };
 
-        if (fstat(fd, &st) < 0)
+        if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &st) < 0)
                 return NULL;
-        (void) fd_birth(fd, &born);
-        return g_strdup_printf("%" G_GINT64_MODIFIER "x %" G_GINT64_FORMAT ".%09ld", (guint64) st.st_ino, (gint64) born.tv_sec, born.tv_nsec);
+        if (!(st.stx_mask & STATX_BTIME))
+                st.stx_btime = (struct statx_timestamp){ 0 };
+        return g_strdup_printf("%" G_GINT64_MODIFIER "x %" G_GINT64_FORMAT ".%09u", (guint64) st.stx_ino, (gint64) st.stx_btime.tv_sec, st.stx_btime.tv_nsec);
 }
 
 char *fd_read_path(int fd) {
