@@ -67,6 +67,9 @@ size_t packet_write_udp(uint8_t *frame, const uint8_t eth_dst[6], int family, co
 size_t packet_write_udp_unsummed(uint8_t *frame, const uint8_t eth_dst[6], int family, const struct in6_addr *src, uint16_t sport,
                                  const struct in6_addr *dst, uint16_t dport, size_t len);
 
+/* Up to a datagram's data, at most: by IPv6. */
+#define PACKET_UDP_HEADERS_MAX (PACKET_ETH_LEN + 40u + 8u)
+
 static inline size_t packet_udp_payload(int family) {
         return PACKET_ETH_LEN + (family == AF_INET ? 20 : 40) + 8;
 }

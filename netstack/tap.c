@@ -45,8 +45,7 @@
 #define VIRTIO_NET_HDR_GSO_UDP_L4 5
 #endif
 
-/* Up to a datagram's data, by IPv6; and no kernel makes one frame of more datagrams (UDP_MAX_SEGMENTS). */
-#define HEADERS_MAX (PACKET_ETH_LEN + IPV6_LEN + UDP_LEN)
+/* No kernel makes one frame of more datagrams (UDP_MAX_SEGMENTS). */
 #define DATAGRAMS_MAX 128
 
 /* What an IP packet holds, less the headers of IPv6 and of TCP. */
@@ -87,7 +86,7 @@ ssize_t tap_read(int tap, uint8_t *buf, size_t size, TapLeft *ret_left) {
         ret_left->unsummed = (h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && is_for_udp(&h);
         ret_left->segment = 0;
         if (h.gso_type == VIRTIO_NET_HDR_GSO_UDP_L4) {
-                if (!ret_left->unsummed || h.gso_size == 0 || len > HEADERS_MAX + (size_t) h.gso_size * DATAGRAMS_MAX)
+                if (!ret_left->unsummed || h.gso_size == 0 || len > PACKET_UDP_HEADERS_MAX + (size_t) h.gso_size * DATAGRAMS_MAX)
                         return 0;
                 ret_left->segment = h.gso_size;
         }

@@ -35,9 +35,6 @@
 
 #define UDP_LEN 8
 
-/* Of a datagram by IPv6, up to its data. */
-#define HEADERS_MAX (PACKET_ETH_LEN + 40 + UDP_LEN)
-
 /* And no more than half of the descriptors that there may be: the rest is for TCP. */
 #define FLOWS_MAX 4096u
 
@@ -54,7 +51,7 @@
 #define BATCH_BYTES 65507
 
 #define RECEIVE_BYTES 65536
-#define RECEIVE_AT (TAP_ROOM + HEADERS_MAX)
+#define RECEIVE_AT (TAP_ROOM + PACKET_UDP_HEADERS_MAX)
 #define RECEIVES_PER_TURN 32
 
 /* A packet with another is one that the program chose (traceroute). */
@@ -91,7 +88,7 @@ struct Udp {
         uint8_t *batch_buf;
         size_t batch_len, segment; /* bytes of all, and of each but the last, which may be shorter */
         unsigned n_segments;
-        uint8_t headers[HEADERS_MAX]; /* of the last that was judged */
+        uint8_t headers[PACKET_UDP_HEADERS_MAX]; /* of the last that was judged */
         size_t headers_len;           /* up to the data */
 };
 
@@ -197,7 +194,7 @@ static void send_to_box(Flow *flow, size_t len, size_t segment) {
 }
 
 /* The packet that an error is about is made anew: the box's kernel finds its socket by that. */
-static size_t write_sent(const AccountKey *k, const uint8_t mac[6], uint8_t frame[static HEADERS_MAX]) {
+static size_t write_sent(const AccountKey *k, const uint8_t mac[6], uint8_t frame[static PACKET_UDP_HEADERS_MAX]) {
         size_t len = packet_write_udp(frame, mac, k->family, &k->src, k->sport, &k->dst, k->dport, 0);
         memcpy(frame + 6, mac, 6); /* who is answered */
         return len;
@@ -205,14 +202,14 @@ static size_t write_sent(const AccountKey *k, const uint8_t mac[6], uint8_t fram
 
 /* The error as the box would have got it on a path of its own. */
 static void send_error(const Flow *flow, const ReplyIcmp *error) {
-        uint8_t frame[HEADERS_MAX];
+        uint8_t frame[PACKET_UDP_HEADERS_MAX];
 
         size_t len = write_sent(&flow->key, flow->mac, frame);
         dgram_tell_icmp(frame, len, error, flow->owner->send, flow->owner->send_data);
 }
 
 static void tell_errno(const Udp *udp, const AccountKey *key, const uint8_t mac[6], int errnum) {
-        uint8_t frame[HEADERS_MAX];
+        uint8_t frame[PACKET_UDP_HEADERS_MAX];
         Packet packet;
 
         if (packet_parse(frame, write_sent(key, mac, frame), &packet))
@@ -452,7 +449,7 @@ static bool same_headers(const uint8_t *a, const uint8_t *b, bool v4) {
 
 bool udp_input_next(Udp *udp, const uint8_t *frame, size_t len, uint16_t segment) {
         size_t headers = udp->headers_len;
-        bool v4 = headers < HEADERS_MAX;
+        bool v4 = headers < PACKET_UDP_HEADERS_MAX;
 
         if (!udp->batch || len < headers || !same_headers(udp->headers, frame, v4))
                 return false;
